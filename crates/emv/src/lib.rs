@@ -1,0 +1,29 @@
+//! EMV building blocks for both sides of a tap and for the platform behind it.
+//!
+//! Encoding: [`tlv`], [`dol`], [`apdu`], [`status`], [`tags`], [`tvr`].
+//! Cryptography: [`curve`], [`ecsdsa`], [`channel`], [`mac`], [`certificate`], [`keys`],
+//! [`cryptogram`], [`iad`], [`triple_des`].
+//!
+//! Ground floor: no IO, no clock, no random source. "Book E" and "Book C-8" are EMVCo's contactless
+//! security book and Kernel 8 book, version 1.1.
+
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod apdu;
+pub mod certificate;
+pub mod channel;
+pub mod cryptogram;
+pub mod curve;
+pub mod dol;
+pub mod ecsdsa;
+pub mod iad;
+pub mod keys;
+pub mod mac;
+pub mod profile;
+pub mod status;
+pub mod tags;
+pub mod tlv;
+pub mod triple_des;
+pub mod tvr;

@@ -1,0 +1,24 @@
+//! The words every other crate speaks: money and currencies, card numbers, typed ids, timestamps,
+//! secrets, and the messages that phone and platform exchange.
+//!
+//! Ground floor: no IO, no clock, no random source. Time and randomness come in as arguments.
+
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod id;
+pub mod messages;
+pub mod money;
+pub mod pan;
+pub mod secret;
+pub mod timestamp;
+
+pub use id::{
+    ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, LedgerEntryId, MerchantId,
+    PaymentIntentId, RefundId, ReversalId, TerminalId, TokenId,
+};
+pub use money::{Currency, Money, MoneyError};
+pub use pan::{Pan, PanError, PanSequenceNumber, TokenPan};
+pub use secret::Secret;
+pub use timestamp::Timestamp;

@@ -1,0 +1,226 @@
+//! What phone and platform say to each other when a token is provisioned and its keys are renewed.
+//!
+//! The phone sends a [`ReplenishRequest`]; the platform answers with a [`SealedPayload`]: a
+//! [`ProvisioningPayload`] as JSON, sealed to the device's key by HPKE (RFC 9180, base mode,
+//! DHKEM(P-256, HKDF-SHA256), HKDF-SHA256, AES-256-GCM) with [`PROVISIONING_INFO`] as `info` and the
+//! token id as associated data, so that no proxy on the way sees a key or swaps a payload.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use crate::{Currency, Timestamp, TokenId};
+
+/// `info` of the HPKE context that seals a [`ProvisioningPayload`].
+pub const PROVISIONING_INFO: &[u8] = b"tapfer-provisioning-1";
+
+/// Bytes that stand in JSON as lower-case hexadecimal digits. Not for secrets.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HexBytes(pub Vec<u8>);
+
+/// The text is not an even number of hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not bytes: write them as an even number of hexadecimal digits")]
+pub struct HexError;
+
+impl TryFrom<String> for HexBytes {
+    type Error = HexError;
+
+    fn try_from(text: String) -> Result<Self, HexError> {
+        HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map(Self).map_err(|_| HexError)
+    }
+}
+
+impl From<HexBytes> for String {
+    fn from(bytes: HexBytes) -> Self {
+        HEXLOWER_PERMISSIVE.encode(&bytes.0)
+    }
+}
+
+impl fmt::Debug for HexBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER_PERMISSIVE.encode(&self.0))
+    }
+}
+
+/// A secret that stands in JSON as hexadecimal digits: wiped on drop, redacted in `Debug`.
+#[derive(Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HexSecret(Vec<u8>);
+
+impl HexSecret {
+    /// Takes ownership of the secret bytes.
+    #[must_use]
+    pub const fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// Lends the secret bytes.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for HexSecret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// Needed by `serde(into)` only; a copy is wiped like its original.
+impl Clone for HexSecret {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl TryFrom<String> for HexSecret {
+    type Error = HexError;
+
+    fn try_from(mut text: String) -> Result<Self, HexError> {
+        let decoded = HEXLOWER_PERMISSIVE.decode(text.as_bytes());
+        text.zeroize();
+        decoded.map(Self).map_err(|_| HexError)
+    }
+}
+
+impl From<HexSecret> for String {
+    fn from(secret: HexSecret) -> Self {
+        HEXLOWER_PERMISSIVE.encode(secret.expose())
+    }
+}
+
+impl fmt::Debug for HexSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HexSecret(redacted)")
+    }
+}
+
+/// The phone asks for its profile (the first time) and for fresh keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplenishRequest {
+    /// x of the phone's new ICC key, 32 bytes. The phone made the pair; the private key stays there.
+    pub icc_public_key: HexBytes,
+    /// The application transaction counter of the phone's last transaction, 0 before the first.
+    pub application_transaction_counter: u16,
+}
+
+/// A payload that only the device can open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedPayload {
+    /// HPKE encapsulated key: an uncompressed P-256 point, 65 bytes.
+    pub encapsulated_key: HexBytes,
+    /// HPKE ciphertext with its tag.
+    pub ciphertext: HexBytes,
+}
+
+/// Everything a phone needs to pay with one token until the keys run out.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvisioningPayload {
+    /// Which token this is.
+    pub token: TokenId,
+    /// The static side of the card.
+    pub profile: CardProfileMessage,
+    /// ICC certificate `9F46` over the phone's key, good for hours.
+    pub icc_certificate: HexBytes,
+    /// Identifies the issuer master key generation, byte 1 of the IAD.
+    pub derivation_key_index: u8,
+    /// Keys that may be used without verifying the person, oldest first.
+    pub limited_use_keys: Vec<LimitedUseKeyGrant>,
+    /// When the phone has to ask for what.
+    pub policy: VerificationPolicyMessage,
+}
+
+/// The static side of a card as it travels: see `tapfer_emv::profile::CardProfile`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CardProfileMessage {
+    /// Application identifier.
+    pub aid: HexBytes,
+    /// Application label, printable ASCII.
+    pub label: String,
+    /// Application interchange profile.
+    pub aip: HexBytes,
+    /// Processing options data object list.
+    pub pdol: HexBytes,
+    /// Card risk management data object list 1.
+    pub cdol1: HexBytes,
+    /// Records, without the ICC certificate's.
+    pub records: Vec<RecordMessage>,
+}
+
+/// One record of the card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordMessage {
+    /// Short file identifier, 1 to 10.
+    pub short_file_identifier: u8,
+    /// Record number, from 1.
+    pub number: u8,
+    /// Value of template `70`.
+    pub value: HexBytes,
+    /// Whether the record travels encrypted in template `DA`.
+    pub encrypted: bool,
+    /// Whether the record is part of the SDA hash.
+    pub signed: bool,
+}
+
+/// One limited-use key and how far it goes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitedUseKeyGrant {
+    /// Key index YHHHHCC, seven digits.
+    pub key_index: String,
+    /// AES-128 key.
+    pub key: HexSecret,
+    /// The phone does not use the key after this.
+    pub expires_at: Timestamp,
+    /// How many payments the key is good for.
+    pub maximum_payments: u16,
+    /// How much those payments may add up to, minor units of the policy's currency.
+    pub maximum_total_minor: i64,
+}
+
+/// The part of the issuer's verification policy that this version of the phone obeys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerificationPolicyMessage {
+    /// Version, signed into every cryptogram. At most three bytes.
+    pub version: u32,
+    /// The limits are in this currency; a payment in any other asks for the person.
+    pub currency: Currency,
+    /// Up to this amount, minor units, a payment needs no verification of the person.
+    pub unverified_limit_minor: i64,
+    /// Whether the screen must be on to pay at all.
+    pub screen_must_be_on: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HexBytes, HexSecret};
+
+    #[test]
+    fn hexadecimal_round_trip() {
+        let bytes: HexBytes = serde_json::from_str("\"00FFab\"").unwrap();
+        assert_eq!(bytes.0, [0x00, 0xFF, 0xAB]);
+        assert_eq!(serde_json::to_string(&bytes).unwrap(), "\"00ffab\"");
+        assert!(serde_json::from_str::<HexBytes>("\"0\"").is_err());
+        assert!(serde_json::from_str::<HexBytes>("\"zz\"").is_err());
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let secret: HexSecret = serde_json::from_str("\"0102\"").unwrap();
+        assert_eq!(secret.expose(), [1, 2]);
+        assert_eq!(format!("{secret:?}"), "HexSecret(redacted)");
+    }
+}

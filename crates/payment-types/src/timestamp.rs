@@ -1,0 +1,168 @@
+//! Points in time. Nothing here reads a clock: callers bring the time with them.
+
+use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
+use serde::{Deserialize, Serialize};
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
+
+/// A point in time in UTC, to the millisecond. RFC 3339 in JSON.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Timestamp(i64);
+
+/// The text is not a point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a point in time: write it like 2026-11-21T12:00:00Z")]
+pub struct TimestampError;
+
+/// A point in time in the pieces that card data uses, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Calendar {
+    /// Year, such as 2026.
+    pub year: u16,
+    /// Month, 1 to 12.
+    pub month: u8,
+    /// Day of the month, 1 to 31.
+    pub day: u8,
+    /// Hour, 0 to 23.
+    pub hour: u8,
+    /// Minute, 0 to 59.
+    pub minute: u8,
+    /// Second, 0 to 59.
+    pub second: u8,
+    /// Day of the year, 1 to 366.
+    pub day_of_year: u16,
+}
+
+impl Timestamp {
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub const fn from_unix_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub const fn unix_millis(self) -> i64 {
+        self.0
+    }
+
+    /// A point in time this many milliseconds later; stays at the end of time if it would pass it.
+    #[must_use]
+    pub const fn plus_millis(self, millis: i64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// A point in time this many seconds later.
+    #[must_use]
+    pub const fn plus_seconds(self, seconds: i64) -> Self {
+        Self(self.0.saturating_add(seconds.saturating_mul(1_000)))
+    }
+
+    /// How many milliseconds have passed since `earlier`; negative if it is later.
+    #[must_use]
+    pub const fn millis_since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The pieces of the date and the time of day. Years outside 0 to 9999 count as 1970.
+    #[must_use]
+    pub fn calendar(self) -> Calendar {
+        let moment = self.moment();
+        Calendar {
+            year: u16::try_from(moment.year()).unwrap_or(1970),
+            month: u8::from(moment.month()),
+            day: moment.day(),
+            hour: moment.hour(),
+            minute: moment.minute(),
+            second: moment.second(),
+            day_of_year: moment.ordinal(),
+        }
+    }
+
+    fn moment(self) -> OffsetDateTime {
+        let nanos = i128::from(self.0).saturating_mul(1_000_000);
+        OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| TimestampError)?;
+        let nanos = moment.to_offset(UtcOffset::UTC).unix_timestamp_nanos();
+        let millis = nanos.checked_div(1_000_000).ok_or(TimestampError)?;
+        i64::try_from(millis).map(Self).map_err(|_| TimestampError)
+    }
+}
+
+impl TryFrom<String> for Timestamp {
+    type Error = TimestampError;
+
+    fn try_from(text: String) -> Result<Self, TimestampError> {
+        text.parse()
+    }
+}
+
+impl From<Timestamp> for String {
+    fn from(timestamp: Timestamp) -> Self {
+        alloc::format!("{timestamp}")
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.moment().format(&Rfc3339).map_err(|_| fmt::Error)?;
+        f.write_str(&text)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Timestamp;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_and_writes_rfc_3339() {
+        let noon: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        assert_eq!(noon.unix_millis(), 1_795_262_400_000);
+        assert_eq!(noon.to_string(), "2026-11-21T12:00:00Z");
+        assert_eq!("2026-11-21T14:00:00+02:00".parse::<Timestamp>().unwrap(), noon);
+        assert_eq!(noon.plus_millis(5).to_string(), "2026-11-21T12:00:00.005Z");
+    }
+
+    #[test]
+    fn pieces_of_the_calendar() {
+        let calendar = "2024-12-31T23:59:58Z".parse::<Timestamp>().unwrap().calendar();
+        assert_eq!((calendar.year, calendar.month, calendar.day), (2024, 12, 31));
+        assert_eq!((calendar.hour, calendar.minute, calendar.second), (23, 59, 58));
+        assert_eq!(calendar.day_of_year, 366);
+    }
+
+    proptest! {
+        #[test]
+        fn text_round_trip(millis in 0_i64..253_402_300_799_999) {
+            let timestamp = Timestamp::from_unix_millis(millis);
+            prop_assert_eq!(timestamp.to_string().parse::<Timestamp>().unwrap(), timestamp);
+        }
+
+        #[test]
+        fn any_text_is_answered(text in ".*") {
+            let _ = text.parse::<Timestamp>();
+        }
+
+        #[test]
+        fn any_number_has_a_calendar(millis in any::<i64>()) {
+            let _ = Timestamp::from_unix_millis(millis).calendar();
+        }
+    }
+}

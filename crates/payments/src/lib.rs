@@ -1,0 +1,1 @@
+//! The rules: tokens, authorization, ledger, payment intents.

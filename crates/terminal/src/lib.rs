@@ -1,0 +1,1 @@
+//! The terminal: entry point, Kernel 8, outcomes and arming.

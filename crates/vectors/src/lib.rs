@@ -1,0 +1,1 @@
+//! Recomputes golden values and replays whole transactions.
