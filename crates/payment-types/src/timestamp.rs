@@ -4,8 +4,8 @@ use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 use serde::{Deserialize, Serialize};
-use time::format_description::well_known::Rfc3339;
-use time::{OffsetDateTime, UtcOffset};
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 
 /// A point in time in UTC, to the millisecond. RFC 3339 in JSON.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -73,18 +73,19 @@ impl Timestamp {
         let moment = self.moment();
         Calendar {
             year: u16::try_from(moment.year()).unwrap_or(1970),
-            month: u8::from(moment.month()),
-            day: moment.day(),
-            hour: moment.hour(),
-            minute: moment.minute(),
-            second: moment.second(),
-            day_of_year: moment.ordinal(),
+            month: u8::try_from(moment.month()).unwrap_or(1),
+            day: u8::try_from(moment.day()).unwrap_or(1),
+            hour: u8::try_from(moment.hour()).unwrap_or(0),
+            minute: u8::try_from(moment.minute()).unwrap_or(0),
+            second: u8::try_from(moment.second()).unwrap_or(0),
+            day_of_year: u16::try_from(moment.date().day_of_year()).unwrap_or(1),
         }
     }
 
-    fn moment(self) -> OffsetDateTime {
-        let nanos = i128::from(self.0).saturating_mul(1_000_000);
-        OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    fn moment(self) -> DateTime {
+        let timestamp = jiff::Timestamp::from_millisecond(self.0);
+        let moment = Offset::UTC.to_datetime(timestamp.unwrap_or(jiff::Timestamp::UNIX_EPOCH));
+        if moment.year() < 0 { Offset::UTC.to_datetime(jiff::Timestamp::UNIX_EPOCH) } else { moment }
     }
 }
 
@@ -92,10 +93,13 @@ impl FromStr for Timestamp {
     type Err = TimestampError;
 
     fn from_str(text: &str) -> Result<Self, TimestampError> {
-        let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| TimestampError)?;
-        let nanos = moment.to_offset(UtcOffset::UTC).unix_timestamp_nanos();
-        let millis = nanos.checked_div(1_000_000).ok_or(TimestampError)?;
-        i64::try_from(millis).map(Self).map_err(|_| TimestampError)
+        // jiff also reads a space for the T and a zone in brackets; RFC 3339 interchange does not.
+        let is_rfc_3339 = text.as_bytes().get(10) == Some(&b'T') && !text.contains('[');
+        if !is_rfc_3339 {
+            return Err(TimestampError);
+        }
+        let timestamp: jiff::Timestamp = text.parse().map_err(|_| TimestampError)?;
+        Ok(Self(timestamp.as_millisecond()))
     }
 }
 
@@ -115,8 +119,7 @@ impl From<Timestamp> for String {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.moment().format(&Rfc3339).map_err(|_| fmt::Error)?;
-        f.write_str(&text)
+        write!(f, "{}Z", self.moment())
     }
 }
 
