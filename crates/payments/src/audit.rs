@@ -1,0 +1,102 @@
+//! What is recorded about every change and every view of card data: who did what to which object,
+//! when, from where, and with what result.
+
+use alloc::string::String;
+use tapfer_payment_types::{ApiKeyId, Timestamp};
+
+use crate::access::Role;
+use crate::words::words;
+
+words! {
+    /// What was done. The words are stable: reports and alarms are built on them.
+    AuditAction, "audit action" {
+        /// An issuer was set up.
+        IssuerCreated = "issuer.created",
+        /// A card was put into the vault.
+        CardCreated = "card.created",
+        /// A card was blocked.
+        CardBlocked = "card.blocked",
+        /// A card was unblocked.
+        CardUnblocked = "card.unblocked",
+        /// Money was loaded onto a card.
+        CardToppedUp = "card.topped_up",
+        /// A card was looked up by its number.
+        CardLookedUp = "card.looked_up",
+        /// A phone was registered.
+        DeviceCreated = "device.created",
+        /// A card was tokenized for a phone.
+        TokenCreated = "token.created",
+        /// A token was activated.
+        TokenActivated = "token.activated",
+        /// A token was suspended.
+        TokenSuspended = "token.suspended",
+        /// A suspension was lifted.
+        TokenUnsuspended = "token.unsuspended",
+        /// A token was deleted for good.
+        TokenDeleted = "token.deleted",
+        /// Fresh keys were given to a phone.
+        TokenReplenished = "token.replenished",
+        /// A card number was shown in clear.
+        TokenDetokenized = "token.detokenized",
+        /// A merchant was set up.
+        MerchantCreated = "merchant.created",
+        /// A terminal was set up.
+        TerminalCreated = "terminal.created",
+        /// An API key was made.
+        ApiKeyCreated = "api_key.created",
+        /// A merchant asked for a payment.
+        IntentCreated = "payment_intent.created",
+        /// A terminal was armed for a payment.
+        IntentArmed = "payment_intent.armed",
+        /// A payment intent was given up.
+        IntentCanceled = "payment_intent.canceled",
+        /// Held money was captured.
+        IntentCaptured = "payment_intent.captured",
+        /// A payment was decided.
+        AuthorizationDecided = "authorization.decided",
+        /// An authorization was undone.
+        AuthorizationReversed = "authorization.reversed",
+        /// Money was given back.
+        RefundCreated = "refund.created",
+    }
+}
+
+words! {
+    /// How it ended.
+    AuditResult, "audit result" {
+        /// It was done.
+        Succeeded = "succeeded",
+        /// A rule or a right forbade it.
+        Refused = "refused",
+    }
+}
+
+/// Who asks, and from where. Comes with every change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The API key, unless the platform itself acts (set-up from the command line).
+    pub api_key: Option<ApiKeyId>,
+    /// In which role.
+    pub role: Role,
+    /// From where: the peer's address, or `local`.
+    pub origin: String,
+    /// `x-request-id` of the request.
+    pub request_id: String,
+}
+
+/// One line of the audit log. Holds no card number, token number or key: ids and words only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// When.
+    pub at: Timestamp,
+    /// Who, from where.
+    pub caller: Caller,
+    /// What.
+    pub action: AuditAction,
+    /// To which object: its id.
+    pub object: String,
+    /// How it ended.
+    pub result: AuditResult,
+    /// Reason or outcome in a few words, as the caller gave it.
+    pub detail: Option<String>,
+}

@@ -1,0 +1,138 @@
+//! Authorization: every fact is loaded once, one pure function decides, one commit follows.
+//!
+//! [`decide`] walks a table of rules in a fixed order; the first rule that speaks against the
+//! payment gives the reason. A decline is an [`Outcome`], not an error.
+
+mod facts;
+mod outcome;
+mod rules;
+
+pub use facts::{Facts, PresentedPayment, TokenFacts};
+pub use outcome::{DeclineReason, Language, Outcome};
+
+use tapfer_emv::cryptogram::{CryptogramMismatch, CryptogramVerified};
+use tapfer_emv::keys::KeyIndex;
+use tapfer_payment_types::{
+    AuthorizationId, CardId, MerchantId, Money, PaymentIntentId, ReversalId, TerminalId, Timestamp,
+    TokenId,
+};
+
+/// Why there is no proof that the cryptogram is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CryptogramFailure {
+    /// It was compared and is wrong.
+    #[error(transparent)]
+    Mismatch(#[from] CryptogramMismatch),
+    /// The application data that names the key is not of this platform's form.
+    #[error("the issuer application data cannot be read, so no key could be found")]
+    Unreadable,
+    /// There was no token whose key could have been used.
+    #[error("the cryptogram was not checked because the token is unknown")]
+    NotChecked,
+}
+
+/// What was decided, on which facts. Only [`decide`] makes one.
+#[derive(Debug)]
+pub struct Decision {
+    outcome: Outcome,
+    facts: Facts,
+    uses_counter: bool,
+    consumes_arming: bool,
+    cryptogram: Result<CryptogramVerified, CryptogramFailure>,
+}
+
+impl Decision {
+    /// Approved, or declined with a reason.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// The facts it rests on. They must still hold when the decision is committed.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Whether a right cryptogram with a fresh counter was presented: the counter and one use of the
+    /// key are spent then, whatever the outcome. A wrong cryptogram spends nothing, so that nobody
+    /// can burn the counters of a phone that is not his.
+    #[must_use]
+    pub const fn uses_counter(&self) -> bool {
+        self.uses_counter
+    }
+
+    /// Whether the terminal was waiting for this tap.
+    #[must_use]
+    pub const fn consumes_arming(&self) -> bool {
+        self.consumes_arming
+    }
+
+    /// The proof, to open the card's record with.
+    #[must_use]
+    pub const fn cryptogram(&self) -> Result<&CryptogramVerified, CryptogramFailure> {
+        match &self.cryptogram {
+            Ok(proof) => Ok(proof),
+            Err(failure) => Err(*failure),
+        }
+    }
+
+    /// Gives the proof back, to decide again on fresh facts.
+    ///
+    /// # Errors
+    /// The failure that was given to [`decide`].
+    pub fn into_cryptogram(self) -> Result<CryptogramVerified, CryptogramFailure> {
+        self.cryptogram
+    }
+}
+
+/// Decides one payment. `cryptogram` is what the HSM said about the presented cryptogram.
+#[must_use]
+pub fn decide(
+    facts: Facts,
+    cryptogram: Result<CryptogramVerified, CryptogramFailure>,
+    now: Timestamp,
+) -> Decision {
+    let counter = facts.presented.application_transaction_counter;
+    // A proof of another payment is no proof of this one.
+    let proven =
+        cryptogram.as_ref().is_ok_and(|proof| proof.application_transaction_counter() == counter);
+    let fresh = facts.token.as_ref().is_some_and(|token| !token.counter_used);
+    Decision {
+        outcome: rules::outcome(&facts, proven, now),
+        uses_counter: proven && fresh,
+        consumes_arming: facts.intent.is_armed_at(facts.terminal, now),
+        facts,
+        cryptogram,
+    }
+}
+
+/// One answer of the platform to one authorization request, as it is kept. No card number, no token
+/// number, no chip data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorization {
+    /// Its id: the transaction id on the receipt.
+    pub id: AuthorizationId,
+    /// For which intent.
+    pub payment_intent: PaymentIntentId,
+    /// For which merchant.
+    pub merchant: MerchantId,
+    /// Who asked.
+    pub terminal: TerminalId,
+    /// The token that was presented, if it is known.
+    pub token: Option<TokenId>,
+    /// The card behind it.
+    pub card: Option<CardId>,
+    /// What came out.
+    pub outcome: Outcome,
+    /// What the intent asked for.
+    pub amount: Money,
+    /// Counter of the presented cryptogram.
+    pub application_transaction_counter: u16,
+    /// Index of the key that made it, if it could be read.
+    pub key_index: Option<KeyIndex>,
+    /// What undid it, if something did.
+    pub reversal: Option<ReversalId>,
+    /// When it was decided.
+    pub created_at: Timestamp,
+}

@@ -1,0 +1,155 @@
+//! The rules of a decision, in order of precedence.
+//!
+//! Whether the number is known and the token may pay comes first, because without them no later
+//! question makes sense. Then whether the card really signed this. Only then whether the tap is new:
+//! a right cryptogram seen before is `replay`, a wrong one is `cryptogram_invalid` whatever its
+//! counter, so that a forger learns nothing about counters. Whether the terminal was armed comes
+//! after that, because a replay usually meets a terminal that waits for nothing and should still be
+//! called by its name. What the person can mend by herself stands last.
+
+use tapfer_emv::iad::VerificationMethod;
+use tapfer_emv::tvr;
+use tapfer_payment_types::{Currency, Timestamp};
+
+use super::facts::{Facts, PresentedPayment, TokenFacts};
+use super::outcome::{DeclineReason, Outcome};
+use crate::cards::CardStatus;
+use crate::tokens::TokenStatus;
+
+/// `9C`: purchase of goods and services (ISO 8583 processing code).
+const PURCHASE: u8 = 0x00;
+/// The terminal's date is local: it may be one day before or after the date in UTC.
+const DAY_MILLIS: i64 = 86_400_000;
+
+/// A payment by a known token, as the rules see it.
+struct Case<'a> {
+    facts: &'a Facts,
+    presented: &'a PresentedPayment,
+    token: &'a TokenFacts,
+    proven: bool,
+    now: Timestamp,
+}
+
+/// A rule speaks against a payment, or not.
+type Rule = (DeclineReason, fn(&Case<'_>) -> bool);
+
+/// All rules but the first, which is that there must be a token at all.
+const RULES: &[Rule] = &[
+    (DeclineReason::TokenInactive, |case| case.status() == TokenStatus::Inactive),
+    (DeclineReason::TokenSuspended, |case| case.status() == TokenStatus::Suspended),
+    (DeclineReason::TokenDeactivated, |case| case.status() == TokenStatus::Deactivated),
+    (DeclineReason::CardBlocked, |case| case.token.card.status == CardStatus::Blocked),
+    (DeclineReason::CardExpired, |case| case.token.card.expiry.is_past(case.now)),
+    (DeclineReason::IssuerMismatch, is_other_issuer),
+    (DeclineReason::AidMismatch, is_other_application),
+    (DeclineReason::CryptogramInvalid, |case| !case.proven),
+    (DeclineReason::Replay, |case| case.token.counter_used),
+    (DeclineReason::CounterStale, is_stale),
+    (DeclineReason::TerminalNotArmed, is_not_armed),
+    (DeclineReason::AmountMismatch, is_other_amount),
+    (DeclineReason::CurrencyMismatch, is_other_currency),
+    (DeclineReason::TransactionTypeUnsupported, |case| case.presented.transaction_type != PURCHASE),
+    (DeclineReason::KeyUnknown, |case| case.token.key.is_none()),
+    (DeclineReason::KeyExpired, is_key_expired),
+    (DeclineReason::KeyExhausted, is_key_exhausted),
+    (DeclineReason::StaleDate, is_date_stale),
+    (DeclineReason::LocalAuthenticationFailed, is_not_authenticated_locally),
+    (DeclineReason::VerificationRequired, is_unverified_above_limit),
+    (DeclineReason::InsufficientFunds, |case| {
+        case.token.available.minor < case.facts.intent.amount.minor
+    }),
+];
+
+/// The first reason against the payment, or approval.
+pub(super) fn outcome(facts: &Facts, proven: bool, now: Timestamp) -> Outcome {
+    let Some(token) = &facts.token else {
+        return Outcome::Declined(DeclineReason::UnknownToken);
+    };
+    let case = Case { facts, presented: &facts.presented, token, proven, now };
+    match RULES.iter().find(|(_, speaks_against)| speaks_against(&case)) {
+        Some((reason, _)) => Outcome::Declined(*reason),
+        None => Outcome::Approved,
+    }
+}
+
+impl Case<'_> {
+    const fn status(&self) -> TokenStatus {
+        self.token.token.state.status()
+    }
+}
+
+fn is_other_issuer(case: &Case<'_>) -> bool {
+    let generation = case.token.issuer.derivation_key_index;
+    case.presented.application_data.is_some_and(|data| data.derivation_key_index != generation)
+}
+
+fn is_other_application(case: &Case<'_>) -> bool {
+    let own = case.token.issuer.aid.as_bytes();
+    case.presented.aid.as_deref().is_some_and(|aid| aid != own)
+}
+
+/// Counters of one token rise. A cryptogram that was recorded and held back is refused once the
+/// phone has paid again.
+fn is_stale(case: &Case<'_>) -> bool {
+    case.token
+        .highest_counter
+        .is_some_and(|highest| case.presented.application_transaction_counter < highest)
+}
+
+fn is_not_armed(case: &Case<'_>) -> bool {
+    !case.facts.intent.is_armed_at(case.facts.terminal, case.now)
+}
+
+/// Cash back (`9F03`) is not offered, so the other amount is part of no payment.
+fn is_other_amount(case: &Case<'_>) -> bool {
+    case.presented.amount_minor != case.facts.intent.amount.minor
+        || case.presented.amount_other_minor != 0
+}
+
+fn is_other_currency(case: &Case<'_>) -> bool {
+    let asked = case.facts.intent.amount.currency;
+    let signed = Currency::from_numeric(case.presented.currency_numeric);
+    signed != Ok(asked) || case.token.issuer.currency != asked
+}
+
+fn is_key_expired(case: &Case<'_>) -> bool {
+    case.token.key.is_none_or(|key| case.now > key.expires_at)
+}
+
+fn is_key_exhausted(case: &Case<'_>) -> bool {
+    case.token.key.is_none_or(|key| !key.has_room_for(case.presented.amount_minor))
+}
+
+fn is_date_stale(case: &Case<'_>) -> bool {
+    let days = [-DAY_MILLIS, 0, DAY_MILLIS];
+    !days.iter().any(|&offset| date(case.now.plus_millis(offset)) == case.presented.date)
+}
+
+/// A date as in `9A`: YYMMDD, two decimal digits a byte.
+fn date(moment: Timestamp) -> [u8; 3] {
+    let calendar = moment.calendar();
+    let year = u8::try_from(calendar.year.wrapping_rem(100)).unwrap_or(0);
+    [year, calendar.month, calendar.day].map(|two_digits| {
+        let tens = two_digits.wrapping_div(10);
+        two_digits.wrapping_add(tens.wrapping_mul(6))
+    })
+}
+
+/// The terminal's own verdict, which the card signed with the rest (Book C-8 annex A).
+fn is_not_authenticated_locally(case: &Case<'_>) -> bool {
+    let results = case.presented.tvr;
+    results.contains(tvr::LOCAL_AUTHENTICATION_NOT_PERFORMED)
+        || results.contains(tvr::LOCAL_AUTHENTICATION_FAILED)
+}
+
+/// The phone signs how it verified the person; the issuer's limit says when it has to.
+fn is_unverified_above_limit(case: &Case<'_>) -> bool {
+    if case.presented.amount_minor <= case.token.issuer.unverified_limit_minor {
+        return false;
+    }
+    case.presented.application_data.is_none_or(|data| match data.results.method {
+        VerificationMethod::None => true,
+        VerificationMethod::DeviceUnlock => !data.results.unlocked,
+        VerificationMethod::Pin => false,
+    })
+}
