@@ -1,20 +1,115 @@
-//! Application cryptograms of the AES card (Book E chapters 3 and 4), and the proof that one was verified.
+//! Application cryptograms of the AES card (Book E chapters 3 and 4), and the proof that one was
+//! verified.
+
 use alloc::vec::Vec;
-use crate::keys::SessionKey;
-/// The 29 bytes from the terminal, then AIP, ATC and the IAD with its MAC in it.
+
+use subtle::ConstantTimeEq;
+
+use crate::keys::{SessionKey, SessionKey256};
+use crate::mac::{aes_256_cmac_8, aes_cmac_8};
+
+/// What the cryptogram covers: 29 bytes from the terminal, then AIP, ATC and the IAD with its MAC
+/// copied into it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CryptogramInput { pub amount_authorized: [u8; 6], pub amount_other: [u8; 6], pub terminal_country: [u8; 2], pub tvr: [u8; 5], pub currency: [u8; 2], pub date: [u8; 3], pub transaction_type: u8, pub unpredictable_number: [u8; 4], pub aip: [u8; 2], pub application_transaction_counter: u16, pub issuer_application_data: Vec<u8> }
-impl CryptogramInput { pub fn encode(&self) -> Vec<u8> { todo!() } }
+pub struct CryptogramInput {
+    /// `9F02`, twelve digits, minor units.
+    pub amount_authorized: [u8; 6],
+    /// `9F03`.
+    pub amount_other: [u8; 6],
+    /// `9F1A`, ISO 3166 numeric.
+    pub terminal_country: [u8; 2],
+    /// `95`.
+    pub tvr: [u8; 5],
+    /// `5F2A`, ISO 4217 numeric.
+    pub currency: [u8; 2],
+    /// `9A`, YYMMDD.
+    pub date: [u8; 3],
+    /// `9C`.
+    pub transaction_type: u8,
+    /// `9F37`.
+    pub unpredictable_number: [u8; 4],
+    /// `82`.
+    pub aip: [u8; 2],
+    /// `9F36`.
+    pub application_transaction_counter: u16,
+    /// `9F10`, all of it.
+    pub issuer_application_data: Vec<u8>,
+}
+
+impl CryptogramInput {
+    /// The bytes in the order of the cryptogram.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        [
+            self.amount_authorized.as_slice(),
+            &self.amount_other,
+            &self.terminal_country,
+            &self.tvr,
+            &self.currency,
+            &self.date,
+            &[self.transaction_type],
+            &self.unpredictable_number,
+            &self.aip,
+            &self.application_transaction_counter.to_be_bytes(),
+            &self.issuer_application_data,
+        ]
+        .concat()
+    }
+}
+
 /// First 8 bytes of AES-CMAC(session key, input).
-pub fn application_cryptogram(key: &SessionKey, input: &[u8]) -> [u8; 8] { todo!() }
-/// ARPC = first 8 bytes of AES-CMAC(SK, ARQC ‖ response code ‖ six zeros).
-pub fn response_cryptogram(key: &SessionKey, arqc: &[u8; 8], response_code: &[u8; 2]) -> [u8; 8] { todo!() }
+#[must_use]
+pub fn application_cryptogram(key: &SessionKey, input: &[u8]) -> [u8; 8] {
+    aes_cmac_8(key.expose(), &[input])
+}
+
+/// The same under AES-256.
+#[must_use]
+pub fn application_cryptogram_256(key: &SessionKey256, input: &[u8]) -> [u8; 8] {
+    aes_256_cmac_8(key.expose(), &[input])
+}
+
+/// ARPC = first 8 bytes of AES-CMAC(session key, ARQC ‖ response code ‖ six zeros).
+#[must_use]
+pub fn response_cryptogram(key: &SessionKey, arqc: &[u8; 8], response_code: &[u8; 2]) -> [u8; 8] {
+    aes_cmac_8(key.expose(), &[arqc, response_code, &[0; 6]])
+}
+
+/// What the card sent is not what its key gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the cryptogram is not what the card's key gives for this data")]
 pub struct CryptogramMismatch;
-/// Proof that a cryptogram was compared and found equal; only [`verify`] makes one. Not Clone, not Copy: one payment, one proof.
+
+/// Proof that a cryptogram was compared and found equal.
+///
+/// Only [`verify`] makes one. Neither `Clone` nor `Copy`: one payment, one proof.
 #[derive(Debug)]
-pub struct CryptogramVerified { application_transaction_counter: u16 }
-impl CryptogramVerified { pub fn application_transaction_counter(&self) -> u16 { self.application_transaction_counter } }
-/// Constant-time comparison of what the card sent with what `oracle` (an HSM, or the software in its place) computed for exactly this input.
-pub fn verify(input: &CryptogramInput, received: &[u8; 8], oracle: impl FnOnce(&[u8]) -> [u8; 8]) -> Result<CryptogramVerified, CryptogramMismatch> { todo!() }
+pub struct CryptogramVerified {
+    application_transaction_counter: u16,
+}
+
+impl CryptogramVerified {
+    /// The counter that is part of what was verified.
+    #[must_use]
+    pub const fn application_transaction_counter(&self) -> u16 {
+        self.application_transaction_counter
+    }
+}
+
+/// Compares, in constant time, what the card sent with what `oracle` (an HSM, or the software in its
+/// place) computes for exactly this input.
+///
+/// # Errors
+/// [`CryptogramMismatch`] if they differ.
+pub fn verify(
+    input: &CryptogramInput,
+    received: &[u8; 8],
+    oracle: impl FnOnce(&[u8]) -> [u8; 8],
+) -> Result<CryptogramVerified, CryptogramMismatch> {
+    let expected = oracle(&input.encode());
+    if !bool::from(expected.ct_eq(received)) {
+        return Err(CryptogramMismatch);
+    }
+    let application_transaction_counter = input.application_transaction_counter;
+    Ok(CryptogramVerified { application_transaction_counter })
+}

@@ -21,6 +21,7 @@ pub mod ecsdsa;
 pub mod iad;
 pub mod keys;
 pub mod mac;
+mod packed_decimal;
 pub mod profile;
 pub mod status;
 pub mod tags;

@@ -3,9 +3,9 @@
 use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
-use serde::{Deserialize, Serialize};
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
+use serde::{Deserialize, Serialize};
 
 /// A point in time in UTC, to the millisecond. RFC 3339 in JSON.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,6 +41,18 @@ impl Timestamp {
     #[must_use]
     pub const fn from_unix_millis(millis: i64) -> Self {
         Self(millis)
+    }
+
+    /// The beginning of a minute, UTC; `None` if the calendar has no such minute.
+    #[must_use]
+    pub fn at_minute(year: u16, month: u8, day: u8, hour: u8, minute: u8) -> Option<Self> {
+        let (month, day) = (i8::try_from(month).ok()?, i8::try_from(day).ok()?);
+        let (hour, minute) = (i8::try_from(hour).ok()?, i8::try_from(minute).ok()?);
+        let year = i16::try_from(year).ok()?;
+        let moment = DateTime::new(year, month, day, hour, minute, 0, 0).ok()?;
+        // Not by way of jiff::Timestamp, which ends a day before the calendar does.
+        let epoch = Offset::UTC.to_datetime(jiff::Timestamp::UNIX_EPOCH);
+        i64::try_from(moment.duration_since(epoch).as_millis()).ok().map(Self)
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -85,7 +97,11 @@ impl Timestamp {
     fn moment(self) -> DateTime {
         let timestamp = jiff::Timestamp::from_millisecond(self.0);
         let moment = Offset::UTC.to_datetime(timestamp.unwrap_or(jiff::Timestamp::UNIX_EPOCH));
-        if moment.year() < 0 { Offset::UTC.to_datetime(jiff::Timestamp::UNIX_EPOCH) } else { moment }
+        if moment.year() < 0 {
+            Offset::UTC.to_datetime(jiff::Timestamp::UNIX_EPOCH)
+        } else {
+            moment
+        }
     }
 }
 
@@ -149,6 +165,18 @@ mod tests {
         assert_eq!((calendar.year, calendar.month, calendar.day), (2024, 12, 31));
         assert_eq!((calendar.hour, calendar.minute, calendar.second), (23, 59, 58));
         assert_eq!(calendar.day_of_year, 366);
+    }
+
+    #[test]
+    fn a_minute_of_the_calendar() {
+        let minute = Timestamp::at_minute(2028, 2, 29, 23, 59).unwrap();
+        assert_eq!(minute.to_string(), "2028-02-29T23:59:00Z");
+        assert!(Timestamp::at_minute(9999, 12, 31, 23, 59).is_some());
+        for (month, day, hour, minute) in
+            [(2, 29, 0, 0), (13, 1, 0, 0), (0, 1, 0, 0), (1, 0, 0, 0), (1, 1, 24, 0), (1, 1, 0, 60)]
+        {
+            assert_eq!(Timestamp::at_minute(2026, month, day, hour, minute), None);
+        }
     }
 
     proptest! {
