@@ -40,8 +40,8 @@ pub enum ApduError {
     /// Lc, data and Le do not add up.
     #[error("the lengths Lc and Le of the command do not fit its {0} bytes")]
     LengthMismatch(usize),
-    /// An extended Lc of zero.
-    #[error("the extended length field Lc is zero, leave it out when there is no data")]
+    /// An Lc of zero.
+    #[error("the length field Lc is zero, leave it out when there is no data")]
     ZeroLc,
     /// The data field is too long for any command.
     #[error("a command carries at most 65535 bytes of data, these are {0}")]
@@ -76,6 +76,7 @@ impl CommandApdu {
             [0, high, low, rest @ ..] => {
                 extended_body(u16::from_be_bytes([*high, *low]), rest, mismatch)?
             }
+            [0, _] => return Err(ApduError::ZeroLc),
             [short_lc, rest @ ..] => short_body(*short_lc, rest, mismatch)?,
         };
         let [class, instruction, p1, p2] = *header;
@@ -270,7 +271,7 @@ mod tests {
         for (body, error) in [
             (&[2, 9][..], ApduError::LengthMismatch(6)),
             (&[1, 9, 0, 0], ApduError::LengthMismatch(8)),
-            (&[0, 0], ApduError::LengthMismatch(6)),
+            (&[0, 0], ApduError::ZeroLc),
             (&[0, 0, 0, 1], ApduError::ZeroLc),
             (&[0, 0, 1, 9, 0], ApduError::LengthMismatch(9)),
         ] {
