@@ -518,7 +518,7 @@ mod tests {
         #[test]
         fn any_input_is_answered(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             for object in Reader::new(&bytes).flatten() {
-                let end = object.offset + object.raw.len();
+                let end = object.offset.saturating_add(object.raw.len());
                 prop_assert_eq!(object.raw, &bytes[object.offset..end]);
                 prop_assert_eq!(object.value, &bytes[object.value_offset()..end]);
             }

@@ -99,9 +99,11 @@ fn set(profile: &mut CardProfile, record: usize, tag: Tag, value: &[u8]) {
     profile.records[record].value = new;
 }
 
+type BrokenRule = (fn(&mut CardProfile), ProfileError);
+
 #[test]
 fn each_rule_is_enforced() {
-    let cases: &[(fn(&mut CardProfile), ProfileError)] = &[
+    let cases: &[BrokenRule] = &[
         (|p| p.aid.truncate(4), ProfileError::ApplicationIdentifier),
         (|p| p.label.clear(), ProfileError::Label),
         (|p| p.label = vec![b'A'; 17], ProfileError::Label),
