@@ -1,1 +1,188 @@
-//! The hardware security module in the field's verbs, and its software stand-in.
+//! The root of trust in the field's verbs: [`PaymentHsm`], and its [`software`] stand-in.
+//!
+//! Callers name keys (an issuer and a derivation key index, a certification authority's RID and
+//! index) and see results. Key bytes do not leave this crate, with one exception: limited-use keys,
+//! and those only sealed to the device that will pay with them.
+//!
+//! Invariants:
+//! - Every backend passes the same contract suite (`tests/contract.rs`).
+//! - No verb here blocks on anything but the backend; callers on async threads move it off them, and
+//!   never hold a database transaction across a call.
+//! - Card data comes out only against a [`DetokenizationGrant`]: the proof of a verified cryptogram,
+//!   or an operator who gives a name and a reason.
+//! - What signs a certificate verifies it before it is given out, so that a fault does not become a
+//!   forgery or leak a key.
+//!
+//! EC-SDSA (ISO/IEC 14888-3, the signature of Kernel 8 certificates) is offered by neither aws-lc-rs
+//! nor PKCS#11. The signing keys of certification authorities and issuers are therefore used in this
+//! crate's own memory with RustCrypto's P-256, whose constant-time code has not been audited, and are
+//! wiped with their holder.
+
+mod error;
+mod grant;
+mod request;
+pub mod software;
+
+pub use error::{HsmError, KeystoreError};
+pub use grant::{DetokenizationGrant, OperatorGrant};
+pub use request::{
+    CryptogramRequest, CryptogramVerdict, DemoKeys, HsmDescription, IccCertificateRequest,
+    IssuerCertificateRequest, IssuerKeys, LimitedUseKeyTerms, PanLookup, ProvisioningRequest,
+    Realm, SealedCardRecord,
+};
+pub use software::{SoftwareHsm, Unlock};
+
+use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Rid};
+use tapfer_emv::keys::IssuerMasterKey;
+use tapfer_payment_types::messages::SealedPayload;
+use tapfer_payment_types::{CardId, IssuerId, Pan, Secret};
+
+/// An ICC certificate lives no longer than this from the moment it is signed: 7 days, in seconds. A
+/// stolen phone dies by itself.
+pub const MAXIMUM_ICC_CERTIFICATE_LIFE_SECONDS: i64 = 7 * 86_400;
+/// An issuer certificate lives no longer than this: 10 years of 366 days, in seconds.
+pub const MAXIMUM_ISSUER_CERTIFICATE_LIFE_SECONDS: i64 = 3_660 * 86_400;
+/// One provisioning holds at most so many limited-use keys.
+pub const MAXIMUM_LIMITED_USE_KEYS: usize = 64;
+
+/// A security module that speaks the field's verbs.
+///
+/// All verbs may be called from several threads at once. They are synchronous: a backend may wait for
+/// a device or a disk.
+pub trait PaymentHsm: Send + Sync {
+    /// What this module is, and whether it may guard real money.
+    fn describe(&self) -> HsmDescription;
+
+    /// Whether the module serves.
+    ///
+    /// # Errors
+    /// What keeps it from serving, such as a failed self-test.
+    fn health(&self) -> Result<(), HsmError>;
+
+    /// Runs the known-answer tests again. After a failure the module refuses every verb until it is
+    /// opened anew.
+    ///
+    /// # Errors
+    /// [`HsmError::SelfTestFailed`] names the test.
+    fn self_test(&self) -> Result<(), HsmError>;
+
+    /// Fills `out` with random bytes fit for keys, token numbers and ids.
+    ///
+    /// # Errors
+    /// The system failed.
+    fn random(&self, out: &mut [u8]) -> Result<(), HsmError>;
+
+    /// Makes the key of a certification authority.
+    ///
+    /// # Errors
+    /// [`HsmError::AuthorityExists`]; or the system failed.
+    fn create_certification_authority(&self, rid: Rid, index: u8) -> Result<CaPublicKey, HsmError>;
+
+    /// The public key of a certification authority, for terminals to trust.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownAuthority`]
+    fn ca_public_key(&self, rid: Rid, index: u8) -> Result<CaPublicKey, HsmError>;
+
+    /// Makes all keys of an issuer: issuer master key (derivation key index 1), EC-SDSA signing key,
+    /// PAN look-up key, and the key that wraps the keys of card records.
+    ///
+    /// # Errors
+    /// [`HsmError::IssuerExists`]; or the system failed.
+    fn create_issuer(&self, issuer: IssuerId) -> Result<IssuerKeys, HsmError>;
+
+    /// The public side of an issuer's keys.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownIssuer`]
+    fn issuer_keys(&self, issuer: IssuerId) -> Result<IssuerKeys, HsmError>;
+
+    /// Signs an issuer's public key with a certification authority's key (Book E chapter 5, `90`).
+    ///
+    /// # Errors
+    /// [`HsmError::CertificateLife`] or [`HsmError::Certificate`] if a terminal would refuse it;
+    /// [`HsmError::UnknownIssuer`], [`HsmError::UnknownAuthority`].
+    fn issue_issuer_certificate(
+        &self,
+        request: &IssuerCertificateRequest,
+    ) -> Result<IssuerCertificate, HsmError>;
+
+    /// Signs a phone's public key with its issuer's key (Book E chapter 5, `9F46`).
+    ///
+    /// # Errors
+    /// [`HsmError::CertificateLife`] if it would live longer than
+    /// [`MAXIMUM_ICC_CERTIFICATE_LIFE_SECONDS`] or be dead already; [`HsmError::UnknownIssuer`].
+    fn sign_icc_certificate(
+        &self,
+        request: &IccCertificateRequest,
+    ) -> Result<IccCertificate, HsmError>;
+
+    /// Derives the session key the card must have used, and compares its cryptogram in constant time.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownIssuer`], or the module failed. A wrong cryptogram is no error but a
+    /// [`CryptogramVerdict`].
+    fn verify_cryptogram(
+        &self,
+        request: &CryptogramRequest<'_>,
+    ) -> Result<CryptogramVerdict, HsmError>;
+
+    /// Derives limited-use keys, completes the payload with them and seals it to the device, so that
+    /// nobody between module and phone sees a key.
+    ///
+    /// # Errors
+    /// [`HsmError::Recipient`], [`HsmError::LimitedUseKeys`], [`HsmError::UnknownIssuer`],
+    /// [`HsmError::UnknownDerivationKey`].
+    fn seal_provisioning(
+        &self,
+        request: ProvisioningRequest<'_>,
+    ) -> Result<SealedPayload, HsmError>;
+
+    /// Encrypts a card's record so that only [`PaymentHsm::open_card_record`] for the same issuer and
+    /// card gives it back.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownIssuer`], or the module failed.
+    fn seal_card_record(
+        &self,
+        issuer: IssuerId,
+        card: CardId,
+        record: &[u8],
+    ) -> Result<SealedCardRecord, HsmError>;
+
+    /// Decrypts a card's record for whoever shows a grant.
+    ///
+    /// # Errors
+    /// [`HsmError::CardRecord`] if the record is damaged or belongs to another card or issuer;
+    /// [`HsmError::UnknownIssuer`].
+    fn open_card_record(
+        &self,
+        issuer: IssuerId,
+        card: CardId,
+        record: &SealedCardRecord,
+        grant: &DetokenizationGrant<'_>,
+    ) -> Result<Secret<Vec<u8>>, HsmError>;
+
+    /// Keyed hash of the whole card number, to find a card by its number without storing it in clear.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownIssuer`], or the module failed.
+    fn pan_lookup(&self, issuer: IssuerId, pan: &Pan) -> Result<PanLookup, HsmError>;
+
+    /// Gives out an issuer's keys, in a demo realm only, so that anyone can recompute a cryptogram.
+    ///
+    /// # Errors
+    /// [`HsmError::NotADemoRealm`], [`HsmError::UnknownIssuer`], [`HsmError::UnknownDerivationKey`].
+    fn demo_keys(&self, issuer: IssuerId, derivation_key_index: u8) -> Result<DemoKeys, HsmError>;
+
+    /// Makes an issuer as [`PaymentHsm::create_issuer`] does, but with a published master key, in a
+    /// demo realm only: golden vectors and cards of others.
+    ///
+    /// # Errors
+    /// [`HsmError::NotADemoRealm`], [`HsmError::IssuerExists`].
+    fn import_demo_issuer(
+        &self,
+        issuer: IssuerId,
+        issuer_master_key: IssuerMasterKey,
+    ) -> Result<IssuerKeys, HsmError>;
+}

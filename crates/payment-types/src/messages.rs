@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
+use serde::{Deserialize, Serialize, Serializer};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::{Currency, Timestamp, TokenId};
 
@@ -49,8 +49,8 @@ impl fmt::Debug for HexBytes {
 }
 
 /// A secret that stands in JSON as hexadecimal digits: wiped on drop, redacted in `Debug`.
-#[derive(Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
 pub struct HexSecret(Vec<u8>);
 
 impl HexSecret {
@@ -73,10 +73,11 @@ impl Drop for HexSecret {
     }
 }
 
-/// Needed by `serde(into)` only; a copy is wiped like its original.
-impl Clone for HexSecret {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
+impl Serialize for HexSecret {
+    /// The digits are wiped as soon as they are written.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let digits = Zeroizing::new(HEXLOWER_PERMISSIVE.encode(&self.0));
+        serializer.serialize_str(&digits)
     }
 }
 
@@ -87,12 +88,6 @@ impl TryFrom<String> for HexSecret {
         let decoded = HEXLOWER_PERMISSIVE.decode(text.as_bytes());
         text.zeroize();
         decoded.map(Self).map_err(|_| HexError)
-    }
-}
-
-impl From<HexSecret> for String {
-    fn from(secret: HexSecret) -> Self {
-        HEXLOWER_PERMISSIVE.encode(secret.expose())
     }
 }
 
@@ -221,6 +216,7 @@ mod tests {
     fn a_secret_is_not_printed() {
         let secret: HexSecret = serde_json::from_str("\"0102\"").unwrap();
         assert_eq!(secret.expose(), [1, 2]);
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"0102\"");
         assert_eq!(format!("{secret:?}"), "HexSecret(redacted)");
     }
 }

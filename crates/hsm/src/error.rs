@@ -1,0 +1,203 @@
+//! What can go wrong, by who has to act. No text holds card data or keys.
+
+use std::io;
+use std::path::PathBuf;
+
+use tapfer_emv::certificate::CertificateError;
+use tapfer_payment_types::IssuerId;
+
+/// Why a security module did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HsmError {
+    // The caller asked for something that is not there or not allowed.
+    /// No such issuer.
+    #[error("the module has no keys of issuer {0}; create the issuer first")]
+    UnknownIssuer(IssuerId),
+    /// The issuer has keys already.
+    #[error("the module has keys of issuer {0} already; use those, or create another issuer")]
+    IssuerExists(IssuerId),
+    /// No such generation of an issuer master key.
+    #[error("issuer {issuer} has no master key with derivation key index {index}")]
+    UnknownDerivationKey {
+        /// Whose key.
+        issuer: IssuerId,
+        /// Which generation.
+        index: u8,
+    },
+    /// No such certification authority.
+    #[error(
+        "the module has no certification authority key with index {index:02X} for this RID; create it first"
+    )]
+    UnknownAuthority {
+        /// Index of the key.
+        index: u8,
+    },
+    /// The certification authority exists.
+    #[error(
+        "the module has a certification authority key with index {index:02X} for this RID already"
+    )]
+    AuthorityExists {
+        /// Index of the key.
+        index: u8,
+    },
+    /// The certificate would be dead already, or live too long.
+    #[error(
+        "the certificate has to end after now and within {maximum_days} days; ask for another date"
+    )]
+    CertificateLife {
+        /// Longest life of this kind of certificate.
+        maximum_days: i64,
+    },
+    /// The certificate that was asked for would be refused by a terminal.
+    #[error("a terminal would refuse the certificate: {0}")]
+    Certificate(#[from] CertificateError),
+    /// The device's key is not a point on the curve.
+    #[error("the device's public key is not an uncompressed P-256 point; register the device anew")]
+    Recipient,
+    /// Not one to [`crate::MAXIMUM_LIMITED_USE_KEYS`] different keys, each for at least one payment.
+    #[error(
+        "ask for 1 to 64 limited-use keys with different indices, each good for a payment or more"
+    )]
+    LimitedUseKeys,
+    /// An operator without name or reason.
+    #[error(
+        "an operator who wants to see card data gives a name and a reason, up to 500 bytes each"
+    )]
+    OperatorGrant,
+    /// Keys are shown and imported only where nothing is at stake.
+    #[error(
+        "keys are shown or imported only in a demo realm; this keystore was created for production"
+    )]
+    NotADemoRealm,
+
+    // What the caller stored has changed.
+    /// A card record does not open.
+    #[error(
+        "the card record is damaged, or belongs to another card or issuer; restore it from a backup"
+    )]
+    CardRecord,
+
+    // The module or the system below it failed.
+    /// A known-answer test failed: nothing this machine computes can be trusted.
+    #[error(
+        "self-test {test:?} failed; the module refuses all work: check this build and this machine's processor, then start again"
+    )]
+    SelfTestFailed {
+        /// Name of the test.
+        test: &'static str,
+    },
+    /// The operating system gives no random bytes.
+    #[error("the operating system gives no random bytes; nothing can be made safely")]
+    Randomness,
+    /// A cryptographic operation failed that cannot fail on sound input.
+    #[error(
+        "{operation} failed inside the cryptographic library; this is a defect, please report it"
+    )]
+    Internal {
+        /// What was being done.
+        operation: &'static str,
+    },
+    /// The keystore file.
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+}
+
+/// What is wrong with the file that holds the software module's keys.
+#[derive(Debug, thiserror::Error)]
+pub enum KeystoreError {
+    /// There is none.
+    #[error("there is no keystore at {0}; create one, or name the right file")]
+    NotFound(PathBuf),
+    /// There is one already.
+    #[error("there is a keystore at {0} already; open it, or name another file")]
+    Exists(PathBuf),
+    /// Others could read it.
+    #[error(
+        "keystore {path} can be read or written by others (mode {mode:04o}); run: chmod 600 {path:?}"
+    )]
+    Permissions {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Another process has it open.
+    #[error("keystore {0} is in use by another process; stop that one first")]
+    InUse(PathBuf),
+    /// Opened for reading only.
+    #[error("keystore {0} was opened for reading only")]
+    ReadOnly(PathBuf),
+    /// Some other kind of file.
+    #[error("{0} is not a tapfer keystore; name the right file")]
+    NotAKeystore(PathBuf),
+    /// Written by a newer version.
+    #[error(
+        "keystore {path} has format {version}, this program reads format {supported}; use a newer tapfer"
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        version: u16,
+        /// The format this program reads.
+        supported: u16,
+    },
+    /// Shorter than it says.
+    #[error("keystore {0} is cut short; restore it from a backup")]
+    Truncated(PathBuf),
+    /// The header is damaged.
+    #[error("the header of keystore {0} is damaged; restore it from a backup")]
+    HeaderDamaged(PathBuf),
+    /// The header is whole but asks for something unreasonable.
+    #[error(
+        "keystore {path} asks for {what} outside sane bounds; do not trust it, restore it from a backup"
+    )]
+    Parameters {
+        /// The file.
+        path: PathBuf,
+        /// Which parameter.
+        what: &'static str,
+    },
+    /// Opened with a key though sealed with a passphrase, or the other way round.
+    #[error("keystore {path} opens with {expected}, not with what was given")]
+    UnlockKind {
+        /// The file.
+        path: PathBuf,
+        /// What it opens with.
+        expected: &'static str,
+    },
+    /// The passphrase or key is not the one.
+    #[error("wrong {given} for keystore {path}")]
+    WrongSecret {
+        /// The file.
+        path: PathBuf,
+        /// What was given.
+        given: &'static str,
+    },
+    /// The secret is right but the content was changed.
+    #[error(
+        "the content of keystore {0} is damaged or was tampered with; restore it from a backup"
+    )]
+    ContentDamaged(PathBuf),
+    /// A passphrase that can be guessed.
+    #[error("the passphrase is too short; take at least {minimum} characters")]
+    PassphraseTooShort {
+        /// Fewest characters.
+        minimum: usize,
+    },
+    /// Not 32 bytes in hexadecimal.
+    #[error(
+        "the keystore key is 32 bytes, written as 64 hexadecimal digits; make one with: openssl rand -hex 32"
+    )]
+    KeyFormat,
+    /// The file system.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}

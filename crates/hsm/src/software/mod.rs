@@ -1,0 +1,310 @@
+//! The software module: all keys in one sealed file and in this process's memory.
+//!
+//! It is the embedded default, to try, to test and for closed loops with little at stake. It keeps keys
+//! from whoever reads the disk, not from whoever reads the memory of the process: it is **not**
+//! production grade, and says so in [`PaymentHsm::describe`].
+//!
+//! AES-GCM, key wrap, HMAC, HKDF, HPKE and random bytes come from aws-lc-rs; card-key derivations, CMAC
+//! and EC-SDSA from the RustCrypto crates beneath `tapfer-emv`; Argon2id from RustCrypto. Known-answer
+//! tests of all of them pass before a keystore is touched.
+
+mod certify;
+mod file;
+mod key_ring;
+mod keystore;
+mod provisioning;
+mod randomness;
+mod record;
+mod self_test;
+mod unlock;
+mod wiped_json;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use aws_lc_rs::hmac;
+use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Rid};
+use tapfer_emv::cryptogram;
+use tapfer_emv::keys::IssuerMasterKey;
+use tapfer_payment_types::messages::SealedPayload;
+use tapfer_payment_types::{CardId, IssuerId, Pan, Secret};
+
+use self::key_ring::{IssuerKeySet, KeyRing, SigningKey};
+use self::keystore::Keystore;
+use self::self_test::KnownAnswerTest;
+pub use self::unlock::{MINIMUM_PASSPHRASE_LENGTH, Unlock};
+use crate::{
+    CryptogramRequest, CryptogramVerdict, DemoKeys, DetokenizationGrant, HsmDescription, HsmError,
+    IccCertificateRequest, IssuerCertificateRequest, IssuerKeys, PanLookup, PaymentHsm,
+    ProvisioningRequest, Realm, SealedCardRecord,
+};
+
+/// A security module without hardware. See the [module](self).
+pub struct SoftwareHsm {
+    keystore: Keystore,
+    keys: RwLock<Arc<KeyRing>>,
+    /// Held while keys are added: one change at a time.
+    changing: Mutex<()>,
+    known_answer_tests: &'static [KnownAnswerTest],
+    /// The test that failed. Set once, and never taken back.
+    failed_test: OnceLock<&'static str>,
+}
+
+impl SoftwareHsm {
+    /// Makes a keystore file without keys and opens it. The realm is fixed for ever.
+    ///
+    /// # Errors
+    /// The file exists or cannot be written; the passphrase is too short; a self-test failed.
+    pub fn create(path: &Path, unlock: &Unlock, realm: Realm) -> Result<Self, HsmError> {
+        self_test::run(self_test::ALL)?;
+        let keystore = Keystore::create(path, unlock, realm)?;
+        Ok(Self::new(keystore, KeyRing::default()))
+    }
+
+    /// Opens a keystore file, to use and to add keys. Only one process at a time can.
+    ///
+    /// # Errors
+    /// Each thing that can be wrong with the file has its [`crate::KeystoreError`]; a self-test failed.
+    pub fn open(path: &Path, unlock: &Unlock) -> Result<Self, HsmError> {
+        self_test::run(self_test::ALL)?;
+        let (keystore, keys) = Keystore::open(path, unlock)?;
+        Ok(Self::new(keystore, keys))
+    }
+
+    /// Opens a keystore file beside a process that has it open already. Sees the keys of this moment,
+    /// and cannot add any.
+    ///
+    /// # Errors
+    /// As [`SoftwareHsm::open`].
+    pub fn open_read_only(path: &Path, unlock: &Unlock) -> Result<Self, HsmError> {
+        self_test::run(self_test::ALL)?;
+        let (keystore, keys) = Keystore::open_read_only(path, unlock)?;
+        Ok(Self::new(keystore, keys))
+    }
+
+    fn new(keystore: Keystore, keys: KeyRing) -> Self {
+        Self {
+            keystore,
+            keys: RwLock::new(Arc::new(keys)),
+            changing: Mutex::new(()),
+            known_answer_tests: self_test::ALL,
+            failed_test: OnceLock::new(),
+        }
+    }
+
+    /// The keys of this moment. Every verb that touches a key comes through here, and none gets past a
+    /// failed self-test.
+    fn keys(&self) -> Result<Arc<KeyRing>, HsmError> {
+        self.health()?;
+        // A panic elsewhere cannot leave the ring half changed: it is swapped as a whole.
+        Ok(Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn issuer(&self, issuer: IssuerId) -> Result<Arc<IssuerKeySet>, HsmError> {
+        let keys = self.keys()?;
+        keys.issuers.get(&issuer).cloned().ok_or(HsmError::UnknownIssuer(issuer))
+    }
+
+    fn authority(&self, rid: Rid, index: u8) -> Result<Arc<SigningKey>, HsmError> {
+        let keys = self.keys()?;
+        keys.authorities.get(&(rid, index)).cloned().ok_or(HsmError::UnknownAuthority { index })
+    }
+
+    /// Changes a copy of the keys, writes it to the disk, and only then lets others see it.
+    fn change<T>(
+        &self,
+        apply: impl FnOnce(&mut KeyRing) -> Result<T, HsmError>,
+    ) -> Result<T, HsmError> {
+        let _turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = KeyRing::clone(&*self.keys()?);
+        let answer = apply(&mut next)?;
+        self.keystore.write(&next)?;
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        Ok(answer)
+    }
+
+    fn add_issuer(
+        &self,
+        issuer: IssuerId,
+        generate: impl FnOnce() -> Result<IssuerKeySet, HsmError>,
+    ) -> Result<IssuerKeys, HsmError> {
+        self.change(|ring| {
+            if ring.issuers.contains_key(&issuer) {
+                return Err(HsmError::IssuerExists(issuer));
+            }
+            let keys = generate()?;
+            let public = public_side(issuer, &keys);
+            ring.issuers.insert(issuer, Arc::new(keys));
+            Ok(public)
+        })
+    }
+
+    fn demand_demo_realm(&self) -> Result<(), HsmError> {
+        self.health()?;
+        match self.keystore.realm {
+            Realm::Demo => Ok(()),
+            Realm::Production => Err(HsmError::NotADemoRealm),
+        }
+    }
+}
+
+fn public_side(issuer: IssuerId, keys: &IssuerKeySet) -> IssuerKeys {
+    IssuerKeys {
+        issuer,
+        derivation_key_index: keys.derivation_key_index(),
+        public_key: keys.signing_key.public,
+    }
+}
+
+impl fmt::Debug for SoftwareHsm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SoftwareHsm({:?})", self.keystore.realm)
+    }
+}
+
+impl PaymentHsm for SoftwareHsm {
+    fn describe(&self) -> HsmDescription {
+        HsmDescription {
+            backend: "software",
+            production_grade: false,
+            realm: self.keystore.realm,
+            notice: "Keys are kept in a sealed file and in the memory of this process, not in \
+                     certified hardware: not for production.",
+        }
+    }
+
+    fn health(&self) -> Result<(), HsmError> {
+        match self.failed_test.get() {
+            None => Ok(()),
+            Some(test) => Err(HsmError::SelfTestFailed { test }),
+        }
+    }
+
+    fn self_test(&self) -> Result<(), HsmError> {
+        self.health()?;
+        self_test::run(self.known_answer_tests).inspect_err(|error| {
+            if let HsmError::SelfTestFailed { test } = error {
+                self.failed_test.get_or_init(|| test);
+            }
+        })
+    }
+
+    fn random(&self, out: &mut [u8]) -> Result<(), HsmError> {
+        self.health()?;
+        randomness::fill(out)
+    }
+
+    fn create_certification_authority(&self, rid: Rid, index: u8) -> Result<CaPublicKey, HsmError> {
+        self.change(|ring| {
+            if ring.authorities.contains_key(&(rid, index)) {
+                return Err(HsmError::AuthorityExists { index });
+            }
+            let authority = SigningKey::generate()?;
+            let key = authority.public;
+            ring.authorities.insert((rid, index), Arc::new(authority));
+            Ok(CaPublicKey { rid, index, key })
+        })
+    }
+
+    fn ca_public_key(&self, rid: Rid, index: u8) -> Result<CaPublicKey, HsmError> {
+        Ok(CaPublicKey { rid, index, key: self.authority(rid, index)?.public })
+    }
+
+    fn create_issuer(&self, issuer: IssuerId) -> Result<IssuerKeys, HsmError> {
+        self.add_issuer(issuer, IssuerKeySet::generate)
+    }
+
+    fn issuer_keys(&self, issuer: IssuerId) -> Result<IssuerKeys, HsmError> {
+        Ok(public_side(issuer, &*self.issuer(issuer)?))
+    }
+
+    fn issue_issuer_certificate(
+        &self,
+        request: &IssuerCertificateRequest,
+    ) -> Result<IssuerCertificate, HsmError> {
+        let public_key = self.issuer(request.issuer)?.signing_key.public;
+        let authority = self.authority(request.rid, request.ca_index)?;
+        certify::issuer_certificate(&authority, public_key, request)
+    }
+
+    fn sign_icc_certificate(
+        &self,
+        request: &IccCertificateRequest,
+    ) -> Result<IccCertificate, HsmError> {
+        certify::icc_certificate(&self.issuer(request.issuer)?.signing_key, request)
+    }
+
+    fn verify_cryptogram(
+        &self,
+        request: &CryptogramRequest<'_>,
+    ) -> Result<CryptogramVerdict, HsmError> {
+        let keys = self.issuer(request.issuer)?;
+        let Some(master_key) = keys.master_keys.get(&request.derivation_key_index) else {
+            return Ok(CryptogramVerdict::UnknownDerivationKey);
+        };
+        let session_key = master_key
+            .token_key(request.token_pan, request.sequence)
+            .limited_use_key(request.key_class, request.key_index)
+            .session_key(request.input.application_transaction_counter);
+        let compared = cryptogram::verify(request.input, request.received, |input| {
+            cryptogram::application_cryptogram(&session_key, input)
+        });
+        Ok(compared.map_or(CryptogramVerdict::Mismatch, CryptogramVerdict::Verified))
+    }
+
+    fn seal_provisioning(
+        &self,
+        request: ProvisioningRequest<'_>,
+    ) -> Result<SealedPayload, HsmError> {
+        let (issuer, index) = (request.issuer, request.derivation_key_index);
+        let keys = self.issuer(issuer)?;
+        let master_key =
+            keys.master_keys.get(&index).ok_or(HsmError::UnknownDerivationKey { issuer, index })?;
+        provisioning::seal(master_key, request)
+    }
+
+    fn seal_card_record(
+        &self,
+        issuer: IssuerId,
+        card: CardId,
+        record: &[u8],
+    ) -> Result<SealedCardRecord, HsmError> {
+        record::seal(&*self.issuer(issuer)?, issuer, card, record)
+    }
+
+    fn open_card_record(
+        &self,
+        issuer: IssuerId,
+        card: CardId,
+        record: &SealedCardRecord,
+        _grant: &DetokenizationGrant<'_>,
+    ) -> Result<Secret<Vec<u8>>, HsmError> {
+        record::open(&*self.issuer(issuer)?, issuer, card, record)
+    }
+
+    fn pan_lookup(&self, issuer: IssuerId, pan: &Pan) -> Result<PanLookup, HsmError> {
+        let keys = self.issuer(issuer)?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, keys.lookup_key.expose());
+        let tag = hmac::sign(&key, pan.expose().as_bytes());
+        let hash = tag.as_ref().try_into();
+        hash.map(PanLookup).map_err(|_| HsmError::Internal { operation: "HMAC" })
+    }
+
+    fn demo_keys(&self, issuer: IssuerId, index: u8) -> Result<DemoKeys, HsmError> {
+        self.demand_demo_realm()?;
+        let keys = self.issuer(issuer)?;
+        let key =
+            keys.master_keys.get(&index).ok_or(HsmError::UnknownDerivationKey { issuer, index })?;
+        Ok(DemoKeys { issuer_master_key: IssuerMasterKey::new(*key.expose()) })
+    }
+
+    fn import_demo_issuer(
+        &self,
+        issuer: IssuerId,
+        issuer_master_key: IssuerMasterKey,
+    ) -> Result<IssuerKeys, HsmError> {
+        self.demand_demo_realm()?;
+        self.add_issuer(issuer, || IssuerKeySet::generate_with(issuer_master_key))
+    }
+}

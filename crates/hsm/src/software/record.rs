@@ -1,0 +1,108 @@
+//! Envelope encryption of card records: a data key for each record, wrapped by the issuer's record key.
+//!
+//! Layout: format `01`, generation of the record key, wrapped data key (40 bytes, AES-256 key wrap,
+//! NIST SP 800-38F), nonce (12), ciphertext, tag (16). AES-256-GCM; the associated data are a label,
+//! issuer and card, and all bytes before the nonce. Each data key encrypts one record, so that a
+//! random nonce cannot repeat under a key.
+
+use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::key_wrap::{self, AesKek, KeyWrap};
+use tapfer_payment_types::{CardId, IssuerId, Secret};
+use zeroize::Zeroizing;
+
+use super::key_ring::IssuerKeySet;
+use super::randomness;
+use crate::{HsmError, SealedCardRecord};
+
+const FORMAT: u8 = 1;
+const LABEL: &[u8] = b"tapfer-card-record-1";
+const WRAPPED_LENGTH: usize = 40;
+const HEAD_LENGTH: usize = 2 + WRAPPED_LENGTH;
+
+const FAILED: HsmError = HsmError::Internal { operation: "sealing a card record" };
+
+pub(super) fn seal(
+    keys: &IssuerKeySet,
+    issuer: IssuerId,
+    card: CardId,
+    record: &[u8],
+) -> Result<SealedCardRecord, HsmError> {
+    let (&generation, record_key) = keys.record_keys.last_key_value().ok_or(FAILED)?;
+    let data_key = randomness::secret::<32>()?;
+    let mut out = vec![FORMAT, generation];
+    out.extend_from_slice(&wrap(record_key, &data_key)?);
+    let associated = associated_data(issuer, card, &out);
+
+    let nonce = randomness::bytes()?;
+    let mut content = Zeroizing::new(record.to_vec());
+    let tag = cipher(&data_key)
+        .and_then(|cipher| {
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            cipher.seal_in_place_separate_tag(nonce, Aad::from(associated), &mut content).ok()
+        })
+        .ok_or(FAILED)?;
+    out.extend_from_slice(&nonce);
+    out.extend_from_slice(&content);
+    out.extend_from_slice(tag.as_ref());
+    Ok(SealedCardRecord(out))
+}
+
+pub(super) fn open(
+    keys: &IssuerKeySet,
+    issuer: IssuerId,
+    card: CardId,
+    sealed: &SealedCardRecord,
+) -> Result<Secret<Vec<u8>>, HsmError> {
+    try_open(keys, issuer, card, &sealed.0).ok_or(HsmError::CardRecord)
+}
+
+/// `None` whatever is wrong: how a record is damaged is nobody's business.
+fn try_open(
+    keys: &IssuerKeySet,
+    issuer: IssuerId,
+    card: CardId,
+    sealed: &[u8],
+) -> Option<Secret<Vec<u8>>> {
+    let (head, rest) = sealed.split_at_checked(HEAD_LENGTH)?;
+    let (&nonce, content) = rest.split_first_chunk::<{ aead::NONCE_LEN }>()?;
+    let [FORMAT, generation, wrapped @ ..] = head else { return None };
+    let data_key = unwrap(keys.record_keys.get(generation)?, wrapped)?;
+
+    let associated = Aad::from(associated_data(issuer, card, head));
+    let mut content = Secret::new(content.to_vec());
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    let length =
+        cipher(&data_key)?.open_in_place(nonce, associated, content.expose_mut()).ok()?.len();
+    content.expose_mut().truncate(length);
+    Some(content)
+}
+
+fn associated_data(issuer: IssuerId, card: CardId, head: &[u8]) -> Vec<u8> {
+    // Ids have one length, so that the parts cannot run into each other.
+    [LABEL, issuer.to_string().as_bytes(), card.to_string().as_bytes(), head].concat()
+}
+
+fn cipher(key: &Secret<[u8; 32]>) -> Option<LessSafeKey> {
+    UnboundKey::new(&aead::AES_256_GCM, key.expose()).ok().map(LessSafeKey::new)
+}
+
+fn wrap(
+    record_key: &Secret<[u8; 32]>,
+    data_key: &Secret<[u8; 32]>,
+) -> Result<[u8; WRAPPED_LENGTH], HsmError> {
+    let mut wrapped = [0; WRAPPED_LENGTH];
+    AesKek::new(&key_wrap::AES_256, record_key.expose())
+        .and_then(|kek| kek.wrap(data_key.expose(), &mut wrapped).map(|_| ()))
+        .map_err(|_| FAILED)?;
+    Ok(wrapped)
+}
+
+fn unwrap(record_key: &Secret<[u8; 32]>, wrapped: &[u8]) -> Option<Secret<[u8; 32]>> {
+    // The library asks for room for one block more than the key.
+    let mut room = Zeroizing::new([0; WRAPPED_LENGTH]);
+    let kek = AesKek::new(&key_wrap::AES_256, record_key.expose()).ok()?;
+    let plain = kek.unwrap(wrapped, &mut *room).ok()?;
+    let mut data_key = Secret::new([0; 32]);
+    data_key.expose_mut().copy_from_slice(plain.first_chunk::<32>()?);
+    Some(data_key)
+}

@@ -1,0 +1,203 @@
+//! What opens a keystore: a passphrase, stretched by Argon2id, or a 32-byte key.
+
+use std::fmt;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::hkdf;
+use data_encoding::HEXLOWER_PERMISSIVE;
+use serde::{Deserialize, Serialize};
+use tapfer_payment_types::Secret;
+use tapfer_payment_types::messages::HexBytes;
+
+use super::randomness;
+use crate::{HsmError, KeystoreError};
+
+/// Fewest characters of a passphrase for a new keystore.
+pub const MINIMUM_PASSPHRASE_LENGTH: usize = 12;
+
+/// What opens a keystore.
+pub enum Unlock {
+    /// A person's or a secret store's passphrase.
+    Passphrase(Secret<String>),
+    /// A key from the environment or from another HSM.
+    Key(Secret<[u8; 32]>),
+}
+
+impl Unlock {
+    /// Takes a passphrase.
+    #[must_use]
+    pub const fn passphrase(passphrase: String) -> Self {
+        Self::Passphrase(Secret::new(passphrase))
+    }
+
+    /// Takes a key written as 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`KeystoreError::KeyFormat`]
+    pub fn key_from_hex(digits: &str) -> Result<Self, KeystoreError> {
+        let digits = digits.trim().as_bytes();
+        let mut key = Secret::new([0; 32]);
+        match HEXLOWER_PERMISSIVE.decode_len(digits.len()) {
+            Ok(32) => HEXLOWER_PERMISSIVE.decode_mut(digits, key.expose_mut()),
+            _ => return Err(KeystoreError::KeyFormat),
+        }
+        .map_err(|_| KeystoreError::KeyFormat)?;
+        Ok(Self::Key(key))
+    }
+
+    /// The name of its kind, for messages.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Passphrase(_) => "passphrase",
+            Self::Key(_) => "key",
+        }
+    }
+
+    /// How a new keystore is protected by this.
+    pub(super) fn protection(&self) -> Result<Protection, HsmError> {
+        let salt = HexBytes(randomness::bytes::<16>()?.to_vec());
+        Ok(match self {
+            Self::Key(_) => Protection::Key { salt },
+            Self::Passphrase(passphrase) => {
+                let minimum = MINIMUM_PASSPHRASE_LENGTH;
+                if passphrase.expose().chars().count() < minimum {
+                    return Err(KeystoreError::PassphraseTooShort { minimum }.into());
+                }
+                Protection::Argon2id { salt, memory_kib: 65_536, iterations: 3, lanes: 1 }
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Unlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Unlock({}, redacted)", self.kind())
+    }
+}
+
+/// How a keystore is protected, as its header says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "with", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Protection {
+    /// A passphrase through Argon2id version 1.3 (RFC 9106).
+    Argon2id { salt: HexBytes, memory_kib: u32, iterations: u32, lanes: u32 },
+    /// A key as it is; the salt makes the derived keys this keystore's own.
+    Key { salt: HexBytes },
+}
+
+/// The two values that come of unlocking.
+pub(super) struct Unlocked {
+    /// AES-256 key of the content.
+    pub(super) content_key: Secret<[u8; 32]>,
+    /// Stands in the header; tells a wrong secret from damaged content.
+    pub(super) key_check: Secret<[u8; 16]>,
+}
+
+impl Protection {
+    /// The first parameter outside of bounds. Below them a passphrase could be guessed, above them a
+    /// forged header could exhaust the machine.
+    pub(super) fn out_of_bounds(&self) -> Option<&'static str> {
+        let (Self::Argon2id { salt, .. } | Self::Key { salt }) = self;
+        if !(16..=64).contains(&salt.0.len()) {
+            return Some("a salt length");
+        }
+        match self {
+            Self::Argon2id { memory_kib, .. } if !(19_456..=1_048_576).contains(memory_kib) => {
+                Some("Argon2id memory")
+            }
+            Self::Argon2id { iterations, .. } if !(1..=16).contains(iterations) => {
+                Some("Argon2id iterations")
+            }
+            Self::Argon2id { lanes, .. } if !(1..=16).contains(lanes) => Some("Argon2id lanes"),
+            _ => None,
+        }
+    }
+
+    /// What the keystore opens with, for messages.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Argon2id { .. } => "a passphrase",
+            Self::Key { .. } => "a key",
+        }
+    }
+
+    /// Derives the keys. `Ok(None)` if the secret is of the other kind.
+    pub(super) fn unlock(&self, unlock: &Unlock) -> Result<Option<Unlocked>, HsmError> {
+        match (self, unlock) {
+            (Self::Key { salt }, Unlock::Key(key)) => expand(key, salt).map(Some),
+            (Self::Argon2id { salt, memory_kib, iterations, lanes }, Unlock::Passphrase(text)) => {
+                let master = stretch(text, &salt.0, (*memory_kib, *iterations, *lanes))?;
+                expand(&master, salt).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn stretch(
+    passphrase: &Secret<String>,
+    salt: &[u8],
+    (memory_kib, iterations, lanes): (u32, u32, u32),
+) -> Result<Secret<[u8; 32]>, HsmError> {
+    let failed = |_| HsmError::Internal { operation: "Argon2id" };
+    let params = Params::new(memory_kib, iterations, lanes, Some(32)).map_err(failed)?;
+    let mut master = Secret::new([0; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase.expose().as_bytes(), salt, master.expose_mut())
+        .map_err(failed)?;
+    Ok(master)
+}
+
+/// Two independent values from one (HKDF-SHA-256, RFC 5869).
+fn expand(master: &Secret<[u8; 32]>, salt: &HexBytes) -> Result<Unlocked, HsmError> {
+    let failed = |_| HsmError::Internal { operation: "HKDF" };
+    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, &salt.0).extract(master.expose());
+    let mut unlocked =
+        Unlocked { content_key: Secret::new([0; 32]), key_check: Secret::new([0; 16]) };
+    prk.expand(&[b"tapfer-keystore-1 content"], Length(32))
+        .and_then(|okm| okm.fill(unlocked.content_key.expose_mut()))
+        .map_err(failed)?;
+    prk.expand(&[b"tapfer-keystore-1 check"], Length(16))
+        .and_then(|okm| okm.fill(unlocked.key_check.expose_mut()))
+        .map_err(failed)?;
+    Ok(unlocked)
+}
+
+struct Length(usize);
+
+impl hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HexBytes, Protection, Unlock};
+
+    #[test]
+    fn a_key_is_64_hexadecimal_digits() {
+        assert!(Unlock::key_from_hex(&format!(" {}\n", "0aF1".repeat(16))).is_ok());
+        for text in ["", "00", &*"0".repeat(63), &*"0".repeat(66), &*"g".repeat(64)] {
+            assert!(Unlock::key_from_hex(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_checked() {
+        let salt = HexBytes(vec![0; 16]);
+        let argon2id = |memory_kib, iterations, lanes| Protection::Argon2id {
+            salt: salt.clone(),
+            memory_kib,
+            iterations,
+            lanes,
+        };
+        assert_eq!(argon2id(65_536, 3, 1).out_of_bounds(), None);
+        assert_eq!(argon2id(8, 3, 1).out_of_bounds(), Some("Argon2id memory"));
+        assert_eq!(argon2id(u32::MAX, 3, 1).out_of_bounds(), Some("Argon2id memory"));
+        assert_eq!(argon2id(65_536, 0, 1).out_of_bounds(), Some("Argon2id iterations"));
+        assert_eq!(argon2id(65_536, 3, 17).out_of_bounds(), Some("Argon2id lanes"));
+        let short = Protection::Key { salt: HexBytes(vec![0; 8]) };
+        assert_eq!(short.out_of_bounds(), Some("a salt length"));
+    }
+}
