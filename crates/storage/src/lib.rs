@@ -1,1 +1,35 @@
-//! Repositories and migrations.
+//! Where the platform keeps what it knows: traits in the platform's words ([`Storage`] and its
+//! parts), and one implementation of them ([`sqlite`]).
+//!
+//! Every change is one method, and one method is one transaction: the change itself, its line in the
+//! audit log and the answer kept for its idempotency key are written together or not at all. No
+//! transaction is ever visible from outside, so none can be open while an HSM works or a network
+//! answers.
+//!
+//! All calls block until the data is on the disk (changes) or read (reads). Asynchronous callers
+//! bring their own threads.
+//!
+//! Card and token numbers arrive here sealed by the HSM, with a keyed hash to find them by. No
+//! number in clear is in any table; the last four digits are.
+
+mod error;
+mod idempotency;
+mod page;
+mod records;
+pub mod sqlite;
+mod store;
+mod write;
+
+pub use error::{Inconsistency, Refusal, StorageError};
+pub use idempotency::{Begun, IdempotencyClaim, IdempotencyKey, IdempotencyKeyError, Running};
+pub use page::{Page, Slice};
+pub use records::{
+    AuditRecord, AuthorizationFilter, CardAccount, CardChange, CommitAuthorization, FactsQuery,
+    LedgerEntry, NewRefund, NewReversal, RefundFilter, SealedNumber, TokenFilter, TopUp,
+};
+pub use store::{
+    AccessStore, AuditStore, AuthorizationStore, CardStore, DeviceStore, IdempotencyStore,
+    IntentStore, IssuerStore, MerchantStore, RefundStore, ReversalStore, Storage, TerminalStore,
+    TokenStore,
+};
+pub use write::{Answer, StoredResponse, Write, Written};

@@ -1,0 +1,139 @@
+//! What can go wrong, split by who has to do something about it.
+
+use tapfer_payment_types::{MoneyError, PaymentIntentId};
+use tapfer_payments::cards::CardError;
+use tapfer_payments::intents::IntentError;
+use tapfer_payments::issuers::IssuerError;
+use tapfer_payments::ledger::LedgerError;
+use tapfer_payments::refunds::RefundError;
+use tapfer_payments::reversals::ReversalError;
+use tapfer_payments::tokens::TokenError;
+
+/// A rule that forbids what the caller asked for. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Rule of tokens.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Rule of cards.
+    #[error(transparent)]
+    Card(#[from] CardError),
+    /// Rule of issuers.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    /// Rule of payment intents.
+    #[error(transparent)]
+    Intent(#[from] IntentError),
+    /// Rule of refunds.
+    #[error(transparent)]
+    Refund(#[from] RefundError),
+    /// Rule of reversals.
+    #[error(transparent)]
+    Reversal(#[from] ReversalError),
+    /// Rule of the ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Rule of money.
+    #[error(transparent)]
+    Money(#[from] MoneyError),
+    /// Something like it is there already.
+    #[error("there is one with the same {0} already; use that one, or give another {0}")]
+    Exists(&'static str),
+    /// The terminal waits for another payment.
+    #[error("the terminal is armed for {0}; cancel that payment or let it expire first")]
+    TerminalBusy(PaymentIntentId),
+    /// The two things belong to different owners.
+    #[error("{0} belong to different owners")]
+    OwnersDiffer(&'static str),
+}
+
+/// A row that makes no sense: somebody changed the database by hand, or there is a defect. Names
+/// where, never what.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("row {id} of table {table} makes no sense in column {column}; restore it from a backup")]
+pub struct Inconsistency {
+    /// Table.
+    pub table: &'static str,
+    /// Primary key of the row, as far as it could be read.
+    pub id: String,
+    /// Column, or the columns that contradict each other.
+    pub column: &'static str,
+}
+
+/// Why a call to the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The caller named something that is not there.
+    #[error("there is no {kind} {id}")]
+    NotFound {
+        /// What kind of thing.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// The caller asked for something that a rule forbids.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The idempotency key was used for another request.
+    #[error("this idempotency key was used for another request; make a new key for new content")]
+    DifferentContent,
+    /// The first request with this idempotency key has no answer yet.
+    #[error("a request with this idempotency key is still running; ask again in a moment")]
+    StillRunning,
+    /// What a decision rests on has changed since it was loaded. Load it again and decide again.
+    #[error("the facts of this decision have changed; load them again and decide again")]
+    Conflict,
+    /// Too many changes wait for the disk.
+    #[error("too many changes wait for the disk; try again in a moment")]
+    Busy,
+    /// The store is being closed, or its writer is gone.
+    #[error("the store is closed; nothing of this was written")]
+    Closed,
+    /// The database was written by a newer version of this program.
+    #[error(
+        "the database has schema version {found}, this program knows versions up to {known}; \
+         start the newer program, or restore the backup from before the upgrade"
+    )]
+    NewerDatabase {
+        /// The version in the database.
+        found: i64,
+        /// The newest version known here.
+        known: i64,
+    },
+    /// The file is a database, but not of this program.
+    #[error("{0} is a database of another program; name another file")]
+    ForeignDatabase(String),
+    /// A row makes no sense.
+    #[error(transparent)]
+    Inconsistent(#[from] Inconsistency),
+    /// Migrations could not be applied.
+    #[error("the database could not be brought to the current schema: {0}")]
+    Migration(String),
+    /// The writer gave up in the middle of a change, which was rolled back: a defect.
+    #[error("the change was given up half-way and rolled back; this is a defect, report it")]
+    Abandoned,
+    /// The database itself failed: disk full, file gone, broken.
+    #[error("the database failed: {0}")]
+    Database(#[from] rusqlite::Error),
+}
+
+macro_rules! rules_refuse {
+    ($($error:ty),+) => {
+        $(impl From<$error> for StorageError {
+            fn from(error: $error) -> Self {
+                Self::Refused(error.into())
+            }
+        })+
+    };
+}
+
+rules_refuse!(
+    TokenError,
+    CardError,
+    IssuerError,
+    IntentError,
+    RefundError,
+    ReversalError,
+    LedgerError,
+    MoneyError
+);

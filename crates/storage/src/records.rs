@@ -1,0 +1,167 @@
+//! What goes into the store and comes out of it, beside the entities of `payments`.
+
+use tapfer_payment_types::{
+    AuthorizationId, CardId, DeviceId, IssuerId, LedgerEntryId, MerchantId, Money, PaymentIntentId,
+    RefundId, ReversalId, TerminalId, Timestamp,
+};
+use tapfer_payments::audit::AuditEvent;
+use tapfer_payments::authorization::{Decision, Facts, Outcome, PresentedPayment};
+use tapfer_payments::cards::Card;
+use tapfer_payments::ledger::TransferKind;
+
+/// A card or token number as the HSM hands it out for keeping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedNumber {
+    /// The number, encrypted by the HSM.
+    pub sealed: Vec<u8>,
+    /// Keyed hash of the number, by which it is found.
+    pub keyed_hash: Vec<u8>,
+}
+
+/// A card and its money.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CardAccount {
+    /// The card.
+    pub card: Card,
+    /// All its money, held or not.
+    pub balance: Money,
+    /// What it can spend: the balance without what is held.
+    pub available: Money,
+}
+
+/// A change of a card's status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CardChange {
+    /// Stop the card and all its tokens.
+    Block,
+    /// Let it pay again.
+    Unblock,
+}
+
+/// Money for a card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopUp {
+    /// Which card.
+    pub card: CardId,
+    /// How much, in the card's currency.
+    pub amount: Money,
+    /// The issuer's own word for it, such as the number of a bank transfer.
+    pub reference: String,
+}
+
+/// One booking, seen from a card's account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// Its id.
+    pub id: LedgerEntryId,
+    /// Its place in the ledger, rising without end; the cursor of lists.
+    pub sequence: i64,
+    /// Why.
+    pub kind: TransferKind,
+    /// How much what the card can spend changed; negative if money went away.
+    pub change: Money,
+    /// What caused it: the id of an authorization, intent, refund or reversal, or the reference of
+    /// a top-up.
+    pub cause: String,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// Which tokens to list. Absent fields do not matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TokenFilter {
+    /// Of this issuer.
+    pub issuer: Option<IssuerId>,
+    /// Of this card.
+    pub card: Option<CardId>,
+    /// On this phone.
+    pub device: Option<DeviceId>,
+}
+
+/// Which authorizations to list. Absent fields do not matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AuthorizationFilter {
+    /// Asked for by this merchant.
+    pub merchant: Option<MerchantId>,
+    /// Asked for by this terminal.
+    pub terminal: Option<TerminalId>,
+    /// For this intent.
+    pub payment_intent: Option<PaymentIntentId>,
+}
+
+/// Which refunds to list. Absent fields do not matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RefundFilter {
+    /// Of this merchant.
+    pub merchant: Option<MerchantId>,
+    /// Of this intent.
+    pub payment_intent: Option<PaymentIntentId>,
+}
+
+/// What a decision has to be loaded for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FactsQuery {
+    /// Keyed hash of the presented token number.
+    pub token_number_hash: Vec<u8>,
+    /// The intent to be paid.
+    pub payment_intent: PaymentIntentId,
+    /// The terminal that asks, as authenticated.
+    pub terminal: TerminalId,
+    /// What was presented.
+    pub presented: PresentedPayment,
+}
+
+/// A decision to be written down.
+#[derive(Debug, Clone)]
+pub struct CommitAuthorization {
+    pub(crate) id: AuthorizationId,
+    pub(crate) facts: Facts,
+    pub(crate) outcome: Outcome,
+    pub(crate) uses_counter: bool,
+    pub(crate) consumes_arming: bool,
+}
+
+impl CommitAuthorization {
+    /// Takes over what [`tapfer_payments::authorization::decide`] decided, under a new id.
+    #[must_use]
+    pub fn new(id: AuthorizationId, decision: &Decision) -> Self {
+        Self {
+            id,
+            facts: decision.facts().clone(),
+            outcome: decision.outcome(),
+            uses_counter: decision.uses_counter(),
+            consumes_arming: decision.consumes_arming(),
+        }
+    }
+}
+
+/// A refund to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRefund {
+    /// A new id.
+    pub id: RefundId,
+    /// Of which payment.
+    pub payment_intent: PaymentIntentId,
+    /// How much, in the intent's currency; all that is left if absent.
+    pub amount_minor: Option<i64>,
+}
+
+/// A reversal to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewReversal {
+    /// A new id.
+    pub id: ReversalId,
+    /// What to undo.
+    pub authorization: AuthorizationId,
+    /// Why.
+    pub reason: String,
+}
+
+/// A line of the audit log in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// Its place, rising without end; the cursor of lists.
+    pub sequence: i64,
+    /// The line.
+    pub event: AuditEvent,
+}

@@ -1,0 +1,305 @@
+//! The storage traits, one for each room of the house.
+//!
+//! Methods that take a [`Write`] change something: one transaction each, durable when they return.
+//! With an idempotency key they answer [`Written::Replayed`] the second time. All others only read.
+//! `Ok(None)` means there is no such thing; changes of something that is not there are
+//! [`StorageError::NotFound`].
+
+use tapfer_payment_types::{
+    AuthorizationId, CardId, DeviceId, IssuerId, MerchantId, PaymentIntentId, RefundId, ReversalId,
+    TerminalId, Timestamp, TokenId,
+};
+use tapfer_payments::access::ApiKey;
+use tapfer_payments::audit::AuditEvent;
+use tapfer_payments::authorization::{Authorization, Facts};
+use tapfer_payments::cards::Card;
+use tapfer_payments::devices::Device;
+use tapfer_payments::intents::PaymentIntent;
+use tapfer_payments::issuers::Issuer;
+use tapfer_payments::merchants::Merchant;
+use tapfer_payments::refunds::Refund;
+use tapfer_payments::reversals::Reversal;
+use tapfer_payments::terminals::Terminal;
+use tapfer_payments::tokens::{Actor, GrantedKey, Token, TokenAction, TokenChange};
+
+use crate::{
+    AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, CommitAuthorization,
+    FactsQuery, IdempotencyClaim, LedgerEntry, NewRefund, NewReversal, Page, RefundFilter,
+    SealedNumber, Slice, StorageError, TokenFilter, TopUp, Write, Written,
+};
+
+type Result<T> = std::result::Result<T, StorageError>;
+type List<T, C> = Result<Slice<T, C>>;
+
+/// Issuers.
+pub trait IssuerStore {
+    /// Sets up an issuer. Its number ranges must not overlap another's.
+    fn create_issuer(&self, issuer: Issuer, write: Write<Issuer>) -> Result<Written<Issuer>>;
+    /// One issuer.
+    fn issuer(&self, id: IssuerId) -> Result<Option<Issuer>>;
+    /// All issuers.
+    fn list_issuers(&self, page: Page<IssuerId>) -> List<Issuer, IssuerId>;
+}
+
+/// Cards and their money.
+pub trait CardStore {
+    /// Puts a card into the vault. Its number must not be there yet.
+    fn create_card(
+        &self,
+        card: Card,
+        number: SealedNumber,
+        write: Write<CardAccount>,
+    ) -> Result<Written<CardAccount>>;
+    /// One card.
+    fn card(&self, id: CardId) -> Result<Option<CardAccount>>;
+    /// The card with this number. Whoever asks is to be recorded by [`AuditStore::record_audit`].
+    fn card_by_number_hash(&self, keyed_hash: &[u8]) -> Result<Option<CardAccount>>;
+    /// The card's number, sealed. Only the HSM can open it.
+    fn sealed_card_number(&self, id: CardId) -> Result<Option<Vec<u8>>>;
+    /// All cards, or those of one issuer.
+    fn list_cards(&self, issuer: Option<IssuerId>, page: Page<CardId>)
+    -> List<CardAccount, CardId>;
+    /// Blocks or unblocks a card and with it all its tokens.
+    fn change_card(
+        &self,
+        id: CardId,
+        change: CardChange,
+        reason: String,
+        write: Write<CardAccount>,
+    ) -> Result<Written<CardAccount>>;
+    /// Loads money onto a card.
+    fn top_up(&self, top_up: TopUp, write: Write<LedgerEntry>) -> Result<Written<LedgerEntry>>;
+    /// What was booked on the card's account. The cursor is [`LedgerEntry::sequence`].
+    fn card_entries(&self, card: CardId, page: Page<i64>) -> List<LedgerEntry, i64>;
+}
+
+/// Phones.
+pub trait DeviceStore {
+    /// Registers a phone and the API key it will use.
+    fn create_device(
+        &self,
+        device: Device,
+        key: ApiKey,
+        write: Write<Device>,
+    ) -> Result<Written<Device>>;
+    /// One phone.
+    fn device(&self, id: DeviceId) -> Result<Option<Device>>;
+    /// All phones, or those of one issuer.
+    fn list_devices(
+        &self,
+        issuer: Option<IssuerId>,
+        page: Page<DeviceId>,
+    ) -> List<Device, DeviceId>;
+}
+
+/// Tokens and their keys.
+pub trait TokenStore {
+    /// Tokenizes a card for a phone. The number must not be in use.
+    fn create_token(
+        &self,
+        token: Token,
+        number: SealedNumber,
+        write: Write<Token>,
+    ) -> Result<Written<Token>>;
+    /// One token.
+    fn token(&self, id: TokenId) -> Result<Option<Token>>;
+    /// The token's number, sealed. Only the HSM can open it.
+    fn sealed_token_number(&self, id: TokenId) -> Result<Option<Vec<u8>>>;
+    /// Tokens.
+    fn list_tokens(&self, filter: TokenFilter, page: Page<TokenId>) -> List<Token, TokenId>;
+    /// Activates, suspends, resumes or deletes a token, with a line in its history.
+    fn change_token(
+        &self,
+        id: TokenId,
+        action: TokenAction,
+        actor: Actor,
+        reason: String,
+        write: Write<Token>,
+    ) -> Result<Written<Token>>;
+    /// What happened to a token, oldest first.
+    fn token_history(&self, id: TokenId) -> Result<Vec<TokenChange>>;
+    /// Writes down which keys a phone is given. Must be done before they leave the house.
+    fn grant_keys(
+        &self,
+        token: TokenId,
+        keys: Vec<GrantedKey>,
+        write: Write<Vec<GrantedKey>>,
+    ) -> Result<Written<Vec<GrantedKey>>>;
+    /// The keys a phone was given, newest first, with what is used up.
+    fn granted_keys(&self, token: TokenId) -> Result<Vec<GrantedKey>>;
+    /// The highest transaction counter seen in a right cryptogram of this token.
+    fn highest_counter(&self, token: TokenId) -> Result<Option<u16>>;
+}
+
+/// Merchants.
+pub trait MerchantStore {
+    /// Sets up a merchant and the API key it will use.
+    fn create_merchant(
+        &self,
+        merchant: Merchant,
+        key: ApiKey,
+        write: Write<Merchant>,
+    ) -> Result<Written<Merchant>>;
+    /// One merchant.
+    fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>>;
+    /// All merchants.
+    fn list_merchants(&self, page: Page<MerchantId>) -> List<Merchant, MerchantId>;
+}
+
+/// Terminals.
+pub trait TerminalStore {
+    /// Sets up a terminal and the API key it will use.
+    fn create_terminal(
+        &self,
+        terminal: Terminal,
+        key: ApiKey,
+        write: Write<Terminal>,
+    ) -> Result<Written<Terminal>>;
+    /// One terminal.
+    fn terminal(&self, id: TerminalId) -> Result<Option<Terminal>>;
+    /// All terminals, or those of one merchant.
+    fn list_terminals(
+        &self,
+        merchant: Option<MerchantId>,
+        page: Page<TerminalId>,
+    ) -> List<Terminal, TerminalId>;
+    /// The payment that a terminal waits for at this moment.
+    fn armed_intent(&self, terminal: TerminalId, now: Timestamp) -> Result<Option<PaymentIntent>>;
+}
+
+/// API keys.
+pub trait AccessStore {
+    /// Makes an API key.
+    fn create_api_key(&self, key: ApiKey, write: Write<ApiKey>) -> Result<Written<ApiKey>>;
+    /// The key whose secret has this SHA-256, revoked or not.
+    fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>>;
+}
+
+/// Payment intents.
+pub trait IntentStore {
+    /// A merchant asks for a payment.
+    fn create_intent(
+        &self,
+        intent: PaymentIntent,
+        write: Write<PaymentIntent>,
+    ) -> Result<Written<PaymentIntent>>;
+    /// One intent.
+    fn intent(&self, id: PaymentIntentId) -> Result<Option<PaymentIntent>>;
+    /// All intents, or those of one merchant.
+    fn list_intents(
+        &self,
+        merchant: Option<MerchantId>,
+        page: Page<PaymentIntentId>,
+    ) -> List<PaymentIntent, PaymentIntentId>;
+    /// Readies a terminal of the same merchant for one tap.
+    fn arm_intent(
+        &self,
+        id: PaymentIntentId,
+        terminal: TerminalId,
+        expires_at: Timestamp,
+        write: Write<PaymentIntent>,
+    ) -> Result<Written<PaymentIntent>>;
+    /// Gives an intent up and releases what is held for it.
+    fn cancel_intent(
+        &self,
+        id: PaymentIntentId,
+        write: Write<PaymentIntent>,
+    ) -> Result<Written<PaymentIntent>>;
+    /// Takes held money for the merchant: a part, or all if no amount is given.
+    fn capture_intent(
+        &self,
+        id: PaymentIntentId,
+        amount_minor: Option<i64>,
+        write: Write<PaymentIntent>,
+    ) -> Result<Written<PaymentIntent>>;
+}
+
+/// Authorizations.
+pub trait AuthorizationStore {
+    /// Every fact that a decision needs, in one snapshot.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] if there is no such intent. An unknown token is not an error: it
+    /// is a fact.
+    fn authorization_facts(&self, query: FactsQuery) -> Result<Facts>;
+    /// Writes down a decision and everything that follows from it, if the facts it rests on still
+    /// hold: the authorization, the spent counter and key use, the booking, the intent.
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if a fact has changed; load, decide and commit again.
+    fn commit_authorization(
+        &self,
+        commit: CommitAuthorization,
+        write: Write<Authorization>,
+    ) -> Result<Written<Authorization>>;
+    /// One authorization.
+    fn authorization(&self, id: AuthorizationId) -> Result<Option<Authorization>>;
+    /// Authorizations.
+    fn list_authorizations(
+        &self,
+        filter: AuthorizationFilter,
+        page: Page<AuthorizationId>,
+    ) -> List<Authorization, AuthorizationId>;
+}
+
+/// Refunds.
+pub trait RefundStore {
+    /// Gives money back.
+    fn create_refund(&self, refund: NewRefund, write: Write<Refund>) -> Result<Written<Refund>>;
+    /// One refund.
+    fn refund(&self, id: RefundId) -> Result<Option<Refund>>;
+    /// Refunds.
+    fn list_refunds(&self, filter: RefundFilter, page: Page<RefundId>) -> List<Refund, RefundId>;
+}
+
+/// Reversals.
+pub trait ReversalStore {
+    /// Undoes an authorization, once.
+    fn reverse(&self, reversal: NewReversal, write: Write<Reversal>) -> Result<Written<Reversal>>;
+    /// One reversal.
+    fn reversal(&self, id: ReversalId) -> Result<Option<Reversal>>;
+}
+
+/// The audit log. Changes write their own lines; this is for views and refusals.
+pub trait AuditStore {
+    /// Appends a line. For card data this comes before the answer: what was not recorded is not
+    /// shown.
+    fn record_audit(&self, event: AuditEvent) -> Result<()>;
+    /// The log, newest first. The cursor is [`AuditRecord::sequence`].
+    fn audit_events(&self, page: Page<i64>) -> List<AuditRecord, i64>;
+}
+
+/// Idempotency keys.
+pub trait IdempotencyStore {
+    /// Asks what to do with a request. The claim then goes into the [`Write`] of its change.
+    ///
+    /// # Errors
+    /// [`StorageError::StillRunning`] or [`StorageError::DifferentContent`].
+    fn begin(&self, claim: &IdempotencyClaim) -> Result<Begun>;
+    /// Forgets answers given before this time; returns how many.
+    fn forget_answers(&self, before: Timestamp) -> Result<usize>;
+}
+
+/// The whole store.
+pub trait Storage:
+    IssuerStore
+    + CardStore
+    + DeviceStore
+    + TokenStore
+    + MerchantStore
+    + TerminalStore
+    + AccessStore
+    + IntentStore
+    + AuthorizationStore
+    + RefundStore
+    + ReversalStore
+    + AuditStore
+    + IdempotencyStore
+    + Send
+    + Sync
+{
+    /// Whether the store answers and can write.
+    fn check(&self) -> Result<()>;
+    /// Refuses new changes, finishes those that wait, and closes. May be called more than once.
+    fn close(&self);
+}
