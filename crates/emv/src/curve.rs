@@ -4,6 +4,8 @@
 //! Secret scalars are wiped on drop, and so are the shared points made from them. Temporaries inside
 //! the curve library live on the stack until they are overwritten; it offers no hook to wipe those.
 
+#![expect(clippy::arithmetic_side_effects, reason = "arithmetic of the curve is modulo p and n")]
+
 use core::fmt;
 
 use p256::elliptic_curve::PrimeField;

@@ -4,6 +4,8 @@
 //! message: whoever signs here (certification authority, issuer) has a good random source, and the
 //! phone signs nothing with EC-SDSA.
 
+#![expect(clippy::arithmetic_side_effects, reason = "arithmetic of the curve is modulo p and n")]
+
 use p256::elliptic_curve::ops::{MulByGeneratorVartime, Reduce};
 use p256::elliptic_curve::{Field, Group, PrimeField};
 use p256::{FieldBytes, ProjectivePoint, Scalar};

@@ -1,8 +1,5 @@
 //! Every value of `data/kernel8.json`, made with one public implementation and recomputed by a
 //! second one.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-use serde_json::Value;
 use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate};
 use tapfer_emv::channel::{IadMacInput, SecureChannel, derivation_key, session_keys};
 use tapfer_emv::cryptogram::application_cryptogram;
@@ -12,56 +9,15 @@ use tapfer_emv::keys::{CardDigits, IssuerMasterKey};
 use tapfer_emv::triple_des;
 use tapfer_payment_types::{PanSequenceNumber, Timestamp};
 
-/// One case of a group: its fields by name, and which of them were compared or used.
-struct Case<'a> {
-    fields: &'a serde_json::Map<String, Value>,
-    used: std::cell::RefCell<std::collections::BTreeSet<String>>,
-}
+use super::vector_file::{Case, check_cases, group_names};
 
-impl Case<'_> {
-    fn value(&self, name: &str) -> &Value {
-        self.used.borrow_mut().insert(name.to_owned());
-        self.fields.get(name).unwrap_or_else(|| panic!("no field {name}"))
-    }
-
-    fn text(&self, name: &str) -> &str {
-        self.value(name).as_str().unwrap()
-    }
-
-    fn bytes(&self, name: &str) -> Vec<u8> {
-        data_encoding::HEXLOWER_PERMISSIVE.decode(self.text(name).as_bytes()).unwrap()
-    }
-
-    fn array<const N: usize>(&self, name: &str) -> [u8; N] {
-        self.bytes(name).try_into().unwrap_or_else(|_| panic!("{name} is not {N} bytes"))
-    }
-
-    fn counter(&self, name: &str) -> u16 {
-        u16::try_from(self.value(name).as_u64().unwrap()).unwrap()
-    }
-}
-
-/// Runs all cases of a group; fails if their number or the number of fields that a check looked at
-/// is not what the file is known to hold.
-fn every_case(group: &str, fields: usize, check: impl Fn(&Case<'_>)) {
-    let file: Value = serde_json::from_str(include_str!("data/kernel8.json")).unwrap();
-    let cases = file[group].as_array().unwrap();
-    assert_eq!(cases.len(), 16, "cases in {group}");
-    for case in cases {
-        let case = Case { fields: case.as_object().unwrap(), used: Default::default() };
-        check(&case);
-        assert_eq!(case.used.borrow().len(), fields, "fields looked at in {group}");
-        assert_eq!(case.fields.len(), fields, "fields in {group}");
-    }
-}
+const FILE: &str = include_str!("../data/kernel8.json");
+const CASES: usize = 16;
 
 #[test]
 fn the_file_has_the_groups_tested_here_and_no_others() {
-    let file: Value = serde_json::from_str(include_str!("data/kernel8.json")).unwrap();
-    let mut groups: Vec<_> = file.as_object().unwrap().keys().map(String::as_str).collect();
-    groups.sort_unstable();
     assert_eq!(
-        groups,
+        group_names(FILE),
         [
             "application_cryptogram",
             "blinded_diffie_hellman",
@@ -72,9 +28,13 @@ fn the_file_has_the_groups_tested_here_and_no_others() {
     );
 }
 
+fn number(case: &Case<'_>, name: &str) -> u16 {
+    u16::try_from(case.value(name).as_u64().unwrap()).unwrap()
+}
+
 #[test]
 fn blinded_diffie_hellman() {
-    every_case("blinded_diffie_hellman", 26, |case| {
+    check_cases(FILE, "blinded_diffie_hellman", CASES, |case| {
         check_key_agreement(case);
         let (mut card, mut kernel) = check_channel_opening(case);
         check_records(case, &mut card, &mut kernel);
@@ -150,7 +110,7 @@ fn check_macs(case: &Case<'_>, channel: &SecureChannel) {
 
 #[test]
 fn ec_sdsa() {
-    every_case("ec_sdsa_p256_sha256", 5, |case| {
+    check_cases(FILE, "ec_sdsa_p256_sha256", CASES, |case| {
         let key = PrivateKey::from_bytes(&case.array("private")).unwrap();
         let public = PublicX::from_bytes(&case.array("public_x")).unwrap();
         assert_eq!(key.public_x(), public);
@@ -165,10 +125,10 @@ fn ec_sdsa() {
 #[test]
 fn certificate_chain() {
     let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-    every_case("certificate_chain", 8, |case| {
+    check_cases(FILE, "certificate_chain", CASES, |case| {
         let ca = CaPublicKey {
             rid: case.array("rid"),
-            index: u8::try_from(case.counter("ca_index")).unwrap(),
+            index: u8::try_from(number(case, "ca_index")).unwrap(),
             key: PublicX::from_bytes(&case.array("ca_public_x")).unwrap(),
         };
         let issuer_bytes = case.bytes("issuer_certificate_tag_90");
@@ -187,10 +147,10 @@ fn certificate_chain() {
 
 #[test]
 fn application_cryptograms() {
-    every_case("application_cryptogram", 11, |case| {
+    check_cases(FILE, "application_cryptogram", CASES, |case| {
         let sequence = PanSequenceNumber::new(case.text("pan_sequence_number").parse().unwrap());
         let digits = CardDigits::new(case.text("pan"), sequence.unwrap()).unwrap();
-        let counter = u16::from_be_bytes(case.array("atc"));
+        let counter = case.counter("atc");
         let (master, input) = (case.array("issuer_master_key"), case.bytes("input"));
         check_aes(case, &master, &digits, counter, &input);
         check_triple_des(case, &master, &digits, counter, &input);
@@ -223,13 +183,13 @@ fn check_triple_des(
 
 #[test]
 fn data_envelopes() {
-    every_case("data_envelope", 8, |case| {
+    check_cases(FILE, "data_envelope", CASES, |case| {
         let channel = || {
             SecureChannel::from_session_keys(
                 case.array("skc"),
                 case.array("ski"),
-                case.counter("card_message_counter"),
-                case.counter("kernel_message_counter"),
+                number(case, "card_message_counter"),
+                number(case, "kernel_message_counter"),
             )
         };
         let (mut card, mut kernel) = (channel(), channel());
