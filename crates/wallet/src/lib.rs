@@ -1,1 +1,39 @@
-//! The card in the phone: Kernel 8 card side, limited-use keys, counters, sealed store.
+//! The phone as a payment card: the card side of Kernel 8, limited-use keys, the transaction
+//! counter, the verification policy and the sealed store. No secure hardware in the phone is needed.
+//!
+//! Ground floor: no IO, no clock, no random source, no thread. The device brings time, randomness,
+//! its own state and the command bytes; it gets back effects to carry out in order:
+//!
+//! * [`Card`] answers a reader's commands, one at a time ([`Card::handle`]).
+//! * [`Wallet`] holds the tokens; it asks the platform for keys ([`Wallet::replenish_request`]) and
+//!   takes its answer ([`Wallet::accept`]).
+//! * [`store`] seals a [`Snapshot`] of the wallet for the device's disk, and opens it again.
+//! * [`policy`] decides when the person must be asked.
+//!
+//! Whatever must survive a crash comes out as a [`Snapshot`]; the device replaces the stored one
+//! atomically. In a payment the snapshot always stands in front of the reply that depends on it.
+
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+mod card;
+mod device;
+mod effect;
+mod enrolment;
+mod keys;
+mod payment;
+pub mod policy;
+mod secret_bytes;
+pub mod store;
+mod token;
+mod wallet;
+
+pub use card::Card;
+pub use device::DeviceState;
+pub use effect::{Effect, Effects, Notification};
+pub use enrolment::{AcceptError, KeyGrantError};
+pub use payment::PaymentAmount;
+pub use store::{Snapshot, StoreError, StoreKey};
+pub use token::{Readiness, Token};
+pub use wallet::{UnknownToken, Wallet};

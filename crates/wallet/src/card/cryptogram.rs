@@ -1,0 +1,238 @@
+//! GENERATE AC: the card decides, and signs what it decided on (Book C-8 3, Book E 4).
+
+use alloc::vec::Vec;
+
+use tapfer_emv::apdu::CommandApdu;
+use tapfer_emv::channel::IadMacInput;
+use tapfer_emv::cryptogram::{CryptogramInput, application_cryptogram};
+use tapfer_emv::dol::DataObjectList;
+use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationResults};
+use tapfer_emv::keys::KeyClass;
+use tapfer_emv::status::StatusWord;
+use tapfer_emv::tlv::Tag;
+use tapfer_emv::{tags, tlv};
+
+use super::dialogue::{Session, value_of};
+use super::{Moment, Refusal};
+use crate::effect::Notification;
+use crate::keys::DrawnKey;
+use crate::payment::PaymentAmount;
+use crate::policy::{self, Decision, DeclineReason};
+use crate::token::Token;
+
+/// What the terminal may ask for in P1. This card never approves offline: asked for a TC it answers
+/// with an ARQC, as EMV Book 3, 9.3 lets it.
+const ASKS_FOR_DECLINE: u8 = 0x00;
+const ASKS_FOR_APPROVAL: u8 = 0x40;
+const ASKS_FOR_ONLINE: u8 = 0x80;
+
+/// What the terminal must say the same way at GET PROCESSING OPTIONS and at GENERATE AC.
+const SAID_TWICE: [Tag; 2] = [tags::AMOUNT_AUTHORIZED, tags::TRANSACTION_CURRENCY_CODE];
+
+/// What the terminal sent.
+pub(super) struct Request {
+    terminal_declines: bool,
+    cdol1_values: Vec<u8>,
+    amount: PaymentAmount,
+    input: CryptogramInput,
+}
+
+impl Request {
+    /// Reads P1, P2 and the values of CDOL1.
+    pub(super) fn read(
+        token: &Token,
+        session: &Session,
+        command: &CommandApdu,
+    ) -> Result<Self, Refusal> {
+        let terminal_declines = match (command.p1, command.p2) {
+            (ASKS_FOR_DECLINE, 0x00) => true,
+            (ASKS_FOR_APPROVAL | ASKS_FOR_ONLINE, 0x00) => false,
+            // P2 80 announces WRITE DATA.
+            _ => return Err(StatusWord::INCORRECT_P1_P2.into()),
+        };
+        let cdol1 = DataObjectList::parse(&token.profile().cdol1)
+            .map_err(|_| StatusWord::NO_PRECISE_DIAGNOSIS)?;
+        if command.data.len() != cdol1.value_length() {
+            return Err(StatusWord::WRONG_LENGTH.into());
+        }
+        if !agrees_with_options(token, session, &cdol1, &command.data) {
+            return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
+        }
+        let input = cryptogram_input(token, session, &cdol1, &command.data);
+        let input = input.ok_or(StatusWord::WRONG_DATA)?;
+        let amount = PaymentAmount::from_terminal(&input.amount_authorized, &input.currency)
+            .ok_or(StatusWord::WRONG_DATA)?;
+        Ok(Self { terminal_declines, cdol1_values: command.data.clone(), amount, input })
+    }
+}
+
+/// Whether amount and currency are still those that the transaction began with.
+fn agrees_with_options(
+    token: &Token,
+    session: &Session,
+    cdol1: &DataObjectList,
+    cdol1_values: &[u8],
+) -> bool {
+    let Ok(pdol) = DataObjectList::parse(&token.profile().pdol) else { return false };
+    SAID_TWICE.iter().filter(|tag| pdol.contains(**tag)).all(|tag| {
+        value_of(&pdol, &session.pdol_values, *tag) == value_of(cdol1, cdol1_values, *tag)
+    })
+}
+
+/// What the cryptogram covers (Book E 4): 29 bytes from the terminal, AIP and counter from the card;
+/// the issuer application data follows when its MAC is known.
+fn cryptogram_input(
+    token: &Token,
+    session: &Session,
+    cdol1: &DataObjectList,
+    values: &[u8],
+) -> Option<CryptogramInput> {
+    fn field<const N: usize>(value: Option<&[u8]>) -> Option<[u8; N]> {
+        value?.try_into().ok()
+    }
+    let value = |tag| value_of(cdol1, values, tag);
+    let [transaction_type] = field(value(tags::TRANSACTION_TYPE))?;
+    Some(CryptogramInput {
+        amount_authorized: field(value(tags::AMOUNT_AUTHORIZED))?,
+        amount_other: field(value(tags::AMOUNT_OTHER))?,
+        terminal_country: field(value(tags::TERMINAL_COUNTRY_CODE))?,
+        tvr: field(value(tags::TERMINAL_VERIFICATION_RESULTS))?,
+        currency: field(value(tags::TRANSACTION_CURRENCY_CODE))?,
+        date: field(value(tags::TRANSACTION_DATE))?,
+        transaction_type,
+        unpredictable_number: field(value(tags::UNPREDICTABLE_NUMBER))?,
+        aip: token.profile().aip,
+        application_transaction_counter: session.application_transaction_counter,
+        issuer_application_data: Vec::new(),
+    })
+}
+
+/// Decides, draws a key for it, and makes the answer. The caller persists before it replies.
+///
+/// A decline is signed with a limited-use key like any other answer, and takes one of its payments,
+/// but nothing of its total: no money moves.
+pub(super) fn generate(
+    token: &mut Token,
+    session: &Session,
+    request: &Request,
+    moment: &Moment<'_>,
+) -> Result<(Vec<u8>, Notification), Refusal> {
+    let decision = if request.terminal_declines {
+        Decision::Decline(DeclineReason::TerminalDeclined)
+    } else {
+        policy::decide(token.policy(), request.amount, moment.device)
+    };
+    let charge = policy::charge(token.policy(), request.amount, decision);
+    let id = token.id();
+    let drawn = token.keys.draw(charge, moment.now).ok_or(Refusal {
+        status: StatusWord::CONDITIONS_NOT_SATISFIED,
+        notification: Some(Notification::NoKeysLeft { token: id }),
+    })?;
+    let data = issuer_application_data(token, &drawn, decision, moment);
+    let answer = answer(token, session, request, &drawn, decision, data);
+    Ok((answer, notification(token, session, request, decision)))
+}
+
+/// What the issuer is told about phone and person. The merchant proof and the relay check will be
+/// reported here.
+fn issuer_application_data(
+    token: &Token,
+    drawn: &DrawnKey,
+    decision: Decision,
+    moment: &Moment<'_>,
+) -> IssuerApplicationData {
+    let method = match decision {
+        Decision::Online(method) => method,
+        Decision::Decline(_) => VerificationMethod::None,
+    };
+    IssuerApplicationData {
+        derivation_key_index: drawn.derivation_key_index,
+        results: VerificationResults {
+            method,
+            screen_on: moment.device.screen_on,
+            unlocked: moment.device.unlocked,
+            key_class: KeyClass::Unverified,
+            merchant_proven: false,
+            relay_checked: false,
+            integrity_verdict: moment.device.integrity_verdict,
+        },
+        key_index: drawn.index,
+        policy_version: token.policy().version,
+        iad_mac: [0; 8],
+    }
+}
+
+/// Cryptogram information data `9F27`: AAC or ARQC. A TC this card never gives.
+const fn cryptogram_information(decision: Decision) -> u8 {
+    match decision {
+        Decision::Online(_) => 0x80,
+        Decision::Decline(_) => 0x00,
+    }
+}
+
+/// Cardholder verification decision `9F8102`: no CVM, CDCVM, failed, or not applicable.
+const fn verification_decision(decision: Decision) -> u8 {
+    match decision {
+        Decision::Online(VerificationMethod::None) => 0x00,
+        Decision::Online(VerificationMethod::DeviceUnlock | VerificationMethod::Pin) => 0x03,
+        Decision::Decline(DeclineReason::VerificationRequired) => 0xFF,
+        Decision::Decline(DeclineReason::TerminalDeclined | DeclineReason::ScreenOff) => 0x0F,
+    }
+}
+
+/// The answer, in the order in which the IAD-MAC covers it (Book E 8.5). The IAD travels with zeros
+/// where its MAC belongs, and is signed with the MAC in place; where that is, `9F8107` says in the
+/// records.
+fn answer(
+    token: &Token,
+    session: &Session,
+    request: &Request,
+    drawn: &DrawnKey,
+    decision: Decision,
+    mut data: IssuerApplicationData,
+) -> Vec<u8> {
+    let counter = session.application_transaction_counter;
+    let mut before = Vec::new();
+    tlv::write(&mut before, tags::CRYPTOGRAM_INFORMATION_DATA, &[cryptogram_information(decision)]);
+    tlv::write(&mut before, tags::APPLICATION_TRANSACTION_COUNTER, &counter.to_be_bytes());
+    let mut behind = tlv::encode(tags::ISSUER_APPLICATION_DATA, &data.encode());
+    let verification = [verification_decision(decision)];
+    tlv::write(&mut behind, tags::CARDHOLDER_VERIFICATION_DECISION, &verification);
+
+    let iad_mac = session.channel.iad_mac(&IadMacInput {
+        pdol_values: &session.pdol_values,
+        cdol1_values: &request.cdol1_values,
+        relay_resistance: None,
+        generate_ac_tlvs: &[before.as_slice(), &behind].concat(),
+        sda_hash: &token.profile().sda_hash(),
+    });
+    data.iad_mac = iad_mac;
+    let mut input = request.input.clone();
+    input.issuer_application_data = data.encode().to_vec();
+    let session_key = drawn.key.session_key(counter);
+    let cryptogram = application_cryptogram(&session_key, &input.encode());
+
+    let mut content = before;
+    tlv::write(&mut content, tags::APPLICATION_CRYPTOGRAM, &cryptogram);
+    content.extend_from_slice(&behind);
+    tlv::write(&mut content, tags::EDA_MAC, &session.channel.eda_mac(&cryptogram, &iad_mac));
+    tlv::encode(tags::RESPONSE_TEMPLATE_FORMAT_2, &content)
+}
+
+const fn notification(
+    token: &Token,
+    session: &Session,
+    request: &Request,
+    decision: Decision,
+) -> Notification {
+    let (token, amount) = (token.id(), request.amount);
+    match decision {
+        Decision::Online(verification) => Notification::PaymentSent {
+            token,
+            amount,
+            verification,
+            application_transaction_counter: session.application_transaction_counter,
+        },
+        Decision::Decline(reason) => Notification::PaymentDeclined { token, amount, reason },
+    }
+}

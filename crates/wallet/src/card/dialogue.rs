@@ -1,0 +1,48 @@
+//! How far the dialogue with a reader has come, and what each step has to remember.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use tapfer_emv::channel::SecureChannel;
+use tapfer_emv::dol::DataObjectList;
+use tapfer_emv::tlv::Tag;
+use tapfer_payment_types::TokenId;
+
+/// The steps of a tap. Each holds what only it may use; leaving it wipes that.
+#[derive(Default)]
+pub(super) enum Phase {
+    /// Nothing selected.
+    #[default]
+    Idle,
+    /// An application is selected. The merchant credential is presented here.
+    Selected(Application),
+    /// GET PROCESSING OPTIONS is answered: the channel stands, the transaction has its counter.
+    /// Records are read; the relay check and the reading of stored data belong here.
+    Processing(Box<Session>),
+    /// The cryptogram is out. The writing of stored data belongs here.
+    CryptogramSent,
+}
+
+/// The selected application.
+#[derive(Clone, Copy)]
+pub(super) struct Application {
+    pub(super) token: TokenId,
+}
+
+/// One transaction.
+pub(super) struct Session {
+    pub(super) token: TokenId,
+    pub(super) application_transaction_counter: u16,
+    pub(super) channel: SecureChannel,
+    /// Values of the PDOL as the terminal sent them: the IAD-MAC covers them.
+    pub(super) pdol_values: Vec<u8>,
+}
+
+/// The value that a list of values holds for a tag, by its data object list.
+pub(super) fn value_of<'v>(
+    list: &DataObjectList,
+    values: &'v [u8],
+    wanted: Tag,
+) -> Option<&'v [u8]> {
+    list.split(values)?.into_iter().find(|(tag, _)| *tag == wanted).map(|(_, value)| value)
+}

@@ -1,0 +1,15 @@
+//! What the device says about itself with every command.
+
+/// State of the device while a command is handled.
+///
+/// The wallet believes it: a device that lies here could as well leave the wallet out altogether.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeviceState {
+    /// The screen is on: someone has the phone in hand, and sees what happens.
+    pub screen_on: bool,
+    /// The person has unlocked the phone and it has not been locked since.
+    pub unlocked: bool,
+    /// Result of the device's integrity check as the issuer numbers it; 0 is "no verdict". Signed
+    /// into every cryptogram.
+    pub integrity_verdict: u8,
+}

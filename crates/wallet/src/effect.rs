@@ -1,0 +1,118 @@
+//! What the device has to do after a command, in order.
+
+use alloc::vec::Vec;
+
+use tapfer_emv::apdu::ResponseApdu;
+use tapfer_emv::iad::VerificationMethod;
+use tapfer_payment_types::TokenId;
+
+use crate::PaymentAmount;
+use crate::policy::DeclineReason;
+use crate::store::Snapshot;
+
+/// One thing for the device to do.
+pub enum Effect {
+    /// Make this snapshot durable, wholly and atomically, before anything behind it is done.
+    Persist(Snapshot),
+    /// Send this to the reader.
+    Reply(ResponseApdu),
+    /// Tell the app.
+    Notify(Notification),
+}
+
+/// The effects of one command: at most one [`Effect::Persist`], then exactly one
+/// [`Effect::Reply`], then any [`Effect::Notify`]. No other order can be made.
+#[must_use = "a reader waits for the reply, and the counter has to be persisted before it"]
+pub struct Effects(Vec<Effect>);
+
+impl Effects {
+    /// An answer that depends on nothing that would have to survive a crash.
+    pub(crate) fn reply(response: ResponseApdu) -> Self {
+        Self(alloc::vec![Effect::Reply(response)])
+    }
+
+    /// An answer that may leave the phone only after the snapshot is durable.
+    pub(crate) fn persist_then_reply(snapshot: Snapshot, response: ResponseApdu) -> Self {
+        Self(alloc::vec![Effect::Persist(snapshot), Effect::Reply(response)])
+    }
+
+    /// Adds news for the app behind the reply: the reader does not wait for the screen.
+    pub(crate) fn and_notify(mut self, news: impl IntoIterator<Item = Notification>) -> Self {
+        self.0.extend(news.into_iter().map(Effect::Notify));
+        self
+    }
+
+    /// Looks at the effects without taking them.
+    pub fn iter(&self) -> core::slice::Iter<'_, Effect> {
+        self.0.iter()
+    }
+}
+
+impl IntoIterator for Effects {
+    type Item = Effect;
+    type IntoIter = alloc::vec::IntoIter<Effect>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Effects {
+    type Item = &'a Effect;
+    type IntoIter = core::slice::Iter<'a, Effect>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// News for the app, and through it for the person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notification {
+    /// A cryptogram for a payment has left the phone. Whether it is approved, the issuer decides.
+    PaymentSent {
+        /// The token that pays.
+        token: TokenId,
+        /// What the terminal asked for.
+        amount: PaymentAmount,
+        /// How the person was verified.
+        verification: VerificationMethod,
+        /// Application transaction counter of the payment.
+        application_transaction_counter: u16,
+    },
+    /// The card declined a payment.
+    PaymentDeclined {
+        /// The token that was asked to pay.
+        token: TokenId,
+        /// What the terminal asked for.
+        amount: PaymentAmount,
+        /// Why.
+        reason: DeclineReason,
+    },
+    /// The tap ended before a payment: the policy wants the screen on.
+    ScreenOff {
+        /// The token that was asked to pay.
+        token: TokenId,
+    },
+    /// Keys or certificate last for a little while only: replenish at the next occasion.
+    ReplenishSoon {
+        /// The token that needs keys.
+        token: TokenId,
+    },
+    /// No key is left that could pay this amount now: replenish, then tap again.
+    NoKeysLeft {
+        /// The token that needs keys.
+        token: TokenId,
+    },
+    /// The ICC certificate has expired: replenish, then tap again.
+    CertificateExpired {
+        /// The token that needs a certificate.
+        token: TokenId,
+    },
+    /// The token has used its last transaction counter and will never pay again: ask the issuer for
+    /// a new one.
+    CounterExhausted {
+        /// The token that is worn out.
+        token: TokenId,
+    },
+}

@@ -1,0 +1,267 @@
+//! Getting a token and its keys onto the phone.
+//!
+//! The phone makes a new ICC key pair for every request and keeps the private half; the platform
+//! certifies the public half, derives limited-use keys and seals all of it to the device key (HPKE,
+//! RFC 9180, base mode). HPKE in base mode says who can open, not who sealed: that the platform
+//! sealed it, the TLS connection it came over says. A payload fits one request only, because it
+//! certifies that request's key: an older payload, sent again, is refused.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use hpke::aead::AesGcm256;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::DhP256HkdfSha256;
+use hpke::{Deserializable, Kem, OpModeR};
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use tapfer_emv::certificate::{
+    CertificateDate, CertificateError, IccCertificate, IssuerCertificate,
+};
+use tapfer_emv::curve::PrivateKey;
+use tapfer_emv::profile::{CardProfile, ProfileError};
+use tapfer_emv::tags;
+use tapfer_payment_types::messages::{
+    HexBytes, PROVISIONING_INFO, ProvisioningPayload, ReplenishRequest, SealedPayload,
+    VerificationPolicyMessage,
+};
+use tapfer_payment_types::{Timestamp, TokenId};
+use zeroize::Zeroizing;
+
+pub use crate::keys::KeyGrantError;
+use crate::keys::{KeyMerge, LimitedUseKeys};
+use crate::secret_bytes::private_key;
+use crate::store::{Snapshot, StoreError};
+use crate::token::Token;
+use crate::wallet::Wallet;
+
+/// Three bytes of the policy version travel in every cryptogram.
+const MAXIMUM_POLICY_VERSION: u32 = 0x00FF_FFFF;
+
+/// Why a payload is refused. The wallet is as it was before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AcceptError {
+    /// The phone did not ask, or has taken the answer already.
+    #[error("no request for this token is open: ask for keys again")]
+    NotRequested,
+    /// Sealed to another device or token, or altered on the way.
+    #[error("the payload does not open: it is for another device or token, or was altered")]
+    Sealed,
+    /// It opens, but is not a payload of this version.
+    #[error("the payload opens, but its content makes no sense to this version: update the app")]
+    Content,
+    /// The payload is for another token.
+    #[error("the payload is for another token")]
+    OtherToken,
+    /// The card can't be played.
+    #[error("the card profile is unusable: {0}")]
+    Profile(#[from] ProfileError),
+    /// The token is on the phone already, as another card.
+    #[error("the token is already on this phone with another card number or application")]
+    OtherCard,
+    /// The issuer's or the ICC certificate is bad.
+    #[error("a certificate is unusable: {0}")]
+    Certificate(#[from] CertificateError),
+    /// The ICC certificate is over another key: the answer to an older request.
+    #[error("the ICC certificate is not over the key of the open request: ask for keys again")]
+    OtherKey,
+    /// The limited-use keys are bad.
+    #[error("the limited-use keys are unusable: {0}")]
+    Keys(#[from] KeyGrantError),
+    /// Nothing could be paid with it.
+    #[error("the payload brings no limited-use key")]
+    NoKeys,
+    /// The policy makes no sense.
+    #[error("the verification policy is unusable: a negative limit or an impossible version")]
+    Policy,
+    /// The policy is older than the one in force.
+    #[error("the verification policy is older than the one on the phone")]
+    OlderPolicy,
+    /// The new state can't be written down.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The private half of an ICC key whose certificate is on its way.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PendingKey {
+    pub(crate) token: TokenId,
+    #[serde(with = "private_key")]
+    icc_key: PrivateKey,
+}
+
+impl Wallet {
+    /// Begins an enrolment or a replenishment: makes a new ICC key pair for the token and returns
+    /// what to send to the platform. A request that is still open for the token is replaced.
+    ///
+    /// Take a [`Wallet::snapshot`] if the answer may come after a restart. Without one the answer is
+    /// lost with the process, and nothing worse happens.
+    pub fn replenish_request(
+        &mut self,
+        token: TokenId,
+        rng: &mut impl CryptoRng,
+    ) -> ReplenishRequest {
+        let icc_key = PrivateKey::generate(rng);
+        let counter = self.token(token).map_or(0, Token::application_transaction_counter);
+        self.pending_keys.retain(|pending| pending.token != token);
+        let icc_public_key = HexBytes(icc_key.public_x().bytes().to_vec());
+        self.pending_keys.push(PendingKey { token, icc_key });
+        ReplenishRequest { icc_public_key, application_transaction_counter: counter }
+    }
+
+    /// Takes the platform's answer: opens it, checks every part of it, and only then changes the
+    /// wallet. A known token keeps its counter and the use of the keys it has; expired keys go.
+    ///
+    /// Persist the snapshot it returns; until then a crash loses the new keys, and nothing else.
+    ///
+    /// # Errors
+    /// [`AcceptError`]; the wallet is unchanged, and the request stays open.
+    pub fn accept(
+        &mut self,
+        token: TokenId,
+        sealed: &SealedPayload,
+        now: Timestamp,
+    ) -> Result<Snapshot, AcceptError> {
+        let icc_key = self.take_pending_key(token).ok_or(AcceptError::NotRequested)?;
+        let checked = open(&self.device_key, token, sealed)
+            .and_then(|payload| Checked::new(payload, self.token(token), &icc_key, now));
+        match checked {
+            Ok(checked) => {
+                self.install(token, checked, icc_key, now);
+                Ok(self.snapshot()?)
+            }
+            Err(error) => {
+                self.pending_keys.push(PendingKey { token, icc_key });
+                Err(error)
+            }
+        }
+    }
+
+    fn take_pending_key(&mut self, token: TokenId) -> Option<PrivateKey> {
+        let position = self.pending_keys.iter().position(|pending| pending.token == token)?;
+        Some(self.pending_keys.swap_remove(position).icc_key)
+    }
+
+    fn install(&mut self, id: TokenId, checked: Checked, icc_key: PrivateKey, now: Timestamp) {
+        let Checked { profile, certificate, policy, keys } = checked;
+        if let Some(token) = self.token_mut(id) {
+            token.profile = profile;
+            token.policy = policy;
+            token.set_certificate(&certificate, icc_key);
+            token.keys.apply(keys, now);
+            return;
+        }
+        let mut new_keys = LimitedUseKeys::default();
+        new_keys.apply(keys, now);
+        self.default_token.get_or_insert(id);
+        self.tokens.push(Token {
+            id,
+            profile,
+            icc_key,
+            icc_certificate: HexBytes(certificate.encode()),
+            icc_certificate_expires_at: certificate.expires_at(),
+            application_transaction_counter: 0,
+            policy,
+            keys: new_keys,
+        });
+    }
+}
+
+/// A payload in which everything has been found good.
+struct Checked {
+    profile: CardProfile,
+    certificate: IccCertificate,
+    policy: VerificationPolicyMessage,
+    keys: KeyMerge,
+}
+
+impl Checked {
+    fn new(
+        payload: ProvisioningPayload,
+        known: Option<&Token>,
+        icc_key: &PrivateKey,
+        now: Timestamp,
+    ) -> Result<Self, AcceptError> {
+        let profile = CardProfile::try_from(&payload.profile)?;
+        check_same_card(known, &profile)?;
+        let certificate = check_certificate(&payload, &profile, icc_key, now)?;
+        check_policy(&payload.policy, known.map(Token::policy))?;
+        if payload.limited_use_keys.is_empty() {
+            return Err(AcceptError::NoKeys);
+        }
+        let (grants, derivation) = (&payload.limited_use_keys, payload.derivation_key_index);
+        let none = LimitedUseKeys::default();
+        let keys = known.map_or(&none, |token| &token.keys).merged(grants, derivation, now)?;
+        Ok(Self { profile, certificate, policy: payload.policy, keys })
+    }
+}
+
+/// Counter and keys belong to one card number: a token that becomes another card would mix them.
+fn check_same_card(known: Option<&Token>, profile: &CardProfile) -> Result<(), AcceptError> {
+    let Some(known) = known else { return Ok(()) };
+    let is_same = known.profile.token_pan() == profile.token_pan()
+        && known.profile.sequence_number() == profile.sequence_number()
+        && known.profile.aid == profile.aid;
+    if is_same { Ok(()) } else { Err(AcceptError::OtherCard) }
+}
+
+/// The certificate must be over the phone's own key and this profile, signed by the issuer whose
+/// certificate the card presents, or every terminal would refuse the card.
+fn check_certificate(
+    payload: &ProvisioningPayload,
+    profile: &CardProfile,
+    icc_key: &PrivateKey,
+    now: Timestamp,
+) -> Result<IccCertificate, AcceptError> {
+    let certificate = IccCertificate::parse(&payload.icc_certificate.0)?;
+    if certificate.public_key != icc_key.public_x() {
+        return Err(AcceptError::OtherKey);
+    }
+    let issuer = profile.data_object(tags::ISSUER_CERTIFICATE).unwrap_or_default();
+    let issuer = IssuerCertificate::parse(issuer)?;
+    if CertificateDate::of(now) > issuer.expiry {
+        return Err(CertificateError::Expired.into());
+    }
+    certificate.verify(&issuer.public_key, &profile.sda_hash(), now)?;
+    Ok(certificate)
+}
+
+fn check_policy(
+    policy: &VerificationPolicyMessage,
+    known: Option<&VerificationPolicyMessage>,
+) -> Result<(), AcceptError> {
+    if policy.unverified_limit_minor < 0 || policy.version > MAXIMUM_POLICY_VERSION {
+        return Err(AcceptError::Policy);
+    }
+    if known.is_some_and(|known| policy.version < known.version) {
+        return Err(AcceptError::OlderPolicy);
+    }
+    Ok(())
+}
+
+type DeviceKem = DhP256HkdfSha256;
+
+fn open(
+    device_key: &PrivateKey,
+    token: TokenId,
+    sealed: &SealedPayload,
+) -> Result<ProvisioningPayload, AcceptError> {
+    let private = <DeviceKem as Kem>::PrivateKey::from_bytes(device_key.to_bytes().expose())
+        .map_err(|_| AcceptError::Sealed)?;
+    let encapsulated = <DeviceKem as Kem>::EncappedKey::from_bytes(&sealed.encapsulated_key.0)
+        .map_err(|_| AcceptError::Sealed)?;
+    let content: Zeroizing<Vec<u8>> = hpke::single_shot_open::<AesGcm256, HkdfSha256, DeviceKem>(
+        &OpModeR::Base,
+        &private,
+        &encapsulated,
+        PROVISIONING_INFO,
+        &sealed.ciphertext.0,
+        token.to_string().as_bytes(),
+    )
+    .map(Zeroizing::new)
+    .map_err(|_| AcceptError::Sealed)?;
+    let payload: ProvisioningPayload =
+        serde_json::from_slice(&content).map_err(|_| AcceptError::Content)?;
+    if payload.token == token { Ok(payload) } else { Err(AcceptError::OtherToken) }
+}

@@ -1,0 +1,212 @@
+//! Limited-use keys on the phone, and how much of each is left.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+use tapfer_emv::keys::{KeyIndex, LimitedUseKey};
+use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::messages::LimitedUseKeyGrant;
+
+use crate::secret_bytes::SecretBytes;
+
+/// More keys than this on one token is not a grant but a mistake.
+pub(crate) const MAXIMUM_KEYS: usize = 64;
+
+/// What is wrong with the keys in a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyGrantError {
+    /// The index is not YHHHHCC.
+    #[error("a key index is not seven digits YHHHHCC")]
+    Index,
+    /// Not an AES-128 key.
+    #[error("a limited-use key does not have 16 bytes")]
+    Length,
+    /// No payment could ever be made with the key.
+    #[error("a limited-use key is good for no payment: expired, or a limit of nothing")]
+    Useless,
+    /// Two keys claim one index, or a known index comes with another key.
+    #[error("two different limited-use keys claim the same index")]
+    Conflict,
+    /// More keys than a phone should hold.
+    #[error("the payload would leave more than {MAXIMUM_KEYS} limited-use keys on the phone")]
+    TooMany,
+}
+
+/// One key with its limits and its use so far.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredKey {
+    #[serde(with = "index_digits")]
+    index: KeyIndex,
+    derivation_key_index: u8,
+    /// Gone after the last payment. The rest stays until the key expires, so that the same key,
+    /// sent again, does not start over.
+    key: Option<SecretBytes<16>>,
+    expires_at: Timestamp,
+    maximum_payments: u16,
+    maximum_total_minor: i64,
+    payments: u16,
+    total_minor: i64,
+}
+
+impl StoredKey {
+    fn from_grant(
+        grant: &LimitedUseKeyGrant,
+        derivation_key_index: u8,
+        now: Timestamp,
+    ) -> Result<Self, KeyGrantError> {
+        let key = grant.key.expose().try_into().map_err(|_| KeyGrantError::Length)?;
+        let is_useless =
+            grant.maximum_payments == 0 || grant.maximum_total_minor <= 0 || now > grant.expires_at;
+        if is_useless {
+            return Err(KeyGrantError::Useless);
+        }
+        Ok(Self {
+            index: grant.key_index.parse().map_err(|_| KeyGrantError::Index)?,
+            derivation_key_index,
+            key: Some(SecretBytes::new(key)),
+            expires_at: grant.expires_at,
+            maximum_payments: grant.maximum_payments,
+            maximum_total_minor: grant.maximum_total_minor,
+            payments: 0,
+            total_minor: 0,
+        })
+    }
+
+    fn payments_left(&self, now: Timestamp) -> u16 {
+        match &self.key {
+            Some(_) if now <= self.expires_at => {
+                self.maximum_payments.saturating_sub(self.payments)
+            }
+            _ => 0,
+        }
+    }
+
+    fn total_left(&self) -> i64 {
+        self.maximum_total_minor.saturating_sub(self.total_minor)
+    }
+
+    fn is_usable(&self, charge_minor: i64, now: Timestamp) -> bool {
+        self.payments_left(now) > 0 && charge_minor <= self.total_left()
+    }
+
+    /// Whether `other`, freshly granted, is this key once more.
+    fn is_same(&self, other: &Self) -> bool {
+        let same_key = match (&self.key, &other.key) {
+            (Some(mine), Some(theirs)) => bool::from(mine.expose().ct_eq(theirs.expose())),
+            // Erased: it was used up, and stays so.
+            _ => true,
+        };
+        same_key && self.derivation_key_index == other.derivation_key_index
+    }
+
+    /// Counts one payment and lends the key for it; the key is erased with its last payment.
+    fn draw(&mut self, charge_minor: i64) -> Option<DrawnKey> {
+        let drawn = DrawnKey {
+            key: LimitedUseKey::new(*self.key.as_ref()?.expose()),
+            index: self.index,
+            derivation_key_index: self.derivation_key_index,
+        };
+        self.payments = self.payments.checked_add(1)?;
+        self.total_minor = self.total_minor.checked_add(charge_minor)?;
+        if self.payments >= self.maximum_payments {
+            self.key = None;
+        }
+        Some(drawn)
+    }
+}
+
+/// A key drawn for one cryptogram; wiped when the cryptogram is made.
+pub(crate) struct DrawnKey {
+    pub(crate) key: LimitedUseKey,
+    pub(crate) index: KeyIndex,
+    pub(crate) derivation_key_index: u8,
+}
+
+/// All limited-use keys of a token.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(transparent)]
+pub(crate) struct LimitedUseKeys(Vec<StoredKey>);
+
+impl LimitedUseKeys {
+    /// Whether a payment that takes up `charge_minor` finds a key.
+    pub(crate) fn can_pay(&self, charge_minor: i64, now: Timestamp) -> bool {
+        self.0.iter().any(|key| key.is_usable(charge_minor, now))
+    }
+
+    /// Takes the key that expires first among those that can pay, and counts the payment.
+    pub(crate) fn draw(&mut self, charge_minor: i64, now: Timestamp) -> Option<DrawnKey> {
+        self.0
+            .iter_mut()
+            .filter(|key| key.is_usable(charge_minor, now))
+            .min_by_key(|key| key.expires_at)?
+            .draw(charge_minor)
+    }
+
+    /// How many payments all keys together are good for now.
+    pub(crate) fn payments_left(&self, now: Timestamp) -> u32 {
+        self.0.iter().map(|key| u32::from(key.payments_left(now))).sum()
+    }
+
+    /// The largest amount a single payment can have now, minor units of the policy's currency.
+    pub(crate) fn largest_payment(&self, now: Timestamp) -> i64 {
+        let usable = self.0.iter().filter(|key| key.is_usable(0, now));
+        usable.map(StoredKey::total_left).max().unwrap_or(0)
+    }
+
+    /// When the last key that is usable now expires.
+    pub(crate) fn expire_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.0.iter().filter(|key| key.is_usable(0, now)).map(|key| key.expires_at).max()
+    }
+
+    /// These keys without the expired ones, plus the granted. A key that is already known keeps its
+    /// use so far.
+    pub(crate) fn merged(
+        &self,
+        grants: &[LimitedUseKeyGrant],
+        derivation_key_index: u8,
+        now: Timestamp,
+    ) -> Result<KeyMerge, KeyGrantError> {
+        let mut additions: Vec<StoredKey> = Vec::new();
+        for grant in grants {
+            let candidate = StoredKey::from_grant(grant, derivation_key_index, now)?;
+            let mut known = self.0.iter().chain(&additions);
+            match known.find(|key| key.index == candidate.index) {
+                Some(key) if key.is_same(&candidate) => {}
+                Some(_) => return Err(KeyGrantError::Conflict),
+                None => additions.push(candidate),
+            }
+        }
+        let kept = self.0.iter().filter(|key| now <= key.expires_at).count();
+        if kept.saturating_add(additions.len()) > MAXIMUM_KEYS {
+            return Err(KeyGrantError::TooMany);
+        }
+        Ok(KeyMerge(additions))
+    }
+
+    /// Carries out what [`Self::merged`] has checked.
+    pub(crate) fn apply(&mut self, merge: KeyMerge, now: Timestamp) {
+        self.0.retain(|key| now <= key.expires_at);
+        self.0.extend(merge.0);
+    }
+}
+
+/// Keys that were checked and are new to the phone.
+pub(crate) struct KeyMerge(Vec<StoredKey>);
+
+/// A key index as its seven digits.
+mod index_digits {
+    use alloc::string::String;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+    use tapfer_emv::keys::KeyIndex;
+
+    pub(super) fn serialize<S: Serializer>(index: &KeyIndex, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(index)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<KeyIndex, D::Error> {
+        String::deserialize(input)?.parse().map_err(de::Error::custom)
+    }
+}

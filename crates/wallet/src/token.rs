@@ -1,0 +1,136 @@
+//! One token on the phone: a card, its keys and its counter.
+
+use serde::{Deserialize, Serialize};
+use tapfer_emv::certificate::IccCertificate;
+use tapfer_emv::curve::PrivateKey;
+use tapfer_emv::profile::CardProfile;
+use tapfer_payment_types::messages::{HexBytes, VerificationPolicyMessage};
+use tapfer_payment_types::{Timestamp, TokenId};
+
+use crate::keys::LimitedUseKeys;
+use crate::secret_bytes::private_key;
+
+/// With so few payments left, the wallet asks for more keys.
+const LOW_PAYMENTS: u32 = 2;
+/// So long before keys or certificate expire, the wallet asks for new ones: 30 minutes.
+const LOW_TIME_MILLIS: i64 = 30 * 60 * 1_000;
+
+/// A token: what the issuer personalised, the keys it granted, and how far they are used.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    pub(crate) id: TokenId,
+    #[serde(with = "profile_message")]
+    pub(crate) profile: CardProfile,
+    #[serde(with = "private_key")]
+    pub(crate) icc_key: PrivateKey,
+    pub(crate) icc_certificate: HexBytes,
+    pub(crate) icc_certificate_expires_at: Timestamp,
+    pub(crate) application_transaction_counter: u16,
+    pub(crate) policy: VerificationPolicyMessage,
+    pub(crate) keys: LimitedUseKeys,
+}
+
+/// What a token can still do before it needs the platform again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    /// How many payments the keys are good for.
+    pub payments_left: u32,
+    /// The largest amount one payment may have, minor units of the policy's currency.
+    pub largest_payment_minor: i64,
+    /// Until when: the earlier of certificate and last key. `None` if nothing can be paid now.
+    pub usable_until: Option<Timestamp>,
+    /// Whether the wallet should ask for keys at the next occasion.
+    pub wants_replenishment: bool,
+}
+
+impl Token {
+    /// Which token this is.
+    #[must_use]
+    pub const fn id(&self) -> TokenId {
+        self.id
+    }
+
+    /// The static side of the card.
+    #[must_use]
+    pub const fn profile(&self) -> &CardProfile {
+        &self.profile
+    }
+
+    /// The verification policy in force.
+    #[must_use]
+    pub const fn policy(&self) -> &VerificationPolicyMessage {
+        &self.policy
+    }
+
+    /// Counter of the last transaction begun, 0 before the first.
+    #[must_use]
+    pub const fn application_transaction_counter(&self) -> u16 {
+        self.application_transaction_counter
+    }
+
+    /// When the ICC certificate ends.
+    #[must_use]
+    pub const fn icc_certificate_expires_at(&self) -> Timestamp {
+        self.icc_certificate_expires_at
+    }
+
+    /// What is left at this moment.
+    #[must_use]
+    pub fn readiness(&self, now: Timestamp) -> Readiness {
+        let worn_out = self.application_transaction_counter == u16::MAX;
+        let is_dead = worn_out || self.has_expired(now);
+        let keys_end = if is_dead { None } else { self.keys.expire_at(now) };
+        let usable_until = keys_end.map(|end| end.min(self.icc_certificate_expires_at));
+        let largest_payment_minor = self.keys.largest_payment(now);
+        let payments_left = if is_dead { 0 } else { self.keys.payments_left(now) };
+        let ends_soon = usable_until.is_none_or(|end| end.millis_since(now) < LOW_TIME_MILLIS);
+        let is_low = payments_left <= LOW_PAYMENTS
+            || ends_soon
+            || largest_payment_minor < self.policy.unverified_limit_minor;
+        Readiness {
+            payments_left,
+            largest_payment_minor: if is_dead { 0 } else { largest_payment_minor },
+            usable_until,
+            wants_replenishment: is_low && !worn_out,
+        }
+    }
+
+    /// The terminal compares to the minute (Book E 5), so the card stops when that minute begins.
+    pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
+        now >= self.icc_certificate_expires_at
+    }
+
+    /// The counter of the next transaction. `None` when the last one has been used: for ever.
+    pub(crate) fn next_counter(&self) -> Option<u16> {
+        self.application_transaction_counter.checked_add(1)
+    }
+
+    /// Puts a new certificate in place, with the key it was made for.
+    pub(crate) fn set_certificate(&mut self, certificate: &IccCertificate, key: PrivateKey) {
+        self.icc_certificate = HexBytes(certificate.encode());
+        self.icc_certificate_expires_at = certificate.expires_at();
+        self.icc_key = key;
+    }
+}
+
+/// For `#[serde(with)]`: a profile is stored as it travels, and checked again when it is read.
+mod profile_message {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+    use tapfer_emv::profile::CardProfile;
+    use tapfer_payment_types::messages::CardProfileMessage;
+
+    pub(super) fn serialize<S: Serializer>(
+        profile: &CardProfile,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        CardProfileMessage::from(profile).serialize(out)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        input: D,
+    ) -> Result<CardProfile, D::Error> {
+        let message = CardProfileMessage::deserialize(input)?;
+        CardProfile::try_from(&message).map_err(de::Error::custom)
+    }
+}
