@@ -144,6 +144,12 @@ impl LimitedUseKeys {
             .draw(charge_minor)
     }
 
+    /// Index of the key that the next payment draws, if it is small enough for it.
+    pub(crate) fn next_index(&self, now: Timestamp) -> Option<KeyIndex> {
+        let usable = self.0.iter().filter(|key| key.is_usable(0, now));
+        usable.min_by_key(|key| key.expires_at).map(|key| key.index)
+    }
+
     /// How many payments all keys together are good for now.
     pub(crate) fn payments_left(&self, now: Timestamp) -> u32 {
         self.0.iter().map(|key| u32::from(key.payments_left(now))).sum()

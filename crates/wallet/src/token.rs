@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tapfer_emv::certificate::IccCertificate;
+use tapfer_emv::keys::KeyIndex;
 use tapfer_emv::curve::PrivateKey;
 use tapfer_emv::profile::CardProfile;
 use tapfer_payment_types::messages::{HexBytes, VerificationPolicyMessage};
@@ -73,6 +74,13 @@ impl Token {
     #[must_use]
     pub const fn icc_certificate_expires_at(&self) -> Timestamp {
         self.icc_certificate_expires_at
+    }
+
+    /// Index of the limited-use key that the next payment uses, if the payment fits into what is left
+    /// of that key. The index travels in every cryptogram; it is no secret.
+    #[must_use]
+    pub fn next_key_index(&self, now: Timestamp) -> Option<KeyIndex> {
+        self.keys.next_index(now)
     }
 
     /// What is left at this moment.
