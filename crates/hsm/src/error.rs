@@ -56,12 +56,15 @@ pub enum HsmError {
     Recipient,
     /// Not one to [`crate::MAXIMUM_LIMITED_USE_KEYS`] different keys, each for at least one payment.
     #[error(
-        "ask for 1 to 64 limited-use keys with different indices, each good for a payment or more"
+        "ask for 1 to {maximum} limited-use keys with different indices, each good for a payment or \
+         more, and for no negative sum",
+        maximum = crate::MAXIMUM_LIMITED_USE_KEYS
     )]
     LimitedUseKeys,
     /// An operator without name or reason.
     #[error(
-        "an operator who wants to see card data gives a name and a reason, up to 500 bytes each"
+        "an operator who wants to see card data gives a name and a reason, up to {maximum} bytes each",
+        maximum = crate::OperatorGrant::MAXIMUM_LENGTH
     )]
     OperatorGrant,
     /// Keys are shown and imported only where nothing is at stake.

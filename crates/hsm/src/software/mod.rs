@@ -1,8 +1,9 @@
 //! The software module: all keys in one sealed file and in this process's memory.
 //!
 //! It is the embedded default, to try, to test and for closed loops with little at stake. It keeps keys
-//! from whoever reads the disk, not from whoever reads the memory of the process: it is **not**
-//! production grade, and says so in [`PaymentHsm::describe`].
+//! from whoever reads the disk, not from whoever reads the memory of the process: keys are wiped with
+//! their holders, but the memory is not locked, and the compiler may leave copies on the stack. It is
+//! **not** production grade, and says so in [`PaymentHsm::describe`].
 //!
 //! AES-GCM, key wrap, HMAC, HKDF, HPKE and random bytes come from aws-lc-rs; card-key derivations, CMAC
 //! and EC-SDSA from the RustCrypto crates beneath `tapfer-emv`; Argon2id from RustCrypto. Known-answer
@@ -16,6 +17,8 @@ mod provisioning;
 mod randomness;
 mod record;
 mod self_test;
+#[cfg(test)]
+mod tests;
 mod unlock;
 mod wiped_json;
 
@@ -41,6 +44,22 @@ use crate::{
 };
 
 /// A security module without hardware. See the [module](self).
+///
+/// ```
+/// use tapfer_hsm::{PaymentHsm, Realm, SoftwareHsm, Unlock};
+/// use tapfer_payment_types::{IssuerId, Timestamp};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("keystore");
+/// let unlock = Unlock::passphrase("correct horse battery staple".to_owned());
+/// let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo)?;
+/// let mut random = [0; 10];
+/// hsm.random(&mut random)?;
+/// let now: Timestamp = "2026-11-21T12:00:00Z".parse()?;
+/// let keys = hsm.create_issuer(IssuerId::new(now, random))?;
+/// assert_eq!(keys.derivation_key_index, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct SoftwareHsm {
     keystore: Keystore,
     keys: RwLock<Arc<KeyRing>>,

@@ -1,0 +1,149 @@
+//! A module that failed a self-test does nothing any more.
+
+use tapfer_emv::certificate::CertificateDate;
+use tapfer_emv::cryptogram::CryptogramInput;
+use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
+use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, VerificationPolicyMessage};
+use tapfer_payment_types::{
+    CardId, Currency, IssuerId, PanSequenceNumber, Timestamp, TokenId, TokenPan,
+};
+
+use super::self_test::KnownAnswerTest;
+use super::{SoftwareHsm, Unlock};
+use crate::{
+    CryptogramRequest, DetokenizationGrant, HsmError, IccCertificateRequest,
+    IssuerCertificateRequest, OperatorGrant, PaymentHsm, ProvisioningRequest, Realm,
+};
+
+const BROKEN: &[KnownAnswerTest] = &[KnownAnswerTest { name: "broken", answer: || Some(false) }];
+const RID: [u8; 5] = [1; 5];
+
+fn refused<T>(answer: Result<T, HsmError>) -> bool {
+    matches!(answer, Err(HsmError::SelfTestFailed { test: "broken" }))
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_unix_millis(1_795_262_400_000)
+}
+
+fn issuer() -> IssuerId {
+    IssuerId::new(now(), [1; 10])
+}
+
+/// A module with keys of everything, and the directory that holds its file.
+fn working_module() -> (SoftwareHsm, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let unlock = Unlock::key_from_hex(&"00".repeat(32)).unwrap();
+    let path = directory.path().join("keystore");
+    let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo).unwrap();
+    hsm.create_certification_authority(RID, 1).unwrap();
+    hsm.create_issuer(issuer()).unwrap();
+    (hsm, directory)
+}
+
+fn certificates_are_refused(hsm: &SoftwareHsm, public_key: tapfer_emv::curve::PublicX) -> bool {
+    let issuer_certificate = hsm.issue_issuer_certificate(&IssuerCertificateRequest {
+        issuer: issuer(),
+        rid: RID,
+        ca_index: 1,
+        issuer_identifier: [0x99, 0x90, 0xFF, 0xFF, 0xFF],
+        expiry: CertificateDate { year: 2027, month: 1, day: 1 },
+        serial: [0; 3],
+        now: now(),
+    });
+    let icc_certificate = hsm.sign_icc_certificate(&IccCertificateRequest {
+        issuer: issuer(),
+        public_key,
+        sda_hash: [0; 32],
+        serial: [0; 6],
+        expires_at: now().plus_seconds(60),
+        now: now(),
+    });
+    refused(issuer_certificate) && refused(icc_certificate)
+}
+
+fn cryptogram_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
+    let input = CryptogramInput {
+        amount_authorized: [0; 6],
+        amount_other: [0; 6],
+        terminal_country: [0; 2],
+        tvr: [0; 5],
+        currency: [0; 2],
+        date: [0; 3],
+        transaction_type: 0,
+        unpredictable_number: [0; 4],
+        aip: [0; 2],
+        application_transaction_counter: 1,
+        issuer_application_data: Vec::new(),
+    };
+    refused(hsm.verify_cryptogram(&CryptogramRequest {
+        issuer: issuer(),
+        derivation_key_index: 1,
+        token_pan,
+        sequence: PanSequenceNumber::ZERO,
+        key_class: KeyClass::Unverified,
+        key_index: KeyIndex::at(now(), 0).unwrap(),
+        input: &input,
+        received: &[0; 8],
+    }))
+}
+
+fn provisioning_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
+    let nothing = || HexBytes(Vec::new());
+    refused(hsm.seal_provisioning(ProvisioningRequest {
+        issuer: issuer(),
+        derivation_key_index: 1,
+        token: TokenId::new(now(), [1; 10]),
+        token_pan,
+        sequence: PanSequenceNumber::ZERO,
+        recipient: &[0; 65],
+        profile: CardProfileMessage {
+            aid: nothing(),
+            label: String::new(),
+            aip: nothing(),
+            pdol: nothing(),
+            cdol1: nothing(),
+            records: Vec::new(),
+        },
+        icc_certificate: nothing(),
+        limited_use_keys: &[],
+        policy: VerificationPolicyMessage {
+            version: 1,
+            currency: "EUR".parse::<Currency>().unwrap(),
+            unverified_limit_minor: 0,
+            screen_must_be_on: true,
+        },
+    }))
+}
+
+#[test]
+fn a_failed_self_test_blocks_every_verb_for_ever() {
+    let (mut hsm, _directory) = working_module();
+    let public_key = hsm.issuer_keys(issuer()).unwrap().public_key;
+    let card = CardId::new(now(), [1; 10]);
+    let record = hsm.seal_card_record(issuer(), card, b"record").unwrap();
+    let (pan, token_pan) =
+        ("4111111111111111".parse().unwrap(), "4111111111111111".parse().unwrap());
+    hsm.known_answer_tests = BROKEN;
+    assert!(hsm.health().is_ok(), "nothing has been tested yet");
+    assert!(refused(hsm.self_test()));
+
+    hsm.known_answer_tests = super::self_test::ALL;
+    assert!(refused(hsm.self_test()), "a failure is not forgotten");
+    assert!(refused(hsm.health()));
+    assert!(refused(hsm.random(&mut [0; 4])));
+    assert!(refused(hsm.create_certification_authority(RID, 2)));
+    assert!(refused(hsm.ca_public_key(RID, 1)));
+    assert!(refused(hsm.create_issuer(IssuerId::new(now(), [2; 10]))));
+    assert!(refused(hsm.issuer_keys(issuer())));
+    assert!(certificates_are_refused(&hsm, public_key));
+    assert!(cryptogram_is_refused(&hsm, &token_pan));
+    assert!(provisioning_is_refused(&hsm, &token_pan));
+    assert!(refused(hsm.seal_card_record(issuer(), card, b"record")));
+    let grant = DetokenizationGrant::Operator(OperatorGrant::new("ada", "test").unwrap());
+    assert!(refused(hsm.open_card_record(issuer(), card, &record, &grant)));
+    assert!(refused(hsm.pan_lookup(issuer(), &pan)));
+    assert!(refused(hsm.demo_keys(issuer(), 1)));
+    let master_key = IssuerMasterKey::new([1; 16]);
+    assert!(refused(hsm.import_demo_issuer(IssuerId::new(now(), [3; 10]), master_key)));
+}

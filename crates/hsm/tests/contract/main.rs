@@ -1,0 +1,93 @@
+//! What every security module must do, whatever stands behind it. A new backend adds one function to
+//! `backend` and one `contract!` line at the end of this file.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    unreachable_pub,
+    missing_docs
+)]
+
+mod backend;
+mod certificates;
+mod concurrency;
+mod cryptograms;
+mod module;
+mod provisioning;
+mod records;
+
+use tapfer_emv::certificate::Rid;
+use tapfer_payment_types::{CardId, IssuerId, Timestamp, TokenPan};
+
+const RID: Rid = [0xF0, 0x54, 0x41, 0x50, 0x46];
+
+fn now() -> Timestamp {
+    "2026-11-21T12:34:56Z".parse().unwrap()
+}
+
+fn issuer(number: u8) -> IssuerId {
+    IssuerId::new(now(), [number; 10])
+}
+
+fn card(number: u8) -> CardId {
+    CardId::new(now(), [number; 10])
+}
+
+fn token_pan() -> TokenPan {
+    "9990770996775434".parse().unwrap()
+}
+
+/// Makes a test of every clause for one backend.
+macro_rules! contract {
+    ($backend:ident) => {
+        contract! { $backend:
+            module::describes_itself
+            module::random_bytes_differ
+            module::self_test_passes
+            certificates::authority_is_made_once
+            certificates::issuer_is_made_once
+            certificates::chain_verifies
+            certificates::issuer_certificate_ends_in_bounds
+            certificates::icc_certificate_ends_in_bounds
+            certificates::malformed_issuer_identifier_is_refused
+            certificates::unknown_keys_are_named
+            cryptograms::golden_card_keys
+            cryptograms::right_cryptogram_is_proven
+            cryptograms::any_change_is_a_mismatch
+            cryptograms::unknown_generation_is_an_answer
+            cryptograms::demo_keys_recompute_the_cryptogram
+            provisioning::phone_opens_and_pays
+            provisioning::other_info_or_token_is_refused
+            provisioning::bad_recipient_is_refused
+            provisioning::bad_terms_are_refused
+            provisioning::no_key_in_what_travels
+            records::opens_with_a_grant
+            records::every_byte_is_protected
+            records::belongs_to_one_card_of_one_issuer
+            records::lookup_is_keyed_and_over_the_whole_number
+            concurrency::threads_share_a_module
+        }
+    };
+    ($backend:ident: $($module:ident::$clause:ident)*) => {
+        mod $backend {
+            use tapfer_hsm::Realm;
+
+            use crate::*;
+
+            $(#[test]
+            fn $clause() {
+                $module::$clause(&backend::$backend(Realm::Demo).hsm);
+            })*
+
+            #[test]
+            fn production_realm_shows_no_key() {
+                module::production_realm_shows_no_key(&backend::$backend(Realm::Production).hsm);
+            }
+        }
+    };
+}
+
+contract!(software);

@@ -1,0 +1,70 @@
+//! Nothing that can be printed shows a key.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+use std::fmt::Debug;
+
+use data_encoding::{HEXLOWER, HEXUPPER};
+use proptest::prelude::*;
+use tapfer_emv::keys::IssuerMasterKey;
+use tapfer_hsm::{PaymentHsm, Realm, SoftwareHsm, Unlock};
+use tapfer_payment_types::{CardId, IssuerId, Timestamp};
+
+/// The ways in which bytes get into a text by accident, cut to four bytes: even a part is too much.
+fn traces(key: &[u8]) -> [String; 4] {
+    let part = &key[..4];
+    let list = format!("{part:?}");
+    let upper_list = format!("{part:X?}");
+    [
+        HEXLOWER.encode(part),
+        HEXUPPER.encode(part),
+        list.trim_matches(['[', ']']).to_owned(),
+        upper_list.trim_matches(['[', ']']).to_owned(),
+    ]
+}
+
+fn shown(texts: &mut Vec<String>, value: &impl Debug) {
+    texts.push(format!("{value:?}"));
+    texts.push(format!("{value:#?}").replace([' ', '\n'], ""));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn no_key_is_printed(master_key in any::<[u8; 16]>(), file_key in any::<[u8; 32]>()) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keystore");
+        let issuer = IssuerId::new(Timestamp::from_unix_millis(1), [1; 10]);
+        let card = CardId::new(Timestamp::from_unix_millis(1), [1; 10]);
+        let unlock = Unlock::key_from_hex(&HEXLOWER.encode(&file_key)).unwrap();
+        let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo).unwrap();
+        let mut texts = Vec::new();
+        shown(&mut texts, &unlock);
+        shown(&mut texts, &hsm);
+        shown(&mut texts, &hsm.import_demo_issuer(issuer, IssuerMasterKey::new(master_key)));
+        shown(&mut texts, &hsm.import_demo_issuer(issuer, IssuerMasterKey::new(master_key)));
+        shown(&mut texts, &hsm.demo_keys(issuer, 1));
+        shown(&mut texts, &hsm.demo_keys(issuer, 2));
+        shown(&mut texts, &hsm.pan_lookup(issuer, &"4111111111111111".parse().unwrap()));
+        shown(&mut texts, &hsm.seal_card_record(issuer, card, &master_key));
+        shown(&mut texts, &SoftwareHsm::open(&path, &unlock));
+        let other = Unlock::key_from_hex(&HEXLOWER.encode(&[0x3C; 32])).unwrap();
+        shown(&mut texts, &SoftwareHsm::open_read_only(&path, &other));
+        shown(&mut texts, &Unlock::key_from_hex(&HEXLOWER.encode(&file_key[1..])));
+
+        for trace in [traces(&master_key), traces(&file_key), traces(&file_key[1..])].concat() {
+            for text in &texts {
+                prop_assert!(!text.contains(&trace), "{trace} in {text}");
+                prop_assert!(!text.contains(&trace.replace(' ', "")), "{trace} in {text}");
+            }
+        }
+    }
+}
