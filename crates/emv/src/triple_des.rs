@@ -68,10 +68,16 @@ impl IssuerMasterKey {
     /// odd parity (Book 2 A1.4.1).
     #[must_use]
     pub fn card_master_key(&self, digits: &CardDigits) -> CardMasterKey {
+        CardMasterKey(with_odd_parity(self.card_master_key_as_encrypted(digits).0))
+    }
+
+    /// The same key with its parity bits as the encryption left them, the way some systems write it.
+    #[must_use]
+    pub fn card_master_key_as_encrypted(&self, digits: &CardDigits) -> CardMasterKey {
         let [.., a, b, c, d, e, f, g, h] = *digits.right_aligned();
         let left = Zeroizing::new([a, b, c, d, e, f, g, h]);
         let right = Zeroizing::new(left.map(|byte| !byte));
-        CardMasterKey(with_odd_parity(encrypt_halves(self.expose(), &left, &right)))
+        CardMasterKey(encrypt_halves(self.expose(), &left, &right))
     }
 }
 
@@ -80,9 +86,16 @@ impl CardMasterKey {
     /// (Book 2 A1.3.1).
     #[must_use]
     pub fn session_key(&self, application_transaction_counter: u16) -> SessionKey {
+        let as_encrypted = self.session_key_as_encrypted(application_transaction_counter);
+        SessionKey(with_odd_parity(as_encrypted.0))
+    }
+
+    /// The same key with its parity bits as the encryption left them, the way some systems write it.
+    #[must_use]
+    pub fn session_key_as_encrypted(&self, application_transaction_counter: u16) -> SessionKey {
         let [high, low] = application_transaction_counter.to_be_bytes();
         let half = |marker| [high, low, marker, 0, 0, 0, 0, 0];
-        SessionKey(with_odd_parity(encrypt_halves(self.expose(), &half(0xF0), &half(0x0F))))
+        SessionKey(encrypt_halves(self.expose(), &half(0xF0), &half(0x0F)))
     }
 
     /// Visa limited-use key for an index YHHHHCC.
