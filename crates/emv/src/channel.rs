@@ -14,7 +14,7 @@ use rand_core::CryptoRng;
 use subtle::ConstantTimeEq;
 use tapfer_payment_types::Secret;
 
-use crate::curve::{PrivateKey, PublicPoint, PublicX};
+use crate::curve::{BlindingScalar, PrivateKey, PublicPoint, PublicX};
 use crate::keys::derive;
 use crate::mac::{aes_cmac, aes_cmac_8, aes_cmac_plus, equal, first_eight};
 
@@ -99,18 +99,13 @@ impl SecureChannel {
     /// Card side: opens the channel with a fresh blinding factor. Message `8000` is the factor.
     ///
     /// # Errors
-    /// None in practice: a factor that drew 1 or n-1 is drawn again.
+    /// None in practice: the message counter of a new channel is not exhausted.
     pub fn card(
         card_key: &PrivateKey,
         kernel_key: &PublicPoint,
         rng: &mut impl CryptoRng,
     ) -> Result<(Self, CardKeyData), ChannelError> {
-        loop {
-            let factor = PrivateKey::draw(rng);
-            if is_blinding(&factor) {
-                return Self::card_with(card_key, kernel_key, &factor);
-            }
-        }
+        Self::card_with(card_key, kernel_key, &BlindingScalar::draw(rng))
     }
 
     /// Card side with a given blinding factor, for golden vectors.
@@ -122,15 +117,17 @@ impl SecureChannel {
         kernel_key: &PublicPoint,
         factor: &[u8; 32],
     ) -> Result<(Self, CardKeyData), ChannelError> {
-        Self::card_with(card_key, kernel_key, &blinding_factor(factor)?)
+        let factor =
+            BlindingScalar::from_bytes(factor).map_err(|_| ChannelError::BlindingFactor)?;
+        Self::card_with(card_key, kernel_key, &factor)
     }
 
     fn card_with(
         card_key: &PrivateKey,
         kernel_key: &PublicPoint,
-        factor: &PrivateKey,
+        factor: &BlindingScalar,
     ) -> Result<(Self, CardKeyData), ChannelError> {
-        let blinded_key = card_key.blinded_by(factor);
+        let blinded_key = factor.blind(card_key);
         let mut channel = Self::from_secret(&blinded_key.shared_x_with(kernel_key.point()));
         let mut encrypted_factor = factor.to_bytes();
         let counter = advance(&mut channel.card_counter)?;
@@ -324,22 +321,13 @@ impl BlindingFactor {
     /// # Errors
     /// [`ChannelError::BlindingFactor`] if r is outside 1 < r < n-1 or leads elsewhere.
     pub fn check(&self, card_public_key: &PublicX) -> Result<(), ChannelError> {
-        let factor = blinding_factor(self.factor.expose())?;
-        let expected = factor.shared_x(card_public_key);
+        let factor = BlindingScalar::from_bytes(self.factor.expose())
+            .map_err(|_| ChannelError::BlindingFactor)?;
+        let expected = factor.blinded_x(card_public_key);
         if bool::from(expected.expose().ct_eq(self.blinded.bytes())) {
             Ok(())
         } else {
             Err(ChannelError::BlindingFactor)
         }
     }
-}
-
-fn blinding_factor(bytes: &[u8; 32]) -> Result<PrivateKey, ChannelError> {
-    let factor = PrivateKey::from_bytes(bytes).map_err(|_| ChannelError::BlindingFactor)?;
-    if is_blinding(&factor) { Ok(factor) } else { Err(ChannelError::BlindingFactor) }
-}
-
-/// 1 and n-1 would leave x as it is (Book E 7.1).
-fn is_blinding(factor: &PrivateKey) -> bool {
-    factor.public_x() != PublicX::of(p256::AffinePoint::GENERATOR)
 }

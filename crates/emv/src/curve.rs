@@ -12,7 +12,7 @@ use p256::elliptic_curve::PrimeField;
 use p256::elliptic_curve::point::{AffineCoordinates, DecompressPoint};
 use p256::{AffinePoint, FieldBytes, NonZeroScalar, ProjectivePoint, Scalar};
 use rand_core::CryptoRng;
-use subtle::{Choice, ConditionallySelectable};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tapfer_payment_types::Secret;
 
 /// Bytes that are no key.
@@ -103,15 +103,9 @@ impl PrivateKey {
         Self::of(NonZeroScalar::conditional_select(scalar, &-*scalar, negate))
     }
 
-    /// Draws a number from 1 to n-1 by rejection: every one is equally likely.
+    /// Draws a key pair without regard to y.
     pub(crate) fn draw(rng: &mut impl CryptoRng) -> Self {
-        let mut bytes = Secret::new([0; 32]);
-        loop {
-            rng.fill_bytes(bytes.expose_mut());
-            if let Ok(key) = Self::from_bytes(bytes.expose()) {
-                return key;
-            }
-        }
+        Self::of(*draw_scalar(rng).expose())
     }
 
     /// Takes a number as it is given: y of the public point may be the smaller or the larger one.
@@ -120,8 +114,7 @@ impl PrivateKey {
     /// # Errors
     /// [`CurveError::Scalar`] unless the number is 1 to n-1.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, CurveError> {
-        let scalar = NonZeroScalar::from_repr(FieldBytes::from(*bytes));
-        Option::<NonZeroScalar>::from(scalar).map(Self::of).ok_or(CurveError::Scalar)
+        read_scalar(bytes).map(|scalar| Self::of(*scalar.expose()))
     }
 
     fn of(scalar: NonZeroScalar) -> Self {
@@ -155,14 +148,7 @@ impl PrivateKey {
     }
 
     pub(crate) fn shared_x_with(&self, point: &AffinePoint) -> Secret<[u8; 32]> {
-        let product = Secret::new(ProjectivePoint::from(*point) * **self.scalar.expose());
-        let shared = Secret::new(product.expose().to_affine());
-        Secret::new(shared.expose().x().into())
-    }
-
-    /// The product of two private keys: the card's key blinded by a factor.
-    pub(crate) fn blinded_by(&self, factor: &Self) -> Self {
-        Self::of(*self.scalar.expose() * *factor.scalar.expose())
+        multiply(point, self.scalar())
     }
 
     pub(crate) fn scalar(&self) -> &Scalar {
@@ -175,6 +161,67 @@ impl PrivateKey {
         let scalar = self.scalar();
         Secret::new(Scalar::conditional_select(scalar, &-*scalar, negate))
     }
+}
+
+/// The number r that blinds a card's key: 1 < r < n-1, because 1 and n-1 would leave x as it is
+/// (Book E 7.1). Wiped on drop.
+pub(crate) struct BlindingScalar(Secret<NonZeroScalar>);
+
+impl BlindingScalar {
+    pub(crate) fn draw(rng: &mut impl CryptoRng) -> Self {
+        loop {
+            if let Some(blinding) = Self::of(draw_scalar(rng)) {
+                return blinding;
+            }
+        }
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8; 32]) -> Result<Self, CurveError> {
+        Self::of(read_scalar(bytes)?).ok_or(CurveError::Scalar)
+    }
+
+    fn of(scalar: Secret<NonZeroScalar>) -> Option<Self> {
+        let number: &Scalar = scalar.expose();
+        let blinds_nothing = number.ct_eq(&Scalar::ONE) | number.ct_eq(&-Scalar::ONE);
+        (!bool::from(blinds_nothing)).then_some(Self(scalar))
+    }
+
+    pub(crate) fn to_bytes(&self) -> Secret<[u8; 32]> {
+        Secret::new(self.0.expose().to_repr().into())
+    }
+
+    /// The key pair whose private key is d·r.
+    pub(crate) fn blind(&self, key: &PrivateKey) -> PrivateKey {
+        PrivateKey::of(*key.scalar.expose() * *self.0.expose())
+    }
+
+    /// x of r·Q.
+    pub(crate) fn blinded_x(&self, key: &PublicX) -> Secret<[u8; 32]> {
+        multiply(key.point(), self.0.expose())
+    }
+}
+
+/// A number from 1 to n-1 by rejection: every one is equally likely.
+fn draw_scalar(rng: &mut impl CryptoRng) -> Secret<NonZeroScalar> {
+    let mut bytes = Secret::new([0; 32]);
+    loop {
+        rng.fill_bytes(bytes.expose_mut());
+        if let Ok(scalar) = read_scalar(bytes.expose()) {
+            return scalar;
+        }
+    }
+}
+
+fn read_scalar(bytes: &[u8; 32]) -> Result<Secret<NonZeroScalar>, CurveError> {
+    let scalar = NonZeroScalar::from_repr(FieldBytes::from(*bytes));
+    Option::<NonZeroScalar>::from(scalar).map(Secret::new).ok_or(CurveError::Scalar)
+}
+
+/// x of the product.
+fn multiply(point: &AffinePoint, scalar: &Scalar) -> Secret<[u8; 32]> {
+    let product = Secret::new(ProjectivePoint::from(*point) * *scalar);
+    let shared = Secret::new(product.expose().to_affine());
+    Secret::new(shared.expose().x().into())
 }
 
 /// A point given as x ‖ y, checked to be on the curve.
