@@ -5,6 +5,7 @@
 //! reach the file's outcome ([`replay`])? And the card, given what it knew: are its keys, hashes,
 //! MACs and cryptogram what they must be ([`facts`])?
 
+mod dialogue;
 mod facts;
 mod file;
 mod replay;

@@ -123,7 +123,11 @@ fn compare_outcome(findings: &mut Findings<'_>, transaction: &Transaction, outco
         ("bf8103", &expected.discretionary_data, Some(&outcome.discretionary_data)),
         ("bf8102", &expected.data_record, record),
         ("tvr", &expected.tvr, tvr.as_ref().map(<[u8; 5]>::as_slice)),
-        ("cvm_results", &expected.cvm_results, outcome.cvm_results.as_ref().map(<[u8; 3]>::as_slice)),
+        (
+            "cvm_results",
+            &expected.cvm_results,
+            outcome.cvm_results.as_ref().map(<[u8; 3]>::as_slice),
+        ),
     ];
     for (field, expected, computed) in fields {
         let expected = expected.as_ref().map(|bytes| bytes.0.as_slice());
