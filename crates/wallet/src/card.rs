@@ -5,6 +5,8 @@ mod dialogue;
 mod options;
 mod records;
 mod selection;
+#[cfg(test)]
+mod vector_tests;
 
 use alloc::vec::Vec;
 

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use tapfer_emv::certificate::IccCertificate;
-use tapfer_emv::keys::KeyIndex;
 use tapfer_emv::curve::PrivateKey;
+use tapfer_emv::keys::KeyIndex;
 use tapfer_emv::profile::CardProfile;
 use tapfer_payment_types::messages::{HexBytes, VerificationPolicyMessage};
 use tapfer_payment_types::{Timestamp, TokenId};

@@ -1,0 +1,165 @@
+//! An issuer with its CA, as the platform plays them.
+
+use hpke::{Deserializable, Kem, OpModeS, Serializable};
+use tapfer_emv::certificate::{CaPublicKey, CertificateDate, IccCertificate, IssuerCertificate};
+use tapfer_emv::curve::{PrivateKey, PublicX};
+use tapfer_emv::ecsdsa;
+use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex, LimitedUseKey};
+use tapfer_emv::profile::{CardProfile, Personalisation};
+use tapfer_payment_types::messages::{
+    CardProfileMessage, HexBytes, HexSecret, LimitedUseKeyGrant, PROVISIONING_INFO,
+    ProvisioningPayload, ReplenishRequest, SealedPayload, VerificationPolicyMessage,
+};
+use tapfer_payment_types::{Currency, PanSequenceNumber, Timestamp, TokenId};
+use tapfer_wallet::Wallet;
+
+use crate::random::TestRng;
+
+pub const NOW: &str = "2026-11-21T12:00:00Z";
+pub const AID: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01];
+pub const TOKEN_PAN: &str = "6726599999999990124";
+/// Up to this, minor units, nobody is asked.
+pub const UNVERIFIED_LIMIT: i64 = 2_500;
+/// How many payments each key of a grant is good for.
+pub const PAYMENTS_PER_KEY: u16 = 4;
+const CA_INDEX: u8 = 0xE0;
+const RID: [u8; 5] = [0xF0, 0x54, 0x41, 0x50, 0x46];
+const EXPIRY: CertificateDate = CertificateDate { year: 2030, month: 12, day: 31 };
+
+pub fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+pub struct Issuer {
+    pub ca: CaPublicKey,
+    pub key: PrivateKey,
+    pub profile: CardProfile,
+    pub token: TokenId,
+    master_key: IssuerMasterKey,
+}
+
+impl Issuer {
+    /// The issuer of one token; another number, another token of the same AID.
+    pub fn of_token(number: u8) -> Self {
+        let mut rng = TestRng(7);
+        let (ca_key, key) = (PrivateKey::generate(&mut rng), PrivateKey::generate(&mut rng));
+        let mut certificate = IssuerCertificate {
+            issuer_identifier: [0x67, 0x26, 0x59, 0xFF, 0xFF],
+            expiry: EXPIRY,
+            serial: [0, 0, 1],
+            rid: RID,
+            ca_index: CA_INDEX,
+            public_key: key.public_x(),
+            signature: [0; 64],
+        };
+        certificate.signature = ecsdsa::sign(&ca_key, &certificate.message(), &mut rng);
+        let profile = CardProfile::personalise(&Personalisation {
+            aid: &AID,
+            label: "TAPFER DEMO",
+            token_pan: TOKEN_PAN,
+            sequence: number,
+            expiry: EXPIRY,
+            issuer_country: 276,
+            ca_index: CA_INDEX,
+            issuer_certificate: &certificate.encode(),
+        });
+        Self {
+            ca: CaPublicKey { rid: RID, index: CA_INDEX, key: ca_key.public_x() },
+            key,
+            profile: profile.unwrap(),
+            token: TokenId::new(now(), [number; 10]),
+            master_key: IssuerMasterKey::new([0xA5; 16]),
+        }
+    }
+
+    pub fn new() -> Self {
+        Self::of_token(1)
+    }
+
+    pub fn limited_use_key(&self, index: KeyIndex) -> LimitedUseKey {
+        let sequence: PanSequenceNumber = self.profile.sequence_number().unwrap();
+        self.master_key
+            .token_key(&TOKEN_PAN.parse().unwrap(), sequence)
+            .limited_use_key(KeyClass::Unverified, index)
+    }
+
+    /// Key number `counter` of the hour of `at`, good for six hours.
+    pub fn grant(&self, at: Timestamp, counter: u8) -> LimitedUseKeyGrant {
+        let index = KeyIndex::at(at, counter).unwrap();
+        LimitedUseKeyGrant {
+            key_index: index.to_string(),
+            key: HexSecret::new(self.limited_use_key(index).expose().to_vec()),
+            expires_at: at.plus_seconds(6 * 3_600 + i64::from(counter)),
+            maximum_payments: PAYMENTS_PER_KEY,
+            maximum_total_minor: 15_000,
+        }
+    }
+
+    /// A payload with two keys and a certificate for a day, which is later than the keys.
+    pub fn payload(&self, request: &ReplenishRequest, at: Timestamp) -> ProvisioningPayload {
+        ProvisioningPayload {
+            token: self.token,
+            profile: CardProfileMessage::from(&self.profile),
+            icc_certificate: HexBytes(self.certify(request, at.plus_seconds(86_400)).encode()),
+            derivation_key_index: 1,
+            limited_use_keys: vec![self.grant(at, 0), self.grant(at, 1)],
+            policy: VerificationPolicyMessage {
+                version: 3,
+                currency: Currency::EUR,
+                unverified_limit_minor: UNVERIFIED_LIMIT,
+                screen_must_be_on: true,
+            },
+        }
+    }
+
+    pub fn certify(&self, request: &ReplenishRequest, expiry: Timestamp) -> IccCertificate {
+        let x: [u8; 32] = request.icc_public_key.0.as_slice().try_into().unwrap();
+        let calendar = expiry.calendar();
+        let mut certificate = IccCertificate {
+            expiry: CertificateDate::of(expiry),
+            hour: calendar.hour,
+            minute: calendar.minute,
+            serial: [1; 6],
+            sda_hash: self.profile.sda_hash(),
+            public_key: PublicX::from_bytes(&x).unwrap(),
+            signature: [0; 64],
+        };
+        certificate.signature = ecsdsa::sign(
+            &self.key,
+            &certificate.message(),
+            &mut TestRng(expiry.unix_millis() as u64),
+        );
+        certificate
+    }
+
+    /// Enrols the token, or replenishes it, with what the platform would send.
+    pub fn provision(&self, wallet: &mut Wallet, at: Timestamp) {
+        let request = wallet.replenish_request(self.token, &mut TestRng(at.unix_millis() as u64));
+        let sealed = seal(wallet, self.token, &self.payload(&request, at));
+        wallet.accept(self.token, &sealed, at).unwrap();
+    }
+}
+
+/// Seals a payload to a wallet's device key.
+pub fn seal(wallet: &Wallet, token: TokenId, payload: &ProvisioningPayload) -> SealedPayload {
+    seal_bytes(wallet, token, &serde_json::to_vec(payload).unwrap())
+}
+
+pub fn seal_bytes(wallet: &Wallet, token: TokenId, content: &[u8]) -> SealedPayload {
+    type DeviceKem = hpke::kem::DhP256HkdfSha256;
+    let public = <DeviceKem as Kem>::PublicKey::from_bytes(&wallet.device_public_key()).unwrap();
+    let (encapsulated, ciphertext) =
+        hpke::single_shot_seal_with_rng::<hpke::aead::AesGcm256, hpke::kdf::HkdfSha256, DeviceKem>(
+            &OpModeS::Base,
+            &public,
+            PROVISIONING_INFO,
+            content,
+            token.to_string().as_bytes(),
+            &mut TestRng(content.len() as u64),
+        )
+        .unwrap();
+    SealedPayload {
+        encapsulated_key: HexBytes(encapsulated.to_bytes().to_vec()),
+        ciphertext: HexBytes(ciphertext),
+    }
+}

@@ -1,0 +1,24 @@
+//! The phone from outside: enrolled by an issuer, tapped by a kernel, torn from the reader, restarted,
+//! and fed with nonsense.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod any_order;
+mod enrolment;
+mod issuer;
+mod kernel;
+mod phone;
+mod random;
+mod real_terminal;
+mod sealed_store;
+mod taps;
+mod torn_off;

@@ -1,0 +1,221 @@
+//! Whole taps: what is paid, what is declined, what is refused, and what the app hears of it.
+
+use tapfer_emv::iad::VerificationMethod;
+use tapfer_payment_types::messages::VerificationPolicyMessage;
+use tapfer_wallet::policy::DeclineReason;
+use tapfer_wallet::{Notification, PaymentAmount, Wallet};
+
+use crate::issuer::{AID, Issuer, PAYMENTS_PER_KEY, now, seal};
+use crate::kernel::{ASK_DECLINE, Ended, Kernel, Purchase, Tap, command, select};
+use crate::phone::{DARK, Phone, UNLOCKED};
+use crate::random::TestRng;
+
+const CONDITIONS_NOT_SATISFIED: [u8; 2] = [0x69, 0x85];
+const GET_PROCESSING_OPTIONS: u8 = 0xA8;
+
+fn tap(phone: &mut Phone, issuer: &Issuer, purchase: &Purchase) -> Result<Tap, Ended> {
+    let kernel = Kernel::new(issuer, phone.now, u64::from(phone.counter()) + 100);
+    kernel.tap(purchase, |command| phone.transmit(command))
+}
+
+#[test]
+fn a_small_amount_is_paid_without_asking() {
+    let issuer = Issuer::new();
+    let mut phone = Phone::enrolled(&issuer);
+    let paid = tap(&mut phone, &issuer, &Purchase::euros(1_234)).unwrap();
+    assert_eq!((paid.cryptogram_information, paid.verification, paid.counter), (0x80, 0x00, 1));
+    assert_eq!(paid.data.results.method, VerificationMethod::None);
+    assert!(paid.data.results.screen_on && !paid.data.results.unlocked);
+    assert_eq!((paid.data.derivation_key_index, paid.data.policy_version), (1, 3));
+    let sent = Notification::PaymentSent {
+        token: issuer.token,
+        amount: PaymentAmount::new(1_234, 978),
+        verification: VerificationMethod::None,
+        application_transaction_counter: 1,
+    };
+    assert_eq!(phone.notifications, [sent]);
+}
+
+#[test]
+fn a_large_amount_needs_the_unlocked_phone() {
+    let issuer = Issuer::new();
+    let mut phone = Phone::enrolled(&issuer);
+    let declined = tap(&mut phone, &issuer, &Purchase::euros(2_501)).unwrap();
+    assert_eq!((declined.cryptogram_information, declined.verification), (0x00, 0xFF));
+    let reason = DeclineReason::VerificationRequired;
+    assert!(matches!(
+        phone.notifications[..],
+        [Notification::PaymentDeclined { reason: given, .. }] if given == reason
+    ));
+    phone.device = UNLOCKED;
+    let paid = tap(&mut phone, &issuer, &Purchase::euros(2_501)).unwrap();
+    assert_eq!((paid.cryptogram_information, paid.verification, paid.counter), (0x80, 0x03, 2));
+    assert_eq!(paid.data.results.method, VerificationMethod::DeviceUnlock);
+}
+
+#[test]
+fn a_foreign_amount_needs_the_unlocked_phone_and_is_not_added_up() {
+    let issuer = Issuer::new();
+    let mut phone = Phone::enrolled(&issuer);
+    let dollars = Purchase { currency: [0x08, 0x40], ..Purchase::euros(99_999_999) };
+    assert_eq!(tap(&mut phone, &issuer, &dollars).unwrap().cryptogram_information, 0x00);
+    phone.device = UNLOCKED;
+    let before = phone.card.wallet().token(issuer.token).unwrap().readiness(now());
+    assert_eq!(tap(&mut phone, &issuer, &dollars).unwrap().cryptogram_information, 0x80);
+    let after = phone.card.wallet().token(issuer.token).unwrap().readiness(now());
+    assert_eq!(after.largest_payment_minor, before.largest_payment_minor);
+    assert_eq!(after.payments_left + 1, before.payments_left);
+}
+
+#[test]
+fn a_terminal_that_declines_gets_a_decline() {
+    let issuer = Issuer::new();
+    let mut phone = Phone::enrolled(&issuer);
+    let declined = Purchase { ask: ASK_DECLINE, ..Purchase::euros(100) };
+    let tap = tap(&mut phone, &issuer, &declined).unwrap();
+    assert_eq!((tap.cryptogram_information, tap.verification), (0x00, 0x0F));
+}
+
+#[test]
+fn an_approval_offline_is_never_given() {
+    let issuer = Issuer::new();
+    let mut phone = Phone::enrolled(&issuer);
+    let asked = Purchase { ask: 0x40, ..Purchase::euros(100) };
+    assert_eq!(tap(&mut phone, &issuer, &asked).unwrap().cryptogram_information, 0x80);
+}
+
+#[test]
+fn a_dark_phone_spends_nothing() {
+    let issuer = Issuer::new();
+    let mut phone = Phone { device: DARK, ..Phone::enrolled(&issuer) };
+    let ended = tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap_err();
+    assert_eq!(ended, Ended::Refused(GET_PROCESSING_OPTIONS, CONDITIONS_NOT_SATISFIED));
+    assert_eq!(phone.notifications, [Notification::ScreenOff { token: issuer.token }]);
+    assert_eq!(phone.counter(), 0);
+}
+
+/// Both keys are used, the older one first; near the end the wallet asks for more; at the end it
+/// refuses; fresh keys bring it back, and the counter goes on.
+#[test]
+fn keys_run_out_and_come_back() {
+    let issuer = Issuer::new();
+    let mut phone = Phone::enrolled(&issuer);
+    let mut indices = Vec::new();
+    for payment in 1..=2 * PAYMENTS_PER_KEY {
+        let paid = tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
+        assert_eq!(paid.counter, payment);
+        indices.push(paid.data.key_index);
+    }
+    let (first, second) = indices.split_at(usize::from(PAYMENTS_PER_KEY));
+    assert!(first.iter().all(|index| *index == indices[0]));
+    assert!(second.iter().all(|index| *index > indices[0]));
+    let soon = Notification::ReplenishSoon { token: issuer.token };
+    let warnings = phone.notifications.iter().filter(|news| **news == soon).count();
+    assert_eq!(warnings, 3, "with two, one and no payment left");
+
+    let ended = tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap_err();
+    assert_eq!(ended, Ended::Refused(GET_PROCESSING_OPTIONS, CONDITIONS_NOT_SATISFIED));
+    let none = Notification::NoKeysLeft { token: issuer.token };
+    assert_eq!(phone.notifications.last(), Some(&none));
+
+    // The platform sends the same keys by mistake: they stay used up.
+    issuer.provision(phone.card.wallet_mut(), now());
+    assert!(tap(&mut phone, &issuer, &Purchase::euros(100)).is_err());
+    phone.now = now().plus_seconds(3_600);
+    issuer.provision(phone.card.wallet_mut(), phone.now);
+    let paid = tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
+    assert_eq!(paid.counter, 2 * PAYMENTS_PER_KEY + 1);
+}
+
+#[test]
+fn a_key_pays_no_more_than_its_total() {
+    let issuer = Issuer::new();
+    let mut phone = Phone { device: UNLOCKED, ..Phone::enrolled(&issuer) };
+    for _ in 0..2 {
+        tap(&mut phone, &issuer, &Purchase::euros(14_000)).unwrap();
+    }
+    let ended = tap(&mut phone, &issuer, &Purchase::euros(1_001)).unwrap_err();
+    assert_eq!(ended, Ended::Refused(GET_PROCESSING_OPTIONS, CONDITIONS_NOT_SATISFIED));
+    tap(&mut phone, &issuer, &Purchase::euros(1_000)).unwrap();
+}
+
+#[test]
+fn keys_and_certificate_expire() {
+    let issuer = Issuer::new();
+    let mut phone = Phone::enrolled(&issuer);
+    let refused = Ended::Refused(GET_PROCESSING_OPTIONS, CONDITIONS_NOT_SATISFIED);
+    phone.now = now().plus_seconds(6 * 3_600 + 1);
+    let paid = tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
+    assert_eq!(paid.data.key_index.to_bytes()[3], 1, "the key that is still good");
+    phone.now = now().plus_seconds(6 * 3_600 + 2);
+    assert_eq!(tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap_err(), refused);
+    let token = issuer.token;
+    assert_eq!(phone.notifications.last(), Some(&Notification::NoKeysLeft { token }));
+    phone.now = now().plus_seconds(86_400 + 60);
+    assert_eq!(tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap_err(), refused);
+    assert_eq!(phone.notifications.last(), Some(&Notification::CertificateExpired { token }));
+}
+
+#[test]
+fn the_last_counter_is_the_last() {
+    let issuer = Issuer::new();
+    let phone = Phone::enrolled(&issuer);
+    let mut content = serde_json::to_value(phone.card.wallet()).unwrap();
+    content["tokens"][0]["application_transaction_counter"] = 0xFFFE.into();
+    let mut phone = Phone::with(serde_json::from_value::<Wallet>(content).unwrap());
+    tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
+    assert_eq!(phone.counter(), 0xFFFF);
+    for _ in 0..3 {
+        let ended = tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap_err();
+        assert_eq!(ended, Ended::Refused(GET_PROCESSING_OPTIONS, CONDITIONS_NOT_SATISFIED));
+        let worn_out = Notification::CounterExhausted { token: issuer.token };
+        assert_eq!(phone.notifications.last(), Some(&worn_out));
+        phone.restart();
+        assert_eq!(phone.counter(), 0xFFFF);
+        issuer.provision(phone.card.wallet_mut(), now());
+    }
+}
+
+#[test]
+fn the_chosen_token_is_offered_first_and_the_other_next() {
+    let (first, second) = (Issuer::of_token(1), Issuer::of_token(2));
+    let mut wallet = Wallet::new(&mut TestRng(1));
+    first.provision(&mut wallet, now());
+    second.provision(&mut wallet, now());
+    let mut phone = Phone::with(wallet);
+    tap(&mut phone, &first, &Purchase::euros(100)).unwrap();
+    assert_eq!(
+        phone.card.wallet().token(second.token).unwrap().application_transaction_counter(),
+        0
+    );
+    phone.card.wallet_mut().set_default_token(second.token).unwrap();
+    let kernel = Kernel::new(&second, now(), 9);
+    kernel.tap(&Purchase::euros(100), |command| phone.transmit(command)).unwrap();
+    assert_eq!(
+        phone.card.wallet().token(second.token).unwrap().application_transaction_counter(),
+        1
+    );
+
+    // By a partial name, one after the other (EMV Book 1, 12.3.3).
+    let (_, status) = phone.exchange(&select(&AID[..5]));
+    assert!(status.is_ok());
+    let next = command(0x00, 0xA4, 0x04, 0x02, &AID[..5]);
+    assert!(phone.exchange(&next).1.is_ok());
+    assert_eq!(phone.exchange(&next).1.bytes(), [0x6A, 0x82]);
+    assert_eq!(phone.exchange(&next).1.bytes(), [0x6A, 0x82]);
+}
+
+#[test]
+fn a_stricter_policy_takes_effect_at_once() {
+    let issuer = Issuer::new();
+    let mut phone = Phone::enrolled(&issuer);
+    let wallet = phone.card.wallet_mut();
+    let request = wallet.replenish_request(issuer.token, &mut TestRng(3));
+    let mut payload = issuer.payload(&request, now());
+    payload.policy =
+        VerificationPolicyMessage { version: 4, unverified_limit_minor: 0, ..payload.policy };
+    let sealed = seal(wallet, issuer.token, &payload);
+    let _snapshot = wallet.accept(issuer.token, &sealed, now()).unwrap();
+    let declined = tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
+    assert_eq!((declined.cryptogram_information, declined.data.policy_version), (0x00, 4));
+}
