@@ -1,6 +1,7 @@
 //! EMV building blocks for both sides of a tap and for the platform behind it.
 //!
-//! Encoding: [`tlv`], [`dol`], [`apdu`], [`status`], [`tags`], [`tvr`].
+//! Encoding: [`tlv`], [`dol`], [`apdu`], [`status`], [`tags`], [`tvr`], and the card's static side in
+//! [`profile`]. For people: [`tlv_tree`], [`meaning`].
 //! Cryptography: [`curve`], [`ecsdsa`], [`channel`], [`mac`], [`certificate`], [`keys`],
 //! [`cryptogram`], [`iad`], [`triple_des`].
 //!
@@ -21,10 +22,12 @@ pub mod ecsdsa;
 pub mod iad;
 pub mod keys;
 pub mod mac;
+pub mod meaning;
 mod packed_decimal;
 pub mod profile;
 pub mod status;
 pub mod tags;
 pub mod tlv;
+pub mod tlv_tree;
 pub mod triple_des;
 pub mod tvr;
