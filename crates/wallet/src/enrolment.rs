@@ -38,7 +38,7 @@ use crate::wallet::Wallet;
 /// Three bytes of the policy version travel in every cryptogram.
 const MAXIMUM_POLICY_VERSION: u32 = 0x00FF_FFFF;
 
-/// Why a payload is refused. The wallet is as it was before.
+/// Why a payload is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AcceptError {
     /// The phone did not ask, or has taken the answer already.
@@ -116,7 +116,8 @@ impl Wallet {
     /// Persist the snapshot it returns; until then a crash loses the new keys, and nothing else.
     ///
     /// # Errors
-    /// [`AcceptError`]; the wallet is unchanged, and the request stays open.
+    /// [`AcceptError`]; the wallet is unchanged, and the request stays open. [`AcceptError::Store`]
+    /// alone comes after the change: take another snapshot.
     pub fn accept(
         &mut self,
         token: TokenId,

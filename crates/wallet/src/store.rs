@@ -22,6 +22,10 @@
 //!
 //! A counter value is therefore never used twice. If replacing fails, the reply must not be sent;
 //! the wallet in memory is ahead of the stored one, which is safe, and the next snapshot catches up.
+//!
+//! # In memory
+//! The finished plaintext is wiped. While it is being written the buffer grows, and the allocator gets
+//! the outgrown pieces back as they are; the same keys stand in the [`Wallet`] beside them.
 
 use alloc::vec::Vec;
 

@@ -13,6 +13,9 @@ use crate::store::{Snapshot, StoreError};
 use crate::token::Token;
 
 /// Everything the phone keeps. It is durable only as far as its last [`Snapshot`] is.
+///
+/// Serialized it shows its keys in clear. That is the inside of a snapshot, which is sealed before it
+/// leaves memory; nothing else should serialize a wallet.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wallet {

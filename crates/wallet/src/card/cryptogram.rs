@@ -110,7 +110,8 @@ fn cryptogram_input(
 /// Decides, draws a key for it, and makes the answer. The caller persists before it replies.
 ///
 /// A decline is signed with a limited-use key like any other answer, and takes one of its payments,
-/// but nothing of its total: no money moves.
+/// but nothing of its total: no money moves. The cryptogram information data is not signed, so the
+/// issuer must not go by it: a decline shows by what the issuer application data says of the person.
 pub(super) fn generate(
     token: &mut Token,
     session: &Session,

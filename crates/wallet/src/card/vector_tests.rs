@@ -2,6 +2,8 @@
 //! blinding factor, ours gives the same answers byte for byte, up to the cryptogram, whose issuer
 //! application data is our own.
 
+#![allow(clippy::arithmetic_side_effects)]
+
 use std::convert::Infallible;
 
 use data_encoding::HEXLOWER;
@@ -145,11 +147,11 @@ fn card(transaction: &Value, now: Timestamp) -> Card {
 }
 
 fn reply(effects: Effects) -> Vec<u8> {
-    let replies = effects.into_iter().filter_map(|effect| match effect {
+    let mut replies = effects.into_iter().filter_map(|effect| match effect {
         Effect::Reply(response) => Some(response.encode()),
         Effect::Persist(_) | Effect::Notify(_) => None,
     });
-    replies.last().unwrap()
+    replies.next().unwrap()
 }
 
 /// Recomputes MACs and cryptogram of our GENERATE AC answer from the vectors' session keys.

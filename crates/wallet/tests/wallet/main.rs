@@ -20,5 +20,6 @@ mod phone;
 mod random;
 mod real_terminal;
 mod sealed_store;
+mod status_words;
 mod taps;
 mod torn_off;
