@@ -18,16 +18,17 @@ use tapfer_hsm::{PaymentHsm, Realm, SoftwareHsm, Unlock};
 use tapfer_payment_types::{CardId, IssuerId, Timestamp};
 
 /// The ways in which bytes get into a text by accident, cut to four bytes: even a part is too much.
-fn traces(key: &[u8]) -> [String; 4] {
+fn traces(key: &[u8]) -> Vec<String> {
     let part = &key[..4];
-    let list = format!("{part:?}");
-    let upper_list = format!("{part:X?}");
-    [
-        HEXLOWER.encode(part),
-        HEXUPPER.encode(part),
-        list.trim_matches(['[', ']']).to_owned(),
-        upper_list.trim_matches(['[', ']']).to_owned(),
-    ]
+    let lists = [
+        format!("{part:?}"),
+        format!("{part:x?}"),
+        format!("{part:X?}"),
+        format!("{part:02x?}"),
+        format!("{part:02X?}"),
+    ];
+    let lists = lists.map(|list| list.trim_matches(['[', ']']).to_owned());
+    [vec![HEXLOWER.encode(part), HEXUPPER.encode(part)], lists.to_vec()].concat()
 }
 
 fn shown(texts: &mut Vec<String>, value: &impl Debug) {
