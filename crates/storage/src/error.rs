@@ -114,7 +114,50 @@ pub enum StorageError {
     Abandoned,
     /// The database itself failed: disk full, file gone, broken.
     #[error("the database failed: {0}")]
-    Database(#[from] rusqlite::Error),
+    Database(#[source] rusqlite::Error),
+}
+
+/// Columns whose values are unique, and what a caller calls them.
+const UNIQUE: &[(&str, &str)] = &[
+    ("cards.number_hash", "card number"),
+    ("tokens.number_hash", "token number"),
+    ("issuers.pan_prefix", "card number prefix"),
+    ("issuers.token_prefix", "token number prefix"),
+    ("terminals.identification", "terminal identification"),
+    ("api_keys.secret_hash", "API key"),
+    ("limited_use_keys.", "key index"),
+    (".id", "id"),
+];
+/// Columns that only a decision on outdated facts can try to fill twice.
+const DECIDED: &[&str] = &["transaction_counters.", "authorizations.", "payment_intents.armed"];
+
+impl From<rusqlite::Error> for StorageError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{ConstraintViolation, DatabaseBusy, DatabaseLocked};
+        match error.sqlite_error_code() {
+            Some(DatabaseBusy | DatabaseLocked) => Self::Busy,
+            Some(ConstraintViolation) => Self::constraint(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+impl StorageError {
+    /// SQLite says "UNIQUE constraint failed: table.column, ..."; any other constraint that fails is
+    /// a hole in the rules above it.
+    fn constraint(error: rusqlite::Error) -> Self {
+        let text = error.to_string();
+        let Some((_, columns)) = text.split_once("UNIQUE constraint failed: ") else {
+            return Self::Database(error);
+        };
+        if let Some((_, what)) = UNIQUE.iter().find(|(column, _)| columns.contains(column)) {
+            return Refusal::Exists(what).into();
+        }
+        if DECIDED.iter().any(|column| columns.contains(column)) {
+            return Self::Conflict;
+        }
+        Self::Database(error)
+    }
 }
 
 macro_rules! rules_refuse {

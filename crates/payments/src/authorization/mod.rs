@@ -69,7 +69,9 @@ impl Decision {
     }
 
     /// The proof, to open the card's record with.
-    #[must_use]
+    ///
+    /// # Errors
+    /// The failure that was given to [`decide`].
     pub const fn cryptogram(&self) -> Result<&CryptogramVerified, CryptogramFailure> {
         match &self.cryptogram {
             Ok(proof) => Ok(proof),

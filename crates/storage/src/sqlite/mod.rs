@@ -1,1 +1,156 @@
-//! The embedded store: one SQLite file.
+//! The embedded store: one SQLite file in write-ahead mode.
+//!
+//! One thread owns the only connection that writes; every change is one IMMEDIATE transaction on it,
+//! synced to the disk before its caller hears of it. Readers have connections of their own that
+//! cannot write, and see one snapshot for each call.
+
+mod access;
+mod audit;
+mod authorizations;
+mod cards;
+mod devices;
+mod idempotency;
+mod intents;
+mod issuers;
+mod ledger;
+mod merchants;
+mod migrations;
+mod readers;
+mod refunds;
+mod reversals;
+mod rows;
+mod terminals;
+mod tokens;
+mod writer;
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use tapfer_payment_types::Timestamp;
+use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
+
+use crate::idempotency::RunningRequests;
+use crate::{Storage, StorageError, Write, Written};
+use readers::Readers;
+use writer::Writer;
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+/// How the store uses the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SqliteOptions {
+    /// How many changes may wait for the disk; one more is [`StorageError::Busy`].
+    pub queue_length: usize,
+    /// How many reads run at the same time.
+    pub read_connections: usize,
+    /// How long to wait for another process that holds the file (a backup, a second program).
+    pub busy_timeout: Duration,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { queue_length: 1_024, read_connections: 4, busy_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// The store in one file.
+#[derive(Debug)]
+pub struct SqliteStorage {
+    writer: Writer,
+    readers: Readers,
+    running: RunningRequests,
+}
+
+/// What a change resulted in, and what the audit log says about it.
+struct Changed<T> {
+    value: T,
+    object: String,
+    detail: Option<String>,
+}
+
+impl<T> Changed<T> {
+    fn new(value: T, object: impl ToString) -> Self {
+        Self { value, object: object.to_string(), detail: None }
+    }
+
+    fn because(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+}
+
+impl SqliteStorage {
+    /// Opens the file, makes it if it is not there, and brings it to the current schema.
+    ///
+    /// # Errors
+    /// [`StorageError::NewerDatabase`], [`StorageError::ForeignDatabase`],
+    /// [`StorageError::Migration`], or the file cannot be opened or written.
+    pub fn open(path: &Path, options: &SqliteOptions) -> Result<Self> {
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(options.busy_timeout)?;
+        migrations::claim(&connection, path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // An acknowledged change is on the disk, not in the operating system's cache.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        migrations::run(&mut connection)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        let readers = (0..options.read_connections.max(1))
+            .map(|_| open_reader(path, options))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            writer: Writer::start(connection, options.queue_length)?,
+            readers: Readers::new(readers),
+            running: RunningRequests::default(),
+        })
+    }
+
+    fn read<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.readers.snapshot(job)
+    }
+
+    /// One change: the replay of an earlier answer, or the change with its audit line and answer.
+    fn change<T: Send + 'static>(
+        &self,
+        write: Write<T>,
+        action: AuditAction,
+        job: impl FnOnce(&Connection, Timestamp) -> Result<Changed<T>> + Send + 'static,
+    ) -> Result<Written<T>> {
+        self.writer.run(move |connection| {
+            let Write { caller, claim, answer, now } = write;
+            if let Some(claim) = &claim
+                && let Some(stored) = idempotency::stored_answer(connection, claim)?
+            {
+                return Ok(Written::Replayed(stored));
+            }
+            let Changed { value, object, detail } = job(connection, now)?;
+            let result = AuditResult::Succeeded;
+            audit::insert(
+                connection,
+                &AuditEvent { at: now, caller, action, object, result, detail },
+            )?;
+            let response = answer.to(&value);
+            if let Some(claim) = &claim {
+                idempotency::insert(connection, claim, &response, now)?;
+            }
+            Ok(Written::Done { value, response })
+        })
+    }
+}
+
+fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(options.busy_timeout)?;
+    Ok(connection)
+}
+
+impl Storage for SqliteStorage {
+    fn check(&self) -> Result<()> {
+        self.read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?))?;
+        self.writer.run(|_| Ok(()))
+    }
+
+    fn close(&self) {
+        self.writer.close();
+    }
+}

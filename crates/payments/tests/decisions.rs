@@ -1,0 +1,363 @@
+//! The rules of authorization against a text table, alone and in pairs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tapfer_emv::cryptogram::{CryptogramInput, CryptogramMismatch, CryptogramVerified, verify};
+use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationResults};
+use tapfer_emv::keys::{KeyClass, KeyIndex};
+use tapfer_emv::tvr::TerminalVerificationResults;
+use tapfer_payment_types::{
+    CardId, Currency, DeviceId, IssuerId, MerchantId, Money, PanSequenceNumber, PaymentIntentId,
+    TerminalId, Timestamp, TokenId,
+};
+use tapfer_payments::authorization::{
+    CryptogramFailure, Decision, DeclineReason, Facts, Outcome, PresentedPayment, TokenFacts,
+    decide,
+};
+use tapfer_payments::cards::{Card, CardStatus};
+use tapfer_payments::intents::{ArmingState, CaptureMethod, PaymentIntent};
+use tapfer_payments::issuers::{ApplicationIdentifier, CountryCode, Issuer, KeyPolicy};
+use tapfer_payments::tokens::{Actor, GrantedKey, SuspendedBy, Token, TokenState};
+
+const TABLE: &str = include_str!("data/decisions.txt");
+const COUNTER: u16 = 8;
+const AID: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01];
+
+fn now() -> Timestamp {
+    "2026-11-21T12:00:00Z".parse().unwrap()
+}
+
+fn euro(text: &str) -> Money {
+    Money::parse(text, Currency::EUR).unwrap()
+}
+
+/// A proof for a payment with this counter.
+fn proof(counter: u16) -> CryptogramVerified {
+    let input = CryptogramInput {
+        amount_authorized: [0; 6],
+        amount_other: [0; 6],
+        terminal_country: [0; 2],
+        tvr: [0; 5],
+        currency: [0; 2],
+        date: [0; 3],
+        transaction_type: 0,
+        unpredictable_number: [0; 4],
+        aip: [0; 2],
+        application_transaction_counter: counter,
+        issuer_application_data: vec![0; 32],
+    };
+    verify(&input, &[7; 8], |_| [7; 8]).unwrap()
+}
+
+fn terminal(number: u8) -> TerminalId {
+    TerminalId::new(now(), [number; 10])
+}
+
+struct Case {
+    facts: Facts,
+    cryptogram: Result<CryptogramVerified, CryptogramFailure>,
+    now: Timestamp,
+}
+
+fn issuer() -> Issuer {
+    Issuer {
+        id: IssuerId::new(now(), [1; 10]),
+        name: "Campus".into(),
+        country: CountryCode::new(276).unwrap(),
+        pan_prefix: None,
+        token_prefix: "999900".parse().unwrap(),
+        currency: Currency::EUR,
+        aid: ApplicationIdentifier::new(&AID).unwrap(),
+        unverified_limit_minor: 25_00,
+        policy_version: 1,
+        key_policy: KeyPolicy::default(),
+        derivation_key_index: 1,
+        certificate: vec![],
+        created_at: now(),
+    }
+}
+
+fn token_facts() -> TokenFacts {
+    let (issuer, card) = (issuer(), CardId::new(now(), [2; 10]));
+    let (issuer_id, key_index) = (issuer.id, KeyIndex::at(now(), 1).unwrap());
+    TokenFacts {
+        token: Token {
+            id: TokenId::new(now(), [3; 10]),
+            issuer: issuer_id,
+            card,
+            device: DeviceId::new(now(), [4; 10]),
+            last_four: "0001".into(),
+            sequence_number: PanSequenceNumber::ZERO,
+            state: TokenState::Active,
+            created_at: now(),
+        },
+        card: Card {
+            id: card,
+            issuer: issuer_id,
+            last_four: "1111".into(),
+            sequence_number: PanSequenceNumber::ZERO,
+            expiry: "2027-06".parse().unwrap(),
+            status: CardStatus::Active,
+            status_reason: None,
+            holder_reference: None,
+            created_at: now(),
+        },
+        issuer,
+        counter_used: false,
+        highest_counter: Some(7),
+        key: Some(GrantedKey {
+            index: key_index,
+            class: KeyClass::Unverified,
+            expires_at: now().plus_seconds(3_600),
+            maximum_payments: 10,
+            maximum_total_minor: 250_00,
+            used_payments: 0,
+            used_total_minor: 0,
+        }),
+        available: euro("100.00"),
+    }
+}
+
+fn good_case() -> Case {
+    let intent = PaymentIntent::new(
+        PaymentIntentId::new(now(), [5; 10]),
+        MerchantId::new(now(), [6; 10]),
+        euro("12.34"),
+        CaptureMethod::Automatic,
+        None,
+        now(),
+    );
+    let armed = intent.unwrap().arm(terminal(7), now(), now().plus_seconds(60)).unwrap();
+    let results = VerificationResults {
+        method: VerificationMethod::None,
+        screen_on: true,
+        unlocked: false,
+        key_class: KeyClass::Unverified,
+        merchant_proven: false,
+        relay_checked: false,
+        integrity_verdict: 0,
+    };
+    let presented = PresentedPayment {
+        application_transaction_counter: COUNTER,
+        amount_minor: 12_34,
+        amount_other_minor: 0,
+        currency_numeric: 978,
+        date: [0x26, 0x11, 0x21],
+        transaction_type: 0,
+        tvr: TerminalVerificationResults::default(),
+        aid: Some(AID.to_vec()),
+        application_data: Some(IssuerApplicationData {
+            derivation_key_index: 1,
+            results,
+            key_index: KeyIndex::at(now(), 1).unwrap(),
+            policy_version: 1,
+            iad_mac: [0; 8],
+        }),
+    };
+    let facts =
+        Facts { presented, terminal: terminal(7), intent: armed, token: Some(token_facts()) };
+    Case { facts, cryptogram: Ok(proof(COUNTER)), now: now() }
+}
+
+fn bytes<const N: usize>(hex: &str) -> [u8; N] {
+    let digits = hex.as_bytes().chunks(2);
+    let bytes: Vec<u8> = digits
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect();
+    bytes.try_into().unwrap()
+}
+
+/// Makes one thing different.
+fn change(case: &mut Case, name: &str, value: &str) {
+    let facts = &mut case.facts;
+    let presented = &mut facts.presented;
+    match name {
+        "now" => return case.now = value.parse().unwrap(),
+        "cryptogram" => {
+            case.cryptogram = match value {
+                "wrong" => Err(CryptogramMismatch.into()),
+                "unreadable" => Err(CryptogramFailure::Unreadable),
+                "other_counter" => Ok(proof(COUNTER + 1)),
+                other => panic!("cryptogram={other}"),
+            };
+            return;
+        }
+        "token" if value == "unknown" => return facts.token = None,
+        "intent" => return facts.intent.amount = euro(value),
+        "amount" => return presented.amount_minor = euro(value).minor,
+        "other" => return presented.amount_other_minor = euro(value).minor,
+        "currency" => return presented.currency_numeric = value.parse().unwrap(),
+        "type" => return presented.transaction_type = u8::from_str_radix(value, 16).unwrap(),
+        "date" => return presented.date = bytes(value),
+        "tvr" => return presented.tvr = TerminalVerificationResults::from_bytes(bytes(value)),
+        "aid" if value == "none" => return presented.aid = None,
+        "aid" => return presented.aid = Some(bytes::<5>(value).to_vec()),
+        "armed" | "armed_until" => return change_arming(&mut facts.intent, value),
+        "generation" | "method" => {
+            let data = presented.application_data.as_mut().unwrap();
+            return change_application_data(data, value);
+        }
+        _ => {}
+    }
+    // Pairs with an unknown token change nothing more.
+    if let Some(token) = &mut facts.token {
+        change_token(token, name, value);
+    }
+}
+
+fn change_arming(intent: &mut PaymentIntent, value: &str) {
+    let arming = intent.arming.as_mut().unwrap();
+    match value {
+        "no" => *intent = intent.clone().disarmed(),
+        "elsewhere" => arming.terminal = terminal(8),
+        "consumed" => arming.state = ArmingState::Consumed,
+        until => arming.expires_at = until.parse().unwrap(),
+    }
+}
+
+fn change_application_data(data: &mut IssuerApplicationData, value: &str) {
+    let (method, unlocked) = match value {
+        "unlock" => (VerificationMethod::DeviceUnlock, true),
+        "unlock_but_locked" => (VerificationMethod::DeviceUnlock, false),
+        "pin" => (VerificationMethod::Pin, false),
+        generation => return data.derivation_key_index = generation.parse().unwrap(),
+    };
+    data.results.method = method;
+    data.results.unlocked = unlocked;
+}
+
+fn change_token(token: &mut TokenFacts, name: &str, value: &str) {
+    let key = token.key.as_mut();
+    match (name, value) {
+        ("token", "inactive") => token.token.state = TokenState::Inactive,
+        ("token", "suspended") => {
+            token.token.state = TokenState::Suspended(SuspendedBy::only(Actor::Issuer));
+        }
+        ("token", "deactivated") => token.token.state = TokenState::Deactivated,
+        ("card", "blocked") => token.card.status = CardStatus::Blocked,
+        ("counter_used", "yes") => token.counter_used = true,
+        ("highest", "none") => token.highest_counter = None,
+        ("highest", counter) => token.highest_counter = Some(counter.parse().unwrap()),
+        ("key", "unknown") => token.key = None,
+        ("available", amount) => token.available = euro(amount),
+        ("key_until", until) => set(key, |key| key.expires_at = until.parse().unwrap()),
+        ("key_payments", used) => set(key, |key| key.used_payments = used.parse().unwrap()),
+        ("key_total", used) => set(key, |key| key.used_total_minor = euro(used).minor),
+        other => panic!("the table says {other:?}"),
+    }
+}
+
+fn set(key: Option<&mut GrantedKey>, change: impl FnOnce(&mut GrantedKey)) {
+    if let Some(key) = key {
+        change(key);
+    }
+}
+
+type Changes = BTreeMap<&'static str, &'static str>;
+
+fn rows() -> Vec<(Changes, &'static str)> {
+    let lines = TABLE.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
+    lines
+        .map(|line| {
+            let (changes, outcome) = line.split_once('|').unwrap();
+            let changes = changes.split_whitespace().filter(|&word| word != "nothing");
+            (changes.map(|word| word.split_once('=').unwrap()).collect(), outcome.trim())
+        })
+        .collect()
+}
+
+fn decide_with(changes: &Changes) -> Decision {
+    let mut case = good_case();
+    for (name, value) in changes {
+        change(&mut case, name, value);
+    }
+    decide(case.facts, case.cryptogram, case.now)
+}
+
+#[test]
+fn every_row_of_the_table() {
+    for (changes, expected) in rows() {
+        assert_eq!(decide_with(&changes).outcome().slug(), expected, "{changes:?}");
+    }
+}
+
+#[test]
+fn every_reason_has_a_row() {
+    let seen: BTreeSet<&str> = rows().into_iter().map(|(_, outcome)| outcome).collect();
+    for reason in DeclineReason::ALL {
+        assert!(seen.contains(reason.slug()), "no row for {}", reason.slug());
+    }
+}
+
+fn place(outcome: Outcome) -> usize {
+    match outcome {
+        Outcome::Approved => usize::MAX,
+        Outcome::Declined(reason) => {
+            DeclineReason::ALL.iter().position(|&other| other == reason).unwrap()
+        }
+    }
+}
+
+/// Of two reasons the one that stands first in the list is given.
+#[test]
+fn precedence_of_every_pair() {
+    let single: Vec<Changes> =
+        rows().into_iter().map(|(changes, _)| changes).filter(|row| row.len() == 1).collect();
+    let mut pairs = 0;
+    for one in &single {
+        for other in &single {
+            let (name, other_name) = (one.keys().next().unwrap(), other.keys().next().unwrap());
+            let related = [*name, *other_name].iter().all(|name| name.starts_with("armed"));
+            if name == other_name || related {
+                continue;
+            }
+            let first = place(decide_with(one).outcome()).min(place(decide_with(other).outcome()));
+            let both: Changes =
+                one.iter().chain(other).map(|(&name, &value)| (name, value)).collect();
+            assert_eq!(place(decide_with(&both).outcome()), first, "{both:?}");
+            pairs += 1;
+        }
+    }
+    assert!(pairs > 1_000, "only {pairs} pairs");
+}
+
+/// What a decision spends does not depend on its outcome, but on the cryptogram and the arming.
+#[test]
+fn what_a_decision_spends() {
+    let table = [
+        ("nothing=", true, true),
+        ("available=0.00", true, true),
+        ("armed=no", true, false),
+        ("armed=elsewhere", true, false),
+        ("counter_used=yes", false, true),
+        ("cryptogram=wrong", false, true),
+        ("cryptogram=other_counter", false, true),
+        ("token=unknown", false, true),
+    ];
+    for (row, counter, arming) in table {
+        let (name, value) = row.split_once('=').unwrap();
+        let changes = [(name, value)].into_iter().filter(|(name, _)| *name != "nothing").collect();
+        let decision = decide_with(&changes);
+        assert_eq!(
+            (decision.uses_counter(), decision.consumes_arming()),
+            (counter, arming),
+            "{row}"
+        );
+    }
+}
+
+#[test]
+fn the_proof_is_given_back() {
+    let decision = decide_with(&Changes::new());
+    assert!(decision.cryptogram().is_ok());
+    let proof = decision.into_cryptogram().unwrap();
+    assert_eq!(proof.application_transaction_counter(), COUNTER);
+}

@@ -1,0 +1,258 @@
+//! Authorizations: the facts of a decision, and its commit.
+
+use rusqlite::{Connection, Row, params};
+use tapfer_payment_types::{AuthorizationId, Money, TerminalId, Timestamp};
+use tapfer_payments::audit::AuditAction;
+use tapfer_payments::authorization::{Authorization, Facts, Outcome, PresentedPayment, TokenFacts};
+use tapfer_payments::intents::{CaptureMethod, PaymentIntent};
+use tapfer_payments::ledger;
+use tapfer_payments::tokens::Token;
+
+use super::ledger::book;
+use super::rows::{Columns, Listing, execute, first, found};
+use super::{Changed, Result, SqliteStorage, cards, intents, issuers, tokens};
+use crate::{
+    AuthorizationFilter, AuthorizationStore, CommitAuthorization, FactsQuery, Page, Slice,
+    StorageError, Write, Written,
+};
+
+/// A decision and what undid it.
+const SELECT: &str = "SELECT * FROM (
+    SELECT authorizations.*, reversals.id AS reversal_id FROM authorizations
+    LEFT JOIN reversals ON reversals.authorization_id = authorizations.id)";
+
+pub(super) fn find(connection: &Connection, id: AuthorizationId) -> Result<Option<Authorization>> {
+    first(connection, &format!("{SELECT} WHERE id = ?1"), [id.to_string()], read)
+}
+
+pub(super) fn get(connection: &Connection, id: AuthorizationId) -> Result<Authorization> {
+    found(find(connection, id)?, "authorization", id)
+}
+
+fn read(row: &Row<'_>) -> Result<Authorization> {
+    let columns = Columns::new(row, "authorizations");
+    let outcome = Outcome::from_number(columns.number("outcome")?);
+    let key_index: Option<Vec<u8>> = columns.get("key_index")?;
+    Ok(Authorization {
+        id: columns.parse("id")?,
+        payment_intent: columns.parse("payment_intent_id")?,
+        merchant: columns.parse("merchant_id")?,
+        terminal: columns.parse("terminal_id")?,
+        token: columns.parse_optional("token_id")?,
+        card: columns.parse_optional("card_id")?,
+        outcome: outcome.ok_or_else(|| columns.broken("outcome"))?,
+        amount: columns.money("amount")?,
+        application_transaction_counter: columns.number("application_transaction_counter")?,
+        key_index: key_index.map(|_| columns.key_index("key_index")).transpose()?,
+        reversal: columns.parse_optional("reversal_id")?,
+        created_at: columns.time("created_at")?,
+    })
+}
+
+fn insert(connection: &Connection, authorization: &Authorization) -> Result<()> {
+    execute(
+        connection,
+        "INSERT INTO authorizations (id, payment_intent_id, merchant_id, terminal_id, token_id,
+             card_id, outcome, amount, currency, application_transaction_counter, key_index,
+             created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        params![
+            authorization.id.to_string(),
+            authorization.payment_intent.to_string(),
+            authorization.merchant.to_string(),
+            authorization.terminal.to_string(),
+            authorization.token.map(|id| id.to_string()),
+            authorization.card.map(|id| id.to_string()),
+            authorization.outcome.number(),
+            authorization.amount.minor,
+            authorization.amount.currency.code(),
+            authorization.application_transaction_counter,
+            authorization.key_index.map(|index| index.to_bytes().to_vec()),
+            authorization.created_at.unix_millis(),
+        ],
+    )?;
+    Ok(())
+}
+
+fn load_facts(
+    connection: &Connection,
+    token: Option<Token>,
+    intent: PaymentIntent,
+    terminal: TerminalId,
+    presented: PresentedPayment,
+) -> Result<Facts> {
+    let token = token.map(|token| token_facts(connection, token, &presented)).transpose()?;
+    Ok(Facts { presented, terminal, intent, token })
+}
+
+fn token_facts(
+    connection: &Connection,
+    token: Token,
+    presented: &PresentedPayment,
+) -> Result<TokenFacts> {
+    let account = cards::get(connection, token.card)?;
+    let key = match presented.application_data {
+        Some(data) => {
+            tokens::find_key(connection, token.id, data.results.key_class, data.key_index)?
+        }
+        None => None,
+    };
+    Ok(TokenFacts {
+        card: account.card,
+        issuer: issuers::get(connection, token.issuer)?,
+        counter_used: is_counter_used(connection, &token, presented)?,
+        highest_counter: tokens::highest_counter(connection, token.id)?,
+        key,
+        available: account.available,
+        token,
+    })
+}
+
+fn is_counter_used(
+    connection: &Connection,
+    token: &Token,
+    presented: &PresentedPayment,
+) -> Result<bool> {
+    let used = first(
+        connection,
+        "SELECT 1 FROM transaction_counters
+         WHERE token_id = ?1 AND application_transaction_counter = ?2",
+        params![token.id.to_string(), presented.application_transaction_counter],
+        |_| Ok(()),
+    )?;
+    Ok(used.is_some())
+}
+
+/// A decision stands only on the facts it was taken on: all of them, compared whole, so that no fact
+/// can be forgotten here.
+fn check_facts(connection: &Connection, decided_on: &Facts) -> Result<()> {
+    let token = match &decided_on.token {
+        Some(facts) => tokens::find(connection, facts.token.id)?,
+        None => None,
+    };
+    let intent = intents::get(connection, decided_on.intent.id)?;
+    let presented = decided_on.presented.clone();
+    let now = load_facts(connection, token, intent, decided_on.terminal, presented)?;
+    if now == *decided_on { Ok(()) } else { Err(StorageError::Conflict) }
+}
+
+fn commit(
+    connection: &Connection,
+    commit: CommitAuthorization,
+    now: Timestamp,
+) -> Result<Authorization> {
+    check_facts(connection, &commit.facts)?;
+    let authorization = authorization(&commit, now);
+    insert(connection, &authorization)?;
+    if let (true, Some(token)) = (commit.uses_counter, &commit.facts.token) {
+        use_counter(connection, token, &commit.facts.presented, authorization.id)?;
+    }
+    let intent = commit.facts.intent;
+    match (authorization.outcome, commit.facts.token) {
+        (Outcome::Approved, Some(token)) => {
+            approve(connection, intent, &token, authorization.id, now)?;
+        }
+        _ if commit.consumes_arming => intents::update(connection, &intent.disarmed())?,
+        _ => {}
+    }
+    Ok(authorization)
+}
+
+fn authorization(commit: &CommitAuthorization, now: Timestamp) -> Authorization {
+    let CommitAuthorization { id, facts, outcome, .. } = commit;
+    Authorization {
+        id: *id,
+        payment_intent: facts.intent.id,
+        merchant: facts.intent.merchant,
+        terminal: facts.terminal,
+        token: facts.token.as_ref().map(|token| token.token.id),
+        card: facts.token.as_ref().map(|token| token.card.id),
+        outcome: *outcome,
+        amount: facts.intent.amount,
+        application_transaction_counter: facts.presented.application_transaction_counter,
+        key_index: facts.presented.application_data.map(|data| data.key_index),
+        reversal: None,
+        created_at: now,
+    }
+}
+
+/// A right cryptogram spends its counter and one use of its key.
+fn use_counter(
+    connection: &Connection,
+    token: &TokenFacts,
+    presented: &PresentedPayment,
+    id: AuthorizationId,
+) -> Result<()> {
+    let counter = presented.application_transaction_counter;
+    execute(
+        connection,
+        "INSERT INTO transaction_counters
+             (token_id, application_transaction_counter, authorization_id)
+         VALUES (?1, ?2, ?3)",
+        params![token.token.id.to_string(), counter, id.to_string()],
+    )?;
+    match token.key {
+        Some(key) => {
+            let used = key.after_payment(presented.amount_minor);
+            tokens::update_key(connection, token.token.id, &used)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Holds the amount, and takes it for the merchant at once unless it wants to capture later.
+fn approve(
+    connection: &Connection,
+    intent: PaymentIntent,
+    token: &TokenFacts,
+    id: AuthorizationId,
+    now: Timestamp,
+) -> Result<()> {
+    let (card, amount): (_, Money) = (token.card.id, intent.amount);
+    let cause = id.to_string();
+    book(connection, &ledger::hold(card, amount)?, &cause, now)?;
+    if intent.capture_method == CaptureMethod::Automatic {
+        book(connection, &ledger::capture(card, intent.merchant, amount)?, &cause, now)?;
+    }
+    intents::update(connection, &intent.approved(id)?)
+}
+
+impl AuthorizationStore for SqliteStorage {
+    fn authorization_facts(&self, query: FactsQuery) -> Result<Facts> {
+        self.read(|connection| {
+            let token = tokens::find_by_number(connection, &query.token_number_hash)?;
+            let intent = intents::get(connection, query.payment_intent)?;
+            load_facts(connection, token, intent, query.terminal, query.presented)
+        })
+    }
+
+    fn commit_authorization(
+        &self,
+        authorization: CommitAuthorization,
+        write: Write<Authorization>,
+    ) -> Result<Written<Authorization>> {
+        self.change(write, AuditAction::AuthorizationDecided, move |connection, now| {
+            let authorization = commit(connection, authorization, now)?;
+            let (id, outcome) = (authorization.id, authorization.outcome);
+            Ok(Changed::new(authorization, id).because(outcome.slug()))
+        })
+    }
+
+    fn authorization(&self, id: AuthorizationId) -> Result<Option<Authorization>> {
+        self.read(|connection| find(connection, id))
+    }
+
+    fn list_authorizations(
+        &self,
+        filter: AuthorizationFilter,
+        page: Page<AuthorizationId>,
+    ) -> Result<Slice<Authorization, AuthorizationId>> {
+        let filters = [
+            ("merchant_id", filter.merchant.map(|id| id.to_string())),
+            ("terminal_id", filter.terminal.map(|id| id.to_string())),
+            ("payment_intent_id", filter.payment_intent.map(|id| id.to_string())),
+        ];
+        let list = Listing { select: SELECT, key: "id", filters: &filters };
+        self.read(|connection| list.slice(connection, page, read, |authorization| authorization.id))
+    }
+}

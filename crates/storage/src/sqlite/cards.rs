@@ -1,0 +1,173 @@
+//! Cards.
+
+use rusqlite::{Connection, Row, params};
+use tapfer_payment_types::{CardId, IssuerId, Money};
+use tapfer_payments::audit::AuditAction;
+use tapfer_payments::cards::Card;
+use tapfer_payments::ledger;
+
+use super::ledger as bookings;
+use super::rows::{Columns, Listing, execute, first, found};
+use super::{Changed, Result, SqliteStorage, issuers};
+use crate::{
+    CardAccount, CardChange, CardStore, LedgerEntry, Page, SealedNumber, Slice, TopUp, Write,
+    Written,
+};
+
+/// A card with its issuer's currency and its two balances.
+const SELECT: &str = "SELECT * FROM (
+    SELECT cards.*, issuers.currency AS currency,
+           coalesce(spendable.balance, 0) AS available, coalesce(held.balance, 0) AS held
+    FROM cards
+    JOIN issuers ON issuers.id = cards.issuer_id
+    LEFT JOIN accounts AS spendable ON spendable.kind = 'cardholder'
+        AND spendable.owner = cards.id AND spendable.currency = issuers.currency
+    LEFT JOIN accounts AS held ON held.kind = 'held'
+        AND held.owner = cards.id AND held.currency = issuers.currency)";
+
+pub(super) fn find(connection: &Connection, id: CardId) -> Result<Option<CardAccount>> {
+    first(connection, &format!("{SELECT} WHERE id = ?1"), [id.to_string()], read)
+}
+
+pub(super) fn get(connection: &Connection, id: CardId) -> Result<CardAccount> {
+    found(find(connection, id)?, "card", id)
+}
+
+fn read(row: &Row<'_>) -> Result<CardAccount> {
+    let columns = Columns::new(row, "cards");
+    let available = columns.money("available")?;
+    let held = columns.money("held")?;
+    Ok(CardAccount {
+        card: Card {
+            id: columns.parse("id")?,
+            issuer: columns.parse("issuer_id")?,
+            last_four: columns.get("last_four")?,
+            sequence_number: columns.sequence_number("sequence_number")?,
+            expiry: columns.parse("expiry")?,
+            status: columns.parse("status")?,
+            status_reason: columns.get("status_reason")?,
+            holder_reference: columns.get("holder_reference")?,
+            created_at: columns.time("created_at")?,
+        },
+        balance: columns.checked("balance", available.checked_add(held))?,
+        available,
+    })
+}
+
+fn insert(connection: &Connection, card: &Card, number: &SealedNumber) -> Result<()> {
+    execute(
+        connection,
+        "INSERT INTO cards (id, issuer_id, last_four, sequence_number, expiry, status,
+             status_reason, holder_reference, number_sealed, number_hash, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        params![
+            card.id.to_string(),
+            card.issuer.to_string(),
+            card.last_four,
+            card.sequence_number.value(),
+            card.expiry.to_string(),
+            card.status.as_str(),
+            card.status_reason,
+            card.holder_reference,
+            number.sealed,
+            number.keyed_hash,
+            card.created_at.unix_millis(),
+        ],
+    )?;
+    Ok(())
+}
+
+fn change_status(
+    connection: &Connection,
+    id: CardId,
+    change: CardChange,
+    reason: &str,
+) -> Result<CardAccount> {
+    let mut account = get(connection, id)?;
+    account.card.status = match change {
+        CardChange::Block => account.card.status.block()?,
+        CardChange::Unblock => account.card.status.unblock()?,
+    };
+    account.card.status_reason = Some(reason.to_owned());
+    let sql = "UPDATE cards SET status = ?2, status_reason = ?3 WHERE id = ?1";
+    execute(connection, sql, params![id.to_string(), account.card.status.as_str(), reason])?;
+    Ok(account)
+}
+
+impl CardStore for SqliteStorage {
+    fn create_card(
+        &self,
+        card: Card,
+        number: SealedNumber,
+        write: Write<CardAccount>,
+    ) -> Result<Written<CardAccount>> {
+        self.change(write, AuditAction::CardCreated, move |connection, _| {
+            let nothing = Money::zero(issuers::get(connection, card.issuer)?.currency);
+            insert(connection, &card, &number)?;
+            let id = card.id;
+            Ok(Changed::new(CardAccount { card, balance: nothing, available: nothing }, id))
+        })
+    }
+
+    fn card(&self, id: CardId) -> Result<Option<CardAccount>> {
+        self.read(|connection| find(connection, id))
+    }
+
+    fn card_by_number_hash(&self, keyed_hash: &[u8]) -> Result<Option<CardAccount>> {
+        let sql = format!("{SELECT} WHERE number_hash = ?1");
+        self.read(|connection| first(connection, &sql, [keyed_hash], read))
+    }
+
+    fn sealed_card_number(&self, id: CardId) -> Result<Option<Vec<u8>>> {
+        let sql = "SELECT id, number_sealed FROM cards WHERE id = ?1";
+        self.read(|connection| {
+            first(connection, sql, [id.to_string()], |row| {
+                Columns::new(row, "cards").get("number_sealed")
+            })
+        })
+    }
+
+    fn list_cards(
+        &self,
+        issuer: Option<IssuerId>,
+        page: Page<CardId>,
+    ) -> Result<Slice<CardAccount, CardId>> {
+        let filters = [("issuer_id", issuer.map(|id| id.to_string()))];
+        let list = Listing { select: SELECT, key: "id", filters: &filters };
+        self.read(|connection| list.slice(connection, page, read, |account| account.card.id))
+    }
+
+    fn change_card(
+        &self,
+        id: CardId,
+        change: CardChange,
+        reason: String,
+        write: Write<CardAccount>,
+    ) -> Result<Written<CardAccount>> {
+        let action = match change {
+            CardChange::Block => AuditAction::CardBlocked,
+            CardChange::Unblock => AuditAction::CardUnblocked,
+        };
+        self.change(write, action, move |connection, _| {
+            let account = change_status(connection, id, change, &reason)?;
+            Ok(Changed::new(account, id).because(reason))
+        })
+    }
+
+    fn top_up(&self, top_up: TopUp, write: Write<LedgerEntry>) -> Result<Written<LedgerEntry>> {
+        self.change(write, AuditAction::CardToppedUp, move |connection, now| {
+            let TopUp { card, amount, reference } = top_up;
+            let account = get(connection, card)?;
+            // Adding to what is there refuses another currency and a sum that does not fit.
+            account.balance.checked_add(amount)?;
+            let transfer = ledger::top_up(account.card.issuer, card, amount)?;
+            let sequence = bookings::book(connection, &transfer, &reference, now)?;
+            let entry = bookings::entry(&transfer, sequence, &reference, now);
+            Ok(Changed::new(entry, card).because(format!("{amount}, {reference}")))
+        })
+    }
+
+    fn card_entries(&self, card: CardId, page: Page<i64>) -> Result<Slice<LedgerEntry, i64>> {
+        self.read(|connection| bookings::card_entries(connection, card, page))
+    }
+}

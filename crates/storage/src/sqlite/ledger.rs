@@ -1,0 +1,134 @@
+//! Accounts and transfers.
+
+use rusqlite::{Connection, Row, params};
+use tapfer_payment_types::{CardId, Currency, LedgerEntryId, Money, Timestamp};
+use tapfer_payments::ledger::{Account, Transfer, TransferKind};
+
+use super::Result;
+use super::rows::{Columns, Listing, execute, first};
+use crate::{LedgerEntry, Page, Slice};
+
+fn owner(account: Account) -> String {
+    match account {
+        Account::IssuerFunding(id) => id.to_string(),
+        Account::Cardholder(id) | Account::Held(id) => id.to_string(),
+        Account::MerchantPayable(id) => id.to_string(),
+    }
+}
+
+/// Books a transfer; returns its place in the ledger.
+pub(super) fn book(
+    connection: &Connection,
+    transfer: &Transfer,
+    cause: &str,
+    now: Timestamp,
+) -> Result<i64> {
+    let currency = transfer.amount().currency;
+    for (account, change) in transfer.changes() {
+        move_balance(connection, account, currency, change)?;
+    }
+    execute(
+        connection,
+        "INSERT INTO ledger_transfers
+             (kind, from_kind, from_owner, to_kind, to_owner, amount, currency, cause, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            transfer.kind().as_str(),
+            transfer.from().kind().as_str(),
+            owner(transfer.from()),
+            transfer.to().kind().as_str(),
+            owner(transfer.to()),
+            transfer.amount().minor,
+            currency.code(),
+            cause,
+            now.unix_millis(),
+        ],
+    )?;
+    Ok(connection.last_insert_rowid())
+}
+
+/// What an account holds; nothing if nothing was ever booked on it.
+fn balance(connection: &Connection, account: Account, currency: Currency) -> Result<i64> {
+    let balance = first(
+        connection,
+        "SELECT owner, balance FROM accounts WHERE kind = ?1 AND owner = ?2 AND currency = ?3",
+        params![account.kind().as_str(), owner(account), currency.code()],
+        |row| Columns::keyed(row, "accounts", "owner").get("balance"),
+    )?;
+    Ok(balance.unwrap_or(0))
+}
+
+fn move_balance(
+    connection: &Connection,
+    account: Account,
+    currency: Currency,
+    change: i64,
+) -> Result<()> {
+    let after = account.balance_after(balance(connection, account, currency)?, change)?;
+    execute(
+        connection,
+        "INSERT INTO accounts (kind, owner, currency, balance) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (kind, owner, currency) DO UPDATE SET balance = excluded.balance",
+        params![account.kind().as_str(), owner(account), currency.code(), after],
+    )?;
+    Ok(())
+}
+
+/// A transfer just booked, seen from the card that money came to.
+pub(super) fn entry(
+    transfer: &Transfer,
+    sequence: i64,
+    cause: &str,
+    now: Timestamp,
+) -> LedgerEntry {
+    LedgerEntry {
+        id: entry_id(sequence, now),
+        sequence,
+        kind: transfer.kind(),
+        change: transfer.amount(),
+        cause: cause.to_owned(),
+        created_at: now,
+    }
+}
+
+/// The id of a booking follows from its time and its place, which no other booking has.
+fn entry_id(sequence: i64, at: Timestamp) -> LedgerEntryId {
+    let [a, b, c, d, e, f, g, h] = sequence.to_be_bytes();
+    LedgerEntryId::new(at, [0, 0, a, b, c, d, e, f, g, h])
+}
+
+fn read(row: &Row<'_>) -> Result<LedgerEntry> {
+    let columns = Columns::keyed(row, "ledger_transfers", "sequence");
+    let sequence = columns.get("sequence")?;
+    let created_at = columns.time("created_at")?;
+    let kind: TransferKind = columns.parse("kind")?;
+    let amount = columns.money("amount")?;
+    let goes_away = columns.get::<String>("from_kind")? == "cardholder";
+    let minor = if goes_away { amount.minor.saturating_neg() } else { amount.minor };
+    Ok(LedgerEntry {
+        id: entry_id(sequence, created_at),
+        sequence,
+        kind,
+        change: Money::new(minor, amount.currency),
+        cause: columns.get("cause")?,
+        created_at,
+    })
+}
+
+/// What was booked on what a card can spend.
+pub(super) fn card_entries(
+    connection: &Connection,
+    card: CardId,
+    page: Page<i64>,
+) -> Result<Slice<LedgerEntry, i64>> {
+    // A card's own account is never on both sides of a transfer.
+    let list = Listing {
+        select: "SELECT * FROM (
+            SELECT *, from_owner AS card FROM ledger_transfers WHERE from_kind = 'cardholder'
+            UNION ALL
+            SELECT *, to_owner AS card FROM ledger_transfers WHERE to_kind = 'cardholder')",
+        key: "sequence",
+        filters: &[("card", Some(card.to_string()))],
+    };
+    list.slice(connection, page, read, |entry| entry.sequence)
+}

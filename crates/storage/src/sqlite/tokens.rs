@@ -1,0 +1,312 @@
+//! Tokens and the keys that phones were given.
+
+use rusqlite::{Connection, Row, params};
+use tapfer_emv::keys::{KeyClass, KeyIndex};
+use tapfer_payment_types::{Timestamp, TokenId};
+use tapfer_payments::audit::AuditAction;
+use tapfer_payments::tokens::{
+    Actor, GrantedKey, SuspendedBy, Token, TokenAction, TokenChange, TokenState, TokenStatus,
+};
+
+use super::rows::{Columns, Listing, all, execute, first, found};
+use super::{Changed, Result, SqliteStorage, cards, devices};
+use crate::{Page, Refusal, SealedNumber, Slice, TokenFilter, TokenStore, Write, Written};
+
+pub(super) fn find(connection: &Connection, id: TokenId) -> Result<Option<Token>> {
+    first(connection, "SELECT * FROM tokens WHERE id = ?1", [id.to_string()], read)
+}
+
+/// The token with this number.
+pub(super) fn find_by_number(connection: &Connection, keyed_hash: &[u8]) -> Result<Option<Token>> {
+    first(connection, "SELECT * FROM tokens WHERE number_hash = ?1", [keyed_hash], read)
+}
+
+fn get(connection: &Connection, id: TokenId) -> Result<Token> {
+    found(find(connection, id)?, "token", id)
+}
+
+const fn suspended_by_bits(state: TokenState) -> u8 {
+    match state {
+        TokenState::Suspended(by) => by.bits(),
+        _ => 0,
+    }
+}
+
+fn read_state(columns: &Columns<'_>) -> Result<TokenState> {
+    let suspended_by = SuspendedBy::from_bits(columns.number("suspended_by")?);
+    match (columns.parse("status")?, suspended_by) {
+        (TokenStatus::Inactive, None) => Ok(TokenState::Inactive),
+        (TokenStatus::Active, None) => Ok(TokenState::Active),
+        (TokenStatus::Suspended, Some(by)) => Ok(TokenState::Suspended(by)),
+        (TokenStatus::Deactivated, None) => Ok(TokenState::Deactivated),
+        _ => Err(columns.broken("status, suspended_by")),
+    }
+}
+
+fn read(row: &Row<'_>) -> Result<Token> {
+    let columns = Columns::new(row, "tokens");
+    Ok(Token {
+        id: columns.parse("id")?,
+        issuer: columns.parse("issuer_id")?,
+        card: columns.parse("card_id")?,
+        device: columns.parse("device_id")?,
+        last_four: columns.get("last_four")?,
+        sequence_number: columns.sequence_number("sequence_number")?,
+        state: read_state(&columns)?,
+        created_at: columns.time("created_at")?,
+    })
+}
+
+fn read_change(row: &Row<'_>) -> Result<TokenChange> {
+    let columns = Columns::keyed(row, "token_changes", "sequence");
+    Ok(TokenChange {
+        token: columns.parse("token_id")?,
+        action: columns.parse("action")?,
+        actor: columns.parse("actor")?,
+        reason: columns.get("reason")?,
+        state: read_state(&columns)?,
+        at: columns.time("changed_at")?,
+    })
+}
+
+fn read_key(row: &Row<'_>) -> Result<GrantedKey> {
+    let columns = Columns::keyed(row, "limited_use_keys", "token_id");
+    let class = KeyClass::from_byte(columns.number("key_class")?);
+    Ok(GrantedKey {
+        index: columns.key_index("key_index")?,
+        class: class.ok_or_else(|| columns.broken("key_class"))?,
+        expires_at: columns.time("expires_at")?,
+        maximum_payments: columns.number("maximum_payments")?,
+        maximum_total_minor: columns.get("maximum_total")?,
+        used_payments: columns.number("used_payments")?,
+        used_total_minor: columns.get("used_total")?,
+    })
+}
+
+fn insert(connection: &Connection, token: &Token, number: &SealedNumber) -> Result<()> {
+    execute(
+        connection,
+        "INSERT INTO tokens (id, issuer_id, card_id, device_id, last_four, sequence_number,
+             status, suspended_by, number_sealed, number_hash, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        params![
+            token.id.to_string(),
+            token.issuer.to_string(),
+            token.card.to_string(),
+            token.device.to_string(),
+            token.last_four,
+            token.sequence_number.value(),
+            token.state.status().as_str(),
+            suspended_by_bits(token.state),
+            number.sealed,
+            number.keyed_hash,
+            token.created_at.unix_millis(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Card, phone and token are all of one issuer.
+fn check_owners(connection: &Connection, token: &Token) -> Result<()> {
+    let card = cards::get(connection, token.card)?.card;
+    let device = devices::get(connection, token.device)?;
+    if card.issuer != token.issuer || device.issuer != token.issuer {
+        return Err(Refusal::OwnersDiffer("card, device and token").into());
+    }
+    Ok(())
+}
+
+fn write_change(connection: &Connection, change: &TokenChange) -> Result<()> {
+    let (token, status) = (change.token.to_string(), change.state.status().as_str());
+    let suspended_by = suspended_by_bits(change.state);
+    let update = "UPDATE tokens SET status = ?2, suspended_by = ?3 WHERE id = ?1";
+    execute(connection, update, params![token, status, suspended_by])?;
+    execute(
+        connection,
+        "INSERT INTO token_changes
+             (token_id, action, actor, reason, status, suspended_by, changed_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            token,
+            change.action.as_str(),
+            change.actor.as_str(),
+            change.reason,
+            status,
+            suspended_by,
+            change.at.unix_millis(),
+        ],
+    )?;
+    Ok(())
+}
+
+fn insert_key(
+    connection: &Connection,
+    token: TokenId,
+    key: &GrantedKey,
+    now: Timestamp,
+) -> Result<()> {
+    execute(
+        connection,
+        "INSERT INTO limited_use_keys (token_id, key_class, key_index, expires_at,
+             maximum_payments, maximum_total, used_payments, used_total, granted_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            token.to_string(),
+            key.class.to_byte(),
+            key.index.to_bytes().as_slice(),
+            key.expires_at.unix_millis(),
+            key.maximum_payments,
+            key.maximum_total_minor,
+            key.used_payments,
+            key.used_total_minor,
+            now.unix_millis(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// A key that the token was given.
+pub(super) fn find_key(
+    connection: &Connection,
+    token: TokenId,
+    class: KeyClass,
+    index: KeyIndex,
+) -> Result<Option<GrantedKey>> {
+    first(
+        connection,
+        "SELECT * FROM limited_use_keys
+         WHERE token_id = ?1 AND key_class = ?2 AND key_index = ?3",
+        params![token.to_string(), class.to_byte(), index.to_bytes().as_slice()],
+        read_key,
+    )
+}
+
+/// Writes down what of a key is used up.
+pub(super) fn update_key(connection: &Connection, token: TokenId, key: &GrantedKey) -> Result<()> {
+    execute(
+        connection,
+        "UPDATE limited_use_keys SET used_payments = ?4, used_total = ?5
+         WHERE token_id = ?1 AND key_class = ?2 AND key_index = ?3",
+        params![
+            token.to_string(),
+            key.class.to_byte(),
+            key.index.to_bytes().as_slice(),
+            key.used_payments,
+            key.used_total_minor,
+        ],
+    )?;
+    Ok(())
+}
+
+/// The highest counter that came with a right cryptogram.
+pub(super) fn highest_counter(connection: &Connection, token: TokenId) -> Result<Option<u16>> {
+    first(
+        connection,
+        "SELECT token_id, application_transaction_counter FROM transaction_counters
+         WHERE token_id = ?1 ORDER BY application_transaction_counter DESC LIMIT 1",
+        [token.to_string()],
+        |row| {
+            let columns = Columns::keyed(row, "transaction_counters", "token_id");
+            columns.number("application_transaction_counter")
+        },
+    )
+}
+
+impl TokenStore for SqliteStorage {
+    fn create_token(
+        &self,
+        token: Token,
+        number: SealedNumber,
+        write: Write<Token>,
+    ) -> Result<Written<Token>> {
+        self.change(write, AuditAction::TokenCreated, move |connection, _| {
+            check_owners(connection, &token)?;
+            insert(connection, &token, &number)?;
+            let (id, card) = (token.id, token.card);
+            Ok(Changed::new(token, id).because(format!("for {card}")))
+        })
+    }
+
+    fn token(&self, id: TokenId) -> Result<Option<Token>> {
+        self.read(|connection| find(connection, id))
+    }
+
+    fn sealed_token_number(&self, id: TokenId) -> Result<Option<Vec<u8>>> {
+        let sql = "SELECT id, number_sealed FROM tokens WHERE id = ?1";
+        self.read(|connection| {
+            first(connection, sql, [id.to_string()], |row| {
+                Columns::new(row, "tokens").get("number_sealed")
+            })
+        })
+    }
+
+    fn list_tokens(
+        &self,
+        filter: TokenFilter,
+        page: Page<TokenId>,
+    ) -> Result<Slice<Token, TokenId>> {
+        let filters = [
+            ("issuer_id", filter.issuer.map(|id| id.to_string())),
+            ("card_id", filter.card.map(|id| id.to_string())),
+            ("device_id", filter.device.map(|id| id.to_string())),
+        ];
+        let list = Listing { select: "SELECT * FROM tokens", key: "id", filters: &filters };
+        self.read(|connection| list.slice(connection, page, read, |token| token.id))
+    }
+
+    fn change_token(
+        &self,
+        id: TokenId,
+        action: TokenAction,
+        actor: Actor,
+        reason: String,
+        write: Write<Token>,
+    ) -> Result<Written<Token>> {
+        let audited = match action {
+            TokenAction::Activate => AuditAction::TokenActivated,
+            TokenAction::Suspend => AuditAction::TokenSuspended,
+            TokenAction::Unsuspend => AuditAction::TokenUnsuspended,
+            TokenAction::Delete => AuditAction::TokenDeleted,
+        };
+        self.change(write, audited, move |connection, now| {
+            let mut token = get(connection, id)?;
+            token.state = token.state.after(action, actor)?;
+            let detail = format!("{actor}: {reason}");
+            let change =
+                TokenChange { token: id, action, actor, reason, state: token.state, at: now };
+            write_change(connection, &change)?;
+            Ok(Changed::new(token, id).because(detail))
+        })
+    }
+
+    fn token_history(&self, id: TokenId) -> Result<Vec<TokenChange>> {
+        let sql = "SELECT * FROM token_changes WHERE token_id = ?1 ORDER BY sequence";
+        self.read(|connection| all(connection, sql, [id.to_string()], read_change))
+    }
+
+    fn grant_keys(
+        &self,
+        token: TokenId,
+        keys: Vec<GrantedKey>,
+        write: Write<Vec<GrantedKey>>,
+    ) -> Result<Written<Vec<GrantedKey>>> {
+        self.change(write, AuditAction::TokenReplenished, move |connection, now| {
+            get(connection, token)?;
+            for key in &keys {
+                insert_key(connection, token, key, now)?;
+            }
+            let detail = format!("{} keys", keys.len());
+            Ok(Changed::new(keys, token).because(detail))
+        })
+    }
+
+    fn granted_keys(&self, token: TokenId) -> Result<Vec<GrantedKey>> {
+        let sql = "SELECT * FROM limited_use_keys WHERE token_id = ?1
+                   ORDER BY granted_at DESC, key_index DESC";
+        self.read(|connection| all(connection, sql, [token.to_string()], read_key))
+    }
+
+    fn highest_counter(&self, token: TokenId) -> Result<Option<u16>> {
+        self.read(|connection| highest_counter(connection, token))
+    }
+}
