@@ -127,7 +127,7 @@ pub fn describe_value(tag: Tag, value: &[u8]) -> String {
     if description.is_some_and(|row| row.sensitive) {
         return masked(tag, value);
     }
-    let text = match tag {
+    match tag {
         tags::ENCRYPTED_RECORD => format!("{} bytes, encrypted", value.len()),
         tags::CRYPTOGRAM_INFORMATION_DATA => {
             format!("{} {}", hex(value), describe_cryptogram(value))
@@ -139,8 +139,7 @@ pub fn describe_value(tag: Tag, value: &[u8]) -> String {
             Some(Format::Alphabetic) => printable(value).unwrap_or_else(|| hex(value)),
             _ => hex(value),
         },
-    };
-    text
+    }
 }
 
 fn masked(tag: Tag, value: &[u8]) -> String {

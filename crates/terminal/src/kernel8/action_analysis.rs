@@ -56,21 +56,85 @@ const fn reach(terminal_type: u8) -> Reach {
 pub(super) fn decide(transaction: &Transaction) -> Decision {
     let configuration = &transaction.configuration;
     let tvr = transaction.tvr();
-    if tvr.intersects(configuration.terminal_action_code_denial) {
-        return Decision::Decline;
-    }
     let [_, profile] = transaction.interchange_profile();
-    // AIP byte 2 bit 4 clear: the card is never approved offline.
-    let card_is_online_only = profile & 0x08 == 0;
     let terminal_type =
         transaction.data.byte(tags::TERMINAL_TYPE).unwrap_or(configuration.terminal_type);
-    match (reach(terminal_type), card_is_online_only) {
+    analyse(&Circumstances {
+        is_denied: tvr.intersects(configuration.terminal_action_code_denial),
+        is_online: tvr.intersects(configuration.terminal_action_code_online),
+        terminal: reach(terminal_type),
+        // AIP byte 2 bit 4 clear: the card is never approved offline.
+        card_is_online_only: profile & 0x08 == 0,
+    })
+}
+
+/// What the decision depends on.
+struct Circumstances {
+    is_denied: bool,
+    is_online: bool,
+    terminal: Reach,
+    card_is_online_only: bool,
+}
+
+const fn analyse(circumstances: &Circumstances) -> Decision {
+    if circumstances.is_denied {
+        return Decision::Decline;
+    }
+    match (circumstances.terminal, circumstances.card_is_online_only) {
         (Reach::OnlineOnly, _) | (Reach::Both, true) => Decision::GoOnline,
         (Reach::OfflineOnly, true) => Decision::Decline,
         (Reach::OfflineOnly, false) => Decision::Approve,
-        (Reach::Both, false) if tvr.intersects(configuration.terminal_action_code_online) => {
-            Decision::GoOnline
-        }
+        (Reach::Both, false) if circumstances.is_online => Decision::GoOnline,
         (Reach::Both, false) => Decision::Approve,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Circumstances, Decision, analyse, reach};
+
+    /// terminal type, online-only card, TVR & denial, TVR & online → decision
+    const TABLE: &str = "
+        22 yes no  no  online
+        22 yes no  yes online
+        22 no  no  no  approve
+        22 no  no  yes online
+        22 no  yes no  decline
+        22 yes yes yes decline
+        21 no  no  no  online
+        21 no  yes no  decline
+        23 yes no  no  decline
+        23 no  no  no  approve
+        23 no  no  yes approve
+        23 no  yes no  decline
+        11 no  no  no  online
+        14 no  no  no  online
+        24 no  no  no  online
+        34 no  no  no  online
+        13 no  no  yes approve
+        16 no  no  yes approve
+        26 no  no  yes approve
+        36 no  no  yes approve
+        25 no  no  no  approve
+    ";
+
+    #[test]
+    fn the_decision_in_a_table() {
+        for line in TABLE.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let is = |word: usize| words[word] == "yes";
+            let decision = analyse(&Circumstances {
+                terminal: reach(u8::from_str_radix(words[0], 16).unwrap()),
+                card_is_online_only: is(1),
+                is_denied: is(2),
+                is_online: is(3),
+            });
+            let expected = match words[4] {
+                "online" => Decision::GoOnline,
+                "approve" => Decision::Approve,
+                _ => Decision::Decline,
+            };
+            assert_eq!(decision, expected, "{line}");
+        }
     }
 }

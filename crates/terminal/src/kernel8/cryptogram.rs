@@ -60,7 +60,7 @@ pub(super) fn start(mut transaction: Transaction, records: ReadRecords) -> Step 
             let control = asked_for.reference_control_parameter();
             let command = CommandApdu::new(0x80, 0xAE, control, 0x00, cdol1_values.clone());
             let phase = AwaitingCryptogram { transaction, records, asked_for, cdol1_values };
-            Step::Send(Phase::Cryptogram(phase), command)
+            Step::send(Phase::Cryptogram(phase), command)
         }
         Err(failure) => Step::finished(transaction.end_application(failure)),
     }

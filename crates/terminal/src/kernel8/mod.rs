@@ -110,11 +110,15 @@ enum Phase {
 
 /// What an answer leads to.
 enum Step {
-    Send(Phase, CommandApdu),
+    Send(Box<Phase>, CommandApdu),
     Finished(Box<Outcome>),
 }
 
 impl Step {
+    fn send(phase: Phase, command: CommandApdu) -> Self {
+        Self::Send(Box::new(phase), command)
+    }
+
     fn finished(outcome: Outcome) -> Self {
         Self::Finished(Box::new(outcome))
     }
@@ -199,7 +203,7 @@ impl Kernel {
 impl State {
     fn after(step: Step) -> Self {
         match step {
-            Step::Send(phase, command) => Self::Waiting(Box::new(phase), command),
+            Step::Send(phase, command) => Self::Waiting(phase, command),
             Step::Finished(outcome) => Self::Finished(outcome),
         }
     }

@@ -50,7 +50,7 @@ pub(super) fn start(
             let data = tlv::encode(tags::COMMAND_TEMPLATE, &pdol_values);
             let command = CommandApdu::new(0x80, 0xA8, 0x00, 0x00, data);
             let phase = AwaitingOptions { transaction, kernel_key, pdol_values };
-            Step::Send(Phase::Options(phase), command)
+            Step::send(Phase::Options(phase), command)
         }
         Err(failure) => Step::finished(transaction.end_application(failure)),
     }

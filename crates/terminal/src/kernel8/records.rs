@@ -74,7 +74,7 @@ pub(super) fn start(
     let command = current.read_record();
     let read = Vec::new();
     let phase = ReadingRecords { transaction, channel, relay_proof, current, remaining, read };
-    Step::Send(Phase::Records(phase), command)
+    Step::send(Phase::Records(phase), command)
 }
 
 /// Four bytes each: file, first and last record, and how many of them are signed (Book 3 10.2).
@@ -114,7 +114,7 @@ impl ReadingRecords {
         match self.remaining.pop() {
             Some(next) => {
                 self.current = next;
-                Step::Send(Phase::Records(self), next.read_record())
+                Step::send(Phase::Records(self), next.read_record())
             }
             None => self.evaluate(),
         }

@@ -42,7 +42,7 @@ pub(super) fn start(transaction: Transaction, channel: Channel) -> Step {
 impl AwaitingRelayAnswer {
     fn send(self) -> Step {
         let command = CommandApdu::new(0x80, 0xEA, 0x00, 0x00, self.terminal_entropy.to_vec());
-        Step::Send(Phase::Relay(self), command)
+        Step::send(Phase::Relay(self), command)
     }
 
     pub(super) fn handle(mut self, response: &ResponseApdu, elapsed: Duration) -> Step {

@@ -1,13 +1,17 @@
 //! The card's side: what the card knew is recomputed from its keys and the dialogue.
 //!
 //! A card that was made to misbehave (`card_options`) is taken at its word only where its fault is:
-//! everything else about it has to hold.
+//! everything else about it has to hold. What cannot be found wrong is an input that nothing in the
+//! dialogue depends on, such as a limit that is not reached, or the key of a card that was not asked.
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use serde_json::Value;
 use tapfer_emv::certificate::{self, IccCertificate, IssuerCertificate};
 use tapfer_emv::channel::{self, IadMacInput, SecureChannel};
 use tapfer_emv::cryptogram::application_cryptogram;
 use tapfer_emv::curve::{PrivateKey, PublicPoint, PublicX};
 use tapfer_emv::dol::parse_tag_list;
+use tapfer_emv::ecsdsa;
 use tapfer_emv::keys::TokenKey;
 use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Reader, Tag};
@@ -30,6 +34,7 @@ pub(super) fn check(findings: &mut Findings<'_>, transaction: &Transaction) {
     let card = Card { transaction, facts: &transaction.card_facts, dialogue };
     card.check_lists(findings);
     card.check_options(findings);
+    card.check_status_words(findings);
     card.check_authority(findings);
     card.check_keys(findings);
 }
@@ -110,15 +115,36 @@ impl Card<'_> {
         for (name, sent) in sent {
             let option = self.transaction.option(name);
             if let (false, Some(sent)) = (option.is_empty(), sent) {
-                let sent = data_encoding::HEXLOWER.encode(&sent);
+                let sent = HEXLOWER.encode(&sent);
                 findings.compare(&format!("card_options/{name}"), &option, &sent);
             }
         }
     }
 
-    /// x and y of the certification authority are a point.
+    /// The status words the card was told to answer with.
+    fn check_status_words(&self, findings: &mut Findings<'_>) {
+        let told = self.transaction.card_options.get("sw").and_then(Value::as_object);
+        for (command, status) in told.into_iter().flatten() {
+            let header = HEXLOWER_PERMISSIVE.decode(command.as_bytes()).unwrap_or_default();
+            let [class, instruction] = header.as_slice() else {
+                continue;
+            };
+            let answered = self.dialogue.commands(*class, *instruction).last();
+            if let (Some(answered), Some(status)) = (answered, status.as_str()) {
+                let sent = HEXLOWER.encode(&answered.response.status.bytes());
+                let field = format!("card_options/sw/{command}");
+                findings.compare(&field, &status.to_ascii_lowercase(), &sent);
+            }
+        }
+    }
+
+    /// x and y of the certification authority are a point, and it is the one of the AID.
     fn check_authority(&self, findings: &mut Findings<'_>) {
         let key = &self.transaction.terminal.ca_public_key;
+        let provider = self.facts.aid.as_ref().and_then(|aid| aid.0.get(..5));
+        if provider.is_some() {
+            findings.compare_bytes("terminal/ca_public_key/rid", Some(&key.rid.0), provider);
+        }
         if let Some(y) = &key.y {
             let point = [key.x.0.as_slice(), &y.0].concat();
             let is_point = <&[u8; 64]>::try_from(point.as_slice())
@@ -232,36 +258,101 @@ impl Card<'_> {
         records: &[Record],
         sda_hash: &[u8; 32],
     ) {
-        let certificate = |tag| Self::object_of_records(records, tag);
-        let issuer = certificate(tags::ISSUER_CERTIFICATE)
-            .and_then(|bytes| IssuerCertificate::parse(&bytes).ok());
-        let icc =
-            certificate(tags::ICC_CERTIFICATE).and_then(|bytes| IccCertificate::parse(&bytes).ok());
-        if let (Some(issuer), Some(private)) = (&issuer, key(self.facts.issuer_private.as_ref())) {
-            let (certified, public) = (issuer.public_key.bytes(), private.public_x());
-            findings.compare_bytes("90/public_key", Some(certified), Some(public.bytes()));
+        let issuer_bytes = Self::object_of_records(records, tags::ISSUER_CERTIFICATE);
+        let icc_bytes = Self::object_of_records(records, tags::ICC_CERTIFICATE);
+        let index = Self::object_of_records(records, tags::CA_PUBLIC_KEY_INDEX);
+        self.check_certificate_options(
+            findings,
+            issuer_bytes.as_deref(),
+            icc_bytes.as_deref(),
+            index.as_deref(),
+        );
+        let issuer_private = key(self.facts.issuer_private.as_ref());
+        if let (Some(bytes), Some(private)) = (issuer_bytes, &issuer_private) {
+            match IssuerCertificate::parse(&bytes) {
+                Ok(issuer) => self.check_issuer_certificate(findings, &issuer, private),
+                Err(_) => {
+                    let is_meant = !self.transaction.option("issuer_format").is_empty();
+                    findings.holds("90", "an issuer certificate", is_meant);
+                }
+            }
         }
-        if let (Some(icc), Some(private)) = (&icc, key(self.facts.card_private.as_ref())) {
+        if let (Some(bytes), Some(private)) = (icc_bytes, &issuer_private) {
+            match IccCertificate::parse(&bytes) {
+                Ok(icc) => self.check_icc_certificate(findings, &icc, private, sda_hash),
+                Err(_) => findings.holds("9f46", "an ICC certificate", false),
+            }
+        }
+    }
+
+    /// Fields that a card was told to have wrong are as they were told (Book E 5.1, 5.3).
+    fn check_certificate_options(
+        &self,
+        findings: &mut Findings<'_>,
+        issuer: Option<&[u8]>,
+        icc: Option<&[u8]>,
+        index: Option<&[u8]>,
+    ) {
+        let fields = [
+            ("issuer_format", issuer, 0..1),
+            ("issuer_id", issuer, 2..7),
+            ("issuer_expiry", issuer, 8..12),
+            ("cert_rid", issuer, 15..20),
+            ("cert_ca_index", issuer, 20..21),
+            ("icc_expiry", icc, 3..9),
+            ("ca_index", index, 0..1),
+        ];
+        for (name, bytes, place) in fields {
+            let option = self.transaction.option(name);
+            let sent = bytes.and_then(|bytes| bytes.get(place));
+            if let (false, Some(sent)) = (option.is_empty(), sent) {
+                let sent = HEXLOWER.encode(sent);
+                findings.compare(&format!("card_options/{name}"), &option, &sent);
+            }
+        }
+    }
+
+    fn check_issuer_certificate(
+        &self,
+        findings: &mut Findings<'_>,
+        issuer: &IssuerCertificate,
+        private: &PrivateKey,
+    ) {
+        let public = private.public_x();
+        let certified = issuer.public_key.bytes();
+        findings.compare_bytes("90/public_key", Some(certified), Some(public.bytes()));
+        let ca = match ca_public_key(&self.transaction.terminal.ca_public_key) {
+            Ok(ca) => ca,
+            Err(problem) => return findings.compare("terminal/ca_public_key", "a key", &problem),
+        };
+        if self.transaction.option("cert_ca_index").is_empty() {
+            findings.compare_bytes("90/ca_index", Some(&[issuer.ca_index]), Some(&[ca.index]));
+        }
+        if !self.is_faulty("bad", "issuer_signature") {
+            let result = ecsdsa::verify(&ca.key, &issuer.message(), &issuer.signature);
+            findings.holds("90/signature", "the authority's signature holds", result.is_ok());
+        }
+    }
+
+    fn check_icc_certificate(
+        &self,
+        findings: &mut Findings<'_>,
+        icc: &IccCertificate,
+        issuer_private: &PrivateKey,
+        sda_hash: &[u8; 32],
+    ) {
+        if let Some(private) = key(self.facts.card_private.as_ref()) {
             let (certified, public) = (icc.public_key.bytes(), private.public_x());
             findings.compare_bytes("9f46/public_key", Some(certified), Some(public.bytes()));
         }
-        if let (Some(issuer), false) = (&issuer, self.is_faulty("bad", "issuer_signature")) {
-            let ca = ca_public_key(&self.transaction.terminal.ca_public_key);
-            let holds = ca.is_ok_and(|ca| {
-                tapfer_emv::ecsdsa::verify(&ca.key, &issuer.message(), &issuer.signature).is_ok()
-            });
-            findings.holds("90/signature", "the authority's signature holds", holds);
+        if !self.is_faulty("bad", "icc_signature") {
+            let signer = issuer_private.public_x();
+            let result = ecsdsa::verify(&signer, &icc.message(), &icc.signature);
+            findings.holds("9f46/signature", "the issuer's signature holds", result.is_ok());
         }
-        if let (Some(icc), Some(private), false) =
-            (&icc, key(self.facts.issuer_private.as_ref()), self.is_faulty("bad", "icc_signature"))
-        {
-            let signer = private.public_x();
-            let holds = tapfer_emv::ecsdsa::verify(&signer, &icc.message(), &icc.signature).is_ok();
-            findings.holds("9f46/signature", "the issuer's signature holds", holds);
-            let is_off = ["sda_hash", "record_bit"].iter().any(|bad| self.is_faulty("bad", bad));
-            if !is_off {
-                findings.compare_bytes("9f46/sda_hash", Some(&icc.sda_hash), Some(sda_hash));
-            }
+        let is_meant = ["sda_hash", "record_bit"].iter().any(|bad| self.is_faulty("bad", bad));
+        if !is_meant {
+            findings.compare_bytes("9f46/sda_hash", Some(&icc.sda_hash), Some(sda_hash));
         }
     }
 

@@ -116,11 +116,11 @@ fn compare_outcome(findings: &mut Findings<'_>, transaction: &Transaction, outco
     let tvr = outcome.tvr.map(|tvr| tvr.bytes());
     let expected = &transaction.outcome;
     let record = outcome.data_record.as_ref().map(|record| record.expose());
-    let fields: [(&str, &Option<HexBytes>, Option<&[u8]>); 7] = [
-        ("9f8210", &expected.parameters, Some(&parameters)),
+    let fields = [
+        ("9f8210", &expected.parameters, Some(parameters.as_slice())),
         ("9f8205", &expected.ui_request, ui_request.as_deref()),
         ("9f8219", &expected.ui_request_on_restart, on_restart.as_deref()),
-        ("bf8103", &expected.discretionary_data, Some(&outcome.discretionary_data)),
+        ("bf8103", &expected.discretionary_data, Some(outcome.discretionary_data.as_slice())),
         ("bf8102", &expected.data_record, record),
         ("tvr", &expected.tvr, tvr.as_ref().map(<[u8; 5]>::as_slice)),
         (

@@ -1,0 +1,96 @@
+//! Cards that answer from a file of whole transactions.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tapfer_emv::certificate::CaPublicKey;
+use tapfer_emv::curve::{PrivateKey, PublicX};
+use tapfer_emv::tlv::Tag;
+use tapfer_terminal::kernel8::{Action, Inputs, Kernel, KernelConfiguration, Outcome, Session};
+
+/// One transaction of the file.
+pub(crate) struct Script {
+    transaction: Value,
+}
+
+pub(crate) fn hex(text: &Value) -> Vec<u8> {
+    let text = text.as_str().unwrap();
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+impl Script {
+    pub(crate) fn named(name: &str) -> Self {
+        let file: Value = serde_json::from_str(include_str!(
+            "../../../vectors/tests/data/kernel8-transactions.json"
+        ))
+        .unwrap();
+        let all = file["kernel8_transactions"].as_array().unwrap();
+        let transaction = all.iter().find(|one| one["name"] == name).unwrap().clone();
+        Self { transaction }
+    }
+
+    /// The card's answers, the one to SELECT first.
+    pub(crate) fn responses(&self) -> Vec<Vec<u8>> {
+        let exchange = self.transaction["exchange"].as_array().unwrap();
+        exchange.iter().map(|pair| hex(&pair[1])).collect()
+    }
+
+    pub(crate) fn data_record(&self) -> Vec<u8> {
+        hex(&self.transaction["outcome"]["bf8102"])
+    }
+
+    fn objects(&self, of: &str) -> Vec<(Tag, Vec<u8>)> {
+        let objects = self.transaction["terminal"][of].as_object().unwrap();
+        let tag = |name: &str| Tag::new(u32::from_str_radix(name, 16).unwrap());
+        objects.iter().map(|(name, value)| (tag(name), hex(value))).collect()
+    }
+
+    pub(crate) fn configuration(&self) -> KernelConfiguration {
+        let objects = self.objects("config");
+        let borrowed = objects.iter().map(|(tag, value)| (*tag, value.as_slice()));
+        KernelConfiguration::from_data_objects(borrowed).unwrap()
+    }
+
+    /// A kernel that has read `fci`.
+    pub(crate) fn start(&self, configuration: KernelConfiguration, fci: &[u8]) -> Kernel {
+        let terminal = &self.transaction["terminal"];
+        let objects = self.objects("session");
+        let session =
+            Session::from_data_objects(objects.iter().map(|(tag, value)| (*tag, value.as_slice())))
+                .unwrap();
+        let inputs = Inputs {
+            now: self.transaction["now"].as_str().unwrap().parse().unwrap(),
+            kernel_key: PrivateKey::from_bytes(
+                &hex(&terminal["kernel_private"]).try_into().unwrap(),
+            )
+            .unwrap(),
+            unpredictable_number: hex(&terminal["unpredictable_number"]).try_into().unwrap(),
+        };
+        let ca = &terminal["ca_public_key"];
+        let key = CaPublicKey {
+            rid: hex(&ca["rid"]).try_into().unwrap(),
+            index: hex(&ca["index"])[0],
+            key: PublicX::from_bytes(&hex(&ca["x"]).try_into().unwrap()).unwrap(),
+        };
+        Kernel::start(configuration, &session, vec![key], inputs, fci)
+    }
+
+    /// Plays these answers, the one to SELECT first; a card that has no more answers is gone.
+    pub(crate) fn play(&self, responses: &[Vec<u8>]) -> (usize, Outcome) {
+        let milliseconds = self.transaction["command_ms"].as_u64().unwrap();
+        let fci = responses[0].strip_suffix(&[0x90, 0x00]).unwrap_or(&responses[0]);
+        let mut kernel = self.start(self.configuration(), fci);
+        let mut answers = responses[1..].iter();
+        let mut commands = 0;
+        while let Action::Transmit(_) = kernel.poll() {
+            commands += 1;
+            assert!(commands < 1_000, "the kernel does not come to an end");
+            let answer = answers.next().map_or(&[][..], Vec::as_slice);
+            kernel = kernel.handle_response(answer, Duration::from_millis(milliseconds));
+        }
+        (commands, kernel.into_outcome().unwrap())
+    }
+}

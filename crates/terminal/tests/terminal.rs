@@ -1,0 +1,208 @@
+//! The terminal above entry point and kernel: armed or not, which application, and what becomes of the
+//! arming. A whole payment with a phone that really signs is in the wallet's tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::arithmetic_side_effects, clippy::as_conversions, missing_docs)]
+
+use std::time::Duration;
+
+use rand_core::{Infallible, TryCryptoRng, TryRng};
+use tapfer_emv::apdu::CommandApdu;
+use tapfer_emv::tags;
+use tapfer_emv::tlv;
+use tapfer_payment_types::{Currency, Money, PaymentIntentId, Timestamp};
+use tapfer_terminal::kernel8::{ErrorLevel1, KernelConfiguration, MessageIdentifier};
+use tapfer_terminal::{
+    Armed, Arming, ArmingError, Tap, TapAction, TapEnd, Terminal, TerminalConfiguration, Unarmed,
+};
+
+const NOT_FOUND: [u8; 2] = [0x6A, 0x82];
+const FIRST: [u8; 7] = [0xF0, 0, 0, 0, 1, 1, 1];
+const SECOND: [u8; 7] = [0xF0, 0, 0, 0, 1, 1, 2];
+
+/// Counts, so that every draw differs.
+struct Counter(u64);
+
+impl TryRng for Counter {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(self.try_next_u64()? as u32)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        Ok(self.0)
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.try_next_u64()?.to_le_bytes()[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Counter {}
+
+fn now() -> Timestamp {
+    "2026-11-21T12:00:00Z".parse().unwrap()
+}
+
+fn euros(minor: i64) -> Money {
+    Money::new(minor, Currency::EUR)
+}
+
+fn terminal(limit: Option<Money>) -> Terminal<Unarmed> {
+    let application = KernelConfiguration::attended(&FIRST[..6], 276, euros(5_000)).unwrap();
+    Terminal::new(TerminalConfiguration {
+        applications: vec![application],
+        ca_public_keys: Vec::new(),
+        contactless_transaction_limit: limit,
+    })
+}
+
+fn armed(minor: i64) -> Terminal<Armed> {
+    let intent = PaymentIntentId::new(now(), [7; 10]);
+    terminal(None).arm(Arming::new(intent, euros(minor)).unwrap()).unwrap()
+}
+
+fn ok(mut data: Vec<u8>) -> Vec<u8> {
+    data.extend([0x90, 0x00]);
+    data
+}
+
+fn directory(entries: &[(&[u8], u8)]) -> Vec<u8> {
+    let entry = |(aid, priority): &(&[u8], u8)| {
+        let mut value = tlv::encode(tags::APPLICATION_IDENTIFIER_CARD, aid);
+        tlv::write(&mut value, tags::APPLICATION_PRIORITY_INDICATOR, &[*priority]);
+        tlv::write(&mut value, tags::KERNEL_IDENTIFIER, &[0x08]);
+        tlv::encode(tags::DIRECTORY_ENTRY, &value)
+    };
+    let entries: Vec<u8> = entries.iter().flat_map(entry).collect();
+    let discretionary = tlv::encode(tags::FCI_ISSUER_DISCRETIONARY_DATA, &entries);
+    let proprietary = tlv::encode(tags::FCI_PROPRIETARY_TEMPLATE, &discretionary);
+    ok(tlv::encode(tags::FCI_TEMPLATE, &proprietary))
+}
+
+/// An application that Kernel 8 takes, as far as SELECT goes.
+fn application(aid: &[u8]) -> Vec<u8> {
+    let mut fci = tlv::encode(tags::DF_NAME, aid);
+    tlv::write(&mut fci, tags::CARD_QUALIFIER, &[2, 0, 0xFF, 0xFF, 0, 0, 0]);
+    tlv::write(&mut fci, tags::PDOL, &[0x9F, 0x2B, 0x08, 0x9E, 0x40]);
+    ok(tlv::encode(tags::FCI_TEMPLATE, &fci))
+}
+
+/// Answers until the tap is over, and gives the commands that were sent.
+fn play(terminal: Terminal<Armed>, answers: &[Vec<u8>]) -> (Vec<CommandApdu>, TapEnd) {
+    let mut tap: Tap = terminal.tap(now()).unwrap();
+    let mut sent = Vec::new();
+    let mut rng = Counter(1);
+    for answer in answers {
+        let TapAction::Transmit(command) = tap.poll() else { break };
+        sent.push(command.clone());
+        tap = tap.handle_response(answer, Duration::from_millis(5), &mut rng);
+    }
+    (sent, tap.finish())
+}
+
+fn undecided(end: TapEnd) -> (Terminal<Armed>, MessageIdentifier) {
+    match end {
+        TapEnd::Undecided { terminal, message, .. } => (terminal, message),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn amounts_that_cannot_be_asked_for_do_not_arm() {
+    let intent = PaymentIntentId::new(now(), [7; 10]);
+    for minor in [0, -1, 1_000_000_000_000] {
+        assert_eq!(
+            Arming::new(intent, euros(minor)).unwrap_err(),
+            ArmingError::Amount(euros(minor))
+        );
+    }
+    let refused = |limit, amount| {
+        let arming = Arming::new(intent, amount).unwrap();
+        terminal(Some(limit)).arm(arming).unwrap_err().error
+    };
+    let (amount, limit) = (euros(2_501), euros(2_500));
+    assert_eq!(refused(limit, amount), ArmingError::AboveContactlessLimit { amount, limit });
+    let yen = Money::new(1, "JPY".parse().unwrap());
+    assert_eq!(refused(limit, yen), ArmingError::Currency(yen));
+    assert!(terminal(Some(limit)).arm(Arming::new(intent, limit).unwrap()).is_ok());
+}
+
+#[test]
+fn a_cancelled_terminal_is_unarmed() {
+    let unarmed: Terminal<Unarmed> = armed(100).cancel();
+    let again = Arming::new(PaymentIntentId::new(now(), [8; 10]), euros(200)).unwrap();
+    assert_eq!(unarmed.arm(again).unwrap().amount(), euros(200));
+}
+
+#[test]
+fn the_first_application_is_tried_and_then_the_next() {
+    let answers = [
+        directory(&[(&SECOND, 2), (&FIRST, 1)]),
+        NOT_FOUND.to_vec(),
+        application(&SECOND),
+        NOT_FOUND.to_vec(),
+    ];
+    let (sent, end) = play(armed(100), &answers);
+    let selected: Vec<_> = sent.iter().filter(|one| one.instruction == 0xA4).collect();
+    assert_eq!(selected[1].data, FIRST);
+    assert_eq!(selected[2].data, SECOND);
+    assert_eq!(sent[3].instruction, 0xA8);
+    let (terminal, message) = undecided(end);
+    assert_eq!(message, MessageIdentifier::ERROR_OTHER_CARD);
+    assert_eq!(terminal.amount(), euros(100));
+}
+
+#[test]
+fn select_next_of_the_kernel_passes_the_card_on_with_a_fresh_key() {
+    let options_refused = vec![0x69, 0x85];
+    let answers = [
+        directory(&[(&FIRST, 1), (&SECOND, 2)]),
+        application(&FIRST),
+        options_refused.clone(),
+        application(&SECOND),
+        options_refused,
+    ];
+    let (sent, end) = play(armed(100), &answers);
+    assert_eq!(sent.len(), 5);
+    assert_ne!(sent[2].data, sent[4].data, "a kernel key was used twice");
+    let (_, message) = undecided(end);
+    assert_eq!(message, MessageIdentifier::ERROR_OTHER_CARD);
+}
+
+#[test]
+fn cards_without_anything_in_common_leave_the_terminal_armed() {
+    for answer in [NOT_FOUND.to_vec(), directory(&[]), ok(vec![0x6F]), ok(Vec::new())] {
+        let (sent, end) = play(armed(100), std::slice::from_ref(&answer));
+        assert_eq!(sent.len(), 1);
+        assert_eq!(undecided(end).1, MessageIdentifier::ERROR_OTHER_CARD);
+    }
+}
+
+#[test]
+fn a_card_that_leaves_may_come_back() {
+    let answers = [directory(&[(&FIRST, 1)]), application(&FIRST)];
+    for given in 0..=answers.len() {
+        let mut tap = armed(100).tap(now()).unwrap();
+        let mut rng = Counter(2);
+        for answer in &answers[..given] {
+            tap = tap.handle_response(answer, Duration::ZERO, &mut rng);
+        }
+        let tap = tap.handle_no_answer(ErrorLevel1::Transmission);
+        assert!(matches!(tap.poll(), TapAction::Finished));
+        let (terminal, message) = undecided(tap.finish());
+        assert_eq!(message, MessageIdentifier::TRY_AGAIN);
+        assert_eq!(terminal.payment_intent(), PaymentIntentId::new(now(), [7; 10]));
+    }
+}
+
+#[test]
+fn a_tap_that_is_given_up_leaves_the_terminal_armed() {
+    let (sent, end) = play(armed(100), &[directory(&[(&FIRST, 1)])]);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(undecided(end).1, MessageIdentifier::TRY_AGAIN);
+}
