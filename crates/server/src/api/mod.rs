@@ -1,0 +1,200 @@
+//! What travels over the interface: requests and answers of `/v1`, one module a resource.
+//!
+//! Amounts are integer minor units beside an ISO 4217 currency; points in time are UTC RFC 3339;
+//! unknown fields are refused. No answer holds a card number or a token number, but that of the audited
+//! detokenize verb.
+
+pub mod authorizations;
+pub mod cards;
+pub mod devices;
+pub mod issuers;
+pub mod merchants;
+pub mod payment_intents;
+pub mod refunds;
+pub mod terminals;
+pub mod tokens;
+
+use serde::{Deserialize, Serialize};
+use tapfer_payment_types::money::EMV_MAXIMUM_MINOR;
+use tapfer_payments::authorization::DeclineReason;
+use tapfer_payments::cards::CardStatus;
+use tapfer_payments::intents::{ArmingState, CaptureMethod, IntentStatus};
+use tapfer_payments::ledger::TransferKind;
+use tapfer_payments::tokens::{Actor, TokenStatus};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::{IntoParams, ToSchema};
+
+/// The schema of one of a closed set of words.
+fn words<'a>(words: impl Iterator<Item = &'a str>) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).build()
+}
+
+fn actor_schema() -> Object {
+    words(Actor::ALL.iter().map(|word| word.as_str()))
+}
+
+fn token_status_schema() -> Object {
+    words(TokenStatus::ALL.iter().map(|word| word.as_str()))
+}
+
+fn card_status_schema() -> Object {
+    words(CardStatus::ALL.iter().map(|word| word.as_str()))
+}
+
+fn capture_method_schema() -> Object {
+    words(CaptureMethod::ALL.iter().map(|word| word.as_str()))
+}
+
+fn intent_status_schema() -> Object {
+    words(IntentStatus::ALL.iter().map(|word| word.as_str()))
+}
+
+fn arming_state_schema() -> Object {
+    words(ArmingState::ALL.iter().map(|word| word.as_str()))
+}
+
+fn transfer_kind_schema() -> Object {
+    words(TransferKind::ALL.iter().map(|word| word.as_str()))
+}
+
+fn reason_schema() -> Object {
+    words(core::iter::once("approved").chain(DeclineReason::ALL.iter().map(|word| word.slug())))
+}
+
+/// One page of a list, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// The items of this page.
+    pub data: Vec<T>,
+    /// Give this as `cursor` to get the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// Which page of a list is wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    /// Items a page, 1 to 100; 20 if absent.
+    #[param(minimum = 1, maximum = 100)]
+    pub limit: Option<u16>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// A positive amount in minor units, for example cents: 1 to 999 999 999 999, what EMV's `9F02` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+pub struct Amount(i64);
+
+impl Amount {
+    /// The minor units.
+    #[must_use]
+    pub const fn minor(self) -> i64 {
+        self.0
+    }
+}
+
+/// Not an amount that can be paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an amount is a whole number of minor units from 1 to 999999999999")]
+pub struct AmountError;
+
+impl TryFrom<i64> for Amount {
+    type Error = AmountError;
+
+    fn try_from(minor: i64) -> Result<Self, AmountError> {
+        if (1..=EMV_MAXIMUM_MINOR).contains(&minor) { Ok(Self(minor)) } else { Err(AmountError) }
+    }
+}
+
+impl From<Amount> for i64 {
+    fn from(amount: Amount) -> Self {
+        amount.0
+    }
+}
+
+/// A short text for people: 1 to 140 characters, none of them a control character.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ShortText(String);
+
+impl ShortText {
+    /// Longest text, in characters.
+    const MAXIMUM: usize = 140;
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Not a short text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ShortTextError {
+    /// Empty, too long, or with control characters.
+    #[error("a text here has 1 to 140 characters, none of them a control character")]
+    Form,
+    /// A number that could be a card's: such never belong in a text.
+    #[error("this text holds what looks like a card number; card numbers never belong in a text")]
+    CardNumber,
+}
+
+impl TryFrom<String> for ShortText {
+    type Error = ShortTextError;
+
+    fn try_from(text: String) -> Result<Self, ShortTextError> {
+        let length = text.chars().count();
+        if !(1..=Self::MAXIMUM).contains(&length) || text.chars().any(char::is_control) {
+            return Err(ShortTextError::Form);
+        }
+        if holds_card_number(&text) {
+            return Err(ShortTextError::CardNumber);
+        }
+        Ok(Self(text))
+    }
+}
+
+impl From<ShortText> for String {
+    fn from(text: ShortText) -> Self {
+        text.0
+    }
+}
+
+/// Whether a run of digits, with spaces or hyphens between them, is a card number (PCI DSS 3.5.1: a
+/// reference that a till fills with a card number would store it in clear).
+fn holds_card_number(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_digit() && c != ' ' && c != '-').any(|run| {
+        let digits: String = run.chars().filter(char::is_ascii_digit).collect();
+        digits.parse::<tapfer_payment_types::Pan>().is_ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Amount, ShortText};
+
+    #[test]
+    fn amounts_are_positive_and_fit_the_chip() {
+        for (text, good) in [("0", false), ("1", true), ("-1", false), ("999999999999", true)] {
+            assert_eq!(serde_json::from_str::<Amount>(text).is_ok(), good, "{text}");
+        }
+        for text in ["1000000000000", "1.0", "\"1\"", "1e3", "99999999999999999999"] {
+            assert!(serde_json::from_str::<Amount>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_hold_no_card_numbers() {
+        let accepts = |text: &str| ShortText::try_from(text.to_owned()).is_ok();
+        assert!(accepts("Tisch 7, Rechnung 4711"));
+        assert!(accepts("4111111111111112"), "no check digit, no card number");
+        for text in
+            ["", "a\nb", "4111111111111111", "card 4111 1111 1111 1111!", "x4111-1111-1111-1111"]
+        {
+            assert!(!accepts(text), "{text}");
+        }
+    }
+}

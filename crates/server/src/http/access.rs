@@ -1,0 +1,90 @@
+//! What is written down about every request, and the headers every answer carries.
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use tapfer_payment_types::ApiKeyId;
+
+use crate::clock::Stopwatch;
+use crate::http::request_id::RequestId;
+use crate::metrics;
+
+/// Writes one line a request, never a body, a query string or a path with what the caller put there
+/// (ASVS v5.0.0-16.2.1, v5.0.0-16.2.5).
+pub(crate) async fn log(request: Request, next: Next) -> Response {
+    let stopwatch = Stopwatch::start();
+    let method = method_name(request.method());
+    let matched = request.extensions().get::<MatchedPath>();
+    let route = matched.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
+    let caller = CallerSlot::default();
+    let mut request = request;
+    request.extensions_mut().insert(caller.clone());
+
+    let response = next.run(request).await;
+
+    let duration = stopwatch.elapsed();
+    let status = response.status().as_u16();
+    metrics::request(method, &route, status, duration);
+    let caller = caller.get().map_or_else(|| "-".to_owned(), |key| key.to_string());
+    tracing::info!(
+        target: "tapfer::access",
+        request_id = request_id.as_str(),
+        method,
+        route,
+        status,
+        duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+        caller,
+        "request"
+    );
+    response
+}
+
+/// Where the authentication, deep inside, leaves word for the access line, outside.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CallerSlot(std::sync::Arc<std::sync::OnceLock<ApiKeyId>>);
+
+impl CallerSlot {
+    /// Leaves word of who calls.
+    pub(crate) fn set(&self, key: ApiKeyId) {
+        // The first one counts: one request, one caller.
+        let _already_set = self.0.set(key);
+    }
+
+    fn get(&self) -> Option<ApiKeyId> {
+        self.0.get().copied()
+    }
+}
+
+/// A method as a metric label: the caller must not be able to invent new ones.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Headers of every answer. Answers are for programs: nothing may be cached, framed, sniffed or run.
+const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::REFERRER_POLICY, "no-referrer"),
+];
+
+/// Adds [`SECURITY_HEADERS`] (ASVS v5.0.0-14.3.2 and chapter 3.4).
+pub(crate) async fn secure(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in SECURITY_HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

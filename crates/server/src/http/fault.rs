@@ -1,0 +1,87 @@
+//! The one mapping from what went wrong inside to what the caller is told.
+
+use tapfer_hsm::HsmError;
+use tapfer_payments::intents::IntentError;
+use tapfer_payments::refunds::RefundError;
+use tapfer_storage::{Refusal, StorageError};
+
+use crate::http::problem::{Problem, ProblemKind};
+use crate::service::ServiceError;
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::NotFound(what) => Self::not_found(what),
+            ServiceError::Forbidden(why) => Self::forbidden(why),
+            ServiceError::Invalid(detail) => Self::invalid(detail),
+            ServiceError::ChipData(error) => {
+                Self::new(ProblemKind::InvalidChipData, error.to_string())
+            }
+            ServiceError::Conflict(detail) => Self::conflict(detail),
+            ServiceError::Contention(detail) => Self::unavailable(detail),
+            ServiceError::Storage(error) => of_storage(error),
+            ServiceError::Hsm(error) => of_hsm(&error),
+            error @ (ServiceError::Entropy(_)
+            | ServiceError::Certificate(_)
+            | ServiceError::Profile(_)
+            | ServiceError::Damaged(_)) => Self::internal(&error),
+        }
+    }
+}
+
+fn of_storage(error: StorageError) -> Problem {
+    match error {
+        StorageError::NotFound { kind, .. } => Problem::not_found(kind),
+        StorageError::Refused(refusal) => of_refusal(&refusal),
+        StorageError::DifferentContent => {
+            Problem::new(ProblemKind::IdempotencyKeyReused, error.to_string())
+        }
+        StorageError::StillRunning => {
+            Problem::new(ProblemKind::IdempotencyInProgress, error.to_string())
+        }
+        StorageError::Conflict | StorageError::Busy | StorageError::Closed => {
+            tracing::warn!(target: "tapfer::fault", cause = %error, "the store cannot answer");
+            Problem::unavailable("the store cannot take this at the moment; ask again")
+        }
+        StorageError::NewerDatabase { .. }
+        | StorageError::ForeignDatabase(_)
+        | StorageError::Inconsistent(_)
+        | StorageError::Migration(_)
+        | StorageError::Abandoned
+        | StorageError::Database(_) => Problem::internal(&error),
+    }
+}
+
+/// A rule forbids it: because of what was sent (422), or because of how things stand (409).
+fn of_refusal(refusal: &Refusal) -> Problem {
+    let detail = refusal.to_string();
+    match refusal {
+        Refusal::Intent(
+            IntentError::Amount | IntentError::CaptureAmount { .. } | IntentError::ArmingExpiry,
+        )
+        | Refusal::Refund(RefundError::Amount { .. })
+        | Refusal::Issuer(_)
+        | Refusal::Money(_)
+        | Refusal::OwnersDiffer(_) => Problem::invalid(detail),
+        Refusal::Token(_)
+        | Refusal::Card(_)
+        | Refusal::Intent(IntentError::NotFrom { .. })
+        | Refusal::Refund(RefundError::NotPaid(_))
+        | Refusal::Reversal(_)
+        | Refusal::Ledger(_)
+        | Refusal::Exists(_)
+        | Refusal::TerminalBusy(_) => Problem::conflict(detail),
+    }
+}
+
+/// What a caller could have avoided is checked before the module is asked, so what is left is ours.
+fn of_hsm(error: &HsmError) -> Problem {
+    match error {
+        HsmError::SelfTestFailed { .. } => {
+            tracing::error!(target: "tapfer::fault", cause = %error, "the HSM refuses all work");
+            Problem::unavailable("the security module refuses all work; tell the operator")
+        }
+        HsmError::OperatorGrant => Problem::invalid("give a reason that says something"),
+        _ => Problem::internal(error),
+    }
+}

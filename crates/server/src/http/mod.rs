@@ -1,0 +1,192 @@
+//! The HTTP side: routes, extractors, problems, headers, the access log.
+//!
+//! Layers from the outside in: request id, security headers, access line, problem bodies, catch of
+//! panics, then the routes. Every answer passes all of them, also those to unknown routes.
+
+mod access;
+mod authentication;
+mod command;
+mod extract;
+mod fault;
+mod openapi;
+mod problem;
+mod request_id;
+mod routes;
+
+use core::time::Duration;
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::entropy::Entropy;
+use crate::http::problem::Problem;
+use crate::metrics;
+use crate::service::{Service, ServiceError};
+
+pub(crate) use routes::document;
+
+/// The interface's description, OpenAPI 3.1, as the server gives it at `/v1/openapi.json`.
+///
+/// # Errors
+/// Never in practice: the document is plain data.
+pub fn openapi_document() -> Result<String, serde_json::Error> {
+    let (document, _) = document()?;
+    serde_json::to_string_pretty(&document)
+}
+
+/// How long and how many.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A request body has to arrive within this.
+    pub body: Duration,
+    /// A request is answered within this, or with 503: the work goes on, and the caller learns of its
+    /// end by asking again with the same idempotency key.
+    pub answer: Duration,
+    /// Requests that are worked on at the same time; more have to wait their turn.
+    pub concurrent: usize,
+    /// Running requests may take this long to end when the server stops.
+    pub shutdown: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: Duration::from_secs(10),
+            answer: Duration::from_secs(30),
+            concurrent: 64,
+            shutdown: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What every handler can reach.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Shared>);
+
+struct Shared {
+    service: Arc<Service>,
+    turns: Arc<Semaphore>,
+    limits: Limits,
+    metrics: Option<PrometheusHandle>,
+    document: Bytes,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub(crate) fn new(service: Service, limits: Limits, document: Bytes) -> Self {
+        Self(Arc::new(Shared {
+            service: Arc::new(service),
+            turns: Arc::new(Semaphore::new(limits.concurrent)),
+            limits,
+            metrics: metrics::install(),
+            document,
+        }))
+    }
+
+    /// Does work that waits for the database or the security module, away from the network threads.
+    ///
+    /// Once begun the work goes on to its end, whether or not somebody still waits for the answer: a
+    /// payment is never left half done because a caller hung up.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Service) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let answer = tokio::time::timeout(self.0.limits.answer, self.run_to_the_end(work)).await;
+        answer.unwrap_or_else(|_| {
+            Err(Problem::unavailable(
+                "the answer took too long. Whether anything was changed is not known yet: ask again \
+                 with the same idempotency key, and you get the stored answer or the work is done",
+            ))
+        })
+    }
+
+    async fn run_to_the_end<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Service) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turns = Arc::clone(&self.0.turns);
+        let turn = turns.acquire_owned().await.map_err(|_| stopping())?;
+        let service = Arc::clone(&self.0.service);
+        let job = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work(&service)
+        });
+        match job.await {
+            Ok(result) => result.map_err(Problem::from),
+            Err(failure) if failure.is_panic() => Err(panicked()),
+            Err(_) => Err(stopping()),
+        }
+    }
+
+    /// Waits until no work is running any more, and lets none begin.
+    pub(crate) async fn drain(&self) {
+        let all = u32::try_from(self.0.limits.concurrent).unwrap_or(u32::MAX);
+        // Fails only if the semaphore is closed, and then there is nothing to wait for.
+        let _turns = self.0.turns.acquire_many(all).await;
+        self.0.turns.close();
+    }
+
+    /// How many requests are being worked on.
+    pub(crate) fn running_jobs(&self) -> usize {
+        self.0.limits.concurrent.saturating_sub(self.0.turns.available_permits())
+    }
+
+    pub(crate) fn service(&self) -> &Service {
+        &self.0.service
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.0.limits
+    }
+
+    pub(crate) fn entropy(&self) -> &dyn Entropy {
+        self.0.service.entropy()
+    }
+
+    pub(crate) fn metrics(&self) -> Option<&PrometheusHandle> {
+        self.0.metrics.as_ref()
+    }
+
+    pub(crate) fn document(&self) -> &Bytes {
+        &self.0.document
+    }
+}
+
+/// All routes with all layers.
+pub(crate) fn router(app: App) -> Router {
+    let (routes, _) = routes::all().split_for_parts();
+    routes
+        .fallback(|| async { Problem::not_found("route") })
+        .method_not_allowed_fallback(|| async { method_not_allowed() })
+        .layer(DefaultBodyLimit::max(extract::MAXIMUM_BODY))
+        .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| panicked().into_response()))
+        .layer(from_fn(problem::render))
+        .layer(from_fn(access::log))
+        .layer(from_fn(access::secure))
+        .layer(from_fn_with_state(app.clone(), request_id::assign))
+        .with_state(app)
+}
+
+fn method_not_allowed() -> Response {
+    let detail = "this route exists, but not for this method; the header allow says for which";
+    Problem::new(problem::ProblemKind::MethodNotAllowed, detail).into_response()
+}
+
+fn stopping() -> Problem {
+    Problem::unavailable("the server is stopping; ask again")
+}
+
+/// What a panic carries may hold data of the request, so only that there was one is written down; the
+/// place in the code comes from the panic hook.
+fn panicked() -> Problem {
+    metrics::panic();
+    Problem::internal(&"a handler panicked; this is a defect, please report it")
+}

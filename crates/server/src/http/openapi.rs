@@ -1,0 +1,220 @@
+//! The interface's description, OpenAPI 3.1, from the code that answers.
+//!
+//! What all routes have in common is added here, once: problems, security, headers. A route names only
+//! what is its own.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+use utoipa::ToSchema;
+
+use crate::http::App;
+use crate::http::problem::{PROBLEM_JSON, ProblemBody, ProblemKind};
+
+/// The head of the document.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "tapfer",
+        description = "Issuers, cards, tokens on phones, merchants, terminals, payments. Amounts are \
+            integer minor units beside an ISO 4217 currency. Errors are RFC 9457 problems with a stable \
+            type. Unknown fields are refused. A payment that is declined is an answer, not an error.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(ProblemBody<'static>)),
+    tags(
+        (name = "issuers", description = "Who gives out cards and decides on payments"),
+        (name = "cards", description = "Cards in the vault and their accounts"),
+        (name = "devices", description = "Phones with a wallet on them"),
+        (name = "tokens", description = "One card on one device"),
+        (name = "merchants", description = "Who is paid"),
+        (name = "terminals", description = "Where is paid"),
+        (name = "payment intents", description = "What a merchant wants to be paid"),
+        (name = "authorizations", description = "The answer to a card at a terminal"),
+        (name = "refunds", description = "Money given back"),
+        (name = "operation", description = "Health, readiness, metrics, this document"),
+    )
+)]
+pub(crate) struct Head;
+
+/// The name of the header that makes a request repeatable, for the document and for reading it.
+pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Routes that need no API key.
+const PUBLIC: [&str; 3] = ["/health", "/ready", "/v1/openapi.json"];
+
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+/// Completes the document that the routes made.
+pub(crate) fn complete(api: &utoipa::openapi::OpenApi) -> Result<Value, serde_json::Error> {
+    let mut document = serde_json::to_value(api)?;
+    add_components(&mut document);
+    if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
+        for (path, item) in paths.iter_mut() {
+            for method in METHODS {
+                if let Some(operation) = item.get_mut(method).and_then(Value::as_object_mut) {
+                    complete_operation(path, operation);
+                }
+            }
+        }
+    }
+    Ok(document)
+}
+
+fn add_components(document: &mut Value) {
+    let Some(components) = document.get_mut("components").and_then(Value::as_object_mut) else {
+        return;
+    };
+    components.insert(
+        "securitySchemes".to_owned(),
+        json!({ "api_key": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "tapfer_<role>_<secret>",
+            "description": "An API key: tapfer_, the role (operator, issuer, merchant, terminal, \
+                device), _, and a secret. It is shown once, when its owner is created."
+        }}),
+    );
+    components.insert(
+        "headers".to_owned(),
+        json!({
+            "RequestId": {
+                "description": "The caller's request id if it had a decent one, else a new one",
+                "schema": { "type": "string" }
+            },
+            "IdempotentReplayed": {
+                "description": "true if this is the stored answer to an earlier request with this key",
+                "schema": { "type": "string", "enum": ["true"] }
+            }
+        }),
+    );
+    let responses: Map<String, Value> = ProblemKind::ALL
+        .iter()
+        .map(|kind| kind.status().as_u16())
+        .map(|status| (component_name(status), problem_response(status)))
+        .collect();
+    components.insert("responses".to_owned(), Value::Object(responses));
+}
+
+fn component_name(status: u16) -> String {
+    format!("Problem{status}")
+}
+
+/// One answer for all problems that share a status code.
+fn problem_response(status: u16) -> Value {
+    let kinds: Vec<_> =
+        ProblemKind::ALL.iter().filter(|kind| kind.status().as_u16() == status).collect();
+    let lines: Vec<_> =
+        kinds.iter().map(|kind| format!("`{}`: {}", kind.slug(), kind.title())).collect();
+    let mut headers = json!({ "x-request-id": request_id_header() });
+    if let Some(headers) = headers.as_object_mut() {
+        let own = match status {
+            401 => Some(("www-authenticate", "Bearer")),
+            503 => Some(("retry-after", "1")),
+            _ => None,
+        };
+        if let Some((name, value)) = own {
+            let schema = json!({ "schema": { "type": "string", "enum": [value] } });
+            headers.insert(name.to_owned(), schema);
+        }
+    }
+    json!({
+        "description": lines.join("; "),
+        "headers": headers,
+        "content": { PROBLEM_JSON: { "schema": {
+            "$ref": format!("#/components/schemas/{}", ProblemBody::name())
+        }}}
+    })
+}
+
+fn request_id_header() -> Value {
+    json!({ "$ref": "#/components/headers/RequestId" })
+}
+
+fn complete_operation(path: &str, operation: &mut Map<String, Value>) {
+    let shape = Shape::of(path, operation);
+    if shape.needs_key {
+        operation.insert("security".to_owned(), json!([{ "api_key": [] }]));
+    }
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for (status, response) in responses.iter_mut() {
+        add_headers(response, shape.is_repeatable && status.starts_with('2'));
+    }
+    for status in shape.problems() {
+        responses.entry(status.to_string()).or_insert_with(
+            || json!({ "$ref": format!("#/components/responses/{}", component_name(status)) }),
+        );
+    }
+}
+
+fn add_headers(response: &mut Value, is_repeatable: bool) {
+    let Some(response) = response.as_object_mut() else { return };
+    let headers = response.entry("headers").or_insert_with(|| json!({}));
+    let Some(headers) = headers.as_object_mut() else { return };
+    headers.insert("x-request-id".to_owned(), request_id_header());
+    if is_repeatable {
+        let reference = json!({ "$ref": "#/components/headers/IdempotentReplayed" });
+        headers.insert("idempotent-replayed".to_owned(), reference);
+    }
+}
+
+/// What an operation has, from which follows what it may answer.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one operation")]
+struct Shape {
+    needs_key: bool,
+    has_body: bool,
+    has_query: bool,
+    has_path: bool,
+    is_repeatable: bool,
+}
+
+impl Shape {
+    fn of(path: &str, operation: &Map<String, Value>) -> Self {
+        let parameters = operation.get("parameters").and_then(Value::as_array);
+        let has = |place: &str, name: Option<&str>| {
+            parameters.into_iter().flatten().any(|parameter| {
+                let is = |key: &str, wanted: &str| {
+                    parameter.get(key).and_then(Value::as_str) == Some(wanted)
+                };
+                is("in", place) && name.is_none_or(|name| is("name", name))
+            })
+        };
+        Self {
+            needs_key: !PUBLIC.contains(&path),
+            has_body: operation.contains_key("requestBody"),
+            has_query: has("query", None),
+            has_path: has("path", None),
+            is_repeatable: has("header", Some(IDEMPOTENCY_KEY)),
+        }
+    }
+
+    fn problems(&self) -> Vec<u16> {
+        let mut statuses = vec![500];
+        let mut add = |applies: bool, more: &[u16]| {
+            if applies {
+                statuses.extend_from_slice(more);
+            }
+        };
+        add(self.needs_key, &[401, 403, 404, 503]);
+        add(self.has_body, &[400, 408, 413, 415, 422]);
+        add(self.has_query, &[422]);
+        add(self.has_path, &[404]);
+        add(self.is_repeatable, &[400, 409, 422]);
+        statuses
+    }
+}
+
+/// The interface's description
+#[utoipa::path(
+    get, path = "/v1/openapi.json", tag = "operation", operation_id = "get_openapi",
+    responses((status = 200, description = "This document", content_type = "application/json", body = Object))
+)]
+pub(crate) async fn get_openapi(State(app): State<App>) -> Response {
+    let body: Bytes = app.document().clone();
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}

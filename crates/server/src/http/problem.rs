@@ -1,0 +1,249 @@
+//! Errors as callers see them: RFC 9457 problems with a stable `type`.
+//!
+//! A handler or extractor answers with a [`Problem`]. It becomes a bare response that carries the
+//! problem as an extension; [`render`], the outermost layer but one, writes the body, because only there
+//! the request id is known and only there answers that axum made by itself can be caught too.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::request_id::RequestId;
+
+/// Media type of a problem (RFC 9457, section 3).
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+
+macro_rules! problem_kinds {
+    ($($(#[$meta:meta])* $name:ident = ($slug:literal, $status:ident, $title:literal),)+) => {
+        /// Every kind of problem the interface answers with. The slugs are stable.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum ProblemKind { $($(#[$meta])* $name,)+ }
+
+        impl ProblemKind {
+            /// All kinds, for the interface's description.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The stable name, last part of `type`.
+            pub(crate) const fn slug(self) -> &'static str {
+                match self { $(Self::$name => $slug,)+ }
+            }
+
+            /// The status code that always goes with the kind.
+            pub(crate) const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)+ }
+            }
+
+            /// What the kind is, in a few words.
+            pub(crate) const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)+ }
+            }
+        }
+    };
+}
+
+problem_kinds! {
+    /// The bytes are no request of this interface.
+    MalformedRequest = ("malformed_request", BAD_REQUEST, "The request cannot be read"),
+    /// A request that must be repeatable came without a key.
+    IdempotencyKeyMissing =
+        ("idempotency_key_missing", BAD_REQUEST, "This request needs an idempotency key"),
+    /// No API key, or one that is not known.
+    Unauthenticated = ("unauthenticated", UNAUTHORIZED, "A valid API key is needed"),
+    /// The API key's role does not allow this.
+    Forbidden = ("forbidden", FORBIDDEN, "This API key may not do that"),
+    /// No such thing, or none that the caller may see.
+    NotFound = ("not_found", NOT_FOUND, "There is nothing here under this name"),
+    /// The route exists, the method does not.
+    MethodNotAllowed = ("method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here"),
+    /// The body did not arrive in time.
+    RequestTimeout = ("request_timeout", REQUEST_TIMEOUT, "The request took too long to arrive"),
+    /// The state of things does not allow this.
+    Conflict = ("conflict", CONFLICT, "The present state does not allow this"),
+    /// The first request with this key is still being worked on.
+    IdempotencyInProgress =
+        ("idempotency_in_progress", CONFLICT, "A request with this key is still running"),
+    /// The body is too large.
+    PayloadTooLarge = ("payload_too_large", PAYLOAD_TOO_LARGE, "The request body is too large"),
+    /// The body is not declared as JSON.
+    UnsupportedMediaType =
+        ("unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The request body must be JSON"),
+    /// The request can be read, but what it says does not hold.
+    InvalidRequest = ("invalid_request", UNPROCESSABLE_ENTITY, "The request is not valid"),
+    /// The chip data of an authorization cannot be used.
+    InvalidChipData = ("invalid_chip_data", UNPROCESSABLE_ENTITY, "The chip data cannot be used"),
+    /// The key was used before, for a different request.
+    IdempotencyKeyReused = (
+        "idempotency_key_reused",
+        UNPROCESSABLE_ENTITY,
+        "The idempotency key was used for another request"
+    ),
+    /// A fault of the platform.
+    Internal = ("internal", INTERNAL_SERVER_ERROR, "The platform failed"),
+    /// A part of the platform cannot be reached or has too much to do.
+    Unavailable = ("unavailable", SERVICE_UNAVAILABLE, "The platform cannot answer at the moment"),
+}
+
+/// What went wrong with one request: its kind, and what, why and what to do in words.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    kind: ProblemKind,
+    detail: String,
+}
+
+impl Problem {
+    /// A problem of a kind. The detail never holds card data, keys or bytes the caller sent.
+    pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+
+    /// The request can be read, but what it says does not hold.
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(ProblemKind::InvalidRequest, detail)
+    }
+
+    /// Nothing of that name, or nothing the caller may see: both look the same from outside.
+    pub(crate) fn not_found(what: &str) -> Self {
+        let detail = format!(
+            "there is no {what} of that id that this API key may see; check the id and the key"
+        );
+        Self::new(ProblemKind::NotFound, detail)
+    }
+
+    /// The state of things does not allow this.
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(ProblemKind::Conflict, detail)
+    }
+
+    /// The API key's role does not allow this.
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(ProblemKind::Forbidden, detail)
+    }
+
+    /// A fault of ours: logged in full here, named to the caller by the request id only.
+    pub(crate) fn internal(cause: &dyn core::fmt::Display) -> Self {
+        tracing::error!(target: "tapfer::fault", cause = %cause, "internal fault");
+        let detail = "an unexpected fault; nothing was changed unless a retry with the same \
+                      idempotency key says otherwise. Give the request id to the operator";
+        Self::new(ProblemKind::Internal, detail)
+    }
+
+    /// A part of the platform cannot be reached or has too much to do.
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(ProblemKind::Unavailable, detail)
+    }
+
+    /// The kind.
+    #[cfg(test)]
+    pub(crate) const fn kind(&self) -> ProblemKind {
+        self.kind
+    }
+
+    /// The words.
+    #[cfg(test)]
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.kind.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The body of a problem (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody<'a> {
+    /// `urn:tapfer:problem:` and a stable name.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:tapfer:problem:not_found")]
+    kind: String,
+    /// What the kind is, in a few words.
+    title: &'a str,
+    /// The HTTP status code.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What happened, why, and what to do.
+    detail: &'a str,
+    /// The id of this request, as in the header `x-request-id`.
+    request_id: &'a str,
+}
+
+/// Writes the bodies of problems, and turns bare error answers of the machinery below into problems.
+pub(crate) async fn render(request: Request, next: Next) -> Response {
+    let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
+    let mut response = next.run(request).await;
+    let known = response.extensions_mut().remove::<Problem>();
+    match known.or_else(|| foreign(&response)) {
+        Some(problem) => write_body(response, &problem, &request_id),
+        None => response,
+    }
+}
+
+/// The problem behind an error answer that no code of ours made.
+fn foreign(response: &Response) -> Option<Problem> {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return None;
+    }
+    let is_rendered = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes() == PROBLEM_JSON.as_bytes());
+    if is_rendered {
+        return None;
+    }
+    let kind = ProblemKind::ALL.iter().copied().find(|kind| kind.status() == status);
+    let fallback = if status.is_server_error() {
+        ProblemKind::Internal
+    } else {
+        ProblemKind::MalformedRequest
+    };
+    Some(Problem::new(kind.unwrap_or(fallback), "the request was refused before it was looked at"))
+}
+
+fn write_body(response: Response, problem: &Problem, request_id: &RequestId) -> Response {
+    let kind = problem.kind;
+    let body = ProblemBody {
+        kind: format!("urn:tapfer:problem:{}", kind.slug()),
+        title: kind.title(),
+        status: kind.status().as_u16(),
+        detail: &problem.detail,
+        request_id: request_id.as_str(),
+    };
+    let (mut parts, _) = response.into_parts();
+    parts.status = kind.status();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    if kind == ProblemKind::Unauthenticated {
+        // RFC 6750, section 3: a 401 names the scheme.
+        parts.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if kind == ProblemKind::Unavailable {
+        parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    let bytes = serde_json::to_vec(&body).unwrap_or_default();
+    Response::from_parts(parts, Body::from(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProblemKind;
+    use std::collections::HashSet;
+
+    #[test]
+    fn slugs_are_distinct_and_plain() {
+        let slugs: HashSet<_> = ProblemKind::ALL.iter().map(|kind| kind.slug()).collect();
+        assert_eq!(slugs.len(), ProblemKind::ALL.len());
+        for slug in slugs {
+            assert!(slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{slug}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Every request has an id: the caller's `x-request-id` if it is a decent one, else a new one.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use data_encoding::HEXLOWER;
+
+use crate::entropy;
+use crate::http::App;
+
+/// The header that carries the id in and out.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest id that is taken from a caller.
+const MAXIMUM_LENGTH: usize = 64;
+
+/// The id of one request: 1 to 64 letters, digits, `-`, `_` or `.`, so that no caller can write
+/// anything else into a log line (ASVS v5.0.0-16.4.1).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RequestId(String);
+
+impl RequestId {
+    /// The id as text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn from_caller(value: &HeaderValue) -> Option<Self> {
+        let text = value.to_str().ok()?;
+        let decent = (1..=MAXIMUM_LENGTH).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        decent.then(|| Self(text.to_owned()))
+    }
+}
+
+/// Gives the request its id, and the response the same.
+pub(crate) async fn assign(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let caller = request.headers().get(REQUEST_ID).and_then(RequestId::from_caller);
+    let id = caller.unwrap_or_else(|| {
+        // Without randomness the id is all zeros: it only names a log line.
+        let random = entropy::bytes::<16>(app.entropy()).unwrap_or_default();
+        RequestId(HEXLOWER.encode(&random))
+    });
+    request.extensions_mut().insert(id.clone());
+    let mut response = next.run(request).await;
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RequestId;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn takes_only_decent_ids() {
+        let accepts = |text: &str| {
+            RequestId::from_caller(&HeaderValue::from_bytes(text.as_bytes()).unwrap()).is_some()
+        };
+        assert!(accepts("till-7.2026_11"));
+        assert!(!accepts(""));
+        assert!(!accepts(&"a".repeat(65)));
+        assert!(!accepts("a b"));
+        assert!(!accepts("\u{e4}"));
+    }
+}

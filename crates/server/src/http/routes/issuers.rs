@@ -1,0 +1,94 @@
+//! Issuers, and whom a terminal has to trust.
+
+use axum::Json;
+use axum::response::IntoResponse;
+use tapfer_payment_types::IssuerId;
+
+use crate::api::issuers::{CreateIssuer, CreatedApiKey, Issuer, Trust};
+use crate::api::payment_intents::Nothing;
+use crate::api::{Page, PageQuery};
+use crate::http::App;
+use crate::http::command::{Command, IdempotencyHeader};
+use crate::http::extract::{Filter, PathId};
+use crate::http::problem::Problem;
+use crate::http::routes::{listed, page};
+use crate::service::caller::Caller;
+use axum::extract::State;
+
+/// Create an issuer
+///
+/// Makes its keys in the security module and its certificate. Operator.
+#[utoipa::path(
+    post, path = "/v1/issuers", tag = "issuers", operation_id = "create_issuer",
+    params(IdempotencyHeader), request_body = CreateIssuer,
+    responses((status = 201, description = "The issuer", body = Issuer))
+)]
+pub(super) async fn create(
+    State(app): State<App>,
+    Command { caller, repetition, body }: Command<CreateIssuer>,
+) -> Result<impl IntoResponse, Problem> {
+    app.run(move |service| service.create_issuer(&caller, &repetition, body)).await
+}
+
+/// List issuers
+///
+/// Operator; an issuer sees itself.
+#[utoipa::path(
+    get, path = "/v1/issuers", tag = "issuers", operation_id = "list_issuers", params(PageQuery),
+    responses((status = 200, description = "A page of issuers", body = Page<Issuer>))
+)]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Filter(query): Filter<PageQuery>,
+) -> Result<Json<Page<Issuer>>, Problem> {
+    let page = page(query.limit, query.cursor.as_deref())?;
+    let slice = app.run(move |service| service.list_issuers(&caller, page)).await?;
+    Ok(Json(listed(&slice)))
+}
+
+/// Get an issuer
+///
+/// Operator, or the issuer itself.
+#[utoipa::path(
+    get, path = "/v1/issuers/{issuer}", tag = "issuers", operation_id = "get_issuer",
+    params(("issuer" = String, Path, description = "The issuer's id")),
+    responses((status = 200, description = "The issuer", body = Issuer))
+)]
+pub(super) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId<IssuerId>,
+) -> Result<Json<Issuer>, Problem> {
+    let issuer = app.run(move |service| service.issuer(&caller, id)).await?;
+    Ok(Json((&issuer).into()))
+}
+
+/// Create an API key of an issuer
+///
+/// Operator.
+#[utoipa::path(
+    post, path = "/v1/issuers/{issuer}/api-keys", tag = "issuers",
+    operation_id = "create_issuer_api_key",
+    params(("issuer" = String, Path, description = "The issuer's id"), IdempotencyHeader),
+    request_body = Nothing,
+    responses((status = 201, description = "The key, shown this once", body = CreatedApiKey))
+)]
+pub(super) async fn create_api_key(
+    State(app): State<App>,
+    PathId(id): PathId<IssuerId>,
+    Command { caller, repetition, body: Nothing {} }: Command<Nothing>,
+) -> Result<impl IntoResponse, Problem> {
+    app.run(move |service| service.create_issuer_api_key(&caller, &repetition, id)).await
+}
+
+/// Whom a terminal has to trust
+///
+/// The public keys of the certification authorities, and the issuers certified under them. Every caller.
+#[utoipa::path(
+    get, path = "/v1/trust", tag = "issuers", operation_id = "get_trust",
+    responses((status = 200, description = "Authorities and issuers", body = Trust))
+)]
+pub(super) async fn trust(State(app): State<App>, caller: Caller) -> Result<Json<Trust>, Problem> {
+    Ok(Json(app.run(move |service| service.trust(&caller)).await?))
+}

@@ -1,0 +1,73 @@
+//! For whoever runs the platform: health, readiness, metrics.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::App;
+use crate::http::problem::Problem;
+use crate::metrics as count;
+use crate::service::caller::Caller;
+
+/// Text format of Prometheus.
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// How the server is.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// Always `ok`: a server that is not well answers with a problem, or not at all.
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+/// Whether the process lives
+///
+/// Asks nothing but itself: restart it if this does not answer.
+#[utoipa::path(
+    get, path = "/health", tag = "operation", operation_id = "get_health",
+    responses((status = 200, description = "It lives", body = Health))
+)]
+pub(super) async fn health() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Whether payments can be decided
+///
+/// Asks the database and the security module: send no requests here while this is 503.
+#[utoipa::path(
+    get, path = "/ready", tag = "operation", operation_id = "get_ready",
+    responses(
+        (status = 200, description = "They can", body = Health),
+        (status = 503, description = "They cannot at the moment", content_type = "application/problem+json", body = crate::http::problem::ProblemBody<'static>)
+    )
+)]
+pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>, Problem> {
+    let check = app.run(|service| service.check()).await;
+    check
+        .map_err(|_| Problem::unavailable("the database or the security module does not serve"))?;
+    Ok(Json(Health { status: "ok" }))
+}
+
+/// Metrics in the text format of Prometheus
+///
+/// They tell the volume of business, so they are for the operator's key only, on loopback too: behind a
+/// proxy on the same machine everybody comes from there.
+#[utoipa::path(
+    get, path = "/metrics", tag = "operation", operation_id = "get_metrics",
+    responses((status = 200, description = "Metrics", content_type = "text/plain", body = String))
+)]
+pub(super) async fn metrics(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<impl IntoResponse, Problem> {
+    caller.require_operator()?;
+    let Some(recorder) = app.metrics() else {
+        return Err(Problem::unavailable("this process records its metrics elsewhere"));
+    };
+    count::load(app.running_jobs());
+    recorder.run_upkeep();
+    Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], recorder.render()))
+}

@@ -1,0 +1,96 @@
+//! What the server counts, under the names Prometheus sees.
+//!
+//! One recorder for the process: a second server in the same process (tests) counts into the same.
+
+use core::time::Duration;
+use std::sync::OnceLock;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+const REQUESTS: &str = "tapfer_http_requests_total";
+const REQUEST_SECONDS: &str = "tapfer_http_request_duration_seconds";
+const PANICS: &str = "tapfer_http_panics_total";
+const AUTHORIZATIONS: &str = "tapfer_authorizations_total";
+const DECISION_RETRIES: &str = "tapfer_authorization_retries_total";
+const HSM_CALLS: &str = "tapfer_hsm_calls_total";
+const HSM_SECONDS: &str = "tapfer_hsm_call_duration_seconds";
+const QUEUE_DEPTH: &str = "tapfer_storage_queue_depth";
+const JOBS: &str = "tapfer_jobs_running";
+
+/// Upper bounds in seconds: the commit of an authorization lies between the second and the sixth.
+const BUCKETS: &[f64] =
+    &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// Sets the recorder up, once a process. `None` if the program has installed another recorder itself.
+pub(crate) fn install() -> Option<PrometheusHandle> {
+    RECORDER.get_or_init(build).clone()
+}
+
+fn build() -> Option<PrometheusHandle> {
+    let matcher = Matcher::Suffix("_duration_seconds".to_owned());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(matcher, BUCKETS).ok()?;
+    let recorder = builder.build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).ok()?;
+    describe();
+    Some(handle)
+}
+
+fn describe() {
+    describe_counter!(REQUESTS, "HTTP requests by method, route and status");
+    describe_histogram!(REQUEST_SECONDS, "Time to answer an HTTP request by route");
+    describe_counter!(PANICS, "Requests that ended in a panic; each one is a defect");
+    describe_counter!(AUTHORIZATIONS, "Decisions on payments by outcome and reason");
+    describe_counter!(DECISION_RETRIES, "Decisions taken again because the facts had changed");
+    describe_counter!(HSM_CALLS, "Calls to the security module by verb and result");
+    describe_histogram!(HSM_SECONDS, "Time of a call to the security module by verb");
+    describe_gauge!(QUEUE_DEPTH, "Writes that wait for the database");
+    describe_gauge!(JOBS, "Requests that are being worked on off the network threads");
+    // A counter that does not exist yet cannot be alerted on.
+    counter!(PANICS).absolute(0);
+}
+
+/// One HTTP request was answered.
+pub(crate) fn request(method: &'static str, route: &str, status: u16, duration: Duration) {
+    let labels = [
+        ("method", method.to_owned()),
+        ("route", route.to_owned()),
+        ("status", status.to_string()),
+    ];
+    counter!(REQUESTS, &labels).increment(1);
+    histogram!(REQUEST_SECONDS, "route" => route.to_owned()).record(duration.as_secs_f64());
+}
+
+/// A handler panicked.
+pub(crate) fn panic() {
+    counter!(PANICS).increment(1);
+}
+
+/// A payment was decided and the decision is on the disk.
+pub(crate) fn authorization(outcome: &'static str, reason: &'static str) {
+    counter!(AUTHORIZATIONS, "outcome" => outcome, "reason" => reason).increment(1);
+}
+
+/// A decision had to be taken again.
+pub(crate) fn decision_retry() {
+    counter!(DECISION_RETRIES).increment(1);
+}
+
+/// The security module answered.
+pub(crate) fn hsm_call(verb: &'static str, is_ok: bool, duration: Duration) {
+    let result = if is_ok { "ok" } else { "error" };
+    counter!(HSM_CALLS, "verb" => verb, "result" => result).increment(1);
+    histogram!(HSM_SECONDS, "verb" => verb).record(duration.as_secs_f64());
+}
+
+/// How many requests are being worked on.
+pub(crate) fn load(running_jobs: usize) {
+    gauge!(JOBS).set(to_f64(running_jobs));
+}
+
+fn to_f64(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::MAX, f64::from)
+}

@@ -1,0 +1,252 @@
+//! The running server: a realm, a listener, and the chores in between.
+
+use core::time::Duration;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use hyper_util::rt::TokioTimer;
+use tokio::task::JoinHandle;
+
+use crate::clock::SharedClock;
+use crate::entropy::SharedEntropy;
+use crate::http::{self, App, Limits};
+use crate::private_file;
+use crate::realm::{Realm, RealmPaths};
+use crate::service::{FirstKey, Service, ServiceError};
+use crate::tls::{self, CertificateSource, TlsError};
+
+/// How often the certificate and old answers are looked after.
+const CHORES: Duration = Duration::from_secs(3_600);
+/// Answers to idempotency keys are kept this long: a till that was offline for a month may still ask.
+const ANSWERS_KEPT_SECONDS: i64 = 30 * 86_400;
+/// A client has this long to finish the TLS handshake, and as long to send a request's head.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Streams that one HTTP/2 connection may have open.
+const STREAMS: u32 = 64;
+
+/// Why the server does not start or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {source}. Give another address, or stop who uses this one"
+    )]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The operator's key cannot be read or written.
+    #[error("cannot read or write {path}: {source}")]
+    OperatorKey {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The realm's keys or database.
+    #[error("the platform cannot be set up: {0}")]
+    Setup(String),
+    /// The server ended by itself.
+    #[error("the server ended: {0}")]
+    Ended(String),
+}
+
+impl From<ServiceError> for ServerError {
+    fn from(error: ServiceError) -> Self {
+        Self::Setup(error.to_string())
+    }
+}
+
+/// What a server is started with.
+pub struct ServerConfig {
+    /// Where to listen; port 0 takes any free port.
+    pub address: SocketAddr,
+    /// Where the certificate comes from.
+    pub certificate: CertificateSource,
+    /// How long and how many.
+    pub limits: Limits,
+    /// Where the time comes from.
+    pub clock: SharedClock,
+    /// Where randomness for names comes from.
+    pub entropy: SharedEntropy,
+}
+
+impl ServerConfig {
+    /// Listens on an address with the realm's own certificate, the system's clock and randomness.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        let names = tls::name_of_address(address.ip()).into_iter().collect();
+        Self {
+            address,
+            certificate: CertificateSource::OwnAuthority { names },
+            limits: Limits::default(),
+            clock: Arc::new(crate::clock::SystemClock),
+            entropy: Arc::new(crate::entropy::SystemEntropy),
+        }
+    }
+}
+
+/// The platform's server.
+pub struct Server;
+
+/// A server that is running. Dropping it stops nothing gracefully: call [`RunningServer::stop`].
+pub struct RunningServer {
+    address: SocketAddr,
+    paths: RealmPaths,
+    app: App,
+    limits: Limits,
+    handle: Handle<SocketAddr>,
+    serving: JoinHandle<io::Result<()>>,
+    chores: JoinHandle<()>,
+}
+
+impl Server {
+    /// Starts serving a realm. Returns when the address is bound and requests are taken.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn start(realm: Realm, config: ServerConfig) -> Result<RunningServer, ServerError> {
+        let paths = realm.paths().clone();
+        let prepared = tokio::task::spawn_blocking(move || prepare(realm, config));
+        let Prepared { app, listener, tls, config } =
+            prepared.await.map_err(|failure| ServerError::Setup(failure.to_string()))??;
+        let listen_error = |source| ServerError::Listen { address: config.address, source };
+        let address = listener.local_addr().map_err(listen_error)?;
+        let handle = Handle::new();
+        let acceptor = RustlsAcceptor::new(tls.clone()).handshake_timeout(HANDSHAKE);
+        let mut server = axum_server::from_tcp(listener)
+            .map_err(listen_error)?
+            .acceptor(acceptor)
+            .handle(handle.clone());
+        limit_connections(&mut server);
+        let routes = http::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
+        let serving = tokio::spawn(server.serve(routes));
+        tracing::info!(target: "tapfer::server", %address, "serving");
+        let limits = config.limits;
+        let chores = tokio::spawn(chores(app.clone(), paths.clone(), tls, config));
+        Ok(RunningServer { address, paths, app, limits, handle, serving, chores })
+    }
+}
+
+impl RunningServer {
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the realm's files are: the CA certificate, the operator's key.
+    #[must_use]
+    pub const fn paths(&self) -> &RealmPaths {
+        &self.paths
+    }
+
+    /// Takes no new requests, lets the running ones end within the limit, writes what waits, closes.
+    ///
+    /// # Errors
+    /// [`ServerError::Ended`] if the server had failed before.
+    pub async fn stop(self) -> Result<(), ServerError> {
+        self.chores.abort();
+        self.handle.graceful_shutdown(Some(self.limits.shutdown));
+        let ended = self.serving.await;
+        if tokio::time::timeout(self.limits.shutdown, self.app.drain()).await.is_err() {
+            tracing::warn!(target: "tapfer::server", "stopping with requests still running");
+        }
+        let app = self.app;
+        let closed = tokio::task::spawn_blocking(move || app.service().close()).await;
+        tracing::info!(target: "tapfer::server", "stopped");
+        closed.map_err(|failure| ServerError::Ended(failure.to_string()))?;
+        match ended {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(ServerError::Ended(error.to_string())),
+            Err(failure) => Err(ServerError::Ended(failure.to_string())),
+        }
+    }
+}
+
+struct Prepared {
+    app: App,
+    listener: TcpListener,
+    tls: RustlsConfig,
+    config: ServerConfig,
+}
+
+/// Everything that waits for disks and keys, before the first request.
+fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> {
+    let paths = realm.paths().clone();
+    let tls = tls::server_config(&paths.tls(), &config.certificate, config.clock.now())?;
+    let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
+    let service = Service::new(realm.hsm, realm.storage, clock, entropy)?;
+    ensure_operator_key(&service, &paths)?;
+    let (_, document) = http::document().map_err(|error| ServerError::Setup(error.to_string()))?;
+    let app = App::new(service, config.limits, document);
+    let listener = TcpListener::bind(config.address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|source| ServerError::Listen { address: config.address, source })?;
+    Ok(Prepared { app, listener, tls: RustlsConfig::from_config(tls), config })
+}
+
+/// The operator's key lies in the realm's directory. If it is not there, or the database does not know it,
+/// a new one is made: whoever can write there could replace the database anyway.
+fn ensure_operator_key(service: &Service, paths: &RealmPaths) -> Result<(), ServerError> {
+    let path = paths.operator_key();
+    let failed = |source| ServerError::OperatorKey { path: path.clone(), source };
+    let present = match fs::read_to_string(&path) {
+        Ok(text) => service.is_operator_key(text.trim())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(failed(error)),
+    };
+    if present {
+        return Ok(());
+    }
+    let key: FirstKey = service.create_operator_key()?;
+    let mut line = key.expose().clone();
+    line.push('\n');
+    private_file::write(&path, line.as_bytes()).map_err(failed)
+}
+
+/// Slow or greedy connections (ASVS v5.0.0-13.1.2): time for a request's head, streams, headers.
+fn limit_connections<A: axum_server::Address, T>(server: &mut axum_server::Server<A, T>) {
+    let builder = server.http_builder();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(Some(HANDSHAKE));
+}
+
+/// Renews the certificate before it runs out, and forgets old answers.
+async fn chores(app: App, paths: RealmPaths, tls: RustlsConfig, config: ServerConfig) {
+    let mut timer = tokio::time::interval(CHORES);
+    let (directory, clock) = (paths.tls(), Arc::clone(&config.clock));
+    let certificate = config.certificate;
+    loop {
+        timer.tick().await;
+        let forgotten = app.run(|service| service.forget_answers(ANSWERS_KEPT_SECONDS)).await;
+        if forgotten.is_err() {
+            tracing::warn!(target: "tapfer::server", "old answers could not be forgotten");
+        }
+        let renewal = {
+            let (directory, certificate) = (directory.clone(), certificate.clone());
+            let clock = Arc::clone(&clock);
+            tokio::task::spawn_blocking(move || {
+                tls::server_config(&directory, &certificate, clock.now())
+            })
+        };
+        match renewal.await {
+            Ok(Ok(renewed)) => tls.reload_from_config(renewed),
+            Ok(Err(error)) => tracing::error!(target: "tapfer::tls", %error, "renewal failed"),
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Certification authorities: one a RID, all in the security module.
+
+use tapfer_emv::certificate::{CaPublicKey, Rid};
+use tapfer_hsm::HsmError;
+use tapfer_payment_types::messages::HexBytes;
+use tapfer_storage::Page;
+
+use crate::api::issuers::{Authority, Trust, TrustedIssuer};
+use crate::service::caller::Caller;
+use crate::service::{Service, ServiceError};
+
+/// The RID of the demo scheme, in the proprietary range of ISO/IEC 7816-5: it needs no registration.
+pub(crate) const PLATFORM_RID: Rid = [0xF0, 0x54, 0x41, 0x50, 0x46];
+/// Application identifier of issuers that bring none.
+pub(super) const DEMO_AID: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01];
+/// Every authority's first key. Their rotation needs a second index.
+pub(super) const CA_INDEX: u8 = 0x01;
+
+impl Service {
+    /// The authority of a RID, made if there is none.
+    ///
+    /// # Errors
+    /// [`ServiceError::Hsm`].
+    pub(super) fn ensure_authority(&self, rid: Rid) -> Result<CaPublicKey, ServiceError> {
+        let create = || {
+            self.ask_hsm("create_certification_authority", |hsm| {
+                hsm.create_certification_authority(rid, CA_INDEX)
+            })
+        };
+        match self.authority(rid) {
+            Err(ServiceError::Hsm(HsmError::UnknownAuthority { .. })) => match create() {
+                // Another request was faster.
+                Err(ServiceError::Hsm(HsmError::AuthorityExists { .. })) => self.authority(rid),
+                result => result,
+            },
+            result => result,
+        }
+    }
+
+    fn authority(&self, rid: Rid) -> Result<CaPublicKey, ServiceError> {
+        self.ask_hsm("ca_public_key", |hsm| hsm.ca_public_key(rid, CA_INDEX))
+    }
+
+    /// Whom a terminal has to trust. Every caller may know: it is public by nature.
+    ///
+    /// # Errors
+    /// [`ServiceError`] of store or security module.
+    pub(crate) fn trust(&self, _caller: &Caller) -> Result<Trust, ServiceError> {
+        let platform = describe(&self.authority(PLATFORM_RID)?);
+        let mut issuers = Vec::new();
+        let mut other_authorities: Vec<Authority> = Vec::new();
+        for issuer in self.all_issuers()? {
+            let rid = rid_of(issuer.aid.as_bytes()).unwrap_or(PLATFORM_RID);
+            let is_listed = |authority: &Authority| authority.rid.0 == rid;
+            if rid != PLATFORM_RID && !other_authorities.iter().any(is_listed) {
+                other_authorities.push(describe(&self.authority(rid)?));
+            }
+            issuers.push(TrustedIssuer {
+                id: issuer.id,
+                name: issuer.name,
+                aid: HexBytes(issuer.aid.as_bytes().to_vec()),
+                certificate: HexBytes(issuer.certificate),
+            });
+        }
+        Ok(Trust {
+            rid: platform.rid,
+            ca_index: platform.ca_index,
+            ca_public_key_x: platform.ca_public_key_x,
+            other_authorities,
+            issuers,
+        })
+    }
+
+    /// Every issuer, page by page.
+    pub(super) fn all_issuers(
+        &self,
+    ) -> Result<Vec<tapfer_payments::issuers::Issuer>, ServiceError> {
+        let mut all = Vec::new();
+        let mut page = Page::first(100);
+        loop {
+            let slice = self.storage.list_issuers(page)?;
+            all.extend(slice.items);
+            match slice.next {
+                Some(next) => page.cursor = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+}
+
+/// The first five bytes of an AID (ISO/IEC 7816-5).
+pub(super) fn rid_of(aid: &[u8]) -> Option<Rid> {
+    aid.first_chunk().copied()
+}
+
+fn describe(key: &CaPublicKey) -> Authority {
+    Authority {
+        rid: HexBytes(key.rid.to_vec()),
+        ca_index: key.index,
+        ca_public_key_x: HexBytes(key.key.bytes().to_vec()),
+    }
+}

@@ -1,0 +1,195 @@
+//! Chip data as a terminal sends it (field 55), read strictly: every object that the cryptogram covers
+//! must be there once and have its length.
+//!
+//! A refusal names tags and lengths, never values.
+
+use tapfer_emv::cryptogram::CryptogramInput;
+use tapfer_emv::iad::IssuerApplicationData;
+use tapfer_emv::tags;
+use tapfer_emv::tlv::{self, Tag, Tlv, TlvError};
+use tapfer_emv::tvr::TerminalVerificationResults;
+use tapfer_payment_types::{PanSequenceNumber, Secret, TokenPan};
+use tapfer_payments::authorization::PresentedPayment;
+
+/// Longest chip data: an honest one has some three hundred bytes.
+const MAXIMUM_LENGTH: usize = 2048;
+/// Cryptogram information data, the two bits that say what kind of cryptogram it is (Book 3, 6.5.5.4).
+const CRYPTOGRAM_TYPE: u8 = 0xC0;
+/// An authorization request cryptogram.
+const ARQC: u8 = 0x80;
+
+/// Why chip data cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ChipDataError {
+    #[error("chip data has at most {MAXIMUM_LENGTH} bytes")]
+    TooLong,
+    #[error("chip data is not BER-TLV: {0}")]
+    Syntax(#[from] TlvError),
+    #[error("chip data holds tag {0:?} twice")]
+    Duplicate(Tag),
+    #[error("chip data lacks tag {0:?}; send what the kernel's data record holds")]
+    Missing(Tag),
+    #[error("tag {tag:?} has {expected} bytes, not the {found} found")]
+    Length { tag: Tag, expected: usize, found: usize },
+    #[error("tag {0:?} holds no decimal digits, or no number of its kind")]
+    Digits(Tag),
+    #[error("tag 9F27 is not that of an ARQC; a payment that the card declined is not sent on")]
+    NotOnline,
+}
+
+/// What chip data says: who pays, what was agreed to, and the cryptogram over it.
+#[derive(Debug)]
+pub(crate) struct ChipData {
+    /// `5A`.
+    pub(crate) token_pan: TokenPan,
+    /// `5F34`, 0 if absent.
+    pub(crate) sequence: PanSequenceNumber,
+    /// What the rules look at.
+    pub(crate) presented: PresentedPayment,
+    /// What the card signed.
+    pub(crate) input: CryptogramInput,
+    /// `9F26`.
+    pub(crate) cryptogram: [u8; 8],
+}
+
+impl ChipData {
+    /// Reads chip data.
+    ///
+    /// # Errors
+    /// [`ChipDataError`], whatever the bytes are.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ChipDataError> {
+        if bytes.len() > MAXIMUM_LENGTH {
+            return Err(ChipDataError::TooLong);
+        }
+        let objects = Objects::read(bytes)?;
+        let [information] = objects.array(tags::CRYPTOGRAM_INFORMATION_DATA)?;
+        if information & CRYPTOGRAM_TYPE != ARQC {
+            return Err(ChipDataError::NotOnline);
+        }
+        let input = cryptogram_input(&objects)?;
+        Ok(Self {
+            token_pan: token_pan(&objects)?,
+            sequence: sequence(&objects)?,
+            presented: presented(&objects, &input)?,
+            cryptogram: objects.array(tags::APPLICATION_CRYPTOGRAM)?,
+            input,
+        })
+    }
+}
+
+/// Data objects, each tag once.
+struct Objects<'a>(Vec<Tlv<'a>>);
+
+impl<'a> Objects<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, ChipDataError> {
+        let objects = tlv::parse(bytes)?;
+        let mut tags: Vec<Tag> = objects.iter().map(|object| object.tag).collect();
+        tags.sort_unstable();
+        let twice = tags.windows(2).find_map(|pair| match pair {
+            [one, other] if one == other => Some(*one),
+            _ => None,
+        });
+        twice.map_or(Ok(Self(objects)), |tag| Err(ChipDataError::Duplicate(tag)))
+    }
+
+    fn find(&self, tag: Tag) -> Option<&'a [u8]> {
+        self.0.iter().find(|object| object.tag == tag).map(|object| object.value)
+    }
+
+    fn value(&self, tag: Tag) -> Result<&'a [u8], ChipDataError> {
+        self.find(tag).ok_or(ChipDataError::Missing(tag))
+    }
+
+    fn array<const N: usize>(&self, tag: Tag) -> Result<[u8; N], ChipDataError> {
+        let value = self.value(tag)?;
+        let wrong = ChipDataError::Length { tag, expected: N, found: value.len() };
+        value.try_into().map_err(|_| wrong)
+    }
+}
+
+/// The 29 bytes from the terminal, AIP, counter and IAD, in the order of Book E chapter 4.
+fn cryptogram_input(objects: &Objects<'_>) -> Result<CryptogramInput, ChipDataError> {
+    let [transaction_type] = objects.array(tags::TRANSACTION_TYPE)?;
+    Ok(CryptogramInput {
+        amount_authorized: objects.array(tags::AMOUNT_AUTHORIZED)?,
+        amount_other: objects.array(tags::AMOUNT_OTHER)?,
+        terminal_country: objects.array(tags::TERMINAL_COUNTRY_CODE)?,
+        tvr: objects.array(tags::TERMINAL_VERIFICATION_RESULTS)?,
+        currency: objects.array(tags::TRANSACTION_CURRENCY_CODE)?,
+        date: objects.array(tags::TRANSACTION_DATE)?,
+        transaction_type,
+        unpredictable_number: objects.array(tags::UNPREDICTABLE_NUMBER)?,
+        aip: objects.array(tags::APPLICATION_INTERCHANGE_PROFILE)?,
+        application_transaction_counter: u16::from_be_bytes(
+            objects.array(tags::APPLICATION_TRANSACTION_COUNTER)?,
+        ),
+        issuer_application_data: objects.array::<32>(tags::ISSUER_APPLICATION_DATA)?.to_vec(),
+    })
+}
+
+fn presented(
+    objects: &Objects<'_>,
+    input: &CryptogramInput,
+) -> Result<PresentedPayment, ChipDataError> {
+    let currency = number(tags::TRANSACTION_CURRENCY_CODE, &input.currency)?;
+    let aid = objects.find(tags::DF_NAME);
+    Ok(PresentedPayment {
+        application_transaction_counter: input.application_transaction_counter,
+        amount_minor: number(tags::AMOUNT_AUTHORIZED, &input.amount_authorized)?,
+        amount_other_minor: number(tags::AMOUNT_OTHER, &input.amount_other)?,
+        currency_numeric: u16::try_from(currency)
+            .map_err(|_| ChipDataError::Digits(tags::TRANSACTION_CURRENCY_CODE))?,
+        date: input.date,
+        transaction_type: input.transaction_type,
+        tvr: TerminalVerificationResults::from_bytes(input.tvr),
+        aid: aid
+            .or_else(|| objects.find(tags::APPLICATION_IDENTIFIER_TERMINAL))
+            .map(<[u8]>::to_vec),
+        // A card of another making is no syntax error: the rules decline it.
+        application_data: IssuerApplicationData::parse(&input.issuer_application_data).ok(),
+    })
+}
+
+/// A number in format n: two decimal digits a byte (Book 3, 4.3).
+fn number(tag: Tag, bytes: &[u8]) -> Result<i64, ChipDataError> {
+    bytes.iter().try_fold(0_i64, |sum, byte| {
+        let [tens, units] = [byte >> 4, byte & 0x0F];
+        if tens > 9 || units > 9 {
+            return Err(ChipDataError::Digits(tag));
+        }
+        let two = i64::from(tens).saturating_mul(10).saturating_add(i64::from(units));
+        sum.checked_mul(100)
+            .and_then(|shifted| shifted.checked_add(two))
+            .ok_or(ChipDataError::Digits(tag))
+    })
+}
+
+/// A card number in format cn: digits from the left, filled with `F` (Book 3, 4.3).
+fn token_pan(objects: &Objects<'_>) -> Result<TokenPan, ChipDataError> {
+    let tag = tags::APPLICATION_PAN;
+    let value = objects.value(tag)?;
+    if value.len() > 10 {
+        return Err(ChipDataError::Length { tag, expected: 10, found: value.len() });
+    }
+    // Sized in advance, so that no unwiped copy is left behind by growing.
+    let mut digits = Secret::new(String::with_capacity(20));
+    for byte in value {
+        for nibble in [byte >> 4, byte & 0x0F] {
+            let digit = core::char::from_digit(u32::from(nibble), 16);
+            digits.expose_mut().extend(digit);
+        }
+    }
+    // `from_digit` writes the filler in lower case.
+    let number = digits.expose().trim_end_matches('f');
+    number.parse().map_err(|_| ChipDataError::Digits(tag))
+}
+
+fn sequence(objects: &Objects<'_>) -> Result<PanSequenceNumber, ChipDataError> {
+    let tag = tags::PAN_SEQUENCE_NUMBER;
+    if objects.find(tag).is_none() {
+        return Ok(PanSequenceNumber::ZERO);
+    }
+    let value = number(tag, &objects.array::<1>(tag)?)?;
+    let value = u8::try_from(value).map_err(|_| ChipDataError::Digits(tag))?;
+    PanSequenceNumber::new(value).map_err(|_| ChipDataError::Digits(tag))
+}

@@ -1,0 +1,171 @@
+//! What the platform does for its callers: check rights, load facts, ask the security module, apply the
+//! rules of `payments`, commit in one transaction. No rules of its own.
+//!
+//! Everything here blocks and runs off the network threads. No method holds a database transaction
+//! while the security module works: the store does not even offer a way to.
+
+mod access;
+mod answer;
+mod authorities;
+mod authorizations;
+pub(crate) mod caller;
+mod cards;
+mod chip_data;
+mod devices;
+mod error;
+mod issuer_directory;
+mod issuers;
+mod merchants;
+mod numbers;
+mod payment_intents;
+mod provisioning;
+mod refunds;
+pub(crate) mod repetition;
+mod terminals;
+mod tokens;
+
+use std::sync::Arc;
+
+use tapfer_hsm::{HsmError, PaymentHsm};
+use tapfer_payment_types::Timestamp;
+use tapfer_storage::{Answer, Begun, Storage, StoredResponse, Write, Written};
+
+pub(crate) use access::FirstKey;
+pub(crate) use answer::Answered;
+pub(crate) use authorities::PLATFORM_RID;
+pub(crate) use error::ServiceError;
+
+use self::caller::Caller;
+use self::issuer_directory::IssuerDirectory;
+use self::repetition::Repetition;
+use crate::clock::{SharedClock, Stopwatch};
+use crate::entropy::{self, Entropy, SharedEntropy};
+use crate::metrics;
+
+/// The service behind the interface.
+pub(crate) struct Service {
+    hsm: Arc<dyn PaymentHsm>,
+    storage: Arc<dyn Storage>,
+    clock: SharedClock,
+    entropy: SharedEntropy,
+    issuers: IssuerDirectory,
+}
+
+impl Service {
+    /// Puts the parts together and makes the platform's certification authority if there is none.
+    ///
+    /// # Errors
+    /// [`ServiceError::Hsm`].
+    pub(crate) fn new(
+        hsm: Arc<dyn PaymentHsm>,
+        storage: Arc<dyn Storage>,
+        clock: SharedClock,
+        entropy: SharedEntropy,
+    ) -> Result<Self, ServiceError> {
+        let service = Self { hsm, storage, clock, entropy, issuers: IssuerDirectory::default() };
+        service.ensure_authority(PLATFORM_RID)?;
+        Ok(service)
+    }
+
+    pub(crate) fn entropy(&self) -> &dyn Entropy {
+        self.entropy.as_ref()
+    }
+
+    /// Whether everything that a payment needs is there.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub(crate) fn check(&self) -> Result<(), ServiceError> {
+        self.storage.check()?;
+        self.hsm.health()?;
+        Ok(())
+    }
+
+    /// Forgets the answers to idempotency keys that are older than this.
+    ///
+    /// # Errors
+    /// [`ServiceError::Storage`].
+    pub(crate) fn forget_answers(&self, older_than_seconds: i64) -> Result<usize, ServiceError> {
+        let before = self.now().plus_seconds(older_than_seconds.saturating_neg());
+        Ok(self.storage.forget_answers(before)?)
+    }
+
+    /// Refuses new changes and finishes those that wait.
+    pub(crate) fn close(&self) {
+        self.storage.close();
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn random<const N: usize>(&self) -> Result<[u8; N], ServiceError> {
+        Ok(entropy::bytes(self.entropy.as_ref())?)
+    }
+
+    /// Asks the security module, and counts and times the call.
+    fn ask_hsm<T>(
+        &self,
+        verb: &'static str,
+        call: impl FnOnce(&dyn PaymentHsm) -> Result<T, HsmError>,
+    ) -> Result<T, ServiceError> {
+        let stopwatch = Stopwatch::start();
+        let result = call(self.hsm.as_ref());
+        metrics::hsm_call(verb, result.is_ok(), stopwatch.elapsed());
+        Ok(result?)
+    }
+
+    /// Does something once for each idempotency key: the stored answer, or the work and its answer.
+    fn once<T>(
+        &self,
+        caller: &Caller,
+        repetition: &Repetition,
+        answer: fn(&T) -> StoredResponse,
+        work: impl FnOnce(Write<T>) -> Result<Written<T>, ServiceError>,
+    ) -> Result<Answered, ServiceError> {
+        // Kept until the work is done: meanwhile the same key is refused as still running.
+        let _running = match self.storage.begin(repetition.claim())? {
+            Begun::Replay(response) => return Ok(Answered::again(response)),
+            Begun::Run(running) => running,
+        };
+        let write = self.write(caller, repetition, Answer::Of(answer));
+        work(write).map(Answered::from)
+    }
+
+    /// As [`Service::once`], for answers that hold what is shown only once: they are kept sealed under
+    /// the caller's own API key. `work` gives the clear answer and what came of storing the sealed one.
+    fn once_with_secret<T>(
+        &self,
+        repetition: &Repetition,
+        work: impl FnOnce() -> Result<(StoredResponse, Written<T>), ServiceError>,
+    ) -> Result<Answered, ServiceError> {
+        let _running = match self.storage.begin(repetition.claim())? {
+            Begun::Replay(sealed) => return repetition.open(&sealed).map(Answered::again),
+            Begun::Run(running) => running,
+        };
+        let (clear, written) = work()?;
+        match written {
+            Written::Done { .. } => Ok(Answered::first(clear)),
+            Written::Replayed(sealed) => repetition.open(&sealed).map(Answered::again),
+        }
+    }
+
+    fn sealed_write<T>(
+        &self,
+        caller: &Caller,
+        repetition: &Repetition,
+        clear: &StoredResponse,
+    ) -> Result<Write<T>, ServiceError> {
+        let sealed = repetition.seal(clear, self.random()?)?;
+        Ok(self.write(caller, repetition, Answer::Known(sealed)))
+    }
+
+    fn write<T>(&self, caller: &Caller, repetition: &Repetition, answer: Answer<T>) -> Write<T> {
+        Write {
+            caller: caller.for_audit(),
+            claim: Some(repetition.claim().clone()),
+            answer,
+            now: self.now(),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Card and token numbers: making them, sealing them, opening them.
+
+use tapfer_hsm::{DetokenizationGrant, OperatorGrant, SealedCardRecord};
+use tapfer_payment_types::pan::check_digit;
+use tapfer_payment_types::{CardId, IssuerId, Pan, Secret, TokenPan};
+use tapfer_payments::issuers::NumberPrefix;
+use tapfer_storage::SealedNumber;
+
+use crate::service::{Service, ServiceError};
+
+/// Digits of the numbers that the platform makes.
+const NUMBER_LENGTH: usize = 16;
+/// What stands in front of the digits in a sealed record, so that a card's number and a token's cannot be
+/// exchanged for each other by whoever can write to the database.
+const CARD_RECORD: &str = "card-number:";
+const TOKEN_RECORD: &str = "token-number:";
+
+impl Service {
+    /// A new number of a range, from the security module's randomness.
+    pub(super) fn draw_number(
+        &self,
+        prefix: &NumberPrefix,
+    ) -> Result<Secret<String>, ServiceError> {
+        let mut number = Secret::new(String::with_capacity(NUMBER_LENGTH));
+        number.expose_mut().push_str(prefix.as_str());
+        while number.expose().len() < NUMBER_LENGTH.saturating_sub(1) {
+            let mut random = [0_u8; 16];
+            self.ask_hsm("random", |hsm| hsm.random(&mut random))?;
+            for byte in random {
+                // Above 249 the digits would not be equally likely.
+                if byte < 250 && number.expose().len() < NUMBER_LENGTH.saturating_sub(1) {
+                    let digit = char::from_digit(u32::from(byte.wrapping_rem(10)), 10);
+                    number.expose_mut().extend(digit);
+                }
+            }
+        }
+        let check = check_digit(number.expose());
+        number.expose_mut().push(check);
+        Ok(number)
+    }
+
+    /// A card's number for keeping.
+    pub(super) fn seal_card_number(
+        &self,
+        issuer: IssuerId,
+        card: CardId,
+        pan: &Pan,
+    ) -> Result<SealedNumber, ServiceError> {
+        self.seal_number(issuer, card, CARD_RECORD, pan)
+    }
+
+    /// A token's number for keeping.
+    pub(super) fn seal_token_number(
+        &self,
+        issuer: IssuerId,
+        card: CardId,
+        token_pan: &TokenPan,
+    ) -> Result<SealedNumber, ServiceError> {
+        self.seal_number(issuer, card, TOKEN_RECORD, &as_pan(token_pan)?)
+    }
+
+    fn seal_number(
+        &self,
+        issuer: IssuerId,
+        card: CardId,
+        kind: &str,
+        number: &Pan,
+    ) -> Result<SealedNumber, ServiceError> {
+        let record = Secret::new([kind.as_bytes(), number.expose().as_bytes()].concat());
+        let sealed = self.ask_hsm("seal_card_record", |hsm| {
+            hsm.seal_card_record(issuer, card, record.expose())
+        })?;
+        let keyed_hash = self.number_hash(issuer, number)?;
+        Ok(SealedNumber { sealed: sealed.0, keyed_hash })
+    }
+
+    /// Keyed hash of a number, by which it is found.
+    pub(super) fn number_hash(
+        &self,
+        issuer: IssuerId,
+        number: &Pan,
+    ) -> Result<Vec<u8>, ServiceError> {
+        let lookup = self.ask_hsm("pan_lookup", |hsm| hsm.pan_lookup(issuer, number))?;
+        Ok(lookup.0.to_vec())
+    }
+
+    /// The keyed hash of a presented token number; `None` if it lies in no issuer's range.
+    pub(super) fn presented_number_hash(
+        &self,
+        token_pan: &TokenPan,
+    ) -> Result<Option<Vec<u8>>, ServiceError> {
+        let digits = token_pan.expose();
+        let mut issuer = self.issuers.of_token(digits);
+        if issuer.is_none() {
+            self.issuers.refresh(&self.all_issuers()?);
+            issuer = self.issuers.of_token(digits);
+        }
+        issuer.map(|issuer| self.number_hash(issuer, &as_pan(token_pan)?)).transpose()
+    }
+
+    /// A card's number in clear, for a person who gives a name and a reason.
+    pub(super) fn open_card_number(
+        &self,
+        issuer: IssuerId,
+        card: CardId,
+        sealed: Vec<u8>,
+        grant: OperatorGrant,
+    ) -> Result<Pan, ServiceError> {
+        let record = self.open_number(issuer, card, sealed, grant)?;
+        parse_record(&record, CARD_RECORD)
+    }
+
+    /// A token's number in clear, to personalise the phone's profile with.
+    pub(super) fn open_token_number(
+        &self,
+        issuer: IssuerId,
+        card: CardId,
+        sealed: Vec<u8>,
+        grant: OperatorGrant,
+    ) -> Result<TokenPan, ServiceError> {
+        let record = self.open_number(issuer, card, sealed, grant)?;
+        parse_record(&record, TOKEN_RECORD)
+    }
+
+    fn open_number(
+        &self,
+        issuer: IssuerId,
+        card: CardId,
+        sealed: Vec<u8>,
+        grant: OperatorGrant,
+    ) -> Result<Secret<Vec<u8>>, ServiceError> {
+        let grant = DetokenizationGrant::Operator(grant);
+        self.ask_hsm("open_card_record", |hsm| {
+            hsm.open_card_record(issuer, card, &SealedCardRecord(sealed), &grant)
+        })
+    }
+}
+
+fn parse_record<T: core::str::FromStr>(
+    record: &Secret<Vec<u8>>,
+    kind: &str,
+) -> Result<T, ServiceError> {
+    core::str::from_utf8(record.expose())
+        .ok()
+        .and_then(|text| text.strip_prefix(kind))
+        .and_then(|digits| digits.parse().ok())
+        .ok_or(ServiceError::Damaged("a sealed number"))
+}
+
+/// The look-up key of an issuer hashes numbers of both kinds.
+fn as_pan(token_pan: &TokenPan) -> Result<Pan, ServiceError> {
+    token_pan.expose().parse().map_err(|_| ServiceError::Damaged("a token number"))
+}

@@ -1,0 +1,273 @@
+//! Replenishing a phone: its profile, a certificate that lives hours, and fresh limited-use keys, sealed
+//! to the device.
+//!
+//! The keys are written down before they leave the house: a key that the platform does not know is worth
+//! nothing. Nobody between security module and phone sees one.
+
+use tapfer_emv::certificate::CertificateDate;
+use tapfer_emv::curve::PublicX;
+use tapfer_emv::keys::{KeyClass, KeyIndex};
+use tapfer_emv::profile::{CardProfile, Personalisation};
+use tapfer_hsm::{IccCertificateRequest, LimitedUseKeyTerms, OperatorGrant, ProvisioningRequest};
+use tapfer_payment_types::messages::{
+    HexBytes, ReplenishRequest, SealedPayload, VerificationPolicyMessage,
+};
+use tapfer_payment_types::{Timestamp, TokenId, TokenPan};
+use tapfer_payments::cards::{Card, CardStatus};
+use tapfer_payments::devices::Device;
+use tapfer_payments::issuers::Issuer;
+use tapfer_payments::tokens::{GrantedKey, Token, TokenStatus};
+use tapfer_storage::{Refusal, StorageError};
+
+use crate::service::answer::{Answered, done};
+use crate::service::authorities::CA_INDEX;
+use crate::service::caller::Caller;
+use crate::service::repetition::Repetition;
+use crate::service::{Service, ServiceError};
+
+/// Two replenishments of one token at the same moment: the slower one takes later counters.
+const ATTEMPTS: usize = 8;
+/// Longest application label `50` (Book 1, 12.2.3).
+const LABEL_LENGTH: usize = 16;
+
+/// Everything about the token that is to be replenished.
+struct Subject {
+    token: Token,
+    card: Card,
+    issuer: Issuer,
+    device: Device,
+}
+
+impl Service {
+    /// Gives a phone its profile and fresh keys.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub(crate) fn replenish(
+        &self,
+        caller: &Caller,
+        repetition: &Repetition,
+        id: TokenId,
+        request: &ReplenishRequest,
+    ) -> Result<Answered, ServiceError> {
+        let token = self.token(caller, id)?;
+        let icc_key = icc_key(&request.icc_public_key)?;
+        self.once_with_secret(repetition, || {
+            let subject = self.subject(token)?;
+            self.require_may_pay(caller, &subject, request)?;
+            let mut attempts = ATTEMPTS;
+            loop {
+                let now = self.now();
+                let keys = self.next_keys(&subject, now)?;
+                let payload = self.seal_payload(&subject, &icc_key, &keys, now)?;
+                let clear = done(&payload);
+                let write = self.sealed_write(caller, repetition, &clear)?;
+                attempts = attempts.saturating_sub(1);
+                match self.storage.grant_keys(id, keys, write) {
+                    Err(StorageError::Refused(Refusal::Exists(_))) if attempts > 0 => {}
+                    result => return Ok((clear, result?)),
+                }
+            }
+        })
+    }
+
+    fn subject(&self, token: Token) -> Result<Subject, ServiceError> {
+        let card = self.storage.card(token.card)?.ok_or(ServiceError::Damaged("a token's card"))?;
+        let issuer = self.storage.issuer(token.issuer)?;
+        let device = self.storage.device(token.device)?;
+        Ok(Subject {
+            card: card.card,
+            issuer: issuer.ok_or(ServiceError::Damaged("a token's issuer"))?,
+            device: device.ok_or(ServiceError::Damaged("a token's device"))?,
+            token,
+        })
+    }
+
+    /// Keys only for what may pay, or will once it is activated.
+    fn require_may_pay(
+        &self,
+        caller: &Caller,
+        subject: &Subject,
+        request: &ReplenishRequest,
+    ) -> Result<(), ServiceError> {
+        let conflict = |detail: String| Err(ServiceError::Conflict(detail));
+        let status = subject.token.state.status();
+        if matches!(status, TokenStatus::Suspended | TokenStatus::Deactivated) {
+            return conflict(format!("the token is {status}; it gets no keys"));
+        }
+        if subject.card.status == CardStatus::Blocked {
+            return conflict("the card is blocked; its tokens get no keys".to_owned());
+        }
+        if subject.card.expiry.is_past(self.now()) {
+            return conflict("the card has expired; its tokens get no keys".to_owned());
+        }
+        let seen = self.storage.highest_counter(subject.token.id)?.unwrap_or(0);
+        if request.application_transaction_counter < seen {
+            // A copy of the phone's store, older than the phone: restored, or stolen.
+            tracing::warn!(
+                target: "tapfer::security",
+                event = "counter_behind",
+                caller = %caller.key,
+                token = %subject.token.id,
+                request_id = caller.request_id,
+                "a phone's counter is behind what was seen of it"
+            );
+            return conflict(
+                "the phone's transaction counter is behind what the platform has seen: its store is \
+                 an old copy. Delete the token and make a new one"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    /// The next free indices YHHHHCC of this hour. The store refuses one that is taken after all.
+    fn next_keys(
+        &self,
+        subject: &Subject,
+        now: Timestamp,
+    ) -> Result<Vec<GrantedKey>, ServiceError> {
+        let policy = &subject.issuer.key_policy;
+        let granted = self.storage.granted_keys(subject.token.id)?;
+        let mut keys = Vec::new();
+        for counter in 0..=99_u8 {
+            if keys.len() == usize::from(policy.keys_per_replenishment) {
+                break;
+            }
+            let index = index_at(now, counter)?;
+            if granted.iter().any(|key| key.index == index) {
+                continue;
+            }
+            keys.push(GrantedKey {
+                index,
+                class: KeyClass::Unverified,
+                expires_at: now.plus_seconds(policy.lifetime_seconds),
+                maximum_payments: policy.maximum_payments,
+                maximum_total_minor: policy.maximum_total_minor,
+                used_payments: 0,
+                used_total_minor: 0,
+            });
+        }
+        if keys.is_empty() {
+            let detail = "this token has had all the keys of this hour; ask again in the next one";
+            return Err(ServiceError::Conflict(detail.to_owned()));
+        }
+        Ok(keys)
+    }
+
+    fn seal_payload(
+        &self,
+        subject: &Subject,
+        icc_key: &PublicX,
+        keys: &[GrantedKey],
+        now: Timestamp,
+    ) -> Result<SealedPayload, ServiceError> {
+        let token_pan = self.token_number(subject)?;
+        let profile = personalise(subject, &token_pan)?;
+        let certificate = self.ask_hsm("sign_icc_certificate", |hsm| {
+            hsm.sign_icc_certificate(&IccCertificateRequest {
+                issuer: subject.issuer.id,
+                public_key: *icc_key,
+                sda_hash: profile.sda_hash(),
+                serial: self.random().map_err(|_| tapfer_hsm::HsmError::Randomness)?,
+                expires_at: now.plus_seconds(subject.issuer.key_policy.lifetime_seconds),
+                now,
+            })
+        })?;
+        let terms: Vec<_> = keys.iter().map(terms).collect();
+        let recipient = subject.device.public_key.as_bytes();
+        let recipient =
+            recipient.try_into().map_err(|_| ServiceError::Damaged("a device's key"))?;
+        self.ask_hsm("seal_provisioning", |hsm| {
+            hsm.seal_provisioning(ProvisioningRequest {
+                issuer: subject.issuer.id,
+                derivation_key_index: subject.issuer.derivation_key_index,
+                token: subject.token.id,
+                token_pan: &token_pan,
+                sequence: subject.token.sequence_number,
+                recipient,
+                profile: (&profile).into(),
+                icc_certificate: HexBytes(certificate.encode()),
+                limited_use_keys: &terms,
+                policy: policy(&subject.issuer),
+            })
+        })
+    }
+
+    fn token_number(&self, subject: &Subject) -> Result<TokenPan, ServiceError> {
+        let token = &subject.token;
+        let sealed = self.storage.sealed_token_number(token.id)?;
+        let sealed = sealed.ok_or(ServiceError::Damaged("a token"))?;
+        let grant = OperatorGrant::new("platform", "personalise the token's own device")?;
+        self.open_token_number(token.issuer, token.card, sealed, grant)
+    }
+}
+
+fn icc_key(bytes: &HexBytes) -> Result<PublicX, ServiceError> {
+    let array = bytes.0.as_slice().try_into().ok();
+    array.and_then(|bytes| PublicX::from_bytes(bytes).ok()).ok_or_else(|| {
+        let detail = "icc_public_key is not the x coordinate of a point on P-256, 32 bytes";
+        ServiceError::Invalid(detail.to_owned())
+    })
+}
+
+fn index_at(now: Timestamp, counter: u8) -> Result<KeyIndex, ServiceError> {
+    KeyIndex::at(now, counter).map_err(|_| ServiceError::Damaged("the hour of the year"))
+}
+
+fn personalise(subject: &Subject, token_pan: &TokenPan) -> Result<CardProfile, ServiceError> {
+    let expiry = subject.card.expiry;
+    let label = label(&subject.issuer.name);
+    Ok(CardProfile::personalise(&Personalisation {
+        aid: subject.issuer.aid.as_bytes(),
+        label: &label,
+        token_pan: token_pan.expose(),
+        sequence: subject.token.sequence_number.value(),
+        expiry: CertificateDate {
+            year: expiry.year(),
+            month: expiry.month(),
+            day: expiry.last_day(),
+        },
+        issuer_country: subject.issuer.country.numeric(),
+        ca_index: CA_INDEX,
+        issuer_certificate: &subject.issuer.certificate,
+    })?)
+}
+
+/// What a terminal can show of an issuer's name: sixteen printable ASCII characters.
+fn label(name: &str) -> String {
+    let printable = |c: char| c.is_ascii_graphic() || c == ' ';
+    let text: String = name.chars().filter(|&c| printable(c)).take(LABEL_LENGTH).collect();
+    let text = text.trim();
+    if text.is_empty() { "tapfer".to_owned() } else { text.to_owned() }
+}
+
+const fn terms(key: &GrantedKey) -> LimitedUseKeyTerms {
+    LimitedUseKeyTerms {
+        key_index: key.index,
+        expires_at: key.expires_at,
+        maximum_payments: key.maximum_payments,
+        maximum_total_minor: key.maximum_total_minor,
+    }
+}
+
+const fn policy(issuer: &Issuer) -> VerificationPolicyMessage {
+    VerificationPolicyMessage {
+        version: issuer.policy_version,
+        currency: issuer.currency,
+        unverified_limit_minor: issuer.unverified_limit_minor,
+        screen_must_be_on: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::label;
+
+    #[test]
+    fn labels_are_printable_and_short() {
+        assert_eq!(label("Studierendenwerk Mü"), "Studierendenwerk");
+        assert_eq!(label("Café"), "Caf");
+        assert_eq!(label("ÄÖÜ"), "tapfer");
+    }
+}

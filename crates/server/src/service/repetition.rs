@@ -1,0 +1,169 @@
+//! One request that may come twice: its idempotency claim, and the seal on answers that hold secrets.
+//!
+//! Fingerprint and seal are keyed by the secret part of the caller's API key, which the platform does not
+//! keep: a stolen database neither tells what was asked for (a plain hash over a request with a card
+//! number in it could be searched through, PCI DSS 3.5.1.1), nor gives an API key that was shown once.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
+use aws_lc_rs::hmac;
+use tapfer_payment_types::{ApiKeyId, Secret};
+use tapfer_storage::{IdempotencyClaim, IdempotencyKey, StoredResponse};
+
+use crate::service::ServiceError;
+
+const SALT: &[u8] = b"tapfer-idempotency-1";
+const FINGERPRINT: &[&[u8]] = &[b"fingerprint"];
+const ANSWER: &[&[u8]] = &[b"answer"];
+
+/// 32 bytes of key material.
+struct KeyLength;
+
+impl KeyType for KeyLength {
+    fn len(&self) -> usize {
+        32
+    }
+}
+
+/// One request that may come twice.
+pub(crate) struct Repetition {
+    claim: IdempotencyClaim,
+    answer_key: Secret<[u8; 32]>,
+}
+
+impl Repetition {
+    /// From the caller's key, its idempotency key, and what it asks for.
+    ///
+    /// # Errors
+    /// [`ServiceError::Damaged`] if the cryptographic library fails.
+    pub(crate) fn new(
+        api_key: ApiKeyId,
+        secret: &Secret<String>,
+        key: IdempotencyKey,
+        request: &RequestContent<'_>,
+    ) -> Result<Self, ServiceError> {
+        let root = Salt::new(HKDF_SHA256, SALT).extract(secret.expose().as_bytes());
+        let fingerprint_key = derive(&root, FINGERPRINT)?;
+        let fingerprint = request.fingerprint(&fingerprint_key);
+        let claim = IdempotencyClaim { api_key, key, fingerprint };
+        Ok(Self { claim, answer_key: derive(&root, ANSWER)? })
+    }
+
+    /// What the store needs to know.
+    pub(crate) const fn claim(&self) -> &IdempotencyClaim {
+        &self.claim
+    }
+
+    /// Seals an answer that is to be stored. The nonce is fresh: keys live as long as the API key.
+    pub(crate) fn seal(
+        &self,
+        clear: &StoredResponse,
+        nonce: [u8; NONCE_LEN],
+    ) -> Result<StoredResponse, ServiceError> {
+        let mut sealed = clear.body.clone();
+        self.cipher()?
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                self.associated_data(),
+                &mut sealed,
+            )
+            .map_err(|_| DAMAGED)?;
+        let body = [nonce.as_slice(), &sealed].concat();
+        Ok(StoredResponse { status: clear.status, body })
+    }
+
+    /// Opens a stored answer.
+    pub(crate) fn open(&self, stored: &StoredResponse) -> Result<StoredResponse, ServiceError> {
+        let (nonce, sealed) = stored.body.split_first_chunk::<NONCE_LEN>().ok_or(DAMAGED)?;
+        let mut buffer = sealed.to_vec();
+        let clear = self
+            .cipher()?
+            .open_in_place(
+                Nonce::assume_unique_for_key(*nonce),
+                self.associated_data(),
+                &mut buffer,
+            )
+            .map_err(|_| DAMAGED)?;
+        Ok(StoredResponse { status: stored.status, body: clear.to_vec() })
+    }
+
+    fn cipher(&self) -> Result<LessSafeKey, ServiceError> {
+        let key = UnboundKey::new(&AES_256_GCM, self.answer_key.expose()).map_err(|_| DAMAGED)?;
+        Ok(LessSafeKey::new(key))
+    }
+
+    fn associated_data(&self) -> Aad<&[u8]> {
+        Aad::from(self.claim.key.as_str().as_bytes())
+    }
+}
+
+const DAMAGED: ServiceError = ServiceError::Damaged("the stored answer to this idempotency key");
+
+fn derive(root: &Prk, info: &[&[u8]]) -> Result<Secret<[u8; 32]>, ServiceError> {
+    let mut key = Secret::new([0_u8; 32]);
+    root.expand(info, KeyLength)
+        .and_then(|material| material.fill(key.expose_mut()))
+        .map_err(|_| ServiceError::Damaged("the key derivation"))?;
+    Ok(key)
+}
+
+/// What makes two requests the same.
+pub(crate) struct RequestContent<'a> {
+    /// HTTP method.
+    pub(crate) method: &'a str,
+    /// Path with its ids, without a query.
+    pub(crate) path: &'a str,
+    /// Body, byte by byte.
+    pub(crate) body: &'a [u8],
+}
+
+impl RequestContent<'_> {
+    /// HMAC-SHA-256 over the parts, each behind its length, so that no two contents run together.
+    fn fingerprint(&self, key: &Secret<[u8; 32]>) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+        let mut context = hmac::Context::with_key(&key);
+        for part in [self.method.as_bytes(), self.path.as_bytes(), self.body] {
+            let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
+            context.update(&length.to_be_bytes());
+            context.update(part);
+        }
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(context.sign().as_ref());
+        fingerprint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Repetition, RequestContent};
+    use tapfer_payment_types::{ApiKeyId, Secret, Timestamp};
+    use tapfer_storage::StoredResponse;
+
+    fn repetition(secret: &str, key: &str, body: &str) -> Repetition {
+        let id = ApiKeyId::new(Timestamp::from_unix_millis(1), [0; 10]);
+        let content = RequestContent { method: "POST", path: "/v1/cards", body: body.as_bytes() };
+        Repetition::new(id, &Secret::new(secret.to_owned()), key.parse().unwrap(), &content)
+            .unwrap()
+    }
+
+    #[test]
+    fn the_fingerprint_tells_contents_and_callers_apart() {
+        let of = |secret, body| repetition(secret, "k", body).claim().fingerprint;
+        assert_eq!(of("s", "{}"), of("s", "{}"));
+        assert_ne!(of("s", "{}"), of("s", "{ }"));
+        assert_ne!(of("s", "{}"), of("t", "{}"), "it is keyed by the caller's secret");
+    }
+
+    #[test]
+    fn only_the_caller_opens_its_answer() {
+        let clear = StoredResponse { status: 201, body: b"tapfer_device_secret".to_vec() };
+        let owner = repetition("s", "k", "{}");
+        let sealed = owner.seal(&clear, [7; 12]).unwrap();
+        assert!(!sealed.body.windows(6).any(|window| window == b"secret"));
+        assert_eq!(owner.open(&sealed).unwrap(), clear);
+        assert!(repetition("t", "k", "{}").open(&sealed).is_err());
+        assert!(repetition("s", "l", "{}").open(&sealed).is_err());
+        let torn = StoredResponse { status: 201, body: vec![0; 5] };
+        assert!(owner.open(&torn).is_err());
+    }
+}

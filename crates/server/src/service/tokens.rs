@@ -1,0 +1,183 @@
+//! Tokens: one card on one device.
+
+use tapfer_hsm::OperatorGrant;
+use tapfer_payment_types::{CardId, DeviceId, PanSequenceNumber, TokenId};
+use tapfer_payments::access::Principal;
+use tapfer_payments::audit::{AuditAction, AuditResult};
+use tapfer_payments::cards::CardStatus;
+use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenState};
+use tapfer_storage::{Page, Refusal, Slice, StorageError, StoredResponse, TokenFilter};
+
+use crate::api;
+use crate::service::answer::{Answered, created, done};
+use crate::service::caller::Caller;
+use crate::service::cards::DRAWS;
+use crate::service::repetition::Repetition;
+use crate::service::{Service, ServiceError};
+
+fn created_token(token: &Token) -> StoredResponse {
+    created(&api::tokens::Token::from(token))
+}
+
+fn changed_token(token: &Token) -> StoredResponse {
+    done(&api::tokens::Token::from(token))
+}
+
+impl Service {
+    /// Puts a card onto a device: the token is INACTIVE until somebody activates it.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub(crate) fn create_token(
+        &self,
+        caller: &Caller,
+        repetition: &Repetition,
+        request: &api::tokens::CreateToken,
+    ) -> Result<Answered, ServiceError> {
+        let card = self.card(caller, request.card)?.card;
+        let device = self.device(caller, request.device)?;
+        if device.issuer != card.issuer {
+            let detail = "the card and the device belong to different issuers";
+            return Err(ServiceError::Invalid(detail.to_owned()));
+        }
+        self.once(caller, repetition, created_token, |write| {
+            if card.status == CardStatus::Blocked {
+                let detail = "the card is blocked; unblock it before it goes onto a device";
+                return Err(ServiceError::Conflict(detail.to_owned()));
+            }
+            let issuer =
+                self.storage.issuer(card.issuer)?.ok_or(ServiceError::NotFound("issuer"))?;
+            let mut draws = DRAWS;
+            loop {
+                let number = self.draw_number(&issuer.token_prefix)?;
+                let token_pan = number
+                    .expose()
+                    .parse()
+                    .map_err(|_| ServiceError::Damaged("a new token number"))?;
+                let token = new_token(self, &card, device.id, &token_pan, write.now)?;
+                let sealed = self.seal_token_number(issuer.id, card.id, &token_pan)?;
+                draws = draws.saturating_sub(1);
+                match self.storage.create_token(token, sealed, write.clone()) {
+                    Err(StorageError::Refused(Refusal::Exists(_))) if draws > 0 => {}
+                    result => return Ok(result?),
+                }
+            }
+        })
+    }
+
+    /// One token.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub(crate) fn token(&self, caller: &Caller, id: TokenId) -> Result<Token, ServiceError> {
+        let token = self.storage.token(id)?.ok_or(ServiceError::NotFound("token"))?;
+        caller.require_device(token.device, token.issuer, "token")?;
+        Ok(token)
+    }
+
+    /// Tokens. A device sees its own.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub(crate) fn list_tokens(
+        &self,
+        caller: &Caller,
+        card: Option<CardId>,
+        device: Option<DeviceId>,
+        page: Page<TokenId>,
+    ) -> Result<Slice<Token, TokenId>, ServiceError> {
+        let filter = match caller.principal {
+            Principal::Device(own) if device.is_none_or(|asked| asked == own) => {
+                TokenFilter { issuer: None, card, device: Some(own) }
+            }
+            Principal::Device(_) => return Err(caller.hide("device")),
+            _ => TokenFilter { issuer: caller.issuer_scope()?, card, device },
+        };
+        Ok(self.storage.list_tokens(filter, page)?)
+    }
+
+    /// Activates, suspends, resumes or deletes a token.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub(crate) fn change_token(
+        &self,
+        caller: &Caller,
+        repetition: &Repetition,
+        id: TokenId,
+        action: TokenAction,
+        request: api::tokens::ChangeToken,
+    ) -> Result<Answered, ServiceError> {
+        self.token(caller, id)?;
+        require_actor(caller, action, request.actor)?;
+        let reason = String::from(request.reason);
+        self.once(caller, repetition, changed_token, |write| {
+            Ok(self.storage.change_token(id, action, request.actor, reason, write)?)
+        })
+    }
+
+    /// The card number behind a token, for a person who says why. Recorded before it is shown.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub(crate) fn detokenize(
+        &self,
+        caller: &Caller,
+        id: TokenId,
+        request: &api::tokens::Detokenize,
+    ) -> Result<api::tokens::Detokenized, ServiceError> {
+        let action = AuditAction::TokenDetokenized;
+        let reason = request.reason.as_str();
+        let allowed = caller.issuer_scope().and_then(|_| self.token(caller, id));
+        let token = match allowed {
+            Ok(token) => token,
+            Err(refusal) => {
+                let why = Some(reason.to_owned());
+                self.record(caller, action, id.to_string(), AuditResult::Refused, why)?;
+                return Err(refusal);
+            }
+        };
+        let sealed = self.storage.sealed_card_number(token.card)?;
+        let sealed = sealed.ok_or(ServiceError::Damaged("a card"))?;
+        let why = Some(reason.to_owned());
+        self.record(caller, action, id.to_string(), AuditResult::Succeeded, why)?;
+        let grant = OperatorGrant::new(&caller.key.to_string(), reason)?;
+        let pan = self.open_card_number(token.issuer, token.card, sealed, grant)?;
+        Ok(api::tokens::Detokenized { pan: pan.expose().to_owned() })
+    }
+}
+
+fn new_token(
+    service: &Service,
+    card: &tapfer_payments::cards::Card,
+    device: DeviceId,
+    token_pan: &tapfer_payment_types::TokenPan,
+    now: tapfer_payment_types::Timestamp,
+) -> Result<Token, ServiceError> {
+    Ok(Token {
+        id: TokenId::new(now, service.random()?),
+        issuer: card.issuer,
+        card: card.id,
+        device,
+        last_four: token_pan.last_four().to_owned(),
+        sequence_number: PanSequenceNumber::ZERO,
+        state: TokenState::Inactive,
+        created_at: now,
+    })
+}
+
+/// Whom a caller may speak for: an issuer for itself and for cardholders who call its hotline, the
+/// operator for anyone. A phone speaks for its person, and never to make a token more able to pay.
+fn require_actor(caller: &Caller, action: TokenAction, actor: Actor) -> Result<(), ServiceError> {
+    match (caller.principal, actor) {
+        (Principal::Operator, _) | (Principal::Issuer(_), Actor::Issuer | Actor::Cardholder) => {
+            Ok(())
+        }
+        (Principal::Device(_), Actor::Cardholder)
+            if matches!(action, TokenAction::Suspend | TokenAction::Delete) =>
+        {
+            Ok(())
+        }
+        _ => Err(caller.refuse("this API key may not do that in the name of this actor")),
+    }
+}
