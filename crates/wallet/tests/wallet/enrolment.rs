@@ -1,8 +1,10 @@
 //! What the phone takes from the platform, and what it does not.
 
-use tapfer_emv::certificate::CertificateError;
+use tapfer_emv::certificate::{CertificateError, IccCertificate};
 use tapfer_emv::profile::ProfileError;
-use tapfer_payment_types::messages::{HexBytes, HexSecret, ProvisioningPayload, SealedPayload};
+use tapfer_payment_types::messages::{
+    HexBytes, HexSecret, ProvisioningPayload, ReplenishRequest, SealedPayload,
+};
 use tapfer_payment_types::{Timestamp, TokenId};
 use tapfer_wallet::{AcceptError, KeyGrantError, Wallet};
 
@@ -104,8 +106,17 @@ fn keys_that_are_none_are_refused() {
 fn expired_certificates_are_refused() {
     let expired = AcceptError::Certificate(CertificateError::Expired);
     assert_eq!(refused_at(now().plus_seconds(86_460), |_, _| {}), expired);
+    // A certificate that outlives its issuer's, which ends with the year 2030.
     let after_the_issuer: Timestamp = "2031-01-01T00:00:00Z".parse().unwrap();
-    assert_eq!(refused_at(after_the_issuer, |_, _| {}), expired);
+    let outlives = |issuer: &Issuer, payload: &mut ProvisioningPayload| {
+        let own = IccCertificate::parse(&payload.icc_certificate.0).unwrap().public_key;
+        let request = ReplenishRequest {
+            icc_public_key: HexBytes(own.bytes().to_vec()),
+            application_transaction_counter: 0,
+        };
+        *payload = issuer.payload(&request, after_the_issuer);
+    };
+    assert_eq!(refused_at(after_the_issuer, outlives), expired);
 }
 
 #[test]

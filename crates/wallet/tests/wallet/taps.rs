@@ -1,5 +1,6 @@
 //! Whole taps: what is paid, what is declined, what is refused, and what the app hears of it.
 
+use data_encoding::HEXLOWER;
 use tapfer_emv::iad::VerificationMethod;
 use tapfer_payment_types::messages::VerificationPolicyMessage;
 use tapfer_wallet::policy::DeclineReason;
@@ -94,6 +95,12 @@ fn a_dark_phone_spends_nothing() {
     assert_eq!(phone.counter(), 0);
 }
 
+/// Whether the stored wallet holds a limited-use key of the issuer.
+fn holds_key(phone: &Phone, issuer: &Issuer, counter: u8) -> bool {
+    let key = HEXLOWER.encode(issuer.grant(now(), counter).key.expose());
+    serde_json::to_string(&phone.stored()).unwrap().contains(&key)
+}
+
 /// Both keys are used, the older one first; near the end the wallet asks for more; at the end it
 /// refuses; fresh keys bring it back, and the counter goes on.
 #[test]
@@ -105,6 +112,8 @@ fn keys_run_out_and_come_back() {
         let paid = tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
         assert_eq!(paid.counter, payment);
         indices.push(paid.data.key_index);
+        let erased = !holds_key(&phone, &issuer, 0);
+        assert_eq!(erased, payment >= PAYMENTS_PER_KEY, "the first key, after {payment} payments");
     }
     let (first, second) = indices.split_at(usize::from(PAYMENTS_PER_KEY));
     assert!(first.iter().all(|index| *index == indices[0]));
