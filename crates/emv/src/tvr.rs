@@ -56,6 +56,17 @@ impl TerminalVerificationResults {
         self.0.iter().zip(mask).any(|(byte, mask)| byte & mask != 0)
     }
 
+    /// The results as they were when the card signed them: without what Kernel 8 finds out only after
+    /// GENERATE AC (local authentication failed, cardholder verification failed, online PIN captured).
+    /// A cryptogram is computed over these. Holds for cards that send no Card TVR `9F8104`.
+    #[must_use]
+    pub fn as_signed(mut self) -> Self {
+        self.clear(LOCAL_AUTHENTICATION_FAILED);
+        self.clear(CARDHOLDER_VERIFICATION_FAILED);
+        self.clear(ONLINE_CVM_CAPTURED);
+        self
+    }
+
     /// The bits that are set, in words. Bits without a meaning in Kernel 8 are left out.
     pub fn meanings(self) -> impl Iterator<Item = &'static str> {
         ALL.iter().filter(move |bit| self.contains(**bit)).map(|bit| bit.meaning)

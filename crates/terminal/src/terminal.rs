@@ -2,19 +2,22 @@
 //! until that payment is decided.
 
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use rand_core::CryptoRng;
 use tapfer_emv::apdu::{CommandApdu, ResponseApdu};
 use tapfer_emv::certificate::CaPublicKey;
+use tapfer_emv::tvr::{self, TerminalVerificationResults, TvrBit};
 use tapfer_payment_types::{Money, PaymentIntentId, Timestamp};
 
 use crate::arming::{Arming, ArmingError};
 use crate::authorization::{AuthorizationRequest, HostDecision, PaymentState, Receipt};
 use crate::entry_point::{self, Candidate, EntryPointError};
 use crate::kernel8::{
-    Action, ConfigurationError, ErrorLevel1, Inputs, Kernel, KernelConfiguration,
+    Action, ConfigurationError, DeclinedBy, ErrorLevel1, Inputs, Kernel, KernelConfiguration,
     MessageIdentifier, Outcome, Session, Status,
 };
 
@@ -363,15 +366,37 @@ fn by_kernel(terminal: Terminal<Armed>, outcome: Outcome) -> TapEnd {
             return TapEnd::Online(Box::new(OnlinePayment { terminal, arming, request, outcome }));
         }
         (Status::Approved, _) => PaymentState::Approved(None),
-        (Status::Declined, _) => PaymentState::Declined {
-            authorization: None,
-            reason: "the card or its policy declined".into(),
-        },
+        (Status::Declined, _) => {
+            PaymentState::Declined { authorization: None, reason: decline_reason(&outcome) }
+        }
         _ => return TapEnd::Undecided { terminal, message, outcome: Some(outcome), error: None },
     };
     let (terminal, arming) = terminal.disarm();
     let receipt = Receipt::new(&arming, &outcome, state);
     TapEnd::Decided { terminal, receipt, outcome }
+}
+
+/// In words for the merchant. The results that the terminal declined for are in it.
+fn decline_reason(outcome: &Outcome) -> String {
+    let Some(DeclinedBy::Terminal) = outcome.declined_by else {
+        return String::from("the card declined");
+    };
+    let results = outcome.tvr.map(serious_results).unwrap_or_default();
+    format!("the terminal declined: {}", results.join(", "))
+}
+
+/// The results that speak against a payment, in words.
+fn serious_results(results: TerminalVerificationResults) -> Vec<&'static str> {
+    const HARMLESS: [TvrBit; 5] = [
+        tvr::KERNEL_8_FORMAT,
+        tvr::RELAY_RESISTANCE_PERFORMED,
+        tvr::RELAY_RESISTANCE_NOT_PERFORMED,
+        tvr::FLOOR_LIMIT_EXCEEDED,
+        tvr::ONLINE_CVM_CAPTURED,
+    ];
+    let mut serious = results;
+    HARMLESS.into_iter().for_each(|bit| serious.clear(bit));
+    serious.meanings().collect()
 }
 
 /// A payment that waits for the platform. The terminal behind it is disarmed already: whatever

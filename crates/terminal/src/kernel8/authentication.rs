@@ -12,6 +12,7 @@ use tapfer_emv::dol::parse_tag_list;
 use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Reader};
 
+use super::configuration::RevokedCertificate;
 use super::outcome::ErrorLevel2;
 use super::records::ReadRecords;
 use super::transaction::{Failure, Transaction};
@@ -112,8 +113,7 @@ pub(super) fn check_eda_mac(
 
 /// Checks the chain from the CA to the card's key, and that the channel was blinded with it.
 ///
-/// `Ok(false)`: something was checked and is wrong. No revocation list is kept: card certificates
-/// live for hours.
+/// `Ok(false)`: something was checked and is wrong.
 ///
 /// # Errors
 /// What the card must send for it, and did not.
@@ -137,7 +137,9 @@ pub(super) fn verify_card(
     let issuer_bytes = data.get(tags::ISSUER_CERTIFICATE).ok_or(missing)?;
     let pan = pan_digits(data.get(tags::APPLICATION_PAN).unwrap_or_default());
     let Some(issuer) = IssuerCertificate::parse(issuer_bytes).ok().filter(|certificate| {
-        certificate.matches_pan(&pan) && certificate.verify(ca, transaction.now).is_ok()
+        certificate.matches_pan(&pan)
+            && !is_revoked(transaction, certificate)
+            && certificate.verify(ca, transaction.now).is_ok()
     }) else {
         return Ok(false);
     };
@@ -146,6 +148,13 @@ pub(super) fn verify_card(
         certificate.verify(&issuer.public_key, sda_hash, transaction.now).is_ok()
     });
     Ok(icc.is_some_and(|icc| blinding_factor.check(&icc.public_key).is_ok()))
+}
+
+/// Book E 5.2, check 9.
+fn is_revoked(transaction: &Transaction, certificate: &IssuerCertificate) -> bool {
+    let IssuerCertificate { rid, ca_index, serial, .. } = *certificate;
+    let entry = RevokedCertificate { rid, ca_index, serial };
+    transaction.configuration.revoked_certificates.contains(&entry)
 }
 
 /// Compressed numeric digits as text, without the padding.

@@ -4,7 +4,9 @@ use tapfer_emv::tags;
 use tapfer_emv::tvr;
 
 use super::action_analysis::Decision;
-use super::outcome::{CardholderVerification, MessageIdentifier, Outcome, Start, Status};
+use super::outcome::{
+    CardholderVerification, DeclinedBy, MessageIdentifier, Outcome, Start, Status,
+};
 use super::transaction::Transaction;
 
 /// High half byte of the restart indicator: the card wants to be presented again.
@@ -27,7 +29,8 @@ pub(super) fn conclude(mut transaction: Transaction, card: Decision, kernel: Dec
         (_, Decision::Approve, Decision::Approve) => approved(transaction),
         (_, Decision::GoOnline, Decision::GoOnline | Decision::Approve)
         | (_, Decision::Approve, Decision::GoOnline) => online(transaction),
-        (_, Decision::Decline, _) | (_, _, Decision::Decline) => refused(transaction, restart),
+        (_, _, Decision::Decline) => refused(transaction, restart, DeclinedBy::Terminal),
+        (_, Decision::Decline, _) => refused(transaction, restart, DeclinedBy::Card),
     }
 }
 
@@ -83,7 +86,12 @@ fn online(mut transaction: Transaction) -> Outcome {
 }
 
 /// Declined, or another interface, or nothing at all for what was no sale (Book C-8 2930.21 to .41).
-fn refused(mut transaction: Transaction, restart: Option<RestartIndicator>) -> Outcome {
+fn refused(
+    mut transaction: Transaction,
+    restart: Option<RestartIndicator>,
+    declined_by: DeclinedBy,
+) -> Outcome {
+    transaction.declined_by = Some(declined_by);
     if !is_cash_or_purchase(transaction.data.byte(tags::TRANSACTION_TYPE)) {
         transaction.parameters.status = Status::EndApplication;
         let ui_request = transaction.brief_message(MessageIdentifier::CLEAR_DISPLAY);

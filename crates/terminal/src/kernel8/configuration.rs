@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use tapfer_emv::certificate::Rid;
 use tapfer_emv::tags;
 use tapfer_emv::tlv::Tag;
 use tapfer_payment_types::{Money, Timestamp};
@@ -80,9 +81,22 @@ pub struct KernelConfiguration {
     pub default_cdol1: Option<Vec<u8>>,
     /// `9F8221`: pairs of tags: the first one's value is reported under the second one.
     pub tag_mapping_list: Vec<u8>,
+    /// Annex B.2 of Book E: issuer certificates that are not to be trusted any more.
+    pub revoked_certificates: Vec<RevokedCertificate>,
     /// What else a card's lists may ask for: merchant name, terminal identification, a transaction
     /// type for sessions that bring none. The fields above win over it.
     pub others: DataStore,
+}
+
+/// An entry of the certificate revocation list (Book E annex B.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RevokedCertificate {
+    /// Whose certification authority signed it.
+    pub rid: Rid,
+    /// With which of its keys.
+    pub ca_index: u8,
+    /// The certificate's serial number.
+    pub serial: [u8; 3],
 }
 
 /// Limits of the relay check, in 100 µs (Book C-8 A.1.85 to A.1.126).
@@ -159,6 +173,7 @@ impl KernelConfiguration {
             discretionary_data_tag_list: alloc::vec![0x9F, 0x82, 0x04, 0x9F, 0x81, 0x0C],
             default_cdol1: None,
             tag_mapping_list: Vec::new(),
+            revoked_certificates: Vec::new(),
             others: DataStore::default(),
         })
     }
@@ -207,6 +222,7 @@ impl KernelConfiguration {
             discretionary_data_tag_list: present(&data, tags::DISCRETIONARY_DATA_TAG_LIST)?,
             default_cdol1: data.get(tags::DEFAULT_CDOL1).map(<[u8]>::to_vec),
             tag_mapping_list: present(&data, tags::TAG_MAPPING_LIST)?,
+            revoked_certificates: Vec::new(),
             others: data,
         })
     }

@@ -15,6 +15,12 @@
 //!
 //! Absent on purpose, with their places marked: READ DATA and WRITE DATA (data envelopes), and
 //! certificates with RSA keys.
+//!
+//! Numbers such as "2930.12" are steps of Book C-8. Golden transactions come from another terminal;
+//! this kernel differs from it where a rule is at stake: records are decrypted in the order in which
+//! they are sent and not sorted, transaction type `09` is the purchase with cashback (ISO 8583), a
+//! revocation list is honoured, and a malformed list or answer ends the application instead of the
+//! program.
 
 mod action_analysis;
 mod authentication;
@@ -44,11 +50,12 @@ use zeroize::Zeroizing;
 pub(crate) use authentication::pan_digits;
 pub(crate) use configuration::bcd_amount;
 pub use configuration::{
-    ConfigurationError, KernelConfiguration, RelayResistanceConfiguration, Session,
+    ConfigurationError, KernelConfiguration, RelayResistanceConfiguration, RevokedCertificate,
+    Session,
 };
 pub use data::{CardDataError, DataStore};
 pub use outcome::{
-    CardholderVerification, DataRecord, ErrorIndication, ErrorLevel1, ErrorLevel2,
+    CardholderVerification, DataRecord, DeclinedBy, ErrorIndication, ErrorLevel1, ErrorLevel2,
     MessageIdentifier, Outcome, OutcomeParameterSet, ReaderStatus, Start, Status,
     UserInterfaceRequest,
 };

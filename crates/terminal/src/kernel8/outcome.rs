@@ -324,11 +324,22 @@ impl ErrorIndication {
     }
 }
 
+/// Whose decision a decline was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeclinedBy {
+    /// The card answered with an AAC that was not asked for.
+    Card,
+    /// Terminal action analysis.
+    Terminal,
+}
+
 /// Where the kernel's work ends. The raw lists are as Book C-8 orders them.
 #[derive(Debug)]
 pub struct Outcome {
     /// How it ended.
     pub parameters: OutcomeParameterSet,
+    /// Whose decision it was that the payment was not to be.
+    pub declined_by: Option<DeclinedBy>,
     /// What went wrong, if anything.
     pub error: ErrorIndication,
     /// What to show now.

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::configuration::{KernelConfiguration, Session};
 use super::data::DataStore;
 use super::outcome::{
-    DataRecord, ErrorIndication, ErrorLevel1, ErrorLevel2, MessageIdentifier, Outcome,
+    DataRecord, DeclinedBy, ErrorIndication, ErrorLevel1, ErrorLevel2, MessageIdentifier, Outcome,
     OutcomeParameterSet, ReaderStatus, Start, Status, UserInterfaceRequest,
 };
 
@@ -82,6 +82,7 @@ pub(super) struct Transaction {
     pub(super) parameters: OutcomeParameterSet,
     /// The content of the record that was decrypted last, for whoever writes a transcript.
     pub(super) decrypted: Option<Zeroizing<Vec<u8>>>,
+    pub(super) declined_by: Option<DeclinedBy>,
     tvr: TerminalVerificationResults,
     language_preference: [u8; 8],
     /// From here on there are verification results to report.
@@ -104,6 +105,7 @@ impl Transaction {
             data,
             parameters: OutcomeParameterSet::INITIAL,
             decrypted: None,
+            declined_by: None,
             tvr: TerminalVerificationResults::default(),
             language_preference: [0; 8],
             accepted: false,
@@ -246,6 +248,7 @@ impl Transaction {
         let wanted = parse_tag_list(&self.configuration.discretionary_data_tag_list);
         Outcome {
             parameters: self.parameters,
+            declined_by: self.declined_by,
             error,
             ui_request,
             ui_request_on_restart,

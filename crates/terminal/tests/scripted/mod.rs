@@ -1,4 +1,5 @@
 //! Cards that answer from a file of whole transactions.
+#![allow(dead_code, reason = "not every test that shares this needs all of it")]
 
 use std::time::Duration;
 
@@ -30,6 +31,12 @@ impl Script {
         let all = file["kernel8_transactions"].as_array().unwrap();
         let transaction = all.iter().find(|one| one["name"] == name).unwrap().clone();
         Self { transaction }
+    }
+
+    /// The commands that were sent.
+    pub(crate) fn commands(&self) -> Vec<Vec<u8>> {
+        let exchange = self.transaction["exchange"].as_array().unwrap();
+        exchange.iter().map(|pair| hex(&pair[0])).collect()
     }
 
     /// The card's answers, the one to SELECT first.
@@ -80,9 +87,18 @@ impl Script {
 
     /// Plays these answers, the one to SELECT first; a card that has no more answers is gone.
     pub(crate) fn play(&self, responses: &[Vec<u8>]) -> (usize, Outcome) {
+        self.play_with(self.configuration(), responses)
+    }
+
+    /// As [`play`](Self::play), for a terminal that is set up otherwise.
+    pub(crate) fn play_with(
+        &self,
+        configuration: KernelConfiguration,
+        responses: &[Vec<u8>],
+    ) -> (usize, Outcome) {
         let milliseconds = self.transaction["command_ms"].as_u64().unwrap();
         let fci = responses[0].strip_suffix(&[0x90, 0x00]).unwrap_or(&responses[0]);
-        let mut kernel = self.start(self.configuration(), fci);
+        let mut kernel = self.start(configuration, fci);
         let mut answers = responses[1..].iter();
         let mut commands = 0;
         while let Action::Transmit(_) = kernel.poll() {
