@@ -76,7 +76,7 @@ fn issuer() -> Issuer {
         token_prefix: "999900".parse().unwrap(),
         currency: Currency::EUR,
         aid: ApplicationIdentifier::new(&AID).unwrap(),
-        unverified_limit_minor: 25_00,
+        unverified_limit_minor: 2_500,
         policy_version: 1,
         key_policy: KeyPolicy::default(),
         derivation_key_index: 1,
@@ -118,7 +118,7 @@ fn token_facts() -> TokenFacts {
             class: KeyClass::Unverified,
             expires_at: now().plus_seconds(3_600),
             maximum_payments: 10,
-            maximum_total_minor: 250_00,
+            maximum_total_minor: 25_000,
             used_payments: 0,
             used_total_minor: 0,
         }),
@@ -147,7 +147,7 @@ fn good_case() -> Case {
     };
     let presented = PresentedPayment {
         application_transaction_counter: COUNTER,
-        amount_minor: 12_34,
+        amount_minor: 1_234,
         amount_other_minor: 0,
         currency_numeric: 978,
         date: [0x26, 0x11, 0x21],

@@ -300,6 +300,6 @@ pub trait Storage:
 {
     /// Whether the store answers and can write.
     fn check(&self) -> Result<()>;
-    /// Refuses new changes, finishes those that wait, and closes. May be called more than once.
+    /// Refuses new calls, finishes the changes that wait, and closes. May be called more than once.
     fn close(&self);
 }

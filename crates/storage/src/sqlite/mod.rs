@@ -62,6 +62,9 @@ pub struct SqliteStorage {
     running: RunningRequests,
 }
 
+/// More than there are different statements, so that each is compiled once for each connection.
+const STATEMENT_CACHE: usize = 128;
+
 /// What a change resulted in, and what the audit log says about it.
 struct Changed<T> {
     value: T,
@@ -88,6 +91,7 @@ impl SqliteStorage {
     pub fn open(path: &Path, options: &SqliteOptions) -> Result<Self> {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(options.busy_timeout)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         migrations::claim(&connection, path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // An acknowledged change is on the disk, not in the operating system's cache.
@@ -141,6 +145,7 @@ fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(options.busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(connection)
 }
 
@@ -151,6 +156,14 @@ impl Storage for SqliteStorage {
     }
 
     fn close(&self) {
+        // Readers first: the writer, being the last, can then fold its log into the database.
+        self.readers.close();
         self.writer.close();
+    }
+}
+
+impl Drop for SqliteStorage {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -9,13 +9,20 @@ use crate::StorageError;
 
 #[derive(Debug)]
 pub(super) struct Readers {
-    idle: Mutex<Vec<Connection>>,
-    returned: Condvar,
+    pool: Mutex<Pool>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Pool {
+    idle: Vec<Connection>,
+    closed: bool,
 }
 
 impl Readers {
     pub(super) const fn new(connections: Vec<Connection>) -> Self {
-        Self { idle: Mutex::new(connections), returned: Condvar::new() }
+        let pool = Pool { idle: connections, closed: false };
+        Self { pool: Mutex::new(pool), changed: Condvar::new() }
     }
 
     /// Runs a job on a connection of its own; all its statements see the same snapshot.
@@ -28,13 +35,21 @@ impl Readers {
         Ok(value)
     }
 
+    /// Closes the connections that nobody uses; the others close when they are given back.
+    pub(super) fn close(&self) {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.closed = true;
+        pool.idle.clear();
+        self.changed.notify_all();
+    }
+
     fn lend(&self) -> Result<Lent<'_>> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut idle = self
-            .returned
-            .wait_while(idle, |idle| idle.is_empty())
+        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pool = self
+            .changed
+            .wait_while(pool, |pool| pool.idle.is_empty() && !pool.closed)
             .unwrap_or_else(PoisonError::into_inner);
-        let connection = idle.pop().ok_or(StorageError::Closed)?;
+        let connection = pool.idle.pop().ok_or(StorageError::Closed)?;
         Ok(Lent { readers: self, connection: Some(connection) })
     }
 }
@@ -47,8 +62,10 @@ struct Lent<'a> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        let mut idle = self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.extend(self.connection.take());
-        self.readers.returned.notify_one();
+        let mut pool = self.readers.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if !pool.closed {
+            pool.idle.extend(self.connection.take());
+            self.readers.changed.notify_one();
+        }
     }
 }

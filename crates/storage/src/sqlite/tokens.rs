@@ -33,12 +33,12 @@ const fn suspended_by_bits(state: TokenState) -> u8 {
 }
 
 fn read_state(columns: &Columns<'_>) -> Result<TokenState> {
-    let suspended_by = SuspendedBy::from_bits(columns.number("suspended_by")?);
-    match (columns.parse("status")?, suspended_by) {
-        (TokenStatus::Inactive, None) => Ok(TokenState::Inactive),
-        (TokenStatus::Active, None) => Ok(TokenState::Active),
-        (TokenStatus::Suspended, Some(by)) => Ok(TokenState::Suspended(by)),
-        (TokenStatus::Deactivated, None) => Ok(TokenState::Deactivated),
+    let bits = columns.number("suspended_by")?;
+    match (columns.parse("status")?, bits, SuspendedBy::from_bits(bits)) {
+        (TokenStatus::Inactive, 0, _) => Ok(TokenState::Inactive),
+        (TokenStatus::Active, 0, _) => Ok(TokenState::Active),
+        (TokenStatus::Suspended, _, Some(by)) => Ok(TokenState::Suspended(by)),
+        (TokenStatus::Deactivated, 0, _) => Ok(TokenState::Deactivated),
         _ => Err(columns.broken("status, suspended_by")),
     }
 }

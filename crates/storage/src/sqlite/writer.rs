@@ -78,8 +78,9 @@ fn work(mut connection: Connection, queue: &Receiver<Job>) {
             tracing::error!("a change was given up half-way and rolled back");
         }
     }
-    if let Err(error) = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
-        tracing::warn!(%error, "the write-ahead log was not folded into the database on closing");
+    // The last connection that closes folds the write-ahead log into the database.
+    if let Err((_, error)) = connection.close() {
+        tracing::warn!(%error, "the database did not close cleanly; its log is read at next start");
     }
 }
 

@@ -1,0 +1,500 @@
+//! What every implementation of the storage traits must do. One more backend is one more line at
+//! the end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+mod world;
+
+use std::sync::Arc;
+
+use tapfer_payment_types::{
+    CardId, Currency, DeviceId, MerchantId, Money, PaymentIntentId, RefundId, ReversalId,
+    TerminalId, TokenId,
+};
+use tapfer_payments::access::Principal;
+use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
+use tapfer_payments::authorization::{DeclineReason, Outcome};
+use tapfer_payments::cards::CardStatus;
+use tapfer_payments::intents::{CaptureMethod, IntentStatus};
+use tapfer_payments::ledger::TransferKind;
+use tapfer_payments::tokens::{Actor, TokenAction, TokenError, TokenState, TokenStatus};
+use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
+use tapfer_storage::{
+    AuthorizationFilter, Begun, CardChange, IdempotencyClaim, NewRefund, NewReversal, Page,
+    RefundFilter, Refusal, Storage, StorageError, StoredResponse, TokenFilter, TopUp, Written,
+};
+use world::{World, caller, done, euro, granted_key, issuer, merchant, noon, presented, write};
+
+/// A store to be tried, and what has to live as long as it.
+trait Backend {
+    fn open() -> (Arc<dyn Storage>, Self);
+}
+
+fn world<B: Backend>() -> (World, B) {
+    let (store, backend) = B::open();
+    (World::new(store), backend)
+}
+
+/// What was refused, and by which rule.
+fn refusal<T: std::fmt::Debug>(result: Result<T, StorageError>) -> Refusal {
+    match result {
+        Err(StorageError::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn declined(reason: DeclineReason) -> Outcome {
+    Outcome::Declined(reason)
+}
+
+fn what_is_put_in_comes_out<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    assert_eq!(store.issuer(world.issuer.id).unwrap().unwrap(), world.issuer);
+    assert_eq!(store.card(world.card).unwrap().unwrap().card, world.card(world.card));
+    assert_eq!(store.device(world.device).unwrap().unwrap(), world.device(world.device));
+    let token = store.token(world.token).unwrap().unwrap();
+    assert_eq!(token.state, TokenState::Active);
+    assert_eq!(store.merchant(world.merchant).unwrap().unwrap(), merchant(world.merchant));
+    let terminal = store.terminal(world.terminal).unwrap().unwrap();
+    assert_eq!((terminal.id, terminal.merchant), (world.terminal, world.merchant));
+    let key = world.new_api_key(Principal::Issuer(world.issuer.id));
+    done(store.create_api_key(key.clone(), write()));
+    assert_eq!(store.api_key_by_hash(key.secret_hash).unwrap(), Some(key));
+    assert_eq!(store.api_key_by_hash([0xFF; 32]).unwrap(), None);
+    assert_eq!(store.granted_keys(world.token).unwrap(), [granted_key()]);
+    let number = world.number();
+    let card = world.card(CardId::new(noon(), world.next()));
+    done(store.create_card(card.clone(), number.clone(), write()));
+    assert_eq!(store.sealed_card_number(card.id).unwrap(), Some(number.sealed));
+    let by_number = store.card_by_number_hash(&number.keyed_hash).unwrap().unwrap();
+    assert_eq!(by_number.card, card);
+    assert_eq!(store.sealed_token_number(world.token).unwrap(), Some(vec![4, 5, 6]));
+    let intent = world.intent(500, CaptureMethod::Manual);
+    assert_eq!(store.intent(intent.id).unwrap(), Some(intent));
+    store.check().unwrap();
+}
+
+fn what_is_not_there_is_said_so<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    let intent = PaymentIntentId::new(noon(), world.next());
+    assert_eq!(store.intent(intent).unwrap(), None);
+    let terminal = TerminalId::new(noon(), world.next());
+    let missing = [
+        store.cancel_intent(intent, write()).err(),
+        store.capture_intent(intent, None, write()).err(),
+        store.arm_intent(intent, terminal, noon().plus_seconds(60), write()).err(),
+        store.grant_keys(TokenId::new(noon(), world.next()), vec![], write()).err(),
+    ];
+    for error in missing {
+        assert!(matches!(error, Some(StorageError::NotFound { .. })), "{error:?}");
+    }
+    let mut card = world.card(CardId::new(noon(), world.next()));
+    card.issuer = issuer(200, "111111").id;
+    let error = store.create_card(card, world.number(), write()).err();
+    assert!(matches!(error, Some(StorageError::NotFound { kind: "issuer", .. })), "{error:?}");
+}
+
+fn lists_come_in_pages<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let made: Vec<_> = (0..7).map(|_| world.intent(100, CaptureMethod::Manual).id).collect();
+    let mut seen = Vec::new();
+    let mut page = Page::first(3);
+    loop {
+        let slice = world.store.list_intents(Some(world.merchant), page).unwrap();
+        seen.extend(slice.items.iter().map(|intent| intent.id));
+        let Some(next) = slice.next else { break };
+        assert_eq!(slice.items.len(), 3);
+        page.cursor = Some(next);
+    }
+    seen.reverse();
+    assert_eq!(seen, made);
+    let other = MerchantId::new(noon(), world.next());
+    assert!(world.store.list_intents(Some(other), Page::first(3)).unwrap().items.is_empty());
+    let tokens = |filter| world.store.list_tokens(filter, Page::first(9)).unwrap().items.len();
+    let (card, device) = (Some(world.card), Some(world.device));
+    assert_eq!(tokens(TokenFilter { card, device, issuer: None }), 1);
+    let device = Some(DeviceId::new(noon(), world.next()));
+    assert_eq!(tokens(TokenFilter { card, device, issuer: None }), 0);
+}
+
+fn nothing_is_there_twice<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    let number = world.number();
+    let card = || world.card(CardId::new(noon(), world.next()));
+    done(store.create_card(card(), number.clone(), write()));
+    let again = refusal(store.create_card(card(), number, write()));
+    assert_eq!(again, Refusal::Exists("card number"));
+    assert_eq!(
+        refusal(store.create_card(world.card(world.card), world.number(), write())),
+        Refusal::Exists("id")
+    );
+    for prefix in ["999900", "9999001"] {
+        let overlap = refusal(store.create_issuer(issuer(9, prefix), write()));
+        assert_eq!(overlap, Refusal::Exists("number prefix"), "{prefix}");
+    }
+    done(store.create_issuer(issuer(9, "999901"), write()));
+    let again = refusal(store.grant_keys(world.token, vec![granted_key()], write()));
+    assert_eq!(again, Refusal::Exists("key index"));
+    assert_eq!(store.granted_keys(world.token).unwrap().len(), 1);
+}
+
+fn what_belongs_to_others_stays_theirs<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    let other = done(store.create_issuer(issuer(9, "999901"), write()));
+    let mut token = world.token(TokenId::new(noon(), world.next()));
+    token.issuer = other.id;
+    let mixed = store.create_token(token, world.number(), write());
+    assert!(matches!(refusal(mixed), Refusal::OwnersDiffer(_)));
+    let stranger = MerchantId::new(noon(), world.next());
+    let key = world.new_api_key(Principal::Merchant(world.merchant));
+    let mixed = store.create_merchant(merchant(stranger), key, write());
+    assert!(matches!(refusal(mixed), Refusal::OwnersDiffer(_)));
+    assert_eq!(store.merchant(stranger).unwrap(), None, "rolled back");
+}
+
+fn a_token_lives_by_the_rules<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    world.change_token(TokenAction::Suspend, Actor::Issuer).unwrap();
+    world.change_token(TokenAction::Suspend, Actor::Cardholder).unwrap();
+    world.change_token(TokenAction::Unsuspend, Actor::Cardholder).unwrap();
+    let refused = refusal(world.change_token(TokenAction::Unsuspend, Actor::Cardholder));
+    assert_eq!(refused, Refusal::Token(TokenError::NotSuspendedBy(Actor::Cardholder)));
+    let intent = world.armed(100, CaptureMethod::Automatic);
+    let outcome = world.pay(intent.id, 1, 100).outcome;
+    assert_eq!(outcome, declined(DeclineReason::TokenSuspended));
+    world.change_token(TokenAction::Unsuspend, Actor::Issuer).unwrap();
+    let token = world.change_token(TokenAction::Delete, Actor::Cardholder).unwrap();
+    assert_eq!(token.state, TokenState::Deactivated);
+    let history = world.store.token_history(world.token).unwrap();
+    let states: Vec<_> = history.iter().map(|change| change.state.status()).collect();
+    use TokenStatus::{Active, Deactivated, Suspended};
+    assert_eq!(states, [Active, Suspended, Suspended, Suspended, Active, Deactivated]);
+    assert_eq!(history[1].reason, "issuer wants it");
+}
+
+fn a_blocked_card_stops_its_tokens<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let intent = world.armed(100, CaptureMethod::Automatic);
+    let decision = world.decide(intent.id, world.terminal, presented(1, 100));
+    assert_eq!(decision.outcome(), Outcome::Approved);
+    let block = |change| world.store.change_card(world.card, change, "stolen".into(), write());
+    let blocked = done(block(CardChange::Block));
+    assert_eq!(blocked.card.status, CardStatus::Blocked);
+    // Decided before, committed after: the block counts.
+    assert!(matches!(world.commit(&decision, None), Err(StorageError::Conflict)));
+    assert_eq!(world.pay(intent.id, 1, 100).outcome, declined(DeclineReason::CardBlocked));
+    assert!(matches!(refusal(block(CardChange::Block)), Refusal::Card(_)));
+    done(block(CardChange::Unblock));
+    world.arm(intent.id, world.terminal);
+    assert_eq!(world.pay(intent.id, 2, 100).outcome, Outcome::Approved);
+}
+
+fn a_top_up_is_money<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let top_up = |amount| {
+        let top_up = TopUp { card: world.card, amount, reference: "transfer 7".into() };
+        world.store.top_up(top_up, write())
+    };
+    let entry = done(top_up(euro(50)));
+    assert_eq!((entry.kind, entry.change), (TransferKind::TopUp, euro(50)));
+    assert_eq!(world.money(), (100_050, 100_050));
+    let dollars = Money::new(1, "USD".parse::<Currency>().unwrap());
+    assert!(matches!(refusal(top_up(dollars)), Refusal::Money(_)));
+    assert!(matches!(refusal(top_up(euro(0))), Refusal::Ledger(_)));
+    assert!(matches!(refusal(top_up(euro(-1))), Refusal::Ledger(_)));
+    assert!(matches!(refusal(top_up(euro(i64::MAX))), Refusal::Money(_)));
+    let entries = world.store.card_entries(world.card, Page::first(9)).unwrap();
+    assert_eq!(entries.items.len(), 2);
+    assert_eq!(entries.items[0], entry);
+}
+
+fn a_payment_moves_money_once<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let intent = world.armed(1_234, CaptureMethod::Automatic);
+    let armed = world.store.armed_intent(world.terminal, noon()).unwrap();
+    assert_eq!(armed.map(|armed| armed.id), Some(intent.id));
+    let authorization = world.pay(intent.id, 7, 1_234);
+    assert_eq!(authorization.outcome, Outcome::Approved);
+    assert_eq!(world.money(), (98_766, 98_766));
+    assert_eq!(world.store.authorization(authorization.id).unwrap().unwrap(), authorization);
+    let intent = world.store.intent(intent.id).unwrap().unwrap();
+    assert_eq!((intent.status, intent.captured_minor), (IntentStatus::Succeeded, 1_234));
+    assert_eq!(intent.authorization, Some(authorization.id));
+    assert_eq!(world.store.armed_intent(world.terminal, noon()).unwrap(), None);
+    assert_eq!(world.store.highest_counter(world.token).unwrap(), Some(7));
+    let key = world.store.granted_keys(world.token).unwrap()[0];
+    assert_eq!((key.used_payments, key.used_total_minor), (1, 1_234));
+    // The same tap again: without arming, and with a terminal that waits.
+    let again = world.pay(intent.id, 7, 1_234);
+    assert_eq!(again.outcome, declined(DeclineReason::Replay));
+    let next = world.armed(1_234, CaptureMethod::Automatic);
+    assert_eq!(world.pay(next.id, 7, 1_234).outcome, declined(DeclineReason::Replay));
+    world.arm(next.id, world.terminal);
+    assert_eq!(world.pay(next.id, 6, 1_234).outcome, declined(DeclineReason::CounterStale));
+    assert_eq!(world.money(), (98_766, 98_766));
+    let filter = AuthorizationFilter { payment_intent: Some(next.id), ..Default::default() };
+    let list = world.store.list_authorizations(filter, Page::first(9)).unwrap();
+    assert_eq!(list.items.len(), 2);
+}
+
+fn a_decline_spends_the_counter_but_no_money<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let intent = world.armed(2_501, CaptureMethod::Automatic);
+    let first = world.pay(intent.id, 1, 2_501).outcome;
+    assert_eq!(first, declined(DeclineReason::VerificationRequired));
+    let status = world.store.intent(intent.id).unwrap().unwrap().status;
+    assert_eq!(status, IntentStatus::RequiresPaymentMethod);
+    assert_eq!(world.pay(intent.id, 2, 2_501).outcome, declined(DeclineReason::TerminalNotArmed));
+    world.arm(intent.id, world.terminal);
+    assert_eq!(world.pay(intent.id, 1, 2_501).outcome, declined(DeclineReason::Replay));
+    assert_eq!(world.money(), (100_000, 100_000));
+    assert_eq!(world.store.granted_keys(world.token).unwrap()[0].used_payments, 2);
+}
+
+fn facts_that_changed_are_a_conflict<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let intent = world.armed(100, CaptureMethod::Automatic);
+    let decide = || world.decide(intent.id, world.terminal, presented(1, 100));
+    let (first, second) = (decide(), decide());
+    done(world.commit(&first, None));
+    assert!(matches!(world.commit(&second, None), Err(StorageError::Conflict)));
+    let list = world.store.list_authorizations(AuthorizationFilter::default(), Page::first(9));
+    assert_eq!(list.unwrap().items.len(), 1, "a conflict leaves nothing");
+    assert_eq!(world.money(), (99_900, 99_900));
+}
+
+fn held_money_is_captured_or_released<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    let held = world.pay_new(1, 1_000, CaptureMethod::Manual);
+    assert_eq!(world.money(), (100_000, 99_000));
+    assert!(
+        refusal(store.create_refund(refund(&world, held.payment_intent, None), write()))
+            .to_string()
+            .contains("requires_capture")
+    );
+    let too_much = store.capture_intent(held.payment_intent, Some(1_001), write());
+    assert!(matches!(refusal(too_much), Refusal::Intent(_)));
+    let captured = done(store.capture_intent(held.payment_intent, Some(600), write()));
+    assert_eq!((captured.status, captured.captured_minor), (IntentStatus::Succeeded, 600));
+    assert_eq!(world.money(), (99_400, 99_400));
+    assert!(store.capture_intent(held.payment_intent, None, write()).is_err());
+    let held = world.pay_new(2, 1_000, CaptureMethod::Manual);
+    assert_eq!(world.money(), (99_400, 98_400));
+    let canceled = done(store.cancel_intent(held.payment_intent, write()));
+    assert_eq!(canceled.status, IntentStatus::Canceled);
+    assert_eq!(world.money(), (99_400, 99_400));
+    let kinds: Vec<_> = store.card_entries(world.card, Page::first(9)).unwrap().items;
+    let changes: Vec<_> = kinds.iter().rev().map(|entry| entry.change.minor).collect();
+    assert_eq!(changes, [100_000, -1_000, 400, -1_000, 1_000]);
+}
+
+fn refund(world: &World, payment_intent: PaymentIntentId, minor: Option<i64>) -> NewRefund {
+    let id = RefundId::new(noon(), world.next());
+    NewRefund { id, payment_intent, amount_minor: minor }
+}
+
+fn money_goes_back_in_parts_and_no_more<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    let paid = world.pay_new(1, 1_000, CaptureMethod::Automatic);
+    let give = |minor| store.create_refund(refund(&world, paid.payment_intent, minor), write());
+    let first = done(give(Some(300)));
+    assert!(matches!(refusal(give(Some(701))), Refusal::Refund(_)));
+    assert_eq!(done(give(None)).amount, euro(700));
+    assert!(matches!(refusal(give(Some(1))), Refusal::Refund(_)));
+    assert_eq!(world.money(), (100_000, 100_000));
+    assert_eq!(store.refund(first.id).unwrap(), Some(first));
+    let filter = RefundFilter { payment_intent: Some(paid.payment_intent), merchant: None };
+    assert_eq!(store.list_refunds(filter, Page::first(9)).unwrap().items.len(), 2);
+}
+
+fn an_authorization_is_undone_once<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    let undo = |authorization| {
+        let id = ReversalId::new(noon(), world.next());
+        let reversal = NewReversal { id, authorization, reason: "answer lost".into() };
+        store.reverse(reversal, write())
+    };
+    let held = world.pay_new(1, 1_000, CaptureMethod::Manual);
+    let reversal = done(undo(held.id));
+    assert_eq!((reversal.amount, world.money()), (euro(1_000), (100_000, 100_000)));
+    assert!(matches!(refusal(undo(held.id)), Refusal::Reversal(_)));
+    let undone = store.authorization(held.id).unwrap().unwrap();
+    assert_eq!(undone.reversal, Some(reversal.id));
+    assert_eq!(store.reversal(reversal.id).unwrap(), Some(reversal));
+    let paid = world.pay_new(2, 1_000, CaptureMethod::Automatic);
+    done(store.create_refund(refund(&world, paid.payment_intent, Some(400)), write()));
+    assert_eq!(done(undo(paid.id)).amount, euro(600));
+    assert_eq!(world.money(), (100_000, 100_000));
+    let after = store.create_refund(refund(&world, paid.payment_intent, Some(1)), write());
+    assert!(matches!(refusal(after), Refusal::Refund(_)));
+}
+
+fn a_terminal_waits_for_one_payment<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let first = world.armed(100, CaptureMethod::Automatic);
+    let second = world.intent(200, CaptureMethod::Automatic);
+    let arm = |at: i64| {
+        let now = noon().plus_seconds(at);
+        let write = tapfer_storage::Write { now, ..write() };
+        world.store.arm_intent(second.id, world.terminal, now.plus_seconds(60), write)
+    };
+    assert_eq!(refusal(arm(0)), Refusal::TerminalBusy(first.id));
+    // The first till died; a minute later its terminal is free.
+    assert_eq!(done(arm(60)).status, IntentStatus::RequiresAction);
+    let first = world.store.intent(first.id).unwrap().unwrap();
+    assert_eq!(first.status, IntentStatus::RequiresPaymentMethod);
+    let other = TerminalId::new(noon(), world.next());
+    world.create_terminal(other);
+    let elsewhere = world.pay_at(first.id, other, 1, 100).outcome;
+    assert_eq!(elsewhere, declined(DeclineReason::TerminalNotArmed));
+}
+
+fn claim(world: &World, key: &str, fingerprint: u8) -> IdempotencyClaim {
+    let key = key.parse().unwrap();
+    IdempotencyClaim { api_key: world.operator, key, fingerprint: [fingerprint; 32] }
+}
+
+fn the_same_request_twice_has_one_effect<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    let intent = world.armed(100, CaptureMethod::Automatic);
+    let claim_1 = claim(&world, "order-1", 1);
+    let Begun::Run(running) = store.begin(&claim_1).unwrap() else { panic!("not run before") };
+    assert!(matches!(store.begin(&claim_1), Err(StorageError::StillRunning)));
+    let decision = world.decide(intent.id, world.terminal, presented(1, 100));
+    let written = world.commit(&decision, Some(claim_1.clone())).unwrap();
+    drop(running);
+    let (first, _) = written.response();
+    match store.begin(&claim_1).unwrap() {
+        Begun::Replay(again) => assert_eq!(&again, first),
+        Begun::Run(_) => panic!("run twice"),
+    }
+    // A second node that did not ask first is stopped by the transaction itself.
+    let again = world.commit(&decision, Some(claim_1.clone())).unwrap();
+    assert_eq!(again, Written::Replayed(first.clone()));
+    assert_eq!(world.money(), (99_900, 99_900));
+    let other = claim(&world, "order-1", 2);
+    assert!(matches!(store.begin(&other), Err(StorageError::DifferentContent)));
+    let other = world.commit(&decision, Some(other));
+    assert!(matches!(other, Err(StorageError::DifferentContent)));
+    assert_eq!(store.forget_answers(noon()).unwrap(), 0);
+    assert_eq!(store.forget_answers(noon().plus_millis(1)).unwrap(), 1);
+    assert!(matches!(store.begin(&claim_1).unwrap(), Begun::Run(_)));
+}
+
+fn a_refused_request_is_not_remembered<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let claim = claim(&world, "block-1", 1);
+    let block = |change| {
+        let answer = tapfer_storage::Answer::Known(StoredResponse { status: 200, body: vec![7] });
+        let write = tapfer_storage::Write {
+            caller: caller(),
+            claim: Some(claim.clone()),
+            answer,
+            now: noon(),
+        };
+        world.store.change_card(world.card, change, "lost".into(), write)
+    };
+    assert!(matches!(refusal(block(CardChange::Unblock)), Refusal::Card(_)));
+    let blocked = block(CardChange::Block).unwrap();
+    let (response, replayed) = blocked.response();
+    assert_eq!((response.body.as_slice(), replayed), ([7].as_slice(), false));
+    assert_eq!(block(CardChange::Block).unwrap(), Written::Replayed(response.clone()));
+}
+
+fn every_change_is_in_the_audit_log<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let paid = world.pay_new(1, 100, CaptureMethod::Automatic);
+    let log = world.store.audit_events(Page::first(2)).unwrap();
+    let newest = &log.items[0].event;
+    assert_eq!(newest.action, AuditAction::AuthorizationDecided);
+    assert_eq!((newest.object.as_str(), newest.at), (paid.id.to_string().as_str(), noon()));
+    assert_eq!(
+        (newest.result, newest.detail.as_deref()),
+        (AuditResult::Succeeded, Some("approved"))
+    );
+    assert_eq!(newest.caller, caller());
+    assert_eq!(log.items[1].event.action, AuditAction::IntentArmed);
+    let before = log.items[0].sequence;
+    // Refused changes leave no line by themselves; views and refusals are recorded by who sees them.
+    assert!(world.change_token(TokenAction::Activate, Actor::Issuer).is_err());
+    let event = AuditEvent {
+        at: noon(),
+        caller: caller(),
+        action: AuditAction::TokenDetokenized,
+        object: world.token.to_string(),
+        result: AuditResult::Refused,
+        detail: Some("no right to".into()),
+    };
+    world.store.record_audit(event.clone()).unwrap();
+    let log = world.store.audit_events(Page::first(1)).unwrap();
+    assert_eq!((&log.items[0].event, log.items[0].sequence), (&event, before + 1));
+}
+
+fn a_closed_store_changes_nothing<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    world.store.close();
+    world.store.close();
+    let error = world.change_token(TokenAction::Suspend, Actor::Issuer);
+    assert!(matches!(error, Err(StorageError::Closed)));
+    assert!(matches!(world.store.check(), Err(StorageError::Closed)));
+}
+
+macro_rules! contract {
+    ($module:ident, $backend:ty, $($case:ident),+ $(,)?) => {
+        mod $module {
+            $(#[test] fn $case() { super::$case::<$backend>(); })+
+        }
+    };
+}
+
+macro_rules! contract_of {
+    ($module:ident, $backend:ty) => {
+        contract!(
+            $module,
+            $backend,
+            what_is_put_in_comes_out,
+            what_is_not_there_is_said_so,
+            lists_come_in_pages,
+            nothing_is_there_twice,
+            what_belongs_to_others_stays_theirs,
+            a_token_lives_by_the_rules,
+            a_blocked_card_stops_its_tokens,
+            a_top_up_is_money,
+            a_payment_moves_money_once,
+            a_decline_spends_the_counter_but_no_money,
+            facts_that_changed_are_a_conflict,
+            held_money_is_captured_or_released,
+            money_goes_back_in_parts_and_no_more,
+            an_authorization_is_undone_once,
+            a_terminal_waits_for_one_payment,
+            the_same_request_twice_has_one_effect,
+            a_refused_request_is_not_remembered,
+            every_change_is_in_the_audit_log,
+            a_closed_store_changes_nothing,
+        );
+    };
+}
+
+impl Backend for tempfile::TempDir {
+    fn open() -> (Arc<dyn Storage>, Self) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tapfer.db");
+        (Arc::new(SqliteStorage::open(&path, &SqliteOptions::default()).unwrap()), directory)
+    }
+}
+
+contract_of!(sqlite, tempfile::TempDir);

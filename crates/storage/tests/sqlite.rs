@@ -1,0 +1,165 @@
+//! What is special about the embedded store: the file, its schema, rows that make no sense.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+mod world;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tapfer_payments::authorization::Outcome;
+use tapfer_payments::intents::CaptureMethod;
+use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
+use tapfer_storage::{Page, Storage, StorageError};
+use world::World;
+
+struct File {
+    path: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl File {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { path: directory.path().join("tapfer.db"), _directory: directory }
+    }
+
+    fn try_open(&self) -> Result<SqliteStorage, StorageError> {
+        SqliteStorage::open(&self.path, &SqliteOptions::default())
+    }
+
+    fn open(&self) -> Arc<dyn Storage> {
+        Arc::new(self.try_open().unwrap())
+    }
+
+    /// Opens the file behind the store's back, as somebody with a database tool would.
+    fn tamper(&self) -> Connection {
+        let connection = Connection::open(&self.path).unwrap();
+        connection.pragma_update(None, "ignore_check_constraints", true).unwrap();
+        connection
+    }
+}
+
+#[test]
+fn a_store_is_reopened_as_it_was_left() {
+    let file = File::new();
+    let world = World::new(file.open());
+    let paid = world.pay_new(1, 100, CaptureMethod::Automatic);
+    world.store.close();
+    drop(world);
+    assert!(!Path::new(&format!("{}-wal", file.path.display())).exists(), "the log is folded in");
+    let world = World::reopened(file.open(), 1_000);
+    assert_eq!(world.store.authorization(paid.id).unwrap(), Some(paid));
+    assert_eq!(world.money(), (99_900, 99_900));
+    assert_eq!(world.pay_new(2, 100, CaptureMethod::Automatic).outcome, Outcome::Approved);
+}
+
+#[test]
+fn a_newer_database_is_refused() {
+    let file = File::new();
+    drop(file.open());
+    let newer = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
+                 VALUES (99, 'from_the_future', '2030-01-01T00:00:00Z', '1')";
+    file.tamper().execute(newer, []).unwrap();
+    let error = file.try_open().unwrap_err();
+    assert!(matches!(error, StorageError::NewerDatabase { found: 99, known: 3 }), "{error}");
+    assert!(error.to_string().contains("start the newer program"));
+}
+
+#[test]
+fn a_changed_migration_is_refused() {
+    let file = File::new();
+    drop(file.open());
+    let change = "UPDATE refinery_schema_history SET checksum = '1' WHERE version = 2";
+    file.tamper().execute(change, []).unwrap();
+    assert!(matches!(file.try_open(), Err(StorageError::Migration(_))));
+}
+
+#[test]
+fn the_database_of_another_program_is_refused() {
+    let file = File::new();
+    file.tamper().execute("CREATE TABLE recipes (name TEXT)", []).unwrap();
+    assert!(matches!(file.try_open(), Err(StorageError::ForeignDatabase(_))));
+    let other = File::new();
+    std::fs::write(&other.path, b"this is a letter, and not a short one, to somebody else")
+        .unwrap();
+    assert!(matches!(other.try_open(), Err(StorageError::Database(_))));
+    assert!(matches!(
+        SqliteStorage::open(Path::new("/nowhere/tapfer.db"), &SqliteOptions::default()),
+        Err(StorageError::Database(_))
+    ));
+}
+
+/// One row a case: what somebody changed, and which row is named.
+#[test]
+fn a_row_that_makes_no_sense_is_named() {
+    let table = [
+        ("UPDATE tokens SET status = 'SLEEPING'", "tokens", "status"),
+        ("UPDATE tokens SET suspended_by = 1", "tokens", "status, suspended_by"),
+        ("UPDATE tokens SET suspended_by = 9", "tokens", "status, suspended_by"),
+        ("UPDATE tokens SET sequence_number = 100", "tokens", "sequence_number"),
+        ("UPDATE cards SET expiry = '2029-13'", "cards", "expiry"),
+        ("UPDATE cards SET status = 'lost'", "cards", "status"),
+        ("UPDATE issuers SET currency = 'QQQ'", "cards", "currency"),
+        ("UPDATE issuers SET aid = x'00'", "issuers", "aid"),
+        ("UPDATE limited_use_keys SET key_index = x'FFFFFFFF'", "limited_use_keys", "key_index"),
+        ("UPDATE limited_use_keys SET key_class = 7", "limited_use_keys", "key_class"),
+        ("UPDATE limited_use_keys SET used_payments = 70000", "limited_use_keys", "used_payments"),
+        ("UPDATE payment_intents SET status = 'maybe'", "payment_intents", "status"),
+        ("UPDATE payment_intents SET arming_state = NULL", "payment_intents", "arming_state"),
+    ];
+    for (statement, table, column) in table {
+        let file = File::new();
+        let world = World::new(file.open());
+        let intent = world.armed(100, CaptureMethod::Automatic);
+        assert!(file.tamper().execute(statement, []).unwrap() > 0, "{statement}");
+        let token_number_hash = world::token_number(world.token).keyed_hash;
+        let query = tapfer_storage::FactsQuery {
+            token_number_hash,
+            payment_intent: intent.id,
+            terminal: world.terminal,
+            presented: world::presented(1, 100),
+        };
+        let facts = world.store.authorization_facts(query);
+        let error = facts.and_then(|_| world.store.granted_keys(world.token));
+        match error {
+            Err(StorageError::Inconsistent(found)) => {
+                assert_eq!((found.table, found.column), (table, column), "{statement}");
+                assert!(found.id.contains('_'), "{statement}: {}", found.id);
+            }
+            other => panic!("{statement}: {other:?}"),
+        }
+    }
+}
+
+/// What happened stays: not even somebody with a database tool changes it without first changing
+/// the schema.
+#[test]
+fn history_is_append_only() {
+    let file = File::new();
+    let world = World::new(file.open());
+    world.pay_new(1, 100, CaptureMethod::Automatic);
+    let connection = file.tamper();
+    for table in ["audit_events", "ledger_transfers", "authorizations", "token_changes"] {
+        let column = if table == "authorizations" { "id" } else { "sequence" };
+        for statement in
+            [format!("UPDATE {table} SET {column} = {column}"), format!("DELETE FROM {table}")]
+        {
+            let error = connection.execute(&statement, []).unwrap_err().to_string();
+            assert!(error.contains("is not"), "{statement}: {error}");
+        }
+    }
+    let delete = "UPDATE tokens SET status = 'DEACTIVATED'";
+    connection.execute(delete, []).unwrap();
+    let wake = "UPDATE tokens SET status = 'ACTIVE'";
+    let error = connection.execute(wake, []).unwrap_err().to_string();
+    assert!(error.contains("stays deactivated"), "{error}");
+    assert!(!world.store.audit_events(Page::first(1)).unwrap().items.is_empty());
+}

@@ -1,0 +1,374 @@
+//! A small world to pay in: one issuer, a card with money, a phone, a merchant, terminals. Everything
+//! is made through the storage traits, with ids and times that count up.
+#![allow(dead_code, reason = "every test file uses another part of the world")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tapfer_emv::cryptogram::{CryptogramInput, CryptogramVerified, verify};
+use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationResults};
+use tapfer_emv::keys::{KeyClass, KeyIndex};
+use tapfer_emv::tvr::TerminalVerificationResults;
+use tapfer_payment_types::{
+    ApiKeyId, AuthorizationId, CardId, Currency, DeviceId, IssuerId, MerchantId, Money,
+    PanSequenceNumber, PaymentIntentId, TerminalId, Timestamp, TokenId,
+};
+use tapfer_payments::access::{ApiKey, Principal, Role};
+use tapfer_payments::audit::Caller;
+use tapfer_payments::authorization::{Authorization, Decision, Outcome, PresentedPayment, decide};
+use tapfer_payments::cards::{Card, CardStatus};
+use tapfer_payments::devices::{Device, DevicePublicKey};
+use tapfer_payments::intents::{CaptureMethod, PaymentIntent};
+use tapfer_payments::issuers::{ApplicationIdentifier, CountryCode, Issuer, KeyPolicy};
+use tapfer_payments::merchants::Merchant;
+use tapfer_payments::terminals::{Terminal, TerminalIdentification};
+use tapfer_payments::tokens::{Actor, GrantedKey, Token, TokenAction, TokenState};
+use tapfer_storage::{
+    Answer, CommitAuthorization, FactsQuery, IdempotencyClaim, SealedNumber, Storage, StorageError,
+    StoredResponse, TopUp, Write, Written,
+};
+
+pub(crate) const AID: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01];
+
+/// Noon of the day on which all of this happens.
+pub(crate) fn noon() -> Timestamp {
+    "2026-11-21T12:00:00Z".parse().unwrap()
+}
+
+pub(crate) fn euro(minor: i64) -> Money {
+    Money::new(minor, Currency::EUR)
+}
+
+pub(crate) struct World {
+    pub(crate) store: Arc<dyn Storage>,
+    counter: AtomicU64,
+    pub(crate) operator: ApiKeyId,
+    pub(crate) issuer: Issuer,
+    pub(crate) card: CardId,
+    pub(crate) device: DeviceId,
+    pub(crate) token: TokenId,
+    pub(crate) merchant: MerchantId,
+    pub(crate) terminal: TerminalId,
+}
+
+/// Ids that count up from a number, so that a second run on the same data can take others.
+fn random(number: u64) -> [u8; 10] {
+    let mut bytes = [0; 10];
+    bytes[2..].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+pub(crate) fn key_index() -> KeyIndex {
+    KeyIndex::at(noon(), 1).unwrap()
+}
+
+pub(crate) fn caller() -> Caller {
+    Caller {
+        api_key: None,
+        role: Role::Operator,
+        origin: "local".into(),
+        request_id: "request-1".into(),
+    }
+}
+
+/// A change without an idempotency key that nobody wants an answer to.
+pub(crate) fn write<T>() -> Write<T> {
+    let answer = Answer::Of(|_| StoredResponse { status: 201, body: Vec::new() });
+    Write { caller: caller(), claim: None, answer, now: noon() }
+}
+
+pub(crate) fn done<T>(written: Result<Written<T>, StorageError>) -> T {
+    written.unwrap().value().expect("made now")
+}
+
+pub(crate) fn granted_key() -> GrantedKey {
+    GrantedKey {
+        index: key_index(),
+        class: KeyClass::Unverified,
+        expires_at: noon().plus_seconds(86_400),
+        maximum_payments: u16::MAX,
+        maximum_total_minor: 100_000_000,
+        used_payments: 0,
+        used_total_minor: 0,
+    }
+}
+
+/// What a phone presents that pays `minor` cents with this counter.
+pub(crate) fn presented(counter: u16, minor: i64) -> PresentedPayment {
+    PresentedPayment {
+        application_transaction_counter: counter,
+        amount_minor: minor,
+        amount_other_minor: 0,
+        currency_numeric: 978,
+        date: [0x26, 0x11, 0x21],
+        transaction_type: 0,
+        tvr: TerminalVerificationResults::default(),
+        aid: Some(AID.to_vec()),
+        application_data: Some(IssuerApplicationData {
+            derivation_key_index: 1,
+            results: VerificationResults {
+                method: VerificationMethod::None,
+                screen_on: true,
+                unlocked: false,
+                key_class: KeyClass::Unverified,
+                merchant_proven: false,
+                relay_checked: false,
+                integrity_verdict: 0,
+            },
+            key_index: key_index(),
+            policy_version: 1,
+            iad_mac: [0; 8],
+        }),
+    }
+}
+
+/// A proof of a payment with this counter; what an HSM would have found right.
+pub(crate) fn proof(counter: u16) -> CryptogramVerified {
+    let input = CryptogramInput {
+        amount_authorized: [0; 6],
+        amount_other: [0; 6],
+        terminal_country: [0; 2],
+        tvr: [0; 5],
+        currency: [0; 2],
+        date: [0; 3],
+        transaction_type: 0,
+        unpredictable_number: [0; 4],
+        aip: [0; 2],
+        application_transaction_counter: counter,
+        issuer_application_data: vec![0; 32],
+    };
+    verify(&input, &[7; 8], |_| [7; 8]).unwrap()
+}
+
+impl World {
+    /// Sets everything up. The card has 1,000.00 EUR.
+    pub(crate) fn new(store: Arc<dyn Storage>) -> Self {
+        let world = Self::reopened(store, 100);
+        world.set_up();
+        world
+    }
+
+    /// The same world on a store where it was set up before. `start` keeps new ids apart.
+    pub(crate) fn reopened(store: Arc<dyn Storage>, start: u64) -> Self {
+        let id = random;
+        Self {
+            store,
+            counter: AtomicU64::new(start),
+            operator: ApiKeyId::new(noon(), id(1)),
+            issuer: issuer(1, "999900"),
+            card: CardId::new(noon(), id(3)),
+            device: DeviceId::new(noon(), id(4)),
+            token: TokenId::new(noon(), id(5)),
+            merchant: MerchantId::new(noon(), id(6)),
+            terminal: TerminalId::new(noon(), id(7)),
+        }
+    }
+
+    fn set_up(&self) {
+        let store = &self.store;
+        done(store.create_api_key(self.api_key(self.operator, Principal::Operator), write()));
+        done(store.create_issuer(self.issuer.clone(), write()));
+        done(store.create_card(self.card(self.card), self.number(), write()));
+        let top_up = TopUp { card: self.card, amount: euro(100_000), reference: "first".into() };
+        done(store.top_up(top_up, write()));
+        let key = self.new_api_key(Principal::Device(self.device));
+        done(store.create_device(self.device(self.device), key, write()));
+        done(store.create_token(self.token(self.token), token_number(self.token), write()));
+        self.change_token(TokenAction::Activate, Actor::Issuer).unwrap();
+        done(store.grant_keys(self.token, vec![granted_key()], write()));
+        let key = self.new_api_key(Principal::Merchant(self.merchant));
+        done(store.create_merchant(merchant(self.merchant), key, write()));
+        self.create_terminal(self.terminal);
+    }
+
+    /// Random bytes of an id that was not used before.
+    pub(crate) fn next(&self) -> [u8; 10] {
+        random(self.counter.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn api_key(&self, id: ApiKeyId, principal: Principal) -> ApiKey {
+        let mut secret_hash = [0; 32];
+        secret_hash[..10].copy_from_slice(&self.next());
+        ApiKey { id, principal, secret_hash, created_at: noon(), revoked_at: None }
+    }
+
+    pub(crate) fn new_api_key(&self, principal: Principal) -> ApiKey {
+        self.api_key(ApiKeyId::new(noon(), self.next()), principal)
+    }
+
+    pub(crate) fn number(&self) -> SealedNumber {
+        SealedNumber { sealed: vec![1, 2, 3], keyed_hash: self.next().to_vec() }
+    }
+
+    pub(crate) fn card(&self, id: CardId) -> Card {
+        Card {
+            id,
+            issuer: self.issuer.id,
+            last_four: "1111".into(),
+            sequence_number: PanSequenceNumber::ZERO,
+            expiry: "2029-12".parse().unwrap(),
+            status: CardStatus::Active,
+            status_reason: None,
+            holder_reference: Some("student 17".into()),
+            created_at: noon(),
+        }
+    }
+
+    pub(crate) fn device(&self, id: DeviceId) -> Device {
+        let mut point = [1; 65];
+        point[0] = 4;
+        Device {
+            id,
+            issuer: self.issuer.id,
+            label: "phone".into(),
+            public_key: DevicePublicKey::new(&point).unwrap(),
+            created_at: noon(),
+        }
+    }
+
+    pub(crate) fn token(&self, id: TokenId) -> Token {
+        Token {
+            id,
+            issuer: self.issuer.id,
+            card: self.card,
+            device: self.device,
+            last_four: "0001".into(),
+            sequence_number: PanSequenceNumber::ZERO,
+            state: TokenState::Inactive,
+            created_at: noon(),
+        }
+    }
+
+    pub(crate) fn change_token(
+        &self,
+        action: TokenAction,
+        actor: Actor,
+    ) -> Result<Token, StorageError> {
+        let reason = format!("{actor} wants it");
+        let written = self.store.change_token(self.token, action, actor, reason, write())?;
+        Ok(written.value().unwrap())
+    }
+
+    pub(crate) fn create_terminal(&self, id: TerminalId) {
+        let [.., a, b, c, d, e] = self.next();
+        let terminal = Terminal {
+            id,
+            merchant: self.merchant,
+            label: "till".into(),
+            identification: TerminalIdentification::from_random([a, b, c, d, e]),
+            created_at: noon(),
+        };
+        let key = self.new_api_key(Principal::Terminal(id));
+        done(self.store.create_terminal(terminal, key, write()));
+    }
+
+    pub(crate) fn intent(&self, minor: i64, method: CaptureMethod) -> PaymentIntent {
+        let id = PaymentIntentId::new(noon(), self.next());
+        let intent = PaymentIntent::new(id, self.merchant, euro(minor), method, None, noon());
+        done(self.store.create_intent(intent.unwrap(), write()))
+    }
+
+    pub(crate) fn armed(&self, minor: i64, method: CaptureMethod) -> PaymentIntent {
+        let intent = self.intent(minor, method);
+        self.arm(intent.id, self.terminal)
+    }
+
+    pub(crate) fn arm(&self, intent: PaymentIntentId, terminal: TerminalId) -> PaymentIntent {
+        let until = noon().plus_seconds(60);
+        done(self.store.arm_intent(intent, terminal, until, write()))
+    }
+
+    /// Decides on what is in the store at this moment.
+    pub(crate) fn decide(
+        &self,
+        intent: PaymentIntentId,
+        terminal: TerminalId,
+        presented: PresentedPayment,
+    ) -> Decision {
+        let counter = presented.application_transaction_counter;
+        let token_number_hash = token_number(self.token).keyed_hash;
+        let query = FactsQuery { token_number_hash, payment_intent: intent, terminal, presented };
+        let facts = self.store.authorization_facts(query).unwrap();
+        decide(facts, Ok(proof(counter)), noon())
+    }
+
+    pub(crate) fn commit(
+        &self,
+        decision: &Decision,
+        claim: Option<IdempotencyClaim>,
+    ) -> Result<Written<Authorization>, StorageError> {
+        let id = AuthorizationId::new(noon(), self.next());
+        let answer = Answer::Of(|authorization: &Authorization| StoredResponse {
+            status: 201,
+            body: authorization.id.to_string().into_bytes(),
+        });
+        let write = Write { caller: caller(), claim, answer, now: noon() };
+        self.store.commit_authorization(CommitAuthorization::new(id, decision), write)
+    }
+
+    /// One tap at the first terminal: decide, commit, and again if the facts changed meanwhile.
+    pub(crate) fn pay(&self, intent: PaymentIntentId, counter: u16, minor: i64) -> Authorization {
+        self.pay_at(intent, self.terminal, counter, minor)
+    }
+
+    pub(crate) fn pay_at(
+        &self,
+        intent: PaymentIntentId,
+        terminal: TerminalId,
+        counter: u16,
+        minor: i64,
+    ) -> Authorization {
+        loop {
+            let decision = self.decide(intent, terminal, presented(counter, minor));
+            match self.commit(&decision, None) {
+                Err(StorageError::Conflict | StorageError::Busy) => std::thread::yield_now(),
+                written => return done(written),
+            }
+        }
+    }
+
+    /// A new intent of `minor` cents, armed, and paid with this counter.
+    pub(crate) fn pay_new(&self, counter: u16, minor: i64, method: CaptureMethod) -> Authorization {
+        let authorization = self.pay(self.armed(minor, method).id, counter, minor);
+        assert_eq!(authorization.outcome, Outcome::Approved);
+        authorization
+    }
+
+    /// Balance and what can be spent, cents.
+    pub(crate) fn money(&self) -> (i64, i64) {
+        let account = self.store.card(self.card).unwrap().unwrap();
+        (account.balance.minor, account.available.minor)
+    }
+}
+
+pub(crate) fn token_number(token: TokenId) -> SealedNumber {
+    SealedNumber { sealed: vec![4, 5, 6], keyed_hash: token.to_string().into_bytes() }
+}
+
+pub(crate) fn issuer(number: u8, token_prefix: &str) -> Issuer {
+    Issuer {
+        id: IssuerId::new(noon(), random(u64::from(number))),
+        name: format!("Campus {number}"),
+        country: CountryCode::new(276).unwrap(),
+        pan_prefix: None,
+        token_prefix: token_prefix.parse().unwrap(),
+        currency: Currency::EUR,
+        aid: ApplicationIdentifier::new(&AID).unwrap(),
+        unverified_limit_minor: 2_500,
+        policy_version: 1,
+        key_policy: KeyPolicy::default(),
+        derivation_key_index: 1,
+        certificate: vec![0x12, 0x00],
+        created_at: noon(),
+    }
+}
+
+pub(crate) fn merchant(id: MerchantId) -> Merchant {
+    Merchant {
+        id,
+        name: "Canteen".into(),
+        country: CountryCode::new(276).unwrap(),
+        category_code: "5812".parse().unwrap(),
+        created_at: noon(),
+    }
+}
