@@ -115,6 +115,10 @@ impl FromStr for Timestamp {
             return Err(TimestampError);
         }
         let timestamp: jiff::Timestamp = text.parse().map_err(|_| TimestampError)?;
+        // An offset can carry the first day of year 0 into a year that cannot be written.
+        if Offset::UTC.to_datetime(timestamp).year() < 0 {
+            return Err(TimestampError);
+        }
         Ok(Self(timestamp.as_millisecond()))
     }
 }
@@ -177,6 +181,13 @@ mod tests {
         {
             assert_eq!(Timestamp::at_minute(2026, month, day, hour, minute), None);
         }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_not_read() {
+        assert!("0000-01-01T00:00:00Z".parse::<Timestamp>().is_ok());
+        assert!("0000-01-01T00:00:00+23:59".parse::<Timestamp>().is_err());
+        assert!("9999-12-31T23:59:59-23:59".parse::<Timestamp>().is_err());
     }
 
     proptest! {
