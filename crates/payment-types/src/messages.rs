@@ -154,7 +154,7 @@ pub struct CardProfileMessage {
 }
 
 /// One record of the card.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordMessage {
     /// Short file identifier, 1 to 10.
@@ -167,6 +167,15 @@ pub struct RecordMessage {
     pub encrypted: bool,
     /// Whether the record is part of the SDA hash.
     pub signed: bool,
+}
+
+/// Shows where the record stands and how long it is: its value is card data.
+impl fmt::Debug for RecordMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { short_file_identifier, number, value, encrypted, signed } = self;
+        write!(f, "RecordMessage({short_file_identifier}.{number}, {} bytes, ", value.0.len())?;
+        write!(f, "encrypted: {encrypted}, signed: {signed})")
+    }
 }
 
 /// One limited-use key and how far it goes.
@@ -210,6 +219,20 @@ mod tests {
         assert_eq!(serde_json::to_string(&bytes).unwrap(), "\"00ffab\"");
         assert!(serde_json::from_str::<HexBytes>("\"0\"").is_err());
         assert!(serde_json::from_str::<HexBytes>("\"zz\"").is_err());
+    }
+
+    #[test]
+    fn a_record_is_not_printed() {
+        let value = HexBytes(vec![0x5A, 2, 0x41, 0x11]);
+        let record = super::RecordMessage {
+            short_file_identifier: 2,
+            number: 1,
+            value,
+            encrypted: true,
+            signed: true,
+        };
+        let shown = "RecordMessage(2.1, 4 bytes, encrypted: true, signed: true)";
+        assert_eq!(format!("{record:?}"), shown);
     }
 
     #[test]
