@@ -13,7 +13,9 @@ const BODY_LENGTH: usize = 26;
 
 /// The text is not an id of this kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an id of this kind: it starts with \"{prefix}_\" and has 26 letters and digits behind")]
+#[error(
+    "not an id of this kind: it starts with \"{prefix}_\" and has 26 letters and digits behind"
+)]
 pub struct IdError {
     prefix: &'static str,
 }

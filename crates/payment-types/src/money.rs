@@ -188,7 +188,8 @@ impl Money {
             return Err(syntax);
         }
         let missing = usize::from(exponent).saturating_sub(fraction.len());
-        let digits = whole.bytes().chain(fraction.bytes()).chain(core::iter::repeat_n(b'0', missing));
+        let digits =
+            whole.bytes().chain(fraction.bytes()).chain(core::iter::repeat_n(b'0', missing));
         let mut minor: i64 = 0;
         for digit in digits {
             let value = match digit {

@@ -171,7 +171,13 @@ mod tests {
     #[test]
     fn says_what_is_wrong_without_the_number() {
         assert_eq!("4111111111111112".parse::<Pan>(), Err(PanError::CheckDigit));
-        for text in ["", "4111", "41111111111111111111", "411111111111111A", "４１１１１１１１１１１１１１１１"] {
+        for text in [
+            "",
+            "4111",
+            "41111111111111111111",
+            "411111111111111A",
+            "４１１１１１１１１１１１１１１１",
+        ] {
             assert_eq!(text.parse::<Pan>(), Err(PanError::Length), "{text}");
         }
         assert_eq!(PanSequenceNumber::new(100), Err(PanError::SequenceNumber));
