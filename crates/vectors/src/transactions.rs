@@ -2,8 +2,8 @@
 //!
 //! Two independent questions are put to each transaction. The terminal, given the configuration, the
 //! key, the number, the time and the card's answers of the file: does it send the file's commands and
-//! reach the file's outcome ([`replay`])? And the card, given what it knew: are its keys, hashes,
-//! MACs and cryptogram what they must be ([`facts`])?
+//! reach the file's outcome (`replay`)? And the card, given what it knew: are its keys, hashes,
+//! MACs and cryptogram what they must be (`facts`)?
 
 mod dialogue;
 mod facts;

@@ -7,7 +7,10 @@ use serde_json::Value;
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::{PrivateKey, PublicX};
 use tapfer_emv::tlv::Tag;
+use tapfer_payment_types::{Currency, Money, Timestamp};
 use tapfer_terminal::kernel8::{Action, Inputs, Kernel, KernelConfiguration, Outcome, Session};
+
+const FILE: &str = include_str!("../../../vectors/tests/data/kernel8-transactions.json");
 
 /// One transaction of the file.
 pub(crate) struct Script {
@@ -23,14 +26,50 @@ pub(crate) fn hex(text: &Value) -> Vec<u8> {
 }
 
 impl Script {
-    pub(crate) fn named(name: &str) -> Self {
-        let file: Value = serde_json::from_str(include_str!(
-            "../../../vectors/tests/data/kernel8-transactions.json"
-        ))
-        .unwrap();
+    /// All transactions of the file.
+    pub(crate) fn all() -> Vec<Self> {
+        let file: Value = serde_json::from_str(FILE).unwrap();
         let all = file["kernel8_transactions"].as_array().unwrap();
-        let transaction = all.iter().find(|one| one["name"] == name).unwrap().clone();
-        Self { transaction }
+        all.iter().map(|one| Self { transaction: one.clone() }).collect()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.transaction["name"].as_str().unwrap()
+    }
+
+    /// Bytes below `terminal`; empty where the file has none.
+    pub(crate) fn of_terminal(&self, name: &str) -> Vec<u8> {
+        let value = &self.transaction["terminal"][name];
+        if value.is_null() { Vec::new() } else { hex(value) }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.transaction["now"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// First byte of the outcome parameter set.
+    pub(crate) fn status(&self) -> u8 {
+        hex(&self.transaction["outcome"]["9f8210"])[0]
+    }
+
+    pub(crate) fn amount(&self) -> Money {
+        let digits = self.transaction["terminal"]["session"]["9f02"].as_str().unwrap();
+        Money::new(digits.parse().unwrap(), Currency::EUR)
+    }
+
+    pub(crate) fn ca_public_key(&self) -> CaPublicKey {
+        let ca = &self.transaction["terminal"]["ca_public_key"];
+        CaPublicKey {
+            rid: hex(&ca["rid"]).try_into().unwrap(),
+            index: hex(&ca["index"])[0],
+            key: PublicX::from_bytes(&hex(&ca["x"]).try_into().unwrap()).unwrap(),
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
+        let mut all = Self::all();
+        all.retain(|one| one.name() == name);
+        all.pop().unwrap()
     }
 
     /// The commands that were sent.
@@ -69,19 +108,14 @@ impl Script {
             Session::from_data_objects(objects.iter().map(|(tag, value)| (*tag, value.as_slice())))
                 .unwrap();
         let inputs = Inputs {
-            now: self.transaction["now"].as_str().unwrap().parse().unwrap(),
+            now: self.now(),
             kernel_key: PrivateKey::from_bytes(
                 &hex(&terminal["kernel_private"]).try_into().unwrap(),
             )
             .unwrap(),
             unpredictable_number: hex(&terminal["unpredictable_number"]).try_into().unwrap(),
         };
-        let ca = &terminal["ca_public_key"];
-        let key = CaPublicKey {
-            rid: hex(&ca["rid"]).try_into().unwrap(),
-            index: hex(&ca["index"])[0],
-            key: PublicX::from_bytes(&hex(&ca["x"]).try_into().unwrap()).unwrap(),
-        };
+        let key = self.ca_public_key();
         Kernel::start(configuration, &session, vec![key], inputs, fci)
     }
 
