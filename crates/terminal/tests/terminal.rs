@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use rand_core::{Infallible, TryCryptoRng, TryRng};
 use tapfer_emv::apdu::CommandApdu;
 use tapfer_emv::tags;
@@ -205,4 +206,42 @@ fn a_tap_that_is_given_up_leaves_the_terminal_armed() {
     let (sent, end) = play(armed(100), &[directory(&[(&FIRST, 1)])]);
     assert_eq!(sent.len(), 1);
     assert_eq!(undecided(end).1, MessageIdentifier::TRY_AGAIN);
+}
+
+/// What an application may answer after it was selected, or instead of being selected.
+fn any_answer() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        2 => prop::collection::vec(any::<u8>(), 0..60),
+        2 => prop::sample::select(vec![
+            NOT_FOUND.to_vec(),
+            directory(&[(&FIRST, 1), (&SECOND, 2), (&FIRST, 3)]),
+            application(&FIRST),
+            ok(Vec::new()),
+        ]),
+        1 => prop::collection::vec(any::<u8>(), 0..60)
+            .prop_map(|bytes| ok(tlv::encode(tags::RESPONSE_TEMPLATE_FORMAT_2, &bytes))),
+    ]
+}
+
+proptest! {
+    /// No bytes make the terminal panic, ask for ever, or forget what it is armed for.
+    #[test]
+    fn any_card_leaves_the_terminal_armed(
+        entries in prop::collection::vec((prop::sample::select(vec![FIRST, SECOND]), any::<u8>()), 0..6),
+        answers in prop::collection::vec(any_answer(), 0..40),
+    ) {
+        let entries: Vec<(&[u8], u8)> =
+            entries.iter().map(|(aid, priority)| (aid.as_slice(), *priority)).collect();
+        let mut all = vec![directory(&entries)];
+        all.extend(answers);
+        let (sent, end) = play(armed(100), &all);
+        prop_assert!(sent.len() <= 1 + 2 * 6);
+        prop_assert_eq!(undecided(end).0.amount(), euros(100));
+    }
+
+    #[test]
+    fn any_directory_is_answered(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+        let (sent, _) = play(armed(100), &[ok(bytes)]);
+        prop_assert_eq!(sent.len(), 1);
+    }
 }
