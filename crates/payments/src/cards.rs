@@ -29,6 +29,9 @@ pub enum CardError {
     /// Unblocking a card that is not blocked.
     #[error("the card is not blocked")]
     NotBlocked,
+    /// A blocked card's tokens get no keys.
+    #[error("the card is blocked; its tokens get no keys")]
+    NoKeys,
     /// The expiry is not a month.
     #[error("a card's expiry is a month: write it like 2029-12, from 2000-01 to 2099-12")]
     Expiry,
@@ -43,6 +46,17 @@ impl CardStatus {
         match self {
             Self::Active => Ok(Self::Blocked),
             Self::Blocked => Err(CardError::AlreadyBlocked),
+        }
+    }
+
+    /// Whether phones may be given keys for its tokens.
+    ///
+    /// # Errors
+    /// [`CardError::NoKeys`].
+    pub const fn may_get_keys(self) -> Result<(), CardError> {
+        match self {
+            Self::Active => Ok(()),
+            Self::Blocked => Err(CardError::NoKeys),
         }
     }
 

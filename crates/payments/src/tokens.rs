@@ -133,6 +133,9 @@ pub enum TokenError {
     /// Somebody else suspended it.
     #[error("the {0} has not suspended this token; only who suspended it may lift that")]
     NotSuspendedBy(Actor),
+    /// A token that may not pay and is not about to gets no keys.
+    #[error("a token that is {0} gets no keys")]
+    NoKeys(TokenStatus),
 }
 
 impl TokenState {
@@ -175,6 +178,19 @@ impl TokenState {
                 Ok(Self::Deactivated)
             }
             (state, action) => Err(TokenError::NotFrom { status: state.status(), action }),
+        }
+    }
+}
+
+impl TokenState {
+    /// Whether a phone may be given keys for it: it may pay, or will once it is activated.
+    ///
+    /// # Errors
+    /// [`TokenError::NoKeys`].
+    pub const fn may_get_keys(self) -> Result<(), TokenError> {
+        match self {
+            Self::Inactive | Self::Active => Ok(()),
+            Self::Suspended(_) | Self::Deactivated => Err(TokenError::NoKeys(self.status())),
         }
     }
 }

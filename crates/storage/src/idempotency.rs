@@ -57,7 +57,8 @@ pub struct IdempotencyClaim {
     pub api_key: ApiKeyId,
     /// The key.
     pub key: IdempotencyKey,
-    /// SHA-256 over method, path and body of the request.
+    /// A hash over method, path and body of the request, such as SHA-256. Keyed if the content is
+    /// secret, for it is kept.
     pub fingerprint: [u8; 32],
 }
 

@@ -118,7 +118,8 @@ pub trait TokenStore {
     ) -> Result<Written<Token>>;
     /// What happened to a token, oldest first.
     fn token_history(&self, id: TokenId) -> Result<Vec<TokenChange>>;
-    /// Writes down which keys a phone is given. Must be done before they leave the house.
+    /// Writes down which keys a phone is given. Must be done before they leave the house. Refused
+    /// for tokens that are suspended or deactivated, or whose card is blocked, at this moment.
     fn grant_keys(
         &self,
         token: TokenId,

@@ -11,8 +11,8 @@ use crate::IdempotencyClaim;
 pub struct StoredResponse {
     /// HTTP status.
     pub status: u16,
-    /// Body, byte by byte. Never holds what may be shown only once (secrets of API keys) or never be
-    /// kept (card numbers).
+    /// Body, byte by byte. Never holds in clear what may be shown only once (secrets of API keys) or
+    /// never be kept (card numbers).
     pub body: Vec<u8>,
 }
 

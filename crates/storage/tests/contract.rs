@@ -13,6 +13,7 @@ mod world;
 
 use std::sync::Arc;
 
+use tapfer_emv::keys::KeyIndex;
 use tapfer_payment_types::{
     CardId, Currency, DeviceId, MerchantId, Money, PaymentIntentId, RefundId, ReversalId,
     TerminalId, TokenId,
@@ -23,7 +24,9 @@ use tapfer_payments::authorization::{DeclineReason, Outcome};
 use tapfer_payments::cards::CardStatus;
 use tapfer_payments::intents::{CaptureMethod, IntentStatus};
 use tapfer_payments::ledger::TransferKind;
-use tapfer_payments::tokens::{Actor, TokenAction, TokenError, TokenState, TokenStatus};
+use tapfer_payments::tokens::{
+    Actor, GrantedKey, TokenAction, TokenError, TokenState, TokenStatus,
+};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{
     AuthorizationFilter, Begun, CardChange, IdempotencyClaim, NewRefund, NewReversal, Page,
@@ -180,6 +183,29 @@ fn a_token_lives_by_the_rules<B: Backend>() {
     use TokenStatus::{Active, Deactivated, Suspended};
     assert_eq!(states, [Active, Suspended, Suspended, Suspended, Active, Deactivated]);
     assert_eq!(history[1].reason, "issuer wants it");
+}
+
+fn keys_are_given_only_to_who_may_pay<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let mut counter = 1;
+    let mut grant = || {
+        counter += 1;
+        let index = KeyIndex::at(noon(), counter).unwrap();
+        let keys = vec![GrantedKey { index, ..granted_key() }];
+        world.store.grant_keys(world.token, keys, write())
+    };
+    done(grant());
+    let change = |change| world.store.change_card(world.card, change, "lost".into(), write());
+    done(change(CardChange::Block));
+    assert!(matches!(refusal(grant()), Refusal::Card(_)));
+    done(change(CardChange::Unblock));
+    world.change_token(TokenAction::Suspend, Actor::Platform).unwrap();
+    assert!(matches!(refusal(grant()), Refusal::Token(TokenError::NoKeys(_))));
+    world.change_token(TokenAction::Unsuspend, Actor::Platform).unwrap();
+    done(grant());
+    world.change_token(TokenAction::Delete, Actor::Platform).unwrap();
+    assert!(matches!(refusal(grant()), Refusal::Token(TokenError::NoKeys(_))));
+    assert_eq!(world.store.granted_keys(world.token).unwrap().len(), 3);
 }
 
 fn a_blocked_card_stops_its_tokens<B: Backend>() {
@@ -472,6 +498,7 @@ macro_rules! contract_of {
             nothing_is_there_twice,
             what_belongs_to_others_stays_theirs,
             a_token_lives_by_the_rules,
+            keys_are_given_only_to_who_may_pay,
             a_blocked_card_stops_its_tokens,
             a_top_up_is_money,
             a_payment_moves_money_once,

@@ -43,6 +43,7 @@ impl File {
     fn tamper(&self) -> Connection {
         let connection = Connection::open(&self.path).unwrap();
         connection.pragma_update(None, "ignore_check_constraints", true).unwrap();
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
         connection
     }
 }
@@ -59,6 +60,19 @@ fn a_store_is_reopened_as_it_was_left() {
     assert_eq!(world.store.authorization(paid.id).unwrap(), Some(paid));
     assert_eq!(world.money(), (99_900, 99_900));
     assert_eq!(world.pay_new(2, 100, CaptureMethod::Automatic).outcome, Outcome::Approved);
+}
+
+#[cfg(unix)]
+#[test]
+fn only_its_owner_reads_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = File::new();
+    let _world = World::new(file.open());
+    for suffix in ["", "-wal", "-shm"] {
+        let path = format!("{}{suffix}", file.path.display());
+        let mode = std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{suffix}");
+    }
 }
 
 #[test]
@@ -109,6 +123,7 @@ fn a_row_that_makes_no_sense_is_named() {
         ("UPDATE cards SET status = 'lost'", "cards", "status"),
         ("UPDATE issuers SET currency = 'QQQ'", "cards", "currency"),
         ("UPDATE issuers SET aid = x'00'", "issuers", "aid"),
+        ("UPDATE tokens SET card_id = 'card_00000000000000000000000000'", "tokens", "card_id"),
         ("UPDATE limited_use_keys SET key_index = x'FFFFFFFF'", "limited_use_keys", "key_index"),
         ("UPDATE limited_use_keys SET key_class = 7", "limited_use_keys", "key_class"),
         ("UPDATE limited_use_keys SET used_payments = 70000", "limited_use_keys", "used_payments"),

@@ -12,8 +12,8 @@ use super::ledger::book;
 use super::rows::{Columns, Listing, execute, first, found};
 use super::{Changed, Result, SqliteStorage, cards, intents, issuers, tokens};
 use crate::{
-    AuthorizationFilter, AuthorizationStore, CommitAuthorization, FactsQuery, Page, Slice,
-    StorageError, Write, Written,
+    AuthorizationFilter, AuthorizationStore, CommitAuthorization, FactsQuery, Inconsistency, Page,
+    Slice, StorageError, Write, Written,
 };
 
 /// A decision and what undid it.
@@ -90,7 +90,9 @@ fn token_facts(
     token: Token,
     presented: &PresentedPayment,
 ) -> Result<TokenFacts> {
-    let account = cards::get(connection, token.card)?;
+    let lost = |column| Inconsistency { table: "tokens", id: token.id.to_string(), column };
+    let account = cards::find(connection, token.card)?.ok_or_else(|| lost("card_id"))?;
+    let issuer = issuers::find(connection, token.issuer)?.ok_or_else(|| lost("issuer_id"))?;
     let key = match presented.application_data {
         Some(data) => {
             tokens::find_key(connection, token.id, data.results.key_class, data.key_index)?
@@ -99,7 +101,7 @@ fn token_facts(
     };
     Ok(TokenFacts {
         card: account.card,
-        issuer: issuers::get(connection, token.issuer)?,
+        issuer,
         counter_used: is_counter_used(connection, &token, presented)?,
         highest_counter: tokens::highest_counter(connection, token.id)?,
         key,

@@ -23,6 +23,7 @@ mod terminals;
 mod tokens;
 mod writer;
 
+use std::fs::OpenOptions;
 use std::path::Path;
 use std::time::Duration;
 
@@ -89,6 +90,7 @@ impl SqliteStorage {
     /// [`StorageError::NewerDatabase`], [`StorageError::ForeignDatabase`],
     /// [`StorageError::Migration`], or the file cannot be opened or written.
     pub fn open(path: &Path, options: &SqliteOptions) -> Result<Self> {
+        create_private(path);
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(options.busy_timeout)?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
@@ -139,6 +141,16 @@ impl SqliteStorage {
             Ok(Written::Done { value, response })
         })
     }
+}
+
+/// Makes a file that only its owner may read; SQLite gives its log the same rights. A file that is
+/// there keeps the rights it has, and if none can be made SQLite says why when it opens it.
+fn create_private(path: &Path) {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    drop(options.open(path));
 }
 
 fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection> {

@@ -291,7 +291,9 @@ impl TokenStore for SqliteStorage {
         write: Write<Vec<GrantedKey>>,
     ) -> Result<Written<Vec<GrantedKey>>> {
         self.change(write, AuditAction::TokenReplenished, move |connection, now| {
-            get(connection, token)?;
+            let subject = get(connection, token)?;
+            subject.state.may_get_keys()?;
+            cards::get(connection, subject.card)?.card.status.may_get_keys()?;
             for key in &keys {
                 insert_key(connection, token, key, now)?;
             }
