@@ -16,11 +16,11 @@
 //! Absent on purpose, with their places marked: READ DATA and WRITE DATA (data envelopes), and
 //! certificates with RSA keys.
 //!
-//! Numbers such as "2930.12" are steps of Book C-8. Golden transactions come from another terminal;
-//! this kernel differs from it where a rule is at stake: records are decrypted in the order in which
-//! they are sent and not sorted, transaction type `09` is the purchase with cashback (ISO 8583), a
-//! revocation list is honoured, and a malformed list or answer ends the application instead of the
-//! program.
+//! Numbers such as "2930.12" are steps of Book C-8 as public material names them. Golden
+//! transactions come from another terminal; this kernel differs from it where a rule is at stake:
+//! records are decrypted in the order in which they are sent and not sorted, transaction type `09`
+//! is the purchase with cashback (ISO 8583), a revocation list is honoured, and a malformed list or
+//! answer ends the application instead of the program (`docs/adr/0007-how-kernel-8-was-read.md`).
 
 mod action_analysis;
 mod authentication;
