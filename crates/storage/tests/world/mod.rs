@@ -318,13 +318,15 @@ impl World {
         counter: u16,
         minor: i64,
     ) -> Authorization {
-        loop {
+        // Every conflict means that somebody else got on, so the number of racers bounds it.
+        for _ in 0..10_000 {
             let decision = self.decide(intent, terminal, presented(counter, minor));
             match self.commit(&decision, None) {
                 Err(StorageError::Conflict | StorageError::Busy) => std::thread::yield_now(),
                 written => return done(written),
             }
         }
+        panic!("conflict without end");
     }
 
     /// A new intent of `minor` cents, armed, and paid with this counter.
