@@ -30,7 +30,7 @@ pub(crate) struct IdempotencyHeader {
     idempotency_key: String,
 }
 
-/// A request that changes something. The caller is known before the body is read.
+/// A request that changes something.
 pub(crate) struct Command<T> {
     /// Who asks.
     pub(crate) caller: Caller,
@@ -47,8 +47,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Command<T> {
         let (mut parts, body) = request.into_parts();
         let Authenticated { caller, secret } =
             Authenticated::from_request_parts(&mut parts, app).await?;
-        let key = idempotency_key(&parts.headers)?;
         let bytes = read_body(Request::from_parts(parts.clone(), body), app).await?;
+        let key = idempotency_key(&parts.headers)?;
         let content =
             RequestContent { method: parts.method.as_str(), path: parts.uri.path(), body: &bytes };
         let repetition = Repetition::new(caller.key, &secret, key, &content)?;

@@ -3,11 +3,13 @@
 //! What the caller sent is never repeated in a refusal, since it may be a card number in the wrong place.
 
 use axum::RequestExt;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use core::str::FromStr;
 use serde::de::DeserializeOwned;
 
@@ -32,21 +34,30 @@ pub(crate) fn parse_json<T: DeserializeOwned>(
     deserialize(body)
 }
 
-/// Reads the whole body into memory, up to [`MAXIMUM_BODY`] and within the time limit.
-///
-/// # Errors
-/// 400, 408 or 413.
-pub(crate) async fn read_body(request: Request, app: &App) -> Result<Bytes, Problem> {
-    let limited = request.with_limited_body();
-    let reading = tokio::time::timeout(app.limits().body, Bytes::from_request(limited, app));
-    match reading.await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(rejection)) => Err(unreadable(&rejection)),
-        Err(_) => Err(Problem::new(
+/// Reads the whole body into memory before anything else happens, up to [`MAXIMUM_BODY`] and within the
+/// time limit. A refusal with the body still on the way would cost an HTTP/1 client its connection, and
+/// sometimes the refusal itself.
+pub(crate) async fn collect_body(State(app): State<App>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let limited = Request::from_parts(parts.clone(), body).with_limited_body();
+    let reading = Bytes::from_request(limited, &app);
+    let problem = match tokio::time::timeout(app.limits().body, reading).await {
+        Ok(Ok(bytes)) => return next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(Err(rejection)) => unreadable(&rejection),
+        Err(_) => Problem::new(
             ProblemKind::RequestTimeout,
             "the body of the request did not arrive in time; send it again",
-        )),
-    }
+        ),
+    };
+    problem.into_response()
+}
+
+/// The body, which [`collect_body`] has in memory already.
+///
+/// # Errors
+/// 400 if it is not.
+pub(crate) async fn read_body(request: Request, app: &App) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, app).await.map_err(|rejection| unreadable(&rejection))
 }
 
 fn unreadable(rejection: &BytesRejection) -> Problem {
@@ -181,7 +192,6 @@ mod tests {
 
     #[derive(Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields, rename_all = "snake_case")]
-    #[expect(dead_code, reason = "only read by serde")]
     enum Inner {
         One,
     }

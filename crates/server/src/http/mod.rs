@@ -1,7 +1,7 @@
 //! The HTTP side: routes, extractors, problems, headers, the access log.
 //!
 //! Layers from the outside in: request id, security headers, access line, problem bodies, catch of
-//! panics, then the routes. Every answer passes all of them, also those to unknown routes.
+//! panics, the request body, then the routes. Every answer passes all of them, also those to unknown routes.
 
 mod access;
 mod authentication;
@@ -12,6 +12,8 @@ mod openapi;
 mod problem;
 mod request_id;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 use std::any::Any;
@@ -166,6 +168,7 @@ pub(crate) fn router(app: App) -> Router {
     routes
         .fallback(|| async { Problem::not_found("route") })
         .method_not_allowed_fallback(|| async { method_not_allowed() })
+        .layer(from_fn_with_state(app.clone(), extract::collect_body))
         .layer(DefaultBodyLimit::max(extract::MAXIMUM_BODY))
         .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| panicked().into_response()))
         .layer(from_fn(problem::render))

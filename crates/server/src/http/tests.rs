@@ -1,0 +1,402 @@
+//! The router without a network: the description matches the routes, and no bytes bring it down.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request, StatusCode, header};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tapfer_hsm::Unlock;
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+use super::openapi::IDEMPOTENCY_KEY;
+use super::problem::{PROBLEM_JSON, ProblemKind};
+use super::{App, Limits, document, router};
+use crate::clock::{Clock, SystemClock};
+use crate::entropy::SystemEntropy;
+use crate::realm::{Realm, RealmKind};
+use crate::service::Service;
+
+struct Harness {
+    _home: TempDir,
+    runtime: tokio::runtime::Runtime,
+    app: App,
+    router: Router,
+    operator: String,
+}
+
+impl Harness {
+    fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let unlock = Unlock::key_from_hex(&"42".repeat(32)).unwrap();
+        let now = SystemClock.now();
+        let realm = Realm::create(home.path(), RealmKind::Demo, &unlock, now).unwrap();
+        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        let service = Service::new(realm.hsm, realm.storage, clock, entropy).unwrap();
+        let operator = service.create_operator_key().unwrap().expose().clone();
+        let (_, bytes) = document().unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let app = App::new(service, limits, bytes);
+        let router = router(app.clone());
+        Self { _home: home, runtime, app, router, operator }
+    }
+
+    fn send(&self, request: Request<Body>) -> (StatusCode, Option<String>, Vec<u8>) {
+        self.runtime.block_on(async {
+            let response = self.router.clone().oneshot(request).await.unwrap();
+            let status = response.status();
+            let media_type = response.headers().get(header::CONTENT_TYPE);
+            let media_type = media_type.map(|value| value.to_str().unwrap().to_owned());
+            let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            (status, media_type, body.to_vec())
+        })
+    }
+}
+
+/// Every operation of the description: method, path, and the operation.
+fn operations(document: &Value) -> Vec<(Method, String, Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    let of_path = |(path, item): (&String, &Value)| {
+        let operations = item.as_object().unwrap().iter();
+        operations
+            .map(|(method, operation)| {
+                let method = method.to_uppercase().parse().unwrap();
+                (method, path.clone(), operation.clone())
+            })
+            .collect::<Vec<_>>()
+    };
+    paths.iter().flat_map(of_path).collect()
+}
+
+#[test]
+fn the_committed_description_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+    let (_, current) = document().unwrap();
+    if std::env::var_os("UPDATE_OPENAPI").is_some() {
+        std::fs::write(path, &current).unwrap();
+    }
+    let committed = std::fs::read(path).unwrap_or_default();
+    assert!(
+        committed == current,
+        "docs/openapi.json is not what the code answers; write it anew with \
+         UPDATE_OPENAPI=1 cargo test -p tapfer-server description"
+    );
+}
+
+#[test]
+fn the_description_is_openapi_3_1_and_its_references_lead_somewhere() {
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("$ref").and_then(Value::as_str));
+                fields.values().for_each(|field| references(field, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+    let (document, bytes) = document().unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), document);
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    assert!(found.len() > 100);
+    for reference in found {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+}
+
+#[test]
+fn every_operation_says_what_it_may_answer() {
+    let (document, _) = document().unwrap();
+    let operations = operations(&document);
+    assert!(operations.len() > 40);
+    let mut ids = std::collections::HashSet::new();
+    for (method, path, operation) in &operations {
+        assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{method} {path}");
+        assert!(operation["summary"].is_string() && operation["tags"].is_array());
+        let answers = operation["responses"].as_object().unwrap();
+        assert!(answers.keys().any(|status| status.starts_with('2')), "{method} {path}");
+        let has = |status: &str| answers.contains_key(status);
+        assert!(has("500"));
+        if operation.get("security").is_some() {
+            assert!(has("401") && has("403") && has("503"), "{method} {path}");
+        }
+        if path.contains('{') {
+            assert!(has("404"), "{method} {path}");
+        }
+        let changes = *method == Method::POST
+            && !["/v1/cards/lookup", "/v1/tokens/{token}/detokenize"].contains(&path.as_str());
+        let names = operation["parameters"].as_array().into_iter().flatten();
+        let repeatable = names.filter(|parameter| parameter["name"] == IDEMPOTENCY_KEY).count();
+        assert_eq!(repeatable, usize::from(changes), "{method} {path}");
+        if changes {
+            assert!(has("409") && has("422") && has("413") && has("415"), "{method} {path}");
+        }
+    }
+    // Every kind of problem is explained somewhere.
+    let text = document["components"]["responses"].to_string();
+    for kind in ProblemKind::ALL {
+        assert!(text.contains(&format!("`{}`", kind.slug())), "{}", kind.slug());
+    }
+}
+
+#[test]
+fn every_described_route_exists_and_no_other() {
+    let harness = Harness::new();
+    let (document, _) = document().unwrap();
+    for (method, path, operation) in operations(&document) {
+        let request = Request::builder().method(method.clone()).uri(path.replace(['{', '}'], ""));
+        let (status, _, body) = harness.send(request.body(Body::empty()).unwrap());
+        assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+        if operation.get("security").is_some() {
+            let text = String::from_utf8(body).unwrap();
+            // A malformed id is refused before the key is looked at; a route that is not there, too.
+            let known =
+                status == StatusCode::UNAUTHORIZED || text.contains("no resource of that id");
+            assert!(known, "{method} {path} {status} {text}");
+        } else {
+            assert_eq!(status, StatusCode::OK, "{method} {path}");
+        }
+    }
+    // What the source registers is what the document has: the router is made from the same list, so
+    // the number of handlers with a description is the number of operations.
+    let sources = [
+        include_str!("openapi.rs"),
+        include_str!("routes/authorizations.rs"),
+        include_str!("routes/cards.rs"),
+        include_str!("routes/devices.rs"),
+        include_str!("routes/issuers.rs"),
+        include_str!("routes/merchants.rs"),
+        include_str!("routes/operation.rs"),
+        include_str!("routes/payment_intents.rs"),
+        include_str!("routes/refunds.rs"),
+        include_str!("routes/terminals.rs"),
+        include_str!("routes/tokens.rs"),
+    ];
+    let described: usize =
+        sources.iter().map(|source| source.matches("#[utoipa::path(").count()).sum();
+    assert_eq!(described, operations(&document).len());
+}
+
+/// The caller does not wait for ever, but what was begun goes on to its end.
+#[test]
+fn an_answer_that_takes_too_long_is_given_up_but_not_the_work() {
+    let limits = Limits { answer: core::time::Duration::from_millis(20), ..Limits::default() };
+    let harness = Harness::with(limits);
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (finish, finished) = std::sync::mpsc::channel();
+    let work = harness.app.run(move |_| {
+        released.recv().ok();
+        finish.send("done").ok();
+        Ok(())
+    });
+    let problem = harness.runtime.block_on(work).unwrap_err();
+    assert_eq!(problem.kind(), ProblemKind::Unavailable);
+    release.send(()).unwrap();
+    assert_eq!(finished.recv(), Ok("done"));
+    harness.runtime.block_on(harness.app.drain());
+    assert!(harness.runtime.block_on(harness.app.run(|_| Ok(()))).is_err(), "nothing new begins");
+}
+
+#[test]
+fn a_panic_is_a_problem_and_counted() {
+    let harness = Harness::new();
+    let work = harness.app.run::<()>(|_| panic!("4111111111111111"));
+    let problem = harness.runtime.block_on(work).unwrap_err();
+    assert_eq!(problem.kind(), ProblemKind::Internal);
+    assert!(!problem.detail().contains("4111"));
+    let counted = harness.app.metrics().unwrap().render();
+    assert!(!counted.contains("tapfer_http_panics_total 0"), "{counted}");
+    // And the next request is served.
+    let request = Request::get("/ready").body(Body::empty()).unwrap();
+    assert_eq!(harness.send(request).0, StatusCode::OK);
+}
+
+/// Bodies that are nearly right reach deeper than noise.
+fn nearly_right() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,40}".prop_map(Value::from),
+        "[0-9]{1,20}".prop_map(Value::from),
+        "[0-9a-f]{0,140}".prop_map(Value::from),
+        Just(json!("EUR")),
+        Just(json!("2031-12")),
+        Just(json!("276")),
+        Just(json!("999911")),
+        "(iss|card|dev|tok|mer|term|pi|auth|ref)_[0-9a-z]{26}".prop_map(Value::from),
+    ];
+    let field = prop::sample::select(vec![
+        "name",
+        "country",
+        "currency",
+        "token_prefix",
+        "pan_prefix",
+        "aid",
+        "unverified_limit",
+        "key_policy",
+        "issuer",
+        "pan",
+        "expiry",
+        "holder_reference",
+        "reason",
+        "amount",
+        "reference",
+        "label",
+        "public_key",
+        "card",
+        "device",
+        "actor",
+        "icc_public_key",
+        "application_transaction_counter",
+        "merchant",
+        "category_code",
+        "terminal",
+        "capture_method",
+        "payment_intent",
+        "chip_data",
+        "other",
+    ]);
+    let changes = prop::collection::hash_map(field.prop_map(str::to_owned), leaf, 0..4);
+    (prop::sample::select(complete()), changes).prop_map(|(mut body, changes)| {
+        let fields = body.as_object_mut().unwrap();
+        for (name, value) in changes {
+            // Half of the changes replace a field, the others remove or add one.
+            match fields.get_mut(&name) {
+                Some(_) if value.is_null() => drop(fields.remove(&name)),
+                Some(field) => *field = value,
+                None if value.is_boolean() => drop(fields.insert(name, value)),
+                None => {}
+            }
+        }
+        body
+    })
+}
+
+/// A whole body of each kind of request.
+fn complete() -> Vec<Value> {
+    let id = |kind: &str| format!("{kind}_{}", "0".repeat(26));
+    let point = format!("04{}", "11".repeat(64));
+    vec![
+        json!({}),
+        json!({
+            "name": "n", "country": "276", "currency": "EUR", "token_prefix": "999922",
+            "pan_prefix": "999911", "aid": "f054415046455201", "unverified_limit": 1
+        }),
+        json!({ "issuer": id("iss"), "expiry": "2031-12", "pan": "4111111111111111" }),
+        json!({ "pan": "4111111111111111" }),
+        json!({ "reason": "r" }),
+        json!({ "amount": 1, "currency": "EUR", "reference": "r" }),
+        json!({ "issuer": id("iss"), "label": "l", "public_key": point }),
+        json!({ "card": id("card"), "device": id("dev") }),
+        json!({ "actor": "issuer", "reason": "r" }),
+        json!({ "icc_public_key": "11".repeat(32), "application_transaction_counter": 0 }),
+        json!({ "name": "n", "country": "276", "category_code": "5814" }),
+        json!({ "merchant": id("mer"), "label": "l" }),
+        json!({ "terminal": id("term") }),
+        json!({ "payment_intent": id("pi"), "chip_data": "9f2701 80".replace(' ', "") }),
+        json!({ "payment_intent": id("pi"), "amount": 1 }),
+    ]
+}
+
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        nearly_right().prop_map(|value| value.to_string().into_bytes()),
+        prop::collection::vec(any::<u8>(), 0..200),
+        Just(vec![b'['; 20_000]),
+        Just(vec![b'1'; 70_000]),
+    ]
+}
+
+fn headers() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
+    let name = prop_oneof![
+        prop::sample::select(vec![
+            "content-type",
+            "content-length",
+            "idempotency-key",
+            "x-request-id",
+            "authorization",
+            "accept",
+            "expect",
+            "content-encoding",
+            "range",
+            "if-none-match",
+            "host",
+        ])
+        .prop_map(str::to_owned),
+        "[a-z][a-z0-9-]{0,20}",
+    ];
+    let value = prop_oneof![
+        Just(b"application/json".to_vec()),
+        Just(b"Bearer tapfer_operator_".to_vec()),
+        prop::collection::vec(any::<u8>(), 0..60),
+    ];
+    prop::collection::vec((name, value), 0..5)
+}
+
+fn path() -> impl Strategy<Value = String> {
+    let (document, _) = document().unwrap();
+    let mut templates: Vec<String> =
+        operations(&document).into_iter().map(|(_, path, _)| path).collect();
+    templates.push("/{x}/{y}".to_owned());
+    let part = prop_oneof![
+        "(iss|card|dev|tok|mer|term|pi|auth|ref)_[0-9a-hjkmnp-tv-z]{26}",
+        "[!-~&&[^/?#%]]{1,40}",
+        prop::collection::vec(any::<u8>(), 1..20).prop_map(|bytes| {
+            bytes.iter().map(|byte| format!("%{byte:02x}")).collect::<String>()
+        }),
+    ];
+    let query = prop_oneof![Just(String::new()), "\\?(limit|cursor|card|x)=[!-~&&[^#]]{0,20}",];
+    (prop::sample::select(templates), part, query).prop_map(|(template, part, query)| {
+        let path = template
+            .split('/')
+            .map(|piece| if piece.starts_with('{') { part.as_str() } else { piece });
+        format!("{}{query}", path.collect::<Vec<_>>().join("/"))
+    })
+}
+
+/// Whatever the caller sends is answered, and it is never our fault.
+#[test]
+fn no_request_is_a_server_error() {
+    let harness = Harness::new();
+    let methods = prop::sample::select(vec!["GET", "POST", "POST", "POST", "PUT", "HEAD", "X"]);
+    let is_operator = prop::bool::weighted(0.8);
+    let strategy = (methods, path(), headers(), body(), is_operator);
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) };
+    let outcome = proptest::test_runner::TestRunner::new(config).run(
+        &strategy,
+        |(method, path, headers, body, is_operator)| {
+            let mut request = Request::builder().method(method).uri(&path);
+            if is_operator {
+                request = request
+                    .header(header::AUTHORIZATION, format!("Bearer {}", harness.operator))
+                    .header(header::CONTENT_TYPE, "application/json")
+                    .header(IDEMPOTENCY_KEY, format!("{:x}", path.len() * 31 + body.len()));
+            }
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            // What is no request for the HTTP library never reaches us.
+            let Ok(request) = request.body(Body::from(body)) else { return Ok(()) };
+            let (status, media_type, body) = harness.send(request);
+            prop_assert!(!status.is_server_error(), "{method} {path}: {status}");
+            if status.is_client_error() && method != "HEAD" {
+                prop_assert_eq!(media_type.as_deref(), Some(PROBLEM_JSON));
+                let problem: Value = serde_json::from_slice(&body).unwrap();
+                prop_assert_eq!(&problem["status"], status.as_u16());
+            }
+            Ok(())
+        },
+    );
+    outcome.unwrap();
+}

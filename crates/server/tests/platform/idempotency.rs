@@ -1,0 +1,115 @@
+//! The same request twice has one effect and one answer.
+
+use serde_json::json;
+
+use crate::phone::Tap;
+use crate::shop::{Shop, issuer_request};
+
+#[test]
+fn the_stored_answer_comes_again_byte_for_byte() {
+    let mut shop = Shop::open();
+    let intent = shop.armed_intent(700);
+    let chip_data = shop.phone.tap(&Tap::new(700, shop.now()));
+    let request = json!({ "payment_intent": intent, "chip_data": chip_data });
+    let first = shop.terminal.post_as("tap-1", "/v1/authorizations", &request);
+    assert_eq!(first.expect(201)["outcome"], "approved");
+    assert!(!first.is_replayed());
+    let again = shop.terminal.post_as("tap-1", "/v1/authorizations", &request);
+    assert!(again.is_replayed());
+    assert_eq!((again.status, &again.body), (first.status, &first.body));
+    assert_eq!(shop.account(), (9_300, 9_300));
+
+    shop.platform.restart();
+    let terminal = shop.platform.operator.with_key(&json!(shop.terminal.key()));
+    let after_restart = terminal.post_as("tap-1", "/v1/authorizations", &request);
+    assert!(after_restart.is_replayed());
+    assert_eq!(after_restart.body, first.body);
+}
+
+#[test]
+fn the_same_key_with_other_content_is_refused() {
+    let shop = Shop::open();
+    let path = format!("/v1/cards/{}/top-ups", shop.card);
+    let top_up = |amount| json!({ "amount": amount, "currency": "EUR", "reference": "cash" });
+    shop.issuer.post_as("k", &path, &top_up(100)).expect(201);
+    let other = shop.issuer.post_as("k", &path, &top_up(200));
+    assert_eq!(other.problem(422), "idempotency_key_reused");
+    let elsewhere = format!("/v1/cards/{}/block", shop.card);
+    let other = shop.issuer.post_as("k", &elsewhere, &json!({ "reason": "lost" }));
+    assert_eq!(other.problem(422), "idempotency_key_reused");
+    // Keys of different callers never meet.
+    shop.platform.operator.post_as("k", &path, &top_up(200)).expect(201);
+    assert_eq!(shop.account().0, 10_300);
+}
+
+#[test]
+fn a_key_shown_once_is_shown_again_to_who_asked_and_works() {
+    let shop = Shop::open();
+    let request = json!({ "name": "Kiosk", "country": "276", "category_code": "5994" });
+    let operator = &shop.platform.operator;
+    let first = operator.post_as("kiosk", "/v1/merchants", &request);
+    let again = operator.post_as("kiosk", "/v1/merchants", &request);
+    assert!(again.is_replayed());
+    assert_eq!(first.expect(201), again.expect(201));
+    let merchant = operator.with_key(&again.json()["api_key"]);
+    assert_eq!(merchant.get("/v1/merchants").expect(200)["data"][0]["name"], "Kiosk");
+    // The database holds neither this key nor any other.
+    let secret =
+        again.json()["api_key"].as_str().unwrap().rsplit_once("merchant_").unwrap().1.to_owned();
+    for file in ["tapfer.db", "tapfer.db-wal"] {
+        let bytes = std::fs::read(shop.platform.home().join(file)).unwrap();
+        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+        assert!(!found, "{file}");
+    }
+}
+
+#[test]
+fn refused_requests_are_judged_anew() {
+    let shop = Shop::open();
+    let block = format!("/v1/cards/{}/unblock", shop.card);
+    let body = json!({ "reason": "found" });
+    assert_eq!(shop.issuer.post_as("u", &block, &body).problem(409), "conflict");
+    let path = format!("/v1/cards/{}/block", shop.card);
+    shop.issuer.post_as("b", &path, &body).expect(200);
+    assert_eq!(shop.issuer.post_as("u", &block, &body).expect(200)["status"], "active");
+}
+
+#[test]
+fn of_many_at_the_same_moment_one_has_an_effect() {
+    let shop = Shop::open();
+    let path = format!("/v1/cards/{}/top-ups", shop.card);
+    let top_up = json!({ "amount": 100, "currency": "EUR", "reference": "cash" });
+    let replies: Vec<_> = std::thread::scope(|scope| {
+        let ask = || shop.issuer.post_as("once", &path, &top_up);
+        let running: Vec<_> = (0..12).map(|_| scope.spawn(ask)).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(shop.account().0, 10_100);
+    let answers: Vec<_> = replies.iter().filter(|reply| reply.status == 201).collect();
+    assert!(!answers.is_empty());
+    assert!(answers.iter().all(|reply| reply.body == answers[0].body));
+    for reply in replies.iter().filter(|reply| reply.status != 201) {
+        assert_eq!(reply.problem(409), "idempotency_in_progress");
+    }
+}
+
+#[test]
+fn the_key_is_needed_and_has_a_form() {
+    let shop = Shop::open();
+    let json = ("content-type", "application/json");
+    let body = issuer_request().to_string();
+    let long = "k".repeat(256);
+    let operator = &shop.platform.operator;
+    for headers in [
+        vec![json],
+        vec![json, ("idempotency-key", "")],
+        vec![json, ("idempotency-key", "with blank")],
+        vec![json, ("idempotency-key", &long)],
+    ] {
+        let reply = operator.send("POST", "/v1/issuers", &headers, body.as_bytes());
+        assert_eq!(reply.problem(400), "idempotency_key_missing");
+    }
+    let twice = [json, ("idempotency-key", "a"), ("idempotency-key", "b")];
+    let reply = operator.send("POST", "/v1/issuers", &twice, body.as_bytes());
+    assert_eq!(reply.problem(400), "malformed_request");
+}

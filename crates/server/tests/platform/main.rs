@@ -1,0 +1,20 @@
+//! The whole server over real TLS: what callers see, from the first issuer to the last refund.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    missing_docs
+)]
+
+mod access;
+mod edges;
+mod idempotency;
+mod payments;
+mod phone;
+mod provisioning;
+mod running;
+mod shop;
+mod tokens;

@@ -1,0 +1,235 @@
+//! Payments: approved, declined for each reason a caller can provoke, captured, refunded, reversed.
+
+use serde_json::{Value, json};
+use tapfer_emv::iad::VerificationMethod;
+
+use crate::phone::Tap;
+use crate::shop::{Shop, id};
+
+#[track_caller]
+fn declined(decision: &Value, reason: &str) {
+    assert_eq!(decision["outcome"], "declined", "{decision}");
+    assert_eq!(decision["reason"], reason, "{decision}");
+    assert!(!decision["reason_text"].as_str().unwrap().is_empty());
+}
+
+#[test]
+fn a_payment_is_approved_and_booked_and_survives_a_restart() {
+    let mut shop = Shop::open();
+    let decision = shop.pay_amount(1_234);
+    assert_eq!(decision["outcome"], "approved", "{decision}");
+    assert_eq!(decision["reason"], "approved");
+    assert_eq!((&decision["amount"], &decision["currency"]), (&json!(1_234), &json!("EUR")));
+    assert_eq!(shop.account(), (8_766, 8_766));
+
+    shop.platform.restart();
+    let operator = shop.platform.operator.clone();
+    let found = operator.get(&format!("/v1/authorizations/{}", id(&decision))).expect(200);
+    assert_eq!(found, decision);
+    let intent = decision["payment_intent"].as_str().unwrap();
+    let intent = operator.get(&format!("/v1/payment-intents/{intent}")).expect(200);
+    assert_eq!(intent["status"], "succeeded");
+    assert_eq!(intent["authorization"], decision["id"]);
+    let entries = operator.get(&format!("/v1/cards/{}/entries?limit=1", shop.card)).expect(200);
+    assert_eq!(entries["data"][0]["amount"], -1_234);
+    let cursor = entries["next_cursor"].as_str().unwrap();
+    let next = format!("/v1/cards/{}/entries?cursor={cursor}", shop.card);
+    assert_eq!(operator.get(&next).expect(200)["data"][0]["kind"], "top_up");
+}
+
+#[test]
+fn a_tap_counts_once() {
+    let mut shop = Shop::open();
+    let tap = Tap::new(500, shop.now());
+    let first = shop.armed_intent(500);
+    let chip_data = shop.phone.tap(&tap);
+    assert_eq!(shop.authorize(&first, &chip_data).expect(201)["outcome"], "approved");
+    let second = shop.armed_intent(500);
+    declined(&shop.authorize(&second, &chip_data).expect(201), "replay");
+    assert_eq!(shop.account(), (9_500, 9_500));
+}
+
+#[test]
+fn an_unarmed_terminal_takes_no_card() {
+    let mut shop = Shop::open();
+    let intent = shop.intent(500);
+    let tap = Tap::new(500, shop.now());
+    let chip_data = shop.phone.tap(&tap);
+    declined(&shop.authorize(&intent, &chip_data).expect(201), "terminal_not_armed");
+    // Armed once, for one tap, and for five minutes.
+    let armed = shop.armed_intent(500);
+    let chip_data = shop.phone.tap(&tap);
+    assert_eq!(shop.authorize(&armed, &chip_data).expect(201)["outcome"], "approved");
+    let chip_data = shop.phone.tap(&tap);
+    declined(&shop.authorize(&armed, &chip_data).expect(201), "terminal_not_armed");
+    let late = shop.armed_intent(500);
+    shop.platform.clock.advance_seconds(301);
+    let chip_data = shop.phone.tap(&Tap::new(500, shop.now()));
+    declined(&shop.authorize(&late, &chip_data).expect(201), "terminal_not_armed");
+}
+
+#[test]
+fn what_was_signed_is_what_counts() {
+    let mut shop = Shop::open();
+    let tap = Tap::new(500, shop.now());
+    // The till asks for more than the card agreed to.
+    let intent = shop.armed_intent(50_000);
+    let chip_data = shop.phone.tap(&tap);
+    declined(&shop.authorize(&intent, &chip_data).expect(201), "amount_mismatch");
+    // Somebody changes the amount on the way.
+    let intent = shop.armed_intent(50_000);
+    let forged = shop.phone.tap(&tap).replace("9f0206000000000500", "9f0206000000050000");
+    declined(&shop.authorize(&intent, &forged).expect(201), "cryptogram_invalid");
+    declined(&shop.pay(&Tap { currency: 840, ..tap.clone() }), "currency_mismatch");
+    let other_day = Tap { now: tap.now.plus_seconds(3 * 86_400), ..tap.clone() };
+    declined(&shop.pay(&other_day), "stale_date");
+    let failed = Tap { tvr: [0x04, 0, 0, 0, 0], ..tap };
+    declined(&shop.pay(&failed), "local_authentication_failed");
+    assert_eq!(shop.account(), (10_000, 10_000));
+}
+
+#[test]
+fn limits_of_person_money_and_keys() {
+    let mut shop = Shop::open();
+    declined(&shop.pay_amount(2_501), "verification_required");
+    let verified = Tap { method: VerificationMethod::DeviceUnlock, ..Tap::new(9_000, shop.now()) };
+    assert_eq!(shop.pay(&verified)["outcome"], "approved");
+    declined(&shop.pay_amount(1_001), "insufficient_funds");
+    assert_eq!(shop.pay_amount(100)["outcome"], "approved");
+    // Four payments a key: every right cryptogram counts, approved or not.
+    declined(&shop.pay_amount(100), "key_exhausted");
+    let other_key = Tap { key: 1, ..Tap::new(100, shop.now()) };
+    assert_eq!(shop.pay(&other_key)["outcome"], "approved");
+    shop.platform.clock.advance_seconds(86_401);
+    let late = Tap { now: shop.now(), ..other_key };
+    declined(&shop.pay(&late), "key_expired");
+    shop.replenish();
+    assert_eq!(shop.pay_amount(100)["outcome"], "approved");
+}
+
+#[test]
+fn a_number_that_is_no_token() {
+    let mut shop = Shop::open();
+    let intent = shop.armed_intent(500);
+    let chip_data = shop.phone.tap(&Tap::new(500, shop.now()));
+    let (before, after) = chip_data.split_once("5a08999922").unwrap();
+    let foreign = format!("{before}5a084111111111111111{}", &after[10..]);
+    declined(&shop.authorize(&intent, &foreign).expect(201), "unknown_token");
+}
+
+#[test]
+fn captured_later_in_part_then_refunded_then_reversed() {
+    let mut shop = Shop::open();
+    let request = json!({ "amount": 2_000, "currency": "EUR", "capture_method": "manual" });
+    let intent = id(&shop.merchant.post("/v1/payment-intents", &request).expect(201));
+    shop.arm(&intent);
+    let chip_data = shop.phone.tap(&Tap::new(2_000, shop.now()));
+    let authorization = shop.authorize(&intent, &chip_data).expect(201);
+    assert_eq!(shop.account(), (10_000, 8_000), "held, not booked");
+
+    let path = format!("/v1/payment-intents/{intent}");
+    let too_much = shop.merchant.post(&format!("{path}/capture"), &json!({ "amount": 2_001 }));
+    assert_eq!(too_much.problem(422), "invalid_request");
+    let captured = shop.merchant.post(&format!("{path}/capture"), &json!({ "amount": 1_500 }));
+    assert_eq!(captured.expect(200)["captured"], 1_500);
+    assert_eq!(shop.account(), (8_500, 8_500));
+    let again = shop.merchant.post(&format!("{path}/capture"), &json!({}));
+    assert_eq!(again.problem(409), "conflict");
+
+    let refund = json!({ "payment_intent": intent, "amount": 400 });
+    let refunded = shop.merchant.post("/v1/refunds", &refund).expect(201);
+    assert_eq!(refunded["amount"], 400);
+    let too_much = json!({ "payment_intent": intent, "amount": 1_101 });
+    assert_eq!(shop.merchant.post("/v1/refunds", &too_much).problem(422), "invalid_request");
+    let listed = shop.merchant.get(&format!("/v1/refunds?payment_intent={intent}")).expect(200);
+    assert_eq!(listed["data"], json!([refunded]));
+    assert_eq!(shop.account(), (8_900, 8_900));
+
+    let path = format!("/v1/authorizations/{}/reversals", id(&authorization));
+    let reversal = shop.terminal.post(&path, &json!({ "reason": "lost the answer" })).expect(201);
+    assert_eq!(reversal["amount"], 1_100);
+    assert_eq!(shop.account(), (10_000, 10_000));
+    let again = shop.terminal.post(&path, &json!({ "reason": "once more" }));
+    assert_eq!(again.problem(409), "conflict");
+}
+
+#[test]
+fn a_canceled_intent_gives_back_what_is_held() {
+    let mut shop = Shop::open();
+    let request = json!({ "amount": 2_000, "currency": "EUR", "capture_method": "manual" });
+    let intent = id(&shop.merchant.post("/v1/payment-intents", &request).expect(201));
+    shop.arm(&intent);
+    let chip_data = shop.phone.tap(&Tap::new(2_000, shop.now()));
+    shop.authorize(&intent, &chip_data).expect(201);
+    let canceled = shop.merchant.post(&format!("/v1/payment-intents/{intent}/cancel"), &json!({}));
+    assert_eq!(canceled.expect(200)["status"], "canceled");
+    assert_eq!(shop.account(), (10_000, 10_000));
+}
+
+#[test]
+fn bad_chip_data_is_the_callers_problem() {
+    let mut shop = Shop::open();
+    let intent = shop.armed_intent(500);
+    let good = shop.phone.tap(&Tap::new(500, shop.now()));
+    let without = |tag: &str, length: usize| {
+        let (before, after) = good.split_once(tag).unwrap();
+        format!("{before}{}", &after[length..])
+    };
+    let bad = [
+        String::new(),
+        "ff".to_owned(),
+        "9f02".to_owned(),
+        "00".repeat(2_049),
+        good[..good.len() - 2].to_owned(),
+        format!("{good}9f2701 80").replace(' ', ""),
+        without("9f2608", 16),
+        good.replace("9f270180", "9f270100"),
+        good.replace("9f0206000000000500", "9f02060000000005aa"),
+    ];
+    for chip_data in bad {
+        let reply = shop.authorize(&intent, &chip_data);
+        assert_eq!(reply.problem(422), "invalid_chip_data", "{chip_data}");
+    }
+    // None of them used up the arming.
+    assert_eq!(shop.authorize(&intent, &good).expect(201)["outcome"], "approved");
+}
+
+#[test]
+fn at_the_same_moment_money_is_spent_once() {
+    let mut shop = Shop::open();
+    // Four payments of 30.00 from 100.00, each verified, all at once.
+    let taps: Vec<_> = (0..4)
+        .map(|key| {
+            let tap = Tap {
+                method: VerificationMethod::DeviceUnlock,
+                key: key % 2,
+                ..Tap::new(3_000, shop.now())
+            };
+            let terminal = json!({ "merchant": shop.merchant_id, "label": "more" });
+            let terminal = shop.merchant.post("/v1/terminals", &terminal).expect(201);
+            let intent = shop.intent(3_000);
+            let path = format!("/v1/payment-intents/{intent}/arm");
+            shop.merchant.post(&path, &json!({ "terminal": terminal["id"] })).expect(200);
+            let client = shop.platform.operator.with_key(&terminal["api_key"]);
+            (client, json!({ "payment_intent": intent, "chip_data": shop.phone.tap(&tap) }))
+        })
+        .collect();
+    let decisions: Vec<Value> = std::thread::scope(|scope| {
+        let running: Vec<_> = taps
+            .iter()
+            .map(|(client, request)| {
+                scope.spawn(move || client.post("/v1/authorizations", request).expect(201))
+            })
+            .collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let approved = decisions.iter().filter(|decision| decision["outcome"] == "approved").count();
+    let (balance, available) = shop.account();
+    assert_eq!(balance, available);
+    assert_eq!(balance, 10_000 - 3_000 * i64::try_from(approved).unwrap());
+    assert!((1..=3).contains(&approved), "{decisions:?}");
+    for decision in decisions.iter().filter(|decision| decision["outcome"] == "declined") {
+        let reason = decision["reason"].as_str().unwrap();
+        assert!(["insufficient_funds", "counter_stale"].contains(&reason), "{reason}");
+    }
+}

@@ -1,0 +1,103 @@
+//! What a phone is given: a profile whose certificates hold, keys that are its own, nothing for copies.
+
+use std::collections::BTreeSet;
+
+use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate};
+use tapfer_emv::curve::PublicX;
+use tapfer_emv::tags;
+use tapfer_emv::tlv;
+
+use crate::phone::hex;
+use crate::shop::Shop;
+
+fn bytes<const N: usize>(text: &serde_json::Value) -> [u8; N] {
+    let bytes = data_encoding::HEXLOWER.decode(text.as_str().unwrap().as_bytes()).unwrap();
+    bytes.try_into().unwrap()
+}
+
+#[test]
+fn a_terminal_that_trusts_the_platform_trusts_the_phone() {
+    let shop = Shop::open();
+    let trust = shop.terminal.get("/v1/trust").expect(200);
+    let ca = CaPublicKey {
+        rid: bytes(&trust["rid"]),
+        index: u8::try_from(trust["ca_index"].as_u64().unwrap()).unwrap(),
+        key: PublicX::from_bytes(&bytes(&trust["ca_public_key_x"])).unwrap(),
+    };
+    let payload = shop.phone.payload.as_ref().unwrap();
+    let profile = shop.phone.profile();
+    let clear = profile.records.iter().find(|record| !record.encrypted).unwrap();
+    let issuer = tlv::find(&clear.value, tags::ISSUER_CERTIFICATE).unwrap().unwrap();
+    assert_eq!(trust["issuers"][0]["certificate"], hex(issuer));
+    let issuer = IssuerCertificate::parse(issuer).unwrap();
+    issuer.verify(&ca, shop.now()).unwrap();
+    let icc = IccCertificate::parse(&payload.icc_certificate.0).unwrap();
+    icc.verify(&issuer.public_key, &profile.sda_hash(), shop.now()).unwrap();
+    assert_eq!(hex(icc.public_key.bytes()), shop.phone.icc_public_key());
+    assert!(
+        icc.expires_at() <= shop.now().plus_seconds(86_400 + 60),
+        "it lives as long as the policy says"
+    );
+    assert!(issuer.matches_pan("9999220000000000"));
+}
+
+#[test]
+fn every_key_is_another() {
+    let mut shop = Shop::open();
+    let mut indices = BTreeSet::new();
+    let mut keys = BTreeSet::new();
+    for _ in 0..3 {
+        let payload = shop.phone.payload.as_ref().unwrap();
+        assert_eq!(payload.limited_use_keys.len(), 2);
+        for grant in &payload.limited_use_keys {
+            assert!(indices.insert(grant.key_index.clone()), "{}", grant.key_index);
+            assert!(keys.insert(grant.key.expose().to_vec()));
+            assert_eq!((grant.maximum_payments, grant.maximum_total_minor), (4, 20_000));
+        }
+        shop.replenish();
+    }
+}
+
+#[test]
+fn an_old_copy_of_a_phone_gets_nothing() {
+    let mut shop = Shop::open();
+    assert_eq!(shop.pay_amount(100)["outcome"], "approved");
+    shop.phone.counter = 0;
+    let path = format!("/v1/tokens/{}/replenish", shop.token);
+    let refused = shop.device.post(&path, &shop.phone.replenish_request());
+    assert_eq!(refused.problem(409), "conflict");
+}
+
+#[test]
+fn keys_that_are_no_points_are_refused() {
+    let shop = Shop::open();
+    let path = format!("/v1/tokens/{}/replenish", shop.token);
+    for key in ["", "00", &format!("{:064x}", 1), &"ff".repeat(32)] {
+        let request = serde_json::json!({
+            "icc_public_key": key, "application_transaction_counter": 0
+        });
+        assert_eq!(shop.device.post(&path, &request).problem(422), "invalid_request", "{key}");
+    }
+    let flat = format!("04{}", "00".repeat(64));
+    for key in ["", "04", flat.as_str(), &"05".repeat(65)] {
+        let request = serde_json::json!({
+            "issuer": shop.issuer_id, "label": "x", "public_key": key
+        });
+        assert_eq!(shop.issuer.post("/v1/devices", &request).problem(422), "invalid_request");
+    }
+}
+
+#[test]
+fn an_hour_has_so_many_keys() {
+    let mut shop = Shop::open();
+    let path = format!("/v1/tokens/{}/replenish", shop.token);
+    // Two keys each time, indices 00 to 99: fifty replenishments, the first of them done.
+    for _ in 1..50 {
+        shop.device.post(&path, &shop.phone.replenish_request()).expect(200);
+    }
+    let refused = shop.device.post(&path, &shop.phone.replenish_request());
+    assert_eq!(refused.problem(409), "conflict");
+    shop.platform.clock.advance_seconds(3_600);
+    shop.replenish();
+    assert_eq!(shop.pay_amount(100)["outcome"], "approved");
+}

@@ -1,0 +1,280 @@
+//! A server in this process, and a small client for it.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Once};
+
+use serde_json::Value;
+use tapfer_hsm::Unlock;
+use tapfer_payment_types::Timestamp;
+use tapfer_server::clock::Clock;
+use tapfer_server::{Limits, Realm, RealmKind, RunningServer, Server, ServerConfig};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+/// A clock that stands still until a test moves it.
+#[derive(Debug)]
+pub(crate) struct TestClock(AtomicI64);
+
+impl TestClock {
+    pub(crate) fn advance_seconds(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1_000, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Everything that any server of this test program writes down, JSON, at the finest level.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOG.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn capture_log() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(|| LogWriter)
+            .finish();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+    });
+}
+
+/// The log so far.
+pub(crate) fn log() -> String {
+    String::from_utf8(LOG.lock().unwrap().clone()).unwrap()
+}
+
+/// A platform with its realm in a directory of its own.
+pub(crate) struct Platform {
+    limits: Limits,
+    runtime: Runtime,
+    server: Option<RunningServer>,
+    home: TempDir,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) operator: Client,
+}
+
+fn unlock() -> Unlock {
+    Unlock::key_from_hex(&"42".repeat(32)).unwrap()
+}
+
+impl Platform {
+    pub(crate) fn start() -> Self {
+        Self::start_with(Limits::default())
+    }
+
+    pub(crate) fn start_with(limits: Limits) -> Self {
+        capture_log();
+        let home = tempfile::tempdir().unwrap();
+        // TLS certificates are checked against the real time, so the test's clock starts near it.
+        let start = "2026-11-21T12:00:00Z".parse::<Timestamp>().unwrap().unix_millis();
+        let now = tapfer_server::clock::SystemClock.now().unix_millis();
+        let clock = Arc::new(TestClock(AtomicI64::new(now.max(start))));
+        let realm = Realm::create(home.path(), RealmKind::Demo, &unlock(), clock.now()).unwrap();
+        let runtime = Runtime::new().unwrap();
+        let (server, operator) = serve(&runtime, realm, &clock, limits);
+        Self { limits, runtime, server: Some(server), home, clock, operator }
+    }
+
+    /// Stops and starts again on the same realm.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let realm = Realm::open(self.home.path(), &unlock()).unwrap();
+        let (server, operator) = serve(&self.runtime, realm, &self.clock, self.limits);
+        self.server = Some(server);
+        self.operator = operator;
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            self.runtime.block_on(server.stop()).unwrap();
+        }
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.server.as_ref().unwrap().address()
+    }
+
+    pub(crate) fn ca_certificate(&self) -> PathBuf {
+        self.server.as_ref().unwrap().paths().ca_certificate()
+    }
+}
+
+fn serve(
+    runtime: &Runtime,
+    realm: Realm,
+    clock: &Arc<TestClock>,
+    limits: Limits,
+) -> (RunningServer, Client) {
+    let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap());
+    config.limits = limits;
+    config.clock = Arc::<TestClock>::clone(clock);
+    let server = runtime.block_on(Server::start(realm, config)).unwrap();
+    let key = std::fs::read_to_string(server.paths().operator_key()).unwrap();
+    let pem = std::fs::read(server.paths().ca_certificate()).unwrap();
+    let client = Client::new(server.address(), &pem, key.trim());
+    (server, client)
+}
+
+/// An answer of the server.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("not JSON: {} {:?}", self.status, self.text()))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn is_replayed(&self) -> bool {
+        self.header("idempotent-replayed") == Some("true")
+    }
+
+    /// The answer's JSON, which must come with this status.
+    #[track_caller]
+    pub(crate) fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text());
+        self.json()
+    }
+
+    /// The stable name of the problem, which must be one in every respect.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{}", self.text());
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        let body = self.json();
+        assert_eq!(body["status"], status);
+        assert_eq!(body["request_id"], self.header("x-request-id").unwrap());
+        assert!(!body["title"].as_str().unwrap().is_empty());
+        assert!(!body["detail"].as_str().unwrap().is_empty());
+        body["type"].as_str().unwrap().strip_prefix("urn:tapfer:problem:").unwrap().to_owned()
+    }
+}
+
+/// Calls the server with one API key.
+#[derive(Clone)]
+pub(crate) struct Client {
+    agent: ureq::Agent,
+    base: String,
+    key: String,
+    counter: Arc<AtomicU64>,
+}
+
+impl Client {
+    pub(crate) fn new(address: std::net::SocketAddr, ca_pem: &[u8], key: &str) -> Self {
+        let ca = Certificate::from_pem(ca_pem).unwrap().to_owned();
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::new_with_certs(&[ca]))
+            .unversioned_rustls_crypto_provider(Arc::new(
+                rustls::crypto::aws_lc_rs::default_provider(),
+            ))
+            .build();
+        let config = ureq::Agent::config_builder()
+            .tls_config(tls)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .build();
+        Self {
+            agent: config.into(),
+            base: format!("https://{address}"),
+            key: key.to_owned(),
+            counter: Arc::new(AtomicU64::new(0)),
+        }
+    }
+
+    /// The same server, another key.
+    pub(crate) fn with_key(&self, key: &Value) -> Self {
+        Self { key: key.as_str().unwrap().to_owned(), ..self.clone() }
+    }
+
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, &[], b"")
+    }
+
+    /// With a new idempotency key each time.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Reply {
+        let number = self.counter.fetch_add(1, Ordering::SeqCst);
+        self.post_as(&format!("test-{number}"), path, body)
+    }
+
+    pub(crate) fn post_as(&self, idempotency_key: &str, path: &str, body: &Value) -> Reply {
+        let headers = [("content-type", "application/json"), ("idempotency-key", idempotency_key)];
+        self.send("POST", path, &headers, body.to_string().as_bytes())
+    }
+
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Reply {
+        let bearer = format!("Bearer {}", self.key);
+        let mut all = vec![("authorization", bearer.as_str())];
+        all.extend_from_slice(headers);
+        self.send_bare(method, path, &all, body)
+    }
+
+    /// Without any header but those given.
+    pub(crate) fn send_bare(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Reply {
+        let mut request =
+            ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.to_vec()).unwrap();
+        let mut response = self.agent.run(request).unwrap();
+        let headers = response.headers().iter().map(|(name, value)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        });
+        let headers = headers.collect();
+        let status = response.status().as_u16();
+        Reply { status, headers, body: response.body_mut().read_to_vec().unwrap() }
+    }
+}

@@ -1,0 +1,145 @@
+//! A ready world: an issuer, a card with money on a phone, a merchant with a terminal.
+
+use serde_json::{Value, json};
+use tapfer_payment_types::Timestamp;
+use tapfer_server::clock::Clock;
+
+use crate::phone::{Phone, Tap};
+use crate::running::{Client, Platform, Reply};
+
+pub(crate) struct Shop {
+    pub(crate) platform: Platform,
+    pub(crate) issuer: Client,
+    pub(crate) issuer_id: String,
+    pub(crate) card: String,
+    pub(crate) device: Client,
+    pub(crate) device_id: String,
+    pub(crate) token: String,
+    pub(crate) merchant: Client,
+    pub(crate) merchant_id: String,
+    pub(crate) terminal: Client,
+    pub(crate) terminal_id: String,
+    pub(crate) phone: Phone,
+}
+
+pub(crate) fn id(value: &Value) -> String {
+    value["id"].as_str().unwrap().to_owned()
+}
+
+pub(crate) fn issuer_request() -> Value {
+    json!({
+        "name": "Campus Karte", "country": "276", "currency": "EUR",
+        "pan_prefix": "999911", "token_prefix": "999922",
+        "key_policy": {
+            "maximum_payments": 4, "maximum_total_minor": 20_000,
+            "lifetime_seconds": 86_400, "keys_per_replenishment": 2
+        }
+    })
+}
+
+pub(crate) fn reason(text: &str) -> Value {
+    json!({ "reason": text })
+}
+
+pub(crate) fn by(actor: &str) -> Value {
+    json!({ "actor": actor, "reason": "test" })
+}
+
+impl Shop {
+    /// 100.00 EUR on the card; the token is active and has its first keys.
+    pub(crate) fn open() -> Self {
+        let platform = Platform::start();
+        let operator = platform.operator.clone();
+        let issuer_id = id(&operator.post("/v1/issuers", &issuer_request()).expect(201));
+        let key = operator.post(&format!("/v1/issuers/{issuer_id}/api-keys"), &json!({}));
+        let issuer = operator.with_key(&key.expect(201)["api_key"]);
+        let card = json!({ "issuer": issuer_id, "expiry": "2031-12", "holder_reference": "7" });
+        let card = id(&issuer.post("/v1/cards", &card).expect(201));
+        let top_up = json!({ "amount": 10_000, "currency": "EUR", "reference": "cash desk" });
+        issuer.post(&format!("/v1/cards/{card}/top-ups"), &top_up).expect(201);
+
+        let phone = Phone::new();
+        let device = json!({
+            "issuer": issuer_id, "label": "Ada's phone", "public_key": phone.public_key()
+        });
+        let device_answer = issuer.post("/v1/devices", &device).expect(201);
+        let token = json!({ "card": card, "device": device_answer["id"] });
+        let token = id(&issuer.post("/v1/tokens", &token).expect(201));
+
+        let merchant = json!({ "name": "Mensa", "country": "276", "category_code": "5814" });
+        let merchant_answer = operator.post("/v1/merchants", &merchant).expect(201);
+        let merchant = operator.with_key(&merchant_answer["api_key"]);
+        let terminal = json!({ "merchant": merchant_answer["id"], "label": "till 1" });
+        let terminal_answer = merchant.post("/v1/terminals", &terminal).expect(201);
+
+        let mut shop = Self {
+            device: operator.with_key(&device_answer["api_key"]),
+            device_id: id(&device_answer),
+            terminal: operator.with_key(&terminal_answer["api_key"]),
+            terminal_id: id(&terminal_answer),
+            merchant_id: id(&merchant_answer),
+            platform,
+            issuer,
+            issuer_id,
+            card,
+            token,
+            merchant,
+            phone,
+        };
+        shop.change_token("activate", "issuer").expect(200);
+        shop.replenish();
+        shop
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.platform.clock.now()
+    }
+
+    pub(crate) fn replenish(&mut self) {
+        let path = format!("/v1/tokens/{}/replenish", self.token);
+        let answer = self.device.post(&path, &self.phone.replenish_request()).expect(200);
+        self.phone.accept(&self.token, &answer);
+    }
+
+    pub(crate) fn change_token(&self, verb: &str, actor: &str) -> Reply {
+        self.issuer.post(&format!("/v1/tokens/{}/{verb}", self.token), &by(actor))
+    }
+
+    pub(crate) fn intent(&self, amount: i64) -> String {
+        let intent = json!({ "amount": amount, "currency": "EUR", "reference": "table 7" });
+        id(&self.merchant.post("/v1/payment-intents", &intent).expect(201))
+    }
+
+    pub(crate) fn arm(&self, intent: &str) {
+        let path = format!("/v1/payment-intents/{intent}/arm");
+        let armed = self.merchant.post(&path, &json!({ "terminal": self.terminal_id }));
+        assert_eq!(armed.expect(200)["status"], "requires_action");
+    }
+
+    pub(crate) fn armed_intent(&self, amount: i64) -> String {
+        let intent = self.intent(amount);
+        self.arm(&intent);
+        intent
+    }
+
+    pub(crate) fn authorize(&self, intent: &str, chip_data: &str) -> Reply {
+        let request = json!({ "payment_intent": intent, "chip_data": chip_data });
+        self.terminal.post("/v1/authorizations", &request)
+    }
+
+    /// Arms, taps, asks; gives the decision.
+    pub(crate) fn pay(&mut self, tap: &Tap) -> Value {
+        let intent = self.armed_intent(tap.amount);
+        let chip_data = self.phone.tap(tap);
+        self.authorize(&intent, &chip_data).expect(201)
+    }
+
+    pub(crate) fn pay_amount(&mut self, amount: i64) -> Value {
+        self.pay(&Tap::new(amount, self.now()))
+    }
+
+    pub(crate) fn account(&self) -> (i64, i64) {
+        let card = self.issuer.get(&format!("/v1/cards/{}", self.card)).expect(200);
+        (card["balance"].as_i64().unwrap(), card["available"].as_i64().unwrap())
+    }
+}

@@ -1,0 +1,113 @@
+//! Cards and tokens: blocked, suspended, ended, looked up, shown.
+
+use serde_json::json;
+
+use crate::shop::{Shop, by, id, reason};
+
+#[test]
+fn only_who_suspended_may_resume() {
+    let mut shop = Shop::open();
+    let suspended = shop.change_token("suspend", "issuer").expect(200);
+    assert_eq!(
+        (&suspended["status"], &suspended["suspended_by"]),
+        (&json!("SUSPENDED"), &json!(["issuer"]))
+    );
+    assert_eq!(shop.pay_amount(100)["reason"], "token_suspended");
+    let replenish = format!("/v1/tokens/{}/replenish", shop.token);
+    let refused = shop.device.post(&replenish, &shop.phone.replenish_request());
+    assert_eq!(refused.problem(409), "conflict");
+    assert_eq!(shop.change_token("unsuspend", "cardholder").problem(409), "conflict");
+    assert_eq!(shop.change_token("unsuspend", "issuer").expect(200)["status"], "ACTIVE");
+    assert_eq!(shop.pay_amount(100)["outcome"], "approved");
+
+    // The phone may stop its own token for its person, but not release it.
+    let path = |verb: &str| format!("/v1/tokens/{}/{verb}", shop.token);
+    assert_eq!(
+        shop.device.post(&path("suspend"), &by("cardholder")).expect(200)["status"],
+        "SUSPENDED"
+    );
+    assert_eq!(shop.device.post(&path("unsuspend"), &by("cardholder")).problem(403), "forbidden");
+    assert_eq!(shop.issuer.post(&path("suspend"), &by("platform")).problem(403), "forbidden");
+
+    assert_eq!(shop.change_token("delete", "issuer").expect(200)["status"], "DEACTIVATED");
+    assert_eq!(shop.pay_amount(100)["reason"], "token_deactivated");
+    assert_eq!(shop.change_token("activate", "issuer").problem(409), "conflict");
+}
+
+#[test]
+fn blocking_a_card_stops_its_tokens() {
+    let mut shop = Shop::open();
+    let path = format!("/v1/cards/{}", shop.card);
+    let blocked = shop.issuer.post(&format!("{path}/block"), &reason("lost")).expect(200);
+    assert_eq!(blocked["status"], "blocked");
+    assert_eq!(shop.pay_amount(100)["reason"], "card_blocked");
+    let token = json!({ "card": shop.card, "device": shop.device_id });
+    assert_eq!(shop.issuer.post("/v1/tokens", &token).problem(409), "conflict");
+    shop.issuer.post(&format!("{path}/unblock"), &reason("found")).expect(200);
+    assert_eq!(shop.pay_amount(100)["outcome"], "approved");
+}
+
+#[test]
+fn an_inactive_token_does_not_pay() {
+    let mut shop = Shop::open();
+    let token = json!({ "card": shop.card, "device": shop.device_id });
+    let token = shop.issuer.post("/v1/tokens", &token).expect(201);
+    assert_eq!(token["status"], "INACTIVE");
+    shop.token = id(&token);
+    shop.phone.counter = 0;
+    shop.replenish();
+    assert_eq!(shop.pay_amount(100)["reason"], "token_inactive");
+    let listed = shop.device.get("/v1/tokens").expect(200);
+    assert_eq!(listed["data"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_card_number_comes_in_and_only_the_audited_verb_shows_it() {
+    let shop = Shop::open();
+    let pan = "9999112222222222";
+    let pan = format!("{}{}", &pan[..15], tapfer_payment_types::pan::check_digit(&pan[..15]));
+    let request = json!({ "issuer": shop.issuer_id, "pan": pan, "expiry": "2030-01" });
+    let created = shop.issuer.post("/v1/cards", &request);
+    assert!(!created.text().contains(&pan));
+    let card = created.expect(201);
+    assert_eq!(card["last_four"], pan[12..]);
+    assert_eq!(shop.issuer.post("/v1/cards", &request).problem(409), "conflict");
+
+    let found = shop.issuer.post("/v1/cards/lookup", &json!({ "pan": pan }));
+    assert_eq!(found.expect(200)["id"], card["id"]);
+    let unknown = json!({ "pan": "4111111111111111" });
+    assert_eq!(shop.issuer.post("/v1/cards/lookup", &unknown).problem(404), "not_found");
+
+    let token = json!({ "card": card["id"], "device": shop.device_id });
+    let token = id(&shop.issuer.post("/v1/tokens", &token).expect(201));
+    let path = format!("/v1/tokens/{token}/detokenize");
+    let shown = shop.issuer.post(&path, &reason("chargeback 4711")).expect(200);
+    assert_eq!(shown, json!({ "pan": pan }));
+    for client in [&shop.device, &shop.merchant, &shop.terminal] {
+        assert_eq!(client.post(&path, &reason("curious")).problem(403), "forbidden");
+    }
+    for file in ["tapfer.db", "tapfer.db-wal"] {
+        let bytes = std::fs::read(shop.platform.home().join(file)).unwrap();
+        assert!(!bytes.windows(16).any(|window| window == pan.as_bytes()), "{file}");
+    }
+}
+
+#[test]
+fn what_makes_no_card() {
+    let shop = Shop::open();
+    let card = |pan: &str, expiry: &str| {
+        let request = json!({ "issuer": shop.issuer_id, "pan": pan, "expiry": expiry });
+        shop.issuer.post("/v1/cards", &request)
+    };
+    for (pan, expiry) in [
+        ("4111111111111111", "2030-01"),
+        ("4111111111111112", "2030-01"),
+        ("41111111", "2030-01"),
+        ("9999110000000000", "2020-01"),
+        ("9999110000000000", "2030-13"),
+    ] {
+        let reply = card(pan, expiry);
+        assert_eq!(reply.problem(422), "invalid_request");
+        assert!(!reply.text().contains(pan));
+    }
+}
