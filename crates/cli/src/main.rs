@@ -1,2 +1,36 @@
-//! The one binary of tapfer.
-fn main() {}
+//! `tapfer`: the one binary. It composes wallet, terminal and platform, and is the only crate that
+//! prints.
+
+mod amount;
+mod arguments;
+mod card_service;
+mod client;
+mod clock;
+mod commands;
+mod context;
+mod failure;
+mod home;
+mod kernel_report;
+mod narrate;
+mod output;
+mod pcsc_reader;
+mod phone;
+mod platform;
+mod receipt;
+mod stage;
+mod tap;
+mod terminal_payment;
+mod test_keys;
+mod till;
+mod unlock;
+mod vpcd;
+mod wallet_store;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    client::install_tls_provider();
+    arguments::Arguments::parse().run()
+}

@@ -1,0 +1,171 @@
+//! The command line: nouns, then verbs; and which function each leads to.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::Access;
+use crate::commands::{
+    authorization, bench, card, demo, device, doctor, init, issuer, merchant, payment, refund,
+    serve, terminal, tlv, token, trust, vectors, wallet,
+};
+use crate::context::Context;
+use crate::failure::{self, Ending};
+use crate::home::Home;
+use crate::output::Output;
+
+const EXAMPLES: &str = "\
+First steps:
+  tapfer demo                                   a phone pays at a terminal, step by step
+  tapfer serve                                  start the platform (in another terminal)
+  tapfer init                                   an issuer, a card with money, a phone, a merchant
+  tapfer terminal pay --wallet --amount 12.34   tap and pay
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage.";
+
+/// Tap to pay: the platform, the terminal and the phone in one program.
+#[derive(Debug, Parser)]
+#[command(name = "tapfer", version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+struct Global {
+    /// Results as JSON, for programs
+    #[arg(long, global = true)]
+    json: bool,
+    /// Directory of the platform's keys, data and certificates [default: ~/.tapfer]
+    #[arg(long, global = true, value_name = "DIR", env = "TAPFER_HOME")]
+    home: Option<PathBuf>,
+    /// Address of the platform [default: where `tapfer serve` last listened, else https://127.0.0.1:8443]
+    #[arg(long, global = true, value_name = "URL", env = "TAPFER_SERVER")]
+    server: Option<String>,
+    /// File with the API key to use; without it TAPFER_KEY, then the keys in the home directory
+    #[arg(long, global = true, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show a payment from tap to receipt, and what cannot be done
+    Demo(demo::DemoArguments),
+    /// Run the platform
+    Serve(serve::ServeArguments),
+    /// Set up an issuer, a card, a phone, a merchant and a terminal
+    Init(init::InitArguments),
+    /// Say what is missing on this machine, and the command that mends it
+    Doctor(doctor::DoctorArguments),
+    /// Issuers: who gives out cards
+    #[command(subcommand)]
+    Issuer(issuer::IssuerCommand),
+    /// Cards, their accounts, and the wallet as a card in a reader
+    #[command(subcommand)]
+    Card(card::CardCommand),
+    /// Phones
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+    /// Tokens: one card on one phone
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// The wallet of a phone, kept in a directory
+    #[command(subcommand)]
+    Wallet(wallet::WalletCommand),
+    /// Merchants: who is paid
+    #[command(subcommand)]
+    Merchant(merchant::MerchantCommand),
+    /// Terminals, and taking a payment
+    #[command(subcommand)]
+    Terminal(terminal::TerminalCommand),
+    /// Payments
+    #[command(subcommand)]
+    Payment(payment::PaymentCommand),
+    /// Refunds
+    #[command(subcommand)]
+    Refund(refund::RefundCommand),
+    /// Decisions of the platform
+    #[command(subcommand)]
+    Authorization(authorization::AuthorizationCommand),
+    /// Whom a terminal has to trust
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
+    /// Files of golden values
+    #[command(subcommand)]
+    Vectors(vectors::VectorsCommand),
+    /// Show card data as a readable tree
+    Tlv(tlv::TlvArguments),
+    /// Measure
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+}
+
+impl Arguments {
+    /// Runs the command and says how it ended.
+    pub(crate) fn run(self) -> ExitCode {
+        let output = Output::new(self.global.json);
+        let result = self.global.context(output).and_then(|context| self.command.run(&context));
+        if let Err(error) = &result {
+            output.failure(error);
+        }
+        failure::exit_code(&result)
+    }
+}
+
+impl Global {
+    fn context(&self, output: Output) -> anyhow::Result<Context> {
+        let key = match &self.key_file {
+            Some(file) => Some(
+                fs::read_to_string(file)
+                    .with_context(|| format!("--key-file {}", file.display()))?
+                    .trim()
+                    .to_owned(),
+            ),
+            None => std::env::var("TAPFER_KEY").ok().filter(|key| !key.is_empty()),
+        };
+        let access = Access { server: self.server.clone(), key };
+        Ok(Context { output, home: Home::new(self.home.clone()), access })
+    }
+}
+
+impl Command {
+    fn run(&self, context: &Context) -> anyhow::Result<Ending> {
+        match self {
+            Self::Demo(arguments) => demo::run(context, arguments),
+            Self::Serve(arguments) => serve::run(context, arguments),
+            Self::Init(arguments) => init::run(context, arguments),
+            Self::Doctor(arguments) => doctor::run(context, arguments),
+            Self::Issuer(command) => issuer::run(context, command),
+            Self::Card(command) => card::run(context, command),
+            Self::Device(command) => device::run(context, command),
+            Self::Token(command) => token::run(context, command),
+            Self::Wallet(command) => wallet::run(context, command),
+            Self::Merchant(command) => merchant::run(context, command),
+            Self::Terminal(command) => terminal::run(context, command),
+            Self::Payment(command) => payment::run(context, command),
+            Self::Refund(command) => refund::run(context, command),
+            Self::Authorization(command) => authorization::run(context, command),
+            Self::Trust(command) => trust::run(context, command),
+            Self::Vectors(command) => vectors::run(context, command),
+            Self::Tlv(arguments) => tlv::run(context, arguments),
+            Self::Bench(command) => bench::run(context, command),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Arguments;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

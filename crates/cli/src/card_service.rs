@@ -1,0 +1,128 @@
+//! `tapfer card serve`: the wallet as a card in a virtual PC/SC reader.
+
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use tapfer_wallet::DeviceState;
+
+use crate::commands::wallet::Place;
+use crate::context::Context;
+use crate::failure::{Ending, UsageError};
+use crate::phone::{self, Phone};
+use crate::test_keys::TestKeys;
+use crate::vpcd::{self, VirtualCard};
+use crate::wallet_store::WalletStore;
+
+/// How long to wait before the reader is dialled again.
+const REDIAL: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example (the virtual reader listens on every address, so give it a network of its own):
+  sudo unshare --net sh -c 'ip link set lo up; pcscd; tapfer card serve --vpcd 127.0.0.1:35963'
+  tapfer terminal pay --reader 'Virtual PCD 00 00' --amount 12.34 --currency EUR")]
+pub(crate) struct ServeArguments {
+    /// Where the virtual reader (vpcd) listens
+    #[arg(long, value_name = "HOST:PORT", default_value = vpcd::DEFAULT_ADDRESS)]
+    vpcd: String,
+    #[command(flatten)]
+    place: Place,
+    /// Whether the phone's screen is on
+    #[arg(long, value_enum, default_value_t = Screen::On)]
+    screen: Screen,
+    /// The person has unlocked the phone, which counts as verification
+    #[arg(long)]
+    unlocked: bool,
+    /// Show issuer master key, token number and key index, so that anybody can recompute the
+    /// cryptogram (demo realm only)
+    #[arg(long)]
+    show_test_keys: bool,
+    /// File with the passphrase of the key store, for --show-test-keys [env: TAPFER_PASSPHRASE]
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+/// Whether a screen is lit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Screen {
+    On,
+    Off,
+}
+
+/// The state of the phone that the arguments describe.
+pub(crate) fn device_state(screen: Screen, unlocked: bool) -> DeviceState {
+    DeviceState { screen_on: screen == Screen::On, unlocked, integrity_verdict: 0 }
+}
+
+/// A phone whose dialogue is told on the terminal.
+struct ServedPhone<'a> {
+    phone: Phone,
+    context: &'a Context,
+    test_keys: Option<TestKeys>,
+}
+
+impl VirtualCard for ServedPhone<'_> {
+    fn reset(&mut self) {
+        self.phone.reset();
+    }
+
+    fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let answer = VirtualCard::transmit(&mut self.phone, command)?;
+        if let Some(keys) = &self.test_keys {
+            keys.show_payment(self.context.output, &answer)?;
+        }
+        for news in self.phone.take_news() {
+            self.context.output.remark(format!("phone: {}", phone::in_words(&news)));
+        }
+        Ok(answer)
+    }
+}
+
+pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Result<Ending> {
+    let (store, wallet) = WalletStore::open(&arguments.place.directory(context))?;
+    let test_keys = match arguments.show_test_keys {
+        true => Some(TestKeys::open(context, &store, &wallet, &arguments.passphrase_file)?),
+        false => None,
+    };
+    if let Some(keys) = &test_keys {
+        keys.show(context.output)?;
+    }
+    let device = device_state(arguments.screen, arguments.unlocked);
+    let phone = Phone::new(store, wallet, device);
+    let mut card = ServedPhone { phone, context, test_keys };
+    serve_for_ever(context, &arguments.vpcd, &mut card)
+}
+
+/// Dials the reader again and again: the daemon may start later or be restarted.
+fn serve_for_ever(
+    context: &Context,
+    address: &str,
+    card: &mut ServedPhone<'_>,
+) -> anyhow::Result<Ending> {
+    let addresses: Vec<_> = address
+        .to_socket_addrs()
+        .map_err(|error| UsageError(format!("--vpcd {address}: {error}")))?
+        .collect();
+    let mut told = false;
+    loop {
+        match TcpStream::connect(addresses.as_slice()) {
+            Ok(mut stream) => {
+                told = false;
+                context.output.remark(format!("in the virtual reader at {address}"));
+                vpcd::serve(&mut stream, card).context("the virtual reader")?;
+                card.reset();
+            }
+            Err(error) if !told => {
+                told = true;
+                context.output.remark(format!(
+                    "waiting for the virtual reader at {address} ({error}); is pcscd running?"
+                ));
+            }
+            Err(_) => {}
+        }
+        std::thread::park_timeout(REDIAL);
+    }
+}

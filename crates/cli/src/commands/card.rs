@@ -1,0 +1,144 @@
+//! `tapfer card`: cards in the vault and their accounts; and the wallet as a card in a reader.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::amount::{AmountArguments, money_json};
+use crate::card_service::{self, ServeArguments};
+use crate::clock;
+use crate::context::{Context, PageArguments, segment};
+use crate::failure::Ending;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CardCommand {
+    /// Put a card into the vault
+    Create(Create),
+    /// List cards; numbers are never shown
+    List {
+        /// Only those of this issuer
+        #[arg(long)]
+        issuer: Option<String>,
+        #[command(flatten)]
+        page: PageArguments,
+    },
+    /// Show one card with its balance
+    Show {
+        /// Card id; the latest if not given
+        id: Option<String>,
+    },
+    /// Block a card and with it all its tokens
+    Block(Reason),
+    /// Release a blocked card
+    Unblock(Reason),
+    /// Put money on a card
+    TopUp {
+        /// Card id; the latest if not given
+        id: Option<String>,
+        #[command(flatten)]
+        amount: AmountArguments,
+        /// Where the money came from, for the record
+        #[arg(long, default_value = "top-up on the command line")]
+        reference: String,
+    },
+    /// List what was booked on a card
+    Entries {
+        /// Card id; the latest if not given
+        id: Option<String>,
+        #[command(flatten)]
+        page: PageArguments,
+    },
+    /// Be the card in a virtual PC/SC reader, so that any smart-card program can talk to the wallet
+    Serve(ServeArguments),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  tapfer card create --expiry 2030-12 --holder-reference member-17\n\nA card number is made in the issuer's range unless TAPFER_PAN holds one."
+)]
+pub(crate) struct Create {
+    /// Issuer id; the latest if not given
+    #[arg(long)]
+    issuer: Option<String>,
+    /// Last month in which the card is good; four years from now if not given
+    #[arg(long, value_name = "YYYY-MM")]
+    expiry: Option<String>,
+    /// The issuer's own number for its holder; no name is needed
+    #[arg(long, value_name = "TEXT")]
+    holder_reference: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reason {
+    /// Card id; the latest if not given
+    id: Option<String>,
+    /// Why, for the record
+    #[arg(long, default_value = "asked for on the command line")]
+    reason: String,
+}
+
+impl Create {
+    /// A card number comes from the environment, never from the command line, where every user of
+    /// the machine could read it.
+    fn body(&self, context: &Context) -> anyhow::Result<Value> {
+        let issuer = context.id_or_latest(&self.issuer, "issuer")?;
+        let expiry = self.expiry.clone().unwrap_or_else(default_expiry);
+        let mut body = json!({ "issuer": issuer, "expiry": expiry });
+        let optional = [
+            ("holder_reference", self.holder_reference.clone()),
+            ("pan", std::env::var("TAPFER_PAN").ok()),
+        ];
+        if let Some(fields) = body.as_object_mut() {
+            let given = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
+            fields.extend(given.map(|(name, value)| (name.to_owned(), json!(value))));
+        }
+        Ok(body)
+    }
+}
+
+/// Four years from now, `YYYY-MM`.
+pub(crate) fn default_expiry() -> String {
+    let today = clock::now().calendar();
+    format!("{:04}-{:02}", today.year.saturating_add(4), today.month)
+}
+
+pub(crate) fn run(context: &Context, command: &CardCommand) -> anyhow::Result<Ending> {
+    match command {
+        CardCommand::Create(create) => {
+            let created = context.client()?.post("/v1/cards", &create.body(context)?)?;
+            context.remember_created("card", &created)?;
+            context.output.object(&created)?;
+        }
+        CardCommand::List { issuer, page } => {
+            let columns = ["id", "last_four", "expiry", "status", "balance", "available"];
+            context.list(&page.path("/v1/cards", &[("issuer", issuer)]), &columns)?;
+        }
+        CardCommand::Show { id } => context.show(&path(context, id, "")?)?,
+        CardCommand::Block(reason) => post_reason(context, reason, "/block")?,
+        CardCommand::Unblock(reason) => post_reason(context, reason, "/unblock")?,
+        CardCommand::TopUp { id, amount, reference } => {
+            let mut body = money_json(amount.money()?);
+            if let Some(fields) = body.as_object_mut() {
+                fields.insert("reference".to_owned(), json!(reference));
+            }
+            let path = path(context, id, "/top-ups")?;
+            context.output.object(&context.client()?.post(&path, &body)?)?;
+        }
+        CardCommand::Entries { id, page } => {
+            let columns = ["created_at", "kind", "amount", "reference", "id"];
+            context.list(&page.path(&path(context, id, "/entries")?, &[]), &columns)?;
+        }
+        CardCommand::Serve(arguments) => return card_service::run(context, arguments),
+    }
+    Ok(Ending::Done)
+}
+
+fn path(context: &Context, id: &Option<String>, below: &str) -> anyhow::Result<String> {
+    let id = context.id_or_latest(id, "card")?;
+    Ok(format!("/v1/cards/{}{below}", segment(&id)))
+}
+
+fn post_reason(context: &Context, reason: &Reason, verb: &str) -> anyhow::Result<()> {
+    let path = path(context, &reason.id, verb)?;
+    let answer = context.client()?.post(&path, &json!({ "reason": reason.reason }))?;
+    context.output.object(&answer)
+}

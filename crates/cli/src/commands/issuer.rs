@@ -1,0 +1,87 @@
+//! `tapfer issuer`: who gives out cards and decides on payments.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use tapfer_payment_types::Currency;
+
+use crate::amount;
+use crate::context::{Context, PageArguments, segment};
+use crate::failure::Ending;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IssuerCommand {
+    /// Create an issuer with its keys and its certificate
+    Create(Create),
+    /// List issuers
+    List(PageArguments),
+    /// Show one issuer
+    Show {
+        /// Issuer id; the latest if not given
+        id: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  tapfer issuer create --name \"Campus Card\" --token-prefix 999901 --unverified-limit 50.00"
+)]
+pub(crate) struct Create {
+    /// Name of the issuer
+    #[arg(long)]
+    name: String,
+    /// Country, ISO 3166-1 numeric
+    #[arg(long, default_value = "276")]
+    country: String,
+    /// First 6 to 8 digits of the card numbers
+    #[arg(long, value_name = "DIGITS", default_value = "999900")]
+    pan_prefix: String,
+    /// First 6 to 8 digits of the tokens
+    #[arg(long, value_name = "DIGITS", default_value = "999901")]
+    token_prefix: String,
+    /// Currency of the cards
+    #[arg(long, default_value = "EUR", value_parser = amount::currency)]
+    currency: Currency,
+    /// Application identifier, if not the demo scheme's
+    #[arg(long, value_name = "HEX")]
+    aid: Option<String>,
+    /// Up to this amount nobody asks who holds the phone
+    #[arg(long, value_name = "25.00", default_value = "25.00")]
+    unverified_limit: String,
+}
+
+impl Create {
+    fn body(&self) -> anyhow::Result<Value> {
+        let limit = amount::money(&self.unverified_limit, self.currency)?;
+        let mut body = json!({
+            "name": self.name,
+            "country": self.country,
+            "pan_prefix": self.pan_prefix,
+            "token_prefix": self.token_prefix,
+            "currency": self.currency.code(),
+            "unverified_limit": limit.minor,
+        });
+        if let (Some(fields), Some(aid)) = (body.as_object_mut(), &self.aid) {
+            fields.insert("aid".to_owned(), json!(aid));
+        }
+        Ok(body)
+    }
+}
+
+pub(crate) fn run(context: &Context, command: &IssuerCommand) -> anyhow::Result<Ending> {
+    match command {
+        IssuerCommand::Create(create) => {
+            let created = context.client()?.post("/v1/issuers", &create.body()?)?;
+            context.remember_created("issuer", &created)?;
+            context.output.object(&created)?;
+        }
+        IssuerCommand::List(page) => {
+            let columns = ["id", "name", "country", "currency", "aid"];
+            context.list(&page.path("/v1/issuers", &[]), &columns)?;
+        }
+        IssuerCommand::Show { id } => {
+            let id = context.id_or_latest(id, "issuer")?;
+            context.show(&format!("/v1/issuers/{}", segment(&id)))?;
+        }
+    }
+    Ok(Ending::Done)
+}

@@ -1,0 +1,20 @@
+//! The commands: one file for each noun.
+
+pub(crate) mod authorization;
+pub(crate) mod bench;
+pub(crate) mod card;
+pub(crate) mod demo;
+pub(crate) mod device;
+pub(crate) mod doctor;
+pub(crate) mod init;
+pub(crate) mod issuer;
+pub(crate) mod merchant;
+pub(crate) mod payment;
+pub(crate) mod refund;
+pub(crate) mod serve;
+pub(crate) mod terminal;
+pub(crate) mod tlv;
+pub(crate) mod token;
+pub(crate) mod trust;
+pub(crate) mod vectors;
+pub(crate) mod wallet;

@@ -1,0 +1,116 @@
+//! `tapfer serve`: the platform as a process.
+
+use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tapfer_server::{RealmKind, RunningServer, Server, ServerConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::context::Context;
+use crate::failure::Ending;
+use crate::platform;
+
+/// Where the platform listens unless told otherwise: this machine only.
+pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8443";
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tapfer serve                                        a demo realm in ~/.tapfer, made on the first run
+  tapfer serve --realm production --home /srv/tapfer --passphrase-file /run/secrets/tapfer
+
+The log goes to standard error: one JSON object a line, or text on a terminal. TAPFER_LOG filters it, such as
+TAPFER_LOG=warn. SIGINT and SIGTERM stop after the running requests.")]
+pub(crate) struct ServeArguments {
+    /// Address to listen on; port 0 takes any free port
+    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_LISTEN)]
+    listen: SocketAddr,
+    /// Kind of realm to make on the first run
+    #[arg(long, value_enum, default_value_t = Kind::Demo)]
+    realm: Kind,
+    /// File with the passphrase of the key store [env: TAPFER_PASSPHRASE, or TAPFER_UNLOCK_KEY: 64
+    /// hexadecimal digits]
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+/// What the realm is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// To try and to show: keys may be looked at, and open without a passphrase
+    Demo,
+    /// Real cards: needs a passphrase or key, and no key is ever shown
+    Production,
+}
+
+impl From<Kind> for RealmKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Demo => Self::Demo,
+            Kind::Production => Self::Production,
+        }
+    }
+}
+
+pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Result<Ending> {
+    start_log(context);
+    let realm = {
+        let _progress = context.output.progress("opening the realm");
+        let passphrase_file = arguments.passphrase_file.as_deref();
+        platform::open_realm(&context.home, arguments.realm.into(), passphrase_file)?
+    };
+    let description = realm.hsm().describe();
+    let runtime = platform::runtime()?;
+    runtime.block_on(async {
+        // Before anyone is told that the platform runs, so that a signal right after finds us ready.
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+        let server = Server::start(realm, ServerConfig::new(arguments.listen)).await?;
+        announce(context, &server, description.notice)?;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        server.stop().await?;
+        Ok(Ending::Done)
+    })
+}
+
+/// Tells where the platform is, and remembers it for the commands that ask it.
+fn announce(context: &Context, server: &RunningServer, notice: &str) -> anyhow::Result<()> {
+    let address = platform::address_of(server);
+    context.home.remember(|memory| memory.server = Some(address.clone()))?;
+    let paths = server.paths();
+    let (operator, authority) =
+        (paths.operator_key().display().to_string(), paths.ca_certificate().display().to_string());
+    if context.output.is_json() {
+        return context.output.json_line(&json!({
+            "server": address,
+            "home": paths.home(),
+            "operator_key": operator,
+            "ca_certificate": authority,
+            "notice": notice,
+        }));
+    }
+    context.output.line(format!("platform        {address}"));
+    context.output.line(format!("operator key    {operator}"));
+    context.output.line(format!("CA certificate  {authority}"));
+    context.output.line(format!("keys            {notice}"));
+    context.output.line("Stop with Ctrl-C. In another terminal: tapfer init");
+    Ok(())
+}
+
+fn start_log(context: &Context) {
+    let filter = EnvFilter::try_from_env("TAPFER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A second subscriber is refused; there is only this one.
+    let _started = match io::stderr().is_terminal() && !context.output.is_json() {
+        true => builder.try_init(),
+        false => builder.json().flatten_event(true).try_init(),
+    };
+}

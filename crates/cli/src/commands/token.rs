@@ -1,0 +1,107 @@
+//! `tapfer token`: one card on one phone, and its life.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use crate::context::{Context, PageArguments, segment};
+use crate::failure::Ending;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Put a card on a phone; the token starts inactive
+    Create {
+        /// Card id; the latest if not given
+        #[arg(long)]
+        card: Option<String>,
+        /// Device id; the latest if not given
+        #[arg(long)]
+        device: Option<String>,
+    },
+    /// List tokens
+    List {
+        /// Only those of this card
+        #[arg(long)]
+        card: Option<String>,
+        /// Only those on this phone
+        #[arg(long)]
+        device: Option<String>,
+        #[command(flatten)]
+        page: PageArguments,
+    },
+    /// Show one token
+    Show {
+        /// Token id; the latest if not given
+        id: Option<String>,
+    },
+    /// Let an inactive token pay
+    Activate(Change),
+    /// Stop a token for a while; only the class of actor that suspended it may resume it
+    Suspend(Change),
+    /// Resume a suspended token
+    Unsuspend(Change),
+    /// End a token for ever
+    Delete(Change),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Change {
+    /// Token id; the latest if not given
+    id: Option<String>,
+    /// In whose name
+    #[arg(long, value_enum, default_value_t = Actor::Issuer)]
+    actor: Actor,
+    /// Why, for the record
+    #[arg(long, default_value = "asked for on the command line")]
+    reason: String,
+}
+
+/// Who wants a token changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Actor {
+    Cardholder,
+    Issuer,
+    Platform,
+}
+
+impl Actor {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Cardholder => "cardholder",
+            Self::Issuer => "issuer",
+            Self::Platform => "platform",
+        }
+    }
+}
+
+pub(crate) fn run(context: &Context, command: &TokenCommand) -> anyhow::Result<Ending> {
+    match command {
+        TokenCommand::Create { card, device } => {
+            let card = context.id_or_latest(card, "card")?;
+            let device = context.id_or_latest(device, "device")?;
+            let body = json!({ "card": card, "device": device });
+            let created = context.client()?.post("/v1/tokens", &body)?;
+            context.remember_created("token", &created)?;
+            context.output.object(&created)?;
+        }
+        TokenCommand::List { card, device, page } => {
+            let path = page.path("/v1/tokens", &[("card", card), ("device", device)]);
+            context.list(&path, &["id", "card", "device", "status", "last_four", "created_at"])?;
+        }
+        TokenCommand::Show { id } => {
+            let id = context.id_or_latest(id, "token")?;
+            context.show(&format!("/v1/tokens/{}", segment(&id)))?;
+        }
+        TokenCommand::Activate(change) => apply(context, change, "activate")?,
+        TokenCommand::Suspend(change) => apply(context, change, "suspend")?,
+        TokenCommand::Unsuspend(change) => apply(context, change, "unsuspend")?,
+        TokenCommand::Delete(change) => apply(context, change, "delete")?,
+    }
+    Ok(Ending::Done)
+}
+
+fn apply(context: &Context, change: &Change, verb: &str) -> anyhow::Result<()> {
+    let id = context.id_or_latest(&change.id, "token")?;
+    let body = json!({ "actor": change.actor.name(), "reason": change.reason });
+    let path = format!("/v1/tokens/{}/{verb}", segment(&id));
+    context.output.object(&context.client()?.post(&path, &body)?)
+}

@@ -1,0 +1,41 @@
+//! How commands end: 0 done, 1 refused or failed, 2 used wrongly.
+
+use std::process::ExitCode;
+
+/// The command ran, and this is what came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It did what was asked.
+    Done,
+    /// It was answered, but with a no: a declined payment, a missing thing, a differing value.
+    Refused,
+}
+
+impl Ending {
+    /// `Done` if everything is as it should be.
+    pub(crate) const fn done_if(good: bool) -> Self {
+        if good { Self::Done } else { Self::Refused }
+    }
+}
+
+/// The command line makes no sense as it was typed; found after clap had accepted it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// The exit code of a command.
+pub(crate) fn exit_code(result: &anyhow::Result<Ending>) -> ExitCode {
+    match result {
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        Ok(Ending::Refused) => ExitCode::from(1),
+        Err(error) if error.downcast_ref::<UsageError>().is_some() => ExitCode::from(2),
+        Err(_) => ExitCode::from(1),
+    }
+}

@@ -1,0 +1,134 @@
+//! The home directory on the client's side: where the certificate and the operator key of the
+//! platform are, and what this command line remembers between calls (API keys that are shown only
+//! once, and the latest issuer, card, merchant, ... so that short commands suffice).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use tapfer_server::RealmPaths;
+
+/// Where the platform is asked if nobody says otherwise.
+pub(crate) const DEFAULT_SERVER: &str = "https://127.0.0.1:8443";
+
+/// A home directory; it need not exist yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Home(PathBuf);
+
+/// What the command line remembers, `client.json`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Memory {
+    /// Address of the platform, as `serve` last wrote it.
+    pub(crate) server: Option<String>,
+    /// The latest id of each kind: `issuer`, `card`, `device`, `token`, `merchant`, `terminal`.
+    pub(crate) latest: BTreeMap<String, String>,
+    /// API keys by the id of their owner (`mer_...`, `term_...`, `dev_...`).
+    pub(crate) keys: BTreeMap<String, String>,
+}
+
+impl Home {
+    /// The directory given, else `~/.tapfer`.
+    pub(crate) fn new(given: Option<PathBuf>) -> Self {
+        Self(given.unwrap_or_else(|| {
+            std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(".tapfer")
+        }))
+    }
+
+    /// The directory itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where the platform keeps its own files.
+    pub(crate) fn realm(&self) -> RealmPaths {
+        RealmPaths::new(&self.0)
+    }
+
+    /// Where `wallet enrol` puts the phone's store.
+    pub(crate) fn wallet(&self) -> PathBuf {
+        self.0.join("wallet")
+    }
+
+    fn memory_file(&self) -> PathBuf {
+        self.0.join("client.json")
+    }
+
+    /// What was remembered; nothing if there is no file yet.
+    pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
+        let file = self.memory_file();
+        match fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .with_context(|| format!("{} is damaged: mend or remove it", file.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Memory::default()),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+        }
+    }
+
+    /// Changes what is remembered.
+    pub(crate) fn remember(&self, change: impl FnOnce(&mut Memory)) -> anyhow::Result<()> {
+        let mut memory = self.memory()?;
+        change(&mut memory);
+        write_private(&self.memory_file(), &serde_json::to_vec_pretty(&memory)?)
+    }
+
+    /// The latest id of a kind, or what to do to get one.
+    pub(crate) fn latest(&self, kind: &str) -> anyhow::Result<String> {
+        self.memory()?.latest.get(kind).cloned().ok_or_else(|| {
+            crate::failure::UsageError(format!(
+                "no {kind} known here: give --{kind} ID, or run `tapfer init` for a first set"
+            ))
+            .into()
+        })
+    }
+}
+
+/// Replaces a file in one step, readable only by its owner; durable when it returns.
+pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let directory = file.parent().unwrap_or_else(|| Path::new("."));
+    create_private_directory(directory)?;
+    let fresh = file.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut options = fs::OpenOptions::new();
+        let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        out.write_all(bytes)?;
+        out.sync_all()?;
+        fs::rename(&fresh, file)?;
+        fs::File::open(directory)?.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Makes a directory that only its owner may enter.
+pub(crate) fn create_private_directory(directory: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("cannot create {}", directory.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Home;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn remembers_in_a_file_only_the_owner_can_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::new(Some(directory.path().join("home")));
+        assert!(home.latest("card").is_err());
+        home.remember(|memory| {
+            memory.latest.insert("card".to_owned(), "card_1".to_owned());
+        })
+        .unwrap();
+        assert_eq!(home.latest("card").unwrap(), "card_1");
+        let mode = std::fs::metadata(home.memory_file()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+    }
+}

@@ -1,0 +1,88 @@
+//! A phone in the field of a reader: carries out the wallet's effects in order.
+
+use anyhow::Context as _;
+use tapfer_wallet::{Card, DeviceState, Effect, Notification, Wallet};
+
+use crate::clock;
+use crate::tap::CardReader;
+use crate::vpcd::VirtualCard;
+use crate::wallet_store::WalletStore;
+
+/// The wallet of a directory, played as a card.
+pub(crate) struct Phone {
+    store: WalletStore,
+    card: Card,
+    /// What the person has done with the phone.
+    pub(crate) device: DeviceState,
+    news: Vec<Notification>,
+}
+
+impl Phone {
+    /// A phone with its wallet.
+    pub(crate) const fn new(store: WalletStore, wallet: Wallet, device: DeviceState) -> Self {
+        Self { store, card: Card::new(wallet), device, news: Vec::new() }
+    }
+
+    /// What the wallet has told the person since the last time.
+    pub(crate) fn take_news(&mut self) -> Vec<Notification> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Answers a command; the wallet is durable before the answer leaves this function.
+    fn answer(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let effects = self.card.handle(command, clock::now(), &mut clock::random(), &self.device);
+        let mut reply = None;
+        for effect in effects {
+            match effect {
+                Effect::Persist(snapshot) => {
+                    if let Err(error) = self.store.save(&snapshot) {
+                        self.card.deselect();
+                        return Err(
+                            error.context("the wallet could not be stored: nothing was sent")
+                        );
+                    }
+                }
+                Effect::Reply(response) => reply = Some(response.encode()),
+                Effect::Notify(news) => self.news.push(news),
+            }
+        }
+        reply.context("the card gave no answer")
+    }
+}
+
+impl CardReader for Phone {
+    fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>> {
+        self.answer(command)
+    }
+}
+
+impl VirtualCard for Phone {
+    fn reset(&mut self) {
+        self.card.deselect();
+    }
+
+    fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>> {
+        self.answer(command)
+    }
+}
+
+/// A piece of news as the phone's screen would say it.
+pub(crate) fn in_words(news: &Notification) -> String {
+    match news {
+        Notification::PaymentSent { amount, application_transaction_counter: counter, .. } => {
+            format!("{amount} sent to the issuer, transaction {counter}")
+        }
+        Notification::PaymentDeclined { amount, reason, .. } => format!("{amount}: {reason}"),
+        Notification::ScreenOff { .. } => "turn the screen on and tap again".to_owned(),
+        Notification::ReplenishSoon { .. } => "keys run low: fetch new ones soon".to_owned(),
+        Notification::NoKeysLeft { .. } => {
+            "no key is left for this payment: fetch new ones, then tap again".to_owned()
+        }
+        Notification::CertificateExpired { .. } => {
+            "the card's certificate has expired: fetch a new one, then tap again".to_owned()
+        }
+        Notification::CounterExhausted { .. } => {
+            "this token has used its last transaction: ask the issuer for a new one".to_owned()
+        }
+    }
+}

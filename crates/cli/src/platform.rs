@@ -1,0 +1,79 @@
+//! The platform inside this process: opens or makes a realm, and serves it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use anyhow::Context as _;
+use tapfer_server::{Realm, RealmKind, RunningServer, Server, ServerConfig};
+use tokio::runtime::Runtime;
+
+use crate::home::Home;
+use crate::{clock, unlock};
+
+/// Opens the realm in the home directory, or makes one of the given kind.
+///
+/// # Errors
+/// Nothing opens the key store; another process has the realm open; files are damaged.
+pub(crate) fn open_realm(
+    home: &Home,
+    kind: RealmKind,
+    passphrase_file: Option<&Path>,
+) -> anyhow::Result<Realm> {
+    if home.realm().is_realm() {
+        let unlock = unlock::find(home, passphrase_file)?;
+        return Ok(Realm::open(home.path(), &unlock)?);
+    }
+    let unlock = unlock::find_or_make(home, passphrase_file, kind)?;
+    Ok(Realm::create(home.path(), kind, &unlock, clock::now())?)
+}
+
+/// The threads that the network is served from.
+///
+/// # Errors
+/// The operating system gives no threads.
+pub(crate) fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the operating system gives no threads")
+}
+
+/// A platform on a loopback port of the system's choice, for the demo and for benchmarks. Stopped when
+/// it is dropped.
+pub(crate) struct EmbeddedPlatform {
+    runtime: Runtime,
+    server: Option<RunningServer>,
+}
+
+impl EmbeddedPlatform {
+    /// Makes a demo realm in `home` and serves it over TLS.
+    ///
+    /// # Errors
+    /// What keeps the platform from starting.
+    pub(crate) fn start(home: &Home) -> anyhow::Result<(Self, String)> {
+        let realm = open_realm(home, RealmKind::Demo, None)?;
+        let runtime = runtime()?;
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = runtime.block_on(Server::start(realm, ServerConfig::new(any_port)))?;
+        let address = address_of(&server);
+        Ok((Self { runtime, server: Some(server) }, address))
+    }
+}
+
+impl Drop for EmbeddedPlatform {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            // What is durable is durable already; a failure to stop cleanly changes nothing.
+            let _stopped = self.runtime.block_on(server.stop());
+        }
+    }
+}
+
+/// Address under which clients on this machine reach a server.
+pub(crate) fn address_of(server: &RunningServer) -> String {
+    let address = server.address();
+    if address.ip().is_unspecified() {
+        return format!("https://127.0.0.1:{}", address.port());
+    }
+    format!("https://{address}")
+}

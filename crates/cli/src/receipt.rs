@@ -1,0 +1,73 @@
+//! What the merchant keeps: amount, outcome, transaction id. No card number, no token.
+
+use serde_json::{Value, json};
+use tapfer_terminal::kernel8::CardholderVerification;
+use tapfer_terminal::{PaymentState, Receipt};
+
+use crate::output::{Emphasis, Output};
+
+/// The receipt for programs. `answer` is the platform's, if it was asked and answered.
+pub(crate) fn to_json(receipt: &Receipt, answer: Option<&Value>) -> Value {
+    let (outcome, reason_text) = match &receipt.state {
+        PaymentState::Approved(_) => ("approved", None),
+        PaymentState::Declined { reason, .. } => ("declined", Some(reason.as_str())),
+        PaymentState::Unknown => ("unknown", Some("the platform did not answer")),
+    };
+    let of_platform = |field: &str| answer.and_then(|answer| answer.get(field)).cloned();
+    json!({
+        "outcome": outcome,
+        "id": of_platform("id"),
+        "payment_intent": receipt.payment_intent,
+        "amount": receipt.amount.minor,
+        "currency": receipt.amount.currency,
+        "reason": of_platform("reason"),
+        "reason_text": of_platform("reason_text").or_else(|| reason_text.map(|text| json!(text))),
+        "application": receipt.application,
+        "last_four": receipt.last_four,
+        "verification": verification(receipt.verification),
+        "created_at": of_platform("created_at"),
+    })
+}
+
+const fn verification(verification: CardholderVerification) -> &'static str {
+    match verification {
+        CardholderVerification::ConfirmationCodeVerified => "on the phone",
+        CardholderVerification::Signature => "signature",
+        CardholderVerification::OnlinePin => "PIN",
+        CardholderVerification::None | CardholderVerification::NotAvailable => "none",
+    }
+}
+
+/// The receipt for people.
+pub(crate) fn print(output: Output, receipt: &Value) {
+    let text = |field: &str| receipt.get(field).and_then(Value::as_str).unwrap_or_default();
+    let emphasis = if text("outcome") == "approved" { Emphasis::Good } else { Emphasis::Bad };
+    let outcome = output.paint(emphasis, &text("outcome").to_uppercase());
+    output.line("  ----------------------------------------------");
+    output.line(format!("  {}   {outcome}", amount(receipt)));
+    let lines = [
+        ("why", text("reason_text")),
+        ("transaction", text("id")),
+        ("payment", text("payment_intent")),
+        ("card", text("application")),
+        ("number ends", text("last_four")),
+        ("verification", text("verification")),
+        ("time", text("created_at")),
+    ];
+    for (name, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
+        output.line(format!("  {name:<13} {value}"));
+    }
+    output.line("  ----------------------------------------------");
+}
+
+fn amount(receipt: &Value) -> String {
+    let minor = receipt.get("amount").and_then(Value::as_i64);
+    let currency = receipt.get("currency").and_then(Value::as_str);
+    let currency = currency.and_then(|code| code.parse().ok());
+    match (minor, currency) {
+        (Some(minor), Some(currency)) => {
+            tapfer_payment_types::Money::new(minor, currency).to_string()
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,348 @@
+//! `tapfer terminal pay`: this machine as a point of sale.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::Args;
+use serde_json::{Value, json};
+use tapfer_emv::certificate::CaPublicKey;
+use tapfer_emv::curve::PublicX;
+use tapfer_payment_types::{Money, PaymentIntentId};
+use tapfer_terminal::entry_point::EntryPointError;
+use tapfer_terminal::kernel8::MessageIdentifier;
+use tapfer_terminal::{
+    HostDecision, OnlinePayment, PaymentState, Receipt, TapEnd, TerminalConfiguration,
+};
+
+use crate::amount::{AmountArguments, hexadecimal, hexadecimal_array};
+use crate::card_service::{Screen, device_state};
+use crate::client::NoAnswer;
+use crate::clock;
+use crate::context::Context;
+use crate::failure::{Ending, UsageError};
+use crate::kernel_report;
+use crate::narrate::{self, Step, milliseconds};
+use crate::output::Output;
+use crate::pcsc_reader::PcscReader;
+use crate::phone::{self, Phone};
+use crate::receipt;
+use crate::tap::{CardReader, Exchange, Tapped, WithoutDirectory, tap};
+use crate::till::{self, Till, Trust};
+use crate::wallet_store::WalletStore;
+
+/// Application of the demo scheme.
+const DEMO_APPLICATION: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01];
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tapfer terminal pay --wallet --amount 12.34                  the phone in the home directory
+  tapfer terminal pay --reader ACR122 --amount 12.34           a card or phone at a reader
+  tapfer terminal pay --reader 'Virtual PCD 00 00' --kernel-only --amount 1.00 \\
+      --aid F00000000101 --ca-key F000000001:E0:70868BC7...    a card of others, no platform needed
+
+Exit code 1 if the payment is declined, or not decided.")]
+pub(crate) struct PayArguments {
+    #[command(flatten)]
+    amount: AmountArguments,
+    /// Name of the PC/SC reader, or a part of it
+    #[arg(long, value_name = "NAME", required_unless_present = "wallet")]
+    reader: Option<String>,
+    /// Tap the phone in this directory instead, without a reader [default: wallet in the home directory]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "", conflicts_with = "reader")]
+    wallet: Option<PathBuf>,
+    /// With --wallet: whether the phone's screen is on
+    #[arg(long, value_enum, default_value_t = Screen::On)]
+    screen: Screen,
+    /// With --wallet: the person has unlocked the phone
+    #[arg(long)]
+    unlocked: bool,
+    /// Application to take; all of the platform's issuers if not given
+    #[arg(long, value_name = "HEX")]
+    aid: Option<String>,
+    /// A certification authority to trust, beside the platform's
+    #[arg(long, value_name = "RID:INDEX:X")]
+    ca_key: Vec<String>,
+    /// Stop at the kernel's outcome and show it: no platform is asked, nothing is paid
+    #[arg(long)]
+    kernel_only: bool,
+    /// Tell every command and answer in words
+    #[arg(long)]
+    explain: bool,
+    /// From this amount the terminal wants the person verified
+    #[arg(long, value_name = "50.00", default_value = "50.00")]
+    verification_limit: String,
+    /// Country of the terminal, ISO 3166-1 numeric
+    #[arg(long, default_value_t = 276)]
+    country: u16,
+    /// Merchant id; the latest if not given
+    #[arg(long)]
+    merchant: Option<String>,
+    /// Terminal id; the latest if not given
+    #[arg(long)]
+    terminal: Option<String>,
+    /// The till's own number for the payment
+    #[arg(long)]
+    reference: Option<String>,
+    /// Only authorise; `tapfer payment capture` takes the money
+    #[arg(long)]
+    manual_capture: bool,
+    /// Seconds to wait for a card, and for a platform that does not answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    patience: u64,
+}
+
+pub(crate) fn run(context: &Context, arguments: &PayArguments) -> anyhow::Result<Ending> {
+    let amount = arguments.amount.money()?;
+    match arguments.kernel_only {
+        true => kernel_only(context, arguments, amount),
+        false => pay(context, arguments, amount),
+    }
+}
+
+impl PayArguments {
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience)
+    }
+
+    fn applications(&self) -> anyhow::Result<Option<Vec<Vec<u8>>>> {
+        self.aid.as_deref().map(|aid| Ok(vec![hexadecimal(aid)?])).transpose()
+    }
+
+    fn configuration(
+        &self,
+        applications: &[Vec<u8>],
+        platform: Vec<CaPublicKey>,
+    ) -> anyhow::Result<TerminalConfiguration> {
+        let given = self.ca_key.iter().map(|text| ca_key(text));
+        let mut keys = given.collect::<anyhow::Result<Vec<_>>>()?;
+        keys.extend(platform);
+        let limit = crate::amount::money(&self.verification_limit, self.amount.currency)?;
+        till::configuration(applications, keys, self.country, limit)
+    }
+
+    fn phone(&self, context: &Context) -> anyhow::Result<Option<Phone>> {
+        let Some(given) = &self.wallet else { return Ok(None) };
+        let directory =
+            if given.as_os_str().is_empty() { context.home.wallet() } else { given.clone() };
+        let (store, wallet) = WalletStore::open(&directory)?;
+        Ok(Some(Phone::new(store, wallet, device_state(self.screen, self.unlocked))))
+    }
+}
+
+/// `RID:INDEX:X`, all hexadecimal.
+fn ca_key(text: &str) -> anyhow::Result<CaPublicKey> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let [rid, index, x] = parts.as_slice() else {
+        bail!(UsageError("--ca-key is RID:INDEX:X, as `tapfer trust show` prints it".to_owned()));
+    };
+    let [index] = hexadecimal_array(index).context("--ca-key: INDEX")?;
+    let x = hexadecimal_array(x).context("--ca-key: X")?;
+    let key = PublicX::from_bytes(&x).map_err(|error| UsageError(format!("--ca-key: {error}")))?;
+    Ok(CaPublicKey { rid: hexadecimal_array(rid).context("--ca-key: RID")?, index, key })
+}
+
+/// The card of the arguments: a phone in this process, or whatever lies at the reader.
+fn with_card<T>(
+    context: &Context,
+    arguments: &PayArguments,
+    then: impl FnOnce(&mut dyn CardReader) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    if let Some(mut phone) = arguments.phone(context)? {
+        let result = then(&mut phone);
+        for news in phone.take_news() {
+            context.output.remark(format!("phone: {}", phone::in_words(&news)));
+        }
+        return result;
+    }
+    let name = arguments.reader.as_deref().unwrap_or_default();
+    let mut reader = {
+        let _progress = context.output.progress("hold the card to the reader");
+        PcscReader::connect(name, arguments.patience())?
+    };
+    then(&mut reader)
+}
+
+/// Taps, with a directory made up for cards that were chosen by their AID.
+fn tap_card(
+    arguments: &PayArguments,
+    configuration: TerminalConfiguration,
+    intent: PaymentIntentId,
+    amount: Money,
+    card: &mut dyn CardReader,
+) -> anyhow::Result<Tapped> {
+    let terminal = till::arm(configuration, intent, amount)?;
+    match arguments.aid.as_deref().map(hexadecimal).transpose()? {
+        Some(aid) => tap(terminal, &mut WithoutDirectory::new(card, &aid)),
+        None => tap(terminal, card),
+    }
+}
+
+fn kernel_only(
+    context: &Context,
+    arguments: &PayArguments,
+    amount: Money,
+) -> anyhow::Result<Ending> {
+    let applications = arguments.applications()?.unwrap_or_else(|| vec![DEMO_APPLICATION.to_vec()]);
+    let configuration = arguments.configuration(&applications, Vec::new())?;
+    let mut random = [0; 10];
+    rand_core::Rng::fill_bytes(&mut clock::random(), &mut random);
+    let intent = PaymentIntentId::new(clock::now(), random);
+    let tapped = with_card(context, arguments, |card| {
+        tap_card(arguments, configuration, intent, amount, card)
+    })?;
+    explain(context.output, arguments, &tapped.exchanges);
+    let outcome = match &tapped.end {
+        TapEnd::Online(payment) => payment.outcome(),
+        TapEnd::Decided { outcome, .. } | TapEnd::Undecided { outcome: Some(outcome), .. } => {
+            outcome
+        }
+        TapEnd::Undecided { message, error, .. } => {
+            return Err(not_decided(*message, *error, tapped.reader_error.as_ref()));
+        }
+    };
+    if context.output.is_json() {
+        let mut report = kernel_report::to_json(outcome);
+        let steps = narrate::narrate(&tapped.exchanges);
+        let steps: Vec<Value> = steps.iter().map(Step::to_json).collect();
+        insert(&mut report, "steps", json!(steps));
+        context.output.json_line(&report)?;
+    } else {
+        kernel_report::print(context.output, outcome);
+    }
+    Ok(Ending::done_if(!matches!(tapped.end, TapEnd::Undecided { .. })))
+}
+
+/// Why a tap led to nothing, when the kernel does not say.
+fn not_decided(
+    message: MessageIdentifier,
+    error: Option<EntryPointError>,
+    reader_error: Option<&anyhow::Error>,
+) -> anyhow::Error {
+    let why = match (reader_error, error) {
+        (Some(reader), _) => format!("{reader:#}"),
+        (None, Some(error)) => error.to_string(),
+        (None, None) => "the card left the field or ended the payment".to_owned(),
+    };
+    anyhow!("nothing was paid: {why} (display: \"{}\")", message.text())
+}
+
+fn pay(context: &Context, arguments: &PayArguments, amount: Money) -> anyhow::Result<Ending> {
+    let merchant = context.id_or_latest(&arguments.merchant, "merchant")?;
+    let terminal_id = context.id_or_latest(&arguments.terminal, "terminal")?;
+    let till = Till {
+        merchant: context.client_of(&merchant)?,
+        terminal: context.client_of(&terminal_id)?,
+        terminal_id,
+    };
+    let trust = Trust::fetch(&till.terminal)?;
+    let applications = arguments.applications()?.unwrap_or(trust.applications);
+    let configuration = arguments.configuration(&applications, trust.ca_keys)?;
+    let capture = if arguments.manual_capture { "manual" } else { "automatic" };
+    let intent = till.create_intent(amount, arguments.reference.as_deref(), capture)?;
+    till.arm(intent)?;
+    let tapped = with_card(context, arguments, |card| {
+        tap_card(arguments, configuration, intent, amount, card)
+    });
+    match tapped {
+        Ok(tapped) => conclude(context, arguments, &till, tapped),
+        Err(error) => {
+            till.cancel(intent)?;
+            Err(error)
+        }
+    }
+}
+
+/// From the end of a tap to the receipt.
+fn conclude(
+    context: &Context,
+    arguments: &PayArguments,
+    till: &Till,
+    tapped: Tapped,
+) -> anyhow::Result<Ending> {
+    explain(context.output, arguments, &tapped.exchanges);
+    let (receipt, answer) = match tapped.end {
+        TapEnd::Online(payment) => go_online(context, till, *payment, arguments.patience())?,
+        TapEnd::Decided { receipt, outcome, .. } => {
+            till.cancel(receipt.payment_intent)?;
+            if !context.output.is_json() {
+                kernel_report::print(context.output, &outcome);
+            }
+            (receipt, None)
+        }
+        TapEnd::Undecided { terminal, message, error, .. } => {
+            till.cancel(terminal.payment_intent())?;
+            return Err(not_decided(message, error, tapped.reader_error.as_ref()));
+        }
+    };
+    let mut report = receipt::to_json(&receipt, answer.as_ref());
+    if context.output.is_json() {
+        insert(&mut report, "tap_ms", json!(milliseconds(tapped.elapsed)));
+        context.output.json_line(&report)?;
+    } else {
+        receipt::print(context.output, &report);
+    }
+    Ok(Ending::done_if(matches!(receipt.state, PaymentState::Approved(_))))
+}
+
+/// Asks the platform, under one idempotency key for however long it takes.
+fn go_online(
+    context: &Context,
+    till: &Till,
+    payment: OnlinePayment,
+    patience: Duration,
+) -> anyhow::Result<(Receipt, Option<Value>)> {
+    let key = clock::random_hex::<16>();
+    let asked = {
+        let _progress = context.output.progress("asking the platform");
+        till.authorize(payment.request(), &key, patience)
+    };
+    match asked {
+        Ok(answer) => {
+            let (_terminal, receipt) = payment.complete(till::host_decision(&answer)?);
+            Ok((receipt, Some(answer)))
+        }
+        Err(error) if error.downcast_ref::<NoAnswer>().is_some() => {
+            context.output.remark(format!(
+                "{error:#}. Nobody knows yet whether the payment was made: `tapfer payment show {}` \
+                 tells, once the platform is back",
+                payment.request().payment_intent()
+            ));
+            let (_terminal, receipt) = payment.complete(HostDecision::NoAnswer);
+            Ok((receipt, None))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn explain(output: Output, arguments: &PayArguments, exchanges: &[Exchange]) {
+    if !arguments.explain || output.is_json() {
+        return;
+    }
+    for (number, step) in (1_usize..).zip(narrate::narrate(exchanges)) {
+        narrate::print(output, number, &step);
+    }
+}
+
+fn insert(report: &mut Value, name: &str, value: Value) {
+    if let Some(fields) = report.as_object_mut() {
+        fields.insert(name.to_owned(), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ca_key;
+
+    #[test]
+    fn a_ca_key_is_read_as_it_is_printed() {
+        let x = "70868BC787242203506001F70CA6E77552D0D6B9F711A29D6956E367AC919531";
+        let key = ca_key(&format!("F000000001:E0:{x}")).unwrap();
+        assert_eq!((key.rid, key.index), ([0xF0, 0, 0, 0, 1], 0xE0));
+        for text in ["", "F000000001:E0", "F0:E0:00", &format!("F000000001:E0:{}", "FF".repeat(32))]
+        {
+            assert!(ca_key(text).is_err(), "{text}");
+        }
+    }
+}

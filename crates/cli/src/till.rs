@@ -1,0 +1,187 @@
+//! A till and its terminal: what a merchant's software does around a tap, over the platform's API.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use data_encoding::HEXLOWER;
+use serde_json::{Value, json};
+use tapfer_emv::certificate::CaPublicKey;
+use tapfer_emv::curve::PublicX;
+use tapfer_payment_types::messages::HexBytes;
+use tapfer_payment_types::{AuthorizationId, Money, PaymentIntentId};
+use tapfer_terminal::kernel8::KernelConfiguration;
+use tapfer_terminal::{
+    Armed, Arming, AuthorizationRequest, HostDecision, Terminal, TerminalConfiguration,
+};
+
+use crate::amount::money_json;
+use crate::client::{Client, NoAnswer, text_of};
+use crate::clock;
+use crate::context::segment;
+
+/// A merchant's till with one terminal.
+pub(crate) struct Till {
+    /// Speaks for the merchant.
+    pub(crate) merchant: Client,
+    /// Speaks for the terminal.
+    pub(crate) terminal: Client,
+    /// Which terminal.
+    pub(crate) terminal_id: String,
+}
+
+/// Whom a terminal trusts and which applications it takes, as the platform publishes it.
+pub(crate) struct Trust {
+    /// The certification authorities of the platform and of its issuers.
+    pub(crate) ca_keys: Vec<CaPublicKey>,
+    /// Application identifiers of the platform's issuers, each once.
+    pub(crate) applications: Vec<Vec<u8>>,
+}
+
+impl Trust {
+    /// Asks the platform.
+    pub(crate) fn fetch(client: &Client) -> anyhow::Result<Self> {
+        let trust = client.get("/v1/trust")?;
+        let list = |field: &str| trust.get(field).and_then(Value::as_array).into_iter().flatten();
+        let mut ca_keys = vec![authority(&trust)?];
+        for other in list("other_authorities") {
+            ca_keys.push(authority(other)?);
+        }
+        let mut applications = Vec::new();
+        for issuer in list("issuers") {
+            let HexBytes(aid) = text_of(issuer, "aid")?.try_into()?;
+            if !applications.contains(&aid) {
+                applications.push(aid);
+            }
+        }
+        if applications.is_empty() {
+            bail!("the platform has no issuer yet: run `tapfer init` or `tapfer issuer create`");
+        }
+        Ok(Self { ca_keys, applications })
+    }
+}
+
+fn authority(value: &Value) -> anyhow::Result<CaPublicKey> {
+    let index = value.get("ca_index").and_then(Value::as_u64).context("no ca_index")?;
+    let key: [u8; 32] = array(&text_of(value, "ca_public_key_x")?)?;
+    Ok(CaPublicKey {
+        rid: array(&text_of(value, "rid")?)?,
+        index: u8::try_from(index).context("ca_index")?,
+        key: PublicX::from_bytes(&key)?,
+    })
+}
+
+fn array<const LENGTH: usize>(digits: &str) -> anyhow::Result<[u8; LENGTH]> {
+    let HexBytes(bytes) = digits.to_owned().try_into()?;
+    <[u8; LENGTH]>::try_from(bytes).ok().context("a value of the platform has a wrong length")
+}
+
+/// A terminal set-up for these applications.
+pub(crate) fn configuration(
+    applications: &[Vec<u8>],
+    ca_public_keys: Vec<CaPublicKey>,
+    country: u16,
+    verification_limit: Money,
+) -> anyhow::Result<TerminalConfiguration> {
+    let applications = applications
+        .iter()
+        .map(|aid| KernelConfiguration::attended(aid, country, verification_limit))
+        .collect::<Result<_, _>>()?;
+    Ok(TerminalConfiguration { applications, ca_public_keys, contactless_transaction_limit: None })
+}
+
+/// A terminal armed for one payment.
+pub(crate) fn arm(
+    configuration: TerminalConfiguration,
+    intent: PaymentIntentId,
+    amount: Money,
+) -> anyhow::Result<Terminal<Armed>> {
+    let arming = Arming::new(intent, amount)?;
+    Terminal::new(configuration).arm(arming).map_err(|refused| refused.error.into())
+}
+
+impl Till {
+    /// Says what is to be paid.
+    pub(crate) fn create_intent(
+        &self,
+        amount: Money,
+        reference: Option<&str>,
+        capture_method: &str,
+    ) -> anyhow::Result<PaymentIntentId> {
+        let mut body = money_json(amount);
+        if let Some(fields) = body.as_object_mut() {
+            fields.insert("capture_method".to_owned(), json!(capture_method));
+            if let Some(reference) = reference {
+                fields.insert("reference".to_owned(), json!(reference));
+            }
+        }
+        let created = self.merchant.post("/v1/payment-intents", &body)?;
+        Ok(text_of(&created, "id")?.parse()?)
+    }
+
+    /// Arms the terminal at the platform.
+    pub(crate) fn arm(&self, intent: PaymentIntentId) -> anyhow::Result<()> {
+        let path = format!("/v1/payment-intents/{}/arm", segment(&intent.to_string()));
+        self.merchant.post(&path, &json!({ "terminal": self.terminal_id }))?;
+        Ok(())
+    }
+
+    /// Gives a payment up, so that the terminal is free again.
+    pub(crate) fn cancel(&self, intent: PaymentIntentId) -> anyhow::Result<()> {
+        let path = format!("/v1/payment-intents/{}/cancel", segment(&intent.to_string()));
+        self.merchant.post(&path, &json!({}))?;
+        Ok(())
+    }
+
+    /// Puts the question of a tap to the platform. If no answer comes, it asks again under the same
+    /// idempotency key until `patience` is over: the platform decides once, however often it is asked.
+    ///
+    /// # Errors
+    /// [`NoAnswer`] if it is unknown what was decided; a problem if the question was refused.
+    pub(crate) fn authorize(
+        &self,
+        request: &AuthorizationRequest,
+        idempotency_key: &str,
+        patience: Duration,
+    ) -> anyhow::Result<Value> {
+        let question = question(request.payment_intent(), request.chip_data());
+        self.ask(&question, idempotency_key, patience)
+    }
+
+    /// Asks about chip data as it is given.
+    pub(crate) fn ask(
+        &self,
+        question: &Value,
+        idempotency_key: &str,
+        patience: Duration,
+    ) -> anyhow::Result<Value> {
+        const PAUSE: Duration = Duration::from_millis(200);
+        let begin: Instant = clock::instant();
+        loop {
+            match self.terminal.post_once("/v1/authorizations", question, idempotency_key) {
+                Err(error)
+                    if error.downcast_ref::<NoAnswer>().is_some() && begin.elapsed() < patience =>
+                {
+                    std::thread::park_timeout(PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+/// The body of an authorization.
+pub(crate) fn question(intent: PaymentIntentId, chip_data: &[u8]) -> Value {
+    json!({ "payment_intent": intent, "chip_data": HEXLOWER.encode(chip_data) })
+}
+
+/// The platform's answer as the terminal takes it.
+pub(crate) fn host_decision(answer: &Value) -> anyhow::Result<HostDecision> {
+    let authorization: AuthorizationId = text_of(answer, "id")?.parse()?;
+    Ok(match text_of(answer, "outcome")?.as_str() {
+        "approved" => HostDecision::Approved { authorization },
+        _ => HostDecision::Declined {
+            authorization: Some(authorization),
+            reason: text_of(answer, "reason_text")?,
+        },
+    })
+}

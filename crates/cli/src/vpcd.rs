@@ -1,0 +1,122 @@
+//! A card in a virtual PC/SC reader: the client side of vpcd, the virtual smart card reader of
+//! Debian's `vsmartcard-vpcd`.
+//!
+//! The card dials the daemon. Every message is a 2-byte big-endian length and that many bytes. A message
+//! of one byte from the reader is a control code (below); anything longer is a command APDU, and the card
+//! answers with a frame.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
+/// Where vpcd listens unless its reader configuration says otherwise.
+pub(crate) const DEFAULT_ADDRESS: &str = "127.0.0.1:35963";
+
+/// Historical bytes of an ISO 14443-4 card without any: TD1 and TD2 offer T=0 and T=1 as PC/SC part 3
+/// says, then the check byte.
+pub(crate) const ANSWER_TO_RESET: [u8; 5] = [0x3B, 0x80, 0x80, 0x01, 0x01];
+
+const POWER_OFF: u8 = 0;
+const POWER_ON: u8 = 1;
+const RESET: u8 = 2;
+const GET_ANSWER_TO_RESET: u8 = 4;
+
+/// What lies in the reader.
+pub(crate) trait VirtualCard {
+    /// The field is switched on, off, or the card is reset: any transaction is over.
+    fn reset(&mut self);
+    /// One command APDU; the answer with its status word.
+    ///
+    /// # Errors
+    /// Only what makes going on impossible, such as a store that cannot be written. Without an
+    /// answer the reader sees a card that left the field.
+    fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>>;
+}
+
+/// Serves the card on one connection until the reader closes it.
+///
+/// # Errors
+/// A broken connection, or a card that cannot go on.
+pub(crate) fn serve(stream: &mut TcpStream, card: &mut impl VirtualCard) -> anyhow::Result<()> {
+    // Without this the kernel collects bytes, and every APDU waits for tens of milliseconds.
+    stream.set_nodelay(true)?;
+    while let Some(message) = read_frame(stream)? {
+        match message.as_slice() {
+            [POWER_OFF | POWER_ON | RESET] => card.reset(),
+            [GET_ANSWER_TO_RESET] => write_frame(stream, &ANSWER_TO_RESET)?,
+            // A later vpcd may know further codes; none of them expects an answer.
+            [_] | [] => {}
+            command => write_frame(stream, &card.transmit(command)?)?,
+        }
+    }
+    Ok(())
+}
+
+/// One frame; none if the reader closed the connection between two frames.
+fn read_frame(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut length = [0_u8; 2];
+    match stream.read_exact(&mut length) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message)?;
+    Ok(Some(message))
+}
+
+/// Length and message in one write, so that they leave in one packet.
+fn write_frame(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
+    let length = u16::try_from(message.len()).map_err(|_| {
+        io::Error::new(io::ErrorKind::InvalidInput, "a frame has at most 65535 bytes")
+    })?;
+    let mut frame = length.to_be_bytes().to_vec();
+    frame.extend_from_slice(message);
+    stream.write_all(&frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{VirtualCard, read_frame, serve, write_frame};
+    use std::net::{TcpListener, TcpStream};
+
+    struct Echo {
+        resets: usize,
+    }
+
+    impl VirtualCard for Echo {
+        fn reset(&mut self) {
+            self.resets += 1;
+        }
+
+        fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>> {
+            Ok([command, &[0x90, 0x00]].concat())
+        }
+    }
+
+    #[test]
+    fn speaks_the_protocol_of_the_daemon() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let card = std::thread::spawn(move || {
+            let mut card = Echo { resets: 0 };
+            serve(&mut TcpStream::connect(address).unwrap(), &mut card).unwrap();
+            card.resets
+        });
+        let (mut reader, _) = listener.accept().unwrap();
+        write_frame(&mut reader, &[1]).unwrap();
+        write_frame(&mut reader, &[4]).unwrap();
+        assert_eq!(read_frame(&mut reader).unwrap().unwrap(), super::ANSWER_TO_RESET);
+        write_frame(&mut reader, &[0x00, 0xA4, 0x04, 0x00]).unwrap();
+        let answer = read_frame(&mut reader).unwrap().unwrap();
+        assert_eq!(answer, [0x00, 0xA4, 0x04, 0x00, 0x90, 0x00]);
+        write_frame(&mut reader, &[0]).unwrap();
+        drop(reader);
+        assert_eq!(card.join().unwrap(), 2);
+    }
+
+    #[test]
+    fn a_torn_frame_is_an_error_and_a_clean_end_is_not() {
+        assert!(read_frame(&mut [].as_slice()).unwrap().is_none());
+        assert!(read_frame(&mut [0_u8, 5, 1].as_slice()).is_err());
+    }
+}

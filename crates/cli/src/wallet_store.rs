@@ -1,0 +1,129 @@
+//! The wallet of a phone in a directory: what an app keeps in its sandbox and its key store.
+//!
+//! | file | what |
+//! |---|---|
+//! | `wallet.sealed` | the wallet, sealed by `tapfer_wallet::store` |
+//! | `store.key` | the key it is sealed with; on a phone this is in the key store, here it is a file |
+//! | `phone.json` | who this phone is for the platform: device id, its API key, tokens |
+//! | `lock` | held while a process uses the wallet: two at once would use a counter twice |
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use rand_core::Rng as _;
+use serde::{Deserialize, Serialize};
+use tapfer_wallet::{Snapshot, StoreKey, Wallet, store};
+use zeroize::Zeroizing;
+
+use crate::clock;
+use crate::home::{create_private_directory, write_private};
+
+/// A wallet in its directory, in use by this process alone.
+pub(crate) struct WalletStore {
+    directory: PathBuf,
+    key: StoreKey,
+    /// Released by the operating system when the process ends, however it ends.
+    _lock: File,
+}
+
+/// Who the phone is for the platform.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub(crate) struct Phone {
+    /// Address of the platform.
+    pub(crate) server: String,
+    /// Device id, once registered.
+    pub(crate) device: Option<String>,
+    /// The device's API key.
+    pub(crate) api_key: Option<String>,
+    /// The issuer whose cards this phone holds.
+    pub(crate) issuer: Option<String>,
+}
+
+impl WalletStore {
+    /// Opens the wallet in a directory.
+    ///
+    /// # Errors
+    /// No wallet there, in use by another process, or damaged.
+    pub(crate) fn open(directory: &Path) -> anyhow::Result<(Self, Wallet)> {
+        let file = directory.join("wallet.sealed");
+        if !file.exists() {
+            bail!(
+                "no wallet in {}: make one with `tapfer wallet enrol` or `tapfer init`",
+                directory.display()
+            );
+        }
+        let store = Self::lock(directory)?;
+        let sealed = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let wallet = store::open(&store.key, &sealed)
+            .with_context(|| format!("cannot open {}", file.display()))?;
+        Ok((store, wallet))
+    }
+
+    /// Opens the wallet in a directory, or makes an empty one.
+    pub(crate) fn open_or_create(directory: &Path) -> anyhow::Result<(Self, Wallet)> {
+        if directory.join("wallet.sealed").exists() {
+            return Self::open(directory);
+        }
+        create_private_directory(directory)?;
+        let mut key = Zeroizing::new([0_u8; 32]);
+        clock::random().fill_bytes(key.as_mut());
+        write_private(&directory.join("store.key"), key.as_ref())?;
+        let store = Self::lock(directory)?;
+        let mut wallet = Wallet::new(&mut clock::random());
+        store.save(&wallet.snapshot()?)?;
+        Ok((store, wallet))
+    }
+
+    fn lock(directory: &Path) -> anyhow::Result<Self> {
+        let file = directory.join("lock");
+        let lock = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&file)
+            .with_context(|| format!("cannot open {}", file.display()))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!(
+                "the wallet in {} is in use by another process: stop that one first",
+                directory.display()
+            ),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", file.display()));
+            }
+        }
+        Ok(Self { directory: directory.to_owned(), key: read_key(directory)?, _lock: lock })
+    }
+
+    /// Replaces the stored wallet in one step; durable when it returns.
+    pub(crate) fn save(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
+        let sealed = snapshot.seal(&self.key, &mut clock::random())?;
+        write_private(&self.directory.join("wallet.sealed"), &sealed)
+    }
+
+    /// Who the phone is for the platform.
+    pub(crate) fn phone(&self) -> anyhow::Result<Phone> {
+        let file = self.directory.join("phone.json");
+        match fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .with_context(|| format!("{} is damaged: enrol again", file.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Phone::default()),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+        }
+    }
+
+    /// Remembers who the phone is for the platform.
+    pub(crate) fn save_phone(&self, phone: &Phone) -> anyhow::Result<()> {
+        write_private(&self.directory.join("phone.json"), &serde_json::to_vec_pretty(phone)?)
+    }
+}
+
+fn read_key(directory: &Path) -> anyhow::Result<StoreKey> {
+    let file = directory.join("store.key");
+    let bytes =
+        Zeroizing::new(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+    let key = <[u8; 32]>::try_from(bytes.as_slice())
+        .with_context(|| format!("{} is not a key of 32 bytes", file.display()))?;
+    Ok(StoreKey::new(key))
+}

@@ -1,0 +1,166 @@
+//! The command line as a program sees it: exit codes, JSON, and what goes where.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod platform;
+
+use std::path::Path;
+
+use platform::{Platform, tapfer};
+use serde_json::Value;
+
+fn vectors() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors/tests/data/kernel8.json")
+}
+
+#[test]
+fn help_and_version_are_no_failure() {
+    for arguments in [&["--help"][..], &["--version"], &["terminal", "pay", "--help"]] {
+        let output = tapfer().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(!output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn wrong_usage_is_2_and_refusal_is_1() {
+    let home = tempfile::tempdir().unwrap();
+    let code = |arguments: &[&str]| {
+        let run = tapfer().args(arguments).arg("--home").arg(home.path()).output().unwrap();
+        run.status.code()
+    };
+    assert_eq!(code(&["no-such-command"]), Some(2));
+    assert_eq!(code(&["tlv", "XYZ"]), Some(2));
+    assert_eq!(code(&["terminal", "pay", "--wallet", "--amount", "1,50"]), Some(2));
+    assert_eq!(code(&["card", "show"]), Some(2), "no card is known, and none is given");
+    assert_eq!(code(&["card", "show", "card_x"]), Some(1), "no key is there");
+    assert_eq!(code(&["tlv", "6F05"]), Some(1), "the data ends too early");
+    assert_eq!(code(&["vectors", "check", "/no/such/file"]), Some(1));
+}
+
+#[test]
+fn a_tree_is_shown_and_card_numbers_are_masked() {
+    let run = |arguments: &[&str]| {
+        let output = tapfer().args(arguments).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let data = "700A5A084111111111111111";
+    assert!(!run(&["tlv", data]).contains("4111111111111111"));
+    assert!(run(&["tlv", "--show-card-data", data]).contains("4111111111111111"));
+    let json: Value = serde_json::from_str(&run(&["--json", "tlv", data])).unwrap();
+    assert_eq!(json["objects"][1]["tag"], "5A");
+    assert_eq!(json["objects"][1]["depth"], 1);
+}
+
+#[test]
+fn one_corrupted_value_is_found() {
+    let good = std::fs::read_to_string(vectors()).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("vectors.json");
+    let check = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let output = tapfer().args(["vectors", "check", "--json"]).arg(&file).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), report)
+    };
+    let (code, report) = check(&good);
+    assert_eq!(code, Some(0), "{report}");
+    let mut altered: Value = serde_json::from_str(&good).unwrap();
+    let value = &mut altered["application_cryptogram"][3]["aes_cmac_cryptogram"];
+    *value = Value::from("0000000000000000");
+    let (code, report) = check(&altered.to_string());
+    assert_eq!(code, Some(1));
+    let groups = report["groups"].as_array().unwrap();
+    let wrong: usize =
+        groups.iter().map(|group| group["differences"].as_array().unwrap().len()).sum();
+    assert!(wrong >= 1, "{report}");
+}
+
+/// Enrol, pay, look, refund, suspend, pay again: a new user's first quarter of an hour.
+#[test]
+fn the_first_steps_of_a_new_user() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "50.00"]);
+    let receipt = platform.tapfer(&["terminal", "pay", "--wallet", "--amount", "12.34"]);
+    assert_eq!(receipt["outcome"], "approved", "{receipt}");
+    let payment = receipt["payment_intent"].as_str().unwrap();
+    let shown = platform.tapfer(&["payment", "show", payment]);
+    assert_eq!(shown["status"], "succeeded");
+    let refund = platform.tapfer(&["refund", "create", "--payment", payment, "--amount", "2.34"]);
+    assert_eq!(refund["amount"], 234);
+    assert_eq!(platform.tapfer(&["card", "show"])["balance"], 5000 - 1000);
+    assert_eq!(platform.tapfer(&["card", "entries"])["data"].as_array().unwrap().len(), 3);
+
+    platform.tapfer(&["token", "suspend", "--reason", "lost"]);
+    let pay = ["terminal", "pay", "--wallet", "--amount", "1.00"];
+    let refused = platform.run(&pay);
+    assert_eq!(refused.status.code(), Some(1));
+    let receipt: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert_eq!(receipt["reason"], "token_suspended", "{receipt}");
+    platform.tapfer(&["token", "unsuspend", "--reason", "found"]);
+    assert_eq!(platform.tapfer(&pay)["outcome"], "approved");
+}
+
+#[test]
+fn a_large_amount_wants_the_phone_unlocked_and_a_dark_screen_pays_nothing() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "200.00"]);
+    let pay = |more: &[&str]| {
+        let arguments = [&["terminal", "pay", "--wallet", "--amount"][..], more].concat();
+        platform.run(&arguments).status.code()
+    };
+    assert_eq!(pay(&["60.00"]), Some(1));
+    assert_eq!(pay(&["60.00", "--unlocked"]), Some(0));
+    assert_eq!(pay(&["1.00", "--screen", "off"]), Some(1));
+    assert_eq!(pay(&["1.00"]), Some(0));
+    assert_eq!(platform.tapfer(&["card", "show"])["balance"], 20_000 - 6_100);
+}
+
+#[test]
+fn authorising_now_and_capturing_a_part_later() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "50.00"]);
+    let pay = ["terminal", "pay", "--wallet", "--amount", "20.00", "--manual-capture"];
+    let receipt = platform.tapfer(&pay);
+    let card = platform.tapfer(&["card", "show"]);
+    assert_eq!((&card["balance"], &card["available"]), (&Value::from(5000), &Value::from(3000)));
+    let payment = receipt["payment_intent"].as_str().unwrap();
+    platform.tapfer(&["payment", "capture", payment, "--amount", "15.00"]);
+    let card = platform.tapfer(&["card", "show"]);
+    assert_eq!((&card["balance"], &card["available"]), (&Value::from(3500), &Value::from(3500)));
+}
+
+#[test]
+fn the_demo_meets_its_expectations() {
+    let output = tapfer().arg("demo").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    for word in ["replay", "unarmed", "suspended", "forged", "keys left", "receipt"] {
+        assert!(text.to_lowercase().contains(word), "{word} is told:\n{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "no colours where nobody watches");
+}
+
+#[test]
+fn what_is_missing_is_said_with_its_cure() {
+    let home = tempfile::tempdir().unwrap();
+    let output = tapfer()
+        .args(["doctor", "--json", "--listen", "127.0.0.1:0", "--home"])
+        .arg(home.path().join("none"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    for check in checks.iter().filter(|check| check["state"] != "good") {
+        assert!(check["cure"].as_str().is_some_and(|cure| !cure.is_empty()), "{check}");
+    }
+    assert!(checks.iter().any(|check| check["state"] == "missing"));
+}

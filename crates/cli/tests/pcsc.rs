@@ -1,0 +1,162 @@
+//! The wallet as a card in a virtual reader, over the real smart-card service: a payment by our
+//! terminal, the kernel alone, and a program that knows nothing of tapfer.
+//!
+//! Needs the Debian packages pcscd and vsmartcard-vpcd and the right to make namespaces (root). Where
+//! that cannot be had, TAPFER_TEST_WITHOUT_PCSC=1 says so out loud and skips.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+mod platform;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use platform::Platform;
+
+/// Where PC/SC programs look for the service instead of `/run/pcscd/pcscd.comm`.
+const SOCKET: &str = "PCSCLITE_CSOCK_NAME";
+/// Longer than anything here takes; only a broken run waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// PC/SC reads the address of the service from the environment, which a running program cannot change
+/// safely: the test runs itself again with the environment set.
+#[test]
+fn a_card_in_a_virtual_reader_pays() {
+    if std::env::var_os("TAPFER_TEST_WITHOUT_PCSC").is_some() {
+        eprintln!("skipped: TAPFER_TEST_WITHOUT_PCSC is set");
+        return;
+    }
+    if std::env::var_os(SOCKET).is_some_and(|socket| Path::new(&socket).starts_with("/tmp")) {
+        return inside();
+    }
+    let directory = tempfile::Builder::new().prefix("tapfer-pcsc-").tempdir_in("/tmp").unwrap();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_card_in_a_virtual_reader_pays", "--nocapture"])
+        .env(SOCKET, directory.path().join("pcscd.comm"))
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+fn inside() {
+    let socket = std::env::var(SOCKET).unwrap();
+    let directory = Path::new(&socket).parent().unwrap();
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "100.00"]);
+    let _reader = VirtualReader::start(directory, &platform);
+    let name = wait_for_card(directory);
+
+    an_independent_program_finds_the_application(&name);
+    our_terminal_is_paid(&platform);
+    the_kernel_alone_tells_its_outcome(&platform);
+}
+
+fn our_terminal_is_paid(platform: &Platform) {
+    let receipt = platform.tapfer(&[
+        "terminal",
+        "pay",
+        "--reader",
+        "Virtual PCD 00 00",
+        "--amount",
+        "12.34",
+        "--currency",
+        "EUR",
+    ]);
+    assert_eq!(receipt["outcome"], "approved", "{receipt}");
+    assert_eq!(receipt["amount"], 1234);
+    let card = platform.tapfer(&["card", "show"]);
+    assert_eq!(card["balance"], 10_000 - 1234);
+}
+
+fn the_kernel_alone_tells_its_outcome(platform: &Platform) {
+    let trust = platform.tapfer(&["trust", "show"]);
+    let text = |field: &str| trust[field].as_str().unwrap().to_owned();
+    let index = trust["ca_index"].as_u64().unwrap();
+    let key = format!("{}:{index:02X}:{}", text("rid"), text("ca_public_key_x"));
+    let result = platform.tapfer(&[
+        "terminal",
+        "pay",
+        "--reader",
+        "Virtual",
+        "--amount",
+        "1.00",
+        "--kernel-only",
+        "--ca-key",
+        &key,
+    ]);
+    assert_eq!(result["outcome"], "online_request", "{result}");
+    assert_eq!(result["local_authentication"], true, "{result}");
+}
+
+/// SELECT PPSE with nothing but PC/SC.
+fn an_independent_program_finds_the_application(reader: &str) {
+    let context = pcsc::Context::establish(pcsc::Scope::User).unwrap();
+    let name = std::ffi::CString::new(reader).unwrap();
+    let card = context.connect(&name, pcsc::ShareMode::Shared, pcsc::Protocols::ANY).unwrap();
+    let select = b"\x00\xA4\x04\x00\x0E2PAY.SYS.DDF01\x00";
+    let mut buffer = [0; pcsc::MAX_BUFFER_SIZE];
+    let answer = card.transmit(select, &mut buffer).unwrap();
+    assert_eq!(answer[0], 0x6F);
+    assert_eq!(answer[answer.len() - 2..], [0x90, 0x00]);
+    let aid = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01];
+    assert!(answer.windows(aid.len()).any(|window| window == aid), "the demo AID is offered");
+    let unknown =
+        card.transmit(b"\x00\xA4\x04\x00\x05\xA0\x00\x00\x00\x03\x00", &mut buffer).unwrap();
+    assert_eq!(unknown, [0x6A, 0x82]);
+}
+
+/// Service, virtual reader and card in namespaces of their own; gone when this is dropped.
+struct VirtualReader(Child);
+
+impl VirtualReader {
+    fn start(directory: &Path, platform: &Platform) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pcsc/virtual-reader.sh");
+        let child = Command::new(script)
+            .arg(directory)
+            .arg(env!("CARGO_BIN_EXE_tapfer"))
+            .args(["card", "serve", "--vpcd", "127.0.0.1:35963", "--show-test-keys", "--home"])
+            .arg(platform.home())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for VirtualReader {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ended = self.0.wait();
+    }
+}
+
+/// The name of the reader, once a card is in it.
+fn wait_for_card(directory: &Path) -> String {
+    let context = platform::until("the smart-card service answers", PATIENCE, || {
+        pcsc::Context::establish(pcsc::Scope::User).ok()
+    });
+    let mut states = vec![pcsc::ReaderState::new(
+        std::ffi::CString::new("Virtual PCD 00 00").unwrap(),
+        pcsc::State::UNAWARE,
+    )];
+    platform::until("a card is in the virtual reader", PATIENCE, || {
+        let changed = context.get_status_change(Duration::from_secs(5), &mut states);
+        if changed.is_err() {
+            // The reader appears a moment after the service; ask again.
+            return None;
+        }
+        states[0].sync_current_state();
+        states[0].event_state().contains(pcsc::State::PRESENT).then_some(())
+    });
+    let log = std::fs::read_to_string(directory.join("card.log")).unwrap();
+    assert!(log.contains("issuer master key"), "the test keys are shown: {log}");
+    states[0].name().to_string_lossy().into_owned()
+}

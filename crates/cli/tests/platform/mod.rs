@@ -1,0 +1,107 @@
+//! The real `tapfer serve` as a process with a temporary home, and the real command line beside it.
+
+#![allow(dead_code)]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A running platform; killed when dropped.
+pub struct Platform {
+    home: TempDir,
+    process: Child,
+    address: String,
+}
+
+impl Platform {
+    /// A new realm on a port of the system's choice.
+    pub fn start() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let (process, address) = serve(home.path(), "127.0.0.1:0");
+        Self { home, process, address }
+    }
+
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Address with port, such as `https://127.0.0.1:40123`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts the killed platform again, at the same address.
+    pub fn restart(&mut self) {
+        let listen = self.address.trim_start_matches("https://").to_owned();
+        let (process, address) = serve(self.home.path(), &listen);
+        assert_eq!(address, self.address);
+        self.process = process;
+    }
+
+    /// Runs a command that must succeed, and reads its JSON.
+    pub fn tapfer(&self, arguments: &[&str]) -> Value {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Runs a command with JSON output, however it ends.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        tapfer().args(arguments).arg("--json").arg("--home").arg(self.home.path()).output().unwrap()
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _ended = self.process.wait();
+    }
+}
+
+/// The binary, with nothing inherited that would point it elsewhere.
+pub fn tapfer() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tapfer"));
+    for name in
+        ["TAPFER_HOME", "TAPFER_SERVER", "TAPFER_KEY", "TAPFER_PASSPHRASE", "TAPFER_UNLOCK_KEY"]
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Starts `tapfer serve` and waits until it says where it listens.
+fn serve(home: &Path, listen: &str) -> (Child, String) {
+    let mut process = tapfer()
+        .args(["serve", "--json", "--listen", listen, "--home"])
+        .arg(home)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let started: Value = serde_json::from_str(&line).expect("serve tells where it listens");
+    (process, started["server"].as_str().unwrap().to_owned())
+}
+
+/// Asks again until there is an answer.
+pub fn until<T>(what: &str, patience: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(start.elapsed() < patience, "waited in vain until {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
