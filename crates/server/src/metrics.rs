@@ -86,8 +86,9 @@ pub(crate) fn hsm_call(verb: &'static str, is_ok: bool, duration: Duration) {
     histogram!(HSM_SECONDS, "verb" => verb).record(duration.as_secs_f64());
 }
 
-/// How many requests are being worked on.
-pub(crate) fn load(running_jobs: usize) {
+/// How many writes wait for the database, and how many requests are being worked on.
+pub(crate) fn load(waiting_writes: usize, running_jobs: usize) {
+    gauge!(QUEUE_DEPTH).set(to_f64(waiting_writes));
     gauge!(JOBS).set(to_f64(running_jobs));
 }
 

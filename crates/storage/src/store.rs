@@ -301,6 +301,8 @@ pub trait Storage:
 {
     /// Whether the store answers and can write.
     fn check(&self) -> Result<()>;
+    /// How many changes wait for the disk at this moment: a measure of load.
+    fn waiting_changes(&self) -> usize;
     /// Refuses new calls, finishes the changes that wait, and closes. May be called more than once.
     fn close(&self);
 }

@@ -95,6 +95,7 @@ impl Service {
             hsm.verify_cryptogram(&CryptogramRequest {
                 issuer: known.token.issuer,
                 derivation_key_index: data.derivation_key_index,
+                token: known.token.id,
                 token_pan: &chip_data.token_pan,
                 sequence: known.token.sequence_number,
                 key_class: data.results.key_class,

@@ -114,7 +114,7 @@ fn cryptogram_input(objects: &Objects<'_>) -> Result<CryptogramInput, ChipDataEr
         amount_authorized: objects.array(tags::AMOUNT_AUTHORIZED)?,
         amount_other: objects.array(tags::AMOUNT_OTHER)?,
         terminal_country: objects.array(tags::TERMINAL_COUNTRY_CODE)?,
-        tvr: objects.array(tags::TERMINAL_VERIFICATION_RESULTS)?,
+        tvr: verification_results(objects)?.as_signed().bytes(),
         currency: objects.array(tags::TRANSACTION_CURRENCY_CODE)?,
         date: objects.array(tags::TRANSACTION_DATE)?,
         transaction_type,
@@ -125,6 +125,15 @@ fn cryptogram_input(objects: &Objects<'_>) -> Result<CryptogramInput, ChipDataEr
         ),
         issuer_application_data: objects.array::<32>(tags::ISSUER_APPLICATION_DATA)?.to_vec(),
     })
+}
+
+/// As the terminal found them in the end. The card signed them before its answer was judged.
+fn verification_results(
+    objects: &Objects<'_>,
+) -> Result<TerminalVerificationResults, ChipDataError> {
+    objects
+        .array(tags::TERMINAL_VERIFICATION_RESULTS)
+        .map(TerminalVerificationResults::from_bytes)
 }
 
 fn presented(
@@ -141,7 +150,7 @@ fn presented(
             .map_err(|_| ChipDataError::Digits(tags::TRANSACTION_CURRENCY_CODE))?,
         date: input.date,
         transaction_type: input.transaction_type,
-        tvr: TerminalVerificationResults::from_bytes(input.tvr),
+        tvr: verification_results(objects)?,
         aid: aid
             .or_else(|| objects.find(tags::APPLICATION_IDENTIFIER_TERMINAL))
             .map(<[u8]>::to_vec),
@@ -192,4 +201,78 @@ fn sequence(objects: &Objects<'_>) -> Result<PanSequenceNumber, ChipDataError> {
     let value = number(tag, &objects.array::<1>(tag)?)?;
     let value = u8::try_from(value).map_err(|_| ChipDataError::Digits(tag))?;
     PanSequenceNumber::new(value).map_err(|_| ChipDataError::Digits(tag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ChipData, ChipDataError, number};
+    use proptest::prelude::*;
+    use tapfer_emv::tags;
+
+    /// A made-up payment of 12.34 EUR with published test number 4111111111111111.
+    const GOOD: &str = "9f02060000000012349f03060000000000009f1a02027695050000000000\
+        5f2a0209789a032611219c01009f3704010203048202010\
+        49f360200079f10201f01c80000010000000700000100000100000000000000005c5c5c5c5c5c5c5c\
+        9f260811223344556677889f2701805a0841111111111111115f340100\
+        8408f054415046455201";
+
+    fn good() -> Vec<u8> {
+        let digits: String = GOOD.split_whitespace().collect();
+        data_encoding::HEXLOWER.decode(digits.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn reads_what_a_terminal_sends() {
+        let data = ChipData::parse(&good()).unwrap();
+        assert_eq!(data.token_pan.expose(), "4111111111111111");
+        assert_eq!(data.sequence.value(), 0);
+        assert_eq!((data.presented.amount_minor, data.presented.currency_numeric), (1_234, 978));
+        assert_eq!(data.presented.application_transaction_counter, 7);
+        assert_eq!(data.cryptogram, [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]);
+        assert_eq!(data.input.encode().len(), 29 + 2 + 2 + 32);
+        assert!(!format!("{data:?}").contains("4111"));
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        assert_eq!(number(tags::AMOUNT_AUTHORIZED, &[0x99; 6]), Ok(999_999_999_999));
+        let refused = Err(ChipDataError::Digits(tags::AMOUNT_AUTHORIZED));
+        assert_eq!(number(tags::AMOUNT_AUTHORIZED, &[0x0A]), refused);
+        assert_eq!(number(tags::AMOUNT_AUTHORIZED, &[0x99; 40]), refused);
+    }
+
+    /// Every object that the cryptogram covers is needed, and so is the number.
+    #[test]
+    fn nothing_that_was_signed_may_be_missing() {
+        let bytes = good();
+        let objects = tapfer_emv::tlv::parse(&bytes).unwrap();
+        for left_out in &objects {
+            let rest: Vec<u8> = objects
+                .iter()
+                .filter(|object| object.tag != left_out.tag)
+                .flat_map(|object| object.raw.iter().copied())
+                .collect();
+            let is_optional = [tags::PAN_SEQUENCE_NUMBER, tags::DF_NAME].contains(&left_out.tag);
+            assert_eq!(ChipData::parse(&rest).is_ok(), is_optional, "{:?}", left_out.tag);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(ChipData::parse(&bytes).is_err());
+        }
+
+        #[test]
+        fn any_change_is_answered(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)
+        ) {
+            let mut bytes = good();
+            for (place, value) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = value;
+            }
+            let _ = ChipData::parse(&bytes);
+        }
+    }
 }

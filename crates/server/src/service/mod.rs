@@ -81,6 +81,11 @@ impl Service {
         Ok(())
     }
 
+    /// How many writes wait for the database.
+    pub(crate) fn waiting_changes(&self) -> usize {
+        self.storage.waiting_changes()
+    }
+
     /// Forgets the answers to idempotency keys that are older than this.
     ///
     /// # Errors

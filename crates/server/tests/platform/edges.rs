@@ -99,6 +99,8 @@ fn health_readiness_and_metrics() {
         "tapfer_http_request_duration_seconds_bucket{",
         "tapfer_hsm_calls_total{",
         "tapfer_http_panics_total 0",
+        "tapfer_storage_queue_depth 0",
+        "tapfer_jobs_running 0",
         "route=\"/ready\"",
     ] {
         assert!(text.contains(name), "{name} in {text}");

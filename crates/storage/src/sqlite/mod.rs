@@ -167,6 +167,10 @@ impl Storage for SqliteStorage {
         self.writer.run(|_| Ok(()))
     }
 
+    fn waiting_changes(&self) -> usize {
+        self.writer.waiting()
+    }
+
     fn close(&self) {
         // Readers first: the writer, being the last, can then fold its log into the database.
         self.readers.close();

@@ -4,6 +4,7 @@
 //! A job sees the transaction and nothing else that lives longer than it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -19,6 +20,8 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub(super) struct Writer {
     /// Taken when the store closes: the queue ends, the thread finishes what waits and stops.
     open: Mutex<Option<(SyncSender<Job>, JoinHandle<()>)>>,
+    /// Jobs that were given in and have no answer yet.
+    waiting: AtomicUsize,
 }
 
 impl Writer {
@@ -28,7 +31,7 @@ impl Writer {
             .name("tapfer-writer".to_owned())
             .spawn(move || work(connection, &queue))
             .map_err(|_| StorageError::Closed)?;
-        Ok(Self { open: Mutex::new(Some((sender, thread))) })
+        Ok(Self { open: Mutex::new(Some((sender, thread))), waiting: AtomicUsize::new(0) })
     }
 
     /// Runs a job as one transaction and waits until it is on the disk.
@@ -36,6 +39,7 @@ impl Writer {
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let _waiting = Waiting::one_more(&self.waiting);
         let (reply, answer) = sync_channel(1);
         self.send(Box::new(move |connection| {
             let result = transaction(connection, job);
@@ -54,6 +58,11 @@ impl Writer {
         })
     }
 
+    /// How many jobs have no answer yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Ends the queue and waits for the thread.
     pub(super) fn close(&self) {
         let taken = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -61,6 +70,22 @@ impl Writer {
             drop(sender);
             let _ = thread.join();
         }
+    }
+}
+
+/// Counts one job for as long as it lives, however its caller leaves.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn one_more(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) async fn metrics(
     let Some(recorder) = app.metrics() else {
         return Err(Problem::unavailable("this process records its metrics elsewhere"));
     };
-    count::load(app.running_jobs());
+    count::load(app.service().waiting_changes(), app.running_jobs());
     recorder.run_upkeep();
     Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], recorder.render()))
 }
