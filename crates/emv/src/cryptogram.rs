@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 use subtle::ConstantTimeEq;
 
+use tapfer_payment_types::TokenId;
+
 use crate::keys::{SessionKey, SessionKey256};
 use crate::mac::{aes_256_cmac_8, aes_cmac_8};
 
@@ -80,16 +82,23 @@ pub fn response_cryptogram(key: &SessionKey, arqc: &[u8; 8], response_code: &[u8
 #[error("the cryptogram is not what the card's key gives for this data")]
 pub struct CryptogramMismatch;
 
-/// Proof that a cryptogram was compared and found equal.
+/// Proof that one payment's cryptogram was compared and found equal.
 ///
 /// Only [`verify`] makes one. Neither `Clone` nor `Copy`: one payment, one proof.
 #[derive(Debug)]
 pub struct CryptogramVerified {
+    token: TokenId,
     application_transaction_counter: u16,
 }
 
 impl CryptogramVerified {
-    /// The counter that is part of what was verified.
+    /// Whose key it was.
+    #[must_use]
+    pub const fn token(&self) -> TokenId {
+        self.token
+    }
+
+    /// The counter that is part of what was verified. With the token it names one payment.
     #[must_use]
     pub const fn application_transaction_counter(&self) -> u16 {
         self.application_transaction_counter
@@ -97,11 +106,12 @@ impl CryptogramVerified {
 }
 
 /// Compares, in constant time, what the card sent with what `oracle` (an HSM, or the software in its
-/// place) computes for exactly this input.
+/// place) computes with the key of `token` for exactly this input.
 ///
 /// # Errors
 /// [`CryptogramMismatch`] if they differ.
 pub fn verify(
+    token: TokenId,
     input: &CryptogramInput,
     received: &[u8; 8],
     oracle: impl FnOnce(&[u8]) -> [u8; 8],
@@ -111,5 +121,5 @@ pub fn verify(
         return Err(CryptogramMismatch);
     }
     let application_transaction_counter = input.application_transaction_counter;
-    Ok(CryptogramVerified { application_transaction_counter })
+    Ok(CryptogramVerified { token, application_transaction_counter })
 }

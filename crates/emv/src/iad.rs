@@ -5,7 +5,7 @@
 //! | 0 | `1F`, the length of what follows |
 //! | 1 | derivation key index: which issuer master key |
 //! | 2 | cryptogram version `C8` |
-//! | 3..9 | verification results: method, screen and lock, key class, merchant proven, relay checked, integrity verdict |
+//! | 3..9 | verification results: method, screen and lock and decision, key class, merchant proven, relay checked, integrity verdict |
 //! | 9..13 | key index YHHHHCC |
 //! | 13..16 | policy version |
 //! | 16..24 | zero, reserved |
@@ -22,6 +22,7 @@ const LENGTH: u8 = 0x1F;
 const CRYPTOGRAM_VERSION: u8 = 0xC8;
 const SCREEN_ON: u8 = 0x80;
 const UNLOCKED: u8 = 0x40;
+const DECLINED: u8 = 0x20;
 
 /// How the person was verified on the phone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,9 @@ pub struct VerificationResults {
     pub screen_on: bool,
     /// Byte 2, `40`: the phone was unlocked.
     pub unlocked: bool,
+    /// Byte 2, `20`: the card declined. The cryptogram information data `9F27` that says the same is
+    /// not signed, so without this bit a declined payment could be passed on as a request.
+    pub declined: bool,
     /// Byte 3: class of the limited-use key.
     pub key_class: KeyClass,
     /// Byte 4, `01`: the merchant proved who it is.
@@ -76,9 +80,10 @@ impl VerificationResults {
     fn encode(self) -> [u8; 6] {
         let screen = if self.screen_on { SCREEN_ON } else { 0 };
         let lock = if self.unlocked { UNLOCKED } else { 0 };
+        let decision = if self.declined { DECLINED } else { 0 };
         [
             self.method.to_byte(),
-            screen | lock,
+            screen | lock | decision,
             self.key_class.to_byte(),
             u8::from(self.merchant_proven),
             u8::from(self.relay_checked),
@@ -88,11 +93,12 @@ impl VerificationResults {
 
     fn parse(bytes: [u8; 6]) -> Option<Self> {
         let [method, state, class, merchant_proven, relay_checked, integrity_verdict] = bytes;
-        let known_state = state & !(SCREEN_ON | UNLOCKED) == 0;
+        let known_state = state & !(SCREEN_ON | UNLOCKED | DECLINED) == 0;
         known_state.then_some(Self {
             method: VerificationMethod::from_byte(method)?,
             screen_on: state & SCREEN_ON != 0,
             unlocked: state & UNLOCKED != 0,
+            declined: state & DECLINED != 0,
             key_class: KeyClass::from_byte(class)?,
             merchant_proven: flag(merchant_proven)?,
             relay_checked: flag(relay_checked)?,

@@ -87,6 +87,8 @@ pub struct CryptogramRequest<'a> {
     pub issuer: IssuerId,
     /// Generation of the issuer master key, from the IAD.
     pub derivation_key_index: u8,
+    /// The token; the proof will name it.
+    pub token: TokenId,
     /// The number the phone paid with.
     pub token_pan: &'a TokenPan,
     /// Its sequence number.

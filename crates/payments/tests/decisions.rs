@@ -39,8 +39,8 @@ fn euro(text: &str) -> Money {
     Money::parse(text, Currency::EUR).unwrap()
 }
 
-/// A proof for a payment with this counter.
-fn proof(counter: u16) -> CryptogramVerified {
+/// A proof for a payment of this token with this counter.
+fn proof(token: TokenId, counter: u16) -> CryptogramVerified {
     let input = CryptogramInput {
         amount_authorized: [0; 6],
         amount_other: [0; 6],
@@ -54,7 +54,11 @@ fn proof(counter: u16) -> CryptogramVerified {
         application_transaction_counter: counter,
         issuer_application_data: vec![0; 32],
     };
-    verify(&input, &[7; 8], |_| [7; 8]).unwrap()
+    verify(token, &input, &[7; 8], |_| [7; 8]).unwrap()
+}
+
+fn token(number: u8) -> TokenId {
+    TokenId::new(now(), [number; 10])
 }
 
 fn terminal(number: u8) -> TerminalId {
@@ -90,7 +94,7 @@ fn token_facts() -> TokenFacts {
     let (issuer_id, key_index) = (issuer.id, KeyIndex::at(now(), 1).unwrap());
     TokenFacts {
         token: Token {
-            id: TokenId::new(now(), [3; 10]),
+            id: token(3),
             issuer: issuer_id,
             card,
             device: DeviceId::new(now(), [4; 10]),
@@ -140,6 +144,7 @@ fn good_case() -> Case {
         method: VerificationMethod::None,
         screen_on: true,
         unlocked: false,
+        declined: false,
         key_class: KeyClass::Unverified,
         merchant_proven: false,
         relay_checked: false,
@@ -164,7 +169,7 @@ fn good_case() -> Case {
     };
     let facts =
         Facts { presented, terminal: terminal(7), intent: armed, token: Some(token_facts()) };
-    Case { facts, cryptogram: Ok(proof(COUNTER)), now: now() }
+    Case { facts, cryptogram: Ok(proof(token(3), COUNTER)), now: now() }
 }
 
 fn bytes<const N: usize>(hex: &str) -> [u8; N] {
@@ -185,7 +190,8 @@ fn change(case: &mut Case, name: &str, value: &str) {
             case.cryptogram = match value {
                 "wrong" => Err(CryptogramMismatch.into()),
                 "unreadable" => Err(CryptogramFailure::Unreadable),
-                "other_counter" => Ok(proof(COUNTER + 1)),
+                "other_counter" => Ok(proof(token(3), COUNTER + 1)),
+                "other_token" => Ok(proof(token(4), COUNTER)),
                 other => panic!("cryptogram={other}"),
             };
             return;
@@ -201,7 +207,7 @@ fn change(case: &mut Case, name: &str, value: &str) {
         "aid" if value == "none" => return presented.aid = None,
         "aid" => return presented.aid = Some(bytes::<5>(value).to_vec()),
         "armed" | "armed_until" => return change_arming(&mut facts.intent, value),
-        "generation" | "method" => {
+        "generation" | "method" | "card_says" => {
             let data = presented.application_data.as_mut().unwrap();
             return change_application_data(data, value);
         }
@@ -227,6 +233,7 @@ fn change_application_data(data: &mut IssuerApplicationData, value: &str) {
     let (method, unlocked) = match value {
         "unlock" => (VerificationMethod::DeviceUnlock, true),
         "unlock_but_locked" => (VerificationMethod::DeviceUnlock, false),
+        "no" => return data.results.declined = true,
         "pin" => (VerificationMethod::Pin, false),
         generation => return data.derivation_key_index = generation.parse().unwrap(),
     };

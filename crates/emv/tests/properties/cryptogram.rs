@@ -6,6 +6,7 @@ use tapfer_emv::iad::{
     IAD_MAC_OFFSET, IadError, IssuerApplicationData, VerificationMethod, VerificationResults,
 };
 use tapfer_emv::keys::{KeyClass, TokenKey};
+use tapfer_payment_types::{Timestamp, TokenId};
 
 use super::keys::any_index;
 
@@ -17,6 +18,7 @@ fn issuer_application_data_of_others_is_refused() {
             method: VerificationMethod::DeviceUnlock,
             screen_on: true,
             unlocked: true,
+            declined: false,
             key_class: KeyClass::Unverified,
             merchant_proven: false,
             relay_checked: false,
@@ -53,13 +55,14 @@ fn any_results() -> impl Strategy<Value = VerificationResults> {
         Just(VerificationMethod::DeviceUnlock),
         Just(VerificationMethod::Pin)
     ];
-    (method, any::<[bool; 5]>(), any::<u8>()).prop_map(|(method, flags, integrity_verdict)| {
-        let [screen_on, unlocked, verified, merchant_proven, relay_checked] = flags;
+    (method, any::<[bool; 6]>(), any::<u8>()).prop_map(|(method, flags, integrity_verdict)| {
+        let [screen_on, unlocked, declined, verified, merchant_proven, relay_checked] = flags;
         let key_class = if verified { KeyClass::Verified } else { KeyClass::Unverified };
         VerificationResults {
             method,
             screen_on,
             unlocked,
+            declined,
             key_class,
             merchant_proven,
             relay_checked,
@@ -135,14 +138,16 @@ proptest! {
         let input = input_with(data.encode().to_vec(), counter);
         let received = application_cryptogram(&session_key, &input.encode());
         let oracle = |bytes: &[u8]| application_cryptogram(&session_key, bytes);
-        let proof = verify(&input, &received, oracle).unwrap();
+        let token = TokenId::new(Timestamp::from_unix_millis(0), [7; 10]);
+        let proof = verify(token, &input, &received, oracle).unwrap();
+        prop_assert_eq!(proof.token(), token);
         prop_assert_eq!(proof.application_transaction_counter(), counter);
 
         let mut changed = received;
         changed[position] ^= change;
-        prop_assert!(verify(&input, &changed, oracle).is_err());
+        prop_assert!(verify(token, &input, &changed, oracle).is_err());
         let mut other = input;
         other.amount_authorized[5] ^= change;
-        prop_assert!(verify(&other, &received, oracle).is_err());
+        prop_assert!(verify(token, &other, &received, oracle).is_err());
     }
 }

@@ -266,9 +266,10 @@ impl PaymentHsm for SoftwareHsm {
             .token_key(request.token_pan, request.sequence)
             .limited_use_key(request.key_class, request.key_index)
             .session_key(request.input.application_transaction_counter);
-        let compared = cryptogram::verify(request.input, request.received, |input| {
-            cryptogram::application_cryptogram(&session_key, input)
-        });
+        let compared =
+            cryptogram::verify(request.token, request.input, request.received, |input| {
+                cryptogram::application_cryptogram(&session_key, input)
+            });
         Ok(compared.map_or(CryptogramVerdict::Mismatch, CryptogramVerdict::Verified))
     }
 

@@ -79,6 +79,7 @@ fn cryptogram_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
     refused(hsm.verify_cryptogram(&CryptogramRequest {
         issuer: issuer(),
         derivation_key_index: 1,
+        token: TokenId::new(now(), [3; 10]),
         token_pan,
         sequence: PanSequenceNumber::ZERO,
         key_class: KeyClass::Unverified,

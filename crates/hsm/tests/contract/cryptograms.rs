@@ -3,7 +3,7 @@ use serde::Deserialize;
 use tapfer_emv::cryptogram::{CryptogramInput, application_cryptogram};
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex, TokenKey};
 use tapfer_hsm::{CryptogramRequest, CryptogramVerdict, HsmError, PaymentHsm};
-use tapfer_payment_types::{PanSequenceNumber, TokenPan};
+use tapfer_payment_types::{PanSequenceNumber, TokenId, TokenPan};
 
 use crate::{issuer, now, token_pan};
 
@@ -46,6 +46,10 @@ fn cryptogram(token_key: &TokenKey, input: &CryptogramInput) -> [u8; 8] {
     application_cryptogram(&session_key, &input.encode())
 }
 
+fn token() -> TokenId {
+    TokenId::new(now(), [3; 10])
+}
+
 fn request<'a>(
     token_pan: &'a TokenPan,
     input: &'a CryptogramInput,
@@ -54,6 +58,7 @@ fn request<'a>(
     CryptogramRequest {
         issuer: issuer(1),
         derivation_key_index: 1,
+        token: token(),
         token_pan,
         sequence: PanSequenceNumber::ZERO,
         key_class: KeyClass::Unverified,

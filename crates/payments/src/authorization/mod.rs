@@ -95,10 +95,12 @@ pub fn decide(
     cryptogram: Result<CryptogramVerified, CryptogramFailure>,
     now: Timestamp,
 ) -> Decision {
-    let counter = facts.presented.application_transaction_counter;
-    // A proof of another payment is no proof of this one.
-    let proven =
-        cryptogram.as_ref().is_ok_and(|proof| proof.application_transaction_counter() == counter);
+    // A proof of another token, or of another payment, is no proof of this one.
+    let proven = cryptogram.as_ref().is_ok_and(|proof| {
+        facts.token.as_ref().is_some_and(|known| known.token.id == proof.token())
+            && proof.application_transaction_counter()
+                == facts.presented.application_transaction_counter
+    });
     let fresh = facts.token.as_ref().is_some_and(|token| !token.counter_used);
     Decision {
         outcome: rules::outcome(&facts, proven, now),

@@ -105,6 +105,10 @@ decline_reasons! {
     CounterStale = 11, "counter_stale",
         "This tap is older than another one of the same phone. Please tap again.",
         "Dieser Vorgang ist älter als ein anderer desselben Telefons. Bitte neu auflegen.";
+    /// The card itself said no: what it signed is a decline.
+    CardDeclined = 23, "card_declined",
+        "The phone declined this payment. Please check the phone and tap again.",
+        "Das Telefon hat diese Zahlung abgelehnt. Bitte das Telefon prüfen und neu auflegen.";
     /// The terminal does not wait for this payment.
     TerminalNotArmed = 12, "terminal_not_armed",
         "This terminal was not ready for this payment. Please start it again at the till.",

@@ -45,6 +45,7 @@ const RULES: &[Rule] = &[
     (DeclineReason::CryptogramInvalid, |case| !case.proven),
     (DeclineReason::Replay, |case| case.token.counter_used),
     (DeclineReason::CounterStale, is_stale),
+    (DeclineReason::CardDeclined, is_declined_by_card),
     (DeclineReason::TerminalNotArmed, is_not_armed),
     (DeclineReason::AmountMismatch, is_other_amount),
     (DeclineReason::CurrencyMismatch, is_other_currency),
@@ -94,6 +95,11 @@ fn is_stale(case: &Case<'_>) -> bool {
     case.token
         .highest_counter
         .is_some_and(|highest| case.presented.application_transaction_counter < highest)
+}
+
+/// Whoever carries the cryptogram could pass a decline on as a request: only what was signed counts.
+fn is_declined_by_card(case: &Case<'_>) -> bool {
+    case.presented.application_data.is_some_and(|data| data.results.declined)
 }
 
 fn is_not_armed(case: &Case<'_>) -> bool {

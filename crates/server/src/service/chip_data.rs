@@ -131,9 +131,7 @@ fn cryptogram_input(objects: &Objects<'_>) -> Result<CryptogramInput, ChipDataEr
 fn verification_results(
     objects: &Objects<'_>,
 ) -> Result<TerminalVerificationResults, ChipDataError> {
-    objects
-        .array(tags::TERMINAL_VERIFICATION_RESULTS)
-        .map(TerminalVerificationResults::from_bytes)
+    objects.array(tags::TERMINAL_VERIFICATION_RESULTS).map(TerminalVerificationResults::from_bytes)
 }
 
 fn presented(

@@ -97,6 +97,7 @@ impl Phone {
                 method: tap.method,
                 screen_on: true,
                 unlocked: tap.method != VerificationMethod::None,
+                declined: false,
                 key_class: KeyClass::Unverified,
                 merchant_proven: false,
                 relay_checked: false,

@@ -110,6 +110,7 @@ pub(crate) fn presented(counter: u16, minor: i64) -> PresentedPayment {
                 method: VerificationMethod::None,
                 screen_on: true,
                 unlocked: false,
+                declined: false,
                 key_class: KeyClass::Unverified,
                 merchant_proven: false,
                 relay_checked: false,
@@ -122,8 +123,8 @@ pub(crate) fn presented(counter: u16, minor: i64) -> PresentedPayment {
     }
 }
 
-/// A proof of a payment with this counter; what an HSM would have found right.
-pub(crate) fn proof(counter: u16) -> CryptogramVerified {
+/// A proof of a payment of this token with this counter; what an HSM would have found right.
+pub(crate) fn proof(token: TokenId, counter: u16) -> CryptogramVerified {
     let input = CryptogramInput {
         amount_authorized: [0; 6],
         amount_other: [0; 6],
@@ -137,7 +138,7 @@ pub(crate) fn proof(counter: u16) -> CryptogramVerified {
         application_transaction_counter: counter,
         issuer_application_data: vec![0; 32],
     };
-    verify(&input, &[7; 8], |_| [7; 8]).unwrap()
+    verify(token, &input, &[7; 8], |_| [7; 8]).unwrap()
 }
 
 impl World {
@@ -289,7 +290,7 @@ impl World {
         let token_number_hash = token_number(self.token).keyed_hash;
         let query = FactsQuery { token_number_hash, payment_intent: intent, terminal, presented };
         let facts = self.store.authorization_facts(query).unwrap();
-        decide(facts, Ok(proof(counter)), noon())
+        decide(facts, Ok(proof(self.token, counter)), noon())
     }
 
     pub(crate) fn commit(

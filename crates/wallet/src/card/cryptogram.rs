@@ -111,7 +111,7 @@ fn cryptogram_input(
 ///
 /// A decline is signed with a limited-use key like any other answer, and takes one of its payments,
 /// but nothing of its total: no money moves. The cryptogram information data is not signed, so the
-/// issuer must not go by it: a decline shows by what the issuer application data says of the person.
+/// issuer must not go by it: a decline shows in the issuer application data.
 pub(super) fn generate(
     token: &mut Token,
     session: &Session,
@@ -152,6 +152,7 @@ fn issuer_application_data(
             method,
             screen_on: moment.device.screen_on,
             unlocked: moment.device.unlocked,
+            declined: matches!(decision, Decision::Decline(_)),
             key_class: KeyClass::Unverified,
             merchant_proven: false,
             relay_checked: false,

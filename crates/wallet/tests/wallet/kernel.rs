@@ -241,8 +241,10 @@ impl<'a> Kernel<'a> {
             issuer_application_data: iad,
         };
         let key = self.issuer.limited_use_key(data.key_index).session_key(counter);
-        cryptogram::verify(&input, &cryptogram, |bytes| application_cryptogram(&key, bytes))
-            .expect("the issuer recomputes the cryptogram");
+        cryptogram::verify(self.issuer.token, &input, &cryptogram, |bytes| {
+            application_cryptogram(&key, bytes)
+        })
+        .expect("the issuer recomputes the cryptogram");
         Ok(Tap {
             cryptogram_information: find(&answer, tags::CRYPTOGRAM_INFORMATION_DATA)[0],
             counter,

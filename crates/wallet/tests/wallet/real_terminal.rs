@@ -78,8 +78,10 @@ fn verified(issuer: &Issuer, chip_data: &[u8]) -> (u16, IssuerApplicationData) {
     let data = IssuerApplicationData::parse(&data).unwrap();
     let key = issuer.limited_use_key(data.key_index).session_key(counter);
     let received = field(chip_data, tags::APPLICATION_CRYPTOGRAM);
-    cryptogram::verify(&input, &received, |bytes| application_cryptogram(&key, bytes))
-        .expect("the issuer recomputes the cryptogram");
+    cryptogram::verify(issuer.token, &input, &received, |bytes| {
+        application_cryptogram(&key, bytes)
+    })
+    .expect("the issuer recomputes the cryptogram");
     (counter, data)
 }
 
