@@ -18,7 +18,7 @@ pub(crate) struct PcscReader {
 impl PcscReader {
     /// Connects to the card in the named reader, waiting for one to come.
     ///
-    /// `name` is the reader's name, or a part of it that no other reader has.
+    /// `name` is the reader's name, or a part of it; if several readers have it, the one with a card.
     ///
     /// # Errors
     /// No smart-card service, no such reader, no card in time; each says what to do.
@@ -86,11 +86,27 @@ fn choose(context: &Context, wanted: &str) -> anyhow::Result<CString> {
         (None, []) => {
             bail!(UsageError(format!("no reader \"{wanted}\"; there are: {}", names.join(", "))))
         }
-        (None, _) => {
-            bail!(UsageError(format!("several readers match \"{wanted}\": {}", names.join(", "))))
-        }
+        (None, several) => match with_card(context, several)?.as_slice() {
+            &[name] => name,
+            _ => bail!(UsageError(format!(
+                "several readers match \"{wanted}\": {}; name one of them in full",
+                several.join(", ")
+            ))),
+        },
     };
     CString::new(chosen).context("reader name")
+}
+
+/// Those of the readers in which a card lies now.
+fn with_card<'n>(context: &Context, names: &[&'n str]) -> anyhow::Result<Vec<&'n str>> {
+    let mut states = Vec::new();
+    for name in names {
+        states.push(ReaderState::new(CString::new(*name)?, State::UNAWARE));
+    }
+    context.get_status_change(Duration::ZERO, &mut states).map_err(explain)?;
+    let states = states.iter().zip(names);
+    let present = states.filter(|(state, _)| state.event_state().contains(State::PRESENT));
+    Ok(present.map(|(_, name)| *name).collect())
 }
 
 fn wait_for_card(context: &Context, reader: &CString, patience: Duration) -> anyhow::Result<()> {

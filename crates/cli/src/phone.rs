@@ -74,9 +74,10 @@ pub(crate) fn in_words(news: &Notification) -> String {
         }
         Notification::PaymentDeclined { amount, reason, .. } => format!("{amount}: {reason}"),
         Notification::ScreenOff { .. } => "turn the screen on and tap again".to_owned(),
-        Notification::ReplenishSoon { .. } => "keys run low: fetch new ones soon".to_owned(),
+        Notification::ReplenishSoon { .. } => "keys run low: fetch new ones soon (tapfer wallet replenish)".to_owned(),
         Notification::NoKeysLeft { .. } => {
-            "no key is left for this payment: fetch new ones, then tap again".to_owned()
+            "no key is left for this payment: fetch new ones (tapfer wallet replenish), then tap again"
+                .to_owned()
         }
         Notification::CertificateExpired { .. } => {
             "the card's certificate has expired: fetch a new one, then tap again".to_owned()

@@ -50,8 +50,8 @@ pub(crate) struct PayArguments {
     #[arg(long, value_name = "NAME", required_unless_present = "wallet")]
     reader: Option<String>,
     /// Tap the phone in this directory instead, without a reader [default: wallet in the home directory]
-    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "", conflicts_with = "reader")]
-    wallet: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with = "reader")]
+    wallet: Option<Option<PathBuf>>,
     /// With --wallet: whether the phone's screen is on
     #[arg(long, value_enum, default_value_t = Screen::On)]
     screen: Screen,
@@ -124,8 +124,7 @@ impl PayArguments {
 
     fn phone(&self, context: &Context) -> anyhow::Result<Option<Phone>> {
         let Some(given) = &self.wallet else { return Ok(None) };
-        let directory =
-            if given.as_os_str().is_empty() { context.home.wallet() } else { given.clone() };
+        let directory = given.clone().unwrap_or_else(|| context.home.wallet());
         let (store, wallet) = WalletStore::open(&directory)?;
         Ok(Some(Phone::new(store, wallet, device_state(self.screen, self.unlocked))))
     }

@@ -85,7 +85,7 @@ mod tests {
 
     impl VirtualCard for Echo {
         fn reset(&mut self) {
-            self.resets += 1;
+            self.resets = self.resets.saturating_add(1);
         }
 
         fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>> {

@@ -8,6 +8,7 @@
 //! | `lock` | held while a process uses the wallet: two at once would use a counter twice |
 
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -79,6 +80,7 @@ impl WalletStore {
         let file = directory.join("lock");
         let lock = File::options()
             .write(true)
+            .mode(0o600)
             .create(true)
             .truncate(false)
             .open(&file)

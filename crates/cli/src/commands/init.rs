@@ -31,8 +31,13 @@ pub(crate) fn run(context: &Context, arguments: &InitArguments) -> anyhow::Resul
     let client = context.client()?;
     let code = arguments.currency.code();
     let issuer = ensure(context, &client, "issuer", "/v1/issuers", || {
+        // Keys for two hundred payments, so that trying things out does not run into the limits.
         json!({ "name": "First Issuer", "country": "276", "pan_prefix": "999900",
-                "token_prefix": "999901", "currency": code })
+                "token_prefix": "999901", "currency": code,
+                "key_policy": {
+                    "keys_per_replenishment": 20, "maximum_payments": 10,
+                    "maximum_total_minor": 25_000, "lifetime_seconds": 86_400,
+                } })
     })?;
     let merchant = ensure(
         context,

@@ -14,6 +14,11 @@ pub(crate) enum IssuerCommand {
     Create(Create),
     /// List issuers
     List(PageArguments),
+    /// Make an API key for an issuer's own software; it is shown this once
+    ApiKey {
+        /// Issuer id; the latest if not given
+        id: Option<String>,
+    },
     /// Show one issuer
     Show {
         /// Issuer id; the latest if not given
@@ -47,6 +52,18 @@ pub(crate) struct Create {
     /// Up to this amount nobody asks who holds the phone
     #[arg(long, value_name = "25.00", default_value = "25.00")]
     unverified_limit: String,
+    /// How many limited-use keys a phone gets at a time
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    keys: u8,
+    /// How many payments a key is good for
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    payments_per_key: u16,
+    /// What the payments with a key may add up to
+    #[arg(long, value_name = "250.00", default_value = "250.00")]
+    total_per_key: String,
+    /// How many hours a key and the phone's certificate live
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    key_hours: u16,
 }
 
 impl Create {
@@ -59,6 +76,12 @@ impl Create {
             "token_prefix": self.token_prefix,
             "currency": self.currency.code(),
             "unverified_limit": limit.minor,
+            "key_policy": {
+                "keys_per_replenishment": self.keys,
+                "maximum_payments": self.payments_per_key,
+                "maximum_total_minor": amount::money(&self.total_per_key, self.currency)?.minor,
+                "lifetime_seconds": i64::from(self.key_hours).saturating_mul(3_600),
+            },
         });
         if let (Some(fields), Some(aid)) = (body.as_object_mut(), &self.aid) {
             fields.insert("aid".to_owned(), json!(aid));
@@ -77,6 +100,11 @@ pub(crate) fn run(context: &Context, command: &IssuerCommand) -> anyhow::Result<
         IssuerCommand::List(page) => {
             let columns = ["id", "name", "country", "currency", "aid"];
             context.list(&page.path("/v1/issuers", &[]), &columns)?;
+        }
+        IssuerCommand::ApiKey { id } => {
+            let id = context.id_or_latest(id, "issuer")?;
+            let path = format!("/v1/issuers/{}/api-keys", segment(&id));
+            context.output.object(&context.client()?.post(&path, &json!({}))?)?;
         }
         IssuerCommand::Show { id } => {
             let id = context.id_or_latest(id, "issuer")?;

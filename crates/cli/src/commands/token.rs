@@ -85,7 +85,7 @@ pub(crate) fn run(context: &Context, command: &TokenCommand) -> anyhow::Result<E
         }
         TokenCommand::List { card, device, page } => {
             let path = page.path("/v1/tokens", &[("card", card), ("device", device)]);
-            context.list(&path, &["id", "card", "device", "status", "last_four", "created_at"])?;
+            context.list(&path, &["id", "card", "device", "status", "created_at"])?;
         }
         TokenCommand::Show { id } => {
             let id = context.id_or_latest(id, "token")?;

@@ -5,13 +5,13 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// A running platform; killed when dropped.
-pub struct Platform {
+pub(crate) struct Platform {
     home: TempDir,
     process: Child,
     address: String,
@@ -19,29 +19,29 @@ pub struct Platform {
 
 impl Platform {
     /// A new realm on a port of the system's choice.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
         let (process, address) = serve(home.path(), "127.0.0.1:0");
         Self { home, process, address }
     }
 
-    pub fn home(&self) -> &Path {
+    pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
 
     /// Address with port, such as `https://127.0.0.1:40123`.
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
     /// Starts the killed platform again, at the same address.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         let listen = self.address.trim_start_matches("https://").to_owned();
         let (process, address) = serve(self.home.path(), &listen);
         assert_eq!(address, self.address);
@@ -49,14 +49,14 @@ impl Platform {
     }
 
     /// Runs a command that must succeed, and reads its JSON.
-    pub fn tapfer(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn tapfer(&self, arguments: &[&str]) -> Value {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// Runs a command with JSON output, however it ends.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         tapfer().args(arguments).arg("--json").arg("--home").arg(self.home.path()).output().unwrap()
     }
 }
@@ -69,7 +69,7 @@ impl Drop for Platform {
 }
 
 /// The binary, with nothing inherited that would point it elsewhere.
-pub fn tapfer() -> Command {
+pub(crate) fn tapfer() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tapfer"));
     for name in
         ["TAPFER_HOME", "TAPFER_SERVER", "TAPFER_KEY", "TAPFER_PASSPHRASE", "TAPFER_UNLOCK_KEY"]
@@ -95,13 +95,19 @@ fn serve(home: &Path, listen: &str) -> (Child, String) {
 }
 
 /// Asks again until there is an answer.
-pub fn until<T>(what: &str, patience: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+pub(crate) fn until<T>(
+    what: &str,
+    patience: Duration,
+    mut attempt: impl FnMut() -> Option<T>,
+) -> T {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let mut waited = Duration::ZERO;
     loop {
         if let Some(found) = attempt() {
             return found;
         }
-        assert!(start.elapsed() < patience, "waited in vain until {what}");
-        std::thread::park_timeout(Duration::from_millis(10));
+        assert!(waited < patience, "waited in vain until {what}");
+        std::thread::park_timeout(PAUSE);
+        waited = waited.saturating_add(PAUSE);
     }
 }
