@@ -83,8 +83,9 @@ fn what_was_signed_is_what_counts() {
     declined(&shop.pay(&Tap { currency: 840, ..tap.clone() }), "currency_mismatch");
     let other_day = Tap { now: tap.now.plus_seconds(3 * 86_400), ..tap.clone() };
     declined(&shop.pay(&other_day), "stale_date");
-    let failed = Tap { tvr: [0x04, 0, 0, 0, 0], ..tap };
+    let failed = Tap { tvr: [0x04, 0, 0, 0, 0], ..tap.clone() };
     declined(&shop.pay(&failed), "local_authentication_failed");
+    declined(&shop.pay(&Tap { declined: true, ..tap }), "card_declined");
     assert_eq!(shop.account(), (10_000, 10_000));
 }
 

@@ -11,6 +11,7 @@ use tapfer_emv::keys::{KeyClass, LimitedUseKey};
 use tapfer_emv::profile::CardProfile;
 use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Tag};
+use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::messages::{PROVISIONING_INFO, ProvisioningPayload, SealedPayload};
 
@@ -32,12 +33,14 @@ pub(crate) struct Tap {
     pub(crate) key: usize,
     pub(crate) method: VerificationMethod,
     pub(crate) tvr: [u8; 5],
+    /// The card declines, and whoever stands between passes it on as a request all the same.
+    pub(crate) declined: bool,
 }
 
 impl Tap {
     pub(crate) fn new(amount: i64, now: Timestamp) -> Self {
         let method = VerificationMethod::None;
-        Self { amount, now, currency: 978, key: 0, method, tvr: [0; 5] }
+        Self { amount, now, currency: 978, key: 0, method, tvr: [0; 5], declined: false }
     }
 }
 
@@ -97,7 +100,7 @@ impl Phone {
                 method: tap.method,
                 screen_on: true,
                 unlocked: tap.method != VerificationMethod::None,
-                declined: false,
+                declined: tap.declined,
                 key_class: KeyClass::Unverified,
                 merchant_proven: false,
                 relay_checked: false,
@@ -112,7 +115,7 @@ impl Phone {
             amount_authorized: decimal(tap.amount),
             amount_other: [0; 6],
             terminal_country: [0x02, 0x76],
-            tvr: tap.tvr,
+            tvr: TerminalVerificationResults::from_bytes(tap.tvr).as_signed().bytes(),
             currency: decimal(i64::from(tap.currency)),
             date: decimal(
                 i64::from(today.year % 100) * 10_000
@@ -127,10 +130,10 @@ impl Phone {
         };
         let key = LimitedUseKey::new(grant.key.expose().try_into().unwrap());
         let cryptogram = application_cryptogram(&key.session_key(self.counter), &input.encode());
-        hex(&self.field_55(&input, &cryptogram))
+        hex(&self.field_55(&input, tap.tvr, &cryptogram))
     }
 
-    fn field_55(&self, input: &CryptogramInput, cryptogram: &[u8; 8]) -> Vec<u8> {
+    fn field_55(&self, input: &CryptogramInput, tvr: [u8; 5], cryptogram: &[u8; 8]) -> Vec<u8> {
         let records = self.profile().records;
         let card_data = records.iter().find(|record| record.signed).unwrap();
         let of_card = |tag| tlv::find(&card_data.value, tag).unwrap().unwrap().to_vec();
@@ -139,7 +142,7 @@ impl Phone {
             (tags::AMOUNT_AUTHORIZED, &input.amount_authorized),
             (tags::AMOUNT_OTHER, &input.amount_other),
             (tags::TERMINAL_COUNTRY_CODE, &input.terminal_country),
-            (tags::TERMINAL_VERIFICATION_RESULTS, &input.tvr),
+            (tags::TERMINAL_VERIFICATION_RESULTS, &tvr),
             (tags::TRANSACTION_CURRENCY_CODE, &input.currency),
             (tags::TRANSACTION_DATE, &input.date),
             (tags::TRANSACTION_TYPE, &[0]),
