@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use tapfer_emv::apdu::ResponseApdu;
-use tapfer_emv::status::StatusWord;
 use tapfer_emv::tags;
 use tapfer_emv::tlv;
 use tapfer_terminal::entry_point::{PROXIMITY_PAYMENT_ENVIRONMENT, select_directory};
@@ -80,8 +79,8 @@ pub(crate) fn tap(
     Ok(Tapped { end: tap.finish(), exchanges, reader_error, elapsed: begin.elapsed() })
 }
 
-/// A card that was chosen by its AID and may have no directory: where it says so, the directory is
-/// made up with the one application that was asked for.
+/// A card that was chosen by its AID and may have no directory, or one that does not list it: the
+/// directory is then made up with the one application that was asked for.
 pub(crate) struct WithoutDirectory<'a> {
     reader: &'a mut dyn CardReader,
     application_identifier: Vec<u8>,
@@ -91,6 +90,13 @@ impl<'a> WithoutDirectory<'a> {
     /// Wraps a reader.
     pub(crate) fn new(reader: &'a mut dyn CardReader, application_identifier: &[u8]) -> Self {
         Self { reader, application_identifier: application_identifier.to_vec() }
+    }
+
+    fn is_listed(&self, answer: &[u8]) -> bool {
+        let name = &self.application_identifier;
+        ResponseApdu::parse(answer).is_ok_and(|response| {
+            response.status.is_ok() && response.data.windows(name.len()).any(|part| part == name)
+        })
     }
 
     fn directory(&self) -> Vec<u8> {
@@ -107,8 +113,7 @@ impl CardReader for WithoutDirectory<'_> {
     fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>> {
         let answer = self.reader.transmit(command)?;
         let is_directory = select_directory().encode().is_ok_and(|select| select == command);
-        let not_found = ResponseApdu::refused(StatusWord::FILE_NOT_FOUND).encode();
-        if is_directory && answer == not_found { Ok(self.directory()) } else { Ok(answer) }
+        if is_directory && !self.is_listed(&answer) { Ok(self.directory()) } else { Ok(answer) }
     }
 }
 

@@ -8,9 +8,10 @@ use clap::Args;
 use serde_json::{Value, json};
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
+use tapfer_emv::status::StatusWord;
 use tapfer_payment_types::{Money, PaymentIntentId};
 use tapfer_terminal::entry_point::EntryPointError;
-use tapfer_terminal::kernel8::MessageIdentifier;
+use tapfer_terminal::kernel8::{MessageIdentifier, Outcome};
 use tapfer_terminal::{
     HostDecision, OnlinePayment, PaymentState, Receipt, TapEnd, TerminalConfiguration,
 };
@@ -198,7 +199,7 @@ fn kernel_only(
             outcome
         }
         TapEnd::Undecided { message, error, .. } => {
-            return Err(not_decided(*message, *error, tapped.reader_error.as_ref()));
+            return Err(not_decided(*message, *error, None, tapped.reader_error.as_ref()));
         }
     };
     if context.output.is_json() {
@@ -213,18 +214,23 @@ fn kernel_only(
     Ok(Ending::done_if(!matches!(tapped.end, TapEnd::Undecided { .. })))
 }
 
-/// Why a tap led to nothing, when the kernel does not say.
+/// Why a tap led to nothing.
 fn not_decided(
     message: MessageIdentifier,
     error: Option<EntryPointError>,
+    outcome: Option<&Outcome>,
     reader_error: Option<&anyhow::Error>,
 ) -> anyhow::Error {
-    let why = match (reader_error, error) {
-        (Some(reader), _) => format!("{reader:#}"),
-        (None, Some(error)) => error.to_string(),
-        (None, None) => "the card left the field or ended the payment".to_owned(),
+    let why = match (reader_error, error, outcome.and_then(|outcome| outcome.error.level2)) {
+        (Some(reader), _, _) => format!("{reader:#}"),
+        (None, Some(error), _) => error.to_string(),
+        (None, None, Some(error)) => error.to_string(),
+        (None, None, None) => "the card left the field or ended the payment".to_owned(),
     };
-    anyhow!("nothing was paid: {why} (display: \"{}\")", message.text())
+    let status = outcome.map(|outcome| outcome.error.status_word).filter(|word| *word != [0, 0]);
+    let status = status.map(|[first, second]| StatusWord::from_bytes(first, second));
+    let status = status.map(|status| format!(", it said {status}")).unwrap_or_default();
+    anyhow!("nothing was paid: {why}{status} (display: \"{}\")", message.text())
 }
 
 fn pay(context: &Context, arguments: &PayArguments, amount: Money) -> anyhow::Result<Ending> {
@@ -261,25 +267,29 @@ fn conclude(
     tapped: Tapped,
 ) -> anyhow::Result<Ending> {
     explain(context.output, arguments, &tapped.exchanges);
+    let mut kernel = None;
     let (receipt, answer) = match tapped.end {
         TapEnd::Online(payment) => go_online(context, till, *payment, arguments.patience())?,
         TapEnd::Decided { receipt, outcome, .. } => {
             till.cancel(receipt.payment_intent)?;
-            if !context.output.is_json() {
-                kernel_report::print(context.output, &outcome);
-            }
+            kernel = Some(outcome);
             (receipt, None)
         }
-        TapEnd::Undecided { terminal, message, error, .. } => {
+        TapEnd::Undecided { terminal, message, error, outcome } => {
             till.cancel(terminal.payment_intent())?;
-            return Err(not_decided(message, error, tapped.reader_error.as_ref()));
+            let reader_error = tapped.reader_error.as_ref();
+            return Err(not_decided(message, error, outcome.as_ref(), reader_error));
         }
     };
     let mut report = receipt::to_json(&receipt, answer.as_ref());
     if context.output.is_json() {
         insert(&mut report, "tap_ms", json!(milliseconds(tapped.elapsed)));
+        insert(&mut report, "kernel", json!(kernel.as_ref().map(kernel_report::to_json)));
         context.output.json_line(&report)?;
     } else {
+        if let Some(outcome) = &kernel {
+            kernel_report::print(context.output, outcome);
+        }
         receipt::print(context.output, &report);
     }
     Ok(Ending::done_if(matches!(receipt.state, PaymentState::Approved(_))))

@@ -150,6 +150,24 @@ fn the_demo_meets_its_expectations() {
 }
 
 #[test]
+fn the_demo_can_be_read_by_a_program() {
+    let output = tapfer().args(["demo", "--json"]).output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a JSON object a line"))
+        .collect();
+    let tap = lines.iter().find_map(|line| line["tap"].as_array()).expect("the tap is told");
+    assert!(tap.len() <= 10, "{} commands", tap.len());
+    let reasons: Vec<&str> = lines.iter().filter_map(|line| line["found"].as_str()).collect();
+    for reason in ["replay", "cryptogram_invalid", "terminal_not_armed", "token_suspended"] {
+        assert!(reasons.contains(&reason), "{reason} in {reasons:?}");
+    }
+    assert!(lines.iter().all(|line| line["met"] != false));
+}
+
+#[test]
 fn what_is_missing_is_said_with_its_cure() {
     let home = tempfile::tempdir().unwrap();
     let output = tapfer()
