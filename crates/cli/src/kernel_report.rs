@@ -87,6 +87,13 @@ fn message(identifier: MessageIdentifier) -> &'static str {
     identifier.text()
 }
 
+/// What the terminal noted, for a payment that it did not take.
+pub(crate) fn print_reasons(output: Output, outcome: &Outcome) {
+    for meaning in outcome.tvr.iter().flat_map(|results| results.meanings()) {
+        output.line(format!("  terminal: {meaning}"));
+    }
+}
+
 /// The whole outcome for people; card data masked.
 pub(crate) fn print(output: Output, outcome: &Outcome) {
     let status = outcome.parameters.status;

@@ -11,7 +11,7 @@ use tapfer_emv::curve::PublicX;
 use tapfer_emv::status::StatusWord;
 use tapfer_payment_types::{Money, PaymentIntentId};
 use tapfer_terminal::entry_point::EntryPointError;
-use tapfer_terminal::kernel8::{MessageIdentifier, Outcome};
+use tapfer_terminal::kernel8::{MessageIdentifier, Outcome, Status};
 use tapfer_terminal::{
     HostDecision, OnlinePayment, PaymentState, Receipt, TapEnd, TerminalConfiguration,
 };
@@ -43,7 +43,8 @@ Examples:
   tapfer terminal pay --reader 'Virtual PCD 00 00' --kernel-only --amount 1.00 \\
       --aid F00000000101 --ca-key F000000001:E0:70868BC7...    a card of others, no platform needed
 
-Exit code 1 if the payment is declined, or not decided.")]
+Exit code 1 if the payment is declined, or not decided; with --kernel-only, if the outcome is neither
+an approval nor a question to the issuer.")]
 pub(crate) struct PayArguments {
     #[command(flatten)]
     amount: AmountArguments,
@@ -185,6 +186,9 @@ fn kernel_only(
     amount: Money,
 ) -> anyhow::Result<Ending> {
     let applications = arguments.applications()?.unwrap_or_else(|| vec![DEMO_APPLICATION.to_vec()]);
+    if arguments.ca_key.is_empty() {
+        context.output.remark("without --ca-key no certificate of the card can hold");
+    }
     let configuration = arguments.configuration(&applications, Vec::new())?;
     let mut random = [0; 10];
     rand_core::Rng::fill_bytes(&mut clock::random(), &mut random);
@@ -211,7 +215,8 @@ fn kernel_only(
     } else {
         kernel_report::print(context.output, outcome);
     }
-    Ok(Ending::done_if(!matches!(tapped.end, TapEnd::Undecided { .. })))
+    let status = outcome.parameters.status;
+    Ok(Ending::done_if(matches!(status, Status::Approved | Status::OnlineRequest)))
 }
 
 /// Why a tap led to nothing.
@@ -288,7 +293,7 @@ fn conclude(
         context.output.json_line(&report)?;
     } else {
         if let Some(outcome) = &kernel {
-            kernel_report::print(context.output, outcome);
+            kernel_report::print_reasons(context.output, outcome);
         }
         receipt::print(context.output, &report);
     }

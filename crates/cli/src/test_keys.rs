@@ -86,7 +86,7 @@ impl TestKeys {
         output.line(
             "session key     = AES-ECB(limited-use key, transaction counter | 14 zero bytes)",
         );
-        output.line("cryptogram      = first 8 bytes of AES-CMAC(session key, 29 terminal bytes | AIP | counter | IAD)");
+        output.line("cryptogram      = first 8 bytes of AES-CMAC(session key, 29 terminal bytes | AIP | counter | IAD with the IAD-MAC as its last 8 bytes)");
         Ok(())
     }
 
