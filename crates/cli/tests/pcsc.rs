@@ -21,6 +21,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use platform::Platform;
+use serde_json::Value;
+use tapfer_emv::cryptogram::application_cryptogram;
+use tapfer_emv::keys::{IssuerMasterKey, KeyClass};
+use tapfer_payment_types::PanSequenceNumber;
 
 /// Where PC/SC programs look for the service instead of `/run/pcscd/pcscd.comm`.
 const SOCKET: &str = "PCSCLITE_CSOCK_NAME";
@@ -57,7 +61,8 @@ fn inside() {
 
     an_independent_program_finds_the_application(&name);
     our_terminal_is_paid(&platform);
-    the_kernel_alone_tells_its_outcome(&platform);
+    let outcome = the_kernel_alone_tells_its_outcome(&platform);
+    the_cryptogram_can_be_recomputed_from_what_is_shown(directory, &outcome);
 }
 
 fn our_terminal_is_paid(platform: &Platform) {
@@ -77,7 +82,7 @@ fn our_terminal_is_paid(platform: &Platform) {
     assert_eq!(card["balance"], 10_000 - 1234);
 }
 
-fn the_kernel_alone_tells_its_outcome(platform: &Platform) {
+fn the_kernel_alone_tells_its_outcome(platform: &Platform) -> Value {
     let trust = platform.tapfer(&["trust", "show"]);
     let text = |field: &str| trust[field].as_str().unwrap().to_owned();
     let index = trust["ca_index"].as_u64().unwrap();
@@ -95,6 +100,35 @@ fn the_kernel_alone_tells_its_outcome(platform: &Platform) {
     ]);
     assert_eq!(result["outcome"], "online_request", "{result}");
     assert_eq!(result["local_authentication"], true, "{result}");
+    result
+}
+
+/// With the keys of `--show-test-keys` and the terminal's data record, and nothing else.
+fn the_cryptogram_can_be_recomputed_from_what_is_shown(directory: &Path, outcome: &Value) {
+    let log = std::fs::read_to_string(directory.join("card.log")).unwrap();
+    let keys: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    let shown = |name: &str| keys[name].as_str().unwrap();
+    let master_key: [u8; 16] = hexadecimal(shown("issuer_master_key")).try_into().unwrap();
+    let sequence = PanSequenceNumber::new(shown("pan_sequence_number").parse().unwrap()).unwrap();
+
+    let record = outcome["data_record"].as_array().unwrap();
+    let value = |tag: &str| {
+        let object = record.iter().find(|object| object["tag"] == tag).unwrap();
+        hexadecimal(object["value"].as_str().unwrap())
+    };
+    let counter = u16::from_be_bytes(value("9F36").try_into().unwrap());
+    let session_key = IssuerMasterKey::new(master_key)
+        .token_key(&shown("token_pan").parse().unwrap(), sequence)
+        .limited_use_key(KeyClass::Unverified, shown("key_index").parse().unwrap())
+        .session_key(counter);
+    let input = ["9F02", "9F03", "9F1A", "95", "5F2A", "9A", "9C", "9F37", "82", "9F36", "9F10"];
+    let input = input.map(value).concat();
+    let expected = application_cryptogram(&session_key, &input);
+    assert_eq!(value("9F26"), expected);
+}
+
+fn hexadecimal(digits: &str) -> Vec<u8> {
+    data_encoding::HEXUPPER_PERMISSIVE.decode(digits.as_bytes()).unwrap()
 }
 
 /// SELECT PPSE with nothing but PC/SC.
@@ -123,7 +157,15 @@ impl VirtualReader {
         let child = Command::new(script)
             .arg(directory)
             .arg(env!("CARGO_BIN_EXE_tapfer"))
-            .args(["card", "serve", "--vpcd", "127.0.0.1:35963", "--show-test-keys", "--home"])
+            .args([
+                "card",
+                "serve",
+                "--json",
+                "--vpcd",
+                "127.0.0.1:35963",
+                "--show-test-keys",
+                "--home",
+            ])
             .arg(platform.home())
             .stdin(Stdio::piped())
             .spawn()
@@ -158,6 +200,6 @@ fn wait_for_card(directory: &Path) -> String {
         states[0].event_state().contains(pcsc::State::PRESENT).then_some(())
     });
     let log = std::fs::read_to_string(directory.join("card.log")).unwrap();
-    assert!(log.contains("issuer master key"), "the test keys are shown: {log}");
+    assert!(log.contains("issuer_master_key"), "the test keys are shown: {log}");
     states[0].name().to_string_lossy().into_owned()
 }
