@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
@@ -69,6 +70,10 @@ pub(crate) struct PayArguments {
     /// Stop at the kernel's outcome and show it: no platform is asked, nothing is paid
     #[arg(long)]
     kernel_only: bool,
+    /// Stop at the question to the platform and print its chip data in hexadecimal digits: nothing is
+    /// armed, asked or paid
+    #[arg(long, conflicts_with = "kernel_only")]
+    request_only: bool,
     /// Tell every command and answer in words
     #[arg(long)]
     explain: bool,
@@ -97,9 +102,10 @@ pub(crate) struct PayArguments {
 
 pub(crate) fn run(context: &Context, arguments: &PayArguments) -> anyhow::Result<Ending> {
     let amount = arguments.amount.money()?;
-    match arguments.kernel_only {
-        true => kernel_only(context, arguments, amount),
-        false => pay(context, arguments, amount),
+    match (arguments.kernel_only, arguments.request_only) {
+        (true, _) => kernel_only(context, arguments, amount),
+        (false, true) => request_only(context, arguments, amount),
+        (false, false) => pay(context, arguments, amount),
     }
 }
 
@@ -190,12 +196,7 @@ fn kernel_only(
         context.output.remark("without --ca-key no certificate of the card can hold");
     }
     let configuration = arguments.configuration(&applications, Vec::new())?;
-    let mut random = [0; 10];
-    rand_core::Rng::fill_bytes(&mut clock::random(), &mut random);
-    let intent = PaymentIntentId::new(clock::now(), random);
-    let tapped = with_card(context, arguments, |card| {
-        tap_card(arguments, configuration, intent, amount, card)
-    })?;
+    let tapped = tap_for_nobody(context, arguments, configuration, amount)?;
     explain(context.output, arguments, &tapped.exchanges);
     let outcome = match &tapped.end {
         TapEnd::Online(payment) => payment.outcome(),
@@ -217,6 +218,53 @@ fn kernel_only(
     }
     let status = outcome.parameters.status;
     Ok(Ending::done_if(matches!(status, Status::Approved | Status::OnlineRequest)))
+}
+
+/// A tap that no till asked for.
+fn tap_for_nobody(
+    context: &Context,
+    arguments: &PayArguments,
+    configuration: TerminalConfiguration,
+    amount: Money,
+) -> anyhow::Result<Tapped> {
+    let mut random = [0; 10];
+    rand_core::Rng::fill_bytes(&mut clock::random(), &mut random);
+    let intent = PaymentIntentId::new(clock::now(), random);
+    with_card(context, arguments, |card| tap_card(arguments, configuration, intent, amount, card))
+}
+
+/// The question to the platform, for a till that puts it itself.
+fn request_only(
+    context: &Context,
+    arguments: &PayArguments,
+    amount: Money,
+) -> anyhow::Result<Ending> {
+    let trust = Trust::fetch(&context.client()?)?;
+    let applications = arguments.applications()?.unwrap_or(trust.applications);
+    let configuration = arguments.configuration(&applications, trust.ca_keys)?;
+    let tapped = tap_for_nobody(context, arguments, configuration, amount)?;
+    explain(context.output, arguments, &tapped.exchanges);
+    match tapped.end {
+        TapEnd::Online(payment) => {
+            let chip_data = HEXLOWER.encode(payment.request().chip_data());
+            if context.output.is_json() {
+                context.output.json_line(&json!({ "chip_data": chip_data }))?;
+            } else {
+                context.output.line(chip_data);
+            }
+            Ok(Ending::Done)
+        }
+        TapEnd::Decided { receipt, .. } => match receipt.state {
+            PaymentState::Declined { reason, .. } => {
+                bail!("there is nothing to ask the platform: {reason}")
+            }
+            _ => bail!("there is nothing to ask the platform: the card decided alone"),
+        },
+        TapEnd::Undecided { message, error, outcome, .. } => {
+            let reader_error = tapped.reader_error.as_ref();
+            Err(not_decided(message, error, outcome.as_ref(), reader_error))
+        }
+    }
 }
 
 /// Why a tap led to nothing.

@@ -125,6 +125,26 @@ fn a_large_amount_wants_the_phone_unlocked_and_a_dark_screen_pays_nothing() {
 }
 
 #[test]
+fn a_till_of_its_own_puts_the_question_itself() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "50.00"]);
+    let tap = ["terminal", "pay", "--wallet", "--request-only", "--amount"];
+    let question = platform.tapfer(&[&tap[..], &["12.34"]].concat());
+    let chip_data = question["chip_data"].as_str().unwrap();
+    let tree = platform.tapfer(&["tlv", chip_data]);
+    let amount = tree["objects"].as_array().unwrap().iter().find(|object| object["tag"] == "9F02");
+    assert_eq!(amount.unwrap()["value"], "000000001234");
+    let payments = platform.tapfer(&["payment", "list"]);
+    assert_eq!(payments["data"].as_array().unwrap().len(), 0, "nothing was armed");
+
+    let refused = platform.run(&[&tap[..], &["60.00"]].concat());
+    assert_eq!(refused.status.code(), Some(1), "the card wants its person first");
+    assert!(refused.stdout.is_empty());
+    let both = platform.run(&[&tap[..], &["1.00", "--kernel-only"]].concat());
+    assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
 fn authorising_now_and_capturing_a_part_later() {
     let platform = Platform::start();
     platform.tapfer(&["init", "--balance", "50.00"]);

@@ -28,7 +28,7 @@ The log goes to standard error: one JSON object a line, or text on a terminal. T
 TAPFER_LOG=warn. SIGINT and SIGTERM stop after the running requests.")]
 pub(crate) struct ServeArguments {
     /// Address to listen on; port 0 takes any free port
-    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_LISTEN)]
+    #[arg(long, value_name = "HOST:PORT", env = "TAPFER_LISTEN", default_value = DEFAULT_LISTEN)]
     listen: SocketAddr,
     /// Kind of realm to make on the first run
     #[arg(long, value_enum, default_value_t = Kind::Demo)]

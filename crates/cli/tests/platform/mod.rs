@@ -71,9 +71,14 @@ impl Drop for Platform {
 /// The binary, with nothing inherited that would point it elsewhere.
 pub(crate) fn tapfer() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tapfer"));
-    for name in
-        ["TAPFER_HOME", "TAPFER_SERVER", "TAPFER_KEY", "TAPFER_PASSPHRASE", "TAPFER_UNLOCK_KEY"]
-    {
+    for name in [
+        "TAPFER_HOME",
+        "TAPFER_SERVER",
+        "TAPFER_LISTEN",
+        "TAPFER_KEY",
+        "TAPFER_PASSPHRASE",
+        "TAPFER_UNLOCK_KEY",
+    ] {
         command.env_remove(name);
     }
     command
