@@ -1,0 +1,57 @@
+//! The README's samples are run as they stand, so that what a newcomer copies works.
+//!
+//! Blocks behind `<!-- tested -->` run in order in one shell, against a platform of the test's own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod platform;
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+use platform::Platform;
+
+const README: &str = include_str!("../../../README.md");
+const MARK: &str = "<!-- tested -->\n```sh\n";
+/// Where the README's platform listens.
+const ADDRESS: &str = "https://127.0.0.1:8443";
+
+fn samples() -> Vec<&'static str> {
+    let behind_marks = README.split(MARK).skip(1);
+    behind_marks.map(|text| text.split_once("\n```").expect("a block ends").0).collect()
+}
+
+fn path_with_the_binary() -> String {
+    let directory = Path::new(env!("CARGO_BIN_EXE_tapfer")).parent().unwrap();
+    format!("{}:{}", directory.display(), env::var("PATH").unwrap())
+}
+
+#[test]
+fn what_the_readme_says_works() {
+    let samples = samples();
+    assert_eq!(samples.len(), 3, "first steps, refund and suspension, the same over HTTP");
+    let platform = Platform::start();
+    let phones = tempfile::tempdir().unwrap();
+    let script = samples
+        .join("\n")
+        .replace(ADDRESS, platform.address())
+        .replace("/tmp/phone-of-", &format!("{}/phone-of-", phones.path().display()));
+
+    let output = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &script])
+        .env("PATH", path_with_the_binary())
+        .env("TAPFER_HOME", platform.home())
+        .env_remove("TAPFER_SERVER")
+        .env_remove("TAPFER_KEY")
+        .output()
+        .expect("bash runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{complained}");
+
+    assert_eq!(said.matches("APPROVED").count(), 3, "12.34, 60.00 and 1.00: {said}");
+    assert!(said.contains("declined, as it should be"), "{said}");
+    assert!(said.contains("\"outcome\":\"approved\""), "{said}");
+    assert!(said.contains("\"amount\":250"), "the refund: {said}");
+}
