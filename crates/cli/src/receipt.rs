@@ -10,6 +10,7 @@ use crate::output::{Emphasis, Output};
 pub(crate) fn to_json(receipt: &Receipt, answer: Option<&Value>) -> Value {
     let (outcome, reason_text) = match &receipt.state {
         PaymentState::Approved(_) => ("approved", None),
+        PaymentState::ApprovedOffline => ("not_paid", Some("the platform was not asked")),
         PaymentState::Declined { reason, .. } => ("declined", Some(reason.as_str())),
         PaymentState::Unknown => ("unknown", Some("the platform did not answer")),
     };

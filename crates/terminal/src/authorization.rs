@@ -108,8 +108,12 @@ pub enum HostDecision {
 /// How a payment ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PaymentState {
-    /// Approved; without an id if the card approved without the platform.
-    Approved(Option<AuthorizationId>),
+    /// Approved by the platform, under this transaction id.
+    Approved(AuthorizationId),
+    /// Approved by card and terminal, which are set up to need no platform: nobody has booked it yet.
+    /// A terminal set up by [`KernelConfiguration::attended`](crate::kernel8::KernelConfiguration::attended)
+    /// never ends like this.
+    ApprovedOffline,
     /// Declined by the card, the kernel or the platform, and why.
     Declined {
         /// The transaction id, if the platform decided.

@@ -365,7 +365,7 @@ fn by_kernel(terminal: Terminal<Armed>, outcome: Outcome) -> TapEnd {
             let (terminal, arming) = terminal.disarm();
             return TapEnd::Online(Box::new(OnlinePayment { terminal, arming, request, outcome }));
         }
-        (Status::Approved, _) => PaymentState::Approved(None),
+        (Status::Approved, _) => PaymentState::ApprovedOffline,
         (Status::Declined, _) => {
             PaymentState::Declined { authorization: None, reason: decline_reason(&outcome) }
         }
@@ -426,7 +426,7 @@ impl OnlinePayment {
     #[must_use]
     pub fn complete(self, decision: HostDecision) -> (Terminal<Unarmed>, Receipt) {
         let state = match decision {
-            HostDecision::Approved { authorization } => PaymentState::Approved(Some(authorization)),
+            HostDecision::Approved { authorization } => PaymentState::Approved(authorization),
             HostDecision::Declined { authorization, reason } => {
                 PaymentState::Declined { authorization, reason }
             }

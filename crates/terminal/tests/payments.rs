@@ -13,8 +13,8 @@ use scripted::Script;
 use tapfer_emv::curve::PrivateKey;
 use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Tag};
-use tapfer_payment_types::{AuthorizationId, PaymentIntentId};
-use tapfer_terminal::kernel8::MessageIdentifier;
+use tapfer_payment_types::{AuthorizationId, Currency, Money, PaymentIntentId};
+use tapfer_terminal::kernel8::{KernelConfiguration, MessageIdentifier};
 use tapfer_terminal::{
     Arming, HostDecision, OnlinePayment, PaymentState, TapAction, TapEnd, Terminal,
     TerminalConfiguration,
@@ -88,8 +88,15 @@ fn directory(script: &Script) -> Vec<u8> {
 }
 
 fn pay(script: &Script) -> TapEnd {
+    let (sent, end) = pay_at(script.configuration(), script);
+    assert_eq!(sent[1..], script.commands());
+    end
+}
+
+/// Taps at a terminal that is set up like this; the commands that were sent, and the end.
+fn pay_at(application: KernelConfiguration, script: &Script) -> (Vec<Vec<u8>>, TapEnd) {
     let terminal = Terminal::new(TerminalConfiguration {
-        applications: vec![script.configuration()],
+        applications: vec![application],
         ca_public_keys: vec![script.ca_public_key()],
         contactless_transaction_limit: None,
     });
@@ -103,8 +110,7 @@ fn pay(script: &Script) -> TapEnd {
         let answer = answers.next().unwrap();
         tap = tap.handle_response(&answer, Duration::from_millis(5), &mut rng);
     }
-    assert_eq!(sent[1..], script.commands());
-    tap.finish()
+    (sent, tap.finish())
 }
 
 fn online(script: &Script) -> Box<OnlinePayment> {
@@ -145,7 +151,7 @@ fn the_host_decides_and_the_terminal_is_unarmed() {
     let declined =
         HostDecision::Declined { authorization: Some(authorization), reason: "no funds".into() };
     let table = [
-        (HostDecision::Approved { authorization }, PaymentState::Approved(Some(authorization))),
+        (HostDecision::Approved { authorization }, PaymentState::Approved(authorization)),
         (
             declined,
             PaymentState::Declined {
@@ -177,6 +183,19 @@ fn a_decline_is_decided_on_the_spot() {
         };
         let by_terminal = script.name().starts_with("tac_denial");
         assert_eq!(reason.starts_with("the terminal declined"), by_terminal, "{reason}");
+    }
+}
+
+/// That a card which answers with a TC all the same is refused is in the golden transactions.
+#[test]
+fn an_attended_terminal_never_offers_to_approve_alone() {
+    for script in usable(|one| one.name().contains("offline_capable") || one.name() == "aip_010C") {
+        let aid = script.configuration().application_identifier;
+        let limit = Money::new(5_000, Currency::EUR);
+        let attended = KernelConfiguration::attended(&aid, 276, limit).unwrap();
+        let (sent, _) = pay_at(attended, &script);
+        let generate = sent.last().unwrap();
+        assert_eq!(generate[..3], [0x80, 0xAE, 0x80], "{}: P1 asks for an ARQC", script.name());
     }
 }
 

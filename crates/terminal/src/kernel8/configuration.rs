@@ -125,10 +125,13 @@ impl KernelConfiguration {
     const REPORT_LOCAL_AUTHENTICATION_FAILED: u8 = 0x08;
     /// Bit of the security capability: local authentication.
     const LOCAL_AUTHENTICATION: u8 = 0x10;
+    /// Terminal type of a merchant's attended, online only terminal (Book 4 annex A1).
+    const ATTENDED_ONLINE_ONLY: u8 = 0x21;
 
-    /// An attended terminal that can go online, without a PIN pad or a receipt to sign: it asks for
-    /// verification by the phone above `cvm_required_limit`, sends every payment online, and
-    /// declines a card whose certificates do not hold or which cannot be authenticated.
+    /// An attended terminal that is online only, without a PIN pad or a receipt to sign: it asks for
+    /// verification by the phone above `cvm_required_limit`, approves nothing without the platform,
+    /// whatever the card offers, and declines a card whose certificates do not hold or which cannot
+    /// be authenticated.
     ///
     /// # Errors
     /// [`ConfigurationError`] if AID or limit cannot be.
@@ -145,7 +148,7 @@ impl KernelConfiguration {
             application_version_number: [0x00, 0x02],
             terminal_country_code: bcd_code(country),
             terminal_risk_management_data: [0; 8],
-            terminal_type: 0x22,
+            terminal_type: Self::ATTENDED_ONLINE_ONLY,
             additional_terminal_capabilities: [0x60, 0x00, 0xF0, 0xB0, 0x01],
             card_data_input_capability: 0x60,
             cvm_capability_required: 0x04,
