@@ -15,6 +15,7 @@ use crate::commands::{
 use crate::context::Context;
 use crate::failure::{self, Ending};
 use crate::home::Home;
+use crate::idempotency::IdempotencyKeys;
 use crate::output::Output;
 
 const EXAMPLES: &str = "\
@@ -51,6 +52,9 @@ struct Global {
     /// File with the API key to use; without it TAPFER_KEY, then the keys in the home directory
     #[arg(long, global = true, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Repeat a command whose end nobody saw: the key it named then; what was done is not done again
+    #[arg(long, global = true, value_name = "KEY")]
+    idempotency_key: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -129,7 +133,9 @@ impl Global {
             ),
             None => std::env::var("TAPFER_KEY").ok().filter(|key| !key.is_empty()),
         };
-        let access = Access { server: self.server.clone(), key };
+        let idempotency =
+            self.idempotency_key.clone().map(IdempotencyKeys::new).unwrap_or_default();
+        let access = Access { server: self.server.clone(), key, idempotency };
         Ok(Context { output, home: Home::new(self.home.clone()), access })
     }
 }

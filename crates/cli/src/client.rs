@@ -3,19 +3,26 @@
 
 use std::fmt;
 use std::fs;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
-use ureq::http::{Response, StatusCode};
+use ureq::http::{Response, StatusCode, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use crate::clock;
+use crate::failure::UsageError;
 use crate::home::{DEFAULT_SERVER, Home};
+use crate::idempotency::IdempotencyKeys;
 
 /// How long one request may take in all.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a command asks again when it is unknown what was done.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// From one attempt to the next.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// A connection to the platform in the name of one caller.
 #[derive(Clone)]
@@ -23,6 +30,7 @@ pub(crate) struct Client {
     agent: Agent,
     server: String,
     key: String,
+    idempotency: IdempotencyKeys,
 }
 
 /// A `problem+json` answer (RFC 9457).
@@ -35,6 +43,14 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
+    fn is_undecided(&self) -> bool {
+        match self.status {
+            500 | 502 | 503 | 504 => true,
+            409 => self.text("type") == "urn:tapfer:problem:idempotency_in_progress",
+            _ => false,
+        }
+    }
+
     fn text(&self, field: &str) -> &str {
         self.body.get(field).and_then(Value::as_str).unwrap_or_default()
     }
@@ -71,6 +87,28 @@ impl fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
+/// What a person can do when it is unknown what came of a command; holds its first idempotency key.
+#[derive(Debug)]
+struct MayBeDone(String);
+
+impl fmt::Display for MayBeDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "it may have been done all the same; repeat the command with --idempotency-key {} and it \
+             is done once",
+            self.0
+        )
+    }
+}
+
+/// Whether it is unknown what came of a request: no answer, one that says so, or the first request
+/// under this idempotency key still running. Asking again with the same key is safe, and tells.
+pub(crate) fn is_undecided(error: &anyhow::Error) -> bool {
+    let problem = error.downcast_ref::<Problem>();
+    error.is::<NoAnswer>() || problem.is_some_and(Problem::is_undecided)
+}
+
 /// Who is asking, and of whom.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Access {
@@ -78,6 +116,8 @@ pub(crate) struct Access {
     pub(crate) server: Option<String>,
     /// `TAPFER_KEY` or the content of `--key-file`.
     pub(crate) key: Option<String>,
+    /// `--idempotency-key`, or a new one.
+    pub(crate) idempotency: IdempotencyKeys,
 }
 
 impl Access {
@@ -96,13 +136,18 @@ impl Access {
             Some(key) => key.clone(),
             None => operator_key(home)?,
         };
-        Client::new(home, &self.address(home)?, key)
+        self.client_with_key(home, key)
+    }
+
+    /// A client with exactly this key.
+    pub(crate) fn client_with_key(&self, home: &Home, key: String) -> anyhow::Result<Client> {
+        Client::new(home, &self.address(home)?, key, self.idempotency.clone())
     }
 
     /// A client with the key given, else the key remembered for `owner`, else the operator's.
     pub(crate) fn client_of(&self, home: &Home, owner: &str) -> anyhow::Result<Client> {
         match (&self.key, home.memory()?.keys.remove(owner)) {
-            (None, Some(key)) => Client::new(home, &self.address(home)?, key),
+            (None, Some(key)) => self.client_with_key(home, key),
             _ => self.client(home),
         }
     }
@@ -122,8 +167,13 @@ fn operator_key(home: &Home) -> anyhow::Result<String> {
 
 impl Client {
     /// A client for one server and one key.
-    pub(crate) fn new(home: &Home, server: &str, key: String) -> anyhow::Result<Self> {
-        Ok(Self { agent: agent(home, server)?, server: server.to_owned(), key })
+    fn new(
+        home: &Home,
+        server: &str,
+        key: String,
+        idempotency: IdempotencyKeys,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { agent: agent(home, server)?, server: server.to_owned(), key, idempotency })
     }
 
     /// The address that is asked.
@@ -144,23 +194,40 @@ impl Client {
 
     /// Whether the platform lives; needs no key.
     pub(crate) fn health(home: &Home, server: &str) -> anyhow::Result<()> {
-        let client = Self::new(home, server, String::new())?;
+        let client = Self::new(home, server, String::new(), IdempotencyKeys::default())?;
         client.answer(client.agent.get(format!("{server}/health")).call()).map(|_| ())
     }
 
-    /// Creates or moves something, with an idempotency key of its own.
+    /// Creates or moves something, under the command's next idempotency key.
     pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.post_once(path, body, &clock::random_hex::<16>())
+        let answer = self.post_patiently(path, body, &self.idempotency.next(), PATIENCE);
+        answer.map_err(|error| match is_undecided(&error) {
+            true => error.context(MayBeDone(self.idempotency.first().to_owned())),
+            false => error,
+        })
     }
 
-    /// Creates or moves something under the caller's idempotency key. If no answer comes, it asks
-    /// again with the same key, which is safe, and gets the truth: what was done, or does it now.
-    pub(crate) fn post_once(&self, path: &str, body: &Value, key: &str) -> anyhow::Result<Value> {
-        match self.post_attempt(path, body, key) {
-            Err(error) if error.downcast_ref::<NoAnswer>().is_some() => {
-                self.post_attempt(path, body, key)
+    /// Creates or moves something under the caller's idempotency key. As long as it is unknown what
+    /// came of it, it asks again with the same key, until `patience` is over: the platform does it
+    /// once, however often it is asked.
+    ///
+    /// # Errors
+    /// One that [`is_undecided`] if that is still unknown; else why it was refused.
+    pub(crate) fn post_patiently(
+        &self,
+        path: &str,
+        body: &Value,
+        key: &str,
+        patience: Duration,
+    ) -> anyhow::Result<Value> {
+        let begin = clock::instant();
+        loop {
+            match self.post_attempt(path, body, key) {
+                Err(error) if is_undecided(&error) && begin.elapsed() < patience => {
+                    std::thread::park_timeout(PAUSE);
+                }
+                other => return other,
             }
-            other => other,
         }
     }
 
@@ -210,10 +277,28 @@ fn agent(home: &Home, server: &str) -> anyhow::Result<Agent> {
         .proxy(None)
         .no_delay(true)
         .timeout_global(Some(TIMEOUT));
-    if server.starts_with("https://") {
-        config = config.tls_config(TlsConfig::builder().root_certs(roots(home)?).build());
+    match scheme_and_host(server) {
+        (Some("https"), _) => {
+            config = config.tls_config(TlsConfig::builder().root_certs(roots(home)?).build());
+        }
+        (Some("http"), Some(host)) if is_this_machine(&host) => {}
+        _ => bail!(UsageError(format!(
+            "{server}: the address starts with https://, because API keys go there"
+        ))),
     }
     Ok(config.build().new_agent())
+}
+
+fn scheme_and_host(server: &str) -> (Option<&'static str>, Option<String>) {
+    let uri = server.parse::<Uri>().unwrap_or_default();
+    let scheme = ["https", "http"].into_iter().find(|known| uri.scheme_str() == Some(known));
+    (scheme, uri.host().map(str::to_owned))
+}
+
+/// Whether the bytes for this host stay on this machine, where TLS may be left out.
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.is_ok_and(|address| address.is_loopback())
 }
 
 fn roots(home: &Home) -> anyhow::Result<RootCerts> {
@@ -244,8 +329,13 @@ pub(crate) fn text_of(value: &Value, field: &str) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Problem;
-    use serde_json::json;
+    use super::{Access, Problem, is_this_machine, is_undecided};
+    use crate::home::Home;
+    use serde_json::{Value, json};
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+    use std::time::Duration;
 
     #[test]
     fn a_problem_says_what_why_and_where_to_look_it_up() {
@@ -259,5 +349,117 @@ mod tests {
             Problem { status: 502, body: json!(null) }.to_string(),
             "the platform answered with HTTP status 502"
         );
+    }
+
+    /// Answers one request on a connection of its own, and gives its idempotency key.
+    fn answer(mut stream: TcpStream, status: u16, body: &Value) -> String {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let (mut key, mut length) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            match line.trim_end().split_once(": ") {
+                Some(("idempotency-key", value)) => key = value.to_owned(),
+                Some(("content-length", value)) => length = value.parse().unwrap(),
+                Some(_) => {}
+                None if line.trim_end().is_empty() => break,
+                None => {}
+            }
+        }
+        reader.take(length).read_to_end(&mut Vec::new()).unwrap();
+        let body = body.to_string();
+        write!(
+            stream,
+            "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        key
+    }
+
+    /// A platform with these answers, one after another: what the client makes of it, and the keys
+    /// under which it asked.
+    fn ask(answers: Vec<(u16, Value)>, patience: Duration) -> (anyhow::Result<Value>, Vec<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::new(Some(directory.path().to_owned()));
+        let access = Access { server: Some(address), ..Access::default() };
+        let client = access.client_with_key(&home, "tapfer_terminal_x".to_owned()).unwrap();
+        thread::scope(|scope| {
+            let asked =
+                scope.spawn(move || client.post_patiently("/v1/x", &json!({}), "key-1", patience));
+            let keys = answers
+                .iter()
+                .map(|(status, body)| answer(listener.accept().unwrap().0, *status, body))
+                .collect();
+            (asked.join().unwrap(), keys)
+        })
+    }
+
+    #[test]
+    fn what_is_undecided_is_asked_again_under_the_same_key() {
+        let running = json!({ "type": "urn:tapfer:problem:idempotency_in_progress" });
+        let answers = vec![
+            (409, running),
+            (503, json!({ "type": "urn:tapfer:problem:unavailable" })),
+            (500, json!(null)),
+            (201, json!({ "id": "auth_1" })),
+        ];
+        let (answer, keys) = ask(answers, Duration::from_secs(60));
+        assert_eq!(answer.unwrap()["id"], "auth_1");
+        assert_eq!(keys, ["key-1"; 4]);
+    }
+
+    #[test]
+    fn what_stays_undecided_is_not_taken_for_a_refusal() {
+        for (status, body) in [
+            (409, json!({ "type": "urn:tapfer:problem:idempotency_in_progress" })),
+            (500, json!(null)),
+            (502, json!(null)),
+            (503, json!(null)),
+            (504, json!(null)),
+        ] {
+            let (answer, _) = ask(vec![(status, body)], Duration::ZERO);
+            assert!(is_undecided(&answer.unwrap_err()), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_not_asked_again() {
+        for (status, kind) in [(409, "conflict"), (422, "invalid_chip_data"), (401, "unauthorized")]
+        {
+            let body = json!({ "type": format!("urn:tapfer:problem:{kind}") });
+            let (answer, keys) = ask(vec![(status, body)], Duration::from_secs(60));
+            assert!(!is_undecided(&answer.unwrap_err()), "{status}");
+            assert_eq!(keys.len(), 1);
+        }
+    }
+
+    #[test]
+    fn nobody_answering_is_undecided() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let home = Home::new(Some(std::env::temp_dir()));
+        let access = Access { server: Some(address), ..Access::default() };
+        let client = access.client_with_key(&home, String::new()).unwrap();
+        let error = client.post_patiently("/", &json!({}), "k", Duration::ZERO).unwrap_err();
+        assert!(is_undecided(&error), "{error:#}");
+        assert!(is_undecided(&error.context("more")));
+    }
+
+    #[test]
+    fn keys_leave_this_machine_only_over_tls() {
+        let home = Home::new(Some(std::env::temp_dir()));
+        let is_refused = |server: &str| {
+            let access = Access { server: Some(server.to_owned()), ..Access::default() };
+            access.client_with_key(&home, String::new()).is_err()
+        };
+        for server in ["http://192.0.2.1:8443", "http://example.invalid", "ftp://127.0.0.1", "x"] {
+            assert!(is_refused(server), "{server}");
+        }
+        assert!(!is_refused("http://127.0.0.1:1") && !is_refused("http://[::1]:1"));
+        assert!(!is_this_machine("127.0.0.1.example.invalid"));
     }
 }

@@ -10,6 +10,7 @@ mod commands;
 mod context;
 mod failure;
 mod home;
+mod idempotency;
 mod kernel_report;
 mod narrate;
 mod output;

@@ -59,7 +59,7 @@ impl Stage {
         let directory = tempfile::Builder::new().prefix("tapfer-").tempdir()?;
         let home = Home::new(Some(directory.path().join("home")));
         let (platform, address) = EmbeddedPlatform::start(&home)?;
-        let access = Access { server: Some(address), key: None };
+        let access = Access { server: Some(address), ..Access::default() };
         let context = Context { output, home, access };
         Ok(Self { context, _platform: platform, _directory: directory })
     }

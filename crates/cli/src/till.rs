@@ -1,12 +1,13 @@
 //! A till and its terminal: what a merchant's software does around a tap, over the platform's API.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
+use tapfer_emv::{tags, tlv};
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{AuthorizationId, Money, PaymentIntentId};
 use tapfer_terminal::kernel8::KernelConfiguration;
@@ -15,8 +16,7 @@ use tapfer_terminal::{
 };
 
 use crate::amount::money_json;
-use crate::client::{Client, NoAnswer, text_of};
-use crate::clock;
+use crate::client::{Client, text_of};
 use crate::context::segment;
 
 /// A merchant's till with one terminal.
@@ -132,19 +132,21 @@ impl Till {
         Ok(())
     }
 
-    /// Puts the question of a tap to the platform. If no answer comes, it asks again under the same
-    /// idempotency key until `patience` is over: the platform decides once, however often it is asked.
+    /// Puts the question of a tap to the platform, again and again until `patience` is over. The
+    /// idempotency key follows from the question, payment and transaction counter: a till that lost
+    /// its memory in between asks the same question, not another one.
     ///
     /// # Errors
-    /// [`NoAnswer`] if it is unknown what was decided; a problem if the question was refused.
+    /// As [`Client::post_patiently`].
     pub(crate) fn authorize(
         &self,
         request: &AuthorizationRequest,
-        idempotency_key: &str,
         patience: Duration,
     ) -> anyhow::Result<Value> {
-        let question = question(request.payment_intent(), request.chip_data());
-        self.ask(&question, idempotency_key, patience)
+        let intent = request.payment_intent();
+        let counter = tlv::find(request.chip_data(), tags::APPLICATION_TRANSACTION_COUNTER)?;
+        let key = format!("{intent}-{}", HEXLOWER.encode(counter.unwrap_or_default()));
+        self.ask(&question(intent, request.chip_data()), &key, patience)
     }
 
     /// Asks about chip data as it is given.
@@ -154,18 +156,7 @@ impl Till {
         idempotency_key: &str,
         patience: Duration,
     ) -> anyhow::Result<Value> {
-        const PAUSE: Duration = Duration::from_millis(200);
-        let begin: Instant = clock::instant();
-        loop {
-            match self.terminal.post_once("/v1/authorizations", question, idempotency_key) {
-                Err(error)
-                    if error.downcast_ref::<NoAnswer>().is_some() && begin.elapsed() < patience =>
-                {
-                    std::thread::park_timeout(PAUSE);
-                }
-                other => return other,
-            }
-        }
+        self.terminal.post_patiently("/v1/authorizations", question, idempotency_key, patience)
     }
 }
 

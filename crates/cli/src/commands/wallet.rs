@@ -142,7 +142,7 @@ pub(crate) fn replenish(
 ) -> anyhow::Result<()> {
     let phone = store.phone()?;
     let key = phone.api_key.context("the phone is not registered: run `tapfer wallet enrol`")?;
-    let client = Client::new(&context.home, &context.access.address(&context.home)?, key)?;
+    let client = context.access.client_with_key(&context.home, key)?;
     let request = wallet.replenish_request(token, &mut clock::random());
     let path = format!("/v1/tokens/{token}/replenish");
     let answer = client.post(&path, &serde_json::to_value(&request)?)?;

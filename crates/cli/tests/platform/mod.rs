@@ -96,7 +96,7 @@ fn serve(home: &Path, listen: &str) -> (Child, String) {
     let mut line = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let started: Value = serde_json::from_str(&line).expect("serve tells where it listens");
-    (process, started["server"].as_str().unwrap().to_owned())
+    (process, started.get("server").and_then(Value::as_str).unwrap().to_owned())
 }
 
 /// Asks again until there is an answer.

@@ -1,5 +1,7 @@
 //! `tapfer terminal pay`: this machine as a point of sale.
 
+mod at_platform;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,24 +15,20 @@ use tapfer_emv::status::StatusWord;
 use tapfer_payment_types::{Money, PaymentIntentId};
 use tapfer_terminal::entry_point::EntryPointError;
 use tapfer_terminal::kernel8::{MessageIdentifier, Outcome, Status};
-use tapfer_terminal::{
-    HostDecision, OnlinePayment, PaymentState, Receipt, TapEnd, TerminalConfiguration,
-};
+use tapfer_terminal::{PaymentState, TapEnd, TerminalConfiguration};
 
 use crate::amount::{AmountArguments, hexadecimal, hexadecimal_array};
 use crate::card_service::{Screen, device_state};
-use crate::client::NoAnswer;
 use crate::clock;
 use crate::context::Context;
 use crate::failure::{Ending, UsageError};
 use crate::kernel_report;
-use crate::narrate::{self, Step, milliseconds};
+use crate::narrate::{self, Step};
 use crate::output::Output;
 use crate::pcsc_reader::PcscReader;
 use crate::phone::{self, Phone};
-use crate::receipt;
 use crate::tap::{CardReader, Exchange, Tapped, WithoutDirectory, tap};
-use crate::till::{self, Till, Trust};
+use crate::till::{self, Trust};
 use crate::wallet_store::WalletStore;
 
 /// Application of the demo scheme.
@@ -105,7 +103,7 @@ pub(crate) fn run(context: &Context, arguments: &PayArguments) -> anyhow::Result
     match (arguments.kernel_only, arguments.request_only) {
         (true, _) => kernel_only(context, arguments, amount),
         (false, true) => request_only(context, arguments, amount),
-        (false, false) => pay(context, arguments, amount),
+        (false, false) => at_platform::pay(context, arguments, amount),
     }
 }
 
@@ -284,98 +282,6 @@ fn not_decided(
     let status = status.map(|[first, second]| StatusWord::from_bytes(first, second));
     let status = status.map(|status| format!(", it said {status}")).unwrap_or_default();
     anyhow!("nothing was paid: {why}{status} (display: \"{}\")", message.text())
-}
-
-fn pay(context: &Context, arguments: &PayArguments, amount: Money) -> anyhow::Result<Ending> {
-    let merchant = context.id_or_latest(&arguments.merchant, "merchant")?;
-    let terminal_id = context.id_or_latest(&arguments.terminal, "terminal")?;
-    let till = Till {
-        merchant: context.client_of(&merchant)?,
-        terminal: context.client_of(&terminal_id)?,
-        terminal_id,
-    };
-    let trust = Trust::fetch(&till.terminal)?;
-    let applications = arguments.applications()?.unwrap_or(trust.applications);
-    let configuration = arguments.configuration(&applications, trust.ca_keys)?;
-    let capture = if arguments.manual_capture { "manual" } else { "automatic" };
-    let intent = till.create_intent(amount, arguments.reference.as_deref(), capture)?;
-    till.arm(intent)?;
-    let tapped = with_card(context, arguments, |card| {
-        tap_card(arguments, configuration, intent, amount, card)
-    });
-    match tapped {
-        Ok(tapped) => conclude(context, arguments, &till, tapped),
-        Err(error) => {
-            till.cancel(intent)?;
-            Err(error)
-        }
-    }
-}
-
-/// From the end of a tap to the receipt.
-fn conclude(
-    context: &Context,
-    arguments: &PayArguments,
-    till: &Till,
-    tapped: Tapped,
-) -> anyhow::Result<Ending> {
-    explain(context.output, arguments, &tapped.exchanges);
-    let mut kernel = None;
-    let (receipt, answer) = match tapped.end {
-        TapEnd::Online(payment) => go_online(context, till, *payment, arguments.patience())?,
-        TapEnd::Decided { receipt, outcome, .. } => {
-            till.cancel(receipt.payment_intent)?;
-            kernel = Some(outcome);
-            (receipt, None)
-        }
-        TapEnd::Undecided { terminal, message, error, outcome } => {
-            till.cancel(terminal.payment_intent())?;
-            let reader_error = tapped.reader_error.as_ref();
-            return Err(not_decided(message, error, outcome.as_ref(), reader_error));
-        }
-    };
-    let mut report = receipt::to_json(&receipt, answer.as_ref());
-    if context.output.is_json() {
-        insert(&mut report, "tap_ms", json!(milliseconds(tapped.elapsed)));
-        insert(&mut report, "kernel", json!(kernel.as_ref().map(kernel_report::to_json)));
-        context.output.json_line(&report)?;
-    } else {
-        if let Some(outcome) = &kernel {
-            kernel_report::print_reasons(context.output, outcome);
-        }
-        receipt::print(context.output, &report);
-    }
-    Ok(Ending::done_if(matches!(receipt.state, PaymentState::Approved(_))))
-}
-
-/// Asks the platform, under one idempotency key for however long it takes.
-fn go_online(
-    context: &Context,
-    till: &Till,
-    payment: OnlinePayment,
-    patience: Duration,
-) -> anyhow::Result<(Receipt, Option<Value>)> {
-    let key = clock::random_hex::<16>();
-    let asked = {
-        let _progress = context.output.progress("asking the platform");
-        till.authorize(payment.request(), &key, patience)
-    };
-    match asked {
-        Ok(answer) => {
-            let (_terminal, receipt) = payment.complete(till::host_decision(&answer)?);
-            Ok((receipt, Some(answer)))
-        }
-        Err(error) if error.downcast_ref::<NoAnswer>().is_some() => {
-            context.output.remark(format!(
-                "{error:#}. Nobody knows yet whether the payment was made: `tapfer payment show {}` \
-                 tells, once the platform is back",
-                payment.request().payment_intent()
-            ));
-            let (_terminal, receipt) = payment.complete(HostDecision::NoAnswer);
-            Ok((receipt, None))
-        }
-        Err(error) => Err(error),
-    }
 }
 
 fn explain(output: Output, arguments: &PayArguments, exchanges: &[Exchange]) {

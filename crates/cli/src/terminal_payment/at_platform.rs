@@ -1,0 +1,132 @@
+//! A payment with the platform behind the terminal: arm, tap, ask, print the receipt.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use serde_json::{Value, json};
+use tapfer_payment_types::{Money, PaymentIntentId};
+use tapfer_terminal::{HostDecision, OnlinePayment, PaymentState, Receipt, TapEnd};
+
+use super::{PayArguments, explain, insert, not_decided, tap_card, with_card};
+use crate::client;
+use crate::context::Context;
+use crate::failure::Ending;
+use crate::kernel_report;
+use crate::narrate::milliseconds;
+use crate::receipt;
+use crate::tap::Tapped;
+use crate::till::{self, Till, Trust};
+
+/// A payment from its intent to its receipt.
+pub(super) fn pay(
+    context: &Context,
+    arguments: &PayArguments,
+    amount: Money,
+) -> anyhow::Result<Ending> {
+    let merchant = context.id_or_latest(&arguments.merchant, "merchant")?;
+    let terminal_id = context.id_or_latest(&arguments.terminal, "terminal")?;
+    let till = Till {
+        merchant: context.client_of(&merchant)?,
+        terminal: context.client_of(&terminal_id)?,
+        terminal_id,
+    };
+    let trust = Trust::fetch(&till.terminal)?;
+    let applications = arguments.applications()?.unwrap_or(trust.applications);
+    let configuration = arguments.configuration(&applications, trust.ca_keys)?;
+    let capture = if arguments.manual_capture { "manual" } else { "automatic" };
+    let intent = till.create_intent(amount, arguments.reference.as_deref(), capture)?;
+    let tapped = till.arm(intent).and_then(|()| {
+        with_card(context, arguments, |card| {
+            tap_card(arguments, configuration, intent, amount, card)
+        })
+    });
+    match tapped {
+        Ok(tapped) => conclude(context, arguments, &till, tapped),
+        Err(error) => {
+            give_up(context, &till, intent);
+            Err(error)
+        }
+    }
+}
+
+/// Frees the terminal. That it could not be freed is worth a remark, but never hides why.
+fn give_up(context: &Context, till: &Till, intent: PaymentIntentId) {
+    if let Err(error) = till.cancel(intent) {
+        context.output.remark(format!(
+            "the terminal may still be armed ({error:#}): `tapfer payment cancel {intent}` frees it"
+        ));
+    }
+}
+
+/// From the end of a tap to the receipt.
+fn conclude(
+    context: &Context,
+    arguments: &PayArguments,
+    till: &Till,
+    tapped: Tapped,
+) -> anyhow::Result<Ending> {
+    explain(context.output, arguments, &tapped.exchanges);
+    let mut kernel = None;
+    let (receipt, answer) = match tapped.end {
+        TapEnd::Online(payment) => go_online(context, till, *payment, arguments.patience())?,
+        TapEnd::Decided { receipt, outcome, .. } => {
+            give_up(context, till, receipt.payment_intent);
+            kernel = Some(outcome);
+            (receipt, None)
+        }
+        TapEnd::Undecided { terminal, message, error, outcome } => {
+            give_up(context, till, terminal.payment_intent());
+            let reader_error = tapped.reader_error.as_ref();
+            return Err(not_decided(message, error, outcome.as_ref(), reader_error));
+        }
+    };
+    if receipt.state == PaymentState::ApprovedOffline {
+        bail!(
+            "nothing was paid: the card approved, but the platform was not asked. Give nothing away"
+        );
+    }
+    let mut report = receipt::to_json(&receipt, answer.as_ref());
+    if context.output.is_json() {
+        insert(&mut report, "tap_ms", json!(milliseconds(tapped.elapsed)));
+        insert(&mut report, "kernel", json!(kernel.as_ref().map(kernel_report::to_json)));
+        context.output.json_line(&report)?;
+    } else {
+        if let (Some(outcome), true) = (&kernel, arguments.explain) {
+            kernel_report::print_reasons(context.output, outcome);
+        }
+        receipt::print(context.output, &report);
+    }
+    Ok(Ending::done_if(matches!(receipt.state, PaymentState::Approved(_))))
+}
+
+/// Asks the platform. A terminal is freed on a definite refusal, never while the answer is unknown.
+fn go_online(
+    context: &Context,
+    till: &Till,
+    payment: OnlinePayment,
+    patience: Duration,
+) -> anyhow::Result<(Receipt, Option<Value>)> {
+    let intent = payment.request().payment_intent();
+    let asked = {
+        let _progress = context.output.progress("asking the platform");
+        till.authorize(payment.request(), patience)
+    };
+    match asked {
+        Ok(answer) => {
+            let (_terminal, receipt) = payment.complete(till::host_decision(&answer)?);
+            Ok((receipt, Some(answer)))
+        }
+        Err(error) if client::is_undecided(&error) => {
+            context.output.remark(format!(
+                "{error:#}. Nobody knows yet whether the payment was made: `tapfer payment show \
+                 {intent}` tells, once the platform is back"
+            ));
+            let (_terminal, receipt) = payment.complete(HostDecision::NoAnswer);
+            Ok((receipt, None))
+        }
+        Err(error) => {
+            give_up(context, till, intent);
+            Err(error)
+        }
+    }
+}
