@@ -30,8 +30,10 @@ need_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# Finds cargo, or installs Debian's current one (the packages that end in -web follow upstream).
 need_cargo() {
     command -v cargo >/dev/null || [ ! -f "$HOME/.cargo/env" ] || . "$HOME/.cargo/env"
-    command -v cargo >/dev/null || die "no cargo on this machine.
-       Install Rust 1.92 or later (see the Rust project's install page), then start this script again."
+    command -v cargo >/dev/null || need_packages cargo-web rustc-web rustfmt-web rust-web-clippy
+    command -v cargo >/dev/null || die "cargo is installed but not on the path.
+       Put the directory it is in on the path, then start this script again."
 }
