@@ -118,6 +118,17 @@ fn a_large_amount_wants_the_phone_unlocked_and_a_dark_screen_pays_nothing() {
         platform.run(&arguments).status.code()
     };
     assert_eq!(pay(&["60.00"]), Some(1));
+    let declined = platform.run(&["terminal", "pay", "--wallet", "--amount", "60.00"]);
+    let receipt: Value = serde_json::from_slice(&declined.stdout).unwrap();
+    assert_eq!(receipt["reason_text"], "the phone wants its person: unlock it and tap again");
+    let told = tapfer()
+        .args(["terminal", "pay", "--wallet", "--amount", "60.00", "--home"])
+        .arg(platform.home())
+        .output()
+        .unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("unlock it and tap again"), "{told}");
+    assert!(!told.contains("verification results"), "no more than the receipt: {told}");
     assert_eq!(pay(&["60.00", "--unlocked"]), Some(0));
     assert_eq!(pay(&["1.00", "--screen", "off"]), Some(1));
     assert_eq!(pay(&["1.00"]), Some(0));

@@ -52,6 +52,9 @@ fn what_the_readme_says_works() {
 
     assert_eq!(said.matches("APPROVED").count(), 3, "12.34, 60.00 and 1.00: {said}");
     assert!(said.contains("declined, as it should be"), "{said}");
-    assert!(said.contains("\"outcome\":\"approved\""), "{said}");
-    assert!(said.contains("\"amount\":250"), "the refund: {said}");
+    assert_eq!(said.matches("\"outcome\":\"approved\"").count(), 2, "lunch and tea: {said}");
+    assert_eq!(said.matches("\"reason\":\"token_suspended\"").count(), 1, "coffee: {said}");
+    assert_eq!(said.matches("\"amount\":250").count(), 2, "one refund, told twice: {said}");
+    let refunds = platform.tapfer(&["refund", "list"]);
+    assert_eq!(refunds["data"].as_array().unwrap().len(), 2, "5.00 and 2.50: {refunds}");
 }

@@ -158,6 +158,7 @@ fn one(line: Option<String>) -> Vec<String> {
 fn named(tag: Tag, length: Option<usize>) -> String {
     let name = tags::describe(tag).map_or("(not in the dictionary)", |row| row.name);
     match length {
+        Some(1) => format!("{tag} {name}, 1 byte"),
         Some(length) => format!("{tag} {name}, {length} bytes"),
         None => format!("{tag} {name}"),
     }
@@ -296,6 +297,10 @@ fn card_qualifier(value: &[u8]) -> Vec<String> {
 /// Book 4 A4 and Book 3 C3, the methods that occur here.
 fn cvm_results(value: &[u8]) -> Option<String> {
     let [method, _, result] = value else { return None };
+    if value == [0, 0, 0] {
+        // As the kernel sets it before the card has decided (Book C-8 1.12).
+        return Some("not decided yet".to_owned());
+    }
     let methods = [
         (0x01, "PIN checked by the card"),
         (0x02, "online PIN"),

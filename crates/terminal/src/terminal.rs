@@ -378,11 +378,17 @@ fn by_kernel(terminal: Terminal<Armed>, outcome: Outcome) -> TapEnd {
 
 /// In words for the merchant. The results that the terminal declined for are in it.
 fn decline_reason(outcome: &Outcome) -> String {
-    let Some(DeclinedBy::Terminal) = outcome.declined_by else {
-        return String::from("the card declined");
-    };
-    let results = outcome.tvr.map(serious_results).unwrap_or_default();
-    format!("the terminal declined: {}", results.join(", "))
+    let results = outcome.tvr.unwrap_or_default();
+    match outcome.declined_by {
+        Some(DeclinedBy::Terminal) => {
+            format!("the terminal declined: {}", serious_results(results).join(", "))
+        }
+        // It said that it could not verify the person, or not in a way that the terminal offers.
+        _ if results.contains(tvr::CARDHOLDER_VERIFICATION_FAILED) => {
+            String::from("the phone wants its person: unlock it and tap again")
+        }
+        _ => String::from("the card declined"),
+    }
 }
 
 /// The results that speak against a payment, in words.

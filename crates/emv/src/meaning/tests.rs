@@ -19,6 +19,7 @@ fn values_in_words() {
         (tags::APPLICATION_TRANSACTION_COUNTER, &[1, 2], "transaction 258"),
         (tags::APPLICATION_LABEL, b"TAPFER", "\"TAPFER\""),
         (tags::CVM_RESULTS, &[0x1F, 0, 2], "no verification, successful"),
+        (tags::CVM_RESULTS, &[0, 0, 0], "not decided yet"),
         (
             tags::TERMINAL_VERIFICATION_RESULTS,
             &[0x04, 0, 0, 0x80, 0x81],
@@ -35,7 +36,11 @@ fn values_in_words() {
             &[0x8C],
             "8C Card Risk Management Data Object List 1 (CDOL1)",
         ),
-        (tags::PDOL, &[0x9E, 0x40], "9E Kernel Key Data, 64 bytes"),
+        (
+            tags::PDOL,
+            &[0x9E, 0x40, 0x9C, 0x01],
+            "9E Kernel Key Data, 64 bytes; 9C Transaction Type, 1 byte",
+        ),
         (
             tags::OUTCOME_PARAMETER_SET,
             &[0x30, 0xF0, 0xF0, 0x00, 0xB0, 0xF0, 0xFF, 0x00],

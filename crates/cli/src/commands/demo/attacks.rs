@@ -8,7 +8,6 @@ use tapfer_emv::certificate::IssuerCertificate;
 use tapfer_emv::curve::PrivateKey;
 use tapfer_emv::{ecsdsa, tags, tlv};
 use tapfer_payment_types::{Currency, Money, PaymentIntentId};
-use tapfer_terminal::kernel8::Outcome;
 use tapfer_terminal::{OnlinePayment, PaymentState, TapEnd};
 use tapfer_wallet::Notification;
 use zeroize::Zeroizing;
@@ -121,12 +120,16 @@ fn unarmed_terminal(story: &mut Story, players: &mut Players) -> anyhow::Result<
     story.tell(
         "An honest terminal that is unarmed speaks to no card: its program has no such function.",
     );
-    story.tell("A manipulated one taps all the same, and asks for a payment that was given up:");
+    story.tell(
+        "A manipulated one takes a coffee, and holds itself against the same phone once more:",
+    );
     let intent = armed_intent(players, COFFEE)?;
-    players.till.cancel(intent)?;
-    let payment = online(hold(players, intent, COFFEE)?.end)?;
-    let question = till::question(intent, payment.request().chip_data());
-    ask(story, players, "unarmed terminal", "terminal_not_armed", &question)?;
+    let first = online(hold(players, intent, COFFEE)?.end)?;
+    let question = till::question(intent, first.request().chip_data());
+    ask(story, players, "first tap", "approved", &question)?;
+    let second = online(hold(players, intent, COFFEE)?.end)?;
+    let question = till::question(intent, second.request().chip_data());
+    ask(story, players, "second tap", "terminal_not_armed", &question)?;
     news(story, players);
     Ok(())
 }
@@ -166,20 +169,16 @@ fn forged_certificate(story: &mut Story, players: &mut Players) -> anyhow::Resul
             (Some(receipt.state), None)
         }
     };
-    tell_outcome(story, outcome.as_ref());
     let found = match (&state, outcome.as_ref().is_some_and(kernel_report::is_authenticated)) {
-        (Some(PaymentState::Declined { .. }), false) => "declined by the terminal",
+        (Some(PaymentState::Declined { reason, .. }), false) => {
+            story.tell("The terminal does not find the signature of an authority that it trusts:");
+            story.tell(&format!("Receipt: {reason}."));
+            "declined by the terminal"
+        }
         _ => "not declined by the terminal",
     };
     story.expect("forged certificate", "declined by the terminal", found)?;
     players.till.cancel(intent)
-}
-
-fn tell_outcome(story: &Story, outcome: Option<&Outcome>) {
-    let Some(outcome) = outcome else { return };
-    for meaning in outcome.tvr.iter().flat_map(|results| results.meanings()) {
-        story.tell(&format!("Terminal: {meaning}"));
-    }
 }
 
 /// Swaps issuer certificates for ones of its own.
