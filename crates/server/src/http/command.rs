@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use tapfer_storage::IdempotencyKey;
 use utoipa::IntoParams;
 
+use crate::api::is_bare_number;
 use crate::http::App;
 use crate::http::authentication::Authenticated;
 use crate::http::extract::{parse_json, read_body};
@@ -25,7 +26,8 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 #[expect(dead_code, reason = "describes a header")]
 pub(crate) struct IdempotencyHeader {
     /// The caller's own name for this request: 1 to 255 visible ASCII characters. The same key with the
-    /// same content gets the same answer and has one effect.
+    /// same content gets the same answer and has one effect. 12 to 19 digits alone are refused: they
+    /// could be a card number.
     #[param(rename = "idempotency-key", pattern = "^[!-~]{1,255}$")]
     idempotency_key: String,
 }
@@ -70,6 +72,11 @@ fn idempotency_key(headers: &axum::http::HeaderMap) -> Result<IdempotencyKey, Pr
         return Err(Problem::new(ProblemKind::MalformedRequest, detail));
     }
     let text = first.ok_or_else(missing)?.to_str().map_err(|_| missing())?;
+    if is_bare_number(text) {
+        let detail = "an idempotency key of 12 to 19 digits alone could be a card number, and keys are \
+                      kept as they are; put a letter in front of it";
+        return Err(Problem::new(ProblemKind::MalformedRequest, detail));
+    }
     text.parse().map_err(|_| missing())
 }
 

@@ -6,6 +6,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use data_encoding::HEXLOWER;
 
+use crate::api::is_bare_number;
 use crate::entropy;
 use crate::http::App;
 
@@ -16,7 +17,7 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const MAXIMUM_LENGTH: usize = 64;
 
 /// The id of one request: 1 to 64 letters, digits, `-`, `_` or `.`, so that no caller can write
-/// anything else into a log line (ASVS v5.0.0-16.4.1).
+/// anything else into a log line (ASVS v5.0.0-16.4.1); and nothing that could be a card number.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RequestId(String);
 
@@ -30,7 +31,7 @@ impl RequestId {
         let text = value.to_str().ok()?;
         let decent = (1..=MAXIMUM_LENGTH).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        decent.then(|| Self(text.to_owned()))
+        (decent && !is_bare_number(text)).then(|| Self(text.to_owned()))
     }
 }
 
@@ -64,6 +65,7 @@ mod tests {
         assert!(!accepts(""));
         assert!(!accepts(&"a".repeat(65)));
         assert!(!accepts("a b"));
+        assert!(!accepts("4111.1111.1111.1111"));
         assert!(!accepts("\u{e4}"));
     }
 }

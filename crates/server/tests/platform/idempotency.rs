@@ -109,6 +109,9 @@ fn the_key_is_needed_and_has_a_form() {
         let reply = operator.send("POST", "/v1/issuers", &headers, body.as_bytes());
         assert_eq!(reply.problem(400), "idempotency_key_missing");
     }
+    let number = [json, ("idempotency-key", "4111111111111111")];
+    let reply = operator.send("POST", "/v1/issuers", &number, body.as_bytes());
+    assert_eq!(reply.problem(400), "malformed_request");
     let twice = [json, ("idempotency-key", "a"), ("idempotency-key", "b")];
     let reply = operator.send("POST", "/v1/issuers", &twice, body.as_bytes());
     assert_eq!(reply.problem(400), "malformed_request");
