@@ -194,6 +194,23 @@ pub struct LimitedUseKeyGrant {
     pub maximum_total_minor: i64,
 }
 
+/// How much of a key's [`LimitedUseKeyGrant::maximum_total_minor`] one payment takes up. Phone and
+/// platform both count by this, or one of them would think a key good that the other finds used up.
+///
+/// A foreign amount cannot be added to the total, and a card's decline moves no money: both count as
+/// a payment only. `currency_numeric` is what the terminal says (`5F2A`), `declined` what the card
+/// signs.
+#[must_use]
+pub const fn charge_minor(
+    issuer_currency: Currency,
+    amount_minor: i64,
+    currency_numeric: u16,
+    declined: bool,
+) -> i64 {
+    let is_domestic = currency_numeric == issuer_currency.numeric();
+    if is_domestic && !declined { amount_minor } else { 0 }
+}
+
 /// The part of the issuer's verification policy that this version of the phone obeys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -210,7 +227,18 @@ pub struct VerificationPolicyMessage {
 
 #[cfg(test)]
 mod tests {
-    use super::{HexBytes, HexSecret};
+    use super::{HexBytes, HexSecret, charge_minor};
+    use crate::Currency;
+
+    #[test]
+    fn only_what_may_move_money_is_charged() {
+        let (euro, yen) = (978, 392);
+        for (currency, declined, charge) in
+            [(euro, false, 700), (euro, true, 0), (yen, false, 0), (yen, true, 0), (0, false, 0)]
+        {
+            assert_eq!(charge_minor(Currency::EUR, 700, currency, declined), charge);
+        }
+    }
 
     #[test]
     fn hexadecimal_round_trip() {

@@ -6,7 +6,6 @@
 //! cardholder who lifts her own suspension does not undo the issuer's.
 
 use alloc::string::String;
-use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_payment_types::{CardId, DeviceId, IssuerId, PanSequenceNumber, Timestamp, TokenId};
 
 use crate::words::words;
@@ -231,49 +230,6 @@ pub struct TokenChange {
     pub state: TokenState,
     /// When.
     pub at: Timestamp,
-}
-
-/// A limited-use key that a phone was given, and what of it is used up. The key itself is derived in
-/// the HSM whenever it is needed and kept nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GrantedKey {
-    /// Its index YHHHHCC.
-    pub index: KeyIndex,
-    /// Usable without or with verification of the person.
-    pub class: KeyClass,
-    /// No payment after this.
-    pub expires_at: Timestamp,
-    /// How many payments it is good for.
-    pub maximum_payments: u16,
-    /// What they may add up to, minor units of the issuer's currency.
-    pub maximum_total_minor: i64,
-    /// Payments so far, approved or not: every cryptogram counts.
-    pub used_payments: u16,
-    /// What they added up to.
-    pub used_total_minor: i64,
-}
-
-impl GrantedKey {
-    /// Whether one more payment of `minor` units stays within the key's limits.
-    #[must_use]
-    pub const fn has_room_for(&self, minor: i64) -> bool {
-        match self.used_total_minor.checked_add(minor) {
-            Some(total) => {
-                self.used_payments < self.maximum_payments && total <= self.maximum_total_minor
-            }
-            None => false,
-        }
-    }
-
-    /// The key after one more payment of `minor` units; stays at the end of its counters.
-    #[must_use]
-    pub const fn after_payment(self, minor: i64) -> Self {
-        Self {
-            used_payments: self.used_payments.saturating_add(1),
-            used_total_minor: self.used_total_minor.saturating_add(minor),
-            ..self
-        }
-    }
 }
 
 #[cfg(test)]

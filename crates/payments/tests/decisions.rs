@@ -25,7 +25,8 @@ use tapfer_payments::authorization::{
 use tapfer_payments::cards::{Card, CardStatus};
 use tapfer_payments::intents::{ArmingState, CaptureMethod, PaymentIntent};
 use tapfer_payments::issuers::{ApplicationIdentifier, CountryCode, Issuer, KeyPolicy};
-use tapfer_payments::tokens::{Actor, GrantedKey, SuspendedBy, Token, TokenState};
+use tapfer_payments::keys::GrantedKey;
+use tapfer_payments::tokens::{Actor, SuspendedBy, Token, TokenState};
 
 const TABLE: &str = include_str!("data/decisions.txt");
 const COUNTER: u16 = 8;
@@ -120,6 +121,7 @@ fn token_facts() -> TokenFacts {
         key: Some(GrantedKey {
             index: key_index,
             class: KeyClass::Unverified,
+            granted_at: now(),
             expires_at: now().plus_seconds(3_600),
             maximum_payments: 10,
             maximum_total_minor: 25_000,
@@ -358,6 +360,28 @@ fn what_a_decision_spends() {
             (counter, arming),
             "{row}"
         );
+    }
+}
+
+/// What a payment takes of its key: as the phone counts it.
+#[test]
+fn what_a_payment_takes_of_its_key() {
+    let table = [
+        ("nothing=", Some((1, 1_234))),
+        ("available=0.00", Some((1, 1_234))),
+        ("intent=1.00", Some((1, 1_234))),
+        ("currency=392", Some((1, 0))),
+        ("card_says=no", Some((1, 0))),
+        ("counter_used=yes", None),
+        ("cryptogram=wrong", None),
+        ("key=unknown", None),
+    ];
+    for (row, expected) in table {
+        let (name, value) = row.split_once('=').unwrap();
+        let changes = [(name, value)].into_iter().filter(|(name, _)| *name != "nothing").collect();
+        let decision = decide_with(&changes);
+        let used = decision.used_key().map(|key| (key.used_payments, key.used_total_minor));
+        assert_eq!(used, expected, "{row}");
     }
 }
 

@@ -4,6 +4,7 @@ use tapfer_payment_types::{MoneyError, PaymentIntentId};
 use tapfer_payments::cards::CardError;
 use tapfer_payments::intents::IntentError;
 use tapfer_payments::issuers::IssuerError;
+use tapfer_payments::keys::KeyError;
 use tapfer_payments::ledger::LedgerError;
 use tapfer_payments::refunds::RefundError;
 use tapfer_payments::reversals::ReversalError;
@@ -15,6 +16,9 @@ pub enum Refusal {
     /// Rule of tokens.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// Rule of keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Rule of cards.
     #[error(transparent)]
     Card(#[from] CardError),
@@ -172,6 +176,7 @@ macro_rules! rules_refuse {
 
 rules_refuse!(
     TokenError,
+    KeyError,
     CardError,
     IssuerError,
     IntentError,

@@ -7,6 +7,7 @@ use tapfer_payment_types::{
 use tapfer_payments::audit::AuditEvent;
 use tapfer_payments::authorization::{Decision, Facts, Outcome, PresentedPayment};
 use tapfer_payments::cards::Card;
+use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::ledger::TransferKind;
 
 /// A card or token number as the HSM hands it out for keeping.
@@ -118,6 +119,7 @@ pub struct CommitAuthorization {
     pub(crate) facts: Facts,
     pub(crate) outcome: Outcome,
     pub(crate) uses_counter: bool,
+    pub(crate) used_key: Option<GrantedKey>,
     pub(crate) consumes_arming: bool,
 }
 
@@ -130,6 +132,7 @@ impl CommitAuthorization {
             facts: decision.facts().clone(),
             outcome: decision.outcome(),
             uses_counter: decision.uses_counter(),
+            used_key: decision.used_key().copied(),
             consumes_arming: decision.consumes_arming(),
         }
     }

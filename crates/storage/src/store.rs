@@ -16,11 +16,12 @@ use tapfer_payments::cards::Card;
 use tapfer_payments::devices::Device;
 use tapfer_payments::intents::PaymentIntent;
 use tapfer_payments::issuers::Issuer;
+use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::merchants::Merchant;
 use tapfer_payments::refunds::Refund;
 use tapfer_payments::reversals::Reversal;
 use tapfer_payments::terminals::Terminal;
-use tapfer_payments::tokens::{Actor, GrantedKey, Token, TokenAction, TokenChange};
+use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange};
 
 use crate::{
     AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, CommitAuthorization,
@@ -118,8 +119,9 @@ pub trait TokenStore {
     ) -> Result<Written<Token>>;
     /// What happened to a token, oldest first.
     fn token_history(&self, id: TokenId) -> Result<Vec<TokenChange>>;
-    /// Writes down which keys a phone is given. Must be done before they leave the house. Refused
-    /// for tokens that are suspended or deactivated, or whose card is blocked, at this moment.
+    /// Writes down which keys a phone is given, and ends those that they replace
+    /// ([`tapfer_payments::keys::replace`]). Must be done before they leave the house. Refused for
+    /// tokens that are suspended or deactivated, or whose card is blocked, at this moment.
     fn grant_keys(
         &self,
         token: TokenId,

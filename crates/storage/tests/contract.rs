@@ -20,13 +20,12 @@ use tapfer_payment_types::{
 };
 use tapfer_payments::access::Principal;
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
-use tapfer_payments::authorization::{DeclineReason, Outcome};
+use tapfer_payments::authorization::{DeclineReason, Outcome, PresentedPayment};
 use tapfer_payments::cards::CardStatus;
 use tapfer_payments::intents::{CaptureMethod, IntentStatus};
+use tapfer_payments::keys::{GrantedKey, KeyError};
 use tapfer_payments::ledger::TransferKind;
-use tapfer_payments::tokens::{
-    Actor, GrantedKey, TokenAction, TokenError, TokenState, TokenStatus,
-};
+use tapfer_payments::tokens::{Actor, TokenAction, TokenError, TokenState, TokenStatus};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{
     AuthorizationFilter, Begun, CardChange, IdempotencyClaim, NewRefund, NewReversal, Page,
@@ -206,6 +205,73 @@ fn keys_are_given_only_to_who_may_pay<B: Backend>() {
     world.change_token(TokenAction::Delete, Actor::Platform).unwrap();
     assert!(matches!(refusal(grant()), Refusal::Token(TokenError::NoKeys(_))));
     assert_eq!(world.store.granted_keys(world.token).unwrap().len(), 3);
+}
+
+/// The issuer's policy has three keys a replenishment.
+fn new_keys_take_the_place_of_old_ones<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let grant = |counters: std::ops::Range<u8>| {
+        let index = |counter| KeyIndex::at(noon(), counter).unwrap();
+        let keys = counters.map(|counter| GrantedKey { index: index(counter), ..granted_key() });
+        world.store.grant_keys(world.token, keys.collect(), write())
+    };
+    let alive = || {
+        let keys = world.store.granted_keys(world.token).unwrap();
+        keys.iter().filter(|key| noon() <= key.expires_at).count()
+    };
+    let armed = world.armed(100, CaptureMethod::Automatic);
+    let decision = world.decide(armed.id, world.terminal, presented(1, 100));
+    done(grant(10..13));
+    assert_eq!(alive(), 4, "the key of the beginning is of the replenishment before");
+    done(grant(20..23));
+    assert_eq!(alive(), 6);
+    // Decided on the first key when it was still good.
+    assert!(matches!(world.commit(&decision, None), Err(StorageError::Conflict)));
+    assert_eq!(world.pay(armed.id, 1, 100).outcome, declined(DeclineReason::KeyExpired));
+    done(grant(30..33));
+    assert_eq!(alive(), 6);
+}
+
+fn keys_are_not_used_up_faster_than_the_policy_allows<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let policy = world.issuer.key_policy;
+    let ceiling = 4 * i64::from(policy.keys_per_replenishment) * policy.maximum_total_minor;
+    let mut payments = 0;
+    let mut pay = |minor| {
+        payments += 1;
+        // Declined, because nobody was verified; the key counts it all the same.
+        let intent = world.armed(minor, CaptureMethod::Automatic);
+        let outcome = world.pay(intent.id, payments, minor).outcome;
+        assert_eq!(outcome, declined(DeclineReason::VerificationRequired));
+    };
+    let grant = |counter| {
+        let key = GrantedKey { index: KeyIndex::at(noon(), counter).unwrap(), ..granted_key() };
+        world.store.grant_keys(world.token, vec![key], write())
+    };
+    pay(ceiling - 2_501);
+    done(grant(2));
+    pay(2_501);
+    let until = noon().plus_seconds(policy.lifetime_seconds);
+    assert_eq!(refusal(grant(3)), Refusal::Key(KeyError::UsedTooFast { until }));
+    assert_eq!(world.store.granted_keys(world.token).unwrap().len(), 2);
+}
+
+/// Phone and platform count alike: a foreign amount, or what the card declines, is a payment and no money.
+fn what_moves_no_money_leaves_the_total_of_a_key<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let intent = world.armed(100, CaptureMethod::Automatic);
+    let abroad = PresentedPayment { currency_numeric: 392, ..presented(1, 25_001) };
+    let mut by_card = presented(2, 25_001);
+    by_card.application_data.as_mut().unwrap().results.declined = true;
+    for (payment, reason) in
+        [(abroad, DeclineReason::AmountMismatch), (by_card, DeclineReason::CardDeclined)]
+    {
+        let decision = world.decide(intent.id, world.terminal, payment);
+        assert_eq!(decision.outcome(), declined(reason));
+        done(world.commit(&decision, None));
+    }
+    let key = world.store.granted_keys(world.token).unwrap()[0];
+    assert_eq!((key.used_payments, key.used_total_minor), (2, 0));
 }
 
 fn a_blocked_card_stops_its_tokens<B: Backend>() {
@@ -499,6 +565,9 @@ macro_rules! contract_of {
             what_belongs_to_others_stays_theirs,
             a_token_lives_by_the_rules,
             keys_are_given_only_to_who_may_pay,
+            new_keys_take_the_place_of_old_ones,
+            keys_are_not_used_up_faster_than_the_policy_allows,
+            what_moves_no_money_leaves_the_total_of_a_key,
             a_blocked_card_stops_its_tokens,
             a_top_up_is_money,
             a_payment_moves_money_once,

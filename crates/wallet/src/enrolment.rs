@@ -29,7 +29,7 @@ use tapfer_payment_types::{Timestamp, TokenId};
 use zeroize::Zeroizing;
 
 pub use crate::keys::KeyGrantError;
-use crate::keys::{KeyMerge, LimitedUseKeys};
+use crate::keys::{KeyReplacement, LimitedUseKeys};
 use crate::secret_bytes::private_key;
 use crate::store::{Snapshot, StoreError};
 use crate::token::Token;
@@ -111,7 +111,7 @@ impl Wallet {
     }
 
     /// Takes the platform's answer: opens it, checks every part of it, and only then changes the
-    /// wallet. A known token keeps its counter and the use of the keys it has; expired keys go.
+    /// wallet. A known token keeps its counter; the new keys take the place of the old ones.
     ///
     /// Persist the snapshot it returns; until then a crash loses the new keys, and nothing else.
     ///
@@ -129,7 +129,7 @@ impl Wallet {
             .and_then(|payload| Checked::new(payload, self.token(token), &icc_key, now));
         match checked {
             Ok(checked) => {
-                self.install(token, checked, icc_key, now);
+                self.install(token, checked, icc_key);
                 Ok(self.snapshot()?)
             }
             Err(error) => {
@@ -144,17 +144,17 @@ impl Wallet {
         Some(self.pending_keys.swap_remove(position).icc_key)
     }
 
-    fn install(&mut self, id: TokenId, checked: Checked, icc_key: PrivateKey, now: Timestamp) {
+    fn install(&mut self, id: TokenId, checked: Checked, icc_key: PrivateKey) {
         let Checked { profile, certificate, policy, keys } = checked;
         if let Some(token) = self.token_mut(id) {
             token.profile = profile;
             token.policy = policy;
             token.set_certificate(&certificate, icc_key);
-            token.keys.apply(keys, now);
+            token.keys.apply(keys);
             return;
         }
         let mut new_keys = LimitedUseKeys::default();
-        new_keys.apply(keys, now);
+        new_keys.apply(keys);
         self.default_token.get_or_insert(id);
         self.tokens.push(Token {
             id,
@@ -174,7 +174,7 @@ struct Checked {
     profile: CardProfile,
     certificate: IccCertificate,
     policy: VerificationPolicyMessage,
-    keys: KeyMerge,
+    keys: KeyReplacement,
 }
 
 impl Checked {
@@ -193,7 +193,7 @@ impl Checked {
         }
         let (grants, derivation) = (&payload.limited_use_keys, payload.derivation_key_index);
         let none = LimitedUseKeys::default();
-        let keys = known.map_or(&none, |token| &token.keys).merged(grants, derivation, now)?;
+        let keys = known.map_or(&none, |token| &token.keys).replaced(grants, derivation, now)?;
         Ok(Self { profile, certificate, policy: payload.policy, keys })
     }
 }

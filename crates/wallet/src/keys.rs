@@ -29,7 +29,7 @@ pub enum KeyGrantError {
     #[error("two different limited-use keys claim the same index")]
     Conflict,
     /// More keys than a phone should hold.
-    #[error("the payload would leave more than {MAXIMUM_KEYS} limited-use keys on the phone")]
+    #[error("the payload holds more than {MAXIMUM_KEYS} limited-use keys")]
     TooMany,
 }
 
@@ -40,7 +40,7 @@ struct StoredKey {
     #[serde(with = "index_digits")]
     index: KeyIndex,
     derivation_key_index: u8,
-    /// Gone after the last payment. The rest stays until the key expires, so that the same key,
+    /// Gone after the last payment. The rest stays until the key is replaced, so that the same key,
     /// sent again, does not start over.
     key: Option<SecretBytes<16>>,
     expires_at: Timestamp,
@@ -166,40 +166,43 @@ impl LimitedUseKeys {
         self.0.iter().filter(|key| key.is_usable(0, now)).map(|key| key.expires_at).max()
     }
 
-    /// These keys without the expired ones, plus the granted. A key that is already known keeps its
-    /// use so far.
-    pub(crate) fn merged(
+    /// The granted keys in the place of these: what the platform gave before ends with a new grant. A
+    /// key that is already known keeps its use so far.
+    pub(crate) fn replaced(
         &self,
         grants: &[LimitedUseKeyGrant],
         derivation_key_index: u8,
         now: Timestamp,
-    ) -> Result<KeyMerge, KeyGrantError> {
-        let mut additions: Vec<StoredKey> = Vec::new();
-        for grant in grants {
-            let candidate = StoredKey::from_grant(grant, derivation_key_index, now)?;
-            let mut known = self.0.iter().chain(&additions);
-            match known.find(|key| key.index == candidate.index) {
-                Some(key) if key.is_same(&candidate) => {}
-                Some(_) => return Err(KeyGrantError::Conflict),
-                None => additions.push(candidate),
-            }
-        }
-        let kept = self.0.iter().filter(|key| now <= key.expires_at).count();
-        if kept.saturating_add(additions.len()) > MAXIMUM_KEYS {
+    ) -> Result<KeyReplacement, KeyGrantError> {
+        if grants.len() > MAXIMUM_KEYS {
             return Err(KeyGrantError::TooMany);
         }
-        Ok(KeyMerge(additions))
+        let mut change = KeyReplacement::default();
+        for grant in grants {
+            let candidate = StoredKey::from_grant(grant, derivation_key_index, now)?;
+            let mut known = self.0.iter().chain(&change.new);
+            match known.find(|key| key.index == candidate.index) {
+                Some(key) if key.is_same(&candidate) => change.kept.push(key.index),
+                Some(_) => return Err(KeyGrantError::Conflict),
+                None => change.new.push(candidate),
+            }
+        }
+        Ok(change)
     }
 
-    /// Carries out what [`Self::merged`] has checked.
-    pub(crate) fn apply(&mut self, merge: KeyMerge, now: Timestamp) {
-        self.0.retain(|key| now <= key.expires_at);
-        self.0.extend(merge.0);
+    /// Carries out what [`Self::replaced`] has checked.
+    pub(crate) fn apply(&mut self, change: KeyReplacement) {
+        self.0.retain(|key| change.kept.contains(&key.index));
+        self.0.extend(change.new);
     }
 }
 
-/// Keys that were checked and are new to the phone.
-pub(crate) struct KeyMerge(Vec<StoredKey>);
+/// Granted keys that were checked: those that the phone has already, and those that are new to it.
+#[derive(Default)]
+pub(crate) struct KeyReplacement {
+    kept: Vec<KeyIndex>,
+    new: Vec<StoredKey>,
+}
 
 /// A key index as its seven digits.
 mod index_digits {

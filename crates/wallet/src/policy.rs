@@ -1,7 +1,7 @@
 //! When a payment needs the person: a pure function of policy, amount and device state.
 
 use tapfer_emv::iad::VerificationMethod;
-use tapfer_payment_types::messages::VerificationPolicyMessage;
+use tapfer_payment_types::messages::{VerificationPolicyMessage, charge_minor};
 
 use crate::{DeviceState, PaymentAmount};
 
@@ -50,20 +50,16 @@ pub fn decide(
     Decision::Decline(DeclineReason::VerificationRequired)
 }
 
-/// How much of a key's total a payment takes up, minor units of the policy's currency.
-///
-/// A foreign amount cannot be added to the total, and a decline moves no money: both count as a
-/// payment only.
+/// How much of a key's total a payment takes up, minor units of the policy's currency: as the
+/// platform counts it.
 #[must_use]
-pub fn charge(
+pub const fn charge(
     policy: &VerificationPolicyMessage,
     amount: PaymentAmount,
     decision: Decision,
 ) -> i64 {
-    match decision {
-        Decision::Online(_) if is_domestic(policy, amount) => amount.minor(),
-        Decision::Online(_) | Decision::Decline(_) => 0,
-    }
+    let declined = matches!(decision, Decision::Decline(_));
+    charge_minor(policy.currency, amount.minor(), amount.currency_numeric(), declined)
 }
 
 fn is_domestic(policy: &VerificationPolicyMessage, amount: PaymentAmount) -> bool {

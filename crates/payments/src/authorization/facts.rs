@@ -3,12 +3,14 @@
 use alloc::vec::Vec;
 use tapfer_emv::iad::IssuerApplicationData;
 use tapfer_emv::tvr::TerminalVerificationResults;
-use tapfer_payment_types::{Money, TerminalId};
+use tapfer_payment_types::messages::charge_minor;
+use tapfer_payment_types::{Currency, Money, TerminalId};
 
 use crate::cards::Card;
 use crate::intents::PaymentIntent;
 use crate::issuers::Issuer;
-use crate::tokens::{GrantedKey, Token};
+use crate::keys::GrantedKey;
+use crate::tokens::Token;
 
 /// What the terminal presents, read from chip data. All of it but the AID goes into the cryptogram;
 /// none of it is to be believed before the cryptogram was verified.
@@ -32,6 +34,22 @@ pub struct PresentedPayment {
     pub aid: Option<Vec<u8>>,
     /// `9F10`, if it is of this platform's form.
     pub application_data: Option<IssuerApplicationData>,
+}
+
+impl PresentedPayment {
+    /// Whether the card signed that it declines. The cryptogram information data is not signed: whoever
+    /// carries the cryptogram could pass a decline on as a request.
+    #[must_use]
+    pub const fn is_declined_by_card(&self) -> bool {
+        matches!(&self.application_data, Some(data) if data.results.declined)
+    }
+
+    /// How much of its key's total it takes up, as the phone counts it.
+    #[must_use]
+    pub const fn charge_minor(&self, issuer: Currency) -> i64 {
+        let declined = self.is_declined_by_card();
+        charge_minor(issuer, self.amount_minor, self.currency_numeric, declined)
+    }
 }
 
 /// What is known about the token that was presented.

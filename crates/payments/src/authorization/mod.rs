@@ -10,6 +10,7 @@ mod rules;
 pub use facts::{Facts, PresentedPayment, TokenFacts};
 pub use outcome::{DeclineReason, Language, Outcome};
 
+use crate::keys::GrantedKey;
 use tapfer_emv::cryptogram::{CryptogramMismatch, CryptogramVerified};
 use tapfer_emv::keys::KeyIndex;
 use tapfer_payment_types::{
@@ -37,6 +38,7 @@ pub struct Decision {
     outcome: Outcome,
     facts: Facts,
     uses_counter: bool,
+    used_key: Option<GrantedKey>,
     consumes_arming: bool,
     cryptogram: Result<CryptogramVerified, CryptogramFailure>,
 }
@@ -60,6 +62,12 @@ impl Decision {
     #[must_use]
     pub const fn uses_counter(&self) -> bool {
         self.uses_counter
+    }
+
+    /// The key after this payment, if one use of it is spent.
+    #[must_use]
+    pub const fn used_key(&self) -> Option<&GrantedKey> {
+        self.used_key.as_ref()
     }
 
     /// Whether the terminal was waiting for this tap.
@@ -101,10 +109,13 @@ pub fn decide(
             && proof.application_transaction_counter()
                 == facts.presented.application_transaction_counter
     });
-    let fresh = facts.token.as_ref().is_some_and(|token| !token.counter_used);
+    let using = facts.token.as_ref().filter(|token| proven && !token.counter_used);
+    let after =
+        |key: GrantedKey, token: &TokenFacts| key.after(&facts.presented, token.issuer.currency);
     Decision {
         outcome: rules::outcome(&facts, proven, now),
-        uses_counter: proven && fresh,
+        uses_counter: using.is_some(),
+        used_key: using.and_then(|token| token.key.map(|key| after(key, token))),
         consumes_arming: facts.intent.is_armed_at(facts.terminal, now),
         facts,
         cryptogram,

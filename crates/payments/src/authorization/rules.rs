@@ -45,7 +45,7 @@ const RULES: &[Rule] = &[
     (DeclineReason::CryptogramInvalid, |case| !case.proven),
     (DeclineReason::Replay, |case| case.token.counter_used),
     (DeclineReason::CounterStale, is_stale),
-    (DeclineReason::CardDeclined, is_declined_by_card),
+    (DeclineReason::CardDeclined, |case| case.presented.is_declined_by_card()),
     (DeclineReason::TerminalNotArmed, is_not_armed),
     (DeclineReason::AmountMismatch, is_other_amount),
     (DeclineReason::CurrencyMismatch, is_other_currency),
@@ -97,11 +97,6 @@ fn is_stale(case: &Case<'_>) -> bool {
         .is_some_and(|highest| case.presented.application_transaction_counter < highest)
 }
 
-/// Whoever carries the cryptogram could pass a decline on as a request: only what was signed counts.
-fn is_declined_by_card(case: &Case<'_>) -> bool {
-    case.presented.application_data.is_some_and(|data| data.results.declined)
-}
-
 fn is_not_armed(case: &Case<'_>) -> bool {
     !case.facts.intent.is_armed_at(case.facts.terminal, case.now)
 }
@@ -123,7 +118,8 @@ fn is_key_expired(case: &Case<'_>) -> bool {
 }
 
 fn is_key_exhausted(case: &Case<'_>) -> bool {
-    case.token.key.is_none_or(|key| !key.has_room_for(case.presented.amount_minor))
+    let currency = case.token.issuer.currency;
+    case.token.key.is_none_or(|key| !key.has_room_for(case.presented, currency))
 }
 
 fn is_date_stale(case: &Case<'_>) -> bool {

@@ -64,6 +64,7 @@ fn of_refusal(refusal: &Refusal) -> Problem {
         | Refusal::Money(_)
         | Refusal::OwnersDiffer(_) => Problem::invalid(detail),
         Refusal::Token(_)
+        | Refusal::Key(_)
         | Refusal::Card(_)
         | Refusal::Intent(IntentError::NotFrom { .. })
         | Refusal::Refund(RefundError::NotPaid(_))

@@ -6,7 +6,7 @@
 
 use tapfer_emv::certificate::CertificateDate;
 use tapfer_emv::curve::PublicX;
-use tapfer_emv::keys::{KeyClass, KeyIndex};
+use tapfer_emv::keys::KeyIndex;
 use tapfer_emv::profile::{CardProfile, Personalisation};
 use tapfer_hsm::{IccCertificateRequest, LimitedUseKeyTerms, OperatorGrant, ProvisioningRequest};
 use tapfer_payment_types::messages::{
@@ -16,7 +16,8 @@ use tapfer_payment_types::{Timestamp, TokenId, TokenPan};
 use tapfer_payments::cards::{Card, CardStatus};
 use tapfer_payments::devices::Device;
 use tapfer_payments::issuers::Issuer;
-use tapfer_payments::tokens::{GrantedKey, Token, TokenStatus};
+use tapfer_payments::keys::{self, GrantedKey};
+use tapfer_payments::tokens::{Token, TokenStatus};
 use tapfer_storage::{Refusal, StorageError};
 
 use crate::service::answer::{Answered, done};
@@ -121,7 +122,8 @@ impl Service {
         Ok(())
     }
 
-    /// The next free indices YHHHHCC of this hour. The store refuses one that is taken after all.
+    /// The next free indices YHHHHCC of this hour. The store refuses one that is taken after all, and
+    /// asks the same rule again whether there may be new keys.
     fn next_keys(
         &self,
         subject: &Subject,
@@ -129,6 +131,7 @@ impl Service {
     ) -> Result<Vec<GrantedKey>, ServiceError> {
         let policy = &subject.issuer.key_policy;
         let granted = self.storage.granted_keys(subject.token.id)?;
+        keys::replace(&granted, policy, now).map_err(StorageError::from)?;
         let mut keys = Vec::new();
         for counter in 0..=99_u8 {
             if keys.len() == usize::from(policy.keys_per_replenishment) {
@@ -138,15 +141,7 @@ impl Service {
             if granted.iter().any(|key| key.index == index) {
                 continue;
             }
-            keys.push(GrantedKey {
-                index,
-                class: KeyClass::Unverified,
-                expires_at: now.plus_seconds(policy.lifetime_seconds),
-                maximum_payments: policy.maximum_payments,
-                maximum_total_minor: policy.maximum_total_minor,
-                used_payments: 0,
-                used_total_minor: 0,
-            });
+            keys.push(GrantedKey::new(index, policy, now));
         }
         if keys.is_empty() {
             let detail = "this token has had all the keys of this hour; ask again in the next one";

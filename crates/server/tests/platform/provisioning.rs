@@ -87,6 +87,21 @@ fn keys_that_are_no_points_are_refused() {
     }
 }
 
+/// A phone whose keys were fetched again and again pays with those of the last two replenishments only.
+#[test]
+fn replenishing_buys_no_more_than_two_sets_of_keys() {
+    let mut shop = Shop::open();
+    let first = shop.phone.payload.take();
+    shop.replenish();
+    let second = shop.phone.payload.take();
+    shop.replenish();
+    let last = shop.phone.payload.take();
+    for (payload, reason) in [(first, "key_expired"), (second, "approved"), (last, "approved")] {
+        shop.phone.payload = payload;
+        assert_eq!(shop.pay_amount(100)["reason"], reason);
+    }
+}
+
 #[test]
 fn an_hour_has_so_many_keys() {
     let mut shop = Shop::open();

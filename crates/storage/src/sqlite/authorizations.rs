@@ -147,7 +147,11 @@ fn commit(
     let authorization = authorization(&commit, now);
     insert(connection, &authorization)?;
     if let (true, Some(token)) = (commit.uses_counter, &commit.facts.token) {
-        use_counter(connection, token, &commit.facts.presented, authorization.id)?;
+        let counter = commit.facts.presented.application_transaction_counter;
+        use_counter(connection, token, counter, authorization.id)?;
+        if let Some(key) = &commit.used_key {
+            tokens::update_key(connection, token.token.id, key)?;
+        }
     }
     let intent = commit.facts.intent;
     match (authorization.outcome, commit.facts.token) {
@@ -178,14 +182,13 @@ fn authorization(commit: &CommitAuthorization, now: Timestamp) -> Authorization 
     }
 }
 
-/// A right cryptogram spends its counter and one use of its key.
+/// A right cryptogram spends its counter.
 fn use_counter(
     connection: &Connection,
     token: &TokenFacts,
-    presented: &PresentedPayment,
+    counter: u16,
     id: AuthorizationId,
 ) -> Result<()> {
-    let counter = presented.application_transaction_counter;
     execute(
         connection,
         "INSERT INTO transaction_counters
@@ -193,13 +196,7 @@ fn use_counter(
          VALUES (?1, ?2, ?3)",
         params![token.token.id.to_string(), counter, id.to_string()],
     )?;
-    match token.key {
-        Some(key) => {
-            let used = key.after_payment(presented.amount_minor);
-            tokens::update_key(connection, token.token.id, &used)
-        }
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Holds the amount, and takes it for the merchant at once unless it wants to capture later.

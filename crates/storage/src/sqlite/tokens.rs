@@ -2,14 +2,15 @@
 
 use rusqlite::{Connection, Row, params};
 use tapfer_emv::keys::{KeyClass, KeyIndex};
-use tapfer_payment_types::{Timestamp, TokenId};
+use tapfer_payment_types::TokenId;
 use tapfer_payments::audit::AuditAction;
+use tapfer_payments::keys::{self, GrantedKey};
 use tapfer_payments::tokens::{
-    Actor, GrantedKey, SuspendedBy, Token, TokenAction, TokenChange, TokenState, TokenStatus,
+    Actor, SuspendedBy, Token, TokenAction, TokenChange, TokenState, TokenStatus,
 };
 
 use super::rows::{Columns, Listing, all, execute, first, found};
-use super::{Changed, Result, SqliteStorage, cards, devices};
+use super::{Changed, Result, SqliteStorage, cards, devices, issuers};
 use crate::{Page, Refusal, SealedNumber, Slice, TokenFilter, TokenStore, Write, Written};
 
 pub(super) fn find(connection: &Connection, id: TokenId) -> Result<Option<Token>> {
@@ -75,6 +76,7 @@ fn read_key(row: &Row<'_>) -> Result<GrantedKey> {
     Ok(GrantedKey {
         index: columns.key_index("key_index")?,
         class: class.ok_or_else(|| columns.broken("key_class"))?,
+        granted_at: columns.time("granted_at")?,
         expires_at: columns.time("expires_at")?,
         maximum_payments: columns.number("maximum_payments")?,
         maximum_total_minor: columns.get("maximum_total")?,
@@ -139,12 +141,7 @@ fn write_change(connection: &Connection, change: &TokenChange) -> Result<()> {
     Ok(())
 }
 
-fn insert_key(
-    connection: &Connection,
-    token: TokenId,
-    key: &GrantedKey,
-    now: Timestamp,
-) -> Result<()> {
+fn insert_key(connection: &Connection, token: TokenId, key: &GrantedKey) -> Result<()> {
     execute(
         connection,
         "INSERT INTO limited_use_keys (token_id, key_class, key_index, expires_at,
@@ -159,10 +156,17 @@ fn insert_key(
             key.maximum_total_minor,
             key.used_payments,
             key.used_total_minor,
-            now.unix_millis(),
+            key.granted_at.unix_millis(),
         ],
     )?;
     Ok(())
+}
+
+/// The keys that the token was given, newest first.
+fn keys_of(connection: &Connection, token: TokenId) -> Result<Vec<GrantedKey>> {
+    let sql = "SELECT * FROM limited_use_keys WHERE token_id = ?1
+               ORDER BY granted_at DESC, key_index DESC";
+    all(connection, sql, [token.to_string()], read_key)
 }
 
 /// A key that the token was given.
@@ -181,11 +185,11 @@ pub(super) fn find_key(
     )
 }
 
-/// Writes down what of a key is used up.
+/// Writes down what of a key is used up, and when it ends.
 pub(super) fn update_key(connection: &Connection, token: TokenId, key: &GrantedKey) -> Result<()> {
     execute(
         connection,
-        "UPDATE limited_use_keys SET used_payments = ?4, used_total = ?5
+        "UPDATE limited_use_keys SET used_payments = ?4, used_total = ?5, expires_at = ?6
          WHERE token_id = ?1 AND key_class = ?2 AND key_index = ?3",
         params![
             token.to_string(),
@@ -193,6 +197,7 @@ pub(super) fn update_key(connection: &Connection, token: TokenId, key: &GrantedK
             key.index.to_bytes().as_slice(),
             key.used_payments,
             key.used_total_minor,
+            key.expires_at.unix_millis(),
         ],
     )?;
     Ok(())
@@ -294,8 +299,13 @@ impl TokenStore for SqliteStorage {
             let subject = get(connection, token)?;
             subject.state.may_get_keys()?;
             cards::get(connection, subject.card)?.card.status.may_get_keys()?;
+            let issuer =
+                found(issuers::find(connection, subject.issuer)?, "issuer", subject.issuer)?;
+            for ended in keys::replace(&keys_of(connection, token)?, &issuer.key_policy, now)? {
+                update_key(connection, token, &ended)?;
+            }
             for key in &keys {
-                insert_key(connection, token, key, now)?;
+                insert_key(connection, token, key)?;
             }
             let detail = format!("{} keys", keys.len());
             Ok(Changed::new(keys, token).because(detail))
@@ -303,9 +313,7 @@ impl TokenStore for SqliteStorage {
     }
 
     fn granted_keys(&self, token: TokenId) -> Result<Vec<GrantedKey>> {
-        let sql = "SELECT * FROM limited_use_keys WHERE token_id = ?1
-                   ORDER BY granted_at DESC, key_index DESC";
-        self.read(|connection| all(connection, sql, [token.to_string()], read_key))
+        self.read(|connection| keys_of(connection, token))
     }
 
     fn highest_counter(&self, token: TokenId) -> Result<Option<u16>> {

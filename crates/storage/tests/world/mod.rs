@@ -20,9 +20,10 @@ use tapfer_payments::cards::{Card, CardStatus};
 use tapfer_payments::devices::{Device, DevicePublicKey};
 use tapfer_payments::intents::{CaptureMethod, PaymentIntent};
 use tapfer_payments::issuers::{ApplicationIdentifier, CountryCode, Issuer, KeyPolicy};
+use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::merchants::Merchant;
 use tapfer_payments::terminals::{Terminal, TerminalIdentification};
-use tapfer_payments::tokens::{Actor, GrantedKey, Token, TokenAction, TokenState};
+use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenState};
 use tapfer_storage::{
     Answer, CommitAuthorization, FactsQuery, IdempotencyClaim, SealedNumber, Storage, StorageError,
     StoredResponse, TopUp, Write, Written,
@@ -85,6 +86,7 @@ pub(crate) fn granted_key() -> GrantedKey {
     GrantedKey {
         index: key_index(),
         class: KeyClass::Unverified,
+        granted_at: noon(),
         expires_at: noon().plus_seconds(86_400),
         maximum_payments: u16::MAX,
         maximum_total_minor: 100_000_000,

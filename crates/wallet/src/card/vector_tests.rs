@@ -104,8 +104,8 @@ fn keys(transaction: &Value, now: Timestamp) -> LimitedUseKeys {
         maximum_total_minor: 1_000_000,
     };
     let mut keys = LimitedUseKeys::default();
-    let merge = keys.merged(&[grant], 1, now).unwrap();
-    keys.apply(merge, now);
+    let change = keys.replaced(&[grant], 1, now).unwrap();
+    keys.apply(change);
     keys
 }
 

@@ -1,6 +1,7 @@
 //! What the phone takes from the platform, and what it does not.
 
 use tapfer_emv::certificate::{CertificateError, IccCertificate};
+use tapfer_emv::keys::KeyIndex;
 use tapfer_emv::profile::ProfileError;
 use tapfer_payment_types::messages::{
     HexBytes, HexSecret, ProvisioningPayload, ReplenishRequest, SealedPayload,
@@ -8,7 +9,7 @@ use tapfer_payment_types::messages::{
 use tapfer_payment_types::{Timestamp, TokenId};
 use tapfer_wallet::{AcceptError, KeyGrantError, Wallet};
 
-use crate::issuer::{Issuer, now, seal, seal_bytes};
+use crate::issuer::{Issuer, PAYMENTS_PER_KEY, now, seal, seal_bytes};
 use crate::kernel::{Kernel, Purchase};
 use crate::phone::Phone;
 use crate::random::TestRng;
@@ -100,6 +101,43 @@ fn keys_that_are_none_are_refused() {
     for (alter, expected) in cases {
         assert_eq!(refused(alter), AcceptError::Keys(expected));
     }
+}
+
+/// As many keys as a payload may hold, again and again, used up or not: the phone holds the last ones.
+#[test]
+fn new_keys_take_the_place_of_old_ones() {
+    let issuer = Issuer::new();
+    let mut wallet = Wallet::new(&mut TestRng(1));
+    for hour in 0..4 {
+        let at = now().plus_seconds(hour * 3_600);
+        let request = wallet.replenish_request(issuer.token, &mut TestRng(2));
+        let mut payload = issuer.payload(&request, at);
+        payload.limited_use_keys = (0..64).map(|number| issuer.grant(at, number)).collect();
+        let sealed = seal(&wallet, issuer.token, &payload);
+        wallet.accept(issuer.token, &sealed, at).unwrap();
+        let token = wallet.token(issuer.token).unwrap();
+        assert_eq!(token.readiness(at).payments_left, 64 * u32::from(PAYMENTS_PER_KEY));
+        assert_eq!(token.next_key_index(at).unwrap(), KeyIndex::at(at, 0).unwrap());
+    }
+}
+
+/// The same keys once more do not start over.
+#[test]
+fn a_key_that_comes_again_keeps_its_use() {
+    let issuer = Issuer::new();
+    let mut wallet = Wallet::new(&mut TestRng(1));
+    issuer.provision(&mut wallet, now());
+    let mut phone = Phone::with(wallet);
+    Kernel::new(&issuer, now(), 1)
+        .tap(&Purchase::euros(100), |command| phone.transmit(command))
+        .unwrap();
+    let left = |phone: &Phone| {
+        let token = phone.card.wallet().token(issuer.token).unwrap();
+        token.readiness(now()).payments_left
+    };
+    let before = left(&phone);
+    issuer.provision(phone.card.wallet_mut(), now());
+    assert_eq!(left(&phone), before);
 }
 
 #[test]

@@ -1,0 +1,231 @@
+//! Limited-use keys: what of a key is used up, and how many keys a token may have.
+//!
+//! A key's own limits would mean little if a phone could have as many keys as it liked. So new keys
+//! take the place of old ones: a token has the keys of one replenishment, and those of the one before
+//! it in case the answer was lost on the way. And what keys may be used up within one lifetime is
+//! bounded, however often they are renewed.
+
+use alloc::vec::Vec;
+
+use tapfer_emv::keys::{KeyClass, KeyIndex};
+use tapfer_payment_types::{Currency, Timestamp};
+
+use crate::authorization::PresentedPayment;
+use crate::issuers::KeyPolicy;
+
+/// So many replenishments' worth of keys may be used up within one lifetime of a key.
+const SETS_IN_A_LIFETIME: i64 = 4;
+
+/// Why a token gets no new keys now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The keys of the last hours are used up as fast as the issuer's policy allows.
+    #[error(
+        "this token has used up as much as the issuer's key policy allows within one lifetime of a \
+         key; ask again after {until}"
+    )]
+    UsedTooFast {
+        /// When the first of those keys no longer counts.
+        until: Timestamp,
+    },
+}
+
+/// A limited-use key that a phone was given, and what of it is used up. The key itself is derived in
+/// the HSM whenever it is needed and kept nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrantedKey {
+    /// Its index YHHHHCC.
+    pub index: KeyIndex,
+    /// Usable without or with verification of the person.
+    pub class: KeyClass,
+    /// When the phone was given it.
+    pub granted_at: Timestamp,
+    /// No payment after this.
+    pub expires_at: Timestamp,
+    /// How many payments it is good for.
+    pub maximum_payments: u16,
+    /// What they may add up to, minor units of the issuer's currency.
+    pub maximum_total_minor: i64,
+    /// Payments so far, approved or not: every cryptogram counts.
+    pub used_payments: u16,
+    /// What they added up to.
+    pub used_total_minor: i64,
+}
+
+impl GrantedKey {
+    /// A fresh key as the policy has it.
+    #[must_use]
+    pub const fn new(index: KeyIndex, policy: &KeyPolicy, now: Timestamp) -> Self {
+        Self {
+            index,
+            class: KeyClass::Unverified,
+            granted_at: now,
+            expires_at: now.plus_seconds(policy.lifetime_seconds),
+            maximum_payments: policy.maximum_payments,
+            maximum_total_minor: policy.maximum_total_minor,
+            used_payments: 0,
+            used_total_minor: 0,
+        }
+    }
+
+    /// Whether one more payment stays within the key's limits.
+    #[must_use]
+    pub const fn has_room_for(&self, payment: &PresentedPayment, issuer: Currency) -> bool {
+        match self.used_total_minor.checked_add(payment.charge_minor(issuer)) {
+            Some(total) => {
+                self.used_payments < self.maximum_payments && total <= self.maximum_total_minor
+            }
+            None => false,
+        }
+    }
+
+    /// The key after one more payment; stays at the end of its counters.
+    #[must_use]
+    pub const fn after(self, payment: &PresentedPayment, issuer: Currency) -> Self {
+        Self {
+            used_payments: self.used_payments.saturating_add(1),
+            used_total_minor: self.used_total_minor.saturating_add(payment.charge_minor(issuer)),
+            ..self
+        }
+    }
+
+    /// The key after it has been replaced: no payment at `now` or later.
+    const fn ended(self, now: Timestamp) -> Self {
+        Self { expires_at: now.plus_millis(-1), ..self }
+    }
+}
+
+/// New keys are to be granted: what becomes of those that the token was given so far. The result is
+/// the keys that end now, because they are neither of the last replenishment nor expired already.
+///
+/// # Errors
+/// [`KeyError`] if there may be no new keys yet.
+pub fn replace(
+    granted: &[GrantedKey],
+    policy: &KeyPolicy,
+    now: Timestamp,
+) -> Result<Vec<GrantedKey>, KeyError> {
+    check_pace(granted, policy, now)?;
+    let mut newest_first: Vec<GrantedKey> = granted.to_vec();
+    newest_first.sort_by_key(|key| core::cmp::Reverse((key.granted_at, key.index)));
+    let older = newest_first.into_iter().skip(usize::from(policy.keys_per_replenishment));
+    Ok(older.filter(|key| now <= key.expires_at).map(|key| key.ended(now)).collect())
+}
+
+/// Counts the use of every key granted within the last lifetime, ended or not.
+fn check_pace(granted: &[GrantedKey], policy: &KeyPolicy, now: Timestamp) -> Result<(), KeyError> {
+    let counts_until = |key: &GrantedKey| key.granted_at.plus_seconds(policy.lifetime_seconds);
+    let used = || granted.iter().filter(|key| key.used_payments > 0 && now <= counts_until(key));
+    let payments = used().map(|key| i64::from(key.used_payments)).fold(0, i64::saturating_add);
+    let total = used().map(|key| key.used_total_minor).fold(0, i64::saturating_add);
+    let ceiling = |one_key: i64| {
+        let set = one_key.saturating_mul(i64::from(policy.keys_per_replenishment));
+        set.saturating_mul(SETS_IN_A_LIFETIME)
+    };
+    let within = payments < ceiling(i64::from(policy.maximum_payments))
+        && total < ceiling(policy.maximum_total_minor);
+    match used().map(counts_until).min() {
+        Some(until) if !within => Err(KeyError::UsedTooFast { until }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GrantedKey, KeyError, replace};
+    use crate::issuers::KeyPolicy;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+    use tapfer_emv::keys::KeyIndex;
+    use tapfer_payment_types::Timestamp;
+
+    const POLICY: KeyPolicy = KeyPolicy {
+        maximum_payments: 10,
+        maximum_total_minor: 25_000,
+        lifetime_seconds: 86_400,
+        keys_per_replenishment: 3,
+    };
+
+    fn noon() -> Timestamp {
+        "2026-11-21T12:00:00Z".parse().unwrap()
+    }
+
+    /// Replenishes as the platform does: ends what is replaced, adds what is new.
+    fn replenish(keys: &mut Vec<GrantedKey>, now: Timestamp) -> Result<(), KeyError> {
+        for ended in replace(keys, &POLICY, now)? {
+            *keys.iter_mut().find(|key| key.index == ended.index).unwrap() = ended;
+        }
+        for _ in 0..POLICY.keys_per_replenishment {
+            let number = i64::try_from(keys.len()).unwrap();
+            let hour = noon().plus_seconds(number.div_euclid(100).wrapping_mul(3_600));
+            let index = KeyIndex::at(hour, u8::try_from(number.rem_euclid(100)).unwrap());
+            keys.push(GrantedKey::new(index.unwrap(), &POLICY, now));
+        }
+        Ok(())
+    }
+
+    fn alive(keys: &[GrantedKey], now: Timestamp) -> Vec<KeyIndex> {
+        keys.iter().filter(|key| now <= key.expires_at).map(|key| key.index).collect()
+    }
+
+    #[test]
+    fn the_keys_of_the_last_two_grants_are_alive_even_in_one_moment() {
+        let mut keys = Vec::new();
+        for _ in 0..5 {
+            replenish(&mut keys, noon()).unwrap();
+            let newest: Vec<_> = keys.iter().rev().take(6).rev().map(|key| key.index).collect();
+            assert_eq!(alive(&keys, noon()), newest);
+        }
+    }
+
+    #[test]
+    fn a_phone_that_uses_nothing_may_renew_before_the_end() {
+        let mut keys = Vec::new();
+        for half_days in 0..10 {
+            replenish(&mut keys, noon().plus_seconds(half_days * 43_200)).unwrap();
+        }
+    }
+
+    #[test]
+    fn keys_are_used_up_so_fast_and_no_faster() {
+        for (payments, total) in [(10, 1), (1, 25_000)] {
+            let mut keys = Vec::new();
+            for _ in 0..4 {
+                replenish(&mut keys, noon()).unwrap();
+                for key in keys.iter_mut().rev().take(3) {
+                    (key.used_payments, key.used_total_minor) = (payments, total);
+                }
+            }
+            let until = noon().plus_seconds(86_400);
+            let refused = Err(KeyError::UsedTooFast { until });
+            assert_eq!(replenish(&mut keys, noon().plus_seconds(3_600)), refused);
+            assert_eq!(replenish(&mut keys, until), refused);
+            replenish(&mut keys, until.plus_millis(1)).unwrap();
+        }
+    }
+
+    proptest! {
+        /// Whatever a phone does and whenever: what it can still pay is bounded by two replenishments,
+        /// and what it has paid within a lifetime by six.
+        #[test]
+        fn the_limits_hold_whatever_a_phone_does(steps in prop::collection::vec((any::<bool>(), 0_i64..7_200), 1..200)) {
+            let (mut keys, mut now, mut paid) = (Vec::new(), noon(), Vec::new());
+            for (renews, seconds) in steps {
+                now = now.plus_seconds(seconds);
+                if renews {
+                    let _ = replenish(&mut keys, now);
+                }
+                for key in keys.iter_mut().filter(|key| now <= key.expires_at) {
+                    if key.used_total_minor < key.maximum_total_minor {
+                        paid.push((now, key.maximum_total_minor.wrapping_sub(key.used_total_minor)));
+                        key.used_payments = 1;
+                        key.used_total_minor = key.maximum_total_minor;
+                    }
+                }
+                prop_assert!(alive(&keys, now).len() <= 6);
+                let lately = paid.iter().filter(|(at, _)| now.millis_since(*at) < 86_400_000);
+                prop_assert!(lately.map(|(_, minor)| minor).sum::<i64>() <= 6 * 3 * 25_000);
+            }
+        }
+    }
+}
