@@ -138,8 +138,9 @@ impl From<Timestamp> for String {
 }
 
 impl fmt::Display for Timestamp {
+    /// Always with three digits behind the second, so that text sorts as time does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}Z", self.moment())
+        write!(f, "{:.3}Z", self.moment())
     }
 }
 
@@ -158,7 +159,7 @@ mod tests {
     fn reads_and_writes_rfc_3339() {
         let noon: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
         assert_eq!(noon.unix_millis(), 1_795_262_400_000);
-        assert_eq!(noon.to_string(), "2026-11-21T12:00:00Z");
+        assert_eq!(noon.to_string(), "2026-11-21T12:00:00.000Z");
         assert_eq!("2026-11-21T14:00:00+02:00".parse::<Timestamp>().unwrap(), noon);
         assert_eq!(noon.plus_millis(5).to_string(), "2026-11-21T12:00:00.005Z");
     }
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn a_minute_of_the_calendar() {
         let minute = Timestamp::at_minute(2028, 2, 29, 23, 59).unwrap();
-        assert_eq!(minute.to_string(), "2028-02-29T23:59:00Z");
+        assert_eq!(minute.to_string(), "2028-02-29T23:59:00.000Z");
         assert!(Timestamp::at_minute(9999, 12, 31, 23, 59).is_some());
         for (month, day, hour, minute) in
             [(2, 29, 0, 0), (13, 1, 0, 0), (0, 1, 0, 0), (1, 0, 0, 0), (1, 1, 24, 0), (1, 1, 0, 60)]

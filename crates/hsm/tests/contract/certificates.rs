@@ -77,7 +77,7 @@ pub fn chain_verifies(hsm: &impl PaymentHsm) {
     let certificate = IccCertificate::parse(&certificate.encode()).unwrap();
     certificate.verify(&keys.public_key, &[0x5D; 32], now()).unwrap();
     assert_eq!((certificate.public_key, certificate.serial), (phone, [0, 0, 0, 0, 0, 9]));
-    assert_eq!(certificate.expires_at().to_string(), "2026-11-22T12:35:00Z");
+    assert_eq!(certificate.expires_at().to_string(), "2026-11-22T12:35:00.000Z");
 
     let other = hsm.ca_public_key(RID, CA_INDEX).unwrap().key;
     let refused = certificate.verify(&other, &[0x5D; 32], now());
