@@ -51,10 +51,7 @@ impl Service {
             let chip_data = ChipData::parse(&request.chip_data.0)?;
             self.require_same_merchant(caller, terminal, request.payment_intent)?;
             let query = FactsQuery {
-                // A number in no issuer's range has no hash, and so is no token.
-                token_number_hash: self
-                    .presented_number_hash(&chip_data.token_pan)?
-                    .unwrap_or_default(),
+                token_number_hash: self.token_number_hash(&chip_data)?,
                 payment_intent: request.payment_intent,
                 terminal,
                 presented: chip_data.presented.clone(),
@@ -63,6 +60,15 @@ impl Service {
             let proof = self.verify(&facts, &chip_data)?;
             self.decide_and_commit(facts, proof, query, write)
         })
+    }
+
+    /// What the store finds the token by. A number in no issuer's range has no hash, and so is no token.
+    fn token_number_hash(&self, chip_data: &ChipData) -> Result<Vec<u8>, ServiceError> {
+        let hash = match &chip_data.token_pan {
+            Some(token_pan) => self.presented_number_hash(token_pan)?,
+            None => None,
+        };
+        Ok(hash.unwrap_or_default())
     }
 
     /// A terminal takes payments for its own merchant only; others' payments do not exist for it.
@@ -84,7 +90,9 @@ impl Service {
 
     /// Asks the security module whether the card made this cryptogram.
     fn verify(&self, facts: &Facts, chip_data: &ChipData) -> Result<Proof, ServiceError> {
-        let Some(known) = &facts.token else { return Ok(Err(CryptogramFailure::NotChecked)) };
+        let (Some(known), Some(token_pan)) = (&facts.token, &chip_data.token_pan) else {
+            return Ok(Err(CryptogramFailure::NotChecked));
+        };
         let Some(data) = &facts.presented.application_data else {
             return Ok(Err(CryptogramFailure::Unreadable));
         };
@@ -96,7 +104,7 @@ impl Service {
                 issuer: known.token.issuer,
                 derivation_key_index: data.derivation_key_index,
                 token: known.token.id,
-                token_pan: &chip_data.token_pan,
+                token_pan,
                 sequence: known.token.sequence_number,
                 key_class: data.results.key_class,
                 key_index: data.key_index,

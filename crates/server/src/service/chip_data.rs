@@ -1,7 +1,10 @@
 //! Chip data as a terminal sends it (field 55), read strictly: every object that the cryptogram covers
-//! must be there once and have its length.
+//! must be there once and have its length. What a card of somebody else may fill as it likes is not
+//! refused here: the rules decline it.
 //!
 //! A refusal names tags and lengths, never values.
+
+use core::ops::RangeInclusive;
 
 use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::iad::IssuerApplicationData;
@@ -13,6 +16,10 @@ use tapfer_payments::authorization::PresentedPayment;
 
 /// Longest chip data: an honest one has some three hundred bytes.
 const MAXIMUM_LENGTH: usize = 2048;
+/// Longest issuer application data (Book 3, annex A).
+const LONGEST_APPLICATION_DATA: usize = 32;
+/// How many digits `5A` may have: ISO/IEC 7812-1 allows 8 to 19.
+const NUMBER_DIGITS: RangeInclusive<usize> = 8..=19;
 /// Cryptogram information data, the two bits that say what kind of cryptogram it is (Book 3, 6.5.5.4).
 const CRYPTOGRAM_TYPE: u8 = 0xC0;
 /// An authorization request cryptogram.
@@ -31,6 +38,8 @@ pub(crate) enum ChipDataError {
     Missing(Tag),
     #[error("tag {tag:?} has {expected} bytes, not the {found} found")]
     Length { tag: Tag, expected: usize, found: usize },
+    #[error("tag {tag:?} has at most {most} bytes, not the {found} found")]
+    TooLongValue { tag: Tag, most: usize, found: usize },
     #[error("tag {0:?} holds no decimal digits, or no number of its kind")]
     Digits(Tag),
     #[error("tag 9F27 is not that of an ARQC; a payment that the card declined is not sent on")]
@@ -40,8 +49,8 @@ pub(crate) enum ChipDataError {
 /// What chip data says: who pays, what was agreed to, and the cryptogram over it.
 #[derive(Debug)]
 pub(crate) struct ChipData {
-    /// `5A`.
-    pub(crate) token_pan: TokenPan,
+    /// `5A`; absent if it cannot be a token's number, having another length or no right check digit.
+    pub(crate) token_pan: Option<TokenPan>,
     /// `5F34`, 0 if absent.
     pub(crate) sequence: PanSequenceNumber,
     /// What the rules look at.
@@ -100,6 +109,14 @@ impl<'a> Objects<'a> {
         self.find(tag).ok_or(ChipDataError::Missing(tag))
     }
 
+    fn at_most(&self, tag: Tag, most: usize) -> Result<&'a [u8], ChipDataError> {
+        let value = self.value(tag)?;
+        if value.len() <= most {
+            return Ok(value);
+        }
+        Err(ChipDataError::TooLongValue { tag, most, found: value.len() })
+    }
+
     fn array<const N: usize>(&self, tag: Tag) -> Result<[u8; N], ChipDataError> {
         let value = self.value(tag)?;
         let wrong = ChipDataError::Length { tag, expected: N, found: value.len() };
@@ -123,7 +140,9 @@ fn cryptogram_input(objects: &Objects<'_>) -> Result<CryptogramInput, ChipDataEr
         application_transaction_counter: u16::from_be_bytes(
             objects.array(tags::APPLICATION_TRANSACTION_COUNTER)?,
         ),
-        issuer_application_data: objects.array::<32>(tags::ISSUER_APPLICATION_DATA)?.to_vec(),
+        issuer_application_data: objects
+            .at_most(tags::ISSUER_APPLICATION_DATA, LONGEST_APPLICATION_DATA)?
+            .to_vec(),
     })
 }
 
@@ -171,16 +190,13 @@ fn number(tag: Tag, bytes: &[u8]) -> Result<i64, ChipDataError> {
     })
 }
 
-/// A card number in format cn: digits from the left, filled with `F` (Book 3, 4.3).
-fn token_pan(objects: &Objects<'_>) -> Result<TokenPan, ChipDataError> {
+/// A card number in format cn: digits from the left, filled with `F` (Book 3, 4.3). None, if no token
+/// has such a number.
+fn token_pan(objects: &Objects<'_>) -> Result<Option<TokenPan>, ChipDataError> {
     let tag = tags::APPLICATION_PAN;
-    let value = objects.value(tag)?;
-    if value.len() > 10 {
-        return Err(ChipDataError::Length { tag, expected: 10, found: value.len() });
-    }
     // Sized in advance, so that no unwiped copy is left behind by growing.
     let mut digits = Secret::new(String::with_capacity(20));
-    for byte in value {
+    for byte in objects.at_most(tag, 10)? {
         for nibble in [byte >> 4, byte & 0x0F] {
             let digit = core::char::from_digit(u32::from(nibble), 16);
             digits.expose_mut().extend(digit);
@@ -188,7 +204,11 @@ fn token_pan(objects: &Objects<'_>) -> Result<TokenPan, ChipDataError> {
     }
     // `from_digit` writes the filler in lower case.
     let number = digits.expose().trim_end_matches('f');
-    number.parse().map_err(|_| ChipDataError::Digits(tag))
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number || !NUMBER_DIGITS.contains(&number.len()) {
+        return Err(ChipDataError::Digits(tag));
+    }
+    Ok(number.parse().ok())
 }
 
 fn sequence(objects: &Objects<'_>) -> Result<PanSequenceNumber, ChipDataError> {
@@ -222,13 +242,56 @@ mod tests {
     #[test]
     fn reads_what_a_terminal_sends() {
         let data = ChipData::parse(&good()).unwrap();
-        assert_eq!(data.token_pan.expose(), "4111111111111111");
+        assert_eq!(data.token_pan.unwrap().expose(), "4111111111111111");
         assert_eq!(data.sequence.value(), 0);
         assert_eq!((data.presented.amount_minor, data.presented.currency_numeric), (1_234, 978));
         assert_eq!(data.presented.application_transaction_counter, 7);
         assert_eq!(data.cryptogram, [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]);
         assert_eq!(data.input.encode().len(), 29 + 2 + 2 + 32);
-        assert!(!format!("{data:?}").contains("4111"));
+    }
+
+    #[test]
+    fn prints_without_the_number() {
+        assert!(!format!("{:?}", ChipData::parse(&good())).contains("4111"));
+    }
+
+    fn with(tag: tapfer_emv::tlv::Tag, value: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for object in tapfer_emv::tlv::parse(&good()).unwrap() {
+            let value = if object.tag == tag { value } else { object.value };
+            tapfer_emv::tlv::write(&mut bytes, object.tag, value);
+        }
+        bytes
+    }
+
+    /// What cards of others have there is read, and no token and no application data of ours.
+    #[test]
+    fn cards_of_others_are_read() {
+        for length in [0, 1, 7, 18, 31, 32] {
+            let data = with(tags::ISSUER_APPLICATION_DATA, &vec![0x06; length]);
+            let data = ChipData::parse(&data).unwrap();
+            assert_eq!(data.presented.application_data, None, "{length}");
+            assert_eq!(data.input.issuer_application_data.len(), length);
+        }
+        for number in ["4111111111111112", "41111111", "411111111fff", "4111111111111111112f"] {
+            let packed = data_encoding::HEXLOWER.decode(number.as_bytes()).unwrap();
+            let data = ChipData::parse(&with(tags::APPLICATION_PAN, &packed)).unwrap();
+            assert_eq!(data.token_pan, None, "{number}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let tag = tags::ISSUER_APPLICATION_DATA;
+        let refused = ChipDataError::TooLongValue { tag, most: 32, found: 33 };
+        assert_eq!(ChipData::parse(&with(tag, &[0x06; 33])).unwrap_err(), refused);
+        let tag = tags::APPLICATION_PAN;
+        let refused = ChipDataError::TooLongValue { tag, most: 10, found: 11 };
+        assert_eq!(ChipData::parse(&with(tag, &[0x41; 11])).unwrap_err(), refused);
+        for number in [vec![], vec![0x41; 3], vec![0x41; 10], vec![0x4A; 8], vec![0xF4; 8]] {
+            let found = ChipData::parse(&with(tag, &number)).unwrap_err();
+            assert_eq!(found, ChipDataError::Digits(tag), "{number:02X?}");
+        }
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 use tapfer_emv::iad::VerificationMethod;
+use tapfer_emv::tags;
+use tapfer_emv::tlv::{self, Tag};
 
-use crate::phone::Tap;
+use crate::phone::{Tap, hex};
 use crate::shop::{Shop, id};
 
 #[track_caller]
@@ -108,14 +110,50 @@ fn limits_of_person_money_and_keys() {
     assert_eq!(shop.pay_amount(100)["outcome"], "approved");
 }
 
+/// A card of somebody else is declined, and that is an answer: recorded, and the tap is used up.
 #[test]
-fn a_number_that_is_no_token() {
+fn a_card_that_is_not_ours() {
     let mut shop = Shop::open();
+    let numbers = [
+        ("another issuer's", "5a084111111111111111"),
+        ("without check digit", "5a084111111111111112"),
+        ("short", "5a0541111111ff"),
+    ];
+    for (name, number) in numbers {
+        for application_data in [None, Some(""), Some("06011203a00000"), Some(&"06".repeat(18))] {
+            let intent = shop.armed_intent(500);
+            let chip_data = shop.phone.tap(&Tap::new(500, shop.now()));
+            let mut foreign = replace_object(&chip_data, tags::APPLICATION_PAN, number);
+            if let Some(data) = application_data {
+                let object = format!("9f10{:02x}{data}", data.len() / 2);
+                foreign = replace_object(&foreign, tags::ISSUER_APPLICATION_DATA, &object);
+            }
+            let decision = shop.authorize(&intent, &foreign).expect(201);
+            declined(&decision, "unknown_token");
+            let path = format!("/v1/authorizations/{}", id(&decision));
+            assert_eq!(shop.terminal.get(&path).expect(200), decision, "{name}");
+            let path = format!("/v1/payment-intents/{intent}");
+            let arming = &shop.merchant.get(&path).expect(200)["arming"];
+            assert_eq!(arming["state"], "consumed", "{name}");
+        }
+    }
+    // One of ours, but with application data of another making.
     let intent = shop.armed_intent(500);
     let chip_data = shop.phone.tap(&Tap::new(500, shop.now()));
-    let (before, after) = chip_data.split_once("5a08999922").unwrap();
-    let foreign = format!("{before}5a084111111111111111{}", &after[10..]);
-    declined(&shop.authorize(&intent, &foreign).expect(201), "unknown_token");
+    let object = format!("9f1012{}", "06".repeat(18));
+    let changed = replace_object(&chip_data, tags::ISSUER_APPLICATION_DATA, &object);
+    declined(&shop.authorize(&intent, &changed).expect(201), "cryptogram_invalid");
+}
+
+/// Puts another object (hex) where the object of this tag stands.
+fn replace_object(chip_data: &str, tag: Tag, object: &str) -> String {
+    let bytes = data_encoding::HEXLOWER.decode(chip_data.as_bytes()).unwrap();
+    let objects = tlv::parse(&bytes).unwrap();
+    let texts = objects.iter().map(|found| match found.tag == tag {
+        true => object.to_owned(),
+        false => hex(found.raw),
+    });
+    texts.collect()
 }
 
 #[test]
