@@ -4,7 +4,6 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use tapfer_wallet::DeviceState;
 
@@ -13,7 +12,7 @@ use crate::context::Context;
 use crate::failure::{Ending, UsageError};
 use crate::phone::{self, Phone};
 use crate::test_keys::TestKeys;
-use crate::vpcd::{self, VirtualCard};
+use crate::vpcd::{self, Ended, VirtualCard};
 use crate::wallet_store::WalletStore;
 
 /// How long to wait before the reader is dialled again.
@@ -112,8 +111,15 @@ fn serve_for_ever(
             Ok(mut stream) => {
                 told = false;
                 context.output.remark(format!("in the virtual reader at {address}"));
-                vpcd::serve(&mut stream, card).context("the virtual reader")?;
+                let ended = vpcd::serve(&mut stream, card);
                 card.reset();
+                match ended {
+                    Ended::ByReader(Ok(())) => {}
+                    Ended::ByReader(Err(error)) => {
+                        context.output.remark(format!("the virtual reader stumbled: {error}"));
+                    }
+                    Ended::ByCard(error) => return Err(error),
+                }
             }
             Err(error) if !told => {
                 told = true;

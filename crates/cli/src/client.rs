@@ -87,7 +87,7 @@ impl fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
-/// What a person can do when it is unknown what came of a command; holds its first idempotency key.
+/// What a person can do when it is unknown what came of a command; holds its idempotency key.
 #[derive(Debug)]
 struct MayBeDone(String);
 
@@ -176,11 +176,6 @@ impl Client {
         Ok(Self { agent: agent(home, server)?, server: server.to_owned(), key, idempotency })
     }
 
-    /// The address that is asked.
-    pub(crate) fn server(&self) -> &str {
-        &self.server
-    }
-
     /// The same server in the name of another caller.
     pub(crate) fn with_key(&self, key: &str) -> Self {
         Self { key: key.to_owned(), ..self.clone() }
@@ -200,9 +195,9 @@ impl Client {
 
     /// Creates or moves something, under the command's next idempotency key.
     pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let answer = self.post_patiently(path, body, &self.idempotency.next(), PATIENCE);
+        let answer = self.post_patiently(path, body, &self.idempotency.next(path), PATIENCE);
         answer.map_err(|error| match is_undecided(&error) {
-            true => error.context(MayBeDone(self.idempotency.first().to_owned())),
+            true => error.context(MayBeDone(self.idempotency.command().to_owned())),
             false => error,
         })
     }

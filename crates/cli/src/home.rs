@@ -71,9 +71,25 @@ impl Home {
 
     /// Changes what is remembered.
     pub(crate) fn remember(&self, change: impl FnOnce(&mut Memory)) -> anyhow::Result<()> {
+        // Two commands at a time would each write down what they had read, and one of them forget an
+        // API key that is shown only once.
+        let _lock = self.lock()?;
         let mut memory = self.memory()?;
         change(&mut memory);
         write_private(&self.memory_file(), &serde_json::to_vec_pretty(&memory)?)
+    }
+
+    /// Waits until no other process changes what is remembered.
+    fn lock(&self) -> anyhow::Result<fs::File> {
+        create_private_directory(&self.0)?;
+        let file = self.0.join("client.lock");
+        let lock = || -> std::io::Result<fs::File> {
+            let mut options = fs::OpenOptions::new();
+            let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&file)?;
+            lock.lock()?;
+            Ok(lock)
+        };
+        lock().with_context(|| format!("cannot lock {}", file.display()))
     }
 
     /// The latest id of a kind, or what to do to get one.
@@ -130,5 +146,25 @@ mod tests {
         assert_eq!(home.latest("card").unwrap(), "card_1");
         let mode = std::fs::metadata(home.memory_file()).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0);
+    }
+
+    #[test]
+    fn commands_at_the_same_time_forget_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::new(Some(directory.path().join("home")));
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let home = &home;
+                scope.spawn(move || {
+                    for number in 0..5 {
+                        let remember = |memory: &mut super::Memory| {
+                            memory.keys.insert(format!("{writer}-{number}"), "key".to_owned());
+                        };
+                        home.remember(remember).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(home.memory().unwrap().keys.len(), 20);
     }
 }

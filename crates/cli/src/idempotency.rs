@@ -1,36 +1,36 @@
 //! Idempotency keys of one command, so that a command whose end nobody saw can be repeated.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock;
 
-/// The keys under which one command asks: `first`, `first-2`, `first-3` and so on. The same command,
-/// repeated with the same first key, asks under the same keys in the same order: what was done is
-/// not done again.
+/// The keys under which one command asks. They follow from the command's own key, the path, and how
+/// often the command has asked there: the same command, repeated with the same key, asks under the
+/// same keys, also if it can leave out what it did before.
 #[derive(Debug, Clone)]
 pub(crate) struct IdempotencyKeys {
-    first: String,
-    used: Arc<AtomicUsize>,
+    command: String,
+    asked: Arc<Mutex<BTreeMap<String, usize>>>,
 }
 
 impl IdempotencyKeys {
-    /// Keys that begin with a given one.
-    pub(crate) fn new(first: String) -> Self {
-        Self { first, used: Arc::default() }
+    /// Keys of a command that is known by this key.
+    pub(crate) fn new(command: String) -> Self {
+        Self { command, asked: Arc::default() }
     }
 
     /// What to repeat the command with.
-    pub(crate) fn first(&self) -> &str {
-        &self.first
+    pub(crate) fn command(&self) -> &str {
+        &self.command
     }
 
-    /// The key of the next request.
-    pub(crate) fn next(&self) -> String {
-        match self.used.fetch_add(1, Ordering::Relaxed).saturating_add(1) {
-            1 => self.first.clone(),
-            number => format!("{}-{number}", self.first),
-        }
+    /// The key of the next request to a path.
+    pub(crate) fn next(&self, path: &str) -> String {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = asked.entry(path.to_owned()).or_default();
+        *times = times.saturating_add(1);
+        format!("{}:{path}:{times}", self.command)
     }
 }
 
@@ -47,11 +47,11 @@ mod tests {
 
     #[test]
     fn a_repeated_command_asks_under_the_same_keys() {
-        let (once, again) =
-            (IdempotencyKeys::new("k".to_owned()), IdempotencyKeys::new("k".to_owned()));
-        let clone = once.clone();
-        assert_eq!([once.next(), clone.next(), once.next()], ["k", "k-2", "k-3"]);
-        assert_eq!([again.next(), again.next()], ["k", "k-2"]);
-        assert_ne!(IdempotencyKeys::default().next(), IdempotencyKeys::default().next());
+        let once = IdempotencyKeys::new("k".to_owned());
+        let again = IdempotencyKeys::new("k".to_owned());
+        let first = [once.next("/a"), once.clone().next("/b"), once.next("/b")];
+        assert_eq!(first, ["k:/a:1", "k:/b:1", "k:/b:2"]);
+        assert_eq!([again.next("/b"), again.next("/b")], first[1..]);
+        assert_ne!(IdempotencyKeys::default().next("/a"), IdempotencyKeys::default().next("/a"));
     }
 }

@@ -45,12 +45,11 @@ impl TestKeys {
     ) -> anyhow::Result<Self> {
         let unlock = unlock::find(&context.home, passphrase_file.as_deref())?;
         let hsm = SoftwareHsm::open_read_only(&context.home.realm().keystore(), &unlock)?;
-        let issuer = store.phone()?.issuer.context("the wallet is not enrolled")?;
-        let issuer: IssuerId = issuer.parse()?;
-        let issuer_master_key = hsm.demo_keys(issuer, DERIVATION_KEY_INDEX)?.issuer_master_key;
         let Some(token) = wallet.tokens().next() else {
             bail!("the wallet is empty: run `tapfer wallet enrol`");
         };
+        let issuer: IssuerId = store.phone()?.issuer(token.id())?.parse()?;
+        let issuer_master_key = hsm.demo_keys(issuer, DERIVATION_KEY_INDEX)?.issuer_master_key;
         let (number, sequence) = card_number(token).context("the token has no number")?;
         let next_key_index = token.next_key_index(clock::now()).map(|index| index.to_string());
         Ok(Self { issuer_master_key, token: number, sequence, next_key_index })

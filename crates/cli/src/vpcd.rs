@@ -32,11 +32,30 @@ pub(crate) trait VirtualCard {
     fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>>;
 }
 
-/// Serves the card on one connection until the reader closes it.
-///
-/// # Errors
-/// A broken connection, or a card that cannot go on.
-pub(crate) fn serve(stream: &mut TcpStream, card: &mut impl VirtualCard) -> anyhow::Result<()> {
+/// Why a card is no longer in the reader.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The reader closed or broke the connection: another one may come.
+    ByReader(io::Result<()>),
+    /// The card cannot go on.
+    ByCard(anyhow::Error),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::ByReader(Err(error))
+    }
+}
+
+/// Serves the card on one connection until it ends.
+pub(crate) fn serve(stream: &mut TcpStream, card: &mut impl VirtualCard) -> Ended {
+    match answer_all(stream, card) {
+        Ok(()) => Ended::ByReader(Ok(())),
+        Err(ended) => ended,
+    }
+}
+
+fn answer_all(stream: &mut TcpStream, card: &mut impl VirtualCard) -> Result<(), Ended> {
     // Without this the kernel collects bytes, and every APDU waits for tens of milliseconds.
     stream.set_nodelay(true)?;
     while let Some(message) = read_frame(stream)? {
@@ -45,7 +64,10 @@ pub(crate) fn serve(stream: &mut TcpStream, card: &mut impl VirtualCard) -> anyh
             [GET_ANSWER_TO_RESET] => write_frame(stream, &ANSWER_TO_RESET)?,
             // A later vpcd may know further codes; none of them expects an answer.
             [_] | [] => {}
-            command => write_frame(stream, &card.transmit(command)?)?,
+            command => {
+                let answer = card.transmit(command).map_err(Ended::ByCard)?;
+                write_frame(stream, &answer)?;
+            }
         }
     }
     Ok(())
@@ -76,7 +98,8 @@ fn write_frame(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{VirtualCard, read_frame, serve, write_frame};
+    use super::{Ended, VirtualCard, read_frame, serve, write_frame};
+    use std::io::Write as _;
     use std::net::{TcpListener, TcpStream};
 
     struct Echo {
@@ -99,7 +122,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let card = std::thread::spawn(move || {
             let mut card = Echo { resets: 0 };
-            serve(&mut TcpStream::connect(address).unwrap(), &mut card).unwrap();
+            let ended = serve(&mut TcpStream::connect(address).unwrap(), &mut card);
+            assert!(matches!(ended, Ended::ByReader(Ok(()))), "{ended:?}");
             card.resets
         });
         let (mut reader, _) = listener.accept().unwrap();
@@ -112,6 +136,27 @@ mod tests {
         write_frame(&mut reader, &[0]).unwrap();
         drop(reader);
         assert_eq!(card.join().unwrap(), 2);
+    }
+
+    #[test]
+    fn a_reader_that_stumbles_does_not_end_the_card_and_a_card_that_fails_does() {
+        struct Broken;
+        impl VirtualCard for Broken {
+            fn reset(&mut self) {}
+            fn transmit(&mut self, _command: &[u8]) -> anyhow::Result<Vec<u8>> {
+                anyhow::bail!("the disk is full")
+            }
+        }
+        let end_after = |frame: &[u8]| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut card = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (mut reader, _) = listener.accept().unwrap();
+            reader.write_all(frame).unwrap();
+            drop(reader);
+            serve(&mut card, &mut Broken)
+        };
+        assert!(matches!(end_after(&[0, 5, 0x00]), Ended::ByReader(Err(_))));
+        assert!(matches!(end_after(&[0, 4, 0, 0xA4, 4, 0]), Ended::ByCard(_)));
     }
 
     #[test]

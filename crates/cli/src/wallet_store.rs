@@ -4,9 +4,10 @@
 //! |---|---|
 //! | `wallet.sealed` | the wallet, sealed by `tapfer_wallet::store` |
 //! | `store.key` | the key it is sealed with; on a phone this is in the key store, here it is a file |
-//! | `phone.json` | who this phone is for the platform: device id, its API key, tokens |
+//! | `phone.json` | who this phone is for the platform: a device with its API key for each issuer |
 //! | `lock` | held while a process uses the wallet: two at once would use a counter twice |
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use rand_core::Rng as _;
 use serde::{Deserialize, Serialize};
+use tapfer_payment_types::TokenId;
 use tapfer_wallet::{Snapshot, StoreKey, Wallet, store};
 use zeroize::Zeroizing;
 
@@ -30,15 +32,47 @@ pub(crate) struct WalletStore {
 
 /// Who the phone is for the platform.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Phone {
-    /// Address of the platform.
-    pub(crate) server: String,
-    /// Device id, once registered.
-    pub(crate) device: Option<String>,
+    /// A registration with each issuer whose cards it holds, by the issuer's id.
+    pub(crate) registrations: BTreeMap<String, Registration>,
+    /// The issuer of each token.
+    pub(crate) issuers: BTreeMap<String, String>,
+}
+
+/// What the platform gave the phone when it was registered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Registration {
+    /// Device id.
+    pub(crate) device: String,
     /// The device's API key.
-    pub(crate) api_key: Option<String>,
-    /// The issuer whose cards this phone holds.
-    pub(crate) issuer: Option<String>,
+    pub(crate) api_key: String,
+}
+
+impl Phone {
+    /// Who the phone in a directory is; nobody yet if it was never enrolled.
+    pub(crate) fn read(directory: &Path) -> anyhow::Result<Self> {
+        let file = directory.join("phone.json");
+        match fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .with_context(|| format!("{} is damaged: enrol again", file.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+        }
+    }
+
+    /// The issuer of a token.
+    pub(crate) fn issuer(&self, token: TokenId) -> anyhow::Result<&str> {
+        let issuer = self.issuers.get(&token.to_string()).map(String::as_str);
+        issuer.context("the wallet is not enrolled: run `tapfer wallet enrol`")
+    }
+
+    /// The key in whose name this token's keys are fetched.
+    pub(crate) fn api_key(&self, token: TokenId) -> anyhow::Result<&str> {
+        let registration = self.registrations.get(self.issuer(token)?);
+        let key = registration.map(|registration| registration.api_key.as_str());
+        key.context("the phone is not registered: run `tapfer wallet enrol`")
+    }
 }
 
 impl WalletStore {
@@ -54,7 +88,9 @@ impl WalletStore {
                 directory.display()
             );
         }
-        let store = Self::lock(directory)?;
+        let lock = lock(directory)?;
+        let store =
+            Self { directory: directory.to_owned(), key: read_key(directory)?, _lock: lock };
         let sealed = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let wallet = store::open(&store.key, &sealed)
             .with_context(|| format!("cannot open {}", file.display()))?;
@@ -67,35 +103,14 @@ impl WalletStore {
             return Self::open(directory);
         }
         create_private_directory(directory)?;
+        let lock = lock(directory)?;
         let mut key = Zeroizing::new([0_u8; 32]);
         clock::random().fill_bytes(key.as_mut());
         write_private(&directory.join("store.key"), key.as_ref())?;
-        let store = Self::lock(directory)?;
+        let store = Self { directory: directory.to_owned(), key: StoreKey::new(*key), _lock: lock };
         let mut wallet = Wallet::new(&mut clock::random());
         store.save(&wallet.snapshot()?)?;
         Ok((store, wallet))
-    }
-
-    fn lock(directory: &Path) -> anyhow::Result<Self> {
-        let file = directory.join("lock");
-        let lock = File::options()
-            .write(true)
-            .mode(0o600)
-            .create(true)
-            .truncate(false)
-            .open(&file)
-            .with_context(|| format!("cannot open {}", file.display()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!(
-                "the wallet in {} is in use by another process: stop that one first",
-                directory.display()
-            ),
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", file.display()));
-            }
-        }
-        Ok(Self { directory: directory.to_owned(), key: read_key(directory)?, _lock: lock })
     }
 
     /// Replaces the stored wallet in one step; durable when it returns.
@@ -106,18 +121,35 @@ impl WalletStore {
 
     /// Who the phone is for the platform.
     pub(crate) fn phone(&self) -> anyhow::Result<Phone> {
-        let file = self.directory.join("phone.json");
-        match fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .with_context(|| format!("{} is damaged: enrol again", file.display())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Phone::default()),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
-        }
+        Phone::read(&self.directory)
     }
 
     /// Remembers who the phone is for the platform.
     pub(crate) fn save_phone(&self, phone: &Phone) -> anyhow::Result<()> {
         write_private(&self.directory.join("phone.json"), &serde_json::to_vec_pretty(phone)?)
+    }
+}
+
+/// Takes the wallet for this process.
+fn lock(directory: &Path) -> anyhow::Result<File> {
+    let file = directory.join("lock");
+    let lock = File::options()
+        .write(true)
+        .mode(0o600)
+        .create(true)
+        .truncate(false)
+        .open(&file)
+        .with_context(|| format!("cannot open {}", file.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => bail!(
+            "the wallet in {} is in use by another process, such as `tapfer card serve`, which \
+             fetches keys by itself: stop that one first",
+            directory.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", file.display()))
+        }
     }
 }
 

@@ -110,6 +110,30 @@ fn the_first_steps_of_a_new_user() {
 }
 
 #[test]
+fn a_phone_with_cards_of_two_issuers_fetches_keys_for_both() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "50.00"]);
+    let issuer = ["issuer", "create", "--name", "Second", "--pan-prefix", "999910"];
+    let more = ["--token-prefix", "999911", "--country", "276", "--currency", "EUR"];
+    platform.tapfer(&[&issuer[..], &more].concat());
+    platform.tapfer(&["card", "create"]);
+    platform.tapfer(&["wallet", "enrol"]);
+    let wallet = platform.tapfer(&["wallet", "replenish"]);
+    assert_eq!(wallet["tokens"].as_array().unwrap().len(), 2);
+}
+
+/// Whoever did not see how a command ended repeats it with its key.
+#[test]
+fn a_repeated_command_books_once() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "50.00"]);
+    let top_up = ["card", "top-up", "--amount", "5.00", "--idempotency-key", "till-7"];
+    let first = platform.tapfer(&top_up);
+    assert_eq!(platform.tapfer(&top_up)["id"], first["id"]);
+    assert_eq!(platform.tapfer(&["card", "show"])["balance"], 5_500);
+}
+
+#[test]
 fn a_large_amount_wants_the_phone_unlocked_and_a_dark_screen_pays_nothing() {
     let platform = Platform::start();
     platform.tapfer(&["init", "--balance", "200.00"]);

@@ -7,7 +7,6 @@
 //!   [`OnlinePayment`], a decision, or an invitation to try again ([`TapEnd`]).
 //! - [`entry_point`]: which of the card's applications to try.
 //! - [`kernel8`]: the dialogue with one application, to its outcome.
-//! - [`transcript`]: any exchange in words.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -18,7 +17,6 @@ mod authorization;
 pub mod entry_point;
 pub mod kernel8;
 mod terminal;
-pub mod transcript;
 
 pub use arming::{Arming, ArmingError};
 pub use authorization::{AuthorizationRequest, HostDecision, PaymentState, Receipt};

@@ -10,6 +10,7 @@ use crate::commands::card::default_expiry;
 use crate::commands::wallet::{Place, enrol};
 use crate::context::{Context, segment};
 use crate::failure::Ending;
+use crate::wallet_store::Phone;
 
 #[derive(Debug, Args)]
 #[command(
@@ -69,7 +70,7 @@ pub(crate) fn run(context: &Context, arguments: &InitArguments) -> anyhow::Resul
         client.post(&format!("/v1/cards/{}/top-ups", segment(&card)), &body)?;
     }
     let directory = arguments.place.directory(context);
-    if !directory.join("phone.json").exists() {
+    if Phone::read(&directory)?.issuers.is_empty() {
         let _progress = context.output.progress("enrolling the card on a phone");
         enrol(context, &arguments.place, &card, "First Phone")?;
     }

@@ -14,7 +14,7 @@ use crate::client::{Client, text_of};
 use crate::clock;
 use crate::context::{Context, segment};
 use crate::failure::Ending;
-use crate::wallet_store::WalletStore;
+use crate::wallet_store::{Registration, WalletStore};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WalletCommand {
@@ -95,6 +95,9 @@ pub(crate) fn enrol(
     let created = platform.post("/v1/tokens", &body)?;
     context.remember_created("token", &created)?;
     let token = text_of(&created, "id")?;
+    let mut phone = store.phone()?;
+    phone.issuers.insert(token.clone(), issuer);
+    store.save_phone(&phone)?;
     let activation = json!({ "actor": "issuer", "reason": "enrolled on the command line" });
     platform.post(&format!("/v1/tokens/{}/activate", segment(&token)), &activation)?;
     replenish(context, &store, &mut wallet, token.parse()?)?;
@@ -117,18 +120,17 @@ fn register_phone(
     label: &str,
 ) -> anyhow::Result<String> {
     let mut phone = store.phone()?;
-    if let (Some(device), true) = (&phone.device, phone.issuer.as_deref() == Some(issuer)) {
-        return Ok(device.clone());
+    if let Some(registration) = phone.registrations.get(issuer) {
+        return Ok(registration.device.clone());
     }
     let public_key = HEXLOWER.encode(&wallet.device_public_key());
     let body = json!({ "issuer": issuer, "label": label, "public_key": public_key });
     let created = platform.post("/v1/devices", &body)?;
     context.remember_created("device", &created)?;
     let device = text_of(&created, "id")?;
-    phone.server = platform.server().to_owned();
-    phone.issuer = Some(issuer.to_owned());
-    phone.api_key = Some(text_of(&created, "api_key")?);
-    phone.device = Some(device.clone());
+    let registration =
+        Registration { device: device.clone(), api_key: text_of(&created, "api_key")? };
+    phone.registrations.insert(issuer.to_owned(), registration);
     store.save_phone(&phone)?;
     Ok(device)
 }
@@ -140,8 +142,7 @@ pub(crate) fn replenish(
     wallet: &mut Wallet,
     token: TokenId,
 ) -> anyhow::Result<()> {
-    let phone = store.phone()?;
-    let key = phone.api_key.context("the phone is not registered: run `tapfer wallet enrol`")?;
+    let key = store.phone()?.api_key(token)?.to_owned();
     let client = context.access.client_with_key(&context.home, key)?;
     let request = wallet.replenish_request(token, &mut clock::random());
     let path = format!("/v1/tokens/{token}/replenish");
