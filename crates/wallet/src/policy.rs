@@ -28,20 +28,48 @@ pub enum DeclineReason {
     VerificationRequired,
 }
 
+/// Whether the terminal takes payments for which nobody was verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TerminalDemand {
+    /// It does, or does not say.
+    Nothing,
+    /// It does not: the amount is above its own limit.
+    Verification,
+}
+
+impl TerminalDemand {
+    /// Byte 1 of the terminal risk management data `9F1D`: payments without verification are possible.
+    const NO_CVM: u8 = 0x08;
+
+    /// Reads `9F1D`. Byte 1 lists the kinds of verification the terminal takes for this payment; one
+    /// without any says nothing.
+    #[must_use]
+    pub fn from_risk_management_data(data: Option<&[u8]>) -> Self {
+        match data.and_then(<[u8]>::first) {
+            Some(&kinds) if kinds != 0 && kinds & Self::NO_CVM == 0 => Self::Verification,
+            _ => Self::Nothing,
+        }
+    }
+}
+
 /// Decides on a payment.
 ///
-/// Up to the limit, in the policy's currency, nobody is asked. Anything else needs a phone that its
-/// owner has unlocked and is looking at: an unlocked phone with a dark screen lies on a table.
+/// Up to the limit, in the policy's currency, nobody is asked, unless the terminal asks. Anything
+/// else needs a phone that its owner has unlocked and is looking at: an unlocked phone with a dark
+/// screen lies on a table.
 #[must_use]
 pub fn decide(
     policy: &VerificationPolicyMessage,
     amount: PaymentAmount,
     device: &DeviceState,
+    demand: TerminalDemand,
 ) -> Decision {
     if policy.screen_must_be_on && !device.screen_on {
         return Decision::Decline(DeclineReason::ScreenOff);
     }
-    if is_domestic(policy, amount) && amount.minor() <= policy.unverified_limit_minor {
+    let within_limit =
+        is_domestic(policy, amount) && amount.minor() <= policy.unverified_limit_minor;
+    if within_limit && demand == TerminalDemand::Nothing {
         return Decision::Online(VerificationMethod::None);
     }
     if device.unlocked && device.screen_on {
@@ -68,7 +96,7 @@ fn is_domestic(policy: &VerificationPolicyMessage, amount: PaymentAmount) -> boo
 
 #[cfg(test)]
 mod tests {
-    use super::{Decision, DeclineReason, charge, decide};
+    use super::{Decision, DeclineReason, TerminalDemand, charge, decide};
     use crate::{DeviceState, PaymentAmount};
     use tapfer_emv::iad::VerificationMethod;
     use tapfer_payment_types::Currency;
@@ -128,11 +156,32 @@ mod tests {
                 unlocked: row[4] == "unlocked",
                 integrity_verdict: 0,
             };
-            let decision = decide(&policy(row[2] == "screen"), amount, &device);
-            assert_eq!(decision, expected(row[5]), "{row:?}");
+            let decide = |demand| decide(&policy(row[2] == "screen"), amount, &device, demand);
+            let wanted = expected(row[5]);
+            assert_eq!(decide(TerminalDemand::Nothing), wanted, "{row:?}");
+            // A terminal that wants the person gets the person, or nothing.
+            let in_hand = device.unlocked && device.screen_on;
+            let demanded = match wanted {
+                Decision::Online(VerificationMethod::None) if in_hand => expected("unlock"),
+                Decision::Online(VerificationMethod::None) => expected("required"),
+                other => other,
+            };
+            assert_eq!(decide(TerminalDemand::Verification), demanded, "{row:?}");
             checked += 1;
         }
         assert_eq!(checked, 17);
+    }
+
+    #[test]
+    fn what_a_terminal_demands_is_read_from_its_risk_management_data() {
+        let read = |first: u8| TerminalDemand::from_risk_management_data(Some(&[first, 0x80]));
+        for kinds in [0x00, 0x08, 0x0C, 0x48] {
+            assert_eq!(read(kinds), TerminalDemand::Nothing, "{kinds:02X}");
+        }
+        for kinds in [0x04, 0x40, 0x44] {
+            assert_eq!(read(kinds), TerminalDemand::Verification, "{kinds:02X}");
+        }
+        assert_eq!(TerminalDemand::from_risk_management_data(None), TerminalDemand::Nothing);
     }
 
     #[test]

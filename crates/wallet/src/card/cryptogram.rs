@@ -17,7 +17,7 @@ use super::{Moment, Refusal};
 use crate::effect::Notification;
 use crate::keys::DrawnKey;
 use crate::payment::PaymentAmount;
-use crate::policy::{self, Decision, DeclineReason};
+use crate::policy::{self, Decision, DeclineReason, TerminalDemand};
 use crate::token::Token;
 
 /// What the terminal may ask for in P1. This card never approves offline: asked for a TC it answers
@@ -34,6 +34,7 @@ pub(super) struct Request {
     terminal_declines: bool,
     cdol1_values: Vec<u8>,
     amount: PaymentAmount,
+    demand: TerminalDemand,
     input: CryptogramInput,
 }
 
@@ -62,7 +63,12 @@ impl Request {
         let input = input.ok_or(StatusWord::WRONG_DATA)?;
         let amount = PaymentAmount::from_terminal(&input.amount_authorized, &input.currency)
             .ok_or(StatusWord::WRONG_DATA)?;
-        Ok(Self { terminal_declines, cdol1_values: command.data.clone(), amount, input })
+        let demand = TerminalDemand::from_risk_management_data(value_of(
+            &cdol1,
+            &command.data,
+            tags::TERMINAL_RISK_MANAGEMENT_DATA,
+        ));
+        Ok(Self { terminal_declines, cdol1_values: command.data.clone(), amount, demand, input })
     }
 }
 
@@ -121,7 +127,7 @@ pub(super) fn generate(
     let decision = if request.terminal_declines {
         Decision::Decline(DeclineReason::TerminalDeclined)
     } else {
-        policy::decide(token.policy(), request.amount, moment.device)
+        policy::decide(token.policy(), request.amount, moment.device, request.demand)
     };
     let charge = policy::charge(token.policy(), request.amount, decision);
     let id = token.id();

@@ -16,7 +16,7 @@ use super::dialogue::{Session, value_of};
 use super::{Moment, Refusal};
 use crate::effect::Notification;
 use crate::payment::PaymentAmount;
-use crate::policy;
+use crate::policy::{self, TerminalDemand};
 use crate::token::Token;
 
 /// Version of the kernel qualifier that this card knows.
@@ -118,7 +118,7 @@ fn check_readiness(
     if token.policy().screen_must_be_on && !moment.device.screen_on {
         return refuse(Notification::ScreenOff { token: id });
     }
-    let decision = policy::decide(token.policy(), amount, moment.device);
+    let decision = policy::decide(token.policy(), amount, moment.device, TerminalDemand::Nothing);
     let charge = policy::charge(token.policy(), amount, decision);
     if !token.keys.can_pay(charge, moment.now) {
         return refuse(Notification::NoKeysLeft { token: id });
