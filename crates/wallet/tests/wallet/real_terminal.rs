@@ -25,8 +25,8 @@ fn euros(minor: i64) -> Money {
     Money::new(minor, Currency::EUR)
 }
 
-fn terminal(issuer: &Issuer) -> Terminal<Unarmed> {
-    let application = KernelConfiguration::attended(&AID, 276, euros(UNVERIFIED_LIMIT)).unwrap();
+fn terminal(issuer: &Issuer, limit: Money) -> Terminal<Unarmed> {
+    let application = KernelConfiguration::attended(&AID, 276, limit).unwrap();
     Terminal::new(TerminalConfiguration {
         applications: vec![application],
         ca_public_keys: vec![issuer.ca],
@@ -36,8 +36,18 @@ fn terminal(issuer: &Issuer) -> Terminal<Unarmed> {
 
 /// Arms a new terminal and holds the phone to it. The phone leaves after `stays` commands.
 fn tap(issuer: &Issuer, phone: &mut Phone, amount: Money, seed: u64, stays: usize) -> TapEnd {
+    tap_at(terminal(issuer, euros(UNVERIFIED_LIMIT)), phone, amount, seed, stays)
+}
+
+fn tap_at(
+    terminal: Terminal<Unarmed>,
+    phone: &mut Phone,
+    amount: Money,
+    seed: u64,
+    stays: usize,
+) -> TapEnd {
     let intent = PaymentIntentId::new(now(), [seed as u8; 10]);
-    let armed = terminal(issuer).arm(Arming::new(intent, amount).unwrap()).unwrap();
+    let armed = terminal.arm(Arming::new(intent, amount).unwrap()).unwrap();
     let mut tap = armed.tap(phone.now).unwrap();
     let mut rng = TestRng(seed);
     let mut commands = 0;
@@ -108,6 +118,22 @@ fn a_locked_phone_declines_above_the_limit() {
     let TapEnd::Decided { receipt, outcome, .. } = end else { panic!("{end:?}") };
     assert_eq!(outcome.parameters.status, Status::Declined);
     assert!(matches!(receipt.state, PaymentState::Declined { .. }));
+}
+
+/// The terminal's own limit is below the issuer's: it wants the person, and gets her or nothing.
+#[test]
+fn a_terminal_that_demands_the_person_gets_the_person() {
+    let issuer = Issuer::new();
+    let strict = || terminal(&issuer, euros(50));
+    let mut phone = Phone::enrolled(&issuer);
+    let locked = tap_at(strict(), &mut phone, euros(100), 1, COMMANDS);
+    assert!(matches!(locked, TapEnd::Decided { .. }), "{locked:?}");
+    phone.device = UNLOCKED;
+    let TapEnd::Online(payment) = tap_at(strict(), &mut phone, euros(100), 2, COMMANDS) else {
+        panic!("an unlocked phone pays")
+    };
+    let (_, data) = verified(&issuer, payment.request().chip_data());
+    assert_eq!(data.results.method, VerificationMethod::DeviceUnlock);
 }
 
 /// A terminal that trusts another CA sends nothing online.
