@@ -209,7 +209,7 @@ fn change(case: &mut Case, name: &str, value: &str) {
         "aid" if value == "none" => return presented.aid = None,
         "aid" => return presented.aid = Some(bytes::<5>(value).to_vec()),
         "armed" | "armed_until" => return change_arming(&mut facts.intent, value),
-        "generation" | "method" | "card_says" => {
+        "generation" | "method" | "class" | "card_says" => {
             let data = presented.application_data.as_mut().unwrap();
             return change_application_data(data, value);
         }
@@ -236,6 +236,7 @@ fn change_application_data(data: &mut IssuerApplicationData, value: &str) {
         "unlock" => (VerificationMethod::DeviceUnlock, true),
         "unlock_but_locked" => (VerificationMethod::DeviceUnlock, false),
         "no" => return data.results.declined = true,
+        "02" => return data.results.key_class = KeyClass::Verified,
         "pin" => (VerificationMethod::Pin, false),
         generation => return data.derivation_key_index = generation.parse().unwrap(),
     };

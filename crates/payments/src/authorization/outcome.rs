@@ -65,6 +65,10 @@ decline_reasons! {
     UnknownToken = 1, "unknown_token",
         "This card is not known here. Please use another one.",
         "Diese Karte ist hier nicht bekannt. Bitte eine andere verwenden.";
+    /// The cryptogram is not what the card's key gives for this data.
+    CryptogramInvalid = 9, "cryptogram_invalid",
+        "The card could not prove that it is genuine, or the data was changed.",
+        "Die Karte konnte ihre Echtheit nicht beweisen, oder die Daten wurden verändert.";
     /// The token was made but never activated.
     TokenInactive = 2, "token_inactive",
         "This card has not been activated on the phone yet.",
@@ -93,10 +97,6 @@ decline_reasons! {
     AidMismatch = 8, "aid_mismatch",
         "The wrong application of the card was read.",
         "Es wurde die falsche Anwendung der Karte gelesen.";
-    /// The cryptogram is not what the card's key gives for this data.
-    CryptogramInvalid = 9, "cryptogram_invalid",
-        "The card could not prove that it is genuine, or the data was changed.",
-        "Die Karte konnte ihre Echtheit nicht beweisen, oder die Daten wurden verändert.";
     /// The cryptogram is right but was presented before.
     Replay = 10, "replay",
         "This tap was presented before and does not count twice. Please tap again.",

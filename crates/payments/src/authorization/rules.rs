@@ -1,13 +1,13 @@
 //! The rules of a decision, in order of precedence.
 //!
-//! Whether the number is known and the token may pay comes first, because without them no later
-//! question makes sense. Then whether the card really signed this. Only then whether the tap is new:
-//! a right cryptogram seen before is `replay`, a wrong one is `cryptogram_invalid` whatever its
-//! counter, so that a forger learns nothing about counters. Whether the terminal was armed comes
-//! after that, because a replay usually meets a terminal that waits for nothing and should still be
-//! called by its name. What the person can mend by herself stands last.
+//! First whether the number is a token's, then whether the card really signed this: without a right
+//! cryptogram nobody learns how a token or a card stands, or which counters were used. Then whether
+//! token and card may pay, and whether the tap is new. Whether the terminal was armed comes after
+//! that, because a replay usually meets a terminal that waits for nothing and should still be called
+//! by its name. What the person can mend by herself stands last.
 
 use tapfer_emv::iad::VerificationMethod;
+use tapfer_emv::keys::KeyClass;
 use tapfer_emv::tvr;
 use tapfer_payment_types::{Currency, Timestamp};
 
@@ -35,6 +35,7 @@ type Rule = (DeclineReason, fn(&Case<'_>) -> bool);
 
 /// All rules but the first, which is that there must be a token at all.
 const RULES: &[Rule] = &[
+    (DeclineReason::CryptogramInvalid, |case| !case.proven),
     (DeclineReason::TokenInactive, |case| case.status() == TokenStatus::Inactive),
     (DeclineReason::TokenSuspended, |case| case.status() == TokenStatus::Suspended),
     (DeclineReason::TokenDeactivated, |case| case.status() == TokenStatus::Deactivated),
@@ -42,7 +43,6 @@ const RULES: &[Rule] = &[
     (DeclineReason::CardExpired, |case| case.token.card.expiry.is_past(case.now)),
     (DeclineReason::IssuerMismatch, is_other_issuer),
     (DeclineReason::AidMismatch, is_other_application),
-    (DeclineReason::CryptogramInvalid, |case| !case.proven),
     (DeclineReason::Replay, |case| case.token.counter_used),
     (DeclineReason::CounterStale, is_stale),
     (DeclineReason::CardDeclined, |case| case.presented.is_declined_by_card()),
@@ -152,6 +152,7 @@ fn is_unverified_above_limit(case: &Case<'_>) -> bool {
     case.presented.application_data.is_none_or(|data| match data.results.method {
         VerificationMethod::None => true,
         VerificationMethod::DeviceUnlock => !data.results.unlocked,
-        VerificationMethod::Pin => false,
+        // Only a key that needs the PIN to be opened proves it; any other lies open on the phone.
+        VerificationMethod::Pin => data.results.key_class != KeyClass::Verified,
     })
 }

@@ -114,7 +114,7 @@ impl Service {
         })?;
         Ok(match verdict {
             CryptogramVerdict::Verified(proof) => Ok(proof),
-            // An unknown generation is declined for its own reason before the proof is looked at.
+            // Who names a generation that the issuer does not have learns no more than that.
             CryptogramVerdict::Mismatch | CryptogramVerdict::UnknownDerivationKey => {
                 Err(CryptogramMismatch.into())
             }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::phone::Tap;
 use crate::shop::{Shop, by, id, reason};
 
 #[test]
@@ -45,6 +46,29 @@ fn blocking_a_card_stops_its_tokens() {
     assert_eq!(shop.issuer.post("/v1/tokens", &token).problem(409), "conflict");
     shop.issuer.post(&format!("{path}/unblock"), &reason("found")).expect(200);
     assert_eq!(shop.pay_amount(100)["outcome"], "approved");
+}
+
+/// Who has a number and a terminal's key, but not the card, learns nothing about either.
+#[test]
+fn states_are_told_to_who_shows_the_card() {
+    let mut shop = Shop::open();
+    let forged = |shop: &mut Shop| {
+        let intent = shop.armed_intent(100);
+        let chip_data = shop.phone.tap(&Tap::new(100, shop.now()));
+        let (before, after) = chip_data.split_once("9f2608").unwrap();
+        let forged = format!("{before}9f2608{}{}", "00".repeat(8), &after[16..]);
+        shop.authorize(&intent, &forged).expect(201)["reason"].clone()
+    };
+    let block = |verb: &str| format!("/v1/cards/{}/{verb}", shop.card);
+    let (block, unblock) = (block("block"), block("unblock"));
+    assert_eq!(forged(&mut shop), "cryptogram_invalid");
+    shop.issuer.post(&block, &reason("lost")).expect(200);
+    assert_eq!(forged(&mut shop), "cryptogram_invalid");
+    shop.issuer.post(&unblock, &reason("found")).expect(200);
+    for verb in ["suspend", "delete"] {
+        shop.change_token(verb, "issuer").expect(200);
+        assert_eq!(forged(&mut shop), "cryptogram_invalid", "{verb}");
+    }
 }
 
 #[test]
