@@ -10,6 +10,7 @@ use tapfer_wallet::DeviceState;
 use crate::commands::wallet::Place;
 use crate::context::Context;
 use crate::failure::{Ending, UsageError};
+use crate::key_supply::KeySupply;
 use crate::phone::{self, Phone};
 use crate::test_keys::TestKeys;
 use crate::vpcd::{self, Ended, VirtualCard};
@@ -56,16 +57,21 @@ pub(crate) fn device_state(screen: Screen, unlocked: bool) -> DeviceState {
     DeviceState { screen_on: screen == Screen::On, unlocked, integrity_verdict: 0 }
 }
 
-/// A phone whose dialogue is told on the terminal.
+/// A phone whose dialogue is told on the terminal, and which fetches keys when they run low.
 struct ServedPhone<'a> {
     phone: Phone,
     context: &'a Context,
     test_keys: Option<TestKeys>,
+    supply: KeySupply,
 }
 
 impl VirtualCard for ServedPhone<'_> {
     fn reset(&mut self) {
         self.phone.reset();
+        let (store, wallet) = self.phone.between_taps();
+        if let Some(news) = self.supply.between_taps(self.context, store, wallet) {
+            self.context.output.remark(format!("phone: {news}"));
+        }
     }
 
     fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>> {
@@ -91,7 +97,7 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Resu
     }
     let device = device_state(arguments.screen, arguments.unlocked);
     let phone = Phone::new(store, wallet, device);
-    let mut card = ServedPhone { phone, context, test_keys };
+    let mut card = ServedPhone { phone, context, test_keys, supply: KeySupply::default() };
     serve_for_ever(context, &arguments.vpcd, &mut card)
 }
 

@@ -28,6 +28,12 @@ impl Phone {
         std::mem::take(&mut self.news)
     }
 
+    /// The wallet and where it is kept, between taps: a dialogue with a terminal is over.
+    pub(crate) fn between_taps(&mut self) -> (&WalletStore, &mut Wallet) {
+        self.card.deselect();
+        (&self.store, self.card.wallet_mut())
+    }
+
     /// Answers a command; the wallet is durable before the answer leaves this function.
     fn answer(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>> {
         let effects = self.card.handle(command, clock::now(), &mut clock::random(), &self.device);

@@ -119,7 +119,29 @@ fn a_phone_with_cards_of_two_issuers_fetches_keys_for_both() {
     platform.tapfer(&["card", "create"]);
     platform.tapfer(&["wallet", "enrol"]);
     let wallet = platform.tapfer(&["wallet", "replenish"]);
-    assert_eq!(wallet["tokens"].as_array().unwrap().len(), 2);
+    let tokens = wallet["tokens"].as_array().unwrap();
+    assert_eq!(tokens.len(), 2);
+    let first = tokens[1]["token"].as_str().unwrap();
+    let pay = ["terminal", "pay", "--wallet", "--amount", "1.00", "--token", first];
+    assert_eq!(platform.tapfer(&pay)["outcome"], "approved");
+    assert_eq!(platform.tapfer(&["wallet", "show"])["tokens"][0]["token"], first);
+}
+
+/// A phone that lost its card gets it back, and pays with what it got last.
+#[test]
+fn a_card_can_be_put_on_the_phone_again() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "50.00"]);
+    let refused = platform.run(&["wallet", "enrol"]);
+    assert_eq!(refused.status.code(), Some(1), "it is there already");
+    platform.tapfer(&["token", "delete"]);
+    let enrolled = platform.tapfer(&["wallet", "enrol"]);
+    let pay = ["terminal", "pay", "--wallet", "--amount", "1.00"];
+    assert_eq!(platform.tapfer(&pay)["outcome"], "approved");
+    let wallet = platform.tapfer(&["wallet", "replenish"]);
+    let tokens = wallet["tokens"].as_array().unwrap();
+    assert_eq!(tokens.len(), 1, "the deleted token is forgotten");
+    assert_eq!(tokens[0]["token"], enrolled["token"]);
 }
 
 /// Whoever did not see how a command ended repeats it with its key.

@@ -36,7 +36,7 @@ pub(crate) enum TerminalCommand {
     /// List the card readers of this machine
     Readers,
     /// Take a payment: arm, tap, ask the platform, print the receipt
-    Pay(PayArguments),
+    Pay(Box<PayArguments>),
 }
 
 pub(crate) fn run(context: &Context, command: &TerminalCommand) -> anyhow::Result<Ending> {

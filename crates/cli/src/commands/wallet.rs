@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
-use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::{Money, TokenId};
 use tapfer_wallet::{Token, Wallet};
 
@@ -14,6 +13,7 @@ use crate::client::{Client, text_of};
 use crate::clock;
 use crate::context::{Context, segment};
 use crate::failure::Ending;
+use crate::provisioning;
 use crate::wallet_store::{Registration, WalletStore};
 
 #[derive(Debug, Subcommand)]
@@ -69,7 +69,7 @@ pub(crate) fn run(context: &Context, command: &WalletCommand) -> anyhow::Result<
             };
             context.output.object(&enrolled)?;
         }
-        WalletCommand::Replenish(place) => replenish_all(context, place)?,
+        WalletCommand::Replenish(place) => replenish(context, place)?,
         WalletCommand::Show(place) => {
             let (_store, wallet) = WalletStore::open(&place.directory(context))?;
             show(context, &wallet)?;
@@ -78,7 +78,8 @@ pub(crate) fn run(context: &Context, command: &WalletCommand) -> anyhow::Result<
     Ok(Ending::Done)
 }
 
-/// Puts a card on the phone in a directory. Tells the token, the device and how far the keys go.
+/// Puts a card on the phone in a directory; from now on it is the one that pays. Tells the token, the
+/// device and how far the keys go.
 pub(crate) fn enrol(
     context: &Context,
     place: &Place,
@@ -91,23 +92,52 @@ pub(crate) fn enrol(
     let shown = platform.get(&format!("/v1/cards/{}", segment(card)))?;
     let issuer = text_of(&shown, "issuer")?;
     let device = register_phone(context, &platform, &store, &wallet, &issuer, label)?;
-    let body = json!({ "card": card, "device": device });
-    let created = platform.post("/v1/tokens", &body)?;
-    context.remember_created("token", &created)?;
-    let token = text_of(&created, "id")?;
+    let token = token_of(context, &platform, &wallet, card, &device)?;
     let mut phone = store.phone()?;
-    phone.issuers.insert(token.clone(), issuer);
+    phone.issuers.insert(token.to_string(), issuer);
     store.save_phone(&phone)?;
-    let activation = json!({ "actor": "issuer", "reason": "enrolled on the command line" });
-    platform.post(&format!("/v1/tokens/{}/activate", segment(&token)), &activation)?;
-    replenish(context, &store, &mut wallet, token.parse()?)?;
-    let token = wallet.token(token.parse()?).context("the token is not in the wallet")?;
+    provisioning::replenish(context, &store, &mut wallet, token)?;
+    wallet.set_default_token(token)?;
+    store.save(&wallet.snapshot()?)?;
+    let token = wallet.token(token).context("the token is not in the wallet")?;
     let mut report = describe(token);
     if let Some(fields) = report.as_object_mut() {
         fields.insert("device".to_owned(), json!(device));
         fields.insert("wallet".to_owned(), json!(directory.display().to_string()));
     }
     Ok(report)
+}
+
+/// A token of the card on the phone, active: a new one, or one whose enrolment was not finished.
+fn token_of(
+    context: &Context,
+    platform: &Client,
+    wallet: &Wallet,
+    card: &str,
+    device: &str,
+) -> anyhow::Result<TokenId> {
+    let path = format!("/v1/tokens?card={}&device={}", segment(card), segment(device));
+    let known = platform.get(&path)?;
+    let known = known.get("data").and_then(Value::as_array).into_iter().flatten();
+    let of_status =
+        |token: &Value, status: &str| text_of(token, "status").is_ok_and(|is| is == status);
+    let unfinished = known.into_iter().find(|token| !of_status(token, "DEACTIVATED")).cloned();
+    let token = match unfinished {
+        Some(token) => token,
+        None => platform.post("/v1/tokens", &json!({ "card": card, "device": device }))?,
+    };
+    context.remember_created("token", &token)?;
+    let id: TokenId = text_of(&token, "id")?.parse()?;
+    if wallet.token(id).is_some() {
+        bail!(
+            "this card is on this phone already, as {id}: `tapfer wallet replenish` fetches keys"
+        );
+    }
+    if of_status(&token, "INACTIVE") {
+        let activation = json!({ "actor": "issuer", "reason": "enrolled on the command line" });
+        platform.post(&format!("/v1/tokens/{id}/activate"), &activation)?;
+    }
+    Ok(id)
 }
 
 /// Registers the phone once for each issuer.
@@ -135,31 +165,14 @@ fn register_phone(
     Ok(device)
 }
 
-/// Fetches fresh keys for one token in the name of the phone.
-pub(crate) fn replenish(
-    context: &Context,
-    store: &WalletStore,
-    wallet: &mut Wallet,
-    token: TokenId,
-) -> anyhow::Result<()> {
-    let key = store.phone()?.api_key(token)?.to_owned();
-    let client = context.access.client_with_key(&context.home, key)?;
-    let request = wallet.replenish_request(token, &mut clock::random());
-    let path = format!("/v1/tokens/{token}/replenish");
-    let answer = client.post(&path, &serde_json::to_value(&request)?)?;
-    let sealed: SealedPayload =
-        serde_json::from_value(answer).context("the platform's answer holds no sealed keys")?;
-    store.save(&wallet.accept(token, &sealed, clock::now())?)
-}
-
-fn replenish_all(context: &Context, place: &Place) -> anyhow::Result<()> {
+fn replenish(context: &Context, place: &Place) -> anyhow::Result<()> {
     let (store, mut wallet) = WalletStore::open(&place.directory(context))?;
-    let tokens: Vec<TokenId> = wallet.tokens().map(Token::id).collect();
-    {
+    let forgotten = {
         let _progress = context.output.progress("fetching keys");
-        for token in tokens {
-            replenish(context, &store, &mut wallet, token)?;
-        }
+        provisioning::replenish_all(context, &store, &mut wallet)?
+    };
+    for token in forgotten {
+        context.output.remark(format!("{token} was deleted at the platform and is forgotten here"));
     }
     show(context, &wallet)
 }
@@ -172,7 +185,13 @@ fn show(context: &Context, wallet: &Wallet) -> anyhow::Result<()> {
     if tokens.is_empty() {
         context.output.line("the wallet is empty: run `tapfer wallet enrol`");
     }
-    tokens.iter().try_for_each(|token| context.output.object(token))
+    for (position, token) in tokens.iter().enumerate() {
+        if position > 0 {
+            context.output.line("");
+        }
+        context.output.object(token)?;
+    }
+    Ok(())
 }
 
 /// A token as the wallet sees it. No key, no number.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
 use tapfer_emv::status::StatusWord;
-use tapfer_payment_types::{Money, PaymentIntentId};
+use tapfer_payment_types::{Money, PaymentIntentId, TokenId};
 use tapfer_terminal::entry_point::EntryPointError;
 use tapfer_terminal::kernel8::{MessageIdentifier, Outcome, Status};
 use tapfer_terminal::{PaymentState, TapEnd, TerminalConfiguration};
@@ -53,6 +53,9 @@ pub(crate) struct PayArguments {
     /// Tap the phone in this directory instead, without a reader [default: wallet in the home directory]
     #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with = "reader")]
     wallet: Option<Option<PathBuf>>,
+    /// With --wallet: pay with this token, now and later [default: the one enrolled last]
+    #[arg(long, value_name = "TOKEN", requires = "wallet")]
+    token: Option<TokenId>,
     /// With --wallet: whether the phone's screen is on
     #[arg(long, value_enum, default_value_t = Screen::On)]
     screen: Screen,
@@ -131,7 +134,10 @@ impl PayArguments {
     fn phone(&self, context: &Context) -> anyhow::Result<Option<Phone>> {
         let Some(given) = &self.wallet else { return Ok(None) };
         let directory = given.clone().unwrap_or_else(|| context.home.wallet());
-        let (store, wallet) = WalletStore::open(&directory)?;
+        let (store, mut wallet) = WalletStore::open(&directory)?;
+        if let Some(token) = self.token {
+            wallet.set_default_token(token)?;
+        }
         Ok(Some(Phone::new(store, wallet, device_state(self.screen, self.unlocked))))
     }
 }

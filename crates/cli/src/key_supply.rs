@@ -1,0 +1,80 @@
+//! Keys for a phone that is in use: fetched by a thread of its own, taken in between two taps.
+
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use tapfer_payment_types::TokenId;
+use tapfer_wallet::{Token, Wallet};
+
+use crate::clock;
+use crate::context::Context;
+use crate::provisioning::{self, Answer, Errand, Replenished};
+use crate::wallet_store::WalletStore;
+
+/// From one fruitless errand to the next.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// What is on its way to the phone.
+#[derive(Default)]
+pub(crate) struct KeySupply {
+    errand: Option<(TokenId, JoinHandle<anyhow::Result<Answer>>)>,
+    failed: Option<Instant>,
+}
+
+impl KeySupply {
+    /// Takes in what has come, and sends for more if a token's keys run low. Neither waits for the
+    /// network. News for the person, if there are any.
+    pub(crate) fn between_taps(
+        &mut self,
+        context: &Context,
+        store: &WalletStore,
+        wallet: &mut Wallet,
+    ) -> Option<String> {
+        let result = match self.errand.take() {
+            Some((token, thread)) if thread.is_finished() => take_in(token, thread, store, wallet),
+            Some(running) => {
+                self.errand = Some(running);
+                return None;
+            }
+            None => self.send(context, store, wallet).map(|()| None),
+        };
+        match result {
+            Ok(news) => news,
+            Err(error) => {
+                self.failed = Some(clock::instant());
+                Some(format!("no fresh keys: {error:#}"))
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        context: &Context,
+        store: &WalletStore,
+        wallet: &mut Wallet,
+    ) -> anyhow::Result<()> {
+        let now = clock::now();
+        let is_low = |token: &&Token| token.readiness(now).wants_replenishment;
+        let rests = self.failed.is_some_and(|failed| failed.elapsed() < PAUSE);
+        let Some(token) = wallet.tokens().find(is_low).map(Token::id).filter(|_| !rests) else {
+            return Ok(());
+        };
+        let errand = Errand::prepare(context, store, wallet, token)?;
+        self.errand = Some((token, thread::spawn(move || errand.run())));
+        Ok(())
+    }
+}
+
+fn take_in(
+    token: TokenId,
+    thread: JoinHandle<anyhow::Result<Answer>>,
+    store: &WalletStore,
+    wallet: &mut Wallet,
+) -> anyhow::Result<Option<String>> {
+    let answer = thread.join().map_err(|_| anyhow!("the errand to the platform broke off"))??;
+    Ok(Some(match provisioning::accept(store, wallet, token, &answer)? {
+        Replenished::Fresh => format!("fresh keys for {token} have come"),
+        Replenished::Forgotten => format!("{token} was deleted at the platform and is forgotten"),
+    }))
+}

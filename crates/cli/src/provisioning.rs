@@ -1,0 +1,112 @@
+//! A phone's errands at the platform: fetching keys, and forgetting tokens that are no more.
+//!
+//! An errand has three parts, so that the middle one, which waits for the network, can be done by a
+//! thread of its own while the phone goes on answering terminals.
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tapfer_payment_types::TokenId;
+use tapfer_payment_types::messages::SealedPayload;
+use tapfer_wallet::{Token, Wallet};
+
+use crate::client::{Client, text_of};
+use crate::clock;
+use crate::context::Context;
+use crate::wallet_store::WalletStore;
+
+/// Fresh keys that are wanted for one token.
+pub(crate) struct Errand {
+    client: Client,
+    token: TokenId,
+    question: Value,
+}
+
+/// What the platform said.
+pub(crate) enum Answer {
+    /// Keys, sealed to this phone.
+    Keys(Box<SealedPayload>),
+    /// The token is no more.
+    Deactivated,
+}
+
+/// What became of the token on the phone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replenished {
+    /// It has fresh keys.
+    Fresh,
+    /// It was deleted at the platform and is forgotten here.
+    Forgotten,
+}
+
+impl Errand {
+    /// Makes the question, in the name of the phone.
+    pub(crate) fn prepare(
+        context: &Context,
+        store: &WalletStore,
+        wallet: &mut Wallet,
+        token: TokenId,
+    ) -> anyhow::Result<Self> {
+        let key = store.phone()?.api_key(token)?.to_owned();
+        let client = context.access.client_with_key(&context.home, key)?;
+        let request = wallet.replenish_request(token, &mut clock::random());
+        Ok(Self { client, token, question: serde_json::to_value(&request)? })
+    }
+
+    /// Asks the platform.
+    pub(crate) fn run(&self) -> anyhow::Result<Answer> {
+        let path = format!("/v1/tokens/{}", self.token);
+        if text_of(&self.client.get(&path)?, "status")? == "DEACTIVATED" {
+            return Ok(Answer::Deactivated);
+        }
+        let answer = self.client.post(&format!("{path}/replenish"), &self.question)?;
+        let sealed = serde_json::from_value(answer);
+        Ok(Answer::Keys(sealed.context("the platform's answer holds no sealed keys")?))
+    }
+}
+
+/// Puts an answer into the wallet; durable when it returns.
+pub(crate) fn accept(
+    store: &WalletStore,
+    wallet: &mut Wallet,
+    token: TokenId,
+    answer: &Answer,
+) -> anyhow::Result<Replenished> {
+    match answer {
+        Answer::Keys(sealed) => {
+            store.save(&wallet.accept(token, sealed, clock::now())?)?;
+            Ok(Replenished::Fresh)
+        }
+        Answer::Deactivated => {
+            wallet.remove_token(token)?;
+            store.save(&wallet.snapshot()?)?;
+            Ok(Replenished::Forgotten)
+        }
+    }
+}
+
+/// The whole errand for one token.
+pub(crate) fn replenish(
+    context: &Context,
+    store: &WalletStore,
+    wallet: &mut Wallet,
+    token: TokenId,
+) -> anyhow::Result<Replenished> {
+    let answer = Errand::prepare(context, store, wallet, token)?.run()?;
+    accept(store, wallet, token, &answer)
+}
+
+/// The whole errand for every token; which of them are no more.
+pub(crate) fn replenish_all(
+    context: &Context,
+    store: &WalletStore,
+    wallet: &mut Wallet,
+) -> anyhow::Result<Vec<TokenId>> {
+    let tokens: Vec<TokenId> = wallet.tokens().map(Token::id).collect();
+    let mut forgotten = Vec::new();
+    for token in tokens {
+        if replenish(context, store, wallet, token)? == Replenished::Forgotten {
+            forgotten.push(token);
+        }
+    }
+    Ok(forgotten)
+}
