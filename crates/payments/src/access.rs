@@ -1,5 +1,10 @@
 //! Who may call the platform: API keys and the one thing each of them speaks for.
 
+use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 use tapfer_payment_types::{ApiKeyId, DeviceId, IssuerId, MerchantId, TerminalId, Timestamp};
 
 use crate::words::words;
@@ -21,8 +26,9 @@ words! {
 }
 
 /// Whom an API key speaks for. The role follows from it, so that no key can have a role without its
-/// owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// owner. As text it is the owner's id, or `operator`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Principal {
     /// The operator of the platform.
     Operator,
@@ -50,6 +56,51 @@ impl Principal {
     }
 }
 
+/// A text that names nobody who could have an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("give the id of an issuer, a merchant, a terminal or a device, or \"operator\"")]
+pub struct UnknownPrincipal;
+
+impl FromStr for Principal {
+    type Err = UnknownPrincipal;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPrincipal> {
+        let operator = (text == Role::Operator.as_str()).then_some(Self::Operator);
+        operator
+            .or_else(|| text.parse().map(Self::Issuer).ok())
+            .or_else(|| text.parse().map(Self::Merchant).ok())
+            .or_else(|| text.parse().map(Self::Terminal).ok())
+            .or_else(|| text.parse().map(Self::Device).ok())
+            .ok_or(UnknownPrincipal)
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator => Role::Operator.fmt(f),
+            Self::Issuer(id) => id.fmt(f),
+            Self::Merchant(id) => id.fmt(f),
+            Self::Terminal(id) => id.fmt(f),
+            Self::Device(id) => id.fmt(f),
+        }
+    }
+}
+
+impl TryFrom<String> for Principal {
+    type Error = UnknownPrincipal;
+
+    fn try_from(text: String) -> Result<Self, UnknownPrincipal> {
+        text.parse()
+    }
+}
+
+impl From<Principal> for String {
+    fn from(principal: Principal) -> Self {
+        alloc::format!("{principal}")
+    }
+}
+
 /// An API key. The secret itself is shown once and never kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
@@ -63,4 +114,41 @@ pub struct ApiKey {
     pub created_at: Timestamp,
     /// When it stopped being good, if it did.
     pub revoked_at: Option<Timestamp>,
+}
+
+impl ApiKey {
+    /// The key after it has been taken back; it stays revoked since the first time.
+    #[must_use]
+    pub const fn revoked(self, now: Timestamp) -> Self {
+        let revoked_at = match self.revoked_at {
+            Some(before) => Some(before),
+            None => Some(now),
+        };
+        Self { revoked_at, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Principal;
+    use std::string::ToString;
+    use tapfer_payment_types::{DeviceId, IssuerId, MerchantId, TerminalId, Timestamp};
+
+    #[test]
+    fn principals_read_back_and_nothing_else_is_one() {
+        let now = Timestamp::from_unix_millis(1);
+        let principals = [
+            Principal::Operator,
+            Principal::Issuer(IssuerId::new(now, [1; 10])),
+            Principal::Merchant(MerchantId::new(now, [2; 10])),
+            Principal::Terminal(TerminalId::new(now, [3; 10])),
+            Principal::Device(DeviceId::new(now, [4; 10])),
+        ];
+        for principal in principals {
+            assert_eq!(principal.to_string().parse(), Ok(principal));
+        }
+        for text in ["", "operators", "issuer", "iss_", "card_01kaj5m8g0e9z1a2b3c4d5e6f7"] {
+            assert!(text.parse::<Principal>().is_err(), "{text}");
+        }
+    }
 }

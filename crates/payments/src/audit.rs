@@ -44,6 +44,8 @@ words! {
         TerminalCreated = "terminal.created",
         /// An API key was made.
         ApiKeyCreated = "api_key.created",
+        /// An API key was taken back.
+        ApiKeyRevoked = "api_key.revoked",
         /// A merchant asked for a payment.
         IntentCreated = "payment_intent.created",
         /// A terminal was armed for a payment.

@@ -6,10 +6,10 @@
 //! [`StorageError::NotFound`].
 
 use tapfer_payment_types::{
-    AuthorizationId, CardId, DeviceId, IssuerId, MerchantId, PaymentIntentId, RefundId, ReversalId,
-    TerminalId, Timestamp, TokenId,
+    ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, MerchantId, PaymentIntentId, RefundId,
+    ReversalId, TerminalId, Timestamp, TokenId,
 };
-use tapfer_payments::access::ApiKey;
+use tapfer_payments::access::{ApiKey, Principal};
 use tapfer_payments::audit::AuditEvent;
 use tapfer_payments::authorization::{Authorization, Facts};
 use tapfer_payments::cards::Card;
@@ -174,6 +174,23 @@ pub trait TerminalStore {
 pub trait AccessStore {
     /// Makes an API key.
     fn create_api_key(&self, key: ApiKey, write: Write<ApiKey>) -> Result<Written<ApiKey>>;
+    /// Makes an API key of the operator in the place of all that the operator had.
+    fn replace_operator_keys(&self, key: ApiKey, write: Write<ApiKey>) -> Result<Written<ApiKey>>;
+    /// Takes a key back, for good. One that was taken back before stays as it is.
+    fn revoke_api_key(
+        &self,
+        id: ApiKeyId,
+        reason: String,
+        write: Write<ApiKey>,
+    ) -> Result<Written<ApiKey>>;
+    /// One key, revoked or not.
+    fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>>;
+    /// All keys, or those that speak for one principal.
+    fn list_api_keys(
+        &self,
+        owner: Option<Principal>,
+        page: Page<ApiKeyId>,
+    ) -> List<ApiKey, ApiKeyId>;
     /// The key whose secret has this SHA-256, revoked or not.
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>>;
 }

@@ -18,7 +18,7 @@ use tapfer_payment_types::{
     CardId, Currency, DeviceId, MerchantId, Money, PaymentIntentId, RefundId, ReversalId,
     TerminalId, TokenId,
 };
-use tapfer_payments::access::Principal;
+use tapfer_payments::access::{ApiKey, Principal};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 use tapfer_payments::authorization::{DeclineReason, Outcome, PresentedPayment};
 use tapfer_payments::cards::CardStatus;
@@ -29,7 +29,8 @@ use tapfer_payments::tokens::{Actor, TokenAction, TokenError, TokenState, TokenS
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{
     AuthorizationFilter, Begun, CardChange, IdempotencyClaim, NewRefund, NewReversal, Page,
-    RefundFilter, Refusal, Storage, StorageError, StoredResponse, TokenFilter, TopUp, Written,
+    RefundFilter, Refusal, Storage, StorageError, StoredResponse, TokenFilter, TopUp, Write,
+    Written,
 };
 use world::{World, caller, done, euro, granted_key, issuer, merchant, noon, presented, write};
 
@@ -162,6 +163,32 @@ fn what_belongs_to_others_stays_theirs<B: Backend>() {
     let mixed = store.create_merchant(merchant(stranger), key, write());
     assert!(matches!(refusal(mixed), Refusal::OwnersDiffer(_)));
     assert_eq!(store.merchant(stranger).unwrap(), None, "rolled back");
+}
+
+fn an_api_key_is_taken_back_once<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    let owner = Principal::Merchant(world.merchant);
+    let key = done(store.create_api_key(world.new_api_key(owner), write()));
+    let listed = store.list_api_keys(Some(owner), Page::first(9)).unwrap().items;
+    assert_eq!(listed.len(), 2);
+    assert_eq!(listed[0], key);
+    let revoke = |now| store.revoke_api_key(key.id, "leaked".into(), Write { now, ..write() });
+    let revoked = done(revoke(noon()));
+    assert_eq!(revoked.revoked_at, Some(noon()));
+    assert_eq!(done(revoke(noon().plus_seconds(1))), revoked);
+    assert_eq!(store.api_key_by_hash(key.secret_hash).unwrap(), Some(revoked));
+    let audit = store.audit_events(Page::first(1)).unwrap().items.remove(0).event;
+    assert_eq!((audit.action, audit.object), (AuditAction::ApiKeyRevoked, key.id.to_string()));
+    let of_operator = |store: &dyn Storage| {
+        let page = Page::first(9);
+        store.list_api_keys(Some(Principal::Operator), page).unwrap().items
+    };
+    let good = |keys: &[ApiKey]| keys.iter().filter(|key| key.revoked_at.is_none()).count();
+    assert_eq!(good(&of_operator(store.as_ref())), 1);
+    let new = done(store.replace_operator_keys(world.new_api_key(Principal::Operator), write()));
+    let keys = of_operator(store.as_ref());
+    assert_eq!((keys.len(), good(&keys), keys[0].id), (2, 1, new.id));
 }
 
 fn a_token_lives_by_the_rules<B: Backend>() {
@@ -440,7 +467,7 @@ fn a_terminal_waits_for_one_payment<B: Backend>() {
     let second = world.intent(200, CaptureMethod::Automatic);
     let arm = |at: i64| {
         let now = noon().plus_seconds(at);
-        let write = tapfer_storage::Write { now, ..write() };
+        let write = Write { now, ..write() };
         world.store.arm_intent(second.id, world.terminal, now.plus_seconds(60), write)
     };
     assert_eq!(refusal(arm(0)), Refusal::TerminalBusy(first.id));
@@ -492,12 +519,7 @@ fn a_refused_request_is_not_remembered<B: Backend>() {
     let claim = claim(&world, "block-1", 1);
     let block = |change| {
         let answer = tapfer_storage::Answer::Known(StoredResponse { status: 200, body: vec![7] });
-        let write = tapfer_storage::Write {
-            caller: caller(),
-            claim: Some(claim.clone()),
-            answer,
-            now: noon(),
-        };
+        let write = Write { caller: caller(), claim: Some(claim.clone()), answer, now: noon() };
         world.store.change_card(world.card, change, "lost".into(), write)
     };
     assert!(matches!(refusal(block(CardChange::Unblock)), Refusal::Card(_)));
@@ -563,6 +585,7 @@ macro_rules! contract_of {
             lists_come_in_pages,
             nothing_is_there_twice,
             what_belongs_to_others_stays_theirs,
+            an_api_key_is_taken_back_once,
             a_token_lives_by_the_rules,
             keys_are_given_only_to_who_may_pay,
             new_keys_take_the_place_of_old_ones,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tapfer_payment_types::messages::HexBytes;
-use tapfer_payment_types::{ApiKeyId, Currency, IssuerId, Timestamp};
+use tapfer_payment_types::{Currency, IssuerId, Timestamp};
 use tapfer_payments::issuers::{CountryCode, KeyPolicy, NumberPrefix};
 use utoipa::ToSchema;
 
@@ -96,16 +96,6 @@ pub struct Issuer {
     /// When the issuer was created.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-}
-
-/// A new API key of an issuer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct CreatedApiKey {
-    /// The key's id, as it stands in logs.
-    #[schema(value_type = String)]
-    pub id: ApiKeyId,
-    /// The key. It is shown this once.
-    pub api_key: String,
 }
 
 /// Whom a terminal has to trust to take the cards of this platform.

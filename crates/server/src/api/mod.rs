@@ -4,6 +4,7 @@
 //! unknown fields are refused. No answer holds a card number or a token number, but that of the audited
 //! detokenize verb.
 
+pub mod api_keys;
 pub mod authorizations;
 pub mod cards;
 pub mod devices;

@@ -27,6 +27,7 @@ use crate::http::problem::{PROBLEM_JSON, ProblemBody, ProblemKind};
     components(schemas(ProblemBody<'static>)),
     tags(
         (name = "issuers", description = "Who gives out cards and decides on payments"),
+        (name = "API keys", description = "Who may call, and who may not any more"),
         (name = "cards", description = "Cards in the vault and their accounts"),
         (name = "devices", description = "Phones with a wallet on them"),
         (name = "tokens", description = "One card on one device"),

@@ -170,6 +170,7 @@ fn every_described_route_exists_and_no_other() {
     // the number of handlers with a description is the number of operations.
     let sources = [
         include_str!("openapi.rs"),
+        include_str!("routes/api_keys.rs"),
         include_str!("routes/authorizations.rs"),
         include_str!("routes/cards.rs"),
         include_str!("routes/devices.rs"),
@@ -254,11 +255,16 @@ impl World {
         let intent = json!({ "amount": 1, "currency": "EUR", "reference": "r" });
         let path = "/v1/payment-intents";
         let intent = world.create(harness, "{payment_intent}", path, intent);
+        // A key that no other request is sent with.
+        let api_key = json!({ "owner": issuer });
+        world.create(harness, "{api_key}", "/v1/api-keys", api_key);
+        world.keys.pop();
         let change = json!({ "actor": "issuer", "reason": "r" });
         world.bodies.extend([
             ("/top-ups", json!({ "amount": 1, "currency": "EUR", "reference": "r" })),
             ("/lookup", json!({ "pan": "4111111111111111" })),
             ("block", json!({ "reason": "r" })),
+            ("/revoke", json!({ "reason": "r" })),
             ("/reversals", json!({ "reason": "r" })),
             ("/detokenize", json!({ "reason": "r" })),
             ("activate", change.clone()),

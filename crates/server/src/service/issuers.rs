@@ -3,12 +3,10 @@
 use tapfer_emv::certificate::CertificateDate;
 use tapfer_hsm::{IssuerCertificateRequest, IssuerKeys, MAXIMUM_ICC_CERTIFICATE_LIFE_SECONDS};
 use tapfer_payment_types::{IssuerId, Timestamp};
-use tapfer_payments::access::Principal;
 use tapfer_payments::issuers::{ApplicationIdentifier, Issuer, KeyPolicy, NumberPrefix};
 use tapfer_storage::{Page, Slice, StoredResponse};
 
 use crate::api;
-use crate::api_key;
 use crate::service::answer::{Answered, created};
 use crate::service::authorities::{CA_INDEX, DEMO_AID, PLATFORM_RID, rid_of};
 use crate::service::caller::Caller;
@@ -142,30 +140,6 @@ impl Service {
             None => Ok(self.storage.list_issuers(page)?),
             Some(own) => Ok(Slice { items: vec![self.issuer(caller, own)?], next: None }),
         }
-    }
-
-    /// Makes an API key of an issuer.
-    ///
-    /// # Errors
-    /// [`ServiceError`].
-    pub(crate) fn create_issuer_api_key(
-        &self,
-        caller: &Caller,
-        repetition: &Repetition,
-        issuer: IssuerId,
-    ) -> Result<Answered, ServiceError> {
-        caller.require_operator()?;
-        self.once_with_secret(repetition, || {
-            let issuer = self.issuer(caller, issuer)?.id;
-            let principal = Principal::Issuer(issuer);
-            let (key, text) = api_key::generate(principal, self.now(), self.entropy())?;
-            let clear = created(&api::issuers::CreatedApiKey {
-                id: key.id,
-                api_key: text.expose().clone(),
-            });
-            let write = self.sealed_write(caller, repetition, &clear)?;
-            Ok((clear, self.storage.create_api_key(key, write)?))
-        })
     }
 }
 

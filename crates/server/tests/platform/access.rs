@@ -37,6 +37,7 @@ fn the_matrix_of_roles() {
         ("/v1/issuers".to_owned(), [200, 200, 403, 403, 403]),
         (format!("/v1/issuers/{}", shop.issuer_id), [200, 200, 403, 403, 403]),
         ("/v1/trust".to_owned(), [200, 200, 200, 200, 200]),
+        ("/v1/api-keys".to_owned(), [200, 200, 200, 403, 403]),
         ("/v1/cards".to_owned(), [200, 200, 403, 403, 403]),
         (format!("/v1/cards/{card}"), [200, 200, 403, 403, 403]),
         (format!("/v1/cards/{card}/entries"), [200, 200, 403, 403, 403]),

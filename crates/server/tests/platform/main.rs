@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod api_keys;
 mod edges;
 mod idempotency;
 mod payments;

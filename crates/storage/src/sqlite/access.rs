@@ -1,22 +1,17 @@
 //! API keys.
 
 use rusqlite::{Connection, Row, params};
+use tapfer_payment_types::ApiKeyId;
 use tapfer_payments::access::{ApiKey, Principal, Role};
 use tapfer_payments::audit::AuditAction;
 
-use super::rows::{Columns, execute, first};
+use super::rows::{Columns, Listing, execute, first, found};
 use super::{Changed, Result, SqliteStorage};
-use crate::{AccessStore, Refusal, Write, Written};
+use crate::{AccessStore, Page, Refusal, Slice, Write, Written};
 
 pub(super) fn insert(connection: &Connection, key: &ApiKey) -> Result<()> {
-    let (mut issuer, mut merchant, mut terminal, mut device) = (None, None, None, None);
-    match key.principal {
-        Principal::Operator => {}
-        Principal::Issuer(id) => issuer = Some(id.to_string()),
-        Principal::Merchant(id) => merchant = Some(id.to_string()),
-        Principal::Terminal(id) => terminal = Some(id.to_string()),
-        Principal::Device(id) => device = Some(id.to_string()),
-    }
+    let owner = key.principal.to_string();
+    let of = |role: Role| (key.principal.role() == role).then_some(&owner);
     execute(
         connection,
         "INSERT INTO api_keys (id, role, issuer_id, merchant_id, terminal_id, device_id,
@@ -25,10 +20,10 @@ pub(super) fn insert(connection: &Connection, key: &ApiKey) -> Result<()> {
         params![
             key.id.to_string(),
             key.principal.role().as_str(),
-            issuer,
-            merchant,
-            terminal,
-            device,
+            of(Role::Issuer),
+            of(Role::Merchant),
+            of(Role::Terminal),
+            of(Role::Device),
             key.secret_hash.as_slice(),
             key.created_at.unix_millis(),
             key.revoked_at.map(|at| at.unix_millis()),
@@ -63,6 +58,10 @@ fn read(row: &Row<'_>) -> Result<ApiKey> {
     })
 }
 
+fn find(connection: &Connection, id: ApiKeyId) -> Result<Option<ApiKey>> {
+    first(connection, "SELECT * FROM api_keys WHERE id = ?1", [id.to_string()], read)
+}
+
 impl AccessStore for SqliteStorage {
     fn create_api_key(&self, key: ApiKey, write: Write<ApiKey>) -> Result<Written<ApiKey>> {
         self.change(write, AuditAction::ApiKeyCreated, move |connection, _| {
@@ -70,6 +69,55 @@ impl AccessStore for SqliteStorage {
             let (id, role) = (key.id, key.principal.role());
             Ok(Changed::new(key, id).because(role.as_str()))
         })
+    }
+
+    fn replace_operator_keys(&self, key: ApiKey, write: Write<ApiKey>) -> Result<Written<ApiKey>> {
+        self.change(write, AuditAction::ApiKeyCreated, move |connection, now| {
+            let sql = "UPDATE api_keys SET revoked_at = ?1
+                       WHERE role = 'operator' AND revoked_at IS NULL";
+            let replaced = execute(connection, sql, [now.unix_millis()])?;
+            insert(connection, &key)?;
+            let id = key.id;
+            Ok(Changed::new(key, id).because(format!("operator, in the place of {replaced}")))
+        })
+    }
+
+    fn revoke_api_key(
+        &self,
+        id: ApiKeyId,
+        reason: String,
+        write: Write<ApiKey>,
+    ) -> Result<Written<ApiKey>> {
+        self.change(write, AuditAction::ApiKeyRevoked, move |connection, now| {
+            let key = found(find(connection, id)?, "API key", id)?.revoked(now);
+            let sql = "UPDATE api_keys SET revoked_at = ?2 WHERE id = ?1";
+            let revoked_at = key.revoked_at.map(|at| at.unix_millis());
+            execute(connection, sql, params![id.to_string(), revoked_at])?;
+            Ok(Changed::new(key, id).because(reason))
+        })
+    }
+
+    fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>> {
+        self.read(|connection| find(connection, id))
+    }
+
+    fn list_api_keys(
+        &self,
+        owner: Option<Principal>,
+        page: Page<ApiKeyId>,
+    ) -> Result<Slice<ApiKey, ApiKeyId>> {
+        let filters = [owner.map_or(("role", None), |owner| {
+            let column = match owner {
+                Principal::Operator => "role",
+                Principal::Issuer(_) => "issuer_id",
+                Principal::Merchant(_) => "merchant_id",
+                Principal::Terminal(_) => "terminal_id",
+                Principal::Device(_) => "device_id",
+            };
+            (column, Some(owner.to_string()))
+        })];
+        let list = Listing { select: "SELECT * FROM api_keys", key: "id", filters: &filters };
+        self.read(|connection| list.slice(connection, page, read, |key| key.id))
     }
 
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>> {

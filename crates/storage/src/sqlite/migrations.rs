@@ -16,6 +16,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__parties", include_str!("../../migrations/V1__parties.sql")),
     ("V2__money", include_str!("../../migrations/V2__money.sql")),
     ("V3__records", include_str!("../../migrations/V3__records.sql")),
+    ("V4__keys", include_str!("../../migrations/V4__keys.sql")),
 ];
 
 /// Makes an empty file ours; refuses one that holds anything of others.

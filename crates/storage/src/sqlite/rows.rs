@@ -112,6 +112,7 @@ macro_rules! id_cursors {
 }
 
 id_cursors!(
+    ApiKeyId,
     IssuerId,
     CardId,
     DeviceId,

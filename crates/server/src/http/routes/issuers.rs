@@ -3,8 +3,10 @@
 use axum::Json;
 use axum::response::IntoResponse;
 use tapfer_payment_types::IssuerId;
+use tapfer_payments::access::Principal;
 
-use crate::api::issuers::{CreateIssuer, CreatedApiKey, Issuer, Trust};
+use crate::api::api_keys::CreatedApiKey;
+use crate::api::issuers::{CreateIssuer, Issuer, Trust};
 use crate::api::payment_intents::Nothing;
 use crate::api::{Page, PageQuery};
 use crate::http::App;
@@ -66,7 +68,7 @@ pub(super) async fn get(
 
 /// Create an API key of an issuer
 ///
-/// Operator.
+/// As `POST /v1/api-keys` does for every owner. Operator.
 #[utoipa::path(
     post, path = "/v1/issuers/{issuer}/api-keys", tag = "issuers",
     operation_id = "create_issuer_api_key",
@@ -79,7 +81,8 @@ pub(super) async fn create_api_key(
     PathId(id): PathId<IssuerId>,
     Command { caller, repetition, body: Nothing {} }: Command<Nothing>,
 ) -> Result<impl IntoResponse, Problem> {
-    app.run(move |service| service.create_issuer_api_key(&caller, &repetition, id)).await
+    let owner = Principal::Issuer(id);
+    app.run(move |service| service.create_api_key(&caller, &repetition, owner)).await
 }
 
 /// Whom a terminal has to trust

@@ -1,6 +1,7 @@
 //! The routes, one module a resource. A handler takes a request apart, lets the service do the work, and
 //! puts the answer together; it decides nothing.
 
+mod api_keys;
 mod authorizations;
 mod cards;
 mod devices;
@@ -42,6 +43,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(issuers::get))
         .routes(routes!(issuers::create_api_key))
         .routes(routes!(issuers::trust))
+        .routes(routes!(api_keys::create, api_keys::list))
+        .routes(routes!(api_keys::revoke))
         .routes(routes!(cards::create, cards::list))
         .routes(routes!(cards::lookup))
         .routes(routes!(cards::get))
