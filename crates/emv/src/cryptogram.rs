@@ -7,8 +7,10 @@ use subtle::ConstantTimeEq;
 
 use tapfer_payment_types::TokenId;
 
+use crate::iad::IssuerApplicationData;
 use crate::keys::{SessionKey, SessionKey256};
 use crate::mac::{aes_256_cmac_8, aes_cmac_8};
+use crate::packed_decimal;
 
 /// What the cryptogram covers: 29 bytes from the terminal, then AIP, ATC and the IAD with its MAC
 /// copied into it.
@@ -57,6 +59,30 @@ impl CryptogramInput {
         ]
         .concat()
     }
+
+    /// The amount `9F02` in minor units; `None` if it is not decimal.
+    #[must_use]
+    pub fn amount_minor(&self) -> Option<i64> {
+        packed_decimal::number(&self.amount_authorized)
+    }
+
+    /// The other amount `9F03` in minor units; `None` if it is not decimal.
+    #[must_use]
+    pub fn amount_other_minor(&self) -> Option<i64> {
+        packed_decimal::number(&self.amount_other)
+    }
+
+    /// The currency `5F2A`, a numeric ISO 4217 code; `None` if it is not decimal.
+    #[must_use]
+    pub fn currency_numeric(&self) -> Option<u16> {
+        packed_decimal::number(&self.currency).and_then(|code| u16::try_from(code).ok())
+    }
+
+    /// The data of the issuer `9F10`, if it is of this platform's form.
+    #[must_use]
+    pub fn application_data(&self) -> Option<IssuerApplicationData> {
+        IssuerApplicationData::parse(&self.issuer_application_data).ok()
+    }
 }
 
 /// First 8 bytes of AES-CMAC(session key, input).
@@ -82,13 +108,15 @@ pub fn response_cryptogram(key: &SessionKey, arqc: &[u8; 8], response_code: &[u8
 #[error("the cryptogram is not what the card's key gives for this data")]
 pub struct CryptogramMismatch;
 
-/// Proof that one payment's cryptogram was compared and found equal.
+/// Proof that one payment's cryptogram was compared and found equal, and what it was that the card
+/// signed.
 ///
 /// Only [`verify`] makes one. Neither `Clone` nor `Copy`: one payment, one proof.
 #[derive(Debug)]
 pub struct CryptogramVerified {
     token: TokenId,
-    application_transaction_counter: u16,
+    input: CryptogramInput,
+    cryptogram: [u8; 8],
 }
 
 impl CryptogramVerified {
@@ -98,10 +126,16 @@ impl CryptogramVerified {
         self.token
     }
 
-    /// The counter that is part of what was verified. With the token it names one payment.
+    /// What the card signed, byte for byte.
     #[must_use]
-    pub const fn application_transaction_counter(&self) -> u16 {
-        self.application_transaction_counter
+    pub const fn input(&self) -> &CryptogramInput {
+        &self.input
+    }
+
+    /// The cryptogram over it.
+    #[must_use]
+    pub const fn cryptogram(&self) -> &[u8; 8] {
+        &self.cryptogram
     }
 }
 
@@ -120,6 +154,5 @@ pub fn verify(
     if !bool::from(expected.ct_eq(received)) {
         return Err(CryptogramMismatch);
     }
-    let application_transaction_counter = input.application_transaction_counter;
-    Ok(CryptogramVerified { token, application_transaction_counter })
+    Ok(CryptogramVerified { token, input: input.clone(), cryptogram: *received })
 }

@@ -23,7 +23,7 @@ pub mod iad;
 pub mod keys;
 pub mod mac;
 pub mod meaning;
-mod packed_decimal;
+pub mod packed_decimal;
 pub mod profile;
 pub mod status;
 pub mod tags;

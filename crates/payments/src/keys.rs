@@ -70,7 +70,7 @@ impl GrantedKey {
 
     /// Whether one more payment stays within the key's limits.
     #[must_use]
-    pub const fn has_room_for(&self, payment: &PresentedPayment, issuer: Currency) -> bool {
+    pub fn has_room_for(&self, payment: &PresentedPayment, issuer: Currency) -> bool {
         match self.used_total_minor.checked_add(payment.charge_minor(issuer)) {
             Some(total) => {
                 self.used_payments < self.maximum_payments && total <= self.maximum_total_minor
@@ -81,7 +81,7 @@ impl GrantedKey {
 
     /// The key after one more payment; stays at the end of its counters.
     #[must_use]
-    pub const fn after(self, payment: &PresentedPayment, issuer: Currency) -> Self {
+    pub fn after(self, payment: &PresentedPayment, issuer: Currency) -> Self {
         Self {
             used_payments: self.used_payments.saturating_add(1),
             used_total_minor: self.used_total_minor.saturating_add(payment.charge_minor(issuer)),

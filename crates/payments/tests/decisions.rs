@@ -40,22 +40,9 @@ fn euro(text: &str) -> Money {
     Money::parse(text, Currency::EUR).unwrap()
 }
 
-/// A proof for a payment of this token with this counter.
-fn proof(token: TokenId, counter: u16) -> CryptogramVerified {
-    let input = CryptogramInput {
-        amount_authorized: [0; 6],
-        amount_other: [0; 6],
-        terminal_country: [0; 2],
-        tvr: [0; 5],
-        currency: [0; 2],
-        date: [0; 3],
-        transaction_type: 0,
-        unpredictable_number: [0; 4],
-        aip: [0; 2],
-        application_transaction_counter: counter,
-        issuer_application_data: vec![0; 32],
-    };
-    verify(token, &input, &[7; 8], |_| [7; 8]).unwrap()
+/// A proof that the card of this token made this cryptogram over this input.
+fn proof(token: TokenId, input: &CryptogramInput, cryptogram: &[u8; 8]) -> CryptogramVerified {
+    verify(token, input, cryptogram, |_| *cryptogram).unwrap()
 }
 
 fn token(number: u8) -> TokenId {
@@ -68,8 +55,39 @@ fn terminal(number: u8) -> TerminalId {
 
 struct Case {
     facts: Facts,
-    cryptogram: Result<CryptogramVerified, CryptogramFailure>,
+    /// What the HSM says, or what else than the presented it proved.
+    cryptogram: &'static str,
     now: Timestamp,
+}
+
+impl Case {
+    fn decide(self) -> Decision {
+        let presented = &self.facts.presented;
+        let (mut of, mut input, mut cryptogram) =
+            (token(3), presented.input.clone(), presented.cryptogram);
+        match self.cryptogram {
+            "right" => {}
+            "wrong" => return decide(self.facts, Err(CryptogramMismatch.into()), self.now),
+            "unreadable" => {
+                return decide(self.facts, Err(CryptogramFailure::Unreadable), self.now);
+            }
+            "of_other_token" => of = token(4),
+            "of_other_cryptogram" => cryptogram[7] ^= 1,
+            "of_other_amount" => input.amount_authorized[5] ^= 1,
+            "of_other_amount_other" => input.amount_other[5] ^= 1,
+            "of_other_country" => input.terminal_country[1] ^= 1,
+            "of_other_tvr" => input.tvr[4] ^= 1,
+            "of_other_currency" => input.currency[1] ^= 1,
+            "of_other_date" => input.date[2] ^= 1,
+            "of_other_type" => input.transaction_type ^= 1,
+            "of_other_number" => input.unpredictable_number[3] ^= 1,
+            "of_other_aip" => input.aip[1] ^= 1,
+            "of_other_counter" => input.application_transaction_counter ^= 1,
+            "of_other_data" => input.issuer_application_data[31] ^= 1,
+            other => panic!("cryptogram={other}"),
+        }
+        decide(self.facts, Ok(proof(of, &input, &cryptogram)), self.now)
+    }
 }
 
 fn issuer() -> Issuer {
@@ -152,26 +170,35 @@ fn good_case() -> Case {
         relay_checked: false,
         integrity_verdict: 0,
     };
-    let presented = PresentedPayment {
-        application_transaction_counter: COUNTER,
-        amount_minor: 1_234,
-        amount_other_minor: 0,
-        currency_numeric: 978,
+    let application_data = IssuerApplicationData {
+        derivation_key_index: 1,
+        results,
+        key_index: KeyIndex::at(now(), 1).unwrap(),
+        policy_version: 1,
+        iad_mac: [0; 8],
+    };
+    let input = CryptogramInput {
+        amount_authorized: [0, 0, 0, 0, 0x12, 0x34],
+        amount_other: [0; 6],
+        terminal_country: [0x02, 0x76],
+        tvr: [0; 5],
+        currency: [0x09, 0x78],
         date: [0x26, 0x11, 0x21],
         transaction_type: 0,
-        tvr: TerminalVerificationResults::default(),
+        unpredictable_number: [1, 2, 3, 4],
+        aip: [1, 4],
+        application_transaction_counter: COUNTER,
+        issuer_application_data: application_data.encode().to_vec(),
+    };
+    let presented = PresentedPayment {
+        input,
+        cryptogram: [7; 8],
+        tvr_as_found: TerminalVerificationResults::default(),
         aid: Some(AID.to_vec()),
-        application_data: Some(IssuerApplicationData {
-            derivation_key_index: 1,
-            results,
-            key_index: KeyIndex::at(now(), 1).unwrap(),
-            policy_version: 1,
-            iad_mac: [0; 8],
-        }),
     };
     let facts =
         Facts { presented, terminal: terminal(7), intent: armed, token: Some(token_facts()) };
-    Case { facts, cryptogram: Ok(proof(token(3), COUNTER)), now: now() }
+    Case { facts, cryptogram: "right", now: now() }
 }
 
 fn bytes<const N: usize>(hex: &str) -> [u8; N] {
@@ -182,36 +209,39 @@ fn bytes<const N: usize>(hex: &str) -> [u8; N] {
     bytes.try_into().unwrap()
 }
 
+/// Format n, minor units; as it stands if it is no amount.
+fn amount(value: &str) -> [u8; 6] {
+    let minor = Money::parse(value, Currency::EUR).map(|amount| amount.minor.to_string());
+    bytes(&format!("{:0>12}", minor.as_deref().unwrap_or(value)))
+}
+
 /// Makes one thing different.
-fn change(case: &mut Case, name: &str, value: &str) {
+fn change(case: &mut Case, name: &str, value: &'static str) {
     let facts = &mut case.facts;
     let presented = &mut facts.presented;
+    let signed = &mut presented.input;
     match name {
         "now" => return case.now = value.parse().unwrap(),
-        "cryptogram" => {
-            case.cryptogram = match value {
-                "wrong" => Err(CryptogramMismatch.into()),
-                "unreadable" => Err(CryptogramFailure::Unreadable),
-                "other_counter" => Ok(proof(token(3), COUNTER + 1)),
-                "other_token" => Ok(proof(token(4), COUNTER)),
-                other => panic!("cryptogram={other}"),
-            };
-            return;
-        }
+        "cryptogram" => return case.cryptogram = value,
         "token" if value == "unknown" => return facts.token = None,
         "intent" => return facts.intent.amount = euro(value),
-        "amount" => return presented.amount_minor = euro(value).minor,
-        "other" => return presented.amount_other_minor = euro(value).minor,
-        "currency" => return presented.currency_numeric = value.parse().unwrap(),
-        "type" => return presented.transaction_type = u8::from_str_radix(value, 16).unwrap(),
-        "date" => return presented.date = bytes(value),
-        "tvr" => return presented.tvr = TerminalVerificationResults::from_bytes(bytes(value)),
+        "amount" => return signed.amount_authorized = amount(value),
+        "other" => return signed.amount_other = amount(value),
+        "currency" => return signed.currency = bytes(&format!("{value:0>4}")),
+        "type" => return [signed.transaction_type] = bytes(value),
+        "date" => return signed.date = bytes(value),
+        "tvr" => return signed.tvr = bytes(value),
+        "tvr_as_found" => {
+            let found = TerminalVerificationResults::from_bytes(bytes(value));
+            return presented.tvr_as_found = found;
+        }
         "aid" if value == "none" => return presented.aid = None,
         "aid" => return presented.aid = Some(bytes::<5>(value).to_vec()),
         "armed" | "armed_until" => return change_arming(&mut facts.intent, value),
         "generation" | "method" | "class" | "card_says" => {
-            let data = presented.application_data.as_mut().unwrap();
-            return change_application_data(data, value);
+            let mut data = signed.application_data().unwrap();
+            change_application_data(&mut data, value);
+            return signed.issuer_application_data = data.encode().to_vec();
         }
         _ => {}
     }
@@ -289,7 +319,7 @@ fn decide_with(changes: &Changes) -> Decision {
     for (name, value) in changes {
         change(&mut case, name, value);
     }
-    decide(case.facts, case.cryptogram, case.now)
+    case.decide()
 }
 
 #[test]
@@ -349,7 +379,7 @@ fn what_a_decision_spends() {
         ("armed=elsewhere", true, false),
         ("counter_used=yes", false, true),
         ("cryptogram=wrong", false, true),
-        ("cryptogram=other_counter", false, true),
+        ("cryptogram=of_other_counter", false, true),
         ("token=unknown", false, true),
     ];
     for (row, counter, arming) in table {
@@ -391,5 +421,5 @@ fn the_proof_is_given_back() {
     let decision = decide_with(&Changes::new());
     assert!(decision.cryptogram().is_ok());
     let proof = decision.into_cryptogram().unwrap();
-    assert_eq!(proof.application_transaction_counter(), COUNTER);
+    assert_eq!(proof.input().application_transaction_counter, COUNTER);
 }

@@ -20,7 +20,7 @@ use tapfer_payment_types::{
 };
 use tapfer_payments::access::{ApiKey, Principal};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
-use tapfer_payments::authorization::{DeclineReason, Outcome, PresentedPayment};
+use tapfer_payments::authorization::{DeclineReason, Outcome};
 use tapfer_payments::cards::CardStatus;
 use tapfer_payments::intents::{CaptureMethod, IntentStatus};
 use tapfer_payments::keys::{GrantedKey, KeyError};
@@ -287,9 +287,11 @@ fn keys_are_not_used_up_faster_than_the_policy_allows<B: Backend>() {
 fn what_moves_no_money_leaves_the_total_of_a_key<B: Backend>() {
     let (world, _backend) = world::<B>();
     let intent = world.armed(100, CaptureMethod::Automatic);
-    let abroad = PresentedPayment { currency_numeric: 392, ..presented(1, 25_001) };
-    let mut by_card = presented(2, 25_001);
-    by_card.application_data.as_mut().unwrap().results.declined = true;
+    let (mut abroad, mut by_card) = (presented(1, 25_001), presented(2, 25_001));
+    abroad.input.currency = [0x03, 0x92];
+    let mut data = by_card.input.application_data().unwrap();
+    data.results.declined = true;
+    by_card.input.issuer_application_data = data.encode().to_vec();
     for (payment, reason) in
         [(abroad, DeclineReason::AmountMismatch), (by_card, DeclineReason::CardDeclined)]
     {

@@ -141,7 +141,8 @@ proptest! {
         let token = TokenId::new(Timestamp::from_unix_millis(0), [7; 10]);
         let proof = verify(token, &input, &received, oracle).unwrap();
         prop_assert_eq!(proof.token(), token);
-        prop_assert_eq!(proof.application_transaction_counter(), counter);
+        prop_assert_eq!(proof.input(), &input);
+        prop_assert_eq!(proof.cryptogram(), &received);
 
         let mut changed = received;
         changed[position] ^= change;

@@ -1,7 +1,7 @@
 //! Everything a decision may look at.
 
 use alloc::vec::Vec;
-use tapfer_emv::iad::IssuerApplicationData;
+use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::messages::charge_minor;
 use tapfer_payment_types::{Currency, Money, TerminalId};
@@ -12,43 +12,44 @@ use crate::issuers::Issuer;
 use crate::keys::GrantedKey;
 use crate::tokens::Token;
 
-/// What the terminal presents, read from chip data. All of it but the AID goes into the cryptogram;
-/// none of it is to be believed before the cryptogram was verified.
+/// What the terminal presents, read from chip data; nothing of it is to be believed before the
+/// cryptogram was verified. What the card signed stands in one place, so that what is judged can be
+/// compared as a whole with what was proven.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PresentedPayment {
-    /// `9F36`.
-    pub application_transaction_counter: u16,
-    /// `9F02`, minor units.
-    pub amount_minor: i64,
-    /// `9F03`, minor units.
-    pub amount_other_minor: i64,
-    /// `5F2A`, numeric ISO 4217 code.
-    pub currency_numeric: u16,
-    /// `9A`, YYMMDD in binary coded decimal, the terminal's local date.
-    pub date: [u8; 3],
-    /// `9C`.
-    pub transaction_type: u8,
-    /// `95`.
-    pub tvr: TerminalVerificationResults,
-    /// `9F06` or `84`, if the terminal sent one.
+    /// What the card is said to have signed.
+    pub input: CryptogramInput,
+    /// `9F26`, the cryptogram over it.
+    pub cryptogram: [u8; 8],
+    /// `95` as the terminal found it in the end. Not signed: the card had answered by then.
+    pub tvr_as_found: TerminalVerificationResults,
+    /// `9F06` or `84`, if the terminal sent one. Not signed.
     pub aid: Option<Vec<u8>>,
-    /// `9F10`, if it is of this platform's form.
-    pub application_data: Option<IssuerApplicationData>,
 }
 
 impl PresentedPayment {
+    /// `9F36`.
+    #[must_use]
+    pub const fn application_transaction_counter(&self) -> u16 {
+        self.input.application_transaction_counter
+    }
+
     /// Whether the card signed that it declines. The cryptogram information data is not signed: whoever
     /// carries the cryptogram could pass a decline on as a request.
     #[must_use]
-    pub const fn is_declined_by_card(&self) -> bool {
-        matches!(&self.application_data, Some(data) if data.results.declined)
+    pub fn is_declined_by_card(&self) -> bool {
+        self.input.application_data().is_some_and(|data| data.results.declined)
     }
 
-    /// How much of its key's total it takes up, as the phone counts it.
+    /// How much of its key's total it takes up, as the phone counts it. What is no amount moves no
+    /// money.
     #[must_use]
-    pub const fn charge_minor(&self, issuer: Currency) -> i64 {
+    pub fn charge_minor(&self, issuer: Currency) -> i64 {
         let declined = self.is_declined_by_card();
-        charge_minor(issuer, self.amount_minor, self.currency_numeric, declined)
+        match (self.input.amount_minor(), self.input.currency_numeric()) {
+            (Some(amount), Some(currency)) => charge_minor(issuer, amount, currency, declined),
+            _ => 0,
+        }
     }
 }
 

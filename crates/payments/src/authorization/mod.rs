@@ -103,12 +103,7 @@ pub fn decide(
     cryptogram: Result<CryptogramVerified, CryptogramFailure>,
     now: Timestamp,
 ) -> Decision {
-    // A proof of another token, or of another payment, is no proof of this one.
-    let proven = cryptogram.as_ref().is_ok_and(|proof| {
-        facts.token.as_ref().is_some_and(|known| known.token.id == proof.token())
-            && proof.application_transaction_counter()
-                == facts.presented.application_transaction_counter
-    });
+    let proven = cryptogram.as_ref().is_ok_and(|proof| proves(proof, &facts));
     let using = facts.token.as_ref().filter(|token| proven && !token.counter_used);
     let after =
         |key: GrantedKey, token: &TokenFacts| key.after(&facts.presented, token.issuer.currency);
@@ -120,6 +115,13 @@ pub fn decide(
         facts,
         cryptogram,
     }
+}
+
+/// A proof of another token, or of anything but what was presented, is no proof of this payment.
+fn proves(proof: &CryptogramVerified, facts: &Facts) -> bool {
+    let presented = &facts.presented;
+    facts.token.as_ref().is_some_and(|known| known.token.id == proof.token())
+        && (proof.input(), proof.cryptogram()) == (&presented.input, &presented.cryptogram)
 }
 
 /// One answer of the platform to one authorization request, as it is kept. No card number, no token

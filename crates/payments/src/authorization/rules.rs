@@ -6,10 +6,11 @@
 //! that, because a replay usually meets a terminal that waits for nothing and should still be called
 //! by its name. What the person can mend by herself stands last.
 
-use tapfer_emv::iad::VerificationMethod;
+use tapfer_emv::cryptogram::CryptogramInput;
+use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod};
 use tapfer_emv::keys::KeyClass;
-use tapfer_emv::tvr;
-use tapfer_payment_types::{Currency, Timestamp};
+use tapfer_emv::tvr::{self, TerminalVerificationResults};
+use tapfer_payment_types::Timestamp;
 
 use super::facts::{Facts, PresentedPayment, TokenFacts};
 use super::outcome::{DeclineReason, Outcome};
@@ -25,6 +26,8 @@ const DAY_MILLIS: i64 = 86_400_000;
 struct Case<'a> {
     facts: &'a Facts,
     presented: &'a PresentedPayment,
+    signed: &'a CryptogramInput,
+    application_data: Option<IssuerApplicationData>,
     token: &'a TokenFacts,
     proven: bool,
     now: Timestamp,
@@ -49,7 +52,7 @@ const RULES: &[Rule] = &[
     (DeclineReason::TerminalNotArmed, is_not_armed),
     (DeclineReason::AmountMismatch, is_other_amount),
     (DeclineReason::CurrencyMismatch, is_other_currency),
-    (DeclineReason::TransactionTypeUnsupported, |case| case.presented.transaction_type != PURCHASE),
+    (DeclineReason::TransactionTypeUnsupported, |case| case.signed.transaction_type != PURCHASE),
     (DeclineReason::KeyUnknown, |case| case.token.key.is_none()),
     (DeclineReason::KeyExpired, is_key_expired),
     (DeclineReason::KeyExhausted, is_key_exhausted),
@@ -66,7 +69,9 @@ pub(super) fn outcome(facts: &Facts, proven: bool, now: Timestamp) -> Outcome {
     let Some(token) = &facts.token else {
         return Outcome::Declined(DeclineReason::UnknownToken);
     };
-    let case = Case { facts, presented: &facts.presented, token, proven, now };
+    let (presented, signed) = (&facts.presented, &facts.presented.input);
+    let application_data = signed.application_data();
+    let case = Case { facts, presented, signed, application_data, token, proven, now };
     match RULES.iter().find(|(_, speaks_against)| speaks_against(&case)) {
         Some((reason, _)) => Outcome::Declined(*reason),
         None => Outcome::Approved,
@@ -81,7 +86,7 @@ impl Case<'_> {
 
 fn is_other_issuer(case: &Case<'_>) -> bool {
     let generation = case.token.issuer.derivation_key_index;
-    case.presented.application_data.is_some_and(|data| data.derivation_key_index != generation)
+    case.application_data.is_some_and(|data| data.derivation_key_index != generation)
 }
 
 fn is_other_application(case: &Case<'_>) -> bool {
@@ -94,7 +99,7 @@ fn is_other_application(case: &Case<'_>) -> bool {
 fn is_stale(case: &Case<'_>) -> bool {
     case.token
         .highest_counter
-        .is_some_and(|highest| case.presented.application_transaction_counter < highest)
+        .is_some_and(|highest| case.signed.application_transaction_counter < highest)
 }
 
 fn is_not_armed(case: &Case<'_>) -> bool {
@@ -103,14 +108,13 @@ fn is_not_armed(case: &Case<'_>) -> bool {
 
 /// Cash back (`9F03`) is not offered, so the other amount is part of no payment.
 fn is_other_amount(case: &Case<'_>) -> bool {
-    case.presented.amount_minor != case.facts.intent.amount.minor
-        || case.presented.amount_other_minor != 0
+    case.signed.amount_minor() != Some(case.facts.intent.amount.minor)
+        || case.signed.amount_other_minor() != Some(0)
 }
 
 fn is_other_currency(case: &Case<'_>) -> bool {
     let asked = case.facts.intent.amount.currency;
-    let signed = Currency::from_numeric(case.presented.currency_numeric);
-    signed != Ok(asked) || case.token.issuer.currency != asked
+    case.signed.currency_numeric() != Some(asked.numeric()) || case.token.issuer.currency != asked
 }
 
 fn is_key_expired(case: &Case<'_>) -> bool {
@@ -124,7 +128,7 @@ fn is_key_exhausted(case: &Case<'_>) -> bool {
 
 fn is_date_stale(case: &Case<'_>) -> bool {
     let days = [-DAY_MILLIS, 0, DAY_MILLIS];
-    !days.iter().any(|&offset| date(case.now.plus_millis(offset)) == case.presented.date)
+    !days.iter().any(|&offset| date(case.now.plus_millis(offset)) == case.signed.date)
 }
 
 /// A date as in `9A`: YYMMDD, two decimal digits a byte.
@@ -137,19 +141,23 @@ fn date(moment: Timestamp) -> [u8; 3] {
     })
 }
 
-/// The terminal's own verdict, which the card signed with the rest (Book C-8 annex A).
+/// The terminal's own verdict (Book C-8 annex A): what it knew before the card signed, and what it found
+/// out afterwards.
 fn is_not_authenticated_locally(case: &Case<'_>) -> bool {
-    let results = case.presented.tvr;
-    results.contains(tvr::LOCAL_AUTHENTICATION_NOT_PERFORMED)
-        || results.contains(tvr::LOCAL_AUTHENTICATION_FAILED)
+    let signed = TerminalVerificationResults::from_bytes(case.signed.tvr);
+    [signed, case.presented.tvr_as_found].iter().any(|results| {
+        results.contains(tvr::LOCAL_AUTHENTICATION_NOT_PERFORMED)
+            || results.contains(tvr::LOCAL_AUTHENTICATION_FAILED)
+    })
 }
 
 /// The phone signs how it verified the person; the issuer's limit says when it has to.
 fn is_unverified_above_limit(case: &Case<'_>) -> bool {
-    if case.presented.amount_minor <= case.token.issuer.unverified_limit_minor {
+    let limit = case.token.issuer.unverified_limit_minor;
+    if case.signed.amount_minor().is_some_and(|amount| amount <= limit) {
         return false;
     }
-    case.presented.application_data.is_none_or(|data| match data.results.method {
+    case.application_data.is_none_or(|data| match data.results.method {
         VerificationMethod::None => true,
         VerificationMethod::DeviceUnlock => !data.results.unlocked,
         // Only a key that needs the PIN to be opened proves it; any other lies open on the phone.

@@ -93,7 +93,7 @@ impl Service {
         let (Some(known), Some(token_pan)) = (&facts.token, &chip_data.token_pan) else {
             return Ok(Err(CryptogramFailure::NotChecked));
         };
-        let Some(data) = &facts.presented.application_data else {
+        let Some(data) = chip_data.presented.input.application_data() else {
             return Ok(Err(CryptogramFailure::Unreadable));
         };
         if chip_data.sequence != known.token.sequence_number {
@@ -108,8 +108,8 @@ impl Service {
                 sequence: known.token.sequence_number,
                 key_class: data.results.key_class,
                 key_index: data.key_index,
-                input: &chip_data.input,
-                received: &chip_data.cryptogram,
+                input: &chip_data.presented.input,
+                received: &chip_data.presented.cryptogram,
             })
         })?;
         Ok(match verdict {

@@ -7,7 +7,7 @@
 use core::ops::RangeInclusive;
 
 use tapfer_emv::cryptogram::CryptogramInput;
-use tapfer_emv::iad::IssuerApplicationData;
+use tapfer_emv::packed_decimal;
 use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Tag, Tlv, TlvError};
 use tapfer_emv::tvr::TerminalVerificationResults;
@@ -53,12 +53,8 @@ pub(crate) struct ChipData {
     pub(crate) token_pan: Option<TokenPan>,
     /// `5F34`, 0 if absent.
     pub(crate) sequence: PanSequenceNumber,
-    /// What the rules look at.
+    /// What was agreed to, and the cryptogram over it.
     pub(crate) presented: PresentedPayment,
-    /// What the card signed.
-    pub(crate) input: CryptogramInput,
-    /// `9F26`.
-    pub(crate) cryptogram: [u8; 8],
 }
 
 impl ChipData {
@@ -75,13 +71,10 @@ impl ChipData {
         if information & CRYPTOGRAM_TYPE != ARQC {
             return Err(ChipDataError::NotOnline);
         }
-        let input = cryptogram_input(&objects)?;
         Ok(Self {
             token_pan: token_pan(&objects)?,
             sequence: sequence(&objects)?,
-            presented: presented(&objects, &input)?,
-            cryptogram: objects.array(tags::APPLICATION_CRYPTOGRAM)?,
-            input,
+            presented: presented(&objects)?,
         })
     }
 }
@@ -122,17 +115,42 @@ impl<'a> Objects<'a> {
         let wrong = ChipDataError::Length { tag, expected: N, found: value.len() };
         value.try_into().map_err(|_| wrong)
     }
+
+    /// Format n (Book 3, 4.3).
+    fn decimal<const N: usize>(&self, tag: Tag) -> Result<[u8; N], ChipDataError> {
+        let digits = self.array(tag)?;
+        packed_decimal::number(&digits).map(|_| digits).ok_or(ChipDataError::Digits(tag))
+    }
 }
 
-/// The 29 bytes from the terminal, AIP, counter and IAD, in the order of Book E chapter 4.
-fn cryptogram_input(objects: &Objects<'_>) -> Result<CryptogramInput, ChipDataError> {
+fn presented(objects: &Objects<'_>) -> Result<PresentedPayment, ChipDataError> {
+    let tvr = objects.array(tags::TERMINAL_VERIFICATION_RESULTS)?;
+    let tvr_as_found = TerminalVerificationResults::from_bytes(tvr);
+    let aid = objects
+        .find(tags::DF_NAME)
+        .or_else(|| objects.find(tags::APPLICATION_IDENTIFIER_TERMINAL))
+        .map(<[u8]>::to_vec);
+    Ok(PresentedPayment {
+        input: cryptogram_input(objects, tvr_as_found.as_signed())?,
+        cryptogram: objects.array(tags::APPLICATION_CRYPTOGRAM)?,
+        tvr_as_found,
+        aid,
+    })
+}
+
+/// The 29 bytes from the terminal, AIP, counter and IAD, in the order of Book E chapter 4. The terminal
+/// sends its verification results as found in the end; the card signed them before its answer was judged.
+fn cryptogram_input(
+    objects: &Objects<'_>,
+    signed: TerminalVerificationResults,
+) -> Result<CryptogramInput, ChipDataError> {
     let [transaction_type] = objects.array(tags::TRANSACTION_TYPE)?;
     Ok(CryptogramInput {
-        amount_authorized: objects.array(tags::AMOUNT_AUTHORIZED)?,
-        amount_other: objects.array(tags::AMOUNT_OTHER)?,
+        amount_authorized: objects.decimal(tags::AMOUNT_AUTHORIZED)?,
+        amount_other: objects.decimal(tags::AMOUNT_OTHER)?,
         terminal_country: objects.array(tags::TERMINAL_COUNTRY_CODE)?,
-        tvr: verification_results(objects)?.as_signed().bytes(),
-        currency: objects.array(tags::TRANSACTION_CURRENCY_CODE)?,
+        tvr: signed.bytes(),
+        currency: objects.decimal(tags::TRANSACTION_CURRENCY_CODE)?,
         date: objects.array(tags::TRANSACTION_DATE)?,
         transaction_type,
         unpredictable_number: objects.array(tags::UNPREDICTABLE_NUMBER)?,
@@ -143,50 +161,6 @@ fn cryptogram_input(objects: &Objects<'_>) -> Result<CryptogramInput, ChipDataEr
         issuer_application_data: objects
             .at_most(tags::ISSUER_APPLICATION_DATA, LONGEST_APPLICATION_DATA)?
             .to_vec(),
-    })
-}
-
-/// As the terminal found them in the end. The card signed them before its answer was judged.
-fn verification_results(
-    objects: &Objects<'_>,
-) -> Result<TerminalVerificationResults, ChipDataError> {
-    objects.array(tags::TERMINAL_VERIFICATION_RESULTS).map(TerminalVerificationResults::from_bytes)
-}
-
-fn presented(
-    objects: &Objects<'_>,
-    input: &CryptogramInput,
-) -> Result<PresentedPayment, ChipDataError> {
-    let currency = number(tags::TRANSACTION_CURRENCY_CODE, &input.currency)?;
-    let aid = objects.find(tags::DF_NAME);
-    Ok(PresentedPayment {
-        application_transaction_counter: input.application_transaction_counter,
-        amount_minor: number(tags::AMOUNT_AUTHORIZED, &input.amount_authorized)?,
-        amount_other_minor: number(tags::AMOUNT_OTHER, &input.amount_other)?,
-        currency_numeric: u16::try_from(currency)
-            .map_err(|_| ChipDataError::Digits(tags::TRANSACTION_CURRENCY_CODE))?,
-        date: input.date,
-        transaction_type: input.transaction_type,
-        tvr: verification_results(objects)?,
-        aid: aid
-            .or_else(|| objects.find(tags::APPLICATION_IDENTIFIER_TERMINAL))
-            .map(<[u8]>::to_vec),
-        // A card of another making is no syntax error: the rules decline it.
-        application_data: IssuerApplicationData::parse(&input.issuer_application_data).ok(),
-    })
-}
-
-/// A number in format n: two decimal digits a byte (Book 3, 4.3).
-fn number(tag: Tag, bytes: &[u8]) -> Result<i64, ChipDataError> {
-    bytes.iter().try_fold(0_i64, |sum, byte| {
-        let [tens, units] = [byte >> 4, byte & 0x0F];
-        if tens > 9 || units > 9 {
-            return Err(ChipDataError::Digits(tag));
-        }
-        let two = i64::from(tens).saturating_mul(10).saturating_add(i64::from(units));
-        sum.checked_mul(100)
-            .and_then(|shifted| shifted.checked_add(two))
-            .ok_or(ChipDataError::Digits(tag))
     })
 }
 
@@ -216,16 +190,18 @@ fn sequence(objects: &Objects<'_>) -> Result<PanSequenceNumber, ChipDataError> {
     if objects.find(tag).is_none() {
         return Ok(PanSequenceNumber::ZERO);
     }
-    let value = number(tag, &objects.array::<1>(tag)?)?;
-    let value = u8::try_from(value).map_err(|_| ChipDataError::Digits(tag))?;
-    PanSequenceNumber::new(value).map_err(|_| ChipDataError::Digits(tag))
+    let [digits] = objects.array(tag)?;
+    packed_decimal::unpack(digits)
+        .and_then(|value| PanSequenceNumber::new(value).ok())
+        .ok_or(ChipDataError::Digits(tag))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ChipData, ChipDataError, number};
+    use super::{ChipData, ChipDataError};
     use proptest::prelude::*;
     use tapfer_emv::tags;
+    use tapfer_payments::authorization::PresentedPayment;
 
     /// A made-up payment of 12.34 EUR with published test number 4111111111111111.
     const GOOD: &str = "9f02060000000012349f03060000000000009f1a02027695050000000000\
@@ -244,10 +220,11 @@ mod tests {
         let data = ChipData::parse(&good()).unwrap();
         assert_eq!(data.token_pan.unwrap().expose(), "4111111111111111");
         assert_eq!(data.sequence.value(), 0);
-        assert_eq!((data.presented.amount_minor, data.presented.currency_numeric), (1_234, 978));
-        assert_eq!(data.presented.application_transaction_counter, 7);
-        assert_eq!(data.cryptogram, [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]);
-        assert_eq!(data.input.encode().len(), 29 + 2 + 2 + 32);
+        let PresentedPayment { input, cryptogram, .. } = data.presented;
+        assert_eq!((input.amount_minor(), input.currency_numeric()), (Some(1_234), Some(978)));
+        assert_eq!(input.application_transaction_counter, 7);
+        assert_eq!(cryptogram, [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]);
+        assert_eq!(input.encode().len(), 29 + 2 + 2 + 32);
     }
 
     #[test]
@@ -270,8 +247,8 @@ mod tests {
         for length in [0, 1, 7, 18, 31, 32] {
             let data = with(tags::ISSUER_APPLICATION_DATA, &vec![0x06; length]);
             let data = ChipData::parse(&data).unwrap();
-            assert_eq!(data.presented.application_data, None, "{length}");
-            assert_eq!(data.input.issuer_application_data.len(), length);
+            assert_eq!(data.presented.input.application_data(), None, "{length}");
+            assert_eq!(data.presented.input.issuer_application_data.len(), length);
         }
         for number in ["4111111111111112", "41111111", "411111111fff", "4111111111111111112f"] {
             let packed = data_encoding::HEXLOWER.decode(number.as_bytes()).unwrap();
@@ -288,18 +265,14 @@ mod tests {
         let tag = tags::APPLICATION_PAN;
         let refused = ChipDataError::TooLongValue { tag, most: 10, found: 11 };
         assert_eq!(ChipData::parse(&with(tag, &[0x41; 11])).unwrap_err(), refused);
+        for tag in [tags::AMOUNT_AUTHORIZED, tags::AMOUNT_OTHER] {
+            let found = ChipData::parse(&with(tag, &[0, 0, 0, 0, 0, 0x0A])).unwrap_err();
+            assert_eq!(found, ChipDataError::Digits(tag));
+        }
         for number in [vec![], vec![0x41; 3], vec![0x41; 10], vec![0x4A; 8], vec![0xF4; 8]] {
             let found = ChipData::parse(&with(tag, &number)).unwrap_err();
             assert_eq!(found, ChipDataError::Digits(tag), "{number:02X?}");
         }
-    }
-
-    #[test]
-    fn numbers_are_decimal() {
-        assert_eq!(number(tags::AMOUNT_AUTHORIZED, &[0x99; 6]), Ok(999_999_999_999));
-        let refused = Err(ChipDataError::Digits(tags::AMOUNT_AUTHORIZED));
-        assert_eq!(number(tags::AMOUNT_AUTHORIZED, &[0x0A]), refused);
-        assert_eq!(number(tags::AMOUNT_AUTHORIZED, &[0x99; 40]), refused);
     }
 
     /// Every object that the cryptogram covers is needed, and so is the number.

@@ -93,7 +93,7 @@ fn token_facts(
     let lost = |column| Inconsistency { table: "tokens", id: token.id.to_string(), column };
     let account = cards::find(connection, token.card)?.ok_or_else(|| lost("card_id"))?;
     let issuer = issuers::find(connection, token.issuer)?.ok_or_else(|| lost("issuer_id"))?;
-    let key = match presented.application_data {
+    let key = match presented.input.application_data() {
         Some(data) => {
             tokens::find_key(connection, token.id, data.results.key_class, data.key_index)?
         }
@@ -119,7 +119,7 @@ fn is_counter_used(
         connection,
         "SELECT 1 FROM transaction_counters
          WHERE token_id = ?1 AND application_transaction_counter = ?2",
-        params![token.id.to_string(), presented.application_transaction_counter],
+        params![token.id.to_string(), presented.application_transaction_counter()],
         |_| Ok(()),
     )?;
     Ok(used.is_some())
@@ -147,7 +147,7 @@ fn commit(
     let authorization = authorization(&commit, now);
     insert(connection, &authorization)?;
     if let (true, Some(token)) = (commit.uses_counter, &commit.facts.token) {
-        let counter = commit.facts.presented.application_transaction_counter;
+        let counter = commit.facts.presented.application_transaction_counter();
         use_counter(connection, token, counter, authorization.id)?;
         if let Some(key) = &commit.used_key {
             tokens::update_key(connection, token.token.id, key)?;
@@ -175,8 +175,8 @@ fn authorization(commit: &CommitAuthorization, now: Timestamp) -> Authorization 
         card: facts.token.as_ref().map(|token| token.card.id),
         outcome: *outcome,
         amount: facts.intent.amount,
-        application_transaction_counter: facts.presented.application_transaction_counter,
-        key_index: facts.presented.application_data.map(|data| data.key_index),
+        application_transaction_counter: facts.presented.application_transaction_counter(),
+        key_index: facts.presented.input.application_data().map(|data| data.key_index),
         reversal: None,
         created_at: now,
     }

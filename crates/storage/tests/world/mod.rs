@@ -97,50 +97,48 @@ pub(crate) fn granted_key() -> GrantedKey {
 
 /// What a phone presents that pays `minor` cents with this counter.
 pub(crate) fn presented(counter: u16, minor: i64) -> PresentedPayment {
-    PresentedPayment {
-        application_transaction_counter: counter,
-        amount_minor: minor,
-        amount_other_minor: 0,
-        currency_numeric: 978,
+    let application_data = IssuerApplicationData {
+        derivation_key_index: 1,
+        results: VerificationResults {
+            method: VerificationMethod::None,
+            screen_on: true,
+            unlocked: false,
+            declined: false,
+            key_class: KeyClass::Unverified,
+            merchant_proven: false,
+            relay_checked: false,
+            integrity_verdict: 0,
+        },
+        key_index: key_index(),
+        policy_version: 1,
+        iad_mac: [0; 8],
+    };
+    let amount = u64::from_str_radix(&minor.to_string(), 16).unwrap().to_be_bytes();
+    let input = CryptogramInput {
+        amount_authorized: amount[2..].try_into().unwrap(),
+        amount_other: [0; 6],
+        terminal_country: [0x02, 0x76],
+        tvr: [0; 5],
+        currency: [0x09, 0x78],
         date: [0x26, 0x11, 0x21],
         transaction_type: 0,
-        tvr: TerminalVerificationResults::default(),
+        unpredictable_number: [1, 2, 3, 4],
+        aip: [1, 4],
+        application_transaction_counter: counter,
+        issuer_application_data: application_data.encode().to_vec(),
+    };
+    PresentedPayment {
+        input,
+        cryptogram: [7; 8],
+        tvr_as_found: TerminalVerificationResults::default(),
         aid: Some(AID.to_vec()),
-        application_data: Some(IssuerApplicationData {
-            derivation_key_index: 1,
-            results: VerificationResults {
-                method: VerificationMethod::None,
-                screen_on: true,
-                unlocked: false,
-                declined: false,
-                key_class: KeyClass::Unverified,
-                merchant_proven: false,
-                relay_checked: false,
-                integrity_verdict: 0,
-            },
-            key_index: key_index(),
-            policy_version: 1,
-            iad_mac: [0; 8],
-        }),
     }
 }
 
-/// A proof of a payment of this token with this counter; what an HSM would have found right.
-pub(crate) fn proof(token: TokenId, counter: u16) -> CryptogramVerified {
-    let input = CryptogramInput {
-        amount_authorized: [0; 6],
-        amount_other: [0; 6],
-        terminal_country: [0; 2],
-        tvr: [0; 5],
-        currency: [0; 2],
-        date: [0; 3],
-        transaction_type: 0,
-        unpredictable_number: [0; 4],
-        aip: [0; 2],
-        application_transaction_counter: counter,
-        issuer_application_data: vec![0; 32],
-    };
-    verify(token, &input, &[7; 8], |_| [7; 8]).unwrap()
+/// A proof that the card of this token signed this; what an HSM would have found right.
+pub(crate) fn proof(token: TokenId, presented: &PresentedPayment) -> CryptogramVerified {
+    let PresentedPayment { input, cryptogram, .. } = presented;
+    verify(token, input, cryptogram, |_| *cryptogram).unwrap()
 }
 
 impl World {
@@ -288,11 +286,11 @@ impl World {
         terminal: TerminalId,
         presented: PresentedPayment,
     ) -> Decision {
-        let counter = presented.application_transaction_counter;
+        let proof = proof(self.token, &presented);
         let token_number_hash = token_number(self.token).keyed_hash;
         let query = FactsQuery { token_number_hash, payment_intent: intent, terminal, presented };
         let facts = self.store.authorization_facts(query).unwrap();
-        decide(facts, Ok(proof(self.token, counter)), noon())
+        decide(facts, Ok(proof), noon())
     }
 
     pub(crate) fn commit(
