@@ -17,6 +17,7 @@
 pub mod api;
 mod api_key;
 pub mod clock;
+mod connections;
 pub mod entropy;
 mod http;
 mod metrics;

@@ -17,6 +17,9 @@ const HSM_CALLS: &str = "tapfer_hsm_calls_total";
 const HSM_SECONDS: &str = "tapfer_hsm_call_duration_seconds";
 const QUEUE_DEPTH: &str = "tapfer_storage_queue_depth";
 const JOBS: &str = "tapfer_jobs_running";
+const CONNECTIONS: &str = "tapfer_connections_open";
+const CONNECTIONS_REFUSED: &str = "tapfer_connections_refused_total";
+const CONNECTIONS_OVERDUE: &str = "tapfer_connections_overdue_total";
 
 /// Upper bounds in seconds: the commit of an authorization lies between the second and the sixth.
 const BUCKETS: &[f64] =
@@ -49,8 +52,18 @@ fn describe() {
     describe_histogram!(HSM_SECONDS, "Time of a call to the security module by verb");
     describe_gauge!(QUEUE_DEPTH, "Writes that wait for the database");
     describe_gauge!(JOBS, "Requests that are being worked on off the network threads");
+    describe_gauge!(CONNECTIONS, "Connections that hold a place, from before the TLS handshake on");
+    describe_counter!(CONNECTIONS_REFUSED, "Connections refused, by the limit that was reached");
+    describe_counter!(
+        CONNECTIONS_OVERDUE,
+        "Connections ended because nothing was asked for too long"
+    );
     // A counter that does not exist yet cannot be alerted on.
     counter!(PANICS).absolute(0);
+    counter!(CONNECTIONS_OVERDUE).absolute(0);
+    for limit in ["all", "address"] {
+        counter!(CONNECTIONS_REFUSED, "limit" => limit).absolute(0);
+    }
 }
 
 /// One HTTP request was answered.
@@ -84,6 +97,26 @@ pub(crate) fn hsm_call(verb: &'static str, is_ok: bool, duration: Duration) {
     let result = if is_ok { "ok" } else { "error" };
     counter!(HSM_CALLS, "verb" => verb, "result" => result).increment(1);
     histogram!(HSM_SECONDS, "verb" => verb).record(duration.as_secs_f64());
+}
+
+/// A connection was let in.
+pub(crate) fn connection_opened() {
+    gauge!(CONNECTIONS).increment(1.0);
+}
+
+/// A connection that was let in is gone.
+pub(crate) fn connection_closed() {
+    gauge!(CONNECTIONS).decrement(1.0);
+}
+
+/// A connection was not let in, because of this limit.
+pub(crate) fn connection_refused(limit: &'static str) {
+    counter!(CONNECTIONS_REFUSED, "limit" => limit).increment(1);
+}
+
+/// A connection was ended because nothing was asked for too long.
+pub(crate) fn connection_overdue() {
+    counter!(CONNECTIONS_OVERDUE).increment(1);
 }
 
 /// How many writes wait for the database, and how many requests are being worked on.

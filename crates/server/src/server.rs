@@ -12,6 +12,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::task::JoinHandle;
 
 use crate::clock::SharedClock;
+use crate::connections::{self, Door};
 use crate::entropy::SharedEntropy;
 use crate::http::{self, App, Limits};
 use crate::private_file;
@@ -23,8 +24,8 @@ use crate::tls::{self, CertificateSource, TlsError};
 const CHORES: Duration = Duration::from_secs(3_600);
 /// Answers to idempotency keys are kept this long: a till that was offline for a month may still ask.
 const ANSWERS_KEPT_SECONDS: i64 = 30 * 86_400;
-/// A client has this long to finish the TLS handshake, and as long to send a request's head.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A client that does not answer HTTP/2 pings is asked, and given up, after this long.
+const PING: Duration = Duration::from_secs(10);
 /// Streams that one HTTP/2 connection may have open.
 const STREAMS: u32 = 64;
 
@@ -122,16 +123,16 @@ impl Server {
         let listen_error = |source| ServerError::Listen { address: config.address, source };
         let address = listener.local_addr().map_err(listen_error)?;
         let handle = Handle::new();
-        let acceptor = RustlsAcceptor::new(tls.clone()).handshake_timeout(HANDSHAKE);
+        let limits = connections::within_open_files(config.limits);
+        let handshake = RustlsAcceptor::new(tls.clone()).handshake_timeout(limits.opening);
         let mut server = axum_server::from_tcp(listener)
             .map_err(listen_error)?
-            .acceptor(acceptor)
+            .acceptor(Door::new(handshake, &limits))
             .handle(handle.clone());
-        limit_connections(&mut server);
+        limit_requests(&mut server, limits);
         let routes = http::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let serving = tokio::spawn(server.serve(routes));
         tracing::info!(target: "tapfer::server", %address, "serving");
-        let limits = config.limits;
         let chores = tokio::spawn(chores(app.clone(), paths.clone(), tls, config));
         Ok(RunningServer { address, paths, app, limits, handle, serving, chores })
     }
@@ -214,15 +215,19 @@ fn ensure_operator_key(service: &Service, paths: &RealmPaths) -> Result<(), Serv
     private_file::write(&path, line.as_bytes()).map_err(failed)
 }
 
-/// Slow or greedy connections (ASVS v5.0.0-13.1.2): time for a request's head, streams, headers.
-fn limit_connections<A: axum_server::Address, T>(server: &mut axum_server::Server<A, T>) {
+/// Slow or greedy requests (ASVS v5.0.0-13.1.2): time for a head, streams. The connections themselves
+/// are limited by their [`Door`].
+fn limit_requests<A: axum_server::Address, T>(
+    server: &mut axum_server::Server<A, T>,
+    limits: Limits,
+) {
     let builder = server.http_builder();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
-        .keep_alive_interval(Some(HANDSHAKE));
+        .keep_alive_interval(Some(PING));
 }
 
 /// Renews the certificate before it runs out, and forgets old answers.

@@ -47,6 +47,16 @@ pub fn openapi_document() -> Result<String, serde_json::Error> {
 /// How long and how many.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
+    /// Connections that may be open at the same time. No more than three quarters of the files that the
+    /// process may open, whatever is asked for here.
+    pub connections: usize,
+    /// Of these, connections from one IPv4 address or one IPv6 network of 64 bits. Behind a proxy all
+    /// come from one address: then set it as high as the number in all.
+    pub connections_per_address: usize,
+    /// A client has this long for the TLS handshake, and as long again for the head of its first request.
+    pub opening: Duration,
+    /// A connection on which nothing was worked on for this long is closed.
+    pub idle: Duration,
     /// A request body has to arrive within this.
     pub body: Duration,
     /// A request is answered within this, or with 503: the work goes on, and the caller learns of its
@@ -61,6 +71,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            connections: 768,
+            connections_per_address: 192,
+            opening: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
             body: Duration::from_secs(10),
             answer: Duration::from_secs(30),
             concurrent: 64,

@@ -1,0 +1,408 @@
+//! Connections: how many there may be, and how long one may be held without asking for anything.
+//!
+//! A connection takes a place before its TLS handshake and gives it back when it is gone. It is ended
+//! when no request of it has been worked on for too long. Only requests count: neither HTTP/2 pings nor
+//! bytes that never become a request's head keep a connection alive (ASVS v5.0.0-13.1.2).
+
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum_server::accept::Accept;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tower::Service;
+
+use crate::clock::Stopwatch;
+use crate::http::Limits;
+use crate::metrics;
+
+/// Refused connections are told of in the log at most this often.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+/// The half of an IPv6 address that names a network; the other half is its owner's to choose.
+const NETWORK: u128 = 0xFFFF_FFFF_FFFF_FFFF << 64;
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that holds one of these locks can stop half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets connections in, as long as there are places, and watches them from then on.
+#[derive(Debug, Clone)]
+pub(crate) struct Door<A> {
+    /// Does the TLS handshake, within its own time limit.
+    handshake: A,
+    places: Arc<Places>,
+    first_request: Duration,
+    idle: Duration,
+}
+
+impl<A> Door<A> {
+    pub(crate) fn new(handshake: A, limits: &Limits) -> Self {
+        let places = Places::new(limits.connections, limits.connections_per_address);
+        let (first_request, idle) = (limits.opening, limits.idle);
+        Self { handshake, places: Arc::new(places), first_request, idle }
+    }
+}
+
+impl<A, S> Accept<TcpStream, S> for Door<A>
+where
+    A: Accept<TcpStream, S>,
+    A::Future: Send + 'static,
+    A::Stream: Send + 'static,
+    A::Service: Send + 'static,
+{
+    type Stream = Watched<A::Stream>;
+    type Service = Counted<A::Service>;
+    type Future = Boxed<io::Result<(Self::Stream, Self::Service)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let place = match stream.peer_addr().and_then(|peer| self.places.take(peer)) {
+            Ok(place) => place,
+            Err(refusal) => return Box::pin(core::future::ready(Err(refusal))),
+        };
+        let (first_request, idle) = (self.first_request, self.idle);
+        let handshake = self.handshake.accept(stream, service);
+        Box::pin(async move {
+            let (stream, service) = handshake.await?;
+            let requests = Arc::new(Requests::default());
+            let service = Counted { service, requests: Arc::clone(&requests) };
+            let timer = Box::pin(tokio::time::sleep(first_request));
+            let watched = Watched { stream, requests, timer, change: 0, idle, _place: place };
+            Ok((watched, service))
+        })
+    }
+}
+
+/// The places for connections, in all and for one address.
+#[derive(Debug)]
+struct Places {
+    in_all: usize,
+    for_one: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    in_all: usize,
+    by_client: HashMap<IpAddr, usize>,
+    refused: u64,
+    told: Option<Stopwatch>,
+}
+
+impl Places {
+    fn new(in_all: usize, for_one: usize) -> Self {
+        Self { in_all, for_one, taken: Mutex::default() }
+    }
+
+    fn take(self: &Arc<Self>, peer: SocketAddr) -> io::Result<Place> {
+        let client = client_of(peer.ip());
+        let mut taken = lock(&self.taken);
+        let of_client = taken.by_client.get(&client).copied().unwrap_or(0);
+        let limit = match (taken.in_all < self.in_all, of_client < self.for_one) {
+            (true, true) => {
+                taken.in_all = taken.in_all.saturating_add(1);
+                taken.by_client.insert(client, of_client.saturating_add(1));
+                metrics::connection_opened();
+                return Ok(Place { places: Arc::clone(self), client });
+            }
+            (false, _) => "all",
+            (true, false) => "address",
+        };
+        taken.refuse(limit, client);
+        Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many connections"))
+    }
+}
+
+impl Taken {
+    fn refuse(&mut self, limit: &'static str, client: IpAddr) {
+        metrics::connection_refused(limit);
+        self.refused = self.refused.saturating_add(1);
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+            tracing::warn!(
+                target: "tapfer::security",
+                event = "connections_refused",
+                limit,
+                %client,
+                open = self.in_all,
+                refused = self.refused,
+                "too many connections; the count is of all that were refused since the last such line"
+            );
+            self.refused = 0;
+            self.told = Some(Stopwatch::start());
+        }
+    }
+
+    fn free(&mut self, client: IpAddr) {
+        self.in_all = self.in_all.saturating_sub(1);
+        if let Some(count) = self.by_client.get_mut(&client) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.by_client.remove(&client);
+            }
+        }
+    }
+}
+
+/// Whom an address belongs to: of IPv6 a whole network, since each client has one to itself.
+fn client_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
+        address => address,
+    }
+}
+
+/// The place of one connection, free again when this is dropped.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    client: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.places.taken).free(self.client);
+        metrics::connection_closed();
+    }
+}
+
+/// What the requests of one connection are doing.
+#[derive(Debug, Default)]
+struct Requests(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    running: usize,
+    /// Counts beginnings and ends.
+    change: u64,
+    /// The connection, which wants to know when nothing is running any more.
+    connection: Option<Waker>,
+}
+
+impl Requests {
+    fn begin(self: &Arc<Self>) -> RunningRequest {
+        let mut state = lock(&self.0);
+        state.running = state.running.saturating_add(1);
+        state.change = state.change.wrapping_add(1);
+        RunningRequest(Arc::clone(self))
+    }
+
+    /// The number of the latest change, if nothing is running now.
+    fn idle_since(&self, context: &Context<'_>) -> Option<u64> {
+        let mut state = lock(&self.0);
+        if state.running == 0 {
+            return Some(state.change);
+        }
+        state.connection = Some(context.waker().clone());
+        None
+    }
+}
+
+/// A request that is being worked on, until this is dropped.
+struct RunningRequest(Arc<Requests>);
+
+impl Drop for RunningRequest {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.0);
+        state.running = state.running.saturating_sub(1);
+        state.change = state.change.wrapping_add(1);
+        if let Some(connection) = state.connection.take() {
+            connection.wake();
+        }
+    }
+}
+
+/// The service of one connection; counts what is running.
+#[derive(Clone)]
+pub(crate) struct Counted<S> {
+    service: S,
+    requests: Arc<Requests>,
+}
+
+impl<S, R> Service<R> for Counted<S>
+where
+    S: Service<R>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Boxed<Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        // Ends with the answer and not with its last byte, so that a client cannot hold a connection by
+        // not reading. Answers are whole when they are given, and the time for one is limited.
+        let running = self.requests.begin();
+        let answer = self.service.call(request);
+        Box::pin(async move {
+            let answer = answer.await;
+            drop(running);
+            answer
+        })
+    }
+}
+
+/// A connection that ends by itself when nothing was asked for too long.
+pub(crate) struct Watched<T> {
+    stream: T,
+    requests: Arc<Requests>,
+    /// Runs out when the client has had its time.
+    timer: Pin<Box<Sleep>>,
+    /// The change after which the timer was set.
+    change: u64,
+    idle: Duration,
+    _place: Place,
+}
+
+impl<T> Watched<T> {
+    /// Ready when the connection is to end.
+    fn poll_overdue(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(change) = self.requests.idle_since(context) else { return Poll::Pending };
+        if change != self.change {
+            self.change = change;
+            self.timer.set(tokio::time::sleep(self.idle));
+        }
+        let overdue = self.timer.as_mut().poll(context);
+        if overdue.is_ready() {
+            metrics::connection_overdue();
+        }
+        overdue
+    }
+
+    /// What came of writing, but not for ever.
+    fn unless_overdue<R>(
+        &mut self,
+        written: Poll<io::Result<R>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<R>> {
+        if written.is_pending() && self.poll_overdue(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.poll_overdue(context).is_ready() {
+            // As if the client had ended it: HTTP and TLS then close in good order.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.unless_overdue(written, context)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let written = Pin::new(&mut self.stream).poll_flush(context);
+        self.unless_overdue(written, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let written = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.unless_overdue(written, context)
+    }
+}
+
+/// Limits that the process can keep: each connection is an open file, and a quarter of what the process
+/// may open is left for the database, certificates and threads.
+pub(crate) fn within_open_files(limits: Limits) -> Limits {
+    #[cfg(unix)]
+    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    let open_files = None;
+    let open_files = open_files.and_then(|limit| usize::try_from(limit).ok());
+    let most = open_files.map_or(usize::MAX, |limit| limit.saturating_mul(3) / 4);
+    reduced(limits, most)
+}
+
+/// Fewer connections in all leave each address the same share of them.
+fn reduced(limits: Limits, most: usize) -> Limits {
+    if limits.connections <= most {
+        return limits;
+    }
+    tracing::warn!(
+        target: "tapfer::server",
+        wanted = limits.connections,
+        possible = most,
+        "this process may open too few files for its connections; raise the limit (ulimit -n)"
+    );
+    let share = limits.connections_per_address.saturating_mul(most);
+    let share = share.checked_div(limits.connections).unwrap_or(0).max(1);
+    Limits { connections: most, connections_per_address: share, ..limits }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Places, client_of, reduced};
+    use crate::http::Limits;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    fn peer(address: &str) -> SocketAddr {
+        SocketAddr::new(address.parse().unwrap(), 40_000)
+    }
+
+    #[test]
+    fn places_are_shared_out_and_given_back() {
+        let places = Arc::new(Places::new(3, 2));
+        let one = peer("192.0.2.1");
+        let first = places.take(one).unwrap();
+        let _second = places.take(one).unwrap();
+        assert!(places.take(one).is_err(), "this address has its share");
+        let other = places.take(peer("192.0.2.2")).unwrap();
+        assert!(places.take(peer("192.0.2.3")).is_err(), "all places are taken");
+        drop((first, other));
+        let _again = places.take(one).unwrap();
+        let _another = places.take(peer("192.0.2.3")).unwrap();
+        assert!(places.take(peer("192.0.2.4")).is_err());
+    }
+
+    #[test]
+    fn a_whole_ipv6_network_is_one_client() {
+        let clients = |left: &str, right: &str| {
+            (client_of(left.parse().unwrap()), client_of(right.parse().unwrap()))
+        };
+        let (left, right) = clients("2001:db8:1:2::1", "2001:db8:1:2:ffff::9");
+        assert_eq!(left, right);
+        let (left, right) = clients("2001:db8:1:2::1", "2001:db8:1:3::1");
+        assert_ne!(left, right);
+        let (left, right) = clients("::ffff:192.0.2.1", "192.0.2.1");
+        assert_eq!(left, right);
+    }
+
+    #[test]
+    fn fewer_files_mean_fewer_connections_in_proportion() {
+        let limits = Limits { connections: 800, connections_per_address: 200, ..Limits::default() };
+        let kept = reduced(limits, 800);
+        assert_eq!((kept.connections, kept.connections_per_address), (800, 200));
+        let fewer = reduced(limits, 150);
+        assert_eq!((fewer.connections, fewer.connections_per_address), (150, 37));
+        let hardly_any = reduced(limits, 3);
+        assert_eq!((hardly_any.connections, hardly_any.connections_per_address), (3, 1));
+    }
+}
