@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::Access;
 use crate::commands::{
-    authorization, bench, card, demo, device, doctor, init, issuer, merchant, payment, refund,
-    serve, terminal, tlv, token, trust, vectors, wallet,
+    api_key, authorization, bench, card, demo, device, doctor, init, issuer, merchant, payment,
+    refund, serve, terminal, tlv, token, trust, vectors, wallet,
 };
 use crate::context::Context;
 use crate::failure::{self, Ending};
@@ -94,6 +94,9 @@ enum Command {
     /// Refunds
     #[command(subcommand)]
     Refund(refund::RefundCommand),
+    /// API keys: who may ask the platform
+    #[command(subcommand)]
+    ApiKey(api_key::ApiKeyCommand),
     /// Decisions of the platform
     #[command(subcommand)]
     Authorization(authorization::AuthorizationCommand),
@@ -156,6 +159,7 @@ impl Command {
             Self::Terminal(command) => terminal::run(context, command),
             Self::Payment(command) => payment::run(context, command),
             Self::Refund(command) => refund::run(context, command),
+            Self::ApiKey(command) => api_key::run(context, command),
             Self::Authorization(command) => authorization::run(context, command),
             Self::Trust(command) => trust::run(context, command),
             Self::Vectors(command) => vectors::run(context, command),

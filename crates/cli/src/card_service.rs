@@ -11,7 +11,7 @@ use crate::commands::wallet::Place;
 use crate::context::Context;
 use crate::failure::{Ending, UsageError};
 use crate::key_supply::KeySupply;
-use crate::phone::{self, Phone};
+use crate::phone::Phone;
 use crate::test_keys::TestKeys;
 use crate::vpcd::{self, Ended, VirtualCard};
 use crate::wallet_store::WalletStore;
@@ -80,7 +80,7 @@ impl VirtualCard for ServedPhone<'_> {
             keys.show_payment(self.context.output, &answer)?;
         }
         for news in self.phone.take_news() {
-            self.context.output.remark(format!("phone: {}", phone::in_words(&news)));
+            self.context.output.remark(format!("phone: {}", self.phone.in_words(&news)));
         }
         Ok(answer)
     }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -62,8 +63,8 @@ impl fmt::Display for Problem {
         match (title, detail) {
             ("", "") => write!(f, "the platform answered with HTTP status {}", self.status)?,
             (title, "") => write!(f, "{title}")?,
-            ("", detail) => write!(f, "{detail}")?,
-            (title, detail) => write!(f, "{title}: {detail}")?,
+            ("", detail) => write!(f, "{}", without_position(detail))?,
+            (title, detail) => write!(f, "{title}: {}", without_position(detail))?,
         }
         match self.text("request_id") {
             "" => Ok(()),
@@ -73,6 +74,17 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+/// Where a mistake stands in JSON is of use to who wrote the JSON, and that was this program.
+fn without_position(detail: &str) -> String {
+    match detail
+        .split_once(" (at line ")
+        .and_then(|(head, rest)| Some((head, rest.split_once(')')?)))
+    {
+        Some((head, (_, tail))) => format!("{head}{tail}"),
+        None => detail.to_owned(),
+    }
+}
 
 /// The platform gave no answer: whether it did anything is unknown, and only asking again with the
 /// same idempotency key tells.
@@ -144,25 +156,29 @@ impl Access {
         Client::new(home, &self.address(home)?, key, self.idempotency.clone())
     }
 
-    /// A client with the key given, else the key remembered for `owner`, else the operator's.
+    /// A client with the key given, else the key remembered for `owner`.
     pub(crate) fn client_of(&self, home: &Home, owner: &str) -> anyhow::Result<Client> {
         match (&self.key, home.memory()?.keys.remove(owner)) {
             (None, Some(key)) => self.client_with_key(home, key),
-            _ => self.client(home),
+            (Some(key), _) => self.client_with_key(home, key.clone()),
+            (None, None) => {
+                bail!("no API key of {owner} is known here: give it with --key-file or TAPFER_KEY")
+            }
         }
     }
 }
 
 fn operator_key(home: &Home) -> anyhow::Result<String> {
     let file = home.realm().operator_key();
-    let text = fs::read_to_string(&file).with_context(|| {
-        format!(
-            "no API key: set TAPFER_KEY or --key-file, or give with --home the directory in which \
-             `tapfer serve` runs (no operator key at {})",
-            file.display()
-        )
-    })?;
-    Ok(text.trim().to_owned())
+    match fs::read_to_string(&file) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
+            "no platform has run in {}: start `tapfer serve` in another terminal, or give its directory \
+             with --home, or an API key with --key-file or TAPFER_KEY",
+            home.path().display()
+        ),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+    }
 }
 
 impl Client {
@@ -340,6 +356,8 @@ mod tests {
             Problem { status: 409, body }.to_string(),
             "Card blocked: unblock it first (request r1)"
         );
+        let body = json!({ "title": "Not valid", "detail": "no (at line 2, column 13) amount" });
+        assert_eq!(Problem { status: 400, body }.to_string(), "Not valid: no amount");
         assert_eq!(
             Problem { status: 502, body: json!(null) }.to_string(),
             "the platform answered with HTTP status 502"

@@ -69,7 +69,7 @@ impl Context {
         self.access.client(&self.home)
     }
 
-    /// A client in the name given, else in that of `owner`, else the operator's.
+    /// A client in the name given, else in that of `owner`.
     pub(crate) fn client_of(&self, owner: &str) -> anyhow::Result<Client> {
         self.access.client_of(&self.home, owner)
     }

@@ -30,6 +30,29 @@ impl std::fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
+/// A tap that led to no decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NothingPaid {
+    /// Why, in words.
+    pub(crate) why: String,
+    /// What the card answered last, if it refused.
+    pub(crate) status_word: Option<String>,
+    /// What the terminal shows to the person.
+    pub(crate) display: &'static str,
+}
+
+impl std::fmt::Display for NothingPaid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "nothing was paid: {}", self.why)?;
+        match &self.status_word {
+            Some(status) => write!(f, " (it answered {status})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for NothingPaid {}
+
 /// The exit code of a command.
 pub(crate) fn exit_code(result: &anyhow::Result<Ending>) -> ExitCode {
     match result {

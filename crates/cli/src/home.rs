@@ -39,6 +39,11 @@ impl Home {
         }))
     }
 
+    /// Whether commands find it without being told.
+    pub(crate) fn is_default(&self) -> bool {
+        *self.0 == *Self::new(None).0
+    }
+
     /// The directory itself.
     pub(crate) fn path(&self) -> &Path {
         &self.0

@@ -102,7 +102,11 @@ pub(crate) fn print(output: Output, outcome: &Outcome) {
         _ => Emphasis::Bad,
     };
     let word = output.paint(emphasis, status_name(status));
-    output.line(format!("outcome                  {word}: {}", status_in_words(status)));
+    let words = match status {
+        Status::Declined => String::new(),
+        _ => format!(": {}", status_in_words(status)),
+    };
+    output.line(format!("outcome                  {word}{words}"));
     if let Some(request) = &outcome.ui_request {
         output.line(format!("display                  {}", message(request.message)));
     }

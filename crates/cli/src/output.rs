@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::client::Problem;
+use crate::failure::NothingPaid;
 
 /// How results are shown.
 #[derive(Debug, Clone, Copy)]
@@ -143,15 +146,26 @@ impl Output {
     /// Why a command failed, on standard error: text, or one JSON object.
     pub(crate) fn failure(self, error: &anyhow::Error) {
         if self.json {
-            let mut object = serde_json::json!({ "error": format!("{error:#}") });
-            if let Some(problem) = error.downcast_ref::<crate::client::Problem>()
-                && let Some(map) = object.as_object_mut()
-            {
-                map.insert("problem".to_owned(), problem.body.clone());
-            }
-            self.remark(object.to_string());
+            let problem = error.downcast_ref::<Problem>().map(|problem| &problem.body);
+            let nothing_paid = error.downcast_ref::<NothingPaid>().map(|nothing| {
+                json!({
+                    "why": nothing.why, "status_word": nothing.status_word,
+                    "display": nothing.display,
+                })
+            });
+            let fields = [
+                ("error", Some(json!(format!("{error:#}")))),
+                ("problem", problem.cloned()),
+                ("nothing_paid", nothing_paid),
+            ];
+            let given =
+                fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            self.remark(Value::Object(given.collect()).to_string());
         } else {
             self.remark(format!("tapfer: {error:#}"));
+            if let Some(nothing) = error.downcast_ref::<NothingPaid>() {
+                self.remark(format!("the terminal shows: {}", nothing.display));
+            }
         }
     }
 }

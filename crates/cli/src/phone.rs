@@ -1,7 +1,8 @@
 //! A phone in the field of a reader: carries out the wallet's effects in order.
 
 use anyhow::Context as _;
-use tapfer_wallet::{Card, DeviceState, Effect, Notification, Wallet};
+use tapfer_payment_types::{Currency, Money};
+use tapfer_wallet::{Card, DeviceState, Effect, Notification, Readiness, Wallet};
 
 use crate::clock;
 use crate::tap::CardReader;
@@ -21,6 +22,19 @@ impl Phone {
     /// A phone with its wallet.
     pub(crate) const fn new(store: WalletStore, wallet: Wallet, device: DeviceState) -> Self {
         Self { store, card: Card::new(wallet), device, news: Vec::new() }
+    }
+
+    /// A piece of news as the phone's screen would say it.
+    pub(crate) fn in_words(&self, news: &Notification) -> String {
+        let readiness = match news {
+            Notification::NoKeysLeft { token } => self
+                .card
+                .wallet()
+                .token(*token)
+                .map(|token| (token.readiness(clock::now()), token.policy().currency)),
+            _ => None,
+        };
+        in_words(news, readiness)
     }
 
     /// What the wallet has told the person since the last time.
@@ -73,8 +87,14 @@ impl VirtualCard for Phone {
 }
 
 /// A piece of news as the phone's screen would say it.
-pub(crate) fn in_words(news: &Notification) -> String {
+fn in_words(news: &Notification, readiness: Option<(Readiness, Currency)>) -> String {
     match news {
+        Notification::NoKeysLeft { .. } if readiness.is_some_and(|(now, _)| now.payments_left > 0) => {
+            let largest = readiness.map(|(now, currency)| {
+                Money::new(now.largest_payment_minor, currency).to_string()
+            });
+            format!("more than the {} that this phone can pay at once", largest.unwrap_or_default())
+        }
         Notification::PaymentSent { amount, application_transaction_counter: counter, .. } => {
             format!("{amount} sent to the issuer, transaction {counter}")
         }

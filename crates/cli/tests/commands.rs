@@ -127,6 +127,30 @@ fn a_phone_with_cards_of_two_issuers_fetches_keys_for_both() {
     assert_eq!(platform.tapfer(&["wallet", "show"])["tokens"][0]["token"], first);
 }
 
+/// A merchant's key is changed without a moment in which nobody can be paid.
+#[test]
+fn an_api_key_is_changed_and_the_old_one_taken_back() {
+    let platform = Platform::start();
+    let made = platform.tapfer(&["init"]);
+    let merchant = made["merchant"].as_str().unwrap();
+    let list = || platform.tapfer(&["api-key", "list", "--owner", merchant]);
+    let old = list()["data"][0]["id"].as_str().unwrap().to_owned();
+    let new = platform.tapfer(&["api-key", "create", "--owner", merchant]);
+    let file = platform.home().join("merchant.key");
+    std::fs::write(&file, new["api_key"].as_str().unwrap()).unwrap();
+    platform.tapfer(&["api-key", "revoke", &old, "--reason", "left in a log"]);
+
+    let pay = ["payment", "create", "--amount", "1.00"];
+    let refused = platform.run(&pay);
+    assert_eq!(refused.status.code(), Some(1), "the command line remembers the old key");
+    let with_new = [&pay[..], &["--key-file", file.to_str().unwrap()]].concat();
+    assert_eq!(platform.tapfer(&with_new)["amount"], 100);
+    let revoked = list();
+    let revoked =
+        revoked["data"].as_array().unwrap().iter().filter(|key| !key["revoked_at"].is_null());
+    assert_eq!(revoked.count(), 1);
+}
+
 /// A phone that lost its card gets it back, and pays with what it got last.
 #[test]
 fn a_card_can_be_put_on_the_phone_again() {
@@ -166,16 +190,18 @@ fn a_large_amount_wants_the_phone_unlocked_and_a_dark_screen_pays_nothing() {
     assert_eq!(pay(&["60.00"]), Some(1));
     let declined = platform.run(&["terminal", "pay", "--wallet", "--amount", "60.00"]);
     let receipt: Value = serde_json::from_slice(&declined.stdout).unwrap();
-    assert_eq!(receipt["reason_text"], "the phone wants its person: unlock it and tap again");
+    let advice = "the phone's owner must be verified: unlock the phone and tap again";
+    assert_eq!(receipt["reason_text"], advice);
     let told = tapfer()
         .args(["terminal", "pay", "--wallet", "--amount", "60.00", "--home"])
         .arg(platform.home())
         .output()
         .unwrap();
     let told = String::from_utf8(told.stdout).unwrap();
-    assert!(told.contains("unlock it and tap again"), "{told}");
+    assert!(told.contains(advice), "{told}");
     assert!(!told.contains("verification results"), "no more than the receipt: {told}");
     assert_eq!(pay(&["60.00", "--unlocked"]), Some(0));
+    assert_eq!(pay(&["1.00", "--verification-limit", "0.50"]), Some(1), "the terminal's own limit");
     assert_eq!(pay(&["1.00", "--screen", "off"]), Some(1));
     assert_eq!(pay(&["1.00"]), Some(0));
     assert_eq!(platform.tapfer(&["card", "show"])["balance"], 20_000 - 6_100);

@@ -379,14 +379,13 @@ fn by_kernel(terminal: Terminal<Armed>, outcome: Outcome) -> TapEnd {
 /// In words for the merchant. The results that the terminal declined for are in it.
 fn decline_reason(outcome: &Outcome) -> String {
     let results = outcome.tvr.unwrap_or_default();
+    let serious = serious_results(results);
     match outcome.declined_by {
-        Some(DeclinedBy::Terminal) => {
-            format!("the terminal declined: {}", serious_results(results).join(", "))
+        // The phone could not verify its person, or not in a way that the terminal offers.
+        _ if serious.len() == 1 && results.contains(tvr::CARDHOLDER_VERIFICATION_FAILED) => {
+            String::from("the phone's owner must be verified: unlock the phone and tap again")
         }
-        // It said that it could not verify the person, or not in a way that the terminal offers.
-        _ if results.contains(tvr::CARDHOLDER_VERIFICATION_FAILED) => {
-            String::from("the phone wants its person: unlock it and tap again")
-        }
+        Some(DeclinedBy::Terminal) => format!("the terminal declined: {}", serious.join(", ")),
         _ => String::from("the card declined"),
     }
 }

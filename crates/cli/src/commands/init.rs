@@ -28,7 +28,7 @@ pub(crate) struct InitArguments {
 }
 
 pub(crate) fn run(context: &Context, arguments: &InitArguments) -> anyhow::Result<Ending> {
-    let balance = amount::money(&arguments.balance, arguments.currency)?;
+    let balance = amount::money("--balance", &arguments.balance, arguments.currency)?;
     let client = context.client()?;
     let code = arguments.currency.code();
     let issuer = ensure(context, &client, "issuer", "/v1/issuers", || {

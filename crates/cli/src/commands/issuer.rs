@@ -68,7 +68,7 @@ pub(crate) struct Create {
 
 impl Create {
     fn body(&self) -> anyhow::Result<Value> {
-        let limit = amount::money(&self.unverified_limit, self.currency)?;
+        let limit = amount::money("--unverified-limit", &self.unverified_limit, self.currency)?;
         let mut body = json!({
             "name": self.name,
             "country": self.country,
@@ -79,7 +79,7 @@ impl Create {
             "key_policy": {
                 "keys_per_replenishment": self.keys,
                 "maximum_payments": self.payments_per_key,
-                "maximum_total_minor": amount::money(&self.total_per_key, self.currency)?.minor,
+                "maximum_total_minor": amount::money("--total-per-key", &self.total_per_key, self.currency)?.minor,
                 "lifetime_seconds": i64::from(self.key_hours).saturating_mul(3_600),
             },
         });

@@ -1,5 +1,6 @@
 //! The commands: one file for each noun.
 
+pub(crate) mod api_key;
 pub(crate) mod authorization;
 pub(crate) mod bench;
 pub(crate) mod card;

@@ -3,7 +3,7 @@
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::amount::{AmountArguments, money, money_json};
+use crate::amount::{AmountArguments, money_json, payable};
 use crate::client::text_of;
 use crate::context::{Context, PageArguments, segment};
 use crate::failure::Ending;
@@ -121,5 +121,5 @@ pub(crate) fn part_of(
     let Some(amount) = amount else { return Ok(json!({})) };
     let shown = context.client()?.get(&format!("/v1/payment-intents/{}", segment(payment)))?;
     let currency = text_of(&shown, "currency")?.parse()?;
-    Ok(json!({ "amount": money(amount, currency)?.minor }))
+    Ok(json!({ "amount": payable("--amount", amount, currency)?.minor }))
 }

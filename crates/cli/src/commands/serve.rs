@@ -27,8 +27,8 @@ Examples:
 The log goes to standard error: one JSON object a line, or text on a terminal. TAPFER_LOG filters it, such as
 TAPFER_LOG=warn. SIGINT and SIGTERM stop after the running requests.")]
 pub(crate) struct ServeArguments {
-    /// Address to listen on; port 0 takes any free port
-    #[arg(long, value_name = "HOST:PORT", env = "TAPFER_LISTEN", default_value = DEFAULT_LISTEN)]
+    /// IP address and port to listen on; port 0 takes any free port
+    #[arg(long, value_name = "IP:PORT", env = "TAPFER_LISTEN", default_value = DEFAULT_LISTEN)]
     listen: SocketAddr,
     /// Kind of realm to make on the first run
     #[arg(long, value_enum, default_value_t = Kind::Demo)]
@@ -101,7 +101,11 @@ fn announce(context: &Context, server: &RunningServer, notice: &str) -> anyhow::
     context.output.line(format!("operator key    {operator}"));
     context.output.line(format!("CA certificate  {authority}"));
     context.output.line(format!("keys            {notice}"));
-    context.output.line("Stop with Ctrl-C. In another terminal: tapfer init");
+    let init = match context.home.is_default() {
+        true => "tapfer init".to_owned(),
+        false => format!("tapfer init --home {}", context.home.path().display()),
+    };
+    context.output.line(format!("Stop with Ctrl-C. In another terminal: {init}"));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ mod at_platform;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use clap::Args;
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -17,16 +17,16 @@ use tapfer_terminal::entry_point::EntryPointError;
 use tapfer_terminal::kernel8::{MessageIdentifier, Outcome, Status};
 use tapfer_terminal::{PaymentState, TapEnd, TerminalConfiguration};
 
-use crate::amount::{AmountArguments, hexadecimal, hexadecimal_array};
+use crate::amount::{AmountArguments, hexadecimal, hexadecimal_array, money};
 use crate::card_service::{Screen, device_state};
 use crate::clock;
 use crate::context::Context;
-use crate::failure::{Ending, UsageError};
+use crate::failure::{Ending, NothingPaid, UsageError};
 use crate::kernel_report;
 use crate::narrate::{self, Step};
 use crate::output::Output;
 use crate::pcsc_reader::PcscReader;
-use crate::phone::{self, Phone};
+use crate::phone::Phone;
 use crate::tap::{CardReader, Exchange, Tapped, WithoutDirectory, tap};
 use crate::till::{self, Trust};
 use crate::wallet_store::WalletStore;
@@ -48,7 +48,7 @@ pub(crate) struct PayArguments {
     #[command(flatten)]
     amount: AmountArguments,
     /// Name of the PC/SC reader, or a part of it
-    #[arg(long, value_name = "NAME", required_unless_present = "wallet")]
+    #[arg(long, value_name = "NAME")]
     reader: Option<String>,
     /// Tap the phone in this directory instead, without a reader [default: wallet in the home directory]
     #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with = "reader")]
@@ -103,6 +103,13 @@ pub(crate) struct PayArguments {
 
 pub(crate) fn run(context: &Context, arguments: &PayArguments) -> anyhow::Result<Ending> {
     let amount = arguments.amount.money()?;
+    if arguments.reader.is_none() && arguments.wallet.is_none() {
+        bail!(UsageError(
+            "say which card pays: --wallet is the phone in the home directory, --reader NAME a card at \
+             a reader (`tapfer terminal readers` lists them)"
+                .to_owned()
+        ));
+    }
     match (arguments.kernel_only, arguments.request_only) {
         (true, _) => kernel_only(context, arguments, amount),
         (false, true) => request_only(context, arguments, amount),
@@ -116,7 +123,12 @@ impl PayArguments {
     }
 
     fn applications(&self) -> anyhow::Result<Option<Vec<Vec<u8>>>> {
-        self.aid.as_deref().map(|aid| Ok(vec![hexadecimal(aid)?])).transpose()
+        let Some(aid) = &self.aid else { return Ok(None) };
+        let aid = hexadecimal(aid)?;
+        if !(5..=16).contains(&aid.len()) {
+            bail!(UsageError("--aid: an application identifier has 5 to 16 bytes".to_owned()));
+        }
+        Ok(Some(vec![aid]))
     }
 
     fn configuration(
@@ -127,7 +139,8 @@ impl PayArguments {
         let given = self.ca_key.iter().map(|text| ca_key(text));
         let mut keys = given.collect::<anyhow::Result<Vec<_>>>()?;
         keys.extend(platform);
-        let limit = crate::amount::money(&self.verification_limit, self.amount.currency)?;
+        let limit = self.verification_limit.as_str();
+        let limit = money("--verification-limit", limit, self.amount.currency)?;
         till::configuration(applications, keys, self.country, limit)
     }
 
@@ -163,7 +176,7 @@ fn with_card<T>(
     if let Some(mut phone) = arguments.phone(context)? {
         let result = then(&mut phone);
         for news in phone.take_news() {
-            context.output.remark(format!("phone: {}", phone::in_words(&news)));
+            context.output.remark(format!("phone: {}", phone.in_words(&news)));
         }
         return result;
     }
@@ -197,7 +210,7 @@ fn kernel_only(
 ) -> anyhow::Result<Ending> {
     let applications = arguments.applications()?.unwrap_or_else(|| vec![DEMO_APPLICATION.to_vec()]);
     if arguments.ca_key.is_empty() {
-        context.output.remark("without --ca-key no certificate of the card can hold");
+        context.output.remark("no --ca-key is given, so the card's certificates cannot be checked (`tapfer trust show` prints the platform's)");
     }
     let configuration = arguments.configuration(&applications, Vec::new())?;
     let tapped = tap_for_nobody(context, arguments, configuration, amount)?;
@@ -278,16 +291,20 @@ fn not_decided(
     outcome: Option<&Outcome>,
     reader_error: Option<&anyhow::Error>,
 ) -> anyhow::Error {
-    let why = match (reader_error, error, outcome.and_then(|outcome| outcome.error.level2)) {
-        (Some(reader), _, _) => format!("{reader:#}"),
-        (None, Some(error), _) => error.to_string(),
-        (None, None, Some(error)) => error.to_string(),
-        (None, None, None) => "the card left the field or ended the payment".to_owned(),
-    };
     let status = outcome.map(|outcome| outcome.error.status_word).filter(|word| *word != [0, 0]);
-    let status = status.map(|[first, second]| StatusWord::from_bytes(first, second));
-    let status = status.map(|status| format!(", it said {status}")).unwrap_or_default();
-    anyhow!("nothing was paid: {why}{status} (display: \"{}\")", message.text())
+    let why = match (reader_error, error, outcome.and_then(|outcome| outcome.error.level2), status)
+    {
+        (Some(reader), ..) => format!("{reader:#}"),
+        (_, Some(error), ..) => error.to_string(),
+        (.., Some([0x69, 0x85])) => {
+            "the card does not want to pay now: look at the phone".to_owned()
+        }
+        (_, _, Some(error), _) => error.to_string(),
+        _ => "the card left the field or ended the payment".to_owned(),
+    };
+    let status_word = status.map(|[first, second]| StatusWord::from_bytes(first, second));
+    let status_word = status_word.map(|status| status.to_string());
+    NothingPaid { why, status_word, display: message.text() }.into()
 }
 
 fn explain(output: Output, arguments: &PayArguments, exchanges: &[Exchange]) {

@@ -130,8 +130,8 @@ impl KernelConfiguration {
 
     /// An attended terminal that is online only, without a PIN pad or a receipt to sign: it asks for
     /// verification by the phone above `cvm_required_limit`, approves nothing without the platform,
-    /// whatever the card offers, and declines a card whose certificates do not hold or which cannot
-    /// be authenticated.
+    /// whatever the card offers, and declines a card whose certificates do not hold, which cannot be
+    /// authenticated, or which leaves out a verification that it asked for.
     ///
     /// # Errors
     /// [`ConfigurationError`] if AID or limit cannot be.
@@ -155,8 +155,11 @@ impl KernelConfiguration {
             cvm_capability_not_required: 0x0C,
             kernel_configuration: [Self::REPORT_LOCAL_AUTHENTICATION_FAILED, 0x00],
             security_capability: Self::LOCAL_AUTHENTICATION,
-            terminal_action_code_denial: [0x84, 0x00, 0x00, 0x00, 0x00],
-            terminal_action_code_online: [0x00; 5],
+            // Local authentication not performed or failed; verification of the person failed.
+            terminal_action_code_denial: [0x84, 0x00, 0x80, 0x00, 0x00],
+            // Whatever is found. An online only terminal does not look at it; one that is set up from
+            // this and given another type must not become lenient by that.
+            terminal_action_code_online: [0xFF; 5],
             floor_limit: [0x00; 6],
             cvm_required_limit: bcd_amount(cvm_required_limit.minor)?,
             timeout_value: 500,

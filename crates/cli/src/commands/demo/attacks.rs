@@ -238,7 +238,7 @@ fn no_keys_left(story: &mut Story, players: &mut Players) -> anyhow::Result<()> 
         let news_of_tap = players.phone.take_news();
         if news_of_tap.iter().any(|news| matches!(news, Notification::NoKeysLeft { .. })) {
             for news in &news_of_tap {
-                story.tell(&format!("Phone: {}", crate::phone::in_words(news)));
+                story.tell(&format!("Phone: {}", players.phone.in_words(news)));
             }
             players.till.cancel(intent)?;
             return story.expect("no keys left", "nothing was signed", signed(&tapped.end));

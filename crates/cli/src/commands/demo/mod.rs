@@ -120,7 +120,7 @@ fn hold_through<'p, R: CardReader + 'p>(
 /// What the phone's screen says.
 fn news(story: &Story, players: &mut Players) {
     for news in players.phone.take_news() {
-        story.tell(&format!("Phone: {}", phone::in_words(&news)));
+        story.tell(&format!("Phone: {}", players.phone.in_words(&news)));
     }
 }
 
