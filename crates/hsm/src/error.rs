@@ -67,6 +67,11 @@ pub enum HsmError {
         maximum = crate::OperatorGrant::MAXIMUM_LENGTH
     )]
     OperatorGrant,
+    /// The grant entitles to another record, or to none of this kind.
+    #[error(
+        "the grant does not cover this record: personalising a token opens its own number only"
+    )]
+    GrantElsewhere,
     /// Keys are shown and imported only where nothing is at stake.
     #[error(
         "keys are shown or imported only in a demo realm; this keystore was created for production"
@@ -76,7 +81,7 @@ pub enum HsmError {
     // What the caller stored has changed.
     /// A card record does not open.
     #[error(
-        "the card record is damaged, or belongs to another card or issuer; restore it from a backup"
+        "the card record is damaged, or belongs to another owner or issuer; restore it from a backup"
     )]
     CardRecord,
 

@@ -1,16 +1,32 @@
 //! Who may see a card number, and why.
 
 use tapfer_emv::cryptogram::CryptogramVerified;
+use tapfer_payment_types::TokenId;
 
-use crate::HsmError;
+use crate::{HsmError, RecordOwner};
 
 /// What entitles a caller to open a card record.
 #[derive(Debug)]
 pub enum DetokenizationGrant<'a> {
-    /// The card itself has just paid: its cryptogram was verified.
+    /// The card itself has just paid: its cryptogram was verified. For the messages to card schemes
+    /// that want the number; nothing in this version sends one.
     Payment(&'a CryptogramVerified),
     /// A person with the role for it asks, and says why.
     Operator(OperatorGrant),
+    /// A phone's own token is personalised: opens the number of this token, and never a card's.
+    Personalisation(TokenId),
+}
+
+impl DetokenizationGrant<'_> {
+    /// Whether it entitles to this record.
+    #[must_use]
+    pub fn covers(&self, owner: RecordOwner) -> bool {
+        match (self, owner) {
+            (Self::Operator(_), _) | (Self::Payment(_), RecordOwner::Card(_)) => true,
+            (Self::Payment(proof), RecordOwner::Token(token)) => proof.token() == token,
+            (Self::Personalisation(token), owner) => owner == RecordOwner::Token(*token),
+        }
+    }
 }
 
 /// A person's request to see card data. The caller has checked the role and writes the audit trail;

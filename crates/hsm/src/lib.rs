@@ -5,11 +5,11 @@
 //! and those only sealed to the device that will pay with them.
 //!
 //! Invariants:
-//! - Every backend passes the same contract suite (`tests/contract.rs`).
+//! - Every backend passes the same contract suite (`tests/contract/main.rs`).
 //! - No verb here blocks on anything but the backend; callers on async threads move it off them, and
 //!   never hold a database transaction across a call.
 //! - Card data comes out only against a [`DetokenizationGrant`]: the proof of a verified cryptogram,
-//!   or an operator who gives a name and a reason.
+//!   an operator who gives a name and a reason, or, for a token's number alone, its personalisation.
 //! - What signs a certificate verifies it before it is given out, so that a fault does not become a
 //!   forgery or leak a key.
 //!
@@ -28,14 +28,14 @@ pub use grant::{DetokenizationGrant, OperatorGrant};
 pub use request::{
     CryptogramRequest, CryptogramVerdict, DemoKeys, HsmDescription, IccCertificateRequest,
     IssuerCertificateRequest, IssuerKeys, LimitedUseKeyTerms, PanLookup, ProvisioningRequest,
-    Realm, SealedCardRecord,
+    Realm, RecordOwner, SealedCardRecord,
 };
 pub use software::{SoftwareHsm, Unlock};
 
 use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Rid};
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_payment_types::messages::SealedPayload;
-use tapfer_payment_types::{CardId, IssuerId, Pan, Secret};
+use tapfer_payment_types::{IssuerId, Pan, Secret};
 
 /// An ICC certificate lives no longer than this from the moment it is signed: 7 days, in seconds. A
 /// stolen phone dies by itself.
@@ -138,27 +138,27 @@ pub trait PaymentHsm: Send + Sync {
         request: ProvisioningRequest<'_>,
     ) -> Result<SealedPayload, HsmError>;
 
-    /// Encrypts a card's record so that only [`PaymentHsm::open_card_record`] for the same issuer and
-    /// card gives it back.
+    /// Encrypts a record so that only [`PaymentHsm::open_card_record`] for the same issuer and owner
+    /// gives it back.
     ///
     /// # Errors
     /// [`HsmError::UnknownIssuer`], or the module failed.
     fn seal_card_record(
         &self,
         issuer: IssuerId,
-        card: CardId,
+        owner: RecordOwner,
         record: &[u8],
     ) -> Result<SealedCardRecord, HsmError>;
 
-    /// Decrypts a card's record for whoever shows a grant.
+    /// Decrypts a record for whoever shows a grant that covers it.
     ///
     /// # Errors
-    /// [`HsmError::CardRecord`] if the record is damaged or belongs to another card or issuer;
-    /// [`HsmError::UnknownIssuer`].
+    /// [`HsmError::GrantElsewhere`] if the grant is for another record; [`HsmError::CardRecord`] if
+    /// the record is damaged or belongs to another owner or issuer; [`HsmError::UnknownIssuer`].
     fn open_card_record(
         &self,
         issuer: IssuerId,
-        card: CardId,
+        owner: RecordOwner,
         record: &SealedCardRecord,
         grant: &DetokenizationGrant<'_>,
     ) -> Result<Secret<Vec<u8>>, HsmError>;

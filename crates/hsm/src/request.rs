@@ -8,7 +8,7 @@ use tapfer_emv::cryptogram::{CryptogramInput, CryptogramVerified};
 use tapfer_emv::curve::PublicX;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
 use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, VerificationPolicyMessage};
-use tapfer_payment_types::{IssuerId, PanSequenceNumber, Timestamp, TokenId, TokenPan};
+use tapfer_payment_types::{CardId, IssuerId, PanSequenceNumber, Timestamp, TokenId, TokenPan};
 
 /// What a set of keys is for. Fixed when the set is made, and authenticated with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +151,16 @@ pub struct ProvisioningRequest<'a> {
     pub limited_use_keys: &'a [LimitedUseKeyTerms],
     /// When the phone has to ask for what.
     pub policy: VerificationPolicyMessage,
+}
+
+/// Whose number a record holds. It is authenticated with the record, so that whoever can write to the
+/// database cannot exchange one record for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordOwner {
+    /// A card's own number.
+    Card(CardId),
+    /// The number that stands for a card on one phone.
+    Token(TokenId),
 }
 
 /// An encrypted card record: opaque bytes to store.

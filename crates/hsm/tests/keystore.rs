@@ -19,8 +19,8 @@ use aws_lc_rs::digest;
 use proptest::prelude::*;
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_hsm::{
-    DetokenizationGrant, HsmError, KeystoreError, OperatorGrant, PaymentHsm, Realm, SoftwareHsm,
-    Unlock,
+    DetokenizationGrant, HsmError, KeystoreError, OperatorGrant, PaymentHsm, Realm, RecordOwner,
+    SoftwareHsm, Unlock,
 };
 use tapfer_payment_types::{CardId, IssuerId, Timestamp};
 use tempfile::TempDir;
@@ -92,8 +92,8 @@ fn issuer(number: u8) -> IssuerId {
     IssuerId::new(Timestamp::from_unix_millis(1), [number; 10])
 }
 
-fn card() -> CardId {
-    CardId::new(Timestamp::from_unix_millis(1), [1; 10])
+fn card() -> RecordOwner {
+    RecordOwner::Card(CardId::new(Timestamp::from_unix_millis(1), [1; 10]))
 }
 
 fn mode(path: PathBuf) -> u32 {

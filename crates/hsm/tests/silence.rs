@@ -14,7 +14,7 @@ use std::fmt::Debug;
 use data_encoding::{HEXLOWER, HEXUPPER};
 use proptest::prelude::*;
 use tapfer_emv::keys::IssuerMasterKey;
-use tapfer_hsm::{PaymentHsm, Realm, SoftwareHsm, Unlock};
+use tapfer_hsm::{PaymentHsm, Realm, RecordOwner, SoftwareHsm, Unlock};
 use tapfer_payment_types::{CardId, IssuerId, Timestamp};
 
 /// The ways in which bytes get into a text by accident, cut to four bytes: even a part is too much.
@@ -44,7 +44,7 @@ proptest! {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keystore");
         let issuer = IssuerId::new(Timestamp::from_unix_millis(1), [1; 10]);
-        let card = CardId::new(Timestamp::from_unix_millis(1), [1; 10]);
+        let card = RecordOwner::Card(CardId::new(Timestamp::from_unix_millis(1), [1; 10]));
         let unlock = Unlock::key_from_hex(&HEXLOWER.encode(&file_key)).unwrap();
         let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo).unwrap();
         let mut texts = Vec::new();

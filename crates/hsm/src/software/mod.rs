@@ -31,7 +31,7 @@ use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Ri
 use tapfer_emv::cryptogram;
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_payment_types::messages::SealedPayload;
-use tapfer_payment_types::{CardId, IssuerId, Pan, Secret};
+use tapfer_payment_types::{IssuerId, Pan, Secret};
 
 use self::key_ring::{IssuerKeySet, KeyRing, SigningKey};
 use self::keystore::Keystore;
@@ -40,7 +40,7 @@ pub use self::unlock::{MINIMUM_PASSPHRASE_LENGTH, Unlock};
 use crate::{
     CryptogramRequest, CryptogramVerdict, DemoKeys, DetokenizationGrant, HsmDescription, HsmError,
     IccCertificateRequest, IssuerCertificateRequest, IssuerKeys, PanLookup, PaymentHsm,
-    ProvisioningRequest, Realm, SealedCardRecord,
+    ProvisioningRequest, Realm, RecordOwner, SealedCardRecord,
 };
 
 /// A security module without hardware. See the [module](self).
@@ -287,20 +287,23 @@ impl PaymentHsm for SoftwareHsm {
     fn seal_card_record(
         &self,
         issuer: IssuerId,
-        card: CardId,
+        owner: RecordOwner,
         record: &[u8],
     ) -> Result<SealedCardRecord, HsmError> {
-        record::seal(&*self.issuer(issuer)?, issuer, card, record)
+        record::seal(&*self.issuer(issuer)?, issuer, owner, record)
     }
 
     fn open_card_record(
         &self,
         issuer: IssuerId,
-        card: CardId,
+        owner: RecordOwner,
         record: &SealedCardRecord,
-        _grant: &DetokenizationGrant<'_>,
+        grant: &DetokenizationGrant<'_>,
     ) -> Result<Secret<Vec<u8>>, HsmError> {
-        record::open(&*self.issuer(issuer)?, issuer, card, record)
+        if !grant.covers(owner) {
+            return Err(HsmError::GrantElsewhere);
+        }
+        record::open(&*self.issuer(issuer)?, issuer, owner, record)
     }
 
     fn pan_lookup(&self, issuer: IssuerId, pan: &Pan) -> Result<PanLookup, HsmError> {

@@ -2,17 +2,17 @@
 //!
 //! Layout: format `01`, generation of the record key, wrapped data key (40 bytes, AES-256 key wrap,
 //! NIST SP 800-38F), nonce (12), ciphertext, tag (16). AES-256-GCM; the associated data are a label,
-//! issuer and card, and all bytes before the nonce. Each data key encrypts one record, so that a
+//! issuer and owner, and all bytes before the nonce. Each data key encrypts one record, so that a
 //! random nonce cannot repeat under a key.
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::key_wrap::{self, AesKek, KeyWrap};
-use tapfer_payment_types::{CardId, IssuerId, Secret};
+use tapfer_payment_types::{IssuerId, Secret};
 use zeroize::Zeroizing;
 
 use super::key_ring::IssuerKeySet;
 use super::randomness;
-use crate::{HsmError, SealedCardRecord};
+use crate::{HsmError, RecordOwner, SealedCardRecord};
 
 const FORMAT: u8 = 1;
 const LABEL: &[u8] = b"tapfer-card-record-1";
@@ -24,14 +24,14 @@ const FAILED: HsmError = HsmError::Internal { operation: "sealing a card record"
 pub(super) fn seal(
     keys: &IssuerKeySet,
     issuer: IssuerId,
-    card: CardId,
+    owner: RecordOwner,
     record: &[u8],
 ) -> Result<SealedCardRecord, HsmError> {
     let (&generation, record_key) = keys.record_keys.last_key_value().ok_or(FAILED)?;
     let data_key = randomness::secret::<32>()?;
     let mut out = vec![FORMAT, generation];
     out.extend_from_slice(&wrap(record_key, &data_key)?);
-    let associated = associated_data(issuer, card, &out);
+    let associated = associated_data(issuer, owner, &out);
 
     let nonce = randomness::bytes()?;
     let mut content = Zeroizing::new(record.to_vec());
@@ -50,17 +50,17 @@ pub(super) fn seal(
 pub(super) fn open(
     keys: &IssuerKeySet,
     issuer: IssuerId,
-    card: CardId,
+    owner: RecordOwner,
     sealed: &SealedCardRecord,
 ) -> Result<Secret<Vec<u8>>, HsmError> {
-    try_open(keys, issuer, card, &sealed.0).ok_or(HsmError::CardRecord)
+    try_open(keys, issuer, owner, &sealed.0).ok_or(HsmError::CardRecord)
 }
 
 /// `None` whatever is wrong: how a record is damaged is nobody's business.
 fn try_open(
     keys: &IssuerKeySet,
     issuer: IssuerId,
-    card: CardId,
+    owner: RecordOwner,
     sealed: &[u8],
 ) -> Option<Secret<Vec<u8>>> {
     let (head, rest) = sealed.split_at_checked(HEAD_LENGTH)?;
@@ -68,7 +68,7 @@ fn try_open(
     let [FORMAT, generation, wrapped @ ..] = head else { return None };
     let data_key = unwrap(keys.record_keys.get(generation)?, wrapped)?;
 
-    let associated = Aad::from(associated_data(issuer, card, head));
+    let associated = Aad::from(associated_data(issuer, owner, head));
     let mut content = Secret::new(content.to_vec());
     let nonce = Nonce::assume_unique_for_key(nonce);
     let length =
@@ -77,9 +77,14 @@ fn try_open(
     Some(content)
 }
 
-fn associated_data(issuer: IssuerId, card: CardId, head: &[u8]) -> Vec<u8> {
-    // Ids have one length, so that the parts cannot run into each other.
-    [LABEL, issuer.to_string().as_bytes(), card.to_string().as_bytes(), head].concat()
+fn associated_data(issuer: IssuerId, owner: RecordOwner, head: &[u8]) -> Vec<u8> {
+    // Ids have one length behind a prefix that is their type's own, so that the parts cannot run into
+    // each other.
+    let owner = match owner {
+        RecordOwner::Card(card) => card.to_string(),
+        RecordOwner::Token(token) => token.to_string(),
+    };
+    [LABEL, issuer.to_string().as_bytes(), owner.as_bytes(), head].concat()
 }
 
 fn cipher(key: &Secret<[u8; 32]>) -> Option<LessSafeKey> {

@@ -12,7 +12,7 @@ use super::self_test::KnownAnswerTest;
 use super::{SoftwareHsm, Unlock};
 use crate::{
     CryptogramRequest, DetokenizationGrant, HsmError, IccCertificateRequest,
-    IssuerCertificateRequest, OperatorGrant, PaymentHsm, ProvisioningRequest, Realm,
+    IssuerCertificateRequest, OperatorGrant, PaymentHsm, ProvisioningRequest, Realm, RecordOwner,
 };
 
 const BROKEN: &[KnownAnswerTest] = &[KnownAnswerTest { name: "broken", answer: || Some(false) }];
@@ -121,7 +121,7 @@ fn provisioning_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
 fn a_failed_self_test_blocks_every_verb_for_ever() {
     let (mut hsm, _directory) = working_module();
     let public_key = hsm.issuer_keys(issuer()).unwrap().public_key;
-    let card = CardId::new(now(), [1; 10]);
+    let card = RecordOwner::Card(CardId::new(now(), [1; 10]));
     let record = hsm.seal_card_record(issuer(), card, b"record").unwrap();
     let (pan, token_pan) =
         ("4111111111111111".parse().unwrap(), "4111111111111111".parse().unwrap());

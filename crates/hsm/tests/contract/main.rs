@@ -20,7 +20,8 @@ mod provisioning;
 mod records;
 
 use tapfer_emv::certificate::Rid;
-use tapfer_payment_types::{CardId, IssuerId, Timestamp, TokenPan};
+use tapfer_hsm::RecordOwner;
+use tapfer_payment_types::{CardId, IssuerId, Timestamp, TokenId, TokenPan};
 
 const RID: Rid = [0xF0, 0x54, 0x41, 0x50, 0x46];
 
@@ -32,8 +33,12 @@ fn issuer(number: u8) -> IssuerId {
     IssuerId::new(now(), [number; 10])
 }
 
-fn card(number: u8) -> CardId {
-    CardId::new(now(), [number; 10])
+fn card(number: u8) -> RecordOwner {
+    RecordOwner::Card(CardId::new(now(), [number; 10]))
+}
+
+fn token(number: u8) -> RecordOwner {
+    RecordOwner::Token(TokenId::new(now(), [number; 10]))
 }
 
 fn token_pan() -> TokenPan {
@@ -67,6 +72,7 @@ macro_rules! contract {
             records::opens_with_a_grant
             records::every_byte_is_protected
             records::belongs_to_one_card_of_one_issuer
+            records::personalisation_opens_its_own_token_only
             records::lookup_is_keyed_and_over_the_whole_number
             concurrency::threads_share_a_module
         }

@@ -1,7 +1,9 @@
-use tapfer_hsm::{DetokenizationGrant, HsmError, OperatorGrant, PaymentHsm, SealedCardRecord};
+use tapfer_hsm::{
+    DetokenizationGrant, HsmError, OperatorGrant, PaymentHsm, RecordOwner, SealedCardRecord,
+};
 use tapfer_payment_types::Pan;
 
-use crate::{card, cryptograms, issuer};
+use crate::{card, cryptograms, issuer, token};
 
 const RECORD: &[u8] = b"{\"pan\":\"4111111111111111\"}";
 
@@ -55,6 +57,26 @@ pub fn belongs_to_one_card_of_one_issuer(hsm: &impl PaymentHsm) {
     assert!(matches!(unknown, Err(HsmError::UnknownIssuer(_))));
     let unknown = hsm.seal_card_record(issuer(3), card(1), RECORD);
     assert!(matches!(unknown, Err(HsmError::UnknownIssuer(_))));
+}
+
+/// A phone that is personalised gets its own token's number, and nothing else opens to it.
+pub fn personalisation_opens_its_own_token_only(hsm: &impl PaymentHsm) {
+    hsm.create_issuer(issuer(1)).unwrap();
+    let owners = [card(1), token(1), token(2)];
+    let sealed = owners.map(|owner| hsm.seal_card_record(issuer(1), owner, RECORD).unwrap());
+    let RecordOwner::Token(own) = token(1) else { unreachable!() };
+    let grant = DetokenizationGrant::Personalisation(own);
+    for (owner, record) in owners.into_iter().zip(&sealed) {
+        let opened = hsm.open_card_record(issuer(1), owner, record, &grant);
+        if owner == token(1) {
+            assert_eq!(opened.unwrap().expose(), RECORD);
+        } else {
+            assert!(matches!(opened, Err(HsmError::GrantElsewhere)));
+        }
+        // Another's record in the own one's place.
+        let exchanged = hsm.open_card_record(issuer(1), token(1), record, &grant);
+        assert_eq!(exchanged.is_ok(), owner == token(1));
+    }
 }
 
 pub fn lookup_is_keyed_and_over_the_whole_number(hsm: &impl PaymentHsm) {

@@ -1,8 +1,8 @@
 //! Card and token numbers: making them, sealing them, opening them.
 
-use tapfer_hsm::{DetokenizationGrant, OperatorGrant, SealedCardRecord};
+use tapfer_hsm::{DetokenizationGrant, OperatorGrant, RecordOwner, SealedCardRecord};
 use tapfer_payment_types::pan::check_digit;
-use tapfer_payment_types::{CardId, IssuerId, Pan, Secret, TokenPan};
+use tapfer_payment_types::{CardId, IssuerId, Pan, Secret, TokenId, TokenPan};
 use tapfer_payments::issuers::NumberPrefix;
 use tapfer_storage::SealedNumber;
 
@@ -10,10 +10,6 @@ use crate::service::{Service, ServiceError};
 
 /// Digits of the numbers that the platform makes.
 const NUMBER_LENGTH: usize = 16;
-/// What stands in front of the digits in a sealed record, so that a card's number and a token's cannot be
-/// exchanged for each other by whoever can write to the database.
-const CARD_RECORD: &str = "card-number:";
-const TOKEN_RECORD: &str = "token-number:";
 
 impl Service {
     /// A new number of a range, from the security module's randomness.
@@ -46,29 +42,27 @@ impl Service {
         card: CardId,
         pan: &Pan,
     ) -> Result<SealedNumber, ServiceError> {
-        self.seal_number(issuer, card, CARD_RECORD, pan)
+        self.seal_number(issuer, RecordOwner::Card(card), pan)
     }
 
     /// A token's number for keeping.
     pub(super) fn seal_token_number(
         &self,
         issuer: IssuerId,
-        card: CardId,
+        token: TokenId,
         token_pan: &TokenPan,
     ) -> Result<SealedNumber, ServiceError> {
-        self.seal_number(issuer, card, TOKEN_RECORD, &as_pan(token_pan)?)
+        self.seal_number(issuer, RecordOwner::Token(token), &as_pan(token_pan)?)
     }
 
     fn seal_number(
         &self,
         issuer: IssuerId,
-        card: CardId,
-        kind: &str,
+        owner: RecordOwner,
         number: &Pan,
     ) -> Result<SealedNumber, ServiceError> {
-        let record = Secret::new([kind.as_bytes(), number.expose().as_bytes()].concat());
         let sealed = self.ask_hsm("seal_card_record", |hsm| {
-            hsm.seal_card_record(issuer, card, record.expose())
+            hsm.seal_card_record(issuer, owner, number.expose().as_bytes())
         })?;
         let keyed_hash = self.number_hash(issuer, number)?;
         Ok(SealedNumber { sealed: sealed.0, keyed_hash })
@@ -106,45 +100,36 @@ impl Service {
         sealed: Vec<u8>,
         grant: OperatorGrant,
     ) -> Result<Pan, ServiceError> {
-        let record = self.open_number(issuer, card, sealed, grant)?;
-        parse_record(&record, CARD_RECORD)
+        let grant = DetokenizationGrant::Operator(grant);
+        self.open_number(issuer, RecordOwner::Card(card), sealed, &grant)
     }
 
-    /// A token's number in clear, to personalise the phone's profile with.
+    /// A token's number in clear, to personalise its phone's profile with.
     pub(super) fn open_token_number(
         &self,
         issuer: IssuerId,
-        card: CardId,
+        token: TokenId,
         sealed: Vec<u8>,
-        grant: OperatorGrant,
     ) -> Result<TokenPan, ServiceError> {
-        let record = self.open_number(issuer, card, sealed, grant)?;
-        parse_record(&record, TOKEN_RECORD)
+        let grant = DetokenizationGrant::Personalisation(token);
+        self.open_number(issuer, RecordOwner::Token(token), sealed, &grant)
     }
 
-    fn open_number(
+    fn open_number<T: core::str::FromStr>(
         &self,
         issuer: IssuerId,
-        card: CardId,
+        owner: RecordOwner,
         sealed: Vec<u8>,
-        grant: OperatorGrant,
-    ) -> Result<Secret<Vec<u8>>, ServiceError> {
-        let grant = DetokenizationGrant::Operator(grant);
-        self.ask_hsm("open_card_record", |hsm| {
-            hsm.open_card_record(issuer, card, &SealedCardRecord(sealed), &grant)
-        })
+        grant: &DetokenizationGrant<'_>,
+    ) -> Result<T, ServiceError> {
+        let record = self.ask_hsm("open_card_record", |hsm| {
+            hsm.open_card_record(issuer, owner, &SealedCardRecord(sealed), grant)
+        })?;
+        let digits = core::str::from_utf8(record.expose()).ok();
+        digits
+            .and_then(|digits| digits.parse().ok())
+            .ok_or(ServiceError::Damaged("a sealed number"))
     }
-}
-
-fn parse_record<T: core::str::FromStr>(
-    record: &Secret<Vec<u8>>,
-    kind: &str,
-) -> Result<T, ServiceError> {
-    core::str::from_utf8(record.expose())
-        .ok()
-        .and_then(|text| text.strip_prefix(kind))
-        .and_then(|digits| digits.parse().ok())
-        .ok_or(ServiceError::Damaged("a sealed number"))
 }
 
 /// The look-up key of an issuer hashes numbers of both kinds.

@@ -8,7 +8,7 @@ use tapfer_emv::certificate::CertificateDate;
 use tapfer_emv::curve::PublicX;
 use tapfer_emv::keys::KeyIndex;
 use tapfer_emv::profile::{CardProfile, Personalisation};
-use tapfer_hsm::{IccCertificateRequest, LimitedUseKeyTerms, OperatorGrant, ProvisioningRequest};
+use tapfer_hsm::{IccCertificateRequest, LimitedUseKeyTerms, ProvisioningRequest};
 use tapfer_payment_types::messages::{
     HexBytes, ReplenishRequest, SealedPayload, VerificationPolicyMessage,
 };
@@ -193,8 +193,7 @@ impl Service {
         let token = &subject.token;
         let sealed = self.storage.sealed_token_number(token.id)?;
         let sealed = sealed.ok_or(ServiceError::Damaged("a token"))?;
-        let grant = OperatorGrant::new("platform", "personalise the token's own device")?;
-        self.open_token_number(token.issuer, token.card, sealed, grant)
+        self.open_token_number(token.issuer, token.id, sealed)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Tokens: one card on one device.
 
 use tapfer_hsm::OperatorGrant;
-use tapfer_payment_types::{CardId, DeviceId, PanSequenceNumber, TokenId};
+use tapfer_payment_types::{CardId, DeviceId, PanSequenceNumber, Timestamp, TokenId, TokenPan};
 use tapfer_payments::access::Principal;
 use tapfer_payments::audit::{AuditAction, AuditResult};
-use tapfer_payments::cards::CardStatus;
+use tapfer_payments::cards::{Card, CardStatus};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenState};
 use tapfer_storage::{Page, Refusal, Slice, StorageError, StoredResponse, TokenFilter};
 
@@ -54,14 +54,33 @@ impl Service {
                     .expose()
                     .parse()
                     .map_err(|_| ServiceError::Damaged("a new token number"))?;
-                let token = new_token(self, &card, device.id, &token_pan, write.now)?;
-                let sealed = self.seal_token_number(issuer.id, card.id, &token_pan)?;
+                let token = self.new_token(&card, device.id, &token_pan, write.now)?;
+                let sealed = self.seal_token_number(issuer.id, token.id, &token_pan)?;
                 draws = draws.saturating_sub(1);
                 match self.storage.create_token(token, sealed, write.clone()) {
                     Err(StorageError::Refused(Refusal::Exists(_))) if draws > 0 => {}
                     result => return Ok(result?),
                 }
             }
+        })
+    }
+
+    fn new_token(
+        &self,
+        card: &Card,
+        device: DeviceId,
+        token_pan: &TokenPan,
+        now: Timestamp,
+    ) -> Result<Token, ServiceError> {
+        Ok(Token {
+            id: TokenId::new(now, self.random()?),
+            issuer: card.issuer,
+            card: card.id,
+            device,
+            last_four: token_pan.last_four().to_owned(),
+            sequence_number: PanSequenceNumber::ZERO,
+            state: TokenState::Inactive,
+            created_at: now,
         })
     }
 
@@ -145,25 +164,6 @@ impl Service {
         let pan = self.open_card_number(token.issuer, token.card, sealed, grant)?;
         Ok(api::tokens::Detokenized { pan: pan.expose().to_owned() })
     }
-}
-
-fn new_token(
-    service: &Service,
-    card: &tapfer_payments::cards::Card,
-    device: DeviceId,
-    token_pan: &tapfer_payment_types::TokenPan,
-    now: tapfer_payment_types::Timestamp,
-) -> Result<Token, ServiceError> {
-    Ok(Token {
-        id: TokenId::new(now, service.random()?),
-        issuer: card.issuer,
-        card: card.id,
-        device,
-        last_four: token_pan.last_four().to_owned(),
-        sequence_number: PanSequenceNumber::ZERO,
-        state: TokenState::Inactive,
-        created_at: now,
-    })
 }
 
 /// Whom a caller may speak for: an issuer for itself and for cardholders who call its hotline, the
