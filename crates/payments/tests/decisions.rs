@@ -15,12 +15,12 @@ use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationRes
 use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::{
-    CardId, Currency, DeviceId, IssuerId, MerchantId, Money, PanSequenceNumber, PaymentIntentId,
-    TerminalId, Timestamp, TokenId,
+    AuthorizationId, CardId, Currency, DeviceId, IssuerId, MerchantId, Money, PanSequenceNumber,
+    PaymentIntentId, TerminalId, Timestamp, TokenId,
 };
 use tapfer_payments::authorization::{
-    CryptogramFailure, Decision, DeclineReason, Facts, Outcome, PresentedPayment, TokenFacts,
-    decide,
+    CryptogramFailure, Decision, DeclineReason, Facts, Outcome, PresentedPayment, SpentCounter,
+    TokenFacts, decide, decided_before,
 };
 use tapfer_payments::cards::{Card, CardStatus};
 use tapfer_payments::intents::{ArmingState, CaptureMethod, PaymentIntent};
@@ -62,15 +62,19 @@ struct Case {
 
 impl Case {
     fn decide(self) -> Decision {
+        let now = self.now;
+        let (facts, cryptogram) = self.evidence();
+        decide(facts, cryptogram, now)
+    }
+
+    fn evidence(self) -> (Facts, Result<CryptogramVerified, CryptogramFailure>) {
         let presented = &self.facts.presented;
         let (mut of, mut input, mut cryptogram) =
             (token(3), presented.input.clone(), presented.cryptogram);
         match self.cryptogram {
             "right" => {}
-            "wrong" => return decide(self.facts, Err(CryptogramMismatch.into()), self.now),
-            "unreadable" => {
-                return decide(self.facts, Err(CryptogramFailure::Unreadable), self.now);
-            }
+            "wrong" => return (self.facts, Err(CryptogramMismatch.into())),
+            "unreadable" => return (self.facts, Err(CryptogramFailure::Unreadable)),
             "of_other_token" => of = token(4),
             "of_other_cryptogram" => cryptogram[7] ^= 1,
             "of_other_amount" => input.amount_authorized[5] ^= 1,
@@ -86,7 +90,7 @@ impl Case {
             "of_other_data" => input.issuer_application_data[31] ^= 1,
             other => panic!("cryptogram={other}"),
         }
-        decide(self.facts, Ok(proof(of, &input, &cryptogram)), self.now)
+        (self.facts, Ok(proof(of, &input, &cryptogram)))
     }
 }
 
@@ -134,7 +138,7 @@ fn token_facts() -> TokenFacts {
             created_at: now(),
         },
         issuer,
-        counter_used: false,
+        counter_spent: None,
         highest_counter: Some(7),
         key: Some(GrantedKey {
             index: key_index,
@@ -283,7 +287,7 @@ fn change_token(token: &mut TokenFacts, name: &str, value: &str) {
         }
         ("token", "deactivated") => token.token.state = TokenState::Deactivated,
         ("card", "blocked") => token.card.status = CardStatus::Blocked,
-        ("counter_used", "yes") => token.counter_used = true,
+        ("counter_used", by) => token.counter_spent = Some(spent(by)),
         ("highest", "none") => token.highest_counter = None,
         ("highest", counter) => token.highest_counter = Some(counter.parse().unwrap()),
         ("key", "unknown") => token.key = None,
@@ -293,6 +297,25 @@ fn change_token(token: &mut TokenFacts, name: &str, value: &str) {
         ("key_total", used) => set(key, |key| key.used_total_minor = euro(used).minor),
         other => panic!("the table says {other:?}"),
     }
+}
+
+/// What spent the counter: `yes` is this very tap, for the intent and at the terminal of this case.
+fn spent(by: &str) -> SpentCounter {
+    let mut spent = SpentCounter {
+        authorization: AuthorizationId::new(now(), [8; 10]),
+        payment_intent: PaymentIntentId::new(now(), [5; 10]),
+        terminal: terminal(7),
+        cryptogram: Some([7; 8]),
+    };
+    match by {
+        "yes" => {}
+        "for_other_intent" => spent.payment_intent = PaymentIntentId::new(now(), [9; 10]),
+        "at_other_terminal" => spent.terminal = terminal(8),
+        "with_other_cryptogram" => spent.cryptogram = Some([9; 8]),
+        "long_ago" => spent.cryptogram = None,
+        other => panic!("counter_used={other}"),
+    }
+    spent
 }
 
 fn set(key: Option<&mut GrantedKey>, change: impl FnOnce(&mut GrantedKey)) {
@@ -314,12 +337,16 @@ fn rows() -> Vec<(Changes, &'static str)> {
         .collect()
 }
 
-fn decide_with(changes: &Changes) -> Decision {
+fn case_with(changes: &Changes) -> Case {
     let mut case = good_case();
     for (name, value) in changes {
         change(&mut case, name, value);
     }
-    case.decide()
+    case
+}
+
+fn decide_with(changes: &Changes) -> Decision {
+    case_with(changes).decide()
 }
 
 #[test]
@@ -391,6 +418,32 @@ fn what_a_decision_spends() {
             (counter, arming),
             "{row}"
         );
+    }
+}
+
+/// The same tap for the same payment at the same terminal has its answer; nothing else has.
+#[test]
+fn what_was_decided_before() {
+    let table = [
+        ("counter_used=yes", true),
+        ("counter_used=yes armed=no", true),
+        ("counter_used=yes token=suspended", true),
+        ("counter_used=yes available=0.00", true),
+        ("nothing", false),
+        ("counter_used=for_other_intent", false),
+        ("counter_used=at_other_terminal", false),
+        ("counter_used=with_other_cryptogram", false),
+        ("counter_used=long_ago", false),
+        ("counter_used=yes cryptogram=wrong", false),
+        ("counter_used=yes cryptogram=of_other_token", false),
+        ("counter_used=yes cryptogram=of_other_amount", false),
+        ("token=unknown", false),
+    ];
+    for (row, is_known) in table {
+        let changes = row.split_whitespace().filter_map(|word| word.split_once('=')).collect();
+        let (facts, cryptogram) = case_with(&changes).evidence();
+        let expected = is_known.then(|| spent("yes").authorization);
+        assert_eq!(decided_before(&facts, &cryptogram), expected, "{row}");
     }
 }
 

@@ -252,6 +252,16 @@ pub trait AuthorizationStore {
         commit: CommitAuthorization,
         write: Write<Authorization>,
     ) -> Result<Written<Authorization>>;
+    /// Answers with an authorization that was made before, and keeps the answer for this claim too.
+    /// Nothing happens, so the audit log says nothing.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] if there is no such authorization.
+    fn repeat_authorization(
+        &self,
+        id: AuthorizationId,
+        write: Write<Authorization>,
+    ) -> Result<Written<Authorization>>;
     /// One authorization.
     fn authorization(&self, id: AuthorizationId) -> Result<Option<Authorization>>;
     /// Authorizations.

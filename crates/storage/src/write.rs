@@ -51,7 +51,7 @@ pub enum Written<T> {
         /// What to answer.
         response: StoredResponse,
     },
-    /// It was made before under the same idempotency key; nothing was changed now.
+    /// It was made before, under the same idempotency key or by the same tap; nothing was changed now.
     Replayed(StoredResponse),
 }
 

@@ -20,7 +20,9 @@ use tapfer_payment_types::{
 };
 use tapfer_payments::access::{ApiKey, Principal};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
-use tapfer_payments::authorization::{DeclineReason, Outcome};
+use tapfer_payments::authorization::{
+    Authorization, Decision, DeclineReason, Outcome, SpentCounter,
+};
 use tapfer_payments::cards::CardStatus;
 use tapfer_payments::intents::{CaptureMethod, IntentStatus};
 use tapfer_payments::keys::{GrantedKey, KeyError};
@@ -28,7 +30,7 @@ use tapfer_payments::ledger::TransferKind;
 use tapfer_payments::tokens::{Actor, TokenAction, TokenError, TokenState, TokenStatus};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{
-    AuthorizationFilter, Begun, CardChange, IdempotencyClaim, NewRefund, NewReversal, Page,
+    Answer, AuthorizationFilter, Begun, CardChange, IdempotencyClaim, NewRefund, NewReversal, Page,
     RefundFilter, Refusal, Storage, StorageError, StoredResponse, TokenFilter, TopUp, Write,
     Written,
 };
@@ -303,6 +305,52 @@ fn what_moves_no_money_leaves_the_total_of_a_key<B: Backend>() {
     assert_eq!((key.used_payments, key.used_total_minor), (2, 0));
 }
 
+/// Whoever asks for the same tap under another key, or at the same moment, is answered with what the first
+/// one got.
+fn a_tap_that_was_decided_is_found_again<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let intent = world.armed(100, CaptureMethod::Automatic);
+    let tap = presented(1, 100);
+    let spent =
+        |decision: &Decision| decision.facts().token.as_ref().and_then(|token| token.counter_spent);
+    let (first, second) = (
+        world.decide(intent.id, world.terminal, tap.clone()),
+        world.decide(intent.id, world.terminal, tap.clone()),
+    );
+    assert_eq!(spent(&first), None);
+    let authorization = done(world.commit(&first, None));
+    assert!(matches!(world.commit(&second, None), Err(StorageError::Conflict)));
+    let expected = SpentCounter {
+        authorization: authorization.id,
+        payment_intent: intent.id,
+        terminal: world.terminal,
+        cryptogram: Some(tap.cryptogram),
+    };
+    assert_eq!(spent(&world.decide(intent.id, world.terminal, tap)), Some(expected));
+
+    let lines = world.store.audit_events(Page::first(99)).unwrap().items.len();
+    let repeat = |fingerprint| {
+        let answer = Answer::Of(|found: &Authorization| StoredResponse {
+            status: 201,
+            body: found.id.to_string().into_bytes(),
+        });
+        let claim = Some(claim(&world, "again", fingerprint));
+        let write = Write { caller: caller(), claim, answer, now: noon() };
+        world.store.repeat_authorization(authorization.id, write)
+    };
+    for _ in 0..2 {
+        let repeated = repeat(1).unwrap();
+        let (response, is_replayed) = repeated.response();
+        assert_eq!((response.status, is_replayed), (201, true));
+        assert_eq!(response.body, authorization.id.to_string().into_bytes());
+    }
+    assert!(matches!(repeat(2), Err(StorageError::DifferentContent)));
+    let begun = world.store.begin(&claim(&world, "again", 1)).unwrap();
+    assert!(matches!(begun, Begun::Replay(response) if response.status == 201));
+    assert_eq!(world.store.audit_events(Page::first(99)).unwrap().items.len(), lines);
+    assert_eq!(world.money(), (99_900, 99_900));
+}
+
 fn a_blocked_card_stops_its_tokens<B: Backend>() {
     let (world, _backend) = world::<B>();
     let intent = world.armed(100, CaptureMethod::Automatic);
@@ -520,7 +568,7 @@ fn a_refused_request_is_not_remembered<B: Backend>() {
     let (world, _backend) = world::<B>();
     let claim = claim(&world, "block-1", 1);
     let block = |change| {
-        let answer = tapfer_storage::Answer::Known(StoredResponse { status: 200, body: vec![7] });
+        let answer = Answer::Known(StoredResponse { status: 200, body: vec![7] });
         let write = Write { caller: caller(), claim: Some(claim.clone()), answer, now: noon() };
         world.store.change_card(world.card, change, "lost".into(), write)
     };
@@ -593,6 +641,7 @@ macro_rules! contract_of {
             new_keys_take_the_place_of_old_ones,
             keys_are_not_used_up_faster_than_the_policy_allows,
             what_moves_no_money_leaves_the_total_of_a_key,
+            a_tap_that_was_decided_is_found_again,
             a_blocked_card_stops_its_tokens,
             a_top_up_is_money,
             a_payment_moves_money_once,

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::messages::charge_minor;
-use tapfer_payment_types::{Currency, Money, TerminalId};
+use tapfer_payment_types::{AuthorizationId, Currency, Money, PaymentIntentId, TerminalId};
 
 use crate::cards::Card;
 use crate::intents::PaymentIntent;
@@ -53,6 +53,19 @@ impl PresentedPayment {
     }
 }
 
+/// A counter that a verified cryptogram has spent, and in which authorization.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SpentCounter {
+    /// The authorization.
+    pub authorization: AuthorizationId,
+    /// For which intent.
+    pub payment_intent: PaymentIntentId,
+    /// At which terminal.
+    pub terminal: TerminalId,
+    /// The cryptogram; absent where it was spent before cryptograms were kept.
+    pub cryptogram: Option<[u8; 8]>,
+}
+
 /// What is known about the token that was presented.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenFacts {
@@ -62,8 +75,8 @@ pub struct TokenFacts {
     pub card: Card,
     /// Who gave it out.
     pub issuer: Issuer,
-    /// Whether the presented counter has been used in a verified cryptogram before.
-    pub counter_used: bool,
+    /// What spent the presented counter, if a verified cryptogram has.
+    pub counter_spent: Option<SpentCounter>,
     /// The highest counter used so far.
     pub highest_counter: Option<u16>,
     /// The key that the application data names, if this token was given it.

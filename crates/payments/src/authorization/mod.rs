@@ -7,7 +7,7 @@ mod facts;
 mod outcome;
 mod rules;
 
-pub use facts::{Facts, PresentedPayment, TokenFacts};
+pub use facts::{Facts, PresentedPayment, SpentCounter, TokenFacts};
 pub use outcome::{DeclineReason, Language, Outcome};
 
 use crate::keys::GrantedKey;
@@ -104,7 +104,7 @@ pub fn decide(
     now: Timestamp,
 ) -> Decision {
     let proven = cryptogram.as_ref().is_ok_and(|proof| proves(proof, &facts));
-    let using = facts.token.as_ref().filter(|token| proven && !token.counter_used);
+    let using = facts.token.as_ref().filter(|token| proven && token.counter_spent.is_none());
     let after =
         |key: GrantedKey, token: &TokenFacts| key.after(&facts.presented, token.issuer.currency);
     Decision {
@@ -115,6 +115,22 @@ pub fn decide(
         facts,
         cryptogram,
     }
+}
+
+/// The authorization that decided this very tap before: the same intent, terminal, counter and
+/// cryptogram. Who asks again, perhaps because the answer was lost, is to be told that one; a tap
+/// that was presented for anything else is a replay, which [`decide`] declines.
+#[must_use]
+pub fn decided_before(
+    facts: &Facts,
+    cryptogram: &Result<CryptogramVerified, CryptogramFailure>,
+) -> Option<AuthorizationId> {
+    let proof = cryptogram.as_ref().ok().filter(|proof| proves(proof, facts))?;
+    let spent = facts.token.as_ref()?.counter_spent?;
+    let is_same = spent.payment_intent == facts.intent.id
+        && spent.terminal == facts.terminal
+        && spent.cryptogram.as_ref() == Some(proof.cryptogram());
+    is_same.then_some(spent.authorization)
 }
 
 /// A proof of another token, or of anything but what was presented, is no proof of this payment.

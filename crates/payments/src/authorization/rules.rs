@@ -46,7 +46,7 @@ const RULES: &[Rule] = &[
     (DeclineReason::CardExpired, |case| case.token.card.expiry.is_past(case.now)),
     (DeclineReason::IssuerMismatch, is_other_issuer),
     (DeclineReason::AidMismatch, is_other_application),
-    (DeclineReason::Replay, |case| case.token.counter_used),
+    (DeclineReason::Replay, |case| case.token.counter_spent.is_some()),
     (DeclineReason::CounterStale, is_stale),
     (DeclineReason::CardDeclined, |case| case.presented.is_declined_by_card()),
     (DeclineReason::TerminalNotArmed, is_not_armed),

@@ -5,7 +5,9 @@ use tapfer_emv::cryptogram::{CryptogramMismatch, CryptogramVerified};
 use tapfer_hsm::{CryptogramRequest, CryptogramVerdict};
 use tapfer_payment_types::{AuthorizationId, PaymentIntentId, ReversalId, TerminalId};
 use tapfer_payments::access::Principal;
-use tapfer_payments::authorization::{Authorization, CryptogramFailure, Facts, decide};
+use tapfer_payments::authorization::{
+    Authorization, CryptogramFailure, Facts, decide, decided_before,
+};
 use tapfer_payments::reversals::Reversal;
 use tapfer_storage::{
     AuthorizationFilter, CommitAuthorization, FactsQuery, NewReversal, Page, Slice, StorageError,
@@ -129,6 +131,9 @@ impl Service {
         mut write: Write<Authorization>,
     ) -> Result<Written<Authorization>, ServiceError> {
         for _ in 0..ATTEMPTS {
+            if let Some(id) = decided_before(&facts, &proof) {
+                return Ok(self.storage.repeat_authorization(id, write)?);
+            }
             let decision = decide(facts, proof, write.now);
             let id = AuthorizationId::new(write.now, self.random()?);
             let commit = CommitAuthorization::new(id, &decision);

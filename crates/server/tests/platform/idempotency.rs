@@ -1,8 +1,9 @@
 //! The same request twice has one effect and one answer.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::phone::Tap;
+use crate::running::Reply;
 use crate::shop::{Shop, issuer_request};
 
 #[test]
@@ -24,6 +25,64 @@ fn the_stored_answer_comes_again_byte_for_byte() {
     let after_restart = terminal.post_as("tap-1", "/v1/authorizations", &request);
     assert!(after_restart.is_replayed());
     assert_eq!(after_restart.body, first.body);
+}
+
+/// A till that lost the answer and its idempotency key still has the tap: it learns what was decided.
+#[test]
+fn the_same_tap_under_another_key_is_answered_with_the_first_decision() {
+    let mut shop = Shop::open();
+    let ask = |shop: &Shop, key: &str, request: &Value| {
+        shop.terminal.post_as(key, "/v1/authorizations", request)
+    };
+    // Approved, and declined for want of the person.
+    for (amount, outcome) in [(700, "approved"), (2_501, "declined")] {
+        let intent = shop.armed_intent(amount);
+        let chip_data = shop.phone.tap(&Tap::new(amount, shop.now()));
+        let request = json!({ "payment_intent": intent, "chip_data": chip_data });
+        let first = ask(&shop, &format!("{outcome}-1"), &request).expect(201);
+        assert_eq!(first["outcome"], outcome);
+        let again = ask(&shop, &format!("{outcome}-2"), &request);
+        assert!(again.is_replayed());
+        assert_eq!(again.expect(201), first);
+        let third = ask(&shop, &format!("{outcome}-2"), &request);
+        assert_eq!((third.is_replayed(), &third.body), (true, &again.body));
+        let listed = format!("/v1/authorizations?payment_intent={intent}");
+        assert_eq!(shop.merchant.get(&listed).expect(200)["data"], json!([first]));
+    }
+    assert_eq!(shop.account(), (9_300, 9_300));
+}
+
+#[test]
+fn the_same_tap_at_the_same_moment_is_decided_once() {
+    let mut shop = Shop::open();
+    let intent = shop.armed_intent(700);
+    let chip_data = shop.phone.tap(&Tap::new(700, shop.now()));
+    let decisions: Vec<Value> = std::thread::scope(|scope| {
+        let ask = || shop.authorize(&intent, &chip_data).expect(201);
+        let running: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(decisions[0]["outcome"], "approved");
+    assert!(decisions.iter().all(|decision| *decision == decisions[0]), "{decisions:?}");
+    assert_eq!(shop.account(), (9_300, 9_300));
+}
+
+/// The same tap for another payment, at another terminal, or changed on the way is no repetition.
+#[test]
+fn a_tap_for_anything_else_is_no_repetition() {
+    let mut shop = Shop::open();
+    let intent = shop.armed_intent(700);
+    let chip_data = shop.phone.tap(&Tap::new(700, shop.now()));
+    assert_eq!(shop.authorize(&intent, &chip_data).expect(201)["outcome"], "approved");
+    let reason = |reply: Reply| reply.expect(201)["reason"].clone();
+    let changed = chip_data.replace("9f0206000000000700", "9f0206000000000701");
+    assert_eq!(reason(shop.authorize(&intent, &changed)), "cryptogram_invalid");
+    let other_intent = shop.armed_intent(700);
+    assert_eq!(reason(shop.authorize(&other_intent, &chip_data)), "replay");
+    let terminal = json!({ "merchant": shop.merchant_id, "label": "till 2" });
+    let terminal = shop.merchant.post("/v1/terminals", &terminal).expect(201);
+    shop.terminal = shop.platform.operator.with_key(&terminal["api_key"]);
+    assert_eq!(reason(shop.authorize(&intent, &chip_data)), "replay");
 }
 
 #[test]

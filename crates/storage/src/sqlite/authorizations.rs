@@ -3,7 +3,9 @@
 use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{AuthorizationId, Money, TerminalId, Timestamp};
 use tapfer_payments::audit::AuditAction;
-use tapfer_payments::authorization::{Authorization, Facts, Outcome, PresentedPayment, TokenFacts};
+use tapfer_payments::authorization::{
+    Authorization, Facts, Outcome, PresentedPayment, SpentCounter, TokenFacts,
+};
 use tapfer_payments::intents::{CaptureMethod, PaymentIntent};
 use tapfer_payments::ledger;
 use tapfer_payments::tokens::Token;
@@ -102,7 +104,7 @@ fn token_facts(
     Ok(TokenFacts {
         card: account.card,
         issuer,
-        counter_used: is_counter_used(connection, &token, presented)?,
+        counter_spent: spent_counter(connection, &token, presented)?,
         highest_counter: tokens::highest_counter(connection, token.id)?,
         key,
         available: account.available,
@@ -110,19 +112,32 @@ fn token_facts(
     })
 }
 
-fn is_counter_used(
+fn spent_counter(
     connection: &Connection,
     token: &Token,
     presented: &PresentedPayment,
-) -> Result<bool> {
-    let used = first(
+) -> Result<Option<SpentCounter>> {
+    first(
         connection,
-        "SELECT 1 FROM transaction_counters
-         WHERE token_id = ?1 AND application_transaction_counter = ?2",
+        "SELECT authorizations.id, payment_intent_id, terminal_id, cryptogram
+         FROM transaction_counters
+         JOIN authorizations ON authorizations.id = transaction_counters.authorization_id
+         WHERE transaction_counters.token_id = ?1
+             AND transaction_counters.application_transaction_counter = ?2",
         params![token.id.to_string(), presented.application_transaction_counter()],
-        |_| Ok(()),
-    )?;
-    Ok(used.is_some())
+        read_spent_counter,
+    )
+}
+
+fn read_spent_counter(row: &Row<'_>) -> Result<SpentCounter> {
+    let columns = Columns::new(row, "transaction_counters");
+    let cryptogram: Option<Vec<u8>> = columns.get("cryptogram")?;
+    Ok(SpentCounter {
+        authorization: columns.parse("id")?,
+        payment_intent: columns.parse("payment_intent_id")?,
+        terminal: columns.parse("terminal_id")?,
+        cryptogram: cryptogram.map(|_| columns.bytes("cryptogram")).transpose()?,
+    })
 }
 
 /// A decision stands only on the facts it was taken on: all of them, compared whole, so that no fact
@@ -147,8 +162,7 @@ fn commit(
     let authorization = authorization(&commit, now);
     insert(connection, &authorization)?;
     if let (true, Some(token)) = (commit.uses_counter, &commit.facts.token) {
-        let counter = commit.facts.presented.application_transaction_counter();
-        use_counter(connection, token, counter, authorization.id)?;
+        use_counter(connection, token, &commit.facts.presented, authorization.id)?;
         if let Some(key) = &commit.used_key {
             tokens::update_key(connection, token.token.id, key)?;
         }
@@ -186,15 +200,20 @@ fn authorization(commit: &CommitAuthorization, now: Timestamp) -> Authorization 
 fn use_counter(
     connection: &Connection,
     token: &TokenFacts,
-    counter: u16,
+    presented: &PresentedPayment,
     id: AuthorizationId,
 ) -> Result<()> {
     execute(
         connection,
         "INSERT INTO transaction_counters
-             (token_id, application_transaction_counter, authorization_id)
-         VALUES (?1, ?2, ?3)",
-        params![token.token.id.to_string(), counter, id.to_string()],
+             (token_id, application_transaction_counter, authorization_id, cryptogram)
+         VALUES (?1, ?2, ?3, ?4)",
+        params![
+            token.token.id.to_string(),
+            presented.application_transaction_counter(),
+            id.to_string(),
+            presented.cryptogram.as_slice(),
+        ],
     )?;
     Ok(())
 }
@@ -235,6 +254,14 @@ impl AuthorizationStore for SqliteStorage {
             let (id, outcome) = (authorization.id, authorization.outcome);
             Ok(Changed::new(authorization, id).because(outcome.slug()))
         })
+    }
+
+    fn repeat_authorization(
+        &self,
+        id: AuthorizationId,
+        write: Write<Authorization>,
+    ) -> Result<Written<Authorization>> {
+        self.answer_again(write, move |connection| get(connection, id))
     }
 
     fn authorization(&self, id: AuthorizationId) -> Result<Option<Authorization>> {

@@ -17,6 +17,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V2__money", include_str!("../../migrations/V2__money.sql")),
     ("V3__records", include_str!("../../migrations/V3__records.sql")),
     ("V4__keys", include_str!("../../migrations/V4__keys.sql")),
+    ("V5__counters", include_str!("../../migrations/V5__counters.sql")),
 ];
 
 /// Makes an empty file ours; refuses one that holds anything of others.

@@ -141,6 +141,26 @@ impl SqliteStorage {
             Ok(Written::Done { value, response })
         })
     }
+
+    /// No change, but something that is answered once more: the answer is kept for this claim too.
+    fn answer_again<T: Send + 'static>(
+        &self,
+        write: Write<T>,
+        load: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<Written<T>> {
+        self.writer.run(move |connection| {
+            let Write { claim, answer, now, .. } = write;
+            let Some(claim) = claim else {
+                return Ok(Written::Replayed(answer.to(&load(connection)?)));
+            };
+            if let Some(stored) = idempotency::stored_answer(connection, &claim)? {
+                return Ok(Written::Replayed(stored));
+            }
+            let response = answer.to(&load(connection)?);
+            idempotency::insert(connection, &claim, &response, now)?;
+            Ok(Written::Replayed(response))
+        })
+    }
 }
 
 /// Makes a file that only its owner may read; SQLite gives its log the same rights. A file that is
