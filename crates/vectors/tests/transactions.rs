@@ -100,6 +100,35 @@ fn a_wrong_digit_of_a_failure_is_found() {
     }
 }
 
+/// Options that nobody here knows, and several faults at once, leave it to the replay.
+#[test]
+fn a_fault_that_was_declared_is_no_difference() {
+    for transaction in all().as_array().unwrap() {
+        let told = |name: &str, value: Value| {
+            let mut other = transaction.clone();
+            other["card_options"][name] = value;
+            other
+        };
+        let mut variants = vec![told("something_new", "01".into())];
+        for name in ["bad", "drop"] {
+            if let Some(fault) = transaction["card_options"].get(name) {
+                variants.push(told(name, vec![fault.clone()].into()));
+                variants.push(told(name, vec![fault.clone(), "something_else".into()].into()));
+            }
+        }
+        let report = transactions::check(&Value::Array(variants));
+        assert!(report.is_clean(), "{report}");
+    }
+}
+
+#[test]
+fn a_fact_that_cannot_be_recomputed_is_what_the_card_sent() {
+    let mut transaction = named("missing_atc");
+    let fact = &mut transaction["card_facts"]["application_cryptogram"];
+    *fact = corrupt(fact.as_str().unwrap(), 15).into();
+    assert!(!transactions::check(&Value::Array(vec![transaction])).is_clean());
+}
+
 #[test]
 fn what_is_no_transaction_is_a_failure() {
     let mut unknown = named("cvd_00_below_limit");

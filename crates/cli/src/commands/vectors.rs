@@ -13,7 +13,7 @@ use crate::failure::Ending;
 pub(crate) enum VectorsCommand {
     /// Recompute every value of a file, or replay the transactions in it
     #[command(
-        after_help = "Example:\n  tapfer vectors check kernel8.json\n\nExit code 1 if a value differs, or if a value is there that nothing knows how to check."
+        after_help = "Example:\n  tapfer vectors check kernel8.json\n\nExit code 1 if a value differs, or if a value is there that nothing knows how to check.\n\nAn input that makes no difference in its transaction, such as a limit that is not reached, cannot be found wrong."
     )]
     Check {
         /// File of the form of kernel8.json, emv_published.json or kernel8-transactions.json

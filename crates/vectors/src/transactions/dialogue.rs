@@ -5,8 +5,6 @@ use tapfer_emv::channel::SecureChannel;
 use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Reader, Tag};
 
-use tapfer_payment_types::messages::HexBytes;
-
 use super::file::Transaction;
 
 /// One exchange that could be read.
@@ -27,15 +25,15 @@ pub(super) struct Record {
 }
 
 impl Dialogue {
-    /// `None`: a command or an answer is none.
+    /// `None`: a command is none. What was no answer ended the dialogue.
     pub(super) fn read(transaction: &Transaction) -> Option<Self> {
-        let exchange = |(command, response): &(HexBytes, HexBytes)| {
-            Some(Exchange {
-                command: CommandApdu::parse(&command.0).ok()?,
-                response: ResponseApdu::parse(&response.0).ok()?,
-            })
-        };
-        let exchanges = transaction.exchange.iter().map(exchange).collect::<Option<_>>()?;
+        let mut exchanges = Vec::new();
+        for (command, response) in &transaction.exchange {
+            let command = CommandApdu::parse(&command.0).ok()?;
+            if let Ok(response) = ResponseApdu::parse(&response.0) {
+                exchanges.push(Exchange { command, response });
+            }
+        }
         Some(Self { exchanges })
     }
 
