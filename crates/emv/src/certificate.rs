@@ -13,6 +13,7 @@ use tapfer_payment_types::Timestamp;
 use crate::curve::PublicX;
 use crate::ecsdsa::{self, Signature};
 use crate::packed_decimal::{pack, unpack};
+use crate::tlv::{self, Tag};
 
 /// Registered application provider identifier: the first five bytes of an AID.
 pub type Rid = [u8; 5];
@@ -373,6 +374,20 @@ impl IccCertificate {
             .end_of_minute(self.hour, self.minute)
             .unwrap_or(Timestamp::from_unix_millis(i64::MIN))
     }
+}
+
+/// The extended SDA data: what the tag list `9F810A` names, each as a TLV. What is not
+/// there counts as empty: a card cannot add it later unnoticed.
+pub fn extended_data<V: AsRef<[u8]>>(
+    listed: impl IntoIterator<Item = Tag>,
+    value_of: impl Fn(Tag) -> Option<V>,
+) -> Vec<u8> {
+    let mut extended = Vec::new();
+    for tag in listed {
+        let value = value_of(tag);
+        tlv::write(&mut extended, tag, value.as_ref().map_or(&[], AsRef::as_ref));
+    }
+    extended
 }
 
 /// SDA hash: SHA-256 over the values of the signed records (without `70` and length) ‖ TLVs of the

@@ -97,12 +97,6 @@ pub fn application_cryptogram_256(key: &SessionKey256, input: &[u8]) -> [u8; 8] 
     aes_256_cmac_8(key.expose(), &[input])
 }
 
-/// ARPC = first 8 bytes of AES-CMAC(session key, ARQC ‖ response code ‖ six zeros).
-#[must_use]
-pub fn response_cryptogram(key: &SessionKey, arqc: &[u8; 8], response_code: &[u8; 2]) -> [u8; 8] {
-    aes_cmac_8(key.expose(), &[arqc, response_code, &[0; 6]])
-}
-
 /// What the card sent is not what its key gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the cryptogram is not what the card's key gives for this data")]

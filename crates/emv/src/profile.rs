@@ -136,8 +136,7 @@ impl CardProfile {
     }
 
     /// The hash that the ICC certificate signs and the terminal recomputes: the signed records, the
-    /// data objects of the Extended SDA Tag List, the AIP (Book E chapter 5). A tag of that list which
-    /// the card does not have is left out, as a terminal leaves it out.
+    /// data objects of the Extended SDA Tag List, the AIP (Book E chapter 5).
     #[must_use]
     pub fn sda_hash(&self) -> [u8; 32] {
         let signed: Vec<&[u8]> = self
@@ -146,13 +145,9 @@ impl CardProfile {
             .filter(|record| record.signed)
             .map(|record| record.value.as_slice())
             .collect();
-        let mut extended = Vec::new();
         let list = self.data_object(tags::EXTENDED_SDA_TAG_LIST).unwrap_or_default();
-        for tag in dol::parse_tag_list(list).unwrap_or_default() {
-            if let Some(value) = self.outside_records(tag) {
-                tlv::write(&mut extended, tag, value);
-            }
-        }
+        let listed = dol::parse_tag_list(list).unwrap_or_default();
+        let extended = certificate::extended_data(listed, |tag| self.outside_records(tag));
         certificate::sda_hash(&signed, &extended, self.aip)
     }
 

@@ -26,7 +26,9 @@ fn assert_all_named(data: &[u8]) {
 
 #[test]
 fn every_tag_of_the_transactions_has_a_name() {
-    let file: Value = serde_json::from_str(include_str!("data/kernel8-transactions.json")).unwrap();
+    let file: Value =
+        serde_json::from_str(include_str!("../../vectors/tests/data/kernel8-transactions.json"))
+            .unwrap();
     for transaction in file["kernel8_transactions"].as_array().unwrap() {
         for place in ["config", "session"] {
             for tag in transaction["terminal"][place].as_object().unwrap().keys() {

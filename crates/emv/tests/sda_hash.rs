@@ -22,7 +22,9 @@ fn array<const N: usize>(value: &Value) -> [u8; N] {
 }
 
 fn transactions() -> Vec<Value> {
-    let file: Value = serde_json::from_str(include_str!("data/kernel8-transactions.json")).unwrap();
+    let file: Value =
+        serde_json::from_str(include_str!("../../vectors/tests/data/kernel8-transactions.json"))
+            .unwrap();
     file["kernel8_transactions"].as_array().unwrap().clone()
 }
 

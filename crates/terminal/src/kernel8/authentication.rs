@@ -29,11 +29,7 @@ pub(super) fn sda_hash(
 ) -> Result<[u8; 32], Failure> {
     let list = transaction.data.get(tags::EXTENDED_SDA_TAG_LIST).unwrap_or_default();
     let listed = parse_tag_list(list).map_err(|_| ErrorLevel2::Parsing)?;
-    let mut extended = Vec::new();
-    for tag in listed {
-        // What is not there counts as empty: a card cannot add it later unnoticed.
-        tlv::write(&mut extended, tag, transaction.data.get(tag).unwrap_or_default());
-    }
+    let extended = certificate::extended_data(listed, |tag| transaction.data.get(tag));
     let records: Vec<&[u8]> = signed_values.iter().map(Vec::as_slice).collect();
     Ok(certificate::sda_hash(&records, &extended, transaction.interchange_profile()))
 }

@@ -215,11 +215,8 @@ impl Card<'_> {
             .map(|record| record.content.as_slice())
             .collect();
         let listed = Self::object_of_records(records, tags::EXTENDED_SDA_TAG_LIST);
-        let mut extended = Vec::new();
-        for tag in parse_tag_list(&listed.unwrap_or_default()).unwrap_or_default() {
-            let value = self.object(records, tag).unwrap_or_default();
-            tlv::write(&mut extended, tag, &value);
-        }
+        let listed = parse_tag_list(&listed.unwrap_or_default()).unwrap_or_default();
+        let extended = certificate::extended_data(listed, |tag| self.object(records, tag));
         let profile = self.dialogue.options_object(tags::APPLICATION_INTERCHANGE_PROFILE);
         let profile = profile.and_then(|aip| aip.try_into().ok()).unwrap_or_default();
         let hash = certificate::sda_hash(&signed, &extended, profile);

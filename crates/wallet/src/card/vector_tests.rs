@@ -25,7 +25,7 @@ use crate::keys::LimitedUseKeys;
 use crate::token::Token;
 use crate::{Card, DeviceState, Effect, Effects, Wallet};
 
-const TRANSACTIONS: &str = include_str!("../../../emv/tests/data/kernel8-transactions.json");
+const TRANSACTIONS: &str = include_str!("../../../vectors/tests/data/kernel8-transactions.json");
 /// What the vectors' card may be told to do without another answer before the cryptogram.
 const HARMLESS_OPTIONS: [&str; 5] = ["cvd", "aip", "cid", "card_tvr", "restart"];
 
