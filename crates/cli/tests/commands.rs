@@ -97,7 +97,7 @@ fn the_first_steps_of_a_new_user() {
     let refund = platform.tapfer(&["refund", "create", "--payment", payment, "--amount", "2.34"]);
     assert_eq!(refund["amount"], 234);
     assert_eq!(platform.tapfer(&["card", "show"])["balance"], 5000 - 1000);
-    assert_eq!(platform.tapfer(&["card", "entries"])["data"].as_array().unwrap().len(), 3);
+    assert_eq!(platform.tapfer(&["card", "entries"])["data"].as_array().unwrap().len(), 4);
 
     platform.tapfer(&["token", "suspend", "--reason", "lost"]);
     let pay = ["terminal", "pay", "--wallet", "--amount", "1.00"];

@@ -269,6 +269,15 @@ impl PaymentIntent {
         Ok((self.canceled(), released))
     }
 
+    /// How much of what went to the merchant went back because the approval was undone.
+    #[must_use]
+    pub const fn reversed_minor(&self) -> i64 {
+        match self.status {
+            IntentStatus::Canceled => self.captured_minor.saturating_sub(self.refunded_minor),
+            _ => 0,
+        }
+    }
+
     /// The intent in its last state, with no terminal waiting.
     pub(crate) fn canceled(self) -> Self {
         Self { status: IntentStatus::Canceled, ..self.disarmed() }

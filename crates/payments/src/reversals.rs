@@ -1,11 +1,18 @@
 //! Reversals: an approval undone, once, as if it had not been. For terminals that lost the answer or
-//! whose person walked away.
+//! whose person walked away, and so only for a while: a terminal for minutes, its merchant for a day,
+//! and whoever is later gives a refund. A stolen terminal key shall not give back the takings of a week.
 
 use alloc::string::String;
 use tapfer_payment_types::{AuthorizationId, Money, ReversalId, Timestamp};
 
+use crate::access::Role;
 use crate::authorization::Authorization;
-use crate::intents::{IntentStatus, PaymentIntent};
+use crate::intents::{CaptureMethod, IntentStatus, PaymentIntent};
+
+/// So long a terminal may undo what was approved for it: as long as it is armed.
+const TERMINAL_SECONDS: i64 = 300;
+/// So long a merchant may.
+const MERCHANT_SECONDS: i64 = 86_400;
 
 /// Why an authorization is not undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +26,15 @@ pub enum ReversalError {
     /// The money went back another way.
     #[error("nothing is left to undo: the hold was released or all of it was refunded")]
     NothingLeft,
+    /// A terminal comes too late, or its merchant has dealt with the money since.
+    #[error(
+        "a terminal undoes an approval within {TERMINAL_SECONDS} seconds and before the merchant \
+         captures or refunds; ask the merchant to refund it"
+    )]
+    TooLateForTerminal,
+    /// A merchant comes too late.
+    #[error("a merchant undoes an approval within {MERCHANT_SECONDS} seconds; refund it instead")]
+    TooLateForMerchant,
 }
 
 /// An authorization undone.
@@ -56,11 +72,17 @@ impl Undone {
 }
 
 impl PaymentIntent {
-    /// Undoes the approval of this intent: what is still held or captured goes back to the card.
+    /// Undoes the approval of this intent in the name of a role: what is still held or captured goes
+    /// back to the card.
     ///
     /// # Errors
     /// [`ReversalError`].
-    pub fn reverse(self, authorization: &Authorization) -> Result<(Self, Undone), ReversalError> {
+    pub fn reverse(
+        self,
+        authorization: &Authorization,
+        role: Role,
+        now: Timestamp,
+    ) -> Result<(Self, Undone), ReversalError> {
         if !authorization.outcome.is_approved() {
             return Err(ReversalError::NotApproved);
         }
@@ -75,6 +97,29 @@ impl PaymentIntent {
         if !undone.amount().is_positive() {
             return Err(ReversalError::NothingLeft);
         }
+        self.check_who_undoes(authorization, role, now)?;
         Ok((self.canceled(), undone))
+    }
+
+    fn check_who_undoes(
+        &self,
+        authorization: &Authorization,
+        role: Role,
+        now: Timestamp,
+    ) -> Result<(), ReversalError> {
+        let within = |seconds| now <= authorization.created_at.plus_seconds(seconds);
+        match role {
+            Role::Terminal if !within(TERMINAL_SECONDS) || self.is_dealt_with_by_merchant() => {
+                Err(ReversalError::TooLateForTerminal)
+            }
+            Role::Merchant if !within(MERCHANT_SECONDS) => Err(ReversalError::TooLateForMerchant),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the merchant has captured the money itself, or given some of it back.
+    fn is_dealt_with_by_merchant(&self) -> bool {
+        let captured = self.capture_method == CaptureMethod::Manual && self.captured_minor > 0;
+        captured || self.refunded_minor > 0
     }
 }

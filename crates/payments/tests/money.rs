@@ -16,6 +16,7 @@ use tapfer_payment_types::{
     AuthorizationId, CardId, Currency, IssuerId, MerchantId, Money, PaymentIntentId, ReversalId,
     TerminalId, Timestamp,
 };
+use tapfer_payments::access::Role;
 use tapfer_payments::authorization::{Authorization, Outcome};
 use tapfer_payments::intents::{CaptureMethod, IntentStatus, PaymentIntent};
 use tapfer_payments::ledger::{self, Account, LedgerError, Transfer};
@@ -164,7 +165,7 @@ impl World {
             return;
         };
         let (card, was_reversed) = (*card, authorization.reversal.is_some());
-        match intent.clone().reverse(authorization) {
+        match intent.clone().reverse(authorization, Role::Operator, at(0)) {
             Ok((intent, undone)) => {
                 assert!(!was_reversed);
                 self.payments[payment].intent = intent;

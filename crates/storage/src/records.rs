@@ -59,8 +59,11 @@ pub struct LedgerEntry {
     pub sequence: i64,
     /// Why.
     pub kind: TransferKind,
-    /// How much what the card can spend changed; negative if money went away.
+    /// How much what the card can spend changed; negative if money went away, zero if only held money
+    /// did.
     pub change: Money,
+    /// How much what is held of the card's money changed.
+    pub held_change: Money,
     /// What caused it: the id of an authorization, intent, refund or reversal, or the reference of
     /// a top-up.
     pub cause: String,

@@ -284,7 +284,7 @@ pub trait RefundStore {
 
 /// Reversals.
 pub trait ReversalStore {
-    /// Undoes an authorization, once.
+    /// Undoes an authorization, once, if the caller's role still may.
     fn reverse(&self, reversal: NewReversal, write: Write<Reversal>) -> Result<Written<Reversal>>;
     /// One reversal.
     fn reversal(&self, id: ReversalId) -> Result<Option<Reversal>>;

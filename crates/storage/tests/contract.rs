@@ -18,8 +18,8 @@ use tapfer_payment_types::{
     CardId, Currency, DeviceId, MerchantId, Money, PaymentIntentId, RefundId, ReversalId,
     TerminalId, TokenId,
 };
-use tapfer_payments::access::{ApiKey, Principal};
-use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
+use tapfer_payments::access::{ApiKey, Principal, Role};
+use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult, Caller};
 use tapfer_payments::authorization::{
     Authorization, Decision, DeclineReason, Outcome, SpentCounter,
 };
@@ -27,12 +27,13 @@ use tapfer_payments::cards::CardStatus;
 use tapfer_payments::intents::{CaptureMethod, IntentStatus};
 use tapfer_payments::keys::{GrantedKey, KeyError};
 use tapfer_payments::ledger::TransferKind;
+use tapfer_payments::reversals::ReversalError;
 use tapfer_payments::tokens::{Actor, TokenAction, TokenError, TokenState, TokenStatus};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{
-    Answer, AuthorizationFilter, Begun, CardChange, IdempotencyClaim, NewRefund, NewReversal, Page,
-    RefundFilter, Refusal, Storage, StorageError, StoredResponse, TokenFilter, TopUp, Write,
-    Written,
+    Answer, AuthorizationFilter, Begun, CardChange, IdempotencyClaim, LedgerEntry, NewRefund,
+    NewReversal, Page, RefundFilter, Refusal, Storage, StorageError, StoredResponse, TokenFilter,
+    TopUp, Write, Written,
 };
 use world::{World, caller, done, euro, granted_key, issuer, merchant, noon, presented, write};
 
@@ -464,8 +465,12 @@ fn held_money_is_captured_or_released<B: Backend>() {
     assert_eq!(canceled.status, IntentStatus::Canceled);
     assert_eq!(world.money(), (99_400, 99_400));
     let kinds: Vec<_> = store.card_entries(world.card, Page::first(9)).unwrap().items;
-    let changes: Vec<_> = kinds.iter().rev().map(|entry| entry.change.minor).collect();
-    assert_eq!(changes, [100_000, -1_000, 400, -1_000, 1_000]);
+    let of = |entry: &LedgerEntry| (entry.kind, entry.change.minor, entry.held_change.minor);
+    let changes: Vec<_> = kinds.iter().rev().map(of).collect();
+    use TransferKind::{Capture, Hold, Release, TopUp};
+    let (held, released) = ((Hold, -1_000, 1_000), (Release, 1_000, -1_000));
+    let in_part = [(Capture, 0, -600), (Release, 400, -400)];
+    assert_eq!(changes, [(TopUp, 100_000, 0), held, in_part[0], in_part[1], held, released]);
 }
 
 fn refund(world: &World, payment_intent: PaymentIntentId, minor: Option<i64>) -> NewRefund {
@@ -509,6 +514,49 @@ fn an_authorization_is_undone_once<B: Backend>() {
     assert_eq!(world.money(), (100_000, 100_000));
     let after = store.create_refund(refund(&world, paid.payment_intent, Some(1)), write());
     assert!(matches!(refusal(after), Refusal::Refund(_)));
+}
+
+/// A terminal undoes what it has just asked for; later its merchant does, and then there are refunds.
+fn who_comes_too_late_undoes_nothing<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    let mut counter = 0;
+    let mut paid = |method| {
+        counter += 1;
+        world.pay_new(counter, 1_000, method)
+    };
+    let undo = |authorization: &Authorization, role, seconds| {
+        let id = ReversalId::new(noon(), world.next());
+        let reversal =
+            NewReversal { id, authorization: authorization.id, reason: "answer lost".into() };
+        let caller = Caller { role, ..caller() };
+        let now = noon().plus_seconds(seconds);
+        store.reverse(reversal, Write { caller, now, ..write() })
+    };
+    use CaptureMethod::{Automatic, Manual};
+    use Role::{Merchant, Operator, Terminal};
+    let too_late = |role| match role {
+        Terminal => Refusal::Reversal(ReversalError::TooLateForTerminal),
+        _ => Refusal::Reversal(ReversalError::TooLateForMerchant),
+    };
+    for (role, seconds) in [(Terminal, 300), (Merchant, 86_400)] {
+        for method in [Automatic, Manual] {
+            let payment = paid(method);
+            assert_eq!(refusal(undo(&payment, role, seconds + 1)), too_late(role));
+            assert_eq!(done(undo(&payment, role, seconds)).amount, euro(1_000));
+        }
+    }
+    done(undo(&paid(Automatic), Operator, 31 * 86_400));
+    // What the merchant has captured or refunded is not the terminal's any more.
+    let captured = paid(Manual);
+    done(store.capture_intent(captured.payment_intent, None, write()));
+    let refunded = paid(Automatic);
+    done(store.create_refund(refund(&world, refunded.payment_intent, Some(1)), write()));
+    for payment in [captured, refunded] {
+        assert_eq!(refusal(undo(&payment, Terminal, 1)), too_late(Terminal));
+        done(undo(&payment, Merchant, 1));
+    }
+    assert_eq!(world.money(), (100_000, 100_000));
 }
 
 fn a_terminal_waits_for_one_payment<B: Backend>() {
@@ -650,6 +698,7 @@ macro_rules! contract_of {
             held_money_is_captured_or_released,
             money_goes_back_in_parts_and_no_more,
             an_authorization_is_undone_once,
+            who_comes_too_late_undoes_nothing,
             a_terminal_waits_for_one_payment,
             the_same_request_twice_has_one_effect,
             a_refused_request_is_not_remembered,

@@ -124,7 +124,7 @@ pub(crate) fn run(context: &Context, command: &CardCommand) -> anyhow::Result<En
             context.output.object(&context.client()?.post(&path, &body)?)?;
         }
         CardCommand::Entries { id, page } => {
-            let columns = ["created_at", "kind", "amount", "reference", "id"];
+            let columns = ["created_at", "kind", "amount", "held", "reference", "id"];
             context.list(&page.path(&path(context, id, "/entries")?, &[]), &columns)?;
         }
         CardCommand::Serve(arguments) => return card_service::run(context, arguments),

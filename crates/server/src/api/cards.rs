@@ -134,6 +134,9 @@ pub struct LedgerEntry {
     pub kind: TransferKind,
     /// What it adds to what can be spent, minor units; negative if it takes away.
     pub amount: i64,
+    /// What it adds to what is held, minor units: a payment is held when it is approved, and leaves what
+    /// is held when it is captured.
+    pub held: i64,
     /// The account's currency.
     #[schema(value_type = String)]
     pub currency: Currency,
@@ -183,6 +186,7 @@ impl From<&tapfer_storage::LedgerEntry> for LedgerEntry {
             id: entry.id,
             kind: entry.kind,
             amount: entry.change.minor,
+            held: entry.held_change.minor,
             currency: entry.change.currency,
             reference: entry.cause.clone(),
             created_at: entry.created_at,

@@ -65,6 +65,8 @@ pub struct PaymentIntent {
     pub captured: i64,
     /// How much was given back, minor units.
     pub refunded: i64,
+    /// How much of what was captured went back because the approval was undone, minor units.
+    pub reversed: i64,
     /// When it was created.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -141,6 +143,7 @@ impl From<&tapfer_payments::intents::PaymentIntent> for PaymentIntent {
             authorization: intent.authorization,
             captured: intent.captured_minor,
             refunded: intent.refunded_minor,
+            reversed: intent.reversed_minor(),
             created_at: intent.created_at,
         }
     }

@@ -21,6 +21,7 @@ mod payment_intents;
 mod provisioning;
 mod refunds;
 pub(crate) mod repetition;
+mod reversals;
 mod terminals;
 mod tokens;
 

@@ -32,8 +32,13 @@ fn a_payment_is_approved_and_booked_and_survives_a_restart() {
     let intent = operator.get(&format!("/v1/payment-intents/{intent}")).expect(200);
     assert_eq!(intent["status"], "succeeded");
     assert_eq!(intent["authorization"], decision["id"]);
-    let entries = operator.get(&format!("/v1/cards/{}/entries?limit=1", shop.card)).expect(200);
-    assert_eq!(entries["data"][0]["amount"], -1_234);
+    let entries = operator.get(&format!("/v1/cards/{}/entries?limit=2", shop.card)).expect(200);
+    let entry = |number: usize| {
+        let entry = &entries["data"][number];
+        [entry["kind"].clone(), entry["amount"].clone(), entry["held"].clone()]
+    };
+    assert_eq!(entry(1), [json!("hold"), json!(-1_234), json!(1_234)]);
+    assert_eq!(entry(0), [json!("capture"), json!(0), json!(-1_234)]);
     let cursor = entries["next_cursor"].as_str().unwrap();
     let next = format!("/v1/cards/{}/entries?cursor={cursor}", shop.card);
     assert_eq!(operator.get(&next).expect(200)["data"][0]["kind"], "top_up");
@@ -185,11 +190,22 @@ fn captured_later_in_part_then_refunded_then_reversed() {
     assert_eq!(shop.account(), (8_900, 8_900));
 
     let path = format!("/v1/authorizations/{}/reversals", id(&authorization));
-    let reversal = shop.terminal.post(&path, &json!({ "reason": "lost the answer" })).expect(201);
+    // The merchant has captured and refunded: no business of the terminal's any more.
+    let by_terminal = shop.terminal.post(&path, &json!({ "reason": "lost the answer" }));
+    assert_eq!(by_terminal.problem(409), "conflict");
+    let reversal = shop.merchant.post(&path, &json!({ "reason": "walked away" })).expect(201);
     assert_eq!(reversal["amount"], 1_100);
     assert_eq!(shop.account(), (10_000, 10_000));
-    let again = shop.terminal.post(&path, &json!({ "reason": "once more" }));
+    let again = shop.merchant.post(&path, &json!({ "reason": "once more" }));
     assert_eq!(again.problem(409), "conflict");
+    let path = format!("/v1/reversals/{}", id(&reversal));
+    for client in [&shop.merchant, &shop.terminal, &shop.platform.operator] {
+        assert_eq!(client.get(&path).expect(200), reversal);
+    }
+    assert_eq!(shop.issuer.get(&path).problem(403), "forbidden");
+    let intent = shop.merchant.get(&format!("/v1/payment-intents/{intent}")).expect(200);
+    let amounts = ["captured", "refunded", "reversed"].map(|field| intent[field].clone());
+    assert_eq!(amounts, [1_500, 400, 1_100]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{CardId, Currency, LedgerEntryId, Money, Timestamp};
-use tapfer_payments::ledger::{Account, Transfer, TransferKind};
+use tapfer_payments::ledger::{Account, AccountKind, Transfer, TransferKind};
 
 use super::Result;
 use super::rows::{Columns, Listing, execute, first};
@@ -86,6 +86,7 @@ pub(super) fn entry(
         sequence,
         kind: transfer.kind(),
         change: transfer.amount(),
+        held_change: Money::zero(transfer.amount().currency),
         cause: cause.to_owned(),
         created_at: now,
     }
@@ -103,30 +104,41 @@ fn read(row: &Row<'_>) -> Result<LedgerEntry> {
     let created_at = columns.time("created_at")?;
     let kind: TransferKind = columns.parse("kind")?;
     let amount = columns.money("amount")?;
-    let goes_away = columns.get::<String>("from_kind")? == "cardholder";
-    let minor = if goes_away { amount.minor.saturating_neg() } else { amount.minor };
+    let (from, to): (AccountKind, AccountKind) =
+        (columns.parse("from_kind")?, columns.parse("to_kind")?);
+    let change_of = |account: AccountKind| {
+        let minor = match account {
+            _ if account == from => amount.minor.saturating_neg(),
+            _ if account == to => amount.minor,
+            _ => 0,
+        };
+        Money::new(minor, amount.currency)
+    };
     Ok(LedgerEntry {
         id: entry_id(sequence, created_at),
         sequence,
         kind,
-        change: Money::new(minor, amount.currency),
+        change: change_of(AccountKind::Cardholder),
+        held_change: change_of(AccountKind::Held),
         cause: columns.get("cause")?,
         created_at,
     })
 }
 
-/// What was booked on what a card can spend.
+/// What was booked on what a card can spend and on what is held of it.
 pub(super) fn card_entries(
     connection: &Connection,
     card: CardId,
     page: Page<i64>,
 ) -> Result<Slice<LedgerEntry, i64>> {
-    // A card's own account is never on both sides of a transfer.
+    // A transfer from one account of a card to its other is found once, by its source.
     let list = Listing {
         select: "SELECT * FROM (
-            SELECT *, from_owner AS card FROM ledger_transfers WHERE from_kind = 'cardholder'
+            SELECT *, from_owner AS card FROM ledger_transfers
+                WHERE from_kind IN ('cardholder', 'held')
             UNION ALL
-            SELECT *, to_owner AS card FROM ledger_transfers WHERE to_kind = 'cardholder')",
+            SELECT *, to_owner AS card FROM ledger_transfers
+                WHERE to_kind IN ('cardholder', 'held') AND from_kind NOT IN ('cardholder', 'held'))",
         key: "sequence",
         filters: &[("card", Some(card.to_string()))],
     };

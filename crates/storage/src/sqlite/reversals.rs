@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{ReversalId, Timestamp};
+use tapfer_payments::access::Role;
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::ledger;
 use tapfer_payments::reversals::{Reversal, Undone};
@@ -39,10 +40,15 @@ fn insert(connection: &Connection, reversal: &Reversal) -> Result<()> {
     Ok(())
 }
 
-fn reverse(connection: &Connection, wanted: NewReversal, now: Timestamp) -> Result<Reversal> {
+fn reverse(
+    connection: &Connection,
+    wanted: NewReversal,
+    role: Role,
+    now: Timestamp,
+) -> Result<Reversal> {
     let authorization = authorizations::get(connection, wanted.authorization)?;
     let intent = intents::get(connection, authorization.payment_intent)?;
-    let (intent, undone) = intent.reverse(&authorization)?;
+    let (intent, undone) = intent.reverse(&authorization, role, now)?;
     let card = intents::paying_card(connection, &intent)?;
     let transfer = match undone {
         Undone::Released(amount) => ledger::release(card, amount)?,
@@ -63,8 +69,9 @@ fn reverse(connection: &Connection, wanted: NewReversal, now: Timestamp) -> Resu
 
 impl ReversalStore for SqliteStorage {
     fn reverse(&self, wanted: NewReversal, write: Write<Reversal>) -> Result<Written<Reversal>> {
+        let role = write.caller.role;
         self.change(write, AuditAction::AuthorizationReversed, move |connection, now| {
-            let reversal = reverse(connection, wanted, now)?;
+            let reversal = reverse(connection, wanted, role, now)?;
             let (object, reason) = (reversal.authorization, reversal.reason.clone());
             Ok(Changed::new(reversal, object).because(reason))
         })

@@ -10,6 +10,7 @@ mod merchants;
 mod operation;
 mod payment_intents;
 mod refunds;
+mod reversals;
 mod terminals;
 mod tokens;
 
@@ -74,6 +75,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(authorizations::create, authorizations::list))
         .routes(routes!(authorizations::get))
         .routes(routes!(authorizations::reverse))
+        .routes(routes!(reversals::get))
         .routes(routes!(refunds::create, refunds::list))
         .routes(routes!(refunds::get))
 }
