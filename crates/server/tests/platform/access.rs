@@ -113,6 +113,6 @@ fn a_terminal_takes_no_payment_of_another_merchant() {
     let merchant = operator.with_key(&kiosk["api_key"]);
     let own = json!({ "amount": 100, "currency": "EUR" });
     let intent = id(&merchant.post("/v1/payment-intents", &own).expect(201));
-    let chip_data = shop.phone.tap(&crate::phone::Tap::new(100, shop.now()));
+    let chip_data = shop.tap(&intent, 100);
     assert_eq!(shop.authorize(&intent, &chip_data).problem(404), "not_found");
 }

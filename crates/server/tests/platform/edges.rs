@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
 use tapfer_server::Limits;
 
-use crate::phone::{Tap, hex};
+use crate::phone::hex;
 use crate::running::{Platform, log};
 use crate::shop::Shop;
 
@@ -186,7 +186,7 @@ fn the_log_holds_access_lines_and_no_secrets() {
     );
     shop.issuer.post("/v1/cards", &card);
     let intent = shop.armed_intent(100);
-    let chip_data = shop.phone.tap(&Tap::new(100, shop.now()));
+    let chip_data = shop.tap(&intent, 100);
     shop.authorize(&intent, &chip_data).expect(201);
     shop.authorize(&intent, &chip_data[2..]).problem(422);
 
@@ -200,9 +200,8 @@ fn the_log_holds_access_lines_and_no_secrets() {
     assert!(fields["caller"].as_str().unwrap().starts_with("key_"));
     assert!(fields["duration_us"].is_u64());
 
-    let records = shop.phone.profile().records;
-    let card_data = records.iter().find(|record| record.signed).unwrap();
-    let token = tapfer_emv::tlv::find(&card_data.value, tapfer_emv::tags::APPLICATION_PAN);
+    let objects = data_encoding::HEXLOWER.decode(chip_data.as_bytes()).unwrap();
+    let token = tapfer_emv::tlv::find(&objects, tapfer_emv::tags::APPLICATION_PAN);
     let token = hex(token.unwrap().unwrap());
     let secret = shop.terminal.key().strip_prefix("tapfer_terminal_").unwrap().to_owned();
     for forbidden in [pan.to_owned(), token, chip_data, secret, shop.card.clone() + "/top-ups"] {

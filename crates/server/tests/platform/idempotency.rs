@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::phone::Tap;
 use crate::running::Reply;
 use crate::shop::{Shop, issuer_request};
 
@@ -10,7 +9,7 @@ use crate::shop::{Shop, issuer_request};
 fn the_stored_answer_comes_again_byte_for_byte() {
     let mut shop = Shop::open();
     let intent = shop.armed_intent(700);
-    let chip_data = shop.phone.tap(&Tap::new(700, shop.now()));
+    let chip_data = shop.tap(&intent, 700);
     let request = json!({ "payment_intent": intent, "chip_data": chip_data });
     let first = shop.terminal.post_as("tap-1", "/v1/authorizations", &request);
     assert_eq!(first.expect(201)["outcome"], "approved");
@@ -34,10 +33,11 @@ fn the_same_tap_under_another_key_is_answered_with_the_first_decision() {
     let ask = |shop: &Shop, key: &str, request: &Value| {
         shop.terminal.post_as(key, "/v1/authorizations", request)
     };
-    // Approved, and declined for want of the person.
-    for (amount, outcome) in [(700, "approved"), (2_501, "declined")] {
+    // Approved, and declined for want of money.
+    shop.phone.device.unlocked = true;
+    for (amount, outcome) in [(700, "approved"), (15_000, "declined")] {
         let intent = shop.armed_intent(amount);
-        let chip_data = shop.phone.tap(&Tap::new(amount, shop.now()));
+        let chip_data = shop.tap(&intent, amount);
         let request = json!({ "payment_intent": intent, "chip_data": chip_data });
         let first = ask(&shop, &format!("{outcome}-1"), &request).expect(201);
         assert_eq!(first["outcome"], outcome);
@@ -56,7 +56,7 @@ fn the_same_tap_under_another_key_is_answered_with_the_first_decision() {
 fn the_same_tap_at_the_same_moment_is_decided_once() {
     let mut shop = Shop::open();
     let intent = shop.armed_intent(700);
-    let chip_data = shop.phone.tap(&Tap::new(700, shop.now()));
+    let chip_data = shop.tap(&intent, 700);
     let decisions: Vec<Value> = std::thread::scope(|scope| {
         let ask = || shop.authorize(&intent, &chip_data).expect(201);
         let running: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
@@ -72,7 +72,7 @@ fn the_same_tap_at_the_same_moment_is_decided_once() {
 fn a_tap_for_anything_else_is_no_repetition() {
     let mut shop = Shop::open();
     let intent = shop.armed_intent(700);
-    let chip_data = shop.phone.tap(&Tap::new(700, shop.now()));
+    let chip_data = shop.tap(&intent, 700);
     assert_eq!(shop.authorize(&intent, &chip_data).expect(201)["outcome"], "approved");
     let reason = |reply: Reply| reply.expect(201)["reason"].clone();
     let changed = chip_data.replace("9f0206000000000700", "9f0206000000000701");

@@ -14,6 +14,7 @@ mod api_keys;
 mod connections;
 mod edges;
 mod idempotency;
+mod liar;
 mod payments;
 mod phone;
 mod provisioning;

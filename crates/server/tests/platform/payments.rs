@@ -5,7 +5,8 @@ use tapfer_emv::iad::VerificationMethod;
 use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Tag};
 
-use crate::phone::{Tap, hex};
+use crate::liar::{Liar, Tap};
+use crate::phone::hex;
 use crate::shop::{Shop, id};
 
 #[track_caller]
@@ -18,7 +19,7 @@ fn declined(decision: &Value, reason: &str) {
 #[test]
 fn a_payment_is_approved_and_booked_and_survives_a_restart() {
     let mut shop = Shop::open();
-    let decision = shop.pay_amount(1_234);
+    let decision = shop.pay(1_234);
     assert_eq!(decision["outcome"], "approved", "{decision}");
     assert_eq!(decision["reason"], "approved");
     assert_eq!((&decision["amount"], &decision["currency"]), (&json!(1_234), &json!("EUR")));
@@ -47,9 +48,8 @@ fn a_payment_is_approved_and_booked_and_survives_a_restart() {
 #[test]
 fn a_tap_counts_once() {
     let mut shop = Shop::open();
-    let tap = Tap::new(500, shop.now());
     let first = shop.armed_intent(500);
-    let chip_data = shop.phone.tap(&tap);
+    let chip_data = shop.tap(&first, 500);
     assert_eq!(shop.authorize(&first, &chip_data).expect(201)["outcome"], "approved");
     let second = shop.armed_intent(500);
     declined(&shop.authorize(&second, &chip_data).expect(201), "replay");
@@ -60,65 +60,94 @@ fn a_tap_counts_once() {
 fn an_unarmed_terminal_takes_no_card() {
     let mut shop = Shop::open();
     let intent = shop.intent(500);
-    let tap = Tap::new(500, shop.now());
-    let chip_data = shop.phone.tap(&tap);
+    let chip_data = shop.tap(&intent, 500);
     declined(&shop.authorize(&intent, &chip_data).expect(201), "terminal_not_armed");
     // Armed once, for one tap, and for five minutes.
     let armed = shop.armed_intent(500);
-    let chip_data = shop.phone.tap(&tap);
+    let chip_data = shop.tap(&armed, 500);
     assert_eq!(shop.authorize(&armed, &chip_data).expect(201)["outcome"], "approved");
-    let chip_data = shop.phone.tap(&tap);
+    let chip_data = shop.tap(&armed, 500);
     declined(&shop.authorize(&armed, &chip_data).expect(201), "terminal_not_armed");
     let late = shop.armed_intent(500);
     shop.platform.clock.advance_seconds(301);
-    let chip_data = shop.phone.tap(&Tap::new(500, shop.now()));
+    let chip_data = shop.tap(&late, 500);
     declined(&shop.authorize(&late, &chip_data).expect(201), "terminal_not_armed");
 }
 
 #[test]
 fn what_was_signed_is_what_counts() {
     let mut shop = Shop::open();
-    let tap = Tap::new(500, shop.now());
     // The till asks for more than the card agreed to.
     let intent = shop.armed_intent(50_000);
-    let chip_data = shop.phone.tap(&tap);
+    let chip_data = shop.tap(&intent, 500);
     declined(&shop.authorize(&intent, &chip_data).expect(201), "amount_mismatch");
     // Somebody changes the amount on the way.
     let intent = shop.armed_intent(50_000);
-    let forged = shop.phone.tap(&tap).replace("9f0206000000000500", "9f0206000000050000");
+    let forged = shop.tap(&intent, 500).replace("9f0206000000000500", "9f0206000000050000");
     declined(&shop.authorize(&intent, &forged).expect(201), "cryptogram_invalid");
-    declined(&shop.pay(&Tap { currency: 840, ..tap.clone() }), "currency_mismatch");
-    let other_day = Tap { now: tap.now.plus_seconds(3 * 86_400), ..tap.clone() };
-    declined(&shop.pay(&other_day), "stale_date");
-    let failed = Tap { tvr: [0x04, 0, 0, 0, 0], ..tap.clone() };
-    declined(&shop.pay(&failed), "local_authentication_failed");
-    declined(&shop.pay(&Tap { declined: true, ..tap }), "card_declined");
+    assert_eq!(shop.account(), (10_000, 10_000));
+}
+
+/// What neither our wallet nor our terminal would send, rightly signed.
+#[test]
+fn a_right_cryptogram_is_not_enough() {
+    let shop = Shop::open();
+    let mut liar = Liar::enrol(&shop);
+    let tap = Tap::new(500, shop.now());
+    let lies = [
+        (Tap { currency: 840, ..tap.clone() }, "currency_mismatch"),
+        (Tap { now: tap.now.plus_seconds(3 * 86_400), ..tap.clone() }, "stale_date"),
+        (Tap { tvr: [0x04, 0, 0, 0, 0], ..tap.clone() }, "local_authentication_failed"),
+        (Tap { declined: true, ..tap.clone() }, "card_declined"),
+        (Tap { amount: 2_501, key: 1, ..tap.clone() }, "verification_required"),
+        // A PIN without a key that needs it.
+        (
+            Tap { amount: 2_501, key: 1, method: VerificationMethod::Pin, ..tap },
+            "verification_required",
+        ),
+    ];
+    for (lie, reason) in lies {
+        declined(&shop.pay_with_lie(&mut liar, &lie), reason);
+    }
     assert_eq!(shop.account(), (10_000, 10_000));
 }
 
 #[test]
-fn limits_of_person_money_and_keys() {
+fn limits_of_person_and_money() {
     let mut shop = Shop::open();
-    declined(&shop.pay_amount(2_501), "verification_required");
-    let verified = Tap { method: VerificationMethod::DeviceUnlock, ..Tap::new(9_000, shop.now()) };
-    assert_eq!(shop.pay(&verified)["outcome"], "approved");
-    declined(&shop.pay_amount(1_001), "insufficient_funds");
-    assert_eq!(shop.pay_amount(100)["outcome"], "approved");
-    // Four payments a key: every right cryptogram counts, approved or not.
-    declined(&shop.pay_amount(100), "key_exhausted");
-    let other_key = Tap { key: 1, ..Tap::new(100, shop.now()) };
-    assert_eq!(shop.pay(&other_key)["outcome"], "approved");
+    assert_eq!(shop.pay(2_500)["outcome"], "approved");
+    shop.phone.device.unlocked = true;
+    assert_eq!(shop.pay(6_500)["outcome"], "approved");
+    declined(&shop.pay(1_001), "insufficient_funds");
+    assert_eq!(shop.pay(1_000)["outcome"], "approved");
+    assert_eq!(shop.account(), (0, 0));
+}
+
+/// The platform keeps the limits of keys itself, whatever a phone thinks it may.
+#[test]
+fn limits_of_keys() {
+    let shop = Shop::open();
+    let mut liar = Liar::enrol(&shop);
+    let tap = Tap::new(100, shop.now());
+    for _ in 0..4 {
+        assert_eq!(shop.pay_with_lie(&mut liar, &tap)["outcome"], "approved");
+    }
+    declined(&shop.pay_with_lie(&mut liar, &tap), "key_exhausted");
+    let other_key = Tap { key: 1, ..tap };
+    assert_eq!(shop.pay_with_lie(&mut liar, &other_key)["outcome"], "approved");
     shop.platform.clock.advance_seconds(86_401);
     let late = Tap { now: shop.now(), ..other_key };
-    declined(&shop.pay(&late), "key_expired");
-    shop.replenish();
-    assert_eq!(shop.pay_amount(100)["outcome"], "approved");
+    declined(&shop.pay_with_lie(&mut liar, &late), "key_expired");
+    liar.replenish();
+    assert_eq!(shop.pay_with_lie(&mut liar, &late)["outcome"], "approved");
 }
 
 /// A card of somebody else is declined, and that is an answer: recorded, and the tap is used up.
 #[test]
 fn a_card_that_is_not_ours() {
     let mut shop = Shop::open();
+    let intent = shop.intent(500);
+    let chip_data = shop.tap(&intent, 500);
     let numbers = [
         ("another issuer's", "5a084111111111111111"),
         ("without check digit", "5a084111111111111112"),
@@ -127,7 +156,6 @@ fn a_card_that_is_not_ours() {
     for (name, number) in numbers {
         for application_data in [None, Some(""), Some("06011203a00000"), Some(&"06".repeat(18))] {
             let intent = shop.armed_intent(500);
-            let chip_data = shop.phone.tap(&Tap::new(500, shop.now()));
             let mut foreign = replace_object(&chip_data, tags::APPLICATION_PAN, number);
             if let Some(data) = application_data {
                 let object = format!("9f10{:02x}{data}", data.len() / 2);
@@ -144,7 +172,6 @@ fn a_card_that_is_not_ours() {
     }
     // One of ours, but with application data of another making.
     let intent = shop.armed_intent(500);
-    let chip_data = shop.phone.tap(&Tap::new(500, shop.now()));
     let object = format!("9f1012{}", "06".repeat(18));
     let changed = replace_object(&chip_data, tags::ISSUER_APPLICATION_DATA, &object);
     declined(&shop.authorize(&intent, &changed).expect(201), "cryptogram_invalid");
@@ -167,7 +194,7 @@ fn captured_later_in_part_then_refunded_then_reversed() {
     let request = json!({ "amount": 2_000, "currency": "EUR", "capture_method": "manual" });
     let intent = id(&shop.merchant.post("/v1/payment-intents", &request).expect(201));
     shop.arm(&intent);
-    let chip_data = shop.phone.tap(&Tap::new(2_000, shop.now()));
+    let chip_data = shop.tap(&intent, 2_000);
     let authorization = shop.authorize(&intent, &chip_data).expect(201);
     assert_eq!(shop.account(), (10_000, 8_000), "held, not booked");
 
@@ -214,7 +241,7 @@ fn a_canceled_intent_gives_back_what_is_held() {
     let request = json!({ "amount": 2_000, "currency": "EUR", "capture_method": "manual" });
     let intent = id(&shop.merchant.post("/v1/payment-intents", &request).expect(201));
     shop.arm(&intent);
-    let chip_data = shop.phone.tap(&Tap::new(2_000, shop.now()));
+    let chip_data = shop.tap(&intent, 2_000);
     shop.authorize(&intent, &chip_data).expect(201);
     let canceled = shop.merchant.post(&format!("/v1/payment-intents/{intent}/cancel"), &json!({}));
     assert_eq!(canceled.expect(200)["status"], "canceled");
@@ -225,7 +252,7 @@ fn a_canceled_intent_gives_back_what_is_held() {
 fn bad_chip_data_is_the_callers_problem() {
     let mut shop = Shop::open();
     let intent = shop.armed_intent(500);
-    let good = shop.phone.tap(&Tap::new(500, shop.now()));
+    let good = shop.tap(&intent, 500);
     let without = |tag: &str, length: usize| {
         let (before, after) = good.split_once(tag).unwrap();
         format!("{before}{}", &after[length..])
@@ -253,20 +280,16 @@ fn bad_chip_data_is_the_callers_problem() {
 fn at_the_same_moment_money_is_spent_once() {
     let mut shop = Shop::open();
     // Four payments of 30.00 from 100.00, each verified, all at once.
+    shop.phone.device.unlocked = true;
     let taps: Vec<_> = (0..4)
-        .map(|key| {
-            let tap = Tap {
-                method: VerificationMethod::DeviceUnlock,
-                key: key % 2,
-                ..Tap::new(3_000, shop.now())
-            };
+        .map(|_| {
             let terminal = json!({ "merchant": shop.merchant_id, "label": "more" });
             let terminal = shop.merchant.post("/v1/terminals", &terminal).expect(201);
             let intent = shop.intent(3_000);
             let path = format!("/v1/payment-intents/{intent}/arm");
             shop.merchant.post(&path, &json!({ "terminal": terminal["id"] })).expect(200);
             let client = shop.platform.operator.with_key(&terminal["api_key"]);
-            (client, json!({ "payment_intent": intent, "chip_data": shop.phone.tap(&tap) }))
+            (client, json!({ "payment_intent": intent, "chip_data": shop.tap(&intent, 3_000) }))
         })
         .collect();
     let decisions: Vec<Value> = std::thread::scope(|scope| {

@@ -1,180 +1,110 @@
-//! A phone made of the card's building blocks: opens what the platform sends, and signs payments.
+//! A real phone and a real till: the wallet answers as a card, and the terminal's kernel speaks to it.
 
-use hpke::aead::AesGcm256;
-use hpke::kdf::HkdfSha256;
-use hpke::kem::DhP256HkdfSha256;
-use hpke::{Deserializable, Kem, OpModeR, Serializable};
+use std::time::Duration;
+
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
 use serde_json::{Value, json};
-use tapfer_emv::cryptogram::{CryptogramInput, application_cryptogram};
-use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationResults};
-use tapfer_emv::keys::{KeyClass, LimitedUseKey};
-use tapfer_emv::profile::CardProfile;
-use tapfer_emv::tags;
-use tapfer_emv::tlv::{self, Tag};
-use tapfer_emv::tvr::TerminalVerificationResults;
-use tapfer_payment_types::Timestamp;
-use tapfer_payment_types::messages::{PROVISIONING_INFO, ProvisioningPayload, SealedPayload};
+use tapfer_emv::certificate::CaPublicKey;
+use tapfer_emv::curve::PublicX;
+use tapfer_payment_types::{Currency, Money, Timestamp, TokenId};
+use tapfer_terminal::kernel8::KernelConfiguration;
+use tapfer_terminal::{Arming, TapAction, TapEnd, Terminal, TerminalConfiguration};
+use tapfer_wallet::{Card, DeviceState, Effect, Wallet};
 
-type PrivateKey = <DhP256HkdfSha256 as Kem>::PrivateKey;
+/// Above this the till asks for the person.
+const TILL_LIMIT: Money = Money::new(2_500, Currency::EUR);
 
+/// A phone in somebody's hand. Its memory is lost with the test.
 pub(crate) struct Phone {
-    private: PrivateKey,
-    icc_key: tapfer_emv::curve::PrivateKey,
-    pub(crate) payload: Option<ProvisioningPayload>,
-    pub(crate) counter: u16,
-}
-
-/// What the terminal tells the card; the rest of the tap.
-#[derive(Clone)]
-pub(crate) struct Tap {
-    pub(crate) amount: i64,
-    pub(crate) now: Timestamp,
-    pub(crate) currency: u16,
-    pub(crate) key: usize,
-    pub(crate) method: VerificationMethod,
-    pub(crate) tvr: [u8; 5],
-    /// The card declines, and whoever stands between passes it on as a request all the same.
-    pub(crate) declined: bool,
-}
-
-impl Tap {
-    pub(crate) fn new(amount: i64, now: Timestamp) -> Self {
-        let method = VerificationMethod::None;
-        Self { amount, now, currency: 978, key: 0, method, tvr: [0; 5], declined: false }
-    }
+    card: Card,
+    pub(crate) device: DeviceState,
 }
 
 impl Phone {
     pub(crate) fn new() -> Self {
-        Self {
-            private: PrivateKey::from_bytes(&[0x21; 32]).unwrap(),
-            icc_key: tapfer_emv::curve::PrivateKey::from_bytes(&[0x22; 32]).unwrap(),
-            payload: None,
-            counter: 0,
-        }
+        let device = DeviceState { screen_on: true, unlocked: false, integrity_verdict: 0 };
+        Self { card: Card::new(Wallet::new(&mut random())), device }
     }
 
     pub(crate) fn public_key(&self) -> String {
-        hex(&DhP256HkdfSha256::sk_to_pk(&self.private).to_bytes())
+        hex(&self.card.wallet().device_public_key())
     }
 
-    pub(crate) fn icc_public_key(&self) -> String {
-        hex(self.icc_key.public_x().bytes())
+    pub(crate) fn replenish_request(&mut self, token: TokenId) -> Value {
+        json!(self.card.wallet_mut().replenish_request(token, &mut random()))
     }
 
-    pub(crate) fn replenish_request(&self) -> Value {
-        json!({
-            "icc_public_key": self.icc_public_key(),
-            "application_transaction_counter": self.counter,
-        })
+    pub(crate) fn accept(&mut self, token: TokenId, answer: &Value, now: Timestamp) {
+        let sealed = serde_json::from_value(answer.clone()).unwrap();
+        self.card.wallet_mut().accept(token, &sealed, now).unwrap();
     }
 
-    pub(crate) fn accept(&mut self, token: &str, answer: &Value) {
-        let sealed: SealedPayload = serde_json::from_value(answer.clone()).unwrap();
-        let encapsulated =
-            <DhP256HkdfSha256 as Kem>::EncappedKey::from_bytes(&sealed.encapsulated_key.0).unwrap();
-        let clear = hpke::single_shot_open::<AesGcm256, HkdfSha256, DhP256HkdfSha256>(
-            &OpModeR::Base,
-            &self.private,
-            &encapsulated,
-            PROVISIONING_INFO,
-            &sealed.ciphertext.0,
-            token.as_bytes(),
-        )
-        .unwrap();
-        self.payload = Some(serde_json::from_slice(&clear).unwrap());
-    }
-
-    pub(crate) fn profile(&self) -> CardProfile {
-        (&self.payload.as_ref().unwrap().profile).try_into().unwrap()
-    }
-
-    /// Signs a payment, as GENERATE AC does, and gives field 55.
-    pub(crate) fn tap(&mut self, tap: &Tap) -> String {
-        self.counter += 1;
-        let payload = self.payload.as_ref().unwrap();
-        let grant = &payload.limited_use_keys[tap.key];
-        let application_data = IssuerApplicationData {
-            derivation_key_index: payload.derivation_key_index,
-            results: VerificationResults {
-                method: tap.method,
-                screen_on: true,
-                unlocked: tap.method != VerificationMethod::None,
-                declined: tap.declined,
-                key_class: KeyClass::Unverified,
-                merchant_proven: false,
-                relay_checked: false,
-                integrity_verdict: 0,
-            },
-            key_index: grant.key_index.parse().unwrap(),
-            policy_version: payload.policy.version,
-            iad_mac: [0x5C; 8],
-        };
-        let today = tap.now.calendar();
-        let input = CryptogramInput {
-            amount_authorized: decimal(tap.amount),
-            amount_other: [0; 6],
-            terminal_country: [0x02, 0x76],
-            tvr: TerminalVerificationResults::from_bytes(tap.tvr).as_signed().bytes(),
-            currency: decimal(i64::from(tap.currency)),
-            date: decimal(
-                i64::from(today.year % 100) * 10_000
-                    + i64::from(today.month) * 100
-                    + i64::from(today.day),
-            ),
-            transaction_type: 0,
-            unpredictable_number: [1, 2, 3, 4],
-            aip: self.profile().aip,
-            application_transaction_counter: self.counter,
-            issuer_application_data: application_data.encode().to_vec(),
-        };
-        let key = LimitedUseKey::new(grant.key.expose().try_into().unwrap());
-        let cryptogram = application_cryptogram(&key.session_key(self.counter), &input.encode());
-        hex(&self.field_55(&input, tap.tvr, &cryptogram))
-    }
-
-    fn field_55(&self, input: &CryptogramInput, tvr: [u8; 5], cryptogram: &[u8; 8]) -> Vec<u8> {
-        let records = self.profile().records;
-        let card_data = records.iter().find(|record| record.signed).unwrap();
-        let of_card = |tag| tlv::find(&card_data.value, tag).unwrap().unwrap().to_vec();
-        let counter = input.application_transaction_counter.to_be_bytes();
-        let objects: [(Tag, &[u8]); 16] = [
-            (tags::AMOUNT_AUTHORIZED, &input.amount_authorized),
-            (tags::AMOUNT_OTHER, &input.amount_other),
-            (tags::TERMINAL_COUNTRY_CODE, &input.terminal_country),
-            (tags::TERMINAL_VERIFICATION_RESULTS, &tvr),
-            (tags::TRANSACTION_CURRENCY_CODE, &input.currency),
-            (tags::TRANSACTION_DATE, &input.date),
-            (tags::TRANSACTION_TYPE, &[0]),
-            (tags::UNPREDICTABLE_NUMBER, &input.unpredictable_number),
-            (tags::APPLICATION_INTERCHANGE_PROFILE, &input.aip),
-            (tags::APPLICATION_TRANSACTION_COUNTER, &counter),
-            (tags::ISSUER_APPLICATION_DATA, &input.issuer_application_data),
-            (tags::APPLICATION_CRYPTOGRAM, cryptogram),
-            (tags::CRYPTOGRAM_INFORMATION_DATA, &[0x80]),
-            (tags::APPLICATION_PAN, &of_card(tags::APPLICATION_PAN)),
-            (tags::PAN_SEQUENCE_NUMBER, &of_card(tags::PAN_SEQUENCE_NUMBER)),
-            (tags::DF_NAME, &self.profile().aid),
-        ];
-        let mut out = Vec::new();
-        for (tag, value) in objects {
-            tlv::write(&mut out, tag, value);
-        }
-        out
+    fn answer(&mut self, command: &[u8], now: Timestamp) -> Vec<u8> {
+        let effects = self.card.handle(command, now, &mut random(), &self.device);
+        let mut replies = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Reply(response) => Some(response.encode()),
+            Effect::Persist(_) | Effect::Notify(_) => None,
+        });
+        replies.next().expect("a card answers")
     }
 }
 
-/// Format n: decimal digits, two a byte.
-fn decimal<const N: usize>(mut number: i64) -> [u8; N] {
-    let mut bytes = [0; N];
-    for byte in bytes.iter_mut().rev() {
-        let two = u8::try_from(number % 100).unwrap();
-        *byte = two / 10 * 16 + two % 10;
-        number /= 100;
+/// A terminal as it is set up in a shop: it trusts whom the platform trusts.
+pub(crate) struct Till(TerminalConfiguration);
+
+impl Till {
+    pub(crate) fn trusting(trust: &Value) -> Self {
+        let aid = unhex(&trust["issuers"][0]["aid"]);
+        let application = KernelConfiguration::attended(&aid, 276, TILL_LIMIT).unwrap();
+        Self(TerminalConfiguration {
+            applications: vec![application],
+            ca_public_keys: vec![authority(trust)],
+            contactless_transaction_limit: None,
+        })
     }
-    bytes
+
+    /// Holds the phone to the till; gives the chip data (hex) of the one question to the platform.
+    pub(crate) fn tap(
+        &self,
+        phone: &mut Phone,
+        intent: &str,
+        minor: i64,
+        now: Timestamp,
+    ) -> String {
+        let amount = Money::new(minor, Currency::EUR);
+        let arming = Arming::new(intent.parse().unwrap(), amount).unwrap();
+        let armed = Terminal::new(self.0.clone()).arm(arming).unwrap();
+        let mut tap = armed.tap(now).unwrap();
+        while let TapAction::Transmit(command) = tap.poll() {
+            let answer = phone.answer(&command.encode().unwrap(), now);
+            tap = tap.handle_response(&answer, Duration::from_millis(5), &mut random());
+        }
+        phone.card.deselect();
+        match tap.finish() {
+            TapEnd::Online(payment) => hex(payment.request().chip_data()),
+            other => panic!("the phone does not pay: {other:?}"),
+        }
+    }
+}
+
+/// The certification authority that `/v1/trust` names.
+pub(crate) fn authority(trust: &Value) -> CaPublicKey {
+    CaPublicKey {
+        rid: unhex(&trust["rid"]).try_into().unwrap(),
+        index: u8::try_from(trust["ca_index"].as_u64().unwrap()).unwrap(),
+        key: PublicX::from_bytes(&unhex(&trust["ca_public_key_x"]).try_into().unwrap()).unwrap(),
+    }
+}
+
+fn random() -> UnwrapErr<SysRng> {
+    UnwrapErr(SysRng)
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
+}
+
+fn unhex(text: &Value) -> Vec<u8> {
+    data_encoding::HEXLOWER.decode(text.as_str().unwrap().as_bytes()).unwrap()
 }

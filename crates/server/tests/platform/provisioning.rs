@@ -2,30 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate};
-use tapfer_emv::curve::PublicX;
+use tapfer_emv::certificate::{IccCertificate, IssuerCertificate};
 use tapfer_emv::tags;
 use tapfer_emv::tlv;
 
-use crate::phone::hex;
+use crate::liar::{Liar, Tap};
+use crate::phone::{authority, hex};
 use crate::shop::Shop;
-
-fn bytes<const N: usize>(text: &serde_json::Value) -> [u8; N] {
-    let bytes = data_encoding::HEXLOWER.decode(text.as_str().unwrap().as_bytes()).unwrap();
-    bytes.try_into().unwrap()
-}
 
 #[test]
 fn a_terminal_that_trusts_the_platform_trusts_the_phone() {
     let shop = Shop::open();
     let trust = shop.terminal.get("/v1/trust").expect(200);
-    let ca = CaPublicKey {
-        rid: bytes(&trust["rid"]),
-        index: u8::try_from(trust["ca_index"].as_u64().unwrap()).unwrap(),
-        key: PublicX::from_bytes(&bytes(&trust["ca_public_key_x"])).unwrap(),
-    };
-    let payload = shop.phone.payload.as_ref().unwrap();
-    let profile = shop.phone.profile();
+    let ca = authority(&trust);
+    let liar = Liar::enrol(&shop);
+    let payload = liar.payload.as_ref().unwrap();
+    let profile = liar.profile();
     let clear = profile.records.iter().find(|record| !record.encrypted).unwrap();
     let issuer = tlv::find(&clear.value, tags::ISSUER_CERTIFICATE).unwrap().unwrap();
     assert_eq!(trust["issuers"][0]["certificate"], hex(issuer));
@@ -33,7 +25,7 @@ fn a_terminal_that_trusts_the_platform_trusts_the_phone() {
     issuer.verify(&ca, shop.now()).unwrap();
     let icc = IccCertificate::parse(&payload.icc_certificate.0).unwrap();
     icc.verify(&issuer.public_key, &profile.sda_hash(), shop.now()).unwrap();
-    assert_eq!(hex(icc.public_key.bytes()), shop.phone.icc_public_key());
+    assert_eq!(hex(icc.public_key.bytes()), liar.icc_public_key());
     assert!(
         icc.expires_at() <= shop.now().plus_seconds(86_400 + 60),
         "it lives as long as the policy says"
@@ -43,28 +35,30 @@ fn a_terminal_that_trusts_the_platform_trusts_the_phone() {
 
 #[test]
 fn every_key_is_another() {
-    let mut shop = Shop::open();
+    let shop = Shop::open();
+    let mut liar = Liar::enrol(&shop);
     let mut indices = BTreeSet::new();
     let mut keys = BTreeSet::new();
     for _ in 0..3 {
-        let payload = shop.phone.payload.as_ref().unwrap();
+        let payload = liar.payload.as_ref().unwrap();
         assert_eq!(payload.limited_use_keys.len(), 2);
         for grant in &payload.limited_use_keys {
             assert!(indices.insert(grant.key_index.clone()), "{}", grant.key_index);
             assert!(keys.insert(grant.key.expose().to_vec()));
             assert_eq!((grant.maximum_payments, grant.maximum_total_minor), (4, 20_000));
         }
-        shop.replenish();
+        liar.replenish();
     }
 }
 
 #[test]
 fn an_old_copy_of_a_phone_gets_nothing() {
     let mut shop = Shop::open();
-    assert_eq!(shop.pay_amount(100)["outcome"], "approved");
-    shop.phone.counter = 0;
+    assert_eq!(shop.pay(100)["outcome"], "approved");
     let path = format!("/v1/tokens/{}/replenish", shop.token);
-    let refused = shop.device.post(&path, &shop.phone.replenish_request());
+    let mut request = shop.phone.replenish_request(shop.token.parse().unwrap());
+    request["application_transaction_counter"] = serde_json::json!(0);
+    let refused = shop.device.post(&path, &request);
     assert_eq!(refused.problem(409), "conflict");
 }
 
@@ -90,29 +84,31 @@ fn keys_that_are_no_points_are_refused() {
 /// A phone whose keys were fetched again and again pays with those of the last two replenishments only.
 #[test]
 fn replenishing_buys_no_more_than_two_sets_of_keys() {
-    let mut shop = Shop::open();
-    let first = shop.phone.payload.take();
-    shop.replenish();
-    let second = shop.phone.payload.take();
-    shop.replenish();
-    let last = shop.phone.payload.take();
+    let shop = Shop::open();
+    let mut liar = Liar::enrol(&shop);
+    let first = liar.payload.take();
+    liar.replenish();
+    let second = liar.payload.take();
+    liar.replenish();
+    let last = liar.payload.take();
+    let tap = Tap::new(100, shop.now());
     for (payload, reason) in [(first, "key_expired"), (second, "approved"), (last, "approved")] {
-        shop.phone.payload = payload;
-        assert_eq!(shop.pay_amount(100)["reason"], reason);
+        liar.payload = payload;
+        assert_eq!(shop.pay_with_lie(&mut liar, &tap)["reason"], reason);
     }
 }
 
 #[test]
 fn an_hour_has_so_many_keys() {
-    let mut shop = Shop::open();
-    let path = format!("/v1/tokens/{}/replenish", shop.token);
+    let shop = Shop::open();
+    let mut liar = Liar::enrol(&shop);
     // Two keys each time, indices 00 to 99: fifty replenishments, the first of them done.
     for _ in 1..50 {
-        shop.device.post(&path, &shop.phone.replenish_request()).expect(200);
+        liar.ask_for_keys().expect(200);
     }
-    let refused = shop.device.post(&path, &shop.phone.replenish_request());
-    assert_eq!(refused.problem(409), "conflict");
+    assert_eq!(liar.ask_for_keys().problem(409), "conflict");
     shop.platform.clock.advance_seconds(3_600);
-    shop.replenish();
-    assert_eq!(shop.pay_amount(100)["outcome"], "approved");
+    liar.replenish();
+    let tap = Tap::new(100, shop.now());
+    assert_eq!(shop.pay_with_lie(&mut liar, &tap)["outcome"], "approved");
 }

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use tapfer_payment_types::Timestamp;
 use tapfer_server::clock::Clock;
 
-use crate::phone::{Phone, Tap};
+use crate::liar::{Liar, Tap};
+use crate::phone::{Phone, Till};
 use crate::running::{Client, Platform, Reply};
 
 pub(crate) struct Shop {
@@ -20,6 +21,7 @@ pub(crate) struct Shop {
     pub(crate) terminal: Client,
     pub(crate) terminal_id: String,
     pub(crate) phone: Phone,
+    till: Till,
 }
 
 pub(crate) fn id(value: &Value) -> String {
@@ -85,6 +87,7 @@ impl Shop {
             token,
             merchant,
             phone,
+            till: Till::trusting(&operator.get("/v1/trust").expect(200)),
         };
         shop.change_token("activate", "issuer").expect(200);
         shop.replenish();
@@ -97,8 +100,10 @@ impl Shop {
 
     pub(crate) fn replenish(&mut self) {
         let path = format!("/v1/tokens/{}/replenish", self.token);
-        let answer = self.device.post(&path, &self.phone.replenish_request()).expect(200);
-        self.phone.accept(&self.token, &answer);
+        let token = self.token.parse().unwrap();
+        let request = self.phone.replenish_request(token);
+        let answer = self.device.post(&path, &request).expect(200);
+        self.phone.accept(token, &answer, self.now());
     }
 
     pub(crate) fn change_token(&self, verb: &str, actor: &str) -> Reply {
@@ -127,15 +132,23 @@ impl Shop {
         self.terminal.post("/v1/authorizations", &request)
     }
 
+    /// Holds the phone to the till; gives the chip data.
+    pub(crate) fn tap(&mut self, intent: &str, amount: i64) -> String {
+        let now = self.now();
+        self.till.tap(&mut self.phone, intent, amount, now)
+    }
+
     /// Arms, taps, asks; gives the decision.
-    pub(crate) fn pay(&mut self, tap: &Tap) -> Value {
-        let intent = self.armed_intent(tap.amount);
-        let chip_data = self.phone.tap(tap);
+    pub(crate) fn pay(&mut self, amount: i64) -> Value {
+        let intent = self.armed_intent(amount);
+        let chip_data = self.tap(&intent, amount);
         self.authorize(&intent, &chip_data).expect(201)
     }
 
-    pub(crate) fn pay_amount(&mut self, amount: i64) -> Value {
-        self.pay(&Tap::new(amount, self.now()))
+    /// As [`Shop::pay`], with what a liar has signed.
+    pub(crate) fn pay_with_lie(&self, liar: &mut Liar, tap: &Tap) -> Value {
+        let intent = self.armed_intent(tap.amount);
+        self.authorize(&intent, &liar.tap(tap)).expect(201)
     }
 
     pub(crate) fn account(&self) -> (i64, i64) {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::phone::Tap;
+use crate::liar::{Liar, Tap};
 use crate::shop::{Shop, by, id, reason};
 
 #[test]
@@ -13,13 +13,14 @@ fn only_who_suspended_may_resume() {
         (&suspended["status"], &suspended["suspended_by"]),
         (&json!("SUSPENDED"), &json!(["issuer"]))
     );
-    assert_eq!(shop.pay_amount(100)["reason"], "token_suspended");
+    assert_eq!(shop.pay(100)["reason"], "token_suspended");
     let replenish = format!("/v1/tokens/{}/replenish", shop.token);
-    let refused = shop.device.post(&replenish, &shop.phone.replenish_request());
+    let request = shop.phone.replenish_request(shop.token.parse().unwrap());
+    let refused = shop.device.post(&replenish, &request);
     assert_eq!(refused.problem(409), "conflict");
     assert_eq!(shop.change_token("unsuspend", "cardholder").problem(409), "conflict");
     assert_eq!(shop.change_token("unsuspend", "issuer").expect(200)["status"], "ACTIVE");
-    assert_eq!(shop.pay_amount(100)["outcome"], "approved");
+    assert_eq!(shop.pay(100)["outcome"], "approved");
 
     // The phone may stop its own token for its person, but not release it.
     let path = |verb: &str| format!("/v1/tokens/{}/{verb}", shop.token);
@@ -31,7 +32,7 @@ fn only_who_suspended_may_resume() {
     assert_eq!(shop.issuer.post(&path("suspend"), &by("platform")).problem(403), "forbidden");
 
     assert_eq!(shop.change_token("delete", "issuer").expect(200)["status"], "DEACTIVATED");
-    assert_eq!(shop.pay_amount(100)["reason"], "token_deactivated");
+    assert_eq!(shop.pay(100)["reason"], "token_deactivated");
     assert_eq!(shop.change_token("activate", "issuer").problem(409), "conflict");
 }
 
@@ -41,11 +42,11 @@ fn blocking_a_card_stops_its_tokens() {
     let path = format!("/v1/cards/{}", shop.card);
     let blocked = shop.issuer.post(&format!("{path}/block"), &reason("lost")).expect(200);
     assert_eq!(blocked["status"], "blocked");
-    assert_eq!(shop.pay_amount(100)["reason"], "card_blocked");
+    assert_eq!(shop.pay(100)["reason"], "card_blocked");
     let token = json!({ "card": shop.card, "device": shop.device_id });
     assert_eq!(shop.issuer.post("/v1/tokens", &token).problem(409), "conflict");
     shop.issuer.post(&format!("{path}/unblock"), &reason("found")).expect(200);
-    assert_eq!(shop.pay_amount(100)["outcome"], "approved");
+    assert_eq!(shop.pay(100)["outcome"], "approved");
 }
 
 /// Who has a number and a terminal's key, but not the card, learns nothing about either.
@@ -54,7 +55,7 @@ fn states_are_told_to_who_shows_the_card() {
     let mut shop = Shop::open();
     let forged = |shop: &mut Shop| {
         let intent = shop.armed_intent(100);
-        let chip_data = shop.phone.tap(&Tap::new(100, shop.now()));
+        let chip_data = shop.tap(&intent, 100);
         let (before, after) = chip_data.split_once("9f2608").unwrap();
         let forged = format!("{before}9f2608{}{}", "00".repeat(8), &after[16..]);
         shop.authorize(&intent, &forged).expect(201)["reason"].clone()
@@ -73,15 +74,15 @@ fn states_are_told_to_who_shows_the_card() {
 
 #[test]
 fn an_inactive_token_does_not_pay() {
-    let mut shop = Shop::open();
-    let token = json!({ "card": shop.card, "device": shop.device_id });
-    let token = shop.issuer.post("/v1/tokens", &token).expect(201);
+    let shop = Shop::open();
+    let mut liar = Liar::enrol(&shop);
+    liar.take_new_token(&shop);
+    let token = shop.issuer.get(&format!("/v1/tokens/{}", liar.token)).expect(200);
     assert_eq!(token["status"], "INACTIVE");
-    shop.token = id(&token);
-    shop.phone.counter = 0;
-    shop.replenish();
-    assert_eq!(shop.pay_amount(100)["reason"], "token_inactive");
-    let listed = shop.device.get("/v1/tokens").expect(200);
+    liar.replenish();
+    let tap = Tap::new(100, shop.now());
+    assert_eq!(shop.pay_with_lie(&mut liar, &tap)["reason"], "token_inactive");
+    let listed = liar.device.get("/v1/tokens").expect(200);
     assert_eq!(listed["data"].as_array().unwrap().len(), 2);
 }
 
