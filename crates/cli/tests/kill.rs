@@ -15,6 +15,7 @@
 
 mod platform;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,6 +25,7 @@ use platform::Platform;
 use serde_json::{Value, json};
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
+use tapfer_emv::{tags, tlv};
 use tapfer_payment_types::{Currency, Money, Timestamp};
 use tapfer_terminal::kernel8::KernelConfiguration;
 use tapfer_terminal::{Arming, TapAction, TapEnd, Terminal, TerminalConfiguration};
@@ -33,8 +35,8 @@ const PRICE: i64 = 100;
 const OPENING_BALANCE: i64 = 100_000;
 /// So often the server dies at least.
 const KILLS: usize = 8;
-/// So many payments are made at least, and at most.
-const PAYMENTS: std::ops::RangeInclusive<usize> = 15..=100;
+/// So many payments are made at least, and at most: the phone's keys go no further.
+const PAYMENTS: std::ops::RangeInclusive<usize> = 15..=190;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
@@ -60,7 +62,9 @@ fn nothing_acknowledged_is_lost_and_nothing_is_booked_twice() {
 
     let kills = kills.load(Ordering::SeqCst);
     eprintln!("{} payments, the server killed {kills} times", payments.len());
-    assert!(kills > 0, "the server was never killed");
+    assert!(kills >= KILLS, "the server was killed {kills} times only");
+    let counters: BTreeSet<Vec<u8>> = payments.iter().map(Payment::counter).collect();
+    assert_eq!(counters.len(), payments.len(), "a counter was used twice");
     let platform = platform.into_inner().unwrap();
     for payment in &payments {
         let again =
@@ -95,6 +99,16 @@ struct Payment {
     key: String,
     question: Value,
     answer: Value,
+}
+
+impl Payment {
+    /// The transaction counter that the platform accepted.
+    fn counter(&self) -> Vec<u8> {
+        let digits = self.question["chip_data"].as_str().unwrap();
+        let chip_data = data_encoding::HEXLOWER.decode(digits.as_bytes()).unwrap();
+        let counter = tlv::find(&chip_data, tags::APPLICATION_TRANSACTION_COUNTER).unwrap();
+        counter.unwrap().to_vec()
+    }
 }
 
 /// One payment from intent to answer; every step is asked until it is answered, under one key.

@@ -1,8 +1,8 @@
 //! The wallet as a card in a virtual reader, over the real smart-card service: a payment by our
 //! terminal, the kernel alone, and a program that knows nothing of tapfer.
 //!
-//! Needs the Debian packages pcscd and vsmartcard-vpcd and the right to make namespaces (root). Where
-//! that cannot be had, TAPFER_TEST_WITHOUT_PCSC=1 says so out loud and skips.
+//! Needs the Debian packages pcscd and vsmartcard-vpcd and the right to make namespaces (root), and fails
+//! where it has not got them, unless TAPFER_TEST_WITHOUT_PCSC=1 says that this is known.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,13 +35,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// safely: the test runs itself again with the environment set.
 #[test]
 fn a_card_in_a_virtual_reader_pays() {
-    if std::env::var_os("TAPFER_TEST_WITHOUT_PCSC").is_some() {
-        eprintln!("skipped: TAPFER_TEST_WITHOUT_PCSC is set");
+    if std::env::var("TAPFER_TEST_WITHOUT_PCSC").is_ok_and(|value| value == "1") {
+        eprintln!("skipped: TAPFER_TEST_WITHOUT_PCSC is 1");
         return;
     }
     if std::env::var_os(SOCKET).is_some_and(|socket| Path::new(&socket).starts_with("/tmp")) {
         return inside();
     }
+    what_this_machine_lacks();
     let directory = tempfile::Builder::new().prefix("tapfer-pcsc-").tempdir_in("/tmp").unwrap();
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_card_in_a_virtual_reader_pays", "--nocapture"])
@@ -49,6 +50,29 @@ fn a_card_in_a_virtual_reader_pays() {
         .status()
         .unwrap();
     assert!(status.success());
+}
+
+/// Fails at once and in words: a test that cannot run has not passed.
+fn what_this_machine_lacks() {
+    let works = |program: &str, arguments: &[&str]| {
+        let mut run = Command::new(program);
+        run.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        run.status().is_ok_and(|status| status.success())
+    };
+    let namespaces = ["--net", "--mount", "--pid", "--fork", "--propagation", "private", "true"];
+    let missing = [
+        (!works("pcscd", &["--version"]), "the Debian package pcscd"),
+        (!Path::new("/etc/reader.conf.d/vpcd").exists(), "the Debian package vsmartcard-vpcd"),
+        (!works("ip", &["-Version"]), "the Debian package iproute2"),
+        (!works("unshare", &namespaces), "the right to make namespaces: run as root"),
+    ];
+    let missing: Vec<&str> =
+        missing.into_iter().filter_map(|(lacks, what)| lacks.then_some(what)).collect();
+    assert!(
+        missing.is_empty(),
+        "the PC/SC test needs {}; to go without it, set TAPFER_TEST_WITHOUT_PCSC=1",
+        missing.join(", and ")
+    );
 }
 
 fn inside() {
