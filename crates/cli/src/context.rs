@@ -93,16 +93,27 @@ impl Context {
         self.output.page(&self.client()?.get(path)?, columns)
     }
 
-    /// Remembers what was created, and the API key that is shown only this once.
+    /// Remembers what was created, and the API key that is shown only this once. What belongs to the
+    /// one before it is no longer the latest: a new merchant has no terminal yet.
     pub(crate) fn remember_created(&self, kind: &str, created: &Value) -> anyhow::Result<()> {
-        let text = |field: &str| created.get(field).and_then(Value::as_str).map(str::to_owned);
-        let Some(id) = text("id") else { return Ok(()) };
+        self.remember_key(created)?;
+        let Some(id) = created.get("id").and_then(Value::as_str) else { return Ok(()) };
         self.home.remember(|memory| {
-            if let Some(key) = text("api_key") {
-                memory.keys.insert(id.clone(), key);
-            }
-            memory.latest.insert(kind.to_owned(), id);
+            memory.latest.insert(kind.to_owned(), id.to_owned());
+            let below = match kind {
+                "merchant" => "terminal",
+                "issuer" => "card",
+                _ => return,
+            };
+            memory.latest.remove(below);
         })
+    }
+
+    /// Remembers the API key that is shown only this once.
+    pub(crate) fn remember_key(&self, created: &Value) -> anyhow::Result<()> {
+        let text = |field: &str| created.get(field).and_then(Value::as_str).map(str::to_owned);
+        let (Some(id), Some(key)) = (text("id"), text("api_key")) else { return Ok(()) };
+        self.home.remember(|memory| drop(memory.keys.insert(id, key)))
     }
 }
 

@@ -168,6 +168,26 @@ fn a_card_can_be_put_on_the_phone_again() {
     assert_eq!(tokens[0]["token"], enrolled["token"]);
 }
 
+/// "The latest if not given" is never another phone's token, or another merchant's terminal.
+#[test]
+fn what_is_not_named_is_what_one_would_think() {
+    let platform = Platform::start();
+    let first = platform.tapfer(&["init", "--balance", "50.00"]);
+    let other = platform.home().join("other-phone");
+    platform.tapfer(&["wallet", "enrol", "--wallet", other.to_str().unwrap()]);
+    platform.tapfer(&["token", "suspend", "--reason", "phone lost"]);
+    let pay = ["terminal", "pay", "--wallet", "--amount", "1.00"];
+    assert_eq!(platform.run(&pay).status.code(), Some(1), "the phone at home is suspended");
+    platform.tapfer(&["token", "unsuspend", "--reason", "found"]);
+
+    platform.tapfer(&["merchant", "create", "--name", "Second"]);
+    let refused = platform.run(&pay);
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("no terminal known here"));
+    let second = platform.tapfer(&["init"]);
+    assert_ne!(second["terminal"], first["terminal"]);
+    assert_eq!(platform.tapfer(&pay)["outcome"], "approved");
+}
+
 /// Whoever did not see how a command ended repeats it with its key.
 #[test]
 fn a_repeated_command_books_once() {

@@ -92,13 +92,18 @@ pub(crate) fn enrol(
     let shown = platform.get(&format!("/v1/cards/{}", segment(card)))?;
     let issuer = text_of(&shown, "issuer")?;
     let device = register_phone(context, &platform, &store, &wallet, &issuer, label)?;
-    let token = token_of(context, &platform, &wallet, card, &device)?;
+    let token = token_of(&platform, &wallet, card, &device)?;
     let mut phone = store.phone()?;
     phone.issuers.insert(token.to_string(), issuer);
     store.save_phone(&phone)?;
     provisioning::replenish(context, &store, &mut wallet, token)?;
     wallet.set_default_token(token)?;
     store.save(&wallet.snapshot()?)?;
+    if directory == context.home.wallet() {
+        // Commands that name no token mean the phone at home.
+        context.remember_created("device", &json!({ "id": device }))?;
+        context.remember_created("token", &json!({ "id": token }))?;
+    }
     let token = wallet.token(token).context("the token is not in the wallet")?;
     let mut report = describe(token);
     if let Some(fields) = report.as_object_mut() {
@@ -110,7 +115,6 @@ pub(crate) fn enrol(
 
 /// A token of the card on the phone, active: a new one, or one whose enrolment was not finished.
 fn token_of(
-    context: &Context,
     platform: &Client,
     wallet: &Wallet,
     card: &str,
@@ -126,7 +130,6 @@ fn token_of(
         Some(token) => token,
         None => platform.post("/v1/tokens", &json!({ "card": card, "device": device }))?,
     };
-    context.remember_created("token", &token)?;
     let id: TokenId = text_of(&token, "id")?.parse()?;
     if wallet.token(id).is_some() {
         bail!(
@@ -156,7 +159,7 @@ fn register_phone(
     let public_key = HEXLOWER.encode(&wallet.device_public_key());
     let body = json!({ "issuer": issuer, "label": label, "public_key": public_key });
     let created = platform.post("/v1/devices", &body)?;
-    context.remember_created("device", &created)?;
+    context.remember_key(&created)?;
     let device = text_of(&created, "id")?;
     let registration =
         Registration { device: device.clone(), api_key: text_of(&created, "api_key")? };
