@@ -138,9 +138,10 @@ pub enum KeystoreError {
     /// Some other kind of file.
     #[error("{0} is not a tapfer keystore; name the right file")]
     NotAKeystore(PathBuf),
-    /// Written by a newer version.
+    /// Written by another version.
     #[error(
-        "keystore {path} has format {version}, this program reads format {supported}; use a newer tapfer"
+        "keystore {path} has format {version}, this program reads format {supported}; use the tapfer that \
+         goes with it"
     )]
     Version {
         /// The file.
@@ -193,6 +194,15 @@ pub enum KeystoreError {
         /// Fewest characters.
         minimum: usize,
     },
+    /// A passphrase that is among the first anyone tries.
+    #[error(
+        "the passphrase is easy to guess: few different characters beside common words; take several \
+         words that do not belong together"
+    )]
+    PassphraseGuessable,
+    /// A key for production that no random source made.
+    #[error("the keystore key is not random; make one with: openssl rand -hex 32")]
+    KeyGuessable,
     /// Not 32 bytes in hexadecimal.
     #[error(
         "the keystore key is 32 bytes, written as 64 hexadecimal digits; make one with: openssl rand -hex 32"

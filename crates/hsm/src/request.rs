@@ -8,7 +8,9 @@ use tapfer_emv::cryptogram::{CryptogramInput, CryptogramVerified};
 use tapfer_emv::curve::PublicX;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
 use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, VerificationPolicyMessage};
-use tapfer_payment_types::{CardId, IssuerId, PanSequenceNumber, Timestamp, TokenId, TokenPan};
+use tapfer_payment_types::{
+    CardId, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId, TokenPan,
+};
 
 /// What a set of keys is for. Fixed when the set is made, and authenticated with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,8 @@ pub struct HsmDescription {
     pub production_grade: bool,
     /// What its keys are for.
     pub realm: Realm,
+    /// Whose keys they are: the database that goes with them has the same id.
+    pub realm_id: RealmId,
     /// What a person should know about this backend, in one sentence.
     pub notice: &'static str,
 }

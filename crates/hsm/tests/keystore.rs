@@ -22,7 +22,7 @@ use tapfer_hsm::{
     DetokenizationGrant, HsmError, KeystoreError, OperatorGrant, PaymentHsm, Realm, RecordOwner,
     SoftwareHsm, Unlock,
 };
-use tapfer_payment_types::{CardId, IssuerId, Timestamp};
+use tapfer_payment_types::{CardId, IssuerId, RealmId, Timestamp};
 use tempfile::TempDir;
 
 struct Place {
@@ -39,7 +39,7 @@ impl Place {
     }
 
     fn create(&self) -> SoftwareHsm {
-        SoftwareHsm::create(&self.path(), &key(), Realm::Demo).unwrap()
+        SoftwareHsm::create(&self.path(), &key(), Realm::Demo, realm_id()).unwrap()
     }
 
     fn open(&self) -> Result<SoftwareHsm, KeystoreError> {
@@ -84,8 +84,14 @@ fn content_length(bytes: &[u8]) -> usize {
     bytes.len() - 14 - length - 32
 }
 
+const KEY: &str = "0f1c9a07be2d63588e91f0aa37c5d2146b80e9723f5d0c1b2a7e64d98331f6c0";
+
+fn realm_id() -> RealmId {
+    RealmId::new(Timestamp::from_unix_millis(1), [9; 10])
+}
+
 fn key() -> Unlock {
-    Unlock::key_from_hex(&"0f".repeat(32)).unwrap()
+    Unlock::key_from_hex(KEY).unwrap()
 }
 
 fn issuer(number: u8) -> IssuerId {
@@ -104,6 +110,7 @@ fn mode(path: PathBuf) -> u32 {
 fn keys_survive_closing() {
     let place = Place::new();
     let hsm = place.create();
+    assert!(!hsm.holds_keys().unwrap());
     let ca = hsm.create_certification_authority([1; 5], 7).unwrap();
     let keys = hsm.create_issuer(issuer(1)).unwrap();
     let master_key = *hsm.demo_keys(issuer(1), 1).unwrap().issuer_master_key.expose();
@@ -114,6 +121,7 @@ fn keys_survive_closing() {
 
     let hsm = place.open().unwrap();
     assert_eq!(hsm.describe().realm, Realm::Demo);
+    assert!(hsm.holds_keys().unwrap());
     assert_eq!(hsm.ca_public_key([1; 5], 7).unwrap(), ca);
     assert_eq!(hsm.issuer_keys(issuer(1)).unwrap(), keys);
     assert_eq!(*hsm.demo_keys(issuer(1), 1).unwrap().issuer_master_key.expose(), master_key);
@@ -150,7 +158,7 @@ fn every_changed_byte_is_noticed_and_named() {
         let error = place.open().unwrap_err();
         let named = match position {
             0..8 => matches!(error, KeystoreError::NotAKeystore(_)),
-            8..10 => matches!(error, KeystoreError::Version { supported: 1, .. }),
+            8..10 => matches!(error, KeystoreError::Version { supported: 2, .. }),
             10..14 => {
                 matches!(error, KeystoreError::HeaderDamaged(_) | KeystoreError::Truncated(_))
             }
@@ -168,11 +176,16 @@ fn every_changed_byte_is_noticed_and_named() {
 #[test]
 fn a_forged_header_is_refused() {
     let place = Place::new();
-    drop(SoftwareHsm::create(&place.path(), &key(), Realm::Production).unwrap());
+    drop(SoftwareHsm::create(&place.path(), &key(), Realm::Production, realm_id()).unwrap());
     place.forge_header("production", "demo");
     assert!(matches!(place.open(), Err(KeystoreError::ContentDamaged(_))));
     place.forge_header("demo", "production");
     place.open().unwrap();
+    let (own, other) = (realm_id(), RealmId::new(Timestamp::from_unix_millis(1), [8; 10]));
+    assert_eq!(place.open().unwrap().describe().realm_id, own);
+    place.forge_header(&own.to_string(), &other.to_string());
+    assert!(matches!(place.open(), Err(KeystoreError::ContentDamaged(_))));
+    place.forge_header(&other.to_string(), &own.to_string());
     place.forge_header("\"realm\"", "\"extra\":1,\"realm\"");
     assert!(matches!(place.open(), Err(KeystoreError::HeaderDamaged(_))));
 }
@@ -181,13 +194,14 @@ fn a_forged_header_is_refused() {
 fn a_passphrase_opens_and_is_not_weakened() {
     let passphrase = |text: &str| Unlock::passphrase(text.to_owned());
     let place = Place::new();
-    let short = SoftwareHsm::create(&place.path(), &passphrase("elevenchars"), Realm::Demo);
+    let short =
+        SoftwareHsm::create(&place.path(), &passphrase("elevenchars"), Realm::Demo, realm_id());
     let expected = KeystoreError::PassphraseTooShort { minimum: 12 };
     assert_eq!(short.unwrap_err().to_string(), expected.to_string());
     assert!(!place.path().exists());
 
     let good = passphrase("correct horse battery staple");
-    drop(SoftwareHsm::create(&place.path(), &good, Realm::Demo).unwrap());
+    drop(SoftwareHsm::create(&place.path(), &good, Realm::Demo, realm_id()).unwrap());
     place.open_with(&good).unwrap().create_issuer(issuer(1)).unwrap();
     place.open_with(&good).unwrap().issuer_keys(issuer(1)).unwrap();
     let wrong = place.open_with(&passphrase("correct horse battery stable"));
@@ -220,7 +234,6 @@ fn only_the_owner_may_read() {
     assert_eq!(mode(place.path()), 0o600);
     hsm.create_issuer(issuer(1)).unwrap();
     assert_eq!(mode(place.path()), 0o600, "also after a change");
-    assert_eq!(mode(place.directory.path().join("keystore.lock")), 0o600);
     drop(hsm);
     for mode in [0o640, 0o604, 0o620, 0o602, 0o666] {
         fs::set_permissions(place.path(), fs::Permissions::from_mode(mode)).unwrap();
@@ -239,6 +252,8 @@ fn one_writer_and_any_reader() {
     let hsm = place.create();
     hsm.create_issuer(issuer(1)).unwrap();
     assert!(matches!(place.open(), Err(KeystoreError::InUse(_))));
+    let files = fs::read_dir(place.directory.path()).unwrap().count();
+    assert_eq!(files, 1, "there is no lock file, whose removal would let a second writer in");
 
     let reader = SoftwareHsm::open_read_only(&place.path(), &key()).unwrap();
     assert_eq!(reader.issuer_keys(issuer(1)).unwrap(), hsm.issuer_keys(issuer(1)).unwrap());
@@ -253,13 +268,12 @@ fn one_writer_and_any_reader() {
 fn says_what_is_or_is_not_there() {
     let place = Place::new();
     assert!(matches!(place.open(), Err(KeystoreError::NotFound(_))));
-    assert!(!place.directory.path().join("keystore.lock").exists());
     drop(place.create());
-    let again = SoftwareHsm::create(&place.path(), &key(), Realm::Demo);
+    let again = SoftwareHsm::create(&place.path(), &key(), Realm::Demo, realm_id());
     assert!(matches!(again, Err(HsmError::Keystore(KeystoreError::Exists(_)))));
     place.open().unwrap();
     let nowhere = place.directory.path().join("no/such/keystore");
-    let failed = SoftwareHsm::create(&nowhere, &key(), Realm::Demo);
+    let failed = SoftwareHsm::create(&nowhere, &key(), Realm::Demo, realm_id());
     assert!(matches!(failed, Err(HsmError::Keystore(KeystoreError::Io { .. }))));
 }
 
@@ -356,7 +370,7 @@ proptest! {
         let prefix: &[u8] = match start {
             0 => b"",
             1 => b"TAPFERKS",
-            _ => b"TAPFERKS\x00\x01\x00\x00\x00\x40",
+            _ => b"TAPFERKS\x00\x02\x00\x00\x00\x40",
         };
         place.overwrite(&[prefix, &bytes].concat());
         prop_assert!(place.open().is_err());

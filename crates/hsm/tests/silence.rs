@@ -15,7 +15,7 @@ use data_encoding::{HEXLOWER, HEXUPPER};
 use proptest::prelude::*;
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_hsm::{PaymentHsm, Realm, RecordOwner, SoftwareHsm, Unlock};
-use tapfer_payment_types::{CardId, IssuerId, Timestamp};
+use tapfer_payment_types::{CardId, IssuerId, RealmId, Timestamp};
 
 /// The ways in which bytes get into a text by accident, cut to four bytes: even a part is too much.
 fn traces(key: &[u8]) -> Vec<String> {
@@ -45,8 +45,9 @@ proptest! {
         let path = directory.path().join("keystore");
         let issuer = IssuerId::new(Timestamp::from_unix_millis(1), [1; 10]);
         let card = RecordOwner::Card(CardId::new(Timestamp::from_unix_millis(1), [1; 10]));
+        let realm_id = RealmId::new(Timestamp::from_unix_millis(1), [1; 10]);
         let unlock = Unlock::key_from_hex(&HEXLOWER.encode(&file_key)).unwrap();
-        let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo).unwrap();
+        let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo, realm_id).unwrap();
         let mut texts = Vec::new();
         shown(&mut texts, &unlock);
         shown(&mut texts, &hsm);

@@ -105,6 +105,10 @@ macro_rules! typed_id {
 }
 
 typed_id! {
+    /// A realm: one platform with its keys and its database.
+    RealmId, "realm"
+}
+typed_id! {
     /// An issuer: who gives out cards and decides on payments.
     IssuerId, "iss"
 }

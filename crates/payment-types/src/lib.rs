@@ -16,7 +16,7 @@ pub mod timestamp;
 
 pub use id::{
     ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, LedgerEntryId, MerchantId,
-    PaymentIntentId, RefundId, ReversalId, TerminalId, TokenId,
+    PaymentIntentId, RealmId, RefundId, ReversalId, TerminalId, TokenId,
 };
 pub use money::{Currency, Money, MoneyError};
 pub use pan::{Pan, PanError, PanSequenceNumber, TokenPan};

@@ -1,6 +1,6 @@
-//! Files that only their owner may read: keys.
+//! Files that only their owner may read: keys. And the directory they lie in.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -18,6 +18,37 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(unfinished, path)?;
     sync_directory(path)
+}
+
+/// Makes a directory that only its owner may enter, or closes one that others may look into. Gives back
+/// the mode of one that others may write into: what lies there may be theirs, so it is not taken.
+pub(crate) fn claim_directory(path: &Path) -> io::Result<Result<(), u32>> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)?;
+    close_directory(path)
+}
+
+/// As [`claim_directory`], for one that is there.
+#[cfg(unix)]
+pub(crate) fn close_directory(path: &Path) -> io::Result<Result<(), u32>> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Ok(Err(mode));
+    }
+    if mode & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(Ok(()))
+}
+
+/// As [`claim_directory`], for one that is there. Rights are the system's business here.
+#[cfg(not(unix))]
+pub(crate) fn close_directory(_path: &Path) -> io::Result<Result<(), u32>> {
+    Ok(Ok(()))
 }
 
 /// Never an existing file: its mode might be wider, or it might be a link to somewhere else.

@@ -2,30 +2,36 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `realm.json` | what kind of realm this is, and the version of this layout |
+//! | `realm.json` | which realm this is and of what kind, and the version of this layout |
 //! | `keystore` | the software HSM's keys, sealed |
 //! | `tapfer.db` | the database, with `-wal` and `-shm` beside it |
 //! | `tls/` | the realm's CA and server certificate with their keys |
 //! | `operator.key` | the operator's API key |
 //!
-//! The directory is for its owner only (mode 0700). A backup needs the first three; what keeps the
-//! keystore sealed is not in the directory.
+//! The directory is for its owner only (mode 0700). A backup needs the first three, of one moment; what
+//! keeps the keystore sealed is not in the directory.
+//!
+//! All three hold the realm's id, the keystore under its seal. A realm whose database is gone, empty or
+//! another's does not open: it would otherwise go on as if nothing had ever been paid.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tapfer_hsm::{HsmError, PaymentHsm, SoftwareHsm, Unlock};
-use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::{RealmId, Timestamp};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{Storage, StorageError};
+
+use crate::entropy::{self, EntropyError, SystemEntropy};
+use crate::private_file;
 
 pub use tapfer_hsm::Realm as RealmKind;
 
 /// Version of the directory's layout.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// Why a realm cannot be created or opened.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +47,28 @@ pub enum RealmError {
         "{0} does not describe a realm that this program can open; use the program that made it"
     )]
     Unreadable(PathBuf),
-    /// The keystore is of another kind than the realm says.
-    #[error("the keystore in {0} is of another kind than the realm; restore both from one backup")]
+    /// The keystore is not that of the realm.
+    #[error(
+        "the keystore in {0} is not the one that realm.json describes; restore both from one backup"
+    )]
     Mixed(PathBuf),
+    /// Parts of a realm, but not what describes it.
+    #[error(
+        "{0} holds keys or a database of a realm, but no realm.json; restore it from a backup, or name \
+         another directory"
+    )]
+    Undescribed(PathBuf),
+    /// Somebody else may put files into the directory.
+    #[error(
+        "others may write into {path} (mode {mode:04o}), so what lies there cannot be trusted; run: \
+         chmod 700 {path:?}, or name a directory in it"
+    )]
+    Writable {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The file system.
     #[error("cannot {action} {path}: {source}")]
     File {
@@ -54,6 +79,9 @@ pub enum RealmError {
         /// What the system said.
         source: io::Error,
     },
+    /// The system gives no randomness.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
     /// The keystore.
     #[error(transparent)]
     Hsm(#[from] HsmError),
@@ -129,6 +157,7 @@ impl RealmPaths {
 #[serde(deny_unknown_fields)]
 struct Description {
     layout: u32,
+    id: RealmId,
     kind: RealmKind,
     created_at: Timestamp,
 }
@@ -156,24 +185,20 @@ impl Realm {
         if paths.is_realm() {
             return Err(RealmError::Exists(home.to_owned()));
         }
-        make_private_directory(home)?;
-        // A crash after this leaves a keystore without keys of any issuer; it is taken over as it is.
-        let hsm = if paths.keystore().exists() {
-            SoftwareHsm::open(&paths.keystore(), unlock)?
-        } else {
-            SoftwareHsm::create(&paths.keystore(), unlock, kind)?
-        };
-        let realm = Self::assemble(paths, kind, hsm)?;
+        private(home, private_file::claim_directory(home))?;
+        let hsm = create_or_finish(&paths, kind, unlock, now)?;
+        let id = hsm.describe().realm_id;
+        let storage = SqliteStorage::create(&paths.database(), id, &SqliteOptions::default())?;
         // Last, so that whatever has a description is whole.
-        let description = Description { layout: LAYOUT, kind, created_at: now };
-        let path = realm.paths.description();
+        let description = Description { layout: LAYOUT, id, kind, created_at: now };
+        let path = paths.description();
         let text = serde_json::to_vec_pretty(&description).unwrap_or_default();
-        crate::private_file::write(&path, &text).map_err(|source| RealmError::File {
+        private_file::write(&path, &text).map_err(|source| RealmError::File {
             action: "write",
             path,
             source,
         })?;
-        Ok(realm)
+        Ok(Self { paths, kind, hsm: Arc::new(hsm), storage: Arc::new(storage) })
     }
 
     /// Opens the realm in a directory.
@@ -191,16 +216,15 @@ impl Realm {
         let description = description
             .filter(|found| found.layout == LAYOUT)
             .ok_or(RealmError::Unreadable(path))?;
+        private(home, private_file::close_directory(home))?;
         let hsm = SoftwareHsm::open(&paths.keystore(), unlock)?;
-        Self::assemble(paths, description.kind, hsm)
-    }
-
-    fn assemble(paths: RealmPaths, kind: RealmKind, hsm: SoftwareHsm) -> Result<Self, RealmError> {
-        // The keystore's kind is authenticated, the description's is not.
-        if hsm.describe().realm != kind {
+        // What the keystore says is authenticated, what the description says is not.
+        let Description { kind, id, .. } = description;
+        let keystore = hsm.describe();
+        if (keystore.realm, keystore.realm_id) != (kind, id) {
             return Err(RealmError::Mixed(paths.home));
         }
-        let storage = SqliteStorage::open(&paths.database(), &SqliteOptions::default())?;
+        let storage = SqliteStorage::open(&paths.database(), id, &SqliteOptions::default())?;
         Ok(Self { paths, kind, hsm: Arc::new(hsm), storage: Arc::new(storage) })
     }
 
@@ -223,27 +247,48 @@ impl Realm {
     }
 }
 
-fn make_private_directory(path: &Path) -> Result<(), RealmError> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|source| RealmError::File {
-        action: "create",
-        path: path.to_owned(),
-        source,
-    })
+/// The keystore of a realm that is being made. A crash in the middle leaves a keystore without keys, and
+/// perhaps a database with its id; both are taken over. Anything more is a realm that lost its description.
+fn create_or_finish(
+    paths: &RealmPaths,
+    kind: RealmKind,
+    unlock: &Unlock,
+    now: Timestamp,
+) -> Result<SoftwareHsm, RealmError> {
+    let undescribed = || RealmError::Undescribed(paths.home.clone());
+    if paths.keystore().exists() {
+        let hsm = SoftwareHsm::open(&paths.keystore(), unlock)?;
+        let is_unused = hsm.describe().realm == kind && !hsm.holds_keys()?;
+        return if is_unused { Ok(hsm) } else { Err(undescribed()) };
+    }
+    // The keystore comes first, so a database without one is not ours.
+    if paths.database().exists() {
+        return Err(undescribed());
+    }
+    let id = RealmId::new(now, entropy::bytes(&SystemEntropy)?);
+    Ok(SoftwareHsm::create(&paths.keystore(), unlock, kind, id)?)
+}
+
+fn private(path: &Path, claimed: io::Result<Result<(), u32>>) -> Result<(), RealmError> {
+    let path = path.to_owned();
+    match claimed {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(mode)) => Err(RealmError::Writable { path, mode }),
+        Err(source) => Err(RealmError::File { action: "make private", path, source }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Realm, RealmError, RealmKind, RealmPaths};
     use std::fs;
+    use std::path::Path;
     use tapfer_hsm::Unlock;
-    use tapfer_payment_types::Timestamp;
+    use tapfer_payment_types::{RealmId, Timestamp};
 
     fn unlock() -> Unlock {
-        Unlock::key_from_hex(&"5a".repeat(32)).unwrap()
+        let key = "5a1c9a07be2d63588e91f0aa37c5d2146b80e9723f5d0c1b2a7e64d98331f6c0";
+        Unlock::key_from_hex(key).unwrap()
     }
 
     #[test]
@@ -267,7 +312,107 @@ mod tests {
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, text.replace("demo", "production")).unwrap();
         assert!(matches!(Realm::open(home.path(), &unlock()), Err(RealmError::Mixed(_))));
+        let other = RealmId::new(now, [7; 10]).to_string();
+        let own = text.split('"').find(|word| word.starts_with("realm_")).unwrap();
+        fs::write(&file, text.replace(own, &other)).unwrap();
+        assert!(matches!(Realm::open(home.path(), &unlock()), Err(RealmError::Mixed(_))));
         fs::write(&file, "{}").unwrap();
         assert!(matches!(Realm::open(home.path(), &unlock()), Err(RealmError::Unreadable(_))));
+    }
+
+    fn new_realm(kind: RealmKind) -> (tempfile::TempDir, RealmPaths) {
+        let home = tempfile::tempdir().unwrap();
+        drop(Realm::create(home.path(), kind, &unlock(), Timestamp::from_unix_millis(1)).unwrap());
+        let paths = RealmPaths::new(home.path());
+        (home, paths)
+    }
+
+    #[test]
+    fn a_realm_without_its_database_does_not_open() {
+        for kind in [RealmKind::Demo, RealmKind::Production] {
+            let (home, paths) = new_realm(kind);
+            let (_other_home, other) = new_realm(kind);
+            let open = || Realm::open(home.path(), &unlock()).map(drop).unwrap_err().to_string();
+            let whole = fs::read(paths.database()).unwrap();
+
+            fs::remove_file(paths.database()).unwrap();
+            assert!(open().contains("restore the database from a backup"), "{}", open());
+            assert!(!paths.database().exists(), "none is made");
+            fs::write(paths.database(), b"").unwrap();
+            assert!(open().contains("restore the database from a backup"), "{}", open());
+            fs::copy(other.database(), paths.database()).unwrap();
+            assert!(open().contains("restore both from one backup"), "{}", open());
+            fs::write(paths.database(), whole).unwrap();
+            Realm::open(home.path(), &unlock()).unwrap();
+
+            fs::copy(other.keystore(), paths.keystore()).unwrap();
+            assert!(open().contains("restore both from one backup"), "{}", open());
+        }
+    }
+
+    /// What a crash leaves at each point of the first start can be started again.
+    #[test]
+    fn a_first_start_that_was_torn_off_is_finished() {
+        let now = Timestamp::from_unix_millis(1);
+        for remaining in [&["keystore"][..], &["keystore", "tapfer.db"]] {
+            let (home, paths) = new_realm(RealmKind::Demo);
+            for file in fs::read_dir(home.path()).unwrap().map(Result::unwrap) {
+                if !remaining.iter().any(|name| file.file_name() == *name) {
+                    fs::remove_file(file.path()).unwrap();
+                }
+            }
+            let (kind, unlock) = (RealmKind::Production, unlock());
+            let other_kind = Realm::create(paths.home(), kind, &unlock, now);
+            assert!(matches!(other_kind, Err(RealmError::Undescribed(_))));
+            drop(Realm::create(paths.home(), RealmKind::Demo, &unlock, now).unwrap());
+            Realm::open(paths.home(), &unlock).unwrap();
+        }
+        let (home, paths) = new_realm(RealmKind::Demo);
+        fs::write(paths.database(), b"").unwrap();
+        fs::remove_file(paths.description()).unwrap();
+        drop(Realm::create(home.path(), RealmKind::Demo, &unlock(), now).unwrap());
+    }
+
+    #[test]
+    fn a_realm_in_use_is_not_taken_for_a_new_one() {
+        let now = Timestamp::from_unix_millis(1);
+        let (home, paths) = new_realm(RealmKind::Demo);
+        let realm = Realm::open(home.path(), &unlock()).unwrap();
+        realm.hsm().create_certification_authority([1; 5], 1).unwrap();
+        drop(realm);
+        fs::remove_file(paths.description()).unwrap();
+        let again = || Realm::create(home.path(), RealmKind::Demo, &unlock(), now);
+        assert!(matches!(again(), Err(RealmError::Undescribed(_))), "there are keys");
+        fs::remove_file(paths.keystore()).unwrap();
+        assert!(matches!(again(), Err(RealmError::Undescribed(_))), "there is a database");
+        assert!(!paths.keystore().exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_directory_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let now = Timestamp::from_unix_millis(1);
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        for writable in [0o777, 0o770, 0o702] {
+            set(home, writable);
+            let refused = Realm::create(home, RealmKind::Demo, &unlock(), now);
+            assert!(matches!(refused, Err(RealmError::Writable { mode, .. }) if mode == writable));
+            assert_eq!(fs::read_dir(home).unwrap().count(), 0, "nothing was written");
+        }
+        set(home, 0o755);
+        drop(Realm::create(home, RealmKind::Demo, &unlock(), now).unwrap());
+        assert_eq!(mode(home), 0o700);
+        set(home, 0o750);
+        drop(Realm::open(home, &unlock()).unwrap());
+        assert_eq!(mode(home), 0o700);
+        set(home, 0o730);
+        let refused = Realm::open(home, &unlock());
+        assert!(matches!(refused, Err(RealmError::Writable { mode: 0o730, .. })));
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong, split by who has to do something about it.
 
-use tapfer_payment_types::{MoneyError, PaymentIntentId};
+use tapfer_payment_types::{MoneyError, PaymentIntentId, RealmId};
 use tapfer_payments::cards::CardError;
 use tapfer_payments::intents::IntentError;
 use tapfer_payments::issuers::IssuerError;
@@ -107,6 +107,22 @@ pub enum StorageError {
     /// The file is a database, but not of this program.
     #[error("{0} is a database of another program; name another file")]
     ForeignDatabase(String),
+    /// The realm has a database, and it is not there.
+    #[error(
+        "the database {0} is missing or empty, but the realm has keys; restore the database from a \
+         backup. Without it every counter, payment and audit record would be forgotten"
+    )]
+    MissingDatabase(String),
+    /// The database belongs to other keys.
+    #[error(
+        "the database {path} does not belong to {realm}, as the keys do; restore both from one backup"
+    )]
+    OtherRealm {
+        /// The database.
+        path: String,
+        /// The realm of the keys.
+        realm: RealmId,
+    },
     /// A row makes no sense.
     #[error(transparent)]
     Inconsistent(#[from] Inconsistency),

@@ -712,7 +712,12 @@ impl Backend for tempfile::TempDir {
     fn open() -> (Arc<dyn Storage>, Self) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tapfer.db");
-        (Arc::new(SqliteStorage::open(&path, &SqliteOptions::default()).unwrap()), directory)
+        (
+            Arc::new(
+                SqliteStorage::create(&path, world::realm(), &SqliteOptions::default()).unwrap(),
+            ),
+            directory,
+        )
     }
 }
 

@@ -49,7 +49,7 @@ fn nothing_acknowledged_is_lost() {
 }
 
 fn open(path: &Path) -> Arc<SqliteStorage> {
-    Arc::new(SqliteStorage::open(path, &SqliteOptions::default()).unwrap())
+    Arc::new(SqliteStorage::create(path, world::realm(), &SqliteOptions::default()).unwrap())
 }
 
 /// Scatters the moments of death: a step of a linear congruential generator (Knuth's MMIX).

@@ -28,7 +28,9 @@ const TERMINALS: usize = 50;
 fn of_a_thousand_racers_with_one_counter_one_is_approved() {
     let directory = tempfile::tempdir().unwrap();
     let options = SqliteOptions::default();
-    let store = SqliteStorage::open(&directory.path().join("tapfer.db"), &options).unwrap();
+    let store =
+        SqliteStorage::create(&directory.path().join("tapfer.db"), world::realm(), &options)
+            .unwrap();
     let world = Arc::new(World::new(Arc::new(store)));
     let lanes: Vec<_> = (0..TERMINALS)
         .map(|_| {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use tapfer_payment_types::{RealmId, Timestamp};
 use tapfer_payments::authorization::Outcome;
 use tapfer_payments::intents::CaptureMethod;
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
@@ -32,7 +33,7 @@ impl File {
     }
 
     fn try_open(&self) -> Result<SqliteStorage, StorageError> {
-        SqliteStorage::open(&self.path, &SqliteOptions::default())
+        SqliteStorage::create(&self.path, world::realm(), &SqliteOptions::default())
     }
 
     fn open(&self) -> Arc<dyn Storage> {
@@ -106,9 +107,55 @@ fn the_database_of_another_program_is_refused() {
         .unwrap();
     assert!(matches!(other.try_open(), Err(StorageError::Database(_))));
     assert!(matches!(
-        SqliteStorage::open(Path::new("/nowhere/tapfer.db"), &SqliteOptions::default()),
+        SqliteStorage::create(
+            Path::new("/nowhere/tapfer.db"),
+            world::realm(),
+            &SqliteOptions::default()
+        ),
         Err(StorageError::Database(_))
     ));
+}
+
+#[test]
+fn a_realm_opens_its_own_database_and_no_other() {
+    let file = File::new();
+    let open = || SqliteStorage::open(&file.path, world::realm(), &SqliteOptions::default());
+    assert!(matches!(open(), Err(StorageError::MissingDatabase(_))), "none is made");
+    assert!(!file.path.exists());
+    std::fs::write(&file.path, b"").unwrap();
+    assert!(matches!(open(), Err(StorageError::MissingDatabase(_))), "an empty one is none");
+    assert_eq!(std::fs::metadata(&file.path).unwrap().len(), 0, "and is left as it was");
+    drop(file.open());
+    drop(open().unwrap());
+
+    let other = RealmId::new(Timestamp::from_unix_millis(1), [2; 10]);
+    let options = SqliteOptions::default();
+    for refused in [
+        SqliteStorage::open(&file.path, other, &options),
+        SqliteStorage::create(&file.path, other, &options),
+    ] {
+        assert!(matches!(refused, Err(StorageError::OtherRealm { .. })));
+    }
+    assert!(file.tamper().execute("UPDATE realm SET id = 'realm_1'", []).is_err());
+    assert!(file.tamper().execute("DELETE FROM realm", []).is_err());
+    file.tamper().execute_batch("DROP TABLE realm").unwrap();
+    assert!(matches!(open(), Err(StorageError::OtherRealm { .. })), "it belongs to nobody");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_is_not_followed() {
+    let file = File::new();
+    let elsewhere = File::new();
+    std::os::unix::fs::symlink(&elsewhere.path, &file.path).unwrap();
+    assert!(matches!(file.try_open(), Err(StorageError::Database(_))));
+    assert!(!elsewhere.path.exists());
+    // A link among the directories is its owner's own doing.
+    let linked = file.path.with_file_name("linked");
+    std::os::unix::fs::symlink(elsewhere.path.parent().unwrap(), &linked).unwrap();
+    let options = SqliteOptions::default();
+    SqliteStorage::create(&linked.join("tapfer.db"), world::realm(), &options).unwrap();
+    assert!(elsewhere.path.exists());
 }
 
 /// One row a case: what somebody changed, and which row is named.

@@ -69,30 +69,29 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), KeystoreError> {
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed("write", path))
 }
 
-/// Without this the new name may be lost in a power cut.
-fn sync_directory(path: &Path) -> Result<(), KeystoreError> {
-    let directory = match path.parent() {
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// Without this the new name may be lost in a power cut.
+fn sync_directory(path: &Path) -> Result<(), KeystoreError> {
+    let directory = directory_of(path);
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(failed("sync", directory))
 }
 
 /// Makes this the one process that writes the keystore, for as long as the answer lives.
 pub(super) fn lock(path: &Path) -> Result<File, KeystoreError> {
-    // A file beside it, because the keystore itself is replaced.
-    let lock_path = beside(path, ".lock");
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(MODE)
-        .open(&lock_path)
-        .map_err(failed("create", &lock_path))?;
+    // Its directory: the keystore itself is replaced, and a file beside it could be removed, which would
+    // let a second process in.
+    let directory = directory_of(path);
+    let file = File::open(directory).map_err(failed("open", directory))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(KeystoreError::InUse(path.to_owned())),
-        Err(TryLockError::Error(error)) => Err(failed("lock", &lock_path)(error)),
+        Err(TryLockError::Error(error)) => Err(failed("lock", directory)(error)),
     }
 }

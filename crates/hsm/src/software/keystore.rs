@@ -2,8 +2,8 @@
 //!
 //! `TAPFERKS`, format (2 bytes, big endian), length of the header (4), the header in JSON, SHA-256 of all
 //! before it (32), then the key ring in JSON, encrypted with AES-256-GCM. All bytes before the
-//! ciphertext are its associated data, so that nobody can weaken the parameters or turn a production
-//! realm into a demo. The digest tells an accident in the header from a wrong passphrase; it protects
+//! ciphertext are its associated data, so that nobody can weaken the parameters, turn a production realm
+//! into a demo or make its keys another realm's. The digest tells an accident in the header from a wrong passphrase; it protects
 //! nothing.
 
 use std::fs::File;
@@ -13,6 +13,7 @@ use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
+use tapfer_payment_types::RealmId;
 use tapfer_payment_types::messages::HexBytes;
 use zeroize::Zeroizing;
 
@@ -22,7 +23,7 @@ use super::{file, randomness, wiped_json};
 use crate::{HsmError, KeystoreError, Realm};
 
 const MAGIC: &[u8; 8] = b"TAPFERKS";
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 const MAXIMUM_HEADER_LENGTH: usize = 4_096;
 
 /// The part of the file that anyone may read.
@@ -30,6 +31,7 @@ const MAXIMUM_HEADER_LENGTH: usize = 4_096;
 #[serde(deny_unknown_fields)]
 struct Header {
     realm: Realm,
+    realm_id: RealmId,
     cipher: Cipher,
     protection: Protection,
     key_check: HexBytes,
@@ -48,6 +50,7 @@ enum Cipher {
 pub(super) struct Keystore {
     path: PathBuf,
     pub(super) realm: Realm,
+    pub(super) realm_id: RealmId,
     protection: Protection,
     unlocked: Unlocked,
     /// Held for as long as this process may write. `None`: reading only.
@@ -56,22 +59,27 @@ pub(super) struct Keystore {
 
 impl Keystore {
     /// Makes a keystore without keys.
-    pub(super) fn create(path: &Path, unlock: &Unlock, realm: Realm) -> Result<Self, HsmError> {
+    pub(super) fn create(
+        path: &Path,
+        unlock: &Unlock,
+        realm: Realm,
+        realm_id: RealmId,
+    ) -> Result<Self, HsmError> {
         let writer = file::lock(path)?;
         if path.exists() {
             return Err(KeystoreError::Exists(path.to_owned()).into());
         }
-        let protection = unlock.protection()?;
+        let protection = unlock.protection(realm)?;
         let unlocked = unlock_with(path, &protection, unlock)?;
         let path = path.to_owned();
-        let keystore = Self { path, realm, protection, unlocked, writer: Some(writer) };
+        let keystore = Self { path, realm, realm_id, protection, unlocked, writer: Some(writer) };
         keystore.write(&KeyRing::default())?;
         Ok(keystore)
     }
 
     /// Opens a keystore to use and to change it.
     pub(super) fn open(path: &Path, unlock: &Unlock) -> Result<(Self, KeyRing), HsmError> {
-        // Looked at first, so that a wrong name does not leave a lock file behind.
+        // Looked at first: where there is none, its directory may be missing as well.
         file::read(path)?;
         let writer = file::lock(path)?;
         Self::load(path, unlock, Some(writer))
@@ -92,15 +100,15 @@ impl Keystore {
     ) -> Result<(Self, KeyRing), HsmError> {
         let bytes = file::read(path)?;
         let sealed = Sealed::parse(path, &bytes)?;
-        let Header { realm, protection, key_check, .. } = &sealed.header;
+        let Header { realm, realm_id, protection, key_check, .. } = &sealed.header;
         let unlocked = unlock_with(path, protection, unlock)?;
         verify_slices_are_equal(unlocked.key_check.expose(), &key_check.0).map_err(|_| {
             KeystoreError::WrongSecret { path: path.to_owned(), given: unlock.kind() }
         })?;
         let ring =
             sealed.open(&unlocked).ok_or_else(|| KeystoreError::ContentDamaged(path.to_owned()))?;
-        let (realm, protection) = (*realm, protection.clone());
-        Ok((Self { path: path.to_owned(), realm, protection, unlocked, writer }, ring))
+        let (realm, realm_id, protection) = (*realm, *realm_id, protection.clone());
+        Ok((Self { path: path.to_owned(), realm, realm_id, protection, unlocked, writer }, ring))
     }
 
     /// Seals all keys with a fresh nonce and replaces the file.
@@ -128,6 +136,7 @@ impl Keystore {
         let content_length = plain_length.saturating_add(aead::MAX_TAG_LEN);
         let header = Header {
             realm: self.realm,
+            realm_id: self.realm_id,
             cipher: Cipher::Aes256Gcm,
             protection: self.protection.clone(),
             key_check: HexBytes(self.unlocked.key_check.expose().to_vec()),

@@ -31,7 +31,7 @@ use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Ri
 use tapfer_emv::cryptogram;
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_payment_types::messages::SealedPayload;
-use tapfer_payment_types::{IssuerId, Pan, Secret};
+use tapfer_payment_types::{IssuerId, Pan, RealmId, Secret};
 
 use self::key_ring::{IssuerKeySet, KeyRing, SigningKey};
 use self::keystore::Keystore;
@@ -47,15 +47,16 @@ use crate::{
 ///
 /// ```
 /// use tapfer_hsm::{PaymentHsm, Realm, SoftwareHsm, Unlock};
-/// use tapfer_payment_types::{IssuerId, Timestamp};
+/// use tapfer_payment_types::{IssuerId, RealmId, Timestamp};
 ///
 /// # let directory = tempfile::tempdir()?;
 /// # let path = directory.path().join("keystore");
 /// let unlock = Unlock::passphrase("correct horse battery staple".to_owned());
-/// let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo)?;
+/// let now: Timestamp = "2026-11-21T12:00:00Z".parse()?;
+/// let realm = RealmId::new(now, [7; 10]);
+/// let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo, realm)?;
 /// let mut random = [0; 10];
 /// hsm.random(&mut random)?;
-/// let now: Timestamp = "2026-11-21T12:00:00Z".parse()?;
 /// let keys = hsm.create_issuer(IssuerId::new(now, random))?;
 /// assert_eq!(keys.derivation_key_index, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -71,13 +72,19 @@ pub struct SoftwareHsm {
 }
 
 impl SoftwareHsm {
-    /// Makes a keystore file without keys and opens it. The realm is fixed for ever.
+    /// Makes a keystore file without keys and opens it. The realm, its kind and its id, is fixed for
+    /// ever.
     ///
     /// # Errors
-    /// The file exists or cannot be written; the passphrase is too short; a self-test failed.
-    pub fn create(path: &Path, unlock: &Unlock, realm: Realm) -> Result<Self, HsmError> {
+    /// The file exists or cannot be written; what opens it can be guessed; a self-test failed.
+    pub fn create(
+        path: &Path,
+        unlock: &Unlock,
+        realm: Realm,
+        realm_id: RealmId,
+    ) -> Result<Self, HsmError> {
         self_test::run(self_test::ALL)?;
-        let keystore = Keystore::create(path, unlock, realm)?;
+        let keystore = Keystore::create(path, unlock, realm, realm_id)?;
         Ok(Self::new(keystore, KeyRing::default()))
     }
 
@@ -100,6 +107,15 @@ impl SoftwareHsm {
         self_test::run(self_test::ALL)?;
         let (keystore, keys) = Keystore::open_read_only(path, unlock)?;
         Ok(Self::new(keystore, keys))
+    }
+
+    /// Whether there is any key in it yet.
+    ///
+    /// # Errors
+    /// A self-test failed.
+    pub fn holds_keys(&self) -> Result<bool, HsmError> {
+        let keys = self.keys()?;
+        Ok(!(keys.issuers.is_empty() && keys.authorities.is_empty()))
     }
 
     fn new(keystore: Keystore, keys: KeyRing) -> Self {
@@ -188,6 +204,7 @@ impl PaymentHsm for SoftwareHsm {
             backend: "software",
             production_grade: false,
             realm: self.keystore.realm,
+            realm_id: self.keystore.realm_id,
             notice: "Keys are kept in a sealed file and in the memory of this process, not in \
                      certified hardware: not for production.",
         }

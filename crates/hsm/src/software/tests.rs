@@ -5,7 +5,7 @@ use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
 use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, VerificationPolicyMessage};
 use tapfer_payment_types::{
-    CardId, Currency, IssuerId, PanSequenceNumber, Timestamp, TokenId, TokenPan,
+    CardId, Currency, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId, TokenPan,
 };
 
 use super::self_test::KnownAnswerTest;
@@ -33,9 +33,10 @@ fn issuer() -> IssuerId {
 /// A module with keys of everything, and the directory that holds its file.
 fn working_module() -> (SoftwareHsm, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
+    let realm_id = RealmId::new(now(), [4; 10]);
     let unlock = Unlock::key_from_hex(&"00".repeat(32)).unwrap();
     let path = directory.path().join("keystore");
-    let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo).unwrap();
+    let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo, realm_id).unwrap();
     hsm.create_certification_authority(RID, 1).unwrap();
     hsm.create_issuer(issuer()).unwrap();
     (hsm, directory)

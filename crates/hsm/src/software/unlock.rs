@@ -1,5 +1,6 @@
 //! What opens a keystore: a passphrase, stretched by Argon2id, or a 32-byte key.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -8,12 +9,34 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::{Deserialize, Serialize};
 use tapfer_payment_types::Secret;
 use tapfer_payment_types::messages::HexBytes;
+use zeroize::Zeroizing;
 
 use super::randomness;
-use crate::{HsmError, KeystoreError};
+use crate::{HsmError, KeystoreError, Realm};
 
 /// Fewest characters of a passphrase for a new keystore.
 pub const MINIMUM_PASSPHRASE_LENGTH: usize = 12;
+/// Fewest different characters of a passphrase, beside blanks and what is [`COMMON`].
+const FEWEST_DIFFERENT_CHARACTERS: usize = 6;
+/// What people put into passphrases, lower case, and what guessers therefore try.
+const COMMON: &[&str] = &[
+    "1234567890",
+    "123456",
+    "abcdefgh",
+    "administrator",
+    "admin",
+    "iloveyou",
+    "letmein",
+    "passphrase",
+    "password",
+    "passwort",
+    "qwertyuiop",
+    "qwerty",
+    "qwertz",
+    "secret",
+    "tapfer",
+    "welcome",
+];
 
 /// What opens a keystore.
 pub enum Unlock {
@@ -54,19 +77,43 @@ impl Unlock {
     }
 
     /// How a new keystore is protected by this.
-    pub(super) fn protection(&self) -> Result<Protection, HsmError> {
+    pub(super) fn protection(&self, realm: Realm) -> Result<Protection, HsmError> {
         let salt = HexBytes(randomness::bytes::<16>()?.to_vec());
         Ok(match self {
+            // A demo's key guards nothing, and a test's may as well be readable.
+            Self::Key(key) if realm == Realm::Production && !looks_random(key.expose()) => {
+                return Err(KeystoreError::KeyGuessable.into());
+            }
             Self::Key(_) => Protection::Key { salt },
             Self::Passphrase(passphrase) => {
                 let minimum = MINIMUM_PASSPHRASE_LENGTH;
                 if passphrase.expose().chars().count() < minimum {
                     return Err(KeystoreError::PassphraseTooShort { minimum }.into());
                 }
+                if is_guessable(passphrase) {
+                    return Err(KeystoreError::PassphraseGuessable.into());
+                }
                 Protection::Argon2id { salt, memory_kib: 65_536, iterations: 3, lanes: 1 }
             }
         })
     }
+}
+
+/// Whether 32 bytes can have come from a random source. With fewer than 12 different values they have come
+/// from a person, or from a buffer that nobody filled; by chance, less than once in 2^80.
+fn looks_random(key: &[u8; 32]) -> bool {
+    key.iter().collect::<BTreeSet<_>>().len() >= 12
+}
+
+/// Whether a passphrase is among the first that anyone would try: repetitive or commonly used
+/// (NIST SP 800-63B 5.1.1.2). What counts is how many different characters it has beside common words.
+fn is_guessable(passphrase: &Secret<String>) -> bool {
+    let mut rest = Zeroizing::new(passphrase.expose().to_lowercase());
+    for word in COMMON {
+        rest = Zeroizing::new(rest.replace(word, ""));
+    }
+    let different: BTreeSet<char> = rest.chars().filter(|c| !c.is_whitespace()).collect();
+    different.len() < FEWEST_DIFFERENT_CHARACTERS
 }
 
 impl fmt::Debug for Unlock {
@@ -173,7 +220,35 @@ impl hkdf::KeyType for Length {
 
 #[cfg(test)]
 mod tests {
-    use super::{HexBytes, Protection, Unlock};
+    use super::{HexBytes, Protection, Realm, Unlock};
+
+    #[test]
+    fn what_can_be_guessed_makes_no_keystore() {
+        let passphrases = [
+            ("aaaaaaaaaaaa", true),
+            ("            ", true),
+            ("passwordpassword", true),
+            ("Password12345678", true),
+            ("tapfer tapfer tapfer", true),
+            ("123123123123123", true),
+            ("correct horse battery staple", false),
+            ("tapfer-vK3xQ9pz", false),
+            ("пять разных слов", false),
+        ];
+        for (text, is_guessable) in passphrases {
+            for realm in [Realm::Demo, Realm::Production] {
+                let refused = Unlock::passphrase(text.to_owned()).protection(realm).is_err();
+                assert_eq!(refused, is_guessable, "{text}");
+            }
+        }
+        for pattern in ["00", "5a", "0123456789abcdef"] {
+            let key = Unlock::key_from_hex(&pattern.repeat(64 / pattern.len())).unwrap();
+            assert!(key.protection(Realm::Production).is_err(), "{pattern}");
+            assert!(key.protection(Realm::Demo).is_ok(), "{pattern}");
+        }
+        let random = "4f1c9a07be2d63588e91f0aa37c5d2146b80e9723f5d0c1b2a7e64d98331f6c0";
+        assert!(Unlock::key_from_hex(random).unwrap().protection(Realm::Production).is_ok());
+    }
 
     #[test]
     fn a_key_is_64_hexadecimal_digits() {

@@ -45,6 +45,8 @@ fn of_storage(error: StorageError) -> Problem {
         }
         StorageError::NewerDatabase { .. }
         | StorageError::ForeignDatabase(_)
+        | StorageError::MissingDatabase(_)
+        | StorageError::OtherRealm { .. }
         | StorageError::Inconsistent(_)
         | StorageError::Migration(_)
         | StorageError::Abandoned

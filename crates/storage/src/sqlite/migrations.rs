@@ -1,9 +1,10 @@
-//! The schema and its versions.
+//! Whose database a file is, and the schema and its versions.
 
 use std::path::Path;
 
 use refinery::{Migration, Runner};
 use rusqlite::{Connection, OptionalExtension};
+use tapfer_payment_types::RealmId;
 
 use super::Result;
 use crate::StorageError;
@@ -20,18 +21,57 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V5__counters", include_str!("../../migrations/V5__counters.sql")),
 ];
 
-/// Makes an empty file ours; refuses one that holds anything of others.
-pub(super) fn claim(connection: &Connection, path: &Path) -> Result<()> {
-    let id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    if id == APPLICATION_ID {
-        return Ok(());
+/// Written when the file is made, and never changed: keys and database of a realm have one id.
+const REALM: &str = "CREATE TABLE realm (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    id  TEXT NOT NULL CHECK (id GLOB 'realm_*')
+) STRICT;
+CREATE TRIGGER realm_stays BEFORE UPDATE ON realm
+BEGIN SELECT RAISE(ABORT, 'a database stays with its realm'); END;
+CREATE TRIGGER realm_remains BEFORE DELETE ON realm
+BEGIN SELECT RAISE(ABORT, 'a database stays with its realm'); END;";
+
+/// Makes an empty file the realm's, in one transaction; refuses one that holds anything of others.
+pub(super) fn claim(connection: &mut Connection, path: &Path, realm: RealmId) -> Result<()> {
+    if !is_empty(connection)? {
+        return check_owner(connection, path, realm);
     }
-    let count = "SELECT count(*) FROM sqlite_schema";
-    let objects: i64 = connection.query_row(count, [], |row| row.get(0))?;
-    if id != 0 || objects != 0 {
+    let transaction = connection.transaction()?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.execute_batch(REALM)?;
+    transaction.execute("INSERT INTO realm (one, id) VALUES (1, ?1)", [realm.to_string()])?;
+    Ok(transaction.commit()?)
+}
+
+/// Refuses a file that is not a database of this program and this realm. Changes nothing.
+pub(super) fn check_owner(connection: &Connection, path: &Path, realm: RealmId) -> Result<()> {
+    if is_empty(connection)? {
+        return Err(StorageError::MissingDatabase(path.display().to_string()));
+    }
+    if application_id(connection)? != APPLICATION_ID {
         return Err(StorageError::ForeignDatabase(path.display().to_string()));
     }
-    Ok(connection.pragma_update(None, "application_id", APPLICATION_ID)?)
+    let table = "SELECT 1 FROM sqlite_schema WHERE name = 'realm'";
+    let owner = match connection.query_row(table, [], |_| Ok(())).optional()? {
+        Some(()) => connection
+            .query_row("SELECT id FROM realm", [], |row| row.get::<_, String>(0))
+            .optional()?,
+        None => None,
+    };
+    if owner.is_some_and(|owner| owner == realm.to_string()) {
+        return Ok(());
+    }
+    Err(StorageError::OtherRealm { path: path.display().to_string(), realm })
+}
+
+fn application_id(connection: &Connection) -> Result<i64> {
+    Ok(connection.pragma_query_value(None, "application_id", |row| row.get(0))?)
+}
+
+fn is_empty(connection: &Connection) -> Result<bool> {
+    let count = "SELECT count(*) FROM sqlite_schema";
+    let objects: i64 = connection.query_row(count, [], |row| row.get(0))?;
+    Ok(objects == 0 && application_id(connection)? == 0)
 }
 
 /// Applies what is missing.

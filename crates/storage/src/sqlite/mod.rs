@@ -24,11 +24,11 @@ mod tokens;
 mod writer;
 
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::{RealmId, Timestamp};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 
 use crate::idempotency::RunningRequests;
@@ -84,17 +84,38 @@ impl<T> Changed<T> {
 }
 
 impl SqliteStorage {
-    /// Opens the file, makes it if it is not there, and brings it to the current schema.
+    /// Makes the database of a realm, and opens it. One that was begun and belongs to the realm is
+    /// finished, so that a start that was torn off can be repeated.
     ///
     /// # Errors
+    /// As [`SqliteStorage::open`].
+    pub fn create(path: &Path, realm: RealmId, options: &SqliteOptions) -> Result<Self> {
+        create_private(path);
+        let path = &without_links(path);
+        let mut connection = connect(path, options, OpenFlags::SQLITE_OPEN_CREATE)?;
+        migrations::claim(&mut connection, path, realm)?;
+        Self::start(connection, path, options)
+    }
+
+    /// Opens the database of a realm and brings it to the current schema. Never makes one: a realm that
+    /// lost its database must not go on as if nothing had ever been paid.
+    ///
+    /// # Errors
+    /// [`StorageError::MissingDatabase`], [`StorageError::OtherRealm`],
     /// [`StorageError::NewerDatabase`], [`StorageError::ForeignDatabase`],
     /// [`StorageError::Migration`], or the file cannot be opened or written.
-    pub fn open(path: &Path, options: &SqliteOptions) -> Result<Self> {
-        create_private(path);
-        let mut connection = Connection::open(path)?;
-        connection.busy_timeout(options.busy_timeout)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
-        migrations::claim(&connection, path)?;
+    pub fn open(path: &Path, realm: RealmId, options: &SqliteOptions) -> Result<Self> {
+        // Looked at first: SQLite would throw away the log that may lie beside an empty file.
+        if std::fs::metadata(path).map_or(true, |found| found.len() == 0) {
+            return Err(StorageError::MissingDatabase(path.display().to_string()));
+        }
+        let path = &without_links(path);
+        let connection = connect(path, options, OpenFlags::empty())?;
+        migrations::check_owner(&connection, path, realm)?;
+        Self::start(connection, path, options)
+    }
+
+    fn start(mut connection: Connection, path: &Path, options: &SqliteOptions) -> Result<Self> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // An acknowledged change is on the disk, not in the operating system's cache.
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -173,9 +194,27 @@ fn create_private(path: &Path) {
     drop(options.open(path));
 }
 
+/// The path with the links in its directories followed, but not that of the file itself: SQLite is told
+/// to follow none, lest a link that somebody planted makes it write elsewhere.
+fn without_links(path: &Path) -> PathBuf {
+    match (path.parent().and_then(|parent| parent.canonicalize().ok()), path.file_name()) {
+        (Some(directory), Some(name)) => directory.join(name),
+        // Then SQLite says what is wrong when it opens it.
+        _ => path.to_owned(),
+    }
+}
+
+fn connect(path: &Path, options: &SqliteOptions, more: OpenFlags) -> Result<Connection> {
+    open_file(path, options, OpenFlags::SQLITE_OPEN_READ_WRITE | more)
+}
+
 fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    open_file(path, options, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+fn open_file(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<Connection> {
+    let always = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags | always)?;
     connection.busy_timeout(options.busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(connection)

@@ -11,7 +11,7 @@ use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::{
     ApiKeyId, AuthorizationId, CardId, Currency, DeviceId, IssuerId, MerchantId, Money,
-    PanSequenceNumber, PaymentIntentId, TerminalId, Timestamp, TokenId,
+    PanSequenceNumber, PaymentIntentId, RealmId, TerminalId, Timestamp, TokenId,
 };
 use tapfer_payments::access::{ApiKey, Principal, Role};
 use tapfer_payments::audit::Caller;
@@ -34,6 +34,11 @@ pub(crate) const AID: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01]
 /// Noon of the day on which all of this happens.
 pub(crate) fn noon() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()
+}
+
+/// Whose database it is.
+pub(crate) fn realm() -> RealmId {
+    RealmId::new(noon(), [1; 10])
 }
 
 pub(crate) fn euro(minor: i64) -> Money {
