@@ -11,7 +11,7 @@ use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_payment_types::{Currency, Timestamp};
 
 use crate::authorization::PresentedPayment;
-use crate::issuers::KeyPolicy;
+use crate::issuers::{Issuer, KeyPolicy};
 
 /// So many replenishments' worth of keys may be used up within one lifetime of a key.
 const SETS_IN_A_LIFETIME: i64 = 4;
@@ -38,6 +38,8 @@ pub struct GrantedKey {
     pub index: KeyIndex,
     /// Usable without or with verification of the person.
     pub class: KeyClass,
+    /// Generation of the issuer master key that it is derived from.
+    pub derivation_key_index: u8,
     /// When the phone was given it.
     pub granted_at: Timestamp,
     /// No payment after this.
@@ -53,16 +55,19 @@ pub struct GrantedKey {
 }
 
 impl GrantedKey {
-    /// A fresh key as the policy has it.
+    /// A fresh key as its issuer has it.
     #[must_use]
-    pub const fn new(index: KeyIndex, policy: &KeyPolicy, now: Timestamp) -> Self {
+    pub const fn new(index: KeyIndex, issuer: &Issuer, now: Timestamp) -> Self {
+        let KeyPolicy { maximum_payments, maximum_total_minor, lifetime_seconds, .. } =
+            issuer.key_policy;
         Self {
             index,
             class: KeyClass::Unverified,
+            derivation_key_index: issuer.derivation_key_index,
             granted_at: now,
-            expires_at: now.plus_seconds(policy.lifetime_seconds),
-            maximum_payments: policy.maximum_payments,
-            maximum_total_minor: policy.maximum_total_minor,
+            expires_at: now.plus_seconds(lifetime_seconds),
+            maximum_payments,
+            maximum_total_minor,
             used_payments: 0,
             used_total_minor: 0,
         }
@@ -136,7 +141,7 @@ mod tests {
     use crate::issuers::KeyPolicy;
     use proptest::prelude::*;
     use std::vec::Vec;
-    use tapfer_emv::keys::KeyIndex;
+    use tapfer_emv::keys::{KeyClass, KeyIndex};
     use tapfer_payment_types::Timestamp;
 
     const POLICY: KeyPolicy = KeyPolicy {
@@ -145,6 +150,20 @@ mod tests {
         lifetime_seconds: 86_400,
         keys_per_replenishment: 3,
     };
+
+    fn fresh_key(index: KeyIndex, now: Timestamp) -> GrantedKey {
+        GrantedKey {
+            index,
+            class: KeyClass::Unverified,
+            derivation_key_index: 1,
+            granted_at: now,
+            expires_at: now.plus_seconds(POLICY.lifetime_seconds),
+            maximum_payments: POLICY.maximum_payments,
+            maximum_total_minor: POLICY.maximum_total_minor,
+            used_payments: 0,
+            used_total_minor: 0,
+        }
+    }
 
     fn noon() -> Timestamp {
         "2026-11-21T12:00:00Z".parse().unwrap()
@@ -159,7 +178,7 @@ mod tests {
             let number = i64::try_from(keys.len()).unwrap();
             let hour = noon().plus_seconds(number.div_euclid(100).wrapping_mul(3_600));
             let index = KeyIndex::at(hour, u8::try_from(number.rem_euclid(100)).unwrap());
-            keys.push(GrantedKey::new(index.unwrap(), &POLICY, now));
+            keys.push(fresh_key(index.unwrap(), now));
         }
         Ok(())
     }

@@ -143,6 +143,7 @@ fn token_facts() -> TokenFacts {
         key: Some(GrantedKey {
             index: key_index,
             class: KeyClass::Unverified,
+            derivation_key_index: 1,
             granted_at: now(),
             expires_at: now().plus_seconds(3_600),
             maximum_payments: 10,
@@ -286,6 +287,9 @@ fn change_token(token: &mut TokenFacts, name: &str, value: &str) {
             token.token.state = TokenState::Suspended(SuspendedBy::only(Actor::Issuer));
         }
         ("token", "deactivated") => token.token.state = TokenState::Deactivated,
+        ("issuer_generation", newest) => {
+            token.issuer.derivation_key_index = newest.parse().unwrap();
+        }
         ("card", "blocked") => token.card.status = CardStatus::Blocked,
         ("counter_used", by) => token.counter_spent = Some(spent(by)),
         ("highest", "none") => token.highest_counter = None,
@@ -418,6 +422,28 @@ fn what_a_decision_spends() {
             (counter, arming),
             "{row}"
         );
+    }
+}
+
+/// Two cryptograms under one counter stop the token, whoever of the two comes with which payment.
+#[test]
+fn a_copy_of_a_phone_is_suspended() {
+    let by_both = Some(TokenState::Suspended(SuspendedBy::from_bits(0b110).unwrap()));
+    let by_platform = Some(TokenState::Suspended(SuspendedBy::only(Actor::Platform)));
+    let table = [
+        ("counter_used=with_other_cryptogram", by_platform),
+        ("counter_used=with_other_cryptogram card=blocked armed=no", by_platform),
+        ("counter_used=with_other_cryptogram token=suspended", by_both),
+        ("counter_used=with_other_cryptogram token=deactivated", None),
+        ("counter_used=with_other_cryptogram cryptogram=wrong", None),
+        ("counter_used=yes", None),
+        ("counter_used=for_other_intent", None),
+        ("counter_used=long_ago", None),
+        ("nothing", None),
+    ];
+    for (row, expected) in table {
+        let changes = row.split_whitespace().filter_map(|word| word.split_once('=')).collect();
+        assert_eq!(decide_with(&changes).suspended(), expected, "{row}");
     }
 }
 

@@ -9,6 +9,7 @@ use tapfer_payments::authorization::{Decision, Facts, Outcome, PresentedPayment}
 use tapfer_payments::cards::Card;
 use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::ledger::TransferKind;
+use tapfer_payments::tokens::TokenState;
 
 /// A card or token number as the HSM hands it out for keeping.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +124,7 @@ pub struct CommitAuthorization {
     pub(crate) outcome: Outcome,
     pub(crate) uses_counter: bool,
     pub(crate) used_key: Option<GrantedKey>,
+    pub(crate) suspended: Option<TokenState>,
     pub(crate) consumes_arming: bool,
 }
 
@@ -136,6 +138,7 @@ impl CommitAuthorization {
             outcome: decision.outcome(),
             uses_counter: decision.uses_counter(),
             used_key: decision.used_key().copied(),
+            suspended: decision.suspended(),
             consumes_arming: decision.consumes_arming(),
         }
     }

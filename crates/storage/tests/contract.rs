@@ -28,7 +28,9 @@ use tapfer_payments::intents::{CaptureMethod, IntentStatus};
 use tapfer_payments::keys::{GrantedKey, KeyError};
 use tapfer_payments::ledger::TransferKind;
 use tapfer_payments::reversals::ReversalError;
-use tapfer_payments::tokens::{Actor, TokenAction, TokenError, TokenState, TokenStatus};
+use tapfer_payments::tokens::{
+    Actor, SuspendedBy, TokenAction, TokenError, TokenState, TokenStatus,
+};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{
     Answer, AuthorizationFilter, Begun, CardChange, IdempotencyClaim, LedgerEntry, NewRefund,
@@ -431,6 +433,30 @@ fn a_decline_spends_the_counter_but_no_money<B: Backend>() {
     assert_eq!(world.store.granted_keys(world.token).unwrap()[0].used_payments, 2);
 }
 
+/// Two copies of one phone: both sign under the same counter, and the second one ends it for both.
+fn two_copies_of_a_phone_are_suspended<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    assert_eq!(world.pay_new(1, 100, CaptureMethod::Automatic).outcome, Outcome::Approved);
+    let intent = world.armed(100, CaptureMethod::Automatic);
+    let mut of_copy = presented(1, 100);
+    of_copy.cryptogram = [9; 8];
+    let decision = world.decide(intent.id, world.terminal, of_copy);
+    assert_eq!(decision.outcome(), declined(DeclineReason::CounterReused));
+    done(world.commit(&decision, None));
+    let token = store.token(world.token).unwrap().unwrap();
+    assert_eq!(token.state, TokenState::Suspended(SuspendedBy::only(Actor::Platform)));
+    let change = store.token_history(world.token).unwrap().pop().unwrap();
+    assert_eq!((change.action, change.actor), (TokenAction::Suspend, Actor::Platform));
+    let actions: Vec<_> = store.audit_events(Page::first(2)).unwrap().items;
+    let actions: Vec<_> = actions.iter().map(|record| record.event.action).collect();
+    assert_eq!(actions, [AuditAction::AuthorizationDecided, AuditAction::TokenSuspended]);
+    let intent = world.armed(100, CaptureMethod::Automatic);
+    let after = world.pay(intent.id, 2, 100).outcome;
+    assert_eq!(after, declined(DeclineReason::TokenSuspended));
+    assert_eq!(world.money(), (99_900, 99_900));
+}
+
 fn facts_that_changed_are_a_conflict<B: Backend>() {
     let (world, _backend) = world::<B>();
     let intent = world.armed(100, CaptureMethod::Automatic);
@@ -694,6 +720,7 @@ macro_rules! contract_of {
             a_top_up_is_money,
             a_payment_moves_money_once,
             a_decline_spends_the_counter_but_no_money,
+            two_copies_of_a_phone_are_suspended,
             facts_that_changed_are_a_conflict,
             held_money_is_captured_or_released,
             money_goes_back_in_parts_and_no_more,

@@ -85,6 +85,16 @@ pub struct TokenFacts {
     pub available: Money,
 }
 
+impl TokenFacts {
+    /// Whether the counter was spent by another cryptogram. A phone writes its counter down before it
+    /// signs, so one phone makes one cryptogram under a counter; two are made by two copies of it.
+    #[must_use]
+    pub fn is_copied(&self, presented: &PresentedPayment) -> bool {
+        let spent_by = self.counter_spent.and_then(|spent| spent.cryptogram);
+        spent_by.is_some_and(|cryptogram| cryptogram != presented.cryptogram)
+    }
+}
+
 /// Every fact a decision needs, loaded once, in one snapshot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Facts {

@@ -11,6 +11,7 @@ pub use facts::{Facts, PresentedPayment, SpentCounter, TokenFacts};
 pub use outcome::{DeclineReason, Language, Outcome};
 
 use crate::keys::GrantedKey;
+use crate::tokens::{Actor, TokenAction, TokenState};
 use tapfer_emv::cryptogram::{CryptogramMismatch, CryptogramVerified};
 use tapfer_emv::keys::KeyIndex;
 use tapfer_payment_types::{
@@ -39,6 +40,7 @@ pub struct Decision {
     facts: Facts,
     uses_counter: bool,
     used_key: Option<GrantedKey>,
+    suspended: Option<TokenState>,
     consumes_arming: bool,
     cryptogram: Result<CryptogramVerified, CryptogramFailure>,
 }
@@ -68,6 +70,13 @@ impl Decision {
     #[must_use]
     pub const fn used_key(&self) -> Option<&GrantedKey> {
         self.used_key.as_ref()
+    }
+
+    /// The token's state after the platform suspends it, if this payment proves that there are two
+    /// copies of the phone. Whatever the outcome: which of them is the owner's nobody can tell.
+    #[must_use]
+    pub const fn suspended(&self) -> Option<TokenState> {
+        self.suspended
     }
 
     /// Whether the terminal was waiting for this tap.
@@ -107,8 +116,12 @@ pub fn decide(
     let using = facts.token.as_ref().filter(|token| proven && token.counter_spent.is_none());
     let after =
         |key: GrantedKey, token: &TokenFacts| key.after(&facts.presented, token.issuer.currency);
+    let copied = facts.token.as_ref().filter(|token| proven && token.is_copied(&facts.presented));
+    let suspended =
+        |token: &TokenFacts| token.token.state.after(TokenAction::Suspend, Actor::Platform).ok();
     Decision {
         outcome: rules::outcome(&facts, proven, now),
+        suspended: copied.and_then(suspended),
         uses_counter: using.is_some(),
         used_key: using.and_then(|token| token.key.map(|key| after(key, token))),
         consumes_arming: facts.intent.is_armed_at(facts.terminal, now),

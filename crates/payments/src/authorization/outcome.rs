@@ -89,7 +89,7 @@ decline_reasons! {
     CardExpired = 6, "card_expired",
         "This card has expired. Please use another one.",
         "Diese Karte ist abgelaufen. Bitte eine andere verwenden.";
-    /// The application data names a key generation that the token's issuer does not have.
+    /// The application data names another generation of the master key than the phone's key is of.
     IssuerMismatch = 7, "issuer_mismatch",
         "The data of the card does not belong to its issuer.",
         "Die Daten der Karte gehören nicht zu ihrem Herausgeber.";
@@ -97,6 +97,11 @@ decline_reasons! {
     AidMismatch = 8, "aid_mismatch",
         "The wrong application of the card was read.",
         "Es wurde die falsche Anwendung der Karte gelesen.";
+    /// The cryptogram is right, but its counter made another one before: there are two copies of the
+    /// phone. The token is suspended.
+    CounterReused = 24, "counter_reused",
+        "This card is suspended, because a copy of it may exist. Please use another one.",
+        "Diese Karte wird ausgesetzt, weil es eine Kopie von ihr geben kann. Bitte eine andere verwenden.";
     /// The cryptogram is right but was presented before.
     Replay = 10, "replay",
         "This tap was presented before and does not count twice. Please tap again.",

@@ -46,6 +46,7 @@ const RULES: &[Rule] = &[
     (DeclineReason::CardExpired, |case| case.token.card.expiry.is_past(case.now)),
     (DeclineReason::IssuerMismatch, is_other_issuer),
     (DeclineReason::AidMismatch, is_other_application),
+    (DeclineReason::CounterReused, |case| case.token.is_copied(case.presented)),
     (DeclineReason::Replay, |case| case.token.counter_spent.is_some()),
     (DeclineReason::CounterStale, is_stale),
     (DeclineReason::CardDeclined, |case| case.presented.is_declined_by_card()),
@@ -84,8 +85,10 @@ impl Case<'_> {
     }
 }
 
+/// The generation that the key was granted under: keys outlive the rotation of the master key.
 fn is_other_issuer(case: &Case<'_>) -> bool {
-    let generation = case.token.issuer.derivation_key_index;
+    let newest = case.token.issuer.derivation_key_index;
+    let generation = case.token.key.map_or(newest, |key| key.derivation_key_index);
     case.application_data.is_some_and(|data| data.derivation_key_index != generation)
 }
 

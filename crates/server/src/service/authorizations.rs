@@ -5,8 +5,9 @@ use tapfer_emv::cryptogram::{CryptogramMismatch, CryptogramVerified};
 use tapfer_hsm::{CryptogramRequest, CryptogramVerdict};
 use tapfer_payment_types::{AuthorizationId, PaymentIntentId, ReversalId, TerminalId};
 use tapfer_payments::access::Principal;
+use tapfer_payments::audit;
 use tapfer_payments::authorization::{
-    Authorization, CryptogramFailure, Facts, decide, decided_before,
+    Authorization, CryptogramFailure, DeclineReason, Facts, Outcome, decide, decided_before,
 };
 use tapfer_payments::reversals::Reversal;
 use tapfer_storage::{
@@ -144,7 +145,7 @@ impl Service {
                     proof = decision.into_cryptogram();
                     write.now = self.now();
                 }
-                result => return Ok(counted(result?)),
+                result => return Ok(counted(result?, &write.caller)),
             }
         }
         Err(ServiceError::Contention(
@@ -214,11 +215,27 @@ impl Service {
 }
 
 /// Counts what was decided now, and not what was only told again.
-fn counted(written: Written<Authorization>) -> Written<Authorization> {
+fn counted(written: Written<Authorization>, caller: &audit::Caller) -> Written<Authorization> {
     if let Written::Done { value, .. } = &written {
         let outcome = value.outcome;
         let word = if outcome.is_approved() { "approved" } else { "declined" };
         metrics::authorization(word, outcome.slug());
+        if let Outcome::Declined(DeclineReason::Replay | DeclineReason::CounterReused) = outcome {
+            note_second_use(value, caller);
+        }
     }
     written
+}
+
+/// A counter that comes twice is a security event: somebody holds a recorded tap, or a copied phone.
+fn note_second_use(authorization: &Authorization, caller: &audit::Caller) {
+    tracing::warn!(
+        target: "tapfer::security",
+        event = authorization.outcome.slug(),
+        authorization = %authorization.id,
+        token = authorization.token.map(|id| id.to_string()),
+        terminal = %authorization.terminal,
+        request_id = caller.request_id,
+        "a transaction counter was presented a second time"
+    );
 }

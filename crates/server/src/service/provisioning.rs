@@ -141,7 +141,7 @@ impl Service {
             if granted.iter().any(|key| key.index == index) {
                 continue;
             }
-            keys.push(GrantedKey::new(index, policy, now));
+            keys.push(GrantedKey::new(index, &subject.issuer, now));
         }
         if keys.is_empty() {
             let detail = "this token has had all the keys of this hour; ask again in the next one";

@@ -235,6 +235,32 @@ fn captured_later_in_part_then_refunded_then_reversed() {
     assert_eq!(amounts, [1_500, 400, 1_100]);
 }
 
+/// A copied phone signs under a counter that the other one has used: both are stopped, and the operator
+/// alone lets them pay again.
+#[test]
+fn a_copied_phone_is_stopped() {
+    let mut shop = Shop::open();
+    let mut copy = shop.phone.copy();
+    assert_eq!(shop.pay(100)["outcome"], "approved");
+    core::mem::swap(&mut shop.phone, &mut copy);
+    assert_eq!(shop.pay(200)["reason"], "counter_reused");
+    core::mem::swap(&mut shop.phone, &mut copy);
+    assert_eq!(shop.pay(100)["reason"], "token_suspended");
+    assert_eq!(shop.account(), (9_900, 9_900));
+    let path = format!("/v1/tokens/{}", shop.token);
+    let token = shop.issuer.get(&path).expect(200);
+    assert_eq!(token["suspended_by"], json!(["platform"]));
+    assert_eq!(shop.change_token("unsuspend", "issuer").problem(409), "conflict");
+    let seen = crate::running::log();
+    let mut events = seen.lines().filter(|line| line.contains(&shop.token));
+    assert!(
+        events.any(|line| line.contains("counter_reused") && line.contains("tapfer::security"))
+    );
+    let operator = &shop.platform.operator;
+    operator.post(&format!("{path}/unsuspend"), &crate::shop::by("platform")).expect(200);
+    assert_eq!(shop.pay(100)["outcome"], "approved");
+}
+
 #[test]
 fn a_canceled_intent_gives_back_what_is_held() {
     let mut shop = Shop::open();

@@ -27,6 +27,12 @@ impl Phone {
         Self { card: Card::new(Wallet::new(&mut random())), device }
     }
 
+    /// What a thief of its memory has.
+    pub(crate) fn copy(&mut self) -> Self {
+        let wallet = self.card.wallet_mut().snapshot().unwrap().restore().unwrap();
+        Self { card: Card::new(wallet), device: self.device }
+    }
+
     pub(crate) fn public_key(&self) -> String {
         hex(&self.card.wallet().device_public_key())
     }

@@ -1,18 +1,18 @@
 //! Authorizations: the facts of a decision, and its commit.
 
 use rusqlite::{Connection, Row, params};
-use tapfer_payment_types::{AuthorizationId, Money, TerminalId, Timestamp};
-use tapfer_payments::audit::AuditAction;
+use tapfer_payment_types::{AuthorizationId, Money, TerminalId, Timestamp, TokenId};
+use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult, Caller};
 use tapfer_payments::authorization::{
     Authorization, Facts, Outcome, PresentedPayment, SpentCounter, TokenFacts,
 };
 use tapfer_payments::intents::{CaptureMethod, PaymentIntent};
 use tapfer_payments::ledger;
-use tapfer_payments::tokens::Token;
+use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange, TokenState};
 
 use super::ledger::book;
 use super::rows::{Columns, Listing, execute, first, found};
-use super::{Changed, Result, SqliteStorage, cards, intents, issuers, tokens};
+use super::{Changed, Result, SqliteStorage, audit, cards, intents, issuers, tokens};
 use crate::{
     AuthorizationFilter, AuthorizationStore, CommitAuthorization, FactsQuery, Inconsistency, Page,
     Slice, StorageError, Write, Written,
@@ -156,11 +156,15 @@ fn check_facts(connection: &Connection, decided_on: &Facts) -> Result<()> {
 fn commit(
     connection: &Connection,
     commit: CommitAuthorization,
+    caller: Caller,
     now: Timestamp,
 ) -> Result<Authorization> {
     check_facts(connection, &commit.facts)?;
     let authorization = authorization(&commit, now);
     insert(connection, &authorization)?;
+    if let (Some(state), Some(token)) = (commit.suspended, &commit.facts.token) {
+        suspend(connection, token.token.id, state, caller, now)?;
+    }
     if let (true, Some(token)) = (commit.uses_counter, &commit.facts.token) {
         use_counter(connection, token, &commit.facts.presented, authorization.id)?;
         if let Some(key) = &commit.used_key {
@@ -194,6 +198,30 @@ fn authorization(commit: &CommitAuthorization, now: Timestamp) -> Authorization 
         reversal: None,
         created_at: now,
     }
+}
+
+/// The platform suspends a token of which there are two copies, with a line in its history and one in
+/// the audit log beside the authorization's own.
+fn suspend(
+    connection: &Connection,
+    token: TokenId,
+    state: TokenState,
+    caller: Caller,
+    now: Timestamp,
+) -> Result<()> {
+    let reason = "one counter under two cryptograms: there is a copy of the phone";
+    let (action, actor) = (TokenAction::Suspend, Actor::Platform);
+    let change = TokenChange { token, action, actor, reason: reason.to_owned(), state, at: now };
+    tokens::write_change(connection, &change)?;
+    let event = AuditEvent {
+        at: now,
+        caller,
+        action: AuditAction::TokenSuspended,
+        object: token.to_string(),
+        result: AuditResult::Succeeded,
+        detail: Some(format!("{actor}: {reason}")),
+    };
+    audit::insert(connection, &event)
 }
 
 /// A right cryptogram spends its counter.
@@ -249,8 +277,9 @@ impl AuthorizationStore for SqliteStorage {
         authorization: CommitAuthorization,
         write: Write<Authorization>,
     ) -> Result<Written<Authorization>> {
+        let caller = write.caller.clone();
         self.change(write, AuditAction::AuthorizationDecided, move |connection, now| {
-            let authorization = commit(connection, authorization, now)?;
+            let authorization = commit(connection, authorization, caller, now)?;
             let (id, outcome) = (authorization.id, authorization.outcome);
             Ok(Changed::new(authorization, id).because(outcome.slug()))
         })

@@ -76,6 +76,7 @@ fn read_key(row: &Row<'_>) -> Result<GrantedKey> {
     Ok(GrantedKey {
         index: columns.key_index("key_index")?,
         class: class.ok_or_else(|| columns.broken("key_class"))?,
+        derivation_key_index: columns.number("derivation_key_index")?,
         granted_at: columns.time("granted_at")?,
         expires_at: columns.time("expires_at")?,
         maximum_payments: columns.number("maximum_payments")?,
@@ -118,7 +119,8 @@ fn check_owners(connection: &Connection, token: &Token) -> Result<()> {
     Ok(())
 }
 
-fn write_change(connection: &Connection, change: &TokenChange) -> Result<()> {
+/// Writes down a token's new state, with a line in its history.
+pub(super) fn write_change(connection: &Connection, change: &TokenChange) -> Result<()> {
     let (token, status) = (change.token.to_string(), change.state.status().as_str());
     let suspended_by = suspended_by_bits(change.state);
     let update = "UPDATE tokens SET status = ?2, suspended_by = ?3 WHERE id = ?1";
@@ -145,8 +147,9 @@ fn insert_key(connection: &Connection, token: TokenId, key: &GrantedKey) -> Resu
     execute(
         connection,
         "INSERT INTO limited_use_keys (token_id, key_class, key_index, expires_at,
-             maximum_payments, maximum_total, used_payments, used_total, granted_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             maximum_payments, maximum_total, used_payments, used_total, granted_at,
+             derivation_key_index)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
             token.to_string(),
             key.class.to_byte(),
@@ -157,6 +160,7 @@ fn insert_key(connection: &Connection, token: TokenId, key: &GrantedKey) -> Resu
             key.used_payments,
             key.used_total_minor,
             key.granted_at.unix_millis(),
+            key.derivation_key_index,
         ],
     )?;
     Ok(())

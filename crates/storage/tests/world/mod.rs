@@ -91,6 +91,7 @@ pub(crate) fn granted_key() -> GrantedKey {
     GrantedKey {
         index: key_index(),
         class: KeyClass::Unverified,
+        derivation_key_index: 1,
         granted_at: noon(),
         expires_at: noon().plus_seconds(86_400),
         maximum_payments: u16::MAX,
