@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::failure::{self, Ending};
 use crate::home::Home;
 use crate::idempotency::IdempotencyKeys;
+use crate::language::Language;
 use crate::output::Output;
 
 const EXAMPLES: &str = "\
@@ -55,6 +56,9 @@ struct Global {
     /// Repeat a command whose end nobody saw: the key it named then; what was done is not done again
     #[arg(long, global = true, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// Language of receipts and of the platform's reasons
+    #[arg(long, global = true, value_enum, env = "TAPFER_LANGUAGE", default_value_t = Language::English)]
+    language: Language,
 }
 
 #[derive(Debug, Subcommand)]
@@ -138,7 +142,8 @@ impl Global {
         };
         let idempotency =
             self.idempotency_key.clone().map(IdempotencyKeys::new).unwrap_or_default();
-        let access = Access { server: self.server.clone(), key, idempotency };
+        let access =
+            Access { server: self.server.clone(), key, idempotency, language: self.language };
         Ok(Context { output, home: Home::new(self.home.clone()), access })
     }
 }

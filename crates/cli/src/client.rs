@@ -17,6 +17,7 @@ use crate::clock;
 use crate::failure::UsageError;
 use crate::home::{DEFAULT_SERVER, Home};
 use crate::idempotency::IdempotencyKeys;
+use crate::language::Language;
 
 /// How long one request may take in all.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -32,6 +33,8 @@ pub(crate) struct Client {
     server: String,
     key: String,
     idempotency: IdempotencyKeys,
+    language: Language,
+    patience: Duration,
 }
 
 /// A `problem+json` answer (RFC 9457).
@@ -60,6 +63,12 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (title, detail) = (self.text("title"), self.text("detail"));
+        if self.status == 401 {
+            return f.write_str(
+                "the API key is not known to this platform, or was taken back: check TAPFER_KEY or \
+                 --key-file, or leave both out to use the keys in the home directory",
+            );
+        }
         match (title, detail) {
             ("", "") => write!(f, "the platform answered with HTTP status {}", self.status)?,
             (title, "") => write!(f, "{title}")?,
@@ -130,6 +139,8 @@ pub(crate) struct Access {
     pub(crate) key: Option<String>,
     /// `--idempotency-key`, or a new one.
     pub(crate) idempotency: IdempotencyKeys,
+    /// `--language`.
+    pub(crate) language: Language,
 }
 
 impl Access {
@@ -153,7 +164,8 @@ impl Access {
 
     /// A client with exactly this key.
     pub(crate) fn client_with_key(&self, home: &Home, key: String) -> anyhow::Result<Client> {
-        Client::new(home, &self.address(home)?, key, self.idempotency.clone())
+        let client = Client::new(home, &self.address(home)?, key)?;
+        Ok(Client { idempotency: self.idempotency.clone(), language: self.language, ..client })
     }
 
     /// A client with the key given, else the key remembered for `owner`.
@@ -183,13 +195,20 @@ fn operator_key(home: &Home) -> anyhow::Result<String> {
 
 impl Client {
     /// A client for one server and one key.
-    fn new(
-        home: &Home,
-        server: &str,
-        key: String,
-        idempotency: IdempotencyKeys,
-    ) -> anyhow::Result<Self> {
-        Ok(Self { agent: agent(home, server)?, server: server.to_owned(), key, idempotency })
+    fn new(home: &Home, server: &str, key: String) -> anyhow::Result<Self> {
+        Ok(Self {
+            agent: agent(home, server)?,
+            server: server.to_owned(),
+            key,
+            idempotency: IdempotencyKeys::default(),
+            language: Language::default(),
+            patience: PATIENCE,
+        })
+    }
+
+    /// The same, but asking again for longer when there is no answer.
+    pub(crate) fn patient(self, patience: Duration) -> Self {
+        Self { patience: patience.max(self.patience), ..self }
     }
 
     /// The same server in the name of another caller.
@@ -197,21 +216,34 @@ impl Client {
         Self { key: key.to_owned(), ..self.clone() }
     }
 
-    /// Reads one resource.
+    /// Reads one resource. Only a client that is more patient than most asks again.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let request = self.agent.get(format!("{}{path}", self.server));
-        self.answer(request.header("authorization", self.bearer()).call())
+        let begin = clock::instant();
+        loop {
+            let request = self.agent.get(format!("{}{path}", self.server));
+            let answer = self.answer(request.header("authorization", self.bearer()).call());
+            match answer {
+                Err(error)
+                    if is_undecided(&error)
+                        && self.patience > PATIENCE
+                        && begin.elapsed() < self.patience =>
+                {
+                    std::thread::park_timeout(PAUSE);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Whether the platform lives; needs no key.
     pub(crate) fn health(home: &Home, server: &str) -> anyhow::Result<()> {
-        let client = Self::new(home, server, String::new(), IdempotencyKeys::default())?;
+        let client = Self::new(home, server, String::new())?;
         client.answer(client.agent.get(format!("{server}/health")).call()).map(|_| ())
     }
 
     /// Creates or moves something, under the command's next idempotency key.
     pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let answer = self.post_patiently(path, body, &self.idempotency.next(path), PATIENCE);
+        let answer = self.post_patiently(path, body, &self.idempotency.next(path), self.patience);
         answer.map_err(|error| match is_undecided(&error) {
             true => error.context(MayBeDone(self.idempotency.command().to_owned())),
             false => error,
@@ -247,6 +279,7 @@ impl Client {
             .agent
             .post(format!("{}{path}", self.server))
             .header("authorization", self.bearer())
+            .header("accept-language", self.language.tag())
             .header("idempotency-key", key);
         self.answer(request.send_json(body))
     }

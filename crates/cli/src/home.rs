@@ -68,7 +68,7 @@ impl Home {
         let file = self.memory_file();
         match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes)
-                .with_context(|| format!("{} is damaged: mend or remove it", file.display())),
+                .with_context(|| format!("{} is damaged. It holds API keys: restore it, or remove it and make them anew with `tapfer api-key create`", file.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Memory::default()),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
         }
@@ -114,8 +114,13 @@ pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     create_private_directory(directory)?;
     let fresh = file.with_extension("new");
     let write = || -> std::io::Result<()> {
+        // A file or link that lies there already is not written through: left over, or planted.
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = fs::OpenOptions::new();
-        let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        let mut out = options.write(true).create_new(true).mode(0o600).open(&fresh)?;
         out.write_all(bytes)?;
         out.sync_all()?;
         fs::rename(&fresh, file)?;
@@ -151,6 +156,18 @@ mod tests {
         assert_eq!(home.latest("card").unwrap(), "card_1");
         let mode = std::fs::metadata(home.memory_file()).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0);
+    }
+
+    #[test]
+    fn a_planted_link_is_not_written_through() {
+        let directory = tempfile::tempdir().unwrap();
+        let (victim, file) = (directory.path().join("victim"), directory.path().join("x.json"));
+        std::fs::write(&victim, "untouched").unwrap();
+        std::os::unix::fs::symlink(&victim, directory.path().join("x.new")).unwrap();
+        super::write_private(&file, b"secret").unwrap();
+        assert_eq!(std::fs::read(&victim).unwrap(), b"untouched");
+        assert_eq!(std::fs::read(&file).unwrap(), b"secret");
+        assert!(!std::fs::symlink_metadata(&file).unwrap().is_symlink());
     }
 
     #[test]

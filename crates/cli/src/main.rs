@@ -13,6 +13,7 @@ mod home;
 mod idempotency;
 mod kernel_report;
 mod key_supply;
+mod language;
 mod narrate;
 mod output;
 mod pcsc_reader;

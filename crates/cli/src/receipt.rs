@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tapfer_terminal::kernel8::CardholderVerification;
 use tapfer_terminal::{PaymentState, Receipt};
 
+use crate::language::Language;
 use crate::output::{Emphasis, Output};
 
 /// The receipt for programs. `answer` is the platform's, if it was asked and answered.
@@ -39,24 +40,51 @@ const fn verification(verification: CardholderVerification) -> &'static str {
     }
 }
 
+/// The words of a receipt, in English and in German.
+const WORDS: [(&str, &str); 13] = [
+    ("approved", "genehmigt"),
+    ("declined", "abgelehnt"),
+    ("unknown", "ungewiss"),
+    ("why", "warum"),
+    ("transaction", "Vorgang"),
+    ("payment", "Zahlung"),
+    ("card", "Karte"),
+    ("number ends", "Nummer endet"),
+    ("verification", "Prüfung"),
+    ("time", "Zeit"),
+    ("on the phone", "am Telefon"),
+    ("signature", "Unterschrift"),
+    ("none", "keine"),
+];
+
+/// A word of the receipt; words that are not its own stay as they are.
+fn word(language: Language, english: &str) -> String {
+    let known = WORDS.iter().find(|(word, _)| *word == english);
+    match (language, known) {
+        (Language::German, Some((_, german))) => (*german).to_owned(),
+        _ => english.to_owned(),
+    }
+}
+
 /// The receipt for people.
-pub(crate) fn print(output: Output, receipt: &Value) {
+pub(crate) fn print(output: Output, language: Language, receipt: &Value) {
     let text = |field: &str| receipt.get(field).and_then(Value::as_str).unwrap_or_default();
+    let word = |english: &str| word(language, english);
     let emphasis = if text("outcome") == "approved" { Emphasis::Good } else { Emphasis::Bad };
-    let outcome = output.paint(emphasis, &text("outcome").to_uppercase());
+    let outcome = output.paint(emphasis, &word(text("outcome")).to_uppercase());
     output.line("  ----------------------------------------------");
     output.line(format!("  {}   {outcome}", amount(receipt)));
     let lines = [
-        ("why", text("reason_text")),
-        ("transaction", text("id")),
-        ("payment", text("payment_intent")),
-        ("card", text("application")),
-        ("number ends", text("last_four")),
-        ("verification", text("verification")),
-        ("time", text("created_at")),
+        ("why", text("reason_text").to_owned()),
+        ("transaction", text("id").to_owned()),
+        ("payment", text("payment_intent").to_owned()),
+        ("card", text("application").to_owned()),
+        ("number ends", text("last_four").to_owned()),
+        ("verification", word(text("verification"))),
+        ("time", text("created_at").to_owned()),
     ];
-    for (name, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
-        output.line(format!("  {name:<13} {value}"));
+    for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        output.line(format!("  {:<13} {value}", word(name)));
     }
     output.line("  ----------------------------------------------");
 }

@@ -5,11 +5,11 @@
 //! | `wallet.sealed` | the wallet, sealed by `tapfer_wallet::store` |
 //! | `store.key` | the key it is sealed with; on a phone this is in the key store, here it is a file |
 //! | `phone.json` | who this phone is for the platform: a device with its API key for each issuer |
-//! | `lock` | held while a process uses the wallet: two at once would use a counter twice |
+//!
+//! The directory is locked while a process uses the wallet: two at once would use a counter twice.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -130,16 +130,11 @@ impl WalletStore {
     }
 }
 
-/// Takes the wallet for this process.
+/// Takes the wallet for this process. The directory itself is locked: a file in it could be removed,
+/// and a second process would lock another.
 fn lock(directory: &Path) -> anyhow::Result<File> {
-    let file = directory.join("lock");
-    let lock = File::options()
-        .write(true)
-        .mode(0o600)
-        .create(true)
-        .truncate(false)
-        .open(&file)
-        .with_context(|| format!("cannot open {}", file.display()))?;
+    let lock =
+        File::open(directory).with_context(|| format!("cannot open {}", directory.display()))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => bail!(
@@ -148,7 +143,7 @@ fn lock(directory: &Path) -> anyhow::Result<File> {
             directory.display()
         ),
         Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}", file.display()))
+            Err(error).with_context(|| format!("cannot lock {}", directory.display()))
         }
     }
 }

@@ -218,13 +218,19 @@ fn a_large_amount_wants_the_phone_unlocked_and_a_dark_screen_pays_nothing() {
         .output()
         .unwrap();
     let told = String::from_utf8(told.stdout).unwrap();
+    let german = tapfer()
+        .args(["terminal", "pay", "--wallet", "--amount", "1.00", "--language", "de", "--home"])
+        .arg(platform.home())
+        .output()
+        .unwrap();
+    assert!(String::from_utf8(german.stdout).unwrap().contains("GENEHMIGT"));
     assert!(told.contains(advice), "{told}");
     assert!(!told.contains("verification results"), "no more than the receipt: {told}");
     assert_eq!(pay(&["60.00", "--unlocked"]), Some(0));
     assert_eq!(pay(&["1.00", "--verification-limit", "0.50"]), Some(1), "the terminal's own limit");
     assert_eq!(pay(&["1.00", "--screen", "off"]), Some(1));
     assert_eq!(pay(&["1.00"]), Some(0));
-    assert_eq!(platform.tapfer(&["card", "show"])["balance"], 20_000 - 6_100);
+    assert_eq!(platform.tapfer(&["card", "show"])["balance"], 20_000 - 6_200);
 }
 
 #[test]

@@ -25,7 +25,7 @@ const TRANSACTIONS: &str = "kernel8_transactions";
 #[derive(Debug, thiserror::Error)]
 pub enum VectorFileError {
     /// Not JSON.
-    #[error("the file is not JSON: {0}")]
+    #[error("the file is not JSON")]
     Json(#[from] serde_json::Error),
     /// JSON, but not an object of groups.
     #[error("a vector file is a JSON object of groups, such as {{\"data_envelope\": [...]}}")]

@@ -146,7 +146,11 @@ impl fmt::Display for Report {
 impl fmt::Display for GroupReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { group, cases, values_checked, differences, not_checked } = self;
-        let verdict = if self.is_clean() { "equal" } else { "WRONG" };
+        let verdict = match (self.is_clean(), differences.is_empty()) {
+            (true, _) => "equal",
+            (false, true) => "NOT CHECKED",
+            (false, false) => "WRONG",
+        };
         write!(f, "{group:<28} {cases:>4} cases {values_checked:>6} values checked  ")?;
         writeln!(f, "{:>4} differ  {verdict}", differences.len())?;
         differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))?;

@@ -22,7 +22,7 @@ use crate::{clock, pcsc_reader};
 )]
 pub(crate) struct DoctorArguments {
     /// Address on which the platform listens or is to listen
-    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_LISTEN)]
+    #[arg(long, value_name = "IP:PORT", env = "TAPFER_LISTEN", default_value = DEFAULT_LISTEN)]
     listen: SocketAddr,
 }
 
@@ -145,6 +145,10 @@ fn directory_rights(home: &Path) -> Check {
 
 /// Either the platform answers, or its port is free for it.
 fn platform(context: &Context, listen: SocketAddr) -> Check {
+    if let Err(error) = context.home.memory() {
+        let cure = "restore client.json from a backup, or remove it; tapfer api-key create makes keys anew";
+        return Check::missing("platform", format!("{error:#}"), cure);
+    }
     let address = context.access.address(&context.home);
     let answer =
         address.and_then(|address| Client::health(&context.home, &address).map(|()| address));

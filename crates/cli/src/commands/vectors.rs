@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Ending;
@@ -34,7 +35,12 @@ pub(crate) fn run(context: &Context, command: &VectorsCommand) -> anyhow::Result
         };
         clean &= report.is_clean();
         if context.output.is_json() {
-            context.output.json_line(&report)?;
+            let mut object = serde_json::to_value(&report)?;
+            if let Some(fields) = object.as_object_mut() {
+                fields.insert("file".to_owned(), json!(file.display().to_string()));
+                fields.insert("clean".to_owned(), json!(report.is_clean()));
+            }
+            context.output.json_line(&object)?;
         } else {
             context.output.line(file.display().to_string());
             context.output.line(report.to_string().trim_end());

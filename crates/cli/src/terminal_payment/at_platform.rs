@@ -26,8 +26,8 @@ pub(super) fn pay(
     let merchant = context.id_or_latest(&arguments.merchant, "merchant")?;
     let terminal_id = context.id_or_latest(&arguments.terminal, "terminal")?;
     let till = Till {
-        merchant: context.client_of(&merchant)?,
-        terminal: context.client_of(&terminal_id)?,
+        merchant: context.client_of(&merchant)?.patient(arguments.patience()),
+        terminal: context.client_of(&terminal_id)?.patient(arguments.patience()),
         terminal_id,
     };
     let trust = Trust::fetch(&till.terminal)?;
@@ -94,7 +94,7 @@ fn conclude(
         if let (Some(outcome), true) = (&kernel, arguments.explain) {
             kernel_report::print_reasons(context.output, outcome);
         }
-        receipt::print(context.output, &report);
+        receipt::print(context.output, context.access.language, &report);
     }
     Ok(Ending::done_if(matches!(receipt.state, PaymentState::Approved(_))))
 }

@@ -99,8 +99,8 @@ fn changed_amount(story: &mut Story, players: &mut Players) -> anyhow::Result<()
     let amount = [0x00, 0x00, 0x00, 0x00, 0x91, 0x00];
     let altered = with_amount(payment.request().chip_data(), &amount)?;
     let question = till::question(intent, &altered);
-    ask(story, players, "changed amount", "cryptogram_invalid", &question)?;
     news(story, players);
+    ask(story, players, "changed amount", "cryptogram_invalid", &question)?;
     players.till.cancel(intent)
 }
 
@@ -126,12 +126,12 @@ fn unarmed_terminal(story: &mut Story, players: &mut Players) -> anyhow::Result<
     let intent = armed_intent(players, COFFEE)?;
     let first = online(hold(players, intent, COFFEE)?.end)?;
     let question = till::question(intent, first.request().chip_data());
+    news(story, players);
     ask(story, players, "first tap", "approved", &question)?;
     let second = online(hold(players, intent, COFFEE)?.end)?;
     let question = till::question(intent, second.request().chip_data());
-    ask(story, players, "second tap", "terminal_not_armed", &question)?;
     news(story, players);
-    Ok(())
+    ask(story, players, "second tap", "terminal_not_armed", &question)
 }
 
 /// The hotline suspends the token; the phone does not know yet.
@@ -145,10 +145,10 @@ fn suspended_token(story: &mut Story, stage: &Stage, players: &mut Players) -> a
     let intent = armed_intent(players, COFFEE)?;
     let payment = online(hold(players, intent, COFFEE)?.end)?;
     let question = till::question(intent, payment.request().chip_data());
+    news(story, players);
     ask(story, players, "suspended token", "token_suspended", &question)?;
     players.till.cancel(intent)?;
     client.post(&format!("{path}/unsuspend"), &reason)?;
-    news(story, players);
     story.tell("The phone was found; the token may pay again.");
     Ok(())
 }

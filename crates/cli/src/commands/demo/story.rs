@@ -8,6 +8,7 @@ use tapfer_payment_types::{Currency, Money};
 use super::in_milliseconds;
 use crate::clock;
 use crate::failure::Ending;
+use crate::language::Language;
 use crate::narrate::{self, Step, milliseconds};
 use crate::output::{Emphasis, Output};
 use crate::receipt;
@@ -104,7 +105,7 @@ impl Story {
             return self.output.json_line(&json!({ "receipt": report }));
         }
         self.tell("The receipt:");
-        receipt::print(self.output, report);
+        receipt::print(self.output, Language::English, report);
         Ok(())
     }
 
