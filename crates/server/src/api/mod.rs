@@ -120,7 +120,7 @@ impl From<Amount> for i64 {
     }
 }
 
-/// A short text for people: 1 to 140 characters, none of them a control character.
+/// A short text for people: 1 to 140 characters, all of which are to be seen and in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ShortText(String);
@@ -139,8 +139,11 @@ impl ShortText {
 /// Not a short text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ShortTextError {
-    /// Empty, too long, or with control characters.
-    #[error("a text here has 1 to 140 characters, none of them a control character")]
+    /// Empty, too long, or with characters that control how it looks.
+    #[error(
+        "a text here has 1 to 140 characters, and none that controls or hides others, such as line breaks \
+         and direction marks"
+    )]
     Form,
     /// A number that could be a card's: such never belong in a text.
     #[error("this text holds what looks like a card number; card numbers never belong in a text")]
@@ -152,7 +155,7 @@ impl TryFrom<String> for ShortText {
 
     fn try_from(text: String) -> Result<Self, ShortTextError> {
         let length = text.chars().count();
-        if !(1..=Self::MAXIMUM).contains(&length) || text.chars().any(char::is_control) {
+        if !(1..=Self::MAXIMUM).contains(&length) || text.chars().any(is_hidden) {
             return Err(ShortTextError::Form);
         }
         if holds_card_number(&text) {
@@ -166,6 +169,23 @@ impl From<ShortText> for String {
     fn from(text: ShortText) -> Self {
         text.0
     }
+}
+
+/// Whether a character shows nothing and changes what is shown around it: on a receipt or a phone a name
+/// could then read as another's (Unicode Technical Report 36, 2.5). The joiners U+200C and U+200D stay: some
+/// languages cannot be written without them.
+const fn is_hidden(character: char) -> bool {
+    matches!(
+        character,
+        '\0'..='\u{1F}' | '\u{7F}'..='\u{9F}' // control characters
+            | '\u{AD}' // soft hyphen
+            | '\u{61C}' | '\u{200E}' | '\u{200F}' // direction marks
+            | '\u{200B}' | '\u{2060}'..='\u{2064}' | '\u{FEFF}' // nothing, of no width
+            | '\u{2028}'..='\u{202E}' // line and paragraph separators, embeddings and overrides
+            | '\u{2066}'..='\u{206F}' // isolates, and what is deprecated
+            | '\u{FFF9}'..='\u{FFFB}' // annotations
+            | '\u{E0000}'..='\u{E007F}' // tags
+    )
 }
 
 /// Whether a text holds what could be a card number (PCI DSS 3.5.1: a reference that a till fills with a
@@ -202,6 +222,35 @@ mod tests {
         }
         for text in ["1000000000000", "1.0", "\"1\"", "1e3", "99999999999999999999"] {
             assert!(serde_json::from_str::<Amount>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_are_what_they_look_like() {
+        let accepts = |text: &str| ShortText::try_from(text.to_owned()).is_ok();
+        for text in ["Café Ada", "מסעדה", "مطعم", "می\u{200C}خواهم", "👩\u{200D}🍳"]
+        {
+            assert!(accepts(text), "{text}");
+        }
+        for hidden in [
+            '\n',
+            '\u{7F}',
+            '\u{85}',
+            '\u{AD}',
+            '\u{61C}',
+            '\u{200B}',
+            '\u{200E}',
+            '\u{200F}',
+            '\u{2028}',
+            '\u{202A}',
+            '\u{202E}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{FEFF}',
+            '\u{E0041}',
+        ] {
+            assert!(!accepts(&format!("Mensa{hidden}x")), "{hidden:?}");
         }
     }
 

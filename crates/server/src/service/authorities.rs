@@ -2,7 +2,10 @@
 
 use tapfer_emv::certificate::{CaPublicKey, Rid};
 use tapfer_hsm::HsmError;
+use tapfer_payment_types::IssuerId;
 use tapfer_payment_types::messages::HexBytes;
+use tapfer_payments::access::Principal;
+use tapfer_payments::issuers::Issuer;
 use tapfer_storage::Page;
 
 use crate::api::issuers::{Authority, Trust, TrustedIssuer};
@@ -41,15 +44,18 @@ impl Service {
         self.ask_hsm("ca_public_key", |hsm| hsm.ca_public_key(rid, CA_INDEX))
     }
 
-    /// Whom a terminal has to trust. Every caller may know: it is public by nature.
+    /// Whom a terminal has to trust. Every caller may know the authorities; who the issuers are is for
+    /// those that meet cards of all of them, and an issuer and its phones see their own.
     ///
     /// # Errors
     /// [`ServiceError`] of store or security module.
-    pub(crate) fn trust(&self, _caller: &Caller) -> Result<Trust, ServiceError> {
+    pub(crate) fn trust(&self, caller: &Caller) -> Result<Trust, ServiceError> {
+        let only = self.only_issuer(caller)?;
         let platform = describe(&self.authority(PLATFORM_RID)?);
         let mut issuers = Vec::new();
         let mut other_authorities: Vec<Authority> = Vec::new();
-        for issuer in self.all_issuers()? {
+        let is_seen = |issuer: &Issuer| only.is_none_or(|own| own == issuer.id);
+        for issuer in self.all_issuers()?.into_iter().filter(is_seen) {
             let rid = rid_of(issuer.aid.as_bytes()).unwrap_or(PLATFORM_RID);
             let is_listed = |authority: &Authority| authority.rid.0 == rid;
             if rid != PLATFORM_RID && !other_authorities.iter().any(is_listed) {
@@ -71,10 +77,20 @@ impl Service {
         })
     }
 
+    /// The issuer a caller belongs to, if it belongs to one.
+    fn only_issuer(&self, caller: &Caller) -> Result<Option<IssuerId>, ServiceError> {
+        match caller.principal {
+            Principal::Issuer(own) => Ok(Some(own)),
+            Principal::Device(own) => {
+                let device = self.storage.device(own)?.ok_or(ServiceError::NotFound("device"))?;
+                Ok(Some(device.issuer))
+            }
+            Principal::Operator | Principal::Merchant(_) | Principal::Terminal(_) => Ok(None),
+        }
+    }
+
     /// Every issuer, page by page.
-    pub(super) fn all_issuers(
-        &self,
-    ) -> Result<Vec<tapfer_payments::issuers::Issuer>, ServiceError> {
+    pub(super) fn all_issuers(&self) -> Result<Vec<Issuer>, ServiceError> {
         let mut all = Vec::new();
         let mut page = Page::first(100);
         loop {

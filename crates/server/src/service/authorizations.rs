@@ -164,6 +164,7 @@ impl Service {
         id: AuthorizationId,
     ) -> Result<Authorization, ServiceError> {
         let what = "authorization";
+        caller.require_payment_role()?;
         let found = self.storage.authorization(id)?.ok_or(ServiceError::NotFound(what))?;
         caller.require_terminal(found.terminal, found.merchant, what)?;
         Ok(found)

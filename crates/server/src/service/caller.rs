@@ -1,6 +1,7 @@
 //! Who calls, and what that allows. Everything is forbidden that is not allowed here by name.
 //!
-//! What belongs to somebody else looks the same from outside as what does not exist.
+//! What belongs to somebody else looks the same from outside as what does not exist. Therefore the role is
+//! asked before anything is looked up, and the owner after.
 
 use tapfer_payment_types::{ApiKeyId, DeviceId, IssuerId, MerchantId, TerminalId};
 use tapfer_payments::access::Principal;
@@ -95,6 +96,22 @@ impl Caller {
         match self.principal {
             Principal::Terminal(own) => Ok(own),
             _ => Err(self.refuse("only a terminal may do this, with its own API key")),
+        }
+    }
+
+    /// A role that may look at terminals and payments at all.
+    pub(crate) fn require_payment_role(&self) -> Result<(), ServiceError> {
+        match self.principal {
+            Principal::Terminal(_) => Ok(()),
+            _ => self.merchant_scope().map(|_| ()),
+        }
+    }
+
+    /// A role that may look at devices and tokens at all.
+    pub(crate) fn require_token_role(&self) -> Result<(), ServiceError> {
+        match self.principal {
+            Principal::Device(_) => Ok(()),
+            _ => self.issuer_scope().map(|_| ()),
         }
     }
 

@@ -51,6 +51,7 @@ impl Service {
     /// # Errors
     /// [`ServiceError`].
     pub(crate) fn device(&self, caller: &Caller, id: DeviceId) -> Result<Device, ServiceError> {
+        caller.require_token_role()?;
         let device = self.storage.device(id)?.ok_or(ServiceError::NotFound("device"))?;
         caller.require_device(device.id, device.issuer, "device")?;
         Ok(device)

@@ -57,6 +57,7 @@ impl Service {
         caller: &Caller,
         id: PaymentIntentId,
     ) -> Result<PaymentIntent, ServiceError> {
+        caller.require_payment_role()?;
         let intent = self.storage.intent(id)?.ok_or(ServiceError::NotFound("payment intent"))?;
         match (caller.principal, intent.arming) {
             (Principal::Terminal(own), Some(arming)) if arming.terminal == own => {}

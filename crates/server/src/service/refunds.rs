@@ -41,9 +41,12 @@ impl Service {
     /// # Errors
     /// [`ServiceError`].
     pub(crate) fn refund(&self, caller: &Caller, id: RefundId) -> Result<Refund, ServiceError> {
+        let what = "refund";
         caller.merchant_scope()?;
-        let refund = self.storage.refund(id)?.ok_or(ServiceError::NotFound("refund"))?;
-        self.require_own_intent(caller, refund.payment_intent)?;
+        let refund = self.storage.refund(id)?.ok_or(ServiceError::NotFound(what))?;
+        let intent = self.storage.intent(refund.payment_intent)?;
+        let intent = intent.ok_or(ServiceError::Damaged("a refund"))?;
+        caller.require_merchant(intent.merchant, what)?;
         Ok(refund)
     }
 

@@ -70,6 +70,7 @@ impl Service {
         caller: &Caller,
         id: TerminalId,
     ) -> Result<Terminal, ServiceError> {
+        caller.require_payment_role()?;
         let terminal = self.storage.terminal(id)?.ok_or(ServiceError::NotFound("terminal"))?;
         caller.require_terminal(id, terminal.merchant, "terminal")?;
         Ok(terminal)

@@ -89,6 +89,7 @@ impl Service {
     /// # Errors
     /// [`ServiceError`].
     pub(crate) fn token(&self, caller: &Caller, id: TokenId) -> Result<Token, ServiceError> {
+        caller.require_token_role()?;
         let token = self.storage.token(id)?.ok_or(ServiceError::NotFound("token"))?;
         caller.require_device(token.device, token.issuer, "token")?;
         Ok(token)

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::shop::{Shop, id};
+use crate::running::Client;
+use crate::shop::{Shop, by, id};
 
 #[test]
 fn without_a_key_nothing_is_told() {
@@ -60,6 +61,68 @@ fn the_matrix_of_roles() {
     for (path, expected) in table {
         let found = callers.map(|caller| caller.get(&path).status);
         assert_eq!(found, expected, "{path}");
+    }
+}
+
+/// What a role may not see answers the same whether it exists or not.
+#[test]
+fn a_refused_role_does_not_learn_what_exists() {
+    let mut shop = Shop::open();
+    let paid = shop.pay(100);
+    let refund = json!({ "payment_intent": paid["payment_intent"] });
+    let (paid, intent) = (id(&paid), shop.intent(100));
+    let refund = id(&shop.merchant.post("/v1/refunds", &refund).expect(201));
+    // Something that exists, and who may not know.
+    let (payments, tokens) = ([&shop.issuer, &shop.device], [&shop.merchant, &shop.terminal]);
+    let table = [
+        (format!("/v1/terminals/{}", shop.terminal_id), payments),
+        (format!("/v1/payment-intents/{intent}"), payments),
+        (format!("/v1/authorizations/{paid}"), payments),
+        (format!("/v1/refunds/{refund}"), payments),
+        (format!("/v1/devices/{}", shop.device_id), tokens),
+        (format!("/v1/tokens/{}", shop.token), tokens),
+        (format!("/v1/cards/{}", shop.card), tokens),
+    ];
+    for (path, callers) in table {
+        let (start, last) = path.split_at(path.len() - 1);
+        let absent = format!("{start}{}", if last == "0" { "1" } else { "0" });
+        assert_eq!(shop.platform.operator.get(&absent).problem(404), "not_found", "{absent}");
+        for caller in callers {
+            for path in [&path, &absent] {
+                assert_eq!(caller.get(path).problem(403), "forbidden", "{path}");
+            }
+        }
+    }
+    for verb in ["activate", "suspend", "unsuspend", "delete"] {
+        let reply = shop.merchant.post(&format!("/v1/tokens/{}/{verb}", shop.token), &by("issuer"));
+        assert_eq!(reply.problem(403), "forbidden", "{verb}");
+        let absent = format!("/v1/tokens/tok_00000000000000000000000000/{verb}");
+        assert_eq!(shop.merchant.post(&absent, &by("issuer")).problem(403), "forbidden");
+    }
+}
+
+#[test]
+fn issuers_and_phones_do_not_learn_of_other_issuers() {
+    let shop = Shop::open();
+    let other = json!({
+        "name": "Other", "country": "040", "currency": "EUR", "token_prefix": "888888"
+    });
+    let other = id(&shop.platform.operator.post("/v1/issuers", &other).expect(201));
+    let seen = |caller: &Client| {
+        let trust = caller.get("/v1/trust").expect(200);
+        assert_eq!(trust["ca_index"], 1, "the authority is for everyone");
+        let mut issuers: Vec<String> =
+            trust["issuers"].as_array().unwrap().iter().map(id).collect();
+        issuers.sort();
+        issuers
+    };
+    let mut all = vec![shop.issuer_id.clone(), other];
+    all.sort();
+    for caller in [&shop.platform.operator, &shop.merchant, &shop.terminal] {
+        assert_eq!(seen(caller), all);
+    }
+    for caller in [&shop.issuer, &shop.device] {
+        assert_eq!(seen(caller), [shop.issuer_id.clone()]);
     }
 }
 

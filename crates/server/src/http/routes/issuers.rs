@@ -87,7 +87,8 @@ pub(super) async fn create_api_key(
 
 /// Whom a terminal has to trust
 ///
-/// The public keys of the certification authorities, and the issuers certified under them. Every caller.
+/// The public keys of the certification authorities, and the issuers certified under them. Every caller; an issuer
+/// and its phones see no issuer but their own.
 #[utoipa::path(
     get, path = "/v1/trust", tag = "issuers", operation_id = "get_trust",
     responses((status = 200, description = "Authorities and issuers", body = Trust))
