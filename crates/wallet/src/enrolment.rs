@@ -54,19 +54,25 @@ pub enum AcceptError {
     #[error("the payload is for another token")]
     OtherToken,
     /// The card can't be played.
-    #[error("the card profile is unusable: {0}")]
+    #[error("the card profile is unusable")]
     Profile(#[from] ProfileError),
     /// The token is on the phone already, as another card.
     #[error("the token is already on this phone with another card number or application")]
     OtherCard,
+    /// The token is on the phone already, and another issuer's key answers for it now.
+    #[error(
+        "the payload is certified with another key than the token's issuer has: whoever sent it is \
+         not the platform that enrolled the token"
+    )]
+    OtherIssuer,
     /// The issuer's or the ICC certificate is bad.
-    #[error("a certificate is unusable: {0}")]
+    #[error("a certificate is unusable")]
     Certificate(#[from] CertificateError),
     /// The ICC certificate is over another key: the answer to an older request.
     #[error("the ICC certificate is not over the key of the open request: ask for keys again")]
     OtherKey,
     /// The limited-use keys are bad.
-    #[error("the limited-use keys are unusable: {0}")]
+    #[error("the limited-use keys are unusable")]
     Keys(#[from] KeyGrantError),
     /// Nothing could be paid with it.
     #[error("the payload brings no limited-use key")]
@@ -186,7 +192,9 @@ impl Checked {
     ) -> Result<Self, AcceptError> {
         let profile = CardProfile::try_from(&payload.profile)?;
         check_same_card(known, &profile)?;
-        let certificate = check_certificate(&payload, &profile, icc_key, now)?;
+        let issuer = issuer_certificate(&profile)?;
+        check_same_issuer(known, &issuer)?;
+        let certificate = check_certificate(&payload, &profile, &issuer, icc_key, now)?;
         check_policy(&payload.policy, known.map(Token::policy))?;
         if payload.limited_use_keys.is_empty() {
             return Err(AcceptError::NoKeys);
@@ -207,11 +215,28 @@ fn check_same_card(known: Option<&Token>, profile: &CardProfile) -> Result<(), A
     if is_same { Ok(()) } else { Err(AcceptError::OtherCard) }
 }
 
+fn issuer_certificate(profile: &CardProfile) -> Result<IssuerCertificate, CertificateError> {
+    let certificate = profile.data_object(tags::ISSUER_CERTIFICATE).unwrap_or_default();
+    IssuerCertificate::parse(certificate)
+}
+
+/// The sealing tells nobody who sealed: anyone who knows the device's public key can. But only the
+/// issuer can certify the key that the phone has just made, and that certificate is in the payload and
+/// nowhere else. So the issuer whose key enrolled the token is the only one to change it.
+fn check_same_issuer(known: Option<&Token>, issuer: &IssuerCertificate) -> Result<(), AcceptError> {
+    let Some(known) = known else { return Ok(()) };
+    if issuer_certificate(&known.profile)?.public_key == issuer.public_key {
+        return Ok(());
+    }
+    Err(AcceptError::OtherIssuer)
+}
+
 /// The certificate must be over the phone's own key and this profile, signed by the issuer whose
 /// certificate the card presents, or every terminal would refuse the card.
 fn check_certificate(
     payload: &ProvisioningPayload,
     profile: &CardProfile,
+    issuer: &IssuerCertificate,
     icc_key: &PrivateKey,
     now: Timestamp,
 ) -> Result<IccCertificate, AcceptError> {
@@ -219,8 +244,6 @@ fn check_certificate(
     if certificate.public_key != icc_key.public_x() {
         return Err(AcceptError::OtherKey);
     }
-    let issuer = profile.data_object(tags::ISSUER_CERTIFICATE).unwrap_or_default();
-    let issuer = IssuerCertificate::parse(issuer)?;
     if CertificateDate::of(now) > issuer.expiry {
         return Err(CertificateError::Expired.into());
     }

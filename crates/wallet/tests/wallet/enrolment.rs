@@ -74,6 +74,29 @@ fn each_altered_part_is_refused() {
     }
 }
 
+/// Whoever knows the device's public key can seal a payload, with a policy and keys of his own.
+#[test]
+fn nobody_but_the_issuer_changes_a_token() {
+    let as_stranger = |payload: &mut ProvisioningPayload, issuer: &Issuer| {
+        let own = IccCertificate::parse(&payload.icc_certificate.0).unwrap().public_key;
+        let request = ReplenishRequest {
+            icc_public_key: HexBytes(own.bytes().to_vec()),
+            application_transaction_counter: 0,
+        };
+        *payload = issuer.payload(&request, now());
+        payload.policy.unverified_limit_minor = 999_999_999_999;
+        payload.policy.screen_must_be_on = false;
+    };
+    let error = refused(|_, payload| as_stranger(payload, &Issuer::stranger()));
+    assert_eq!(error, AcceptError::OtherIssuer);
+    // Under the issuer's own certificate, which every reader sees, the ICC certificate does not hold.
+    let error = refused(|issuer, payload| {
+        as_stranger(payload, &Issuer::stranger());
+        payload.profile = (&issuer.profile).into();
+    });
+    assert!(matches!(error, AcceptError::Certificate(_)), "{error}");
+}
+
 #[test]
 fn keys_that_are_none_are_refused() {
     type Case = (fn(&Issuer, &mut ProvisioningPayload), KeyGrantError);

@@ -41,7 +41,15 @@ pub struct Issuer {
 impl Issuer {
     /// The issuer of one token; another number, another token of the same AID.
     pub fn of_token(number: u8) -> Self {
-        let mut rng = TestRng(7);
+        Self::with_keys(number, &mut TestRng(7))
+    }
+
+    /// Somebody with keys of his own, who gives the same token.
+    pub fn stranger() -> Self {
+        Self::with_keys(1, &mut TestRng(70))
+    }
+
+    fn with_keys(number: u8, mut rng: &mut TestRng) -> Self {
         let (ca_key, key) = (PrivateKey::generate(&mut rng), PrivateKey::generate(&mut rng));
         let mut certificate = IssuerCertificate {
             issuer_identifier: [0x67, 0x26, 0x59, 0xFF, 0xFF],
