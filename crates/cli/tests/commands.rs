@@ -246,6 +246,14 @@ fn a_till_of_its_own_puts_the_question_itself() {
     let payments = platform.tapfer(&["payment", "list"]);
     assert_eq!(payments["data"].as_array().unwrap().len(), 0, "nothing was armed");
 
+    let created = platform.tapfer(&["payment", "create", "--amount", "7.50"]);
+    let intent = created["id"].as_str().unwrap();
+    let tap_for = ["terminal", "pay", "--wallet", "--request-only", "--payment-intent", intent];
+    assert_eq!(platform.run(&tap_for).status.code(), Some(1), "it is not armed yet");
+    platform.tapfer(&["payment", "arm", intent]);
+    let question = platform.tapfer(&tap_for);
+    assert!(question["chip_data"].as_str().unwrap().contains("9f0206000000000750"));
+
     let refused = platform.run(&[&tap[..], &["60.00"]].concat());
     assert_eq!(refused.status.code(), Some(1), "the card wants its person first");
     assert!(refused.stdout.is_empty());

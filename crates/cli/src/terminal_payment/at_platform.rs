@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::{Value, json};
-use tapfer_payment_types::{Money, PaymentIntentId};
+use tapfer_payment_types::PaymentIntentId;
 use tapfer_terminal::{HostDecision, OnlinePayment, PaymentState, Receipt, TapEnd};
 
 use super::{PayArguments, explain, insert, not_decided, tap_card, with_card};
@@ -18,11 +18,8 @@ use crate::tap::Tapped;
 use crate::till::{self, Till, Trust};
 
 /// A payment from its intent to its receipt.
-pub(super) fn pay(
-    context: &Context,
-    arguments: &PayArguments,
-    amount: Money,
-) -> anyhow::Result<Ending> {
+pub(super) fn pay(context: &Context, arguments: &PayArguments) -> anyhow::Result<Ending> {
+    let amount = arguments.amount()?;
     let merchant = context.id_or_latest(&arguments.merchant, "merchant")?;
     let terminal_id = context.id_or_latest(&arguments.terminal, "terminal")?;
     let till = Till {
@@ -32,7 +29,7 @@ pub(super) fn pay(
     };
     let trust = Trust::fetch(&till.terminal)?;
     let applications = arguments.applications()?.unwrap_or(trust.applications);
-    let configuration = arguments.configuration(&applications, trust.ca_keys)?;
+    let configuration = arguments.configuration(&applications, trust.ca_keys, amount.currency)?;
     let capture = if arguments.manual_capture { "manual" } else { "automatic" };
     let intent = till.create_intent(amount, arguments.reference.as_deref(), capture)?;
     let tapped = till.arm(intent).and_then(|()| {

@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
 use tapfer_emv::status::StatusWord;
-use tapfer_payment_types::{Money, PaymentIntentId, TokenId};
+use tapfer_payment_types::{Currency, Money, PaymentIntentId, TokenId};
 use tapfer_terminal::entry_point::EntryPointError;
 use tapfer_terminal::kernel8::{MessageIdentifier, Outcome, Status};
 use tapfer_terminal::{PaymentState, TapEnd, TerminalConfiguration};
 
-use crate::amount::{AmountArguments, hexadecimal, hexadecimal_array, money};
+use crate::amount::{currency, hexadecimal, hexadecimal_array, money, payable};
 use crate::card_service::{Screen, device_state};
+use crate::client::{Client, text_of};
 use crate::clock;
 use crate::context::Context;
 use crate::failure::{Ending, NothingPaid, UsageError};
@@ -45,8 +46,17 @@ Examples:
 Exit code 1 if the payment is declined, or not decided; with --kernel-only, if the outcome is neither
 an approval nor a question to the issuer.")]
 pub(crate) struct PayArguments {
-    #[command(flatten)]
-    amount: AmountArguments,
+    /// Amount with a decimal point, such as 12.34
+    #[arg(
+        long,
+        value_name = "12.34",
+        allow_hyphen_values = true,
+        required_unless_present = "payment_intent"
+    )]
+    amount: Option<String>,
+    /// Currency of the amount, ISO 4217
+    #[arg(long, value_name = "CODE", default_value = "EUR", value_parser = currency)]
+    currency: Currency,
     /// Name of the PC/SC reader, or a part of it
     #[arg(long, value_name = "NAME")]
     reader: Option<String>,
@@ -72,9 +82,12 @@ pub(crate) struct PayArguments {
     #[arg(long)]
     kernel_only: bool,
     /// Stop at the question to the platform and print its chip data in hexadecimal digits: nothing is
-    /// armed, asked or paid
+    /// asked or paid. The output is card data: keep it off command lines and out of logs
     #[arg(long, conflicts_with = "kernel_only")]
     request_only: bool,
+    /// With --request-only: the payment, armed already; its amount is asked for
+    #[arg(long, value_name = "ID", requires = "request_only", conflicts_with = "amount")]
+    payment_intent: Option<PaymentIntentId>,
     /// Tell every command and answer in words
     #[arg(long)]
     explain: bool,
@@ -102,7 +115,6 @@ pub(crate) struct PayArguments {
 }
 
 pub(crate) fn run(context: &Context, arguments: &PayArguments) -> anyhow::Result<Ending> {
-    let amount = arguments.amount.money()?;
     if arguments.reader.is_none() && arguments.wallet.is_none() {
         bail!(UsageError(
             "say which card pays: --wallet is the phone in the home directory, --reader NAME a card at \
@@ -111,13 +123,17 @@ pub(crate) fn run(context: &Context, arguments: &PayArguments) -> anyhow::Result
         ));
     }
     match (arguments.kernel_only, arguments.request_only) {
-        (true, _) => kernel_only(context, arguments, amount),
-        (false, true) => request_only(context, arguments, amount),
-        (false, false) => at_platform::pay(context, arguments, amount),
+        (true, _) => kernel_only(context, arguments),
+        (false, true) => request_only(context, arguments),
+        (false, false) => at_platform::pay(context, arguments),
     }
 }
 
 impl PayArguments {
+    fn amount(&self) -> anyhow::Result<Money> {
+        payable("--amount", self.amount.as_deref().unwrap_or_default(), self.currency)
+    }
+
     fn patience(&self) -> Duration {
         Duration::from_secs(self.patience)
     }
@@ -135,12 +151,13 @@ impl PayArguments {
         &self,
         applications: &[Vec<u8>],
         platform: Vec<CaPublicKey>,
+        currency: Currency,
     ) -> anyhow::Result<TerminalConfiguration> {
         let given = self.ca_key.iter().map(|text| ca_key(text));
         let mut keys = given.collect::<anyhow::Result<Vec<_>>>()?;
         keys.extend(platform);
         let limit = self.verification_limit.as_str();
-        let limit = money("--verification-limit", limit, self.amount.currency)?;
+        let limit = money("--verification-limit", limit, currency)?;
         till::configuration(applications, keys, self.country, limit)
     }
 
@@ -203,17 +220,17 @@ fn tap_card(
     }
 }
 
-fn kernel_only(
-    context: &Context,
-    arguments: &PayArguments,
-    amount: Money,
-) -> anyhow::Result<Ending> {
+fn kernel_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<Ending> {
+    let amount = arguments.amount()?;
     let applications = arguments.applications()?.unwrap_or_else(|| vec![DEMO_APPLICATION.to_vec()]);
     if arguments.ca_key.is_empty() {
         context.output.remark("no --ca-key is given, so the card's certificates cannot be checked (`tapfer trust show` prints the platform's)");
     }
-    let configuration = arguments.configuration(&applications, Vec::new())?;
-    let tapped = tap_for_nobody(context, arguments, configuration, amount)?;
+    let configuration = arguments.configuration(&applications, Vec::new(), amount.currency)?;
+    let intent = nobodys_intent();
+    let tapped = with_card(context, arguments, |card| {
+        tap_card(arguments, configuration, intent, amount, card)
+    })?;
     explain(context.output, arguments, &tapped.exchanges);
     let outcome = match &tapped.end {
         TapEnd::Online(payment) => payment.outcome(),
@@ -237,29 +254,36 @@ fn kernel_only(
     Ok(Ending::done_if(matches!(status, Status::Approved | Status::OnlineRequest)))
 }
 
-/// A tap that no till asked for.
-fn tap_for_nobody(
-    context: &Context,
-    arguments: &PayArguments,
-    configuration: TerminalConfiguration,
-    amount: Money,
-) -> anyhow::Result<Tapped> {
+/// For a tap that no till asked for; the card does not see it.
+fn nobodys_intent() -> PaymentIntentId {
     let mut random = [0; 10];
     rand_core::Rng::fill_bytes(&mut clock::random(), &mut random);
-    let intent = PaymentIntentId::new(clock::now(), random);
-    with_card(context, arguments, |card| tap_card(arguments, configuration, intent, amount, card))
+    PaymentIntentId::new(clock::now(), random)
+}
+
+/// What a payment that is armed at a terminal asks for.
+fn armed_amount(client: &Client, intent: PaymentIntentId) -> anyhow::Result<Money> {
+    let shown = client.get(&format!("/v1/payment-intents/{intent}"))?;
+    if shown.pointer("/arming/state").and_then(Value::as_str) != Some("armed") {
+        bail!("{intent} is armed at no terminal: `tapfer payment arm {intent}` does that");
+    }
+    let minor = shown.get("amount").and_then(Value::as_i64).context("the answer has no amount")?;
+    Ok(Money::new(minor, text_of(&shown, "currency")?.parse()?))
 }
 
 /// The question to the platform, for a till that puts it itself.
-fn request_only(
-    context: &Context,
-    arguments: &PayArguments,
-    amount: Money,
-) -> anyhow::Result<Ending> {
-    let trust = Trust::fetch(&context.client()?)?;
+fn request_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<Ending> {
+    let client = context.client()?;
+    let (intent, amount) = match arguments.payment_intent {
+        Some(intent) => (intent, armed_amount(&client, intent)?),
+        None => (nobodys_intent(), arguments.amount()?),
+    };
+    let trust = Trust::fetch(&client)?;
     let applications = arguments.applications()?.unwrap_or(trust.applications);
-    let configuration = arguments.configuration(&applications, trust.ca_keys)?;
-    let tapped = tap_for_nobody(context, arguments, configuration, amount)?;
+    let configuration = arguments.configuration(&applications, trust.ca_keys, amount.currency)?;
+    let tapped = with_card(context, arguments, |card| {
+        tap_card(arguments, configuration, intent, amount, card)
+    })?;
     explain(context.output, arguments, &tapped.exchanges);
     match tapped.end {
         TapEnd::Online(payment) => {
