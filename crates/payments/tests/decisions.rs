@@ -80,7 +80,7 @@ impl Case {
             "of_other_amount" => input.amount_authorized[5] ^= 1,
             "of_other_amount_other" => input.amount_other[5] ^= 1,
             "of_other_country" => input.terminal_country[1] ^= 1,
-            "of_other_tvr" => input.tvr[4] ^= 1,
+            "of_other_tvr" => input.tvr[3] ^= 0x80,
             "of_other_currency" => input.currency[1] ^= 1,
             "of_other_date" => input.date[2] ^= 1,
             "of_other_type" => input.transaction_type ^= 1,
@@ -186,7 +186,7 @@ fn good_case() -> Case {
         amount_authorized: [0, 0, 0, 0, 0x12, 0x34],
         amount_other: [0; 6],
         terminal_country: [0x02, 0x76],
-        tvr: [0; 5],
+        tvr: [0, 0, 0, 0x80, 0x81],
         currency: [0x09, 0x78],
         date: [0x26, 0x11, 0x21],
         transaction_type: 0,
@@ -199,7 +199,7 @@ fn good_case() -> Case {
         input,
         cryptogram: [7; 8],
         tvr_as_found: TerminalVerificationResults::default(),
-        aid: Some(AID.to_vec()),
+        aids: vec![AID.to_vec()],
     };
     let facts =
         Facts { presented, terminal: terminal(7), intent: armed, token: Some(token_facts()) };
@@ -240,12 +240,18 @@ fn change(case: &mut Case, name: &str, value: &'static str) {
             let found = TerminalVerificationResults::from_bytes(bytes(value));
             return presented.tvr_as_found = found;
         }
-        "aid" if value == "none" => return presented.aid = None,
-        "aid" => return presented.aid = Some(bytes::<5>(value).to_vec()),
+        "aid" if value == "none" => return presented.aids.clear(),
+        "aid" if value == "twice" => return presented.aids.push(AID.to_vec()),
+        "aid" => return presented.aids[0] = bytes::<5>(value).to_vec(),
+        "second_aid" => return presented.aids.push(bytes::<5>(value).to_vec()),
         "armed" | "armed_until" => return change_arming(&mut facts.intent, value),
-        "generation" | "method" | "class" | "card_says" => {
+        "generation" | "policy" | "method" | "class" | "card_says" | "phone" => {
             let mut data = signed.application_data().unwrap();
-            change_application_data(&mut data, value);
+            match name {
+                "generation" => data.derivation_key_index = value.parse().unwrap(),
+                "policy" => data.policy_version = value.parse().unwrap(),
+                _ => change_results(&mut data.results, value),
+            }
             return signed.issuer_application_data = data.encode().to_vec();
         }
         _ => {}
@@ -266,17 +272,20 @@ fn change_arming(intent: &mut PaymentIntent, value: &str) {
     }
 }
 
-fn change_application_data(data: &mut IssuerApplicationData, value: &str) {
+fn change_results(results: &mut VerificationResults, value: &str) {
     let (method, unlocked) = match value {
         "unlock" => (VerificationMethod::DeviceUnlock, true),
         "unlock_but_locked" => (VerificationMethod::DeviceUnlock, false),
-        "no" => return data.results.declined = true,
-        "02" => return data.results.key_class = KeyClass::Verified,
         "pin" => (VerificationMethod::Pin, false),
-        generation => return data.derivation_key_index = generation.parse().unwrap(),
+        "no" => return results.declined = true,
+        "02" => return results.key_class = KeyClass::Verified,
+        "dark" => return results.screen_on = false,
+        "knows_merchant" => return results.merchant_proven = true,
+        "checked_relay" => return results.relay_checked = true,
+        other => panic!("the phone says {other}"),
     };
-    data.results.method = method;
-    data.results.unlocked = unlocked;
+    results.method = method;
+    results.unlocked = unlocked;
 }
 
 fn change_token(token: &mut TokenFacts, name: &str, value: &str) {

@@ -23,8 +23,8 @@ pub struct PresentedPayment {
     pub cryptogram: [u8; 8],
     /// `95` as the terminal found it in the end. Not signed: the card had answered by then.
     pub tvr_as_found: TerminalVerificationResults,
-    /// `9F06` or `84`, if the terminal sent one. Not signed.
-    pub aid: Option<Vec<u8>>,
+    /// `84` and `9F06`, whichever the terminal sent. Not signed.
+    pub aids: Vec<Vec<u8>>,
 }
 
 impl PresentedPayment {

@@ -75,8 +75,8 @@ decline_reasons! {
         "Diese Karte ist auf dem Telefon noch nicht freigeschaltet.";
     /// Somebody suspended the token.
     TokenSuspended = 3, "token_suspended",
-        "This card is suspended on the phone. Please use another one.",
-        "Diese Karte ist auf dem Telefon ausgesetzt. Bitte eine andere verwenden.";
+        "This card is suspended. Please use another one.",
+        "Diese Karte ist ausgesetzt. Bitte eine andere verwenden.";
     /// The token was deleted.
     TokenDeactivated = 4, "token_deactivated",
         "This card was removed from the phone. Please use another one.",
@@ -150,6 +150,10 @@ decline_reasons! {
     LocalAuthenticationFailed = 20, "local_authentication_failed",
         "The terminal could not check that the card is genuine.",
         "Das Terminal konnte die Echtheit der Karte nicht prüfen.";
+    /// The terminal found something else that speaks against the card.
+    TerminalChecksFailed = 25, "terminal_checks_failed",
+        "The terminal found that the card cannot be used for this payment.",
+        "Das Terminal hat festgestellt, dass die Karte für diese Zahlung nicht benutzt werden kann.";
     /// The amount asks for verification of the person, and there was none.
     VerificationRequired = 21, "verification_required",
         "Please unlock the phone and tap again.",

@@ -7,7 +7,7 @@
 //! by its name. What the person can mend by herself stands last.
 
 use tapfer_emv::cryptogram::CryptogramInput;
-use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod};
+use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationResults};
 use tapfer_emv::keys::KeyClass;
 use tapfer_emv::tvr::{self, TerminalVerificationResults};
 use tapfer_payment_types::Timestamp;
@@ -15,12 +15,18 @@ use tapfer_payment_types::Timestamp;
 use super::facts::{Facts, PresentedPayment, TokenFacts};
 use super::outcome::{DeclineReason, Outcome};
 use crate::cards::CardStatus;
+use crate::issuers::SCREEN_MUST_BE_ON;
 use crate::tokens::TokenStatus;
 
 /// `9C`: purchase of goods and services (ISO 8583 processing code).
 const PURCHASE: u8 = 0x00;
 /// The terminal's date is local: it may be one day before or after the date in UTC.
 const DAY_MILLIS: i64 = 86_400_000;
+
+/// All bits of `95` but those that may stand in a good payment: versions that differ, an exceeded floor
+/// limit, the mark of Kernel 8, a relay check that was not performed. That the person was not verified
+/// has a reason of its own.
+const SERIOUS_FINDINGS: [u8; 5] = [0xFF, 0x7F, 0x7F, 0x7F, 0x7E];
 
 /// A payment by a known token, as the rules see it.
 struct Case<'a> {
@@ -59,7 +65,8 @@ const RULES: &[Rule] = &[
     (DeclineReason::KeyExhausted, is_key_exhausted),
     (DeclineReason::StaleDate, is_date_stale),
     (DeclineReason::LocalAuthenticationFailed, is_not_authenticated_locally),
-    (DeclineReason::VerificationRequired, is_unverified_above_limit),
+    (DeclineReason::TerminalChecksFailed, is_found_wrong),
+    (DeclineReason::VerificationRequired, is_unverified),
     (DeclineReason::InsufficientFunds, |case| {
         case.token.available.minor < case.facts.intent.amount.minor
     }),
@@ -80,21 +87,35 @@ pub(super) fn outcome(facts: &Facts, proven: bool, now: Timestamp) -> Outcome {
 }
 
 impl Case<'_> {
+    /// What the terminal found (`95`): what it knew before the card signed, and what it knew in the end.
+    const fn found(&self) -> [TerminalVerificationResults; 2] {
+        let signed = TerminalVerificationResults::from_bytes(self.signed.tvr);
+        [signed, self.presented.tvr_as_found]
+    }
+
     const fn status(&self) -> TokenStatus {
         self.token.token.state.status()
     }
 }
 
-/// The generation that the key was granted under: keys outlive the rotation of the master key.
+/// Another generation of keys, a policy that the issuer never gave, or a claim that no phone can make
+/// yet: merchants prove nothing, and relay is not checked.
 fn is_other_issuer(case: &Case<'_>) -> bool {
-    let newest = case.token.issuer.derivation_key_index;
+    let issuer = &case.token.issuer;
+    // Keys outlive the rotation of the master key.
+    let newest = issuer.derivation_key_index;
     let generation = case.token.key.map_or(newest, |key| key.derivation_key_index);
-    case.application_data.is_some_and(|data| data.derivation_key_index != generation)
+    case.application_data.is_some_and(|data| {
+        data.derivation_key_index != generation
+            || !(1..=issuer.policy_version).contains(&data.policy_version)
+            || data.results.merchant_proven
+            || data.results.relay_checked
+    })
 }
 
 fn is_other_application(case: &Case<'_>) -> bool {
     let own = case.token.issuer.aid.as_bytes();
-    case.presented.aid.as_deref().is_some_and(|aid| aid != own)
+    case.presented.aids.is_empty() || case.presented.aids.iter().any(|aid| aid != own)
 }
 
 /// Counters of one token rise. A cryptogram that was recorded and held back is refused once the
@@ -144,26 +165,42 @@ fn date(moment: Timestamp) -> [u8; 3] {
     })
 }
 
-/// The terminal's own verdict (Book C-8 annex A): what it knew before the card signed, and what it found
-/// out afterwards.
+/// The terminal's own verdict (Book C-8 annex A).
 fn is_not_authenticated_locally(case: &Case<'_>) -> bool {
-    let signed = TerminalVerificationResults::from_bytes(case.signed.tvr);
-    [signed, case.presented.tvr_as_found].iter().any(|results| {
+    case.found().iter().any(|results| {
         results.contains(tvr::LOCAL_AUTHENTICATION_NOT_PERFORMED)
             || results.contains(tvr::LOCAL_AUTHENTICATION_FAILED)
     })
 }
 
-/// The phone signs how it verified the person; the issuer's limit says when it has to.
-fn is_unverified_above_limit(case: &Case<'_>) -> bool {
+/// What else a terminal may find speaks against the payment, and so do bits that Kernel 8 never sets.
+fn is_found_wrong(case: &Case<'_>) -> bool {
+    let [signed, in_the_end] = case.found();
+    !signed.contains(tvr::KERNEL_8_FORMAT)
+        || signed.intersects(SERIOUS_FINDINGS)
+        || in_the_end.intersects(SERIOUS_FINDINGS)
+}
+
+/// The phone signs how it verified the person; the issuer's limit says when it has to. Nobody pays with
+/// a phone whose screen is dark: it may be in a pocket.
+fn is_unverified(case: &Case<'_>) -> bool {
+    let Some(data) = case.application_data else { return true };
     let limit = case.token.issuer.unverified_limit_minor;
-    if case.signed.amount_minor().is_some_and(|amount| amount <= limit) {
-        return false;
-    }
-    case.application_data.is_none_or(|data| match data.results.method {
-        VerificationMethod::None => true,
-        VerificationMethod::DeviceUnlock => !data.results.unlocked,
+    let is_within_limit = case.signed.amount_minor().is_some_and(|amount| amount <= limit);
+    let is_dark = SCREEN_MUST_BE_ON && !data.results.screen_on;
+    let has_failed = tvr::CARDHOLDER_VERIFICATION_FAILED;
+    is_dark
+        || case.found().iter().any(|results| results.contains(has_failed))
+        || !(is_within_limit || is_verified(&data.results))
+}
+
+/// Whether the phone made sure that its owner holds it.
+fn is_verified(results: &VerificationResults) -> bool {
+    match results.method {
+        VerificationMethod::None => false,
+        // An unlocked phone with a dark screen lies on a table.
+        VerificationMethod::DeviceUnlock => results.unlocked && results.screen_on,
         // Only a key that needs the PIN to be opened proves it; any other lies open on the phone.
-        VerificationMethod::Pin => data.results.key_class != KeyClass::Verified,
-    })
+        VerificationMethod::Pin => results.key_class == KeyClass::Verified,
+    }
 }

@@ -20,9 +20,8 @@ const MAXIMUM_LENGTH: usize = 2048;
 const LONGEST_APPLICATION_DATA: usize = 32;
 /// How many digits `5A` may have: ISO/IEC 7812-1 allows 8 to 19.
 const NUMBER_DIGITS: RangeInclusive<usize> = 8..=19;
-/// Cryptogram information data, the two bits that say what kind of cryptogram it is (Book 3, 6.5.5.4).
-const CRYPTOGRAM_TYPE: u8 = 0xC0;
-/// An authorization request cryptogram.
+/// Cryptogram information data of an authorization request cryptogram (Book 3, 6.5.5.4), without an advice
+/// or reason code. It is not signed: nothing but this is taken.
 const ARQC: u8 = 0x80;
 
 /// Why chip data cannot be used.
@@ -68,7 +67,7 @@ impl ChipData {
         }
         let objects = Objects::read(bytes)?;
         let [information] = objects.array(tags::CRYPTOGRAM_INFORMATION_DATA)?;
-        if information & CRYPTOGRAM_TYPE != ARQC {
+        if information != ARQC {
             return Err(ChipDataError::NotOnline);
         }
         Ok(Self {
@@ -126,15 +125,15 @@ impl<'a> Objects<'a> {
 fn presented(objects: &Objects<'_>) -> Result<PresentedPayment, ChipDataError> {
     let tvr = objects.array(tags::TERMINAL_VERIFICATION_RESULTS)?;
     let tvr_as_found = TerminalVerificationResults::from_bytes(tvr);
-    let aid = objects
-        .find(tags::DF_NAME)
-        .or_else(|| objects.find(tags::APPLICATION_IDENTIFIER_TERMINAL))
-        .map(<[u8]>::to_vec);
+    let aids = [tags::DF_NAME, tags::APPLICATION_IDENTIFIER_TERMINAL]
+        .iter()
+        .filter_map(|tag| objects.find(*tag).map(<[u8]>::to_vec))
+        .collect();
     Ok(PresentedPayment {
         input: cryptogram_input(objects, tvr_as_found.as_signed())?,
         cryptogram: objects.array(tags::APPLICATION_CRYPTOGRAM)?,
         tvr_as_found,
-        aid,
+        aids,
     })
 }
 

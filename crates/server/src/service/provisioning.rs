@@ -15,7 +15,7 @@ use tapfer_payment_types::messages::{
 use tapfer_payment_types::{Timestamp, TokenId, TokenPan};
 use tapfer_payments::cards::{Card, CardStatus};
 use tapfer_payments::devices::Device;
-use tapfer_payments::issuers::Issuer;
+use tapfer_payments::issuers::{Issuer, SCREEN_MUST_BE_ON};
 use tapfer_payments::keys::{self, GrantedKey};
 use tapfer_payments::tokens::{Token, TokenStatus};
 use tapfer_storage::{Refusal, StorageError};
@@ -250,7 +250,7 @@ const fn policy(issuer: &Issuer) -> VerificationPolicyMessage {
         version: issuer.policy_version,
         currency: issuer.currency,
         unverified_limit_minor: issuer.unverified_limit_minor,
-        screen_must_be_on: true,
+        screen_must_be_on: SCREEN_MUST_BE_ON,
     }
 }
 

@@ -44,12 +44,22 @@ pub(crate) struct Tap {
     pub(crate) tvr: [u8; 5],
     /// The card declines, and whoever stands between passes it on as a request all the same.
     pub(crate) declined: bool,
+    pub(crate) screen_on: bool,
 }
 
 impl Tap {
     pub(crate) fn new(amount: i64, now: Timestamp) -> Self {
         let method = VerificationMethod::None;
-        Self { amount, now, currency: 978, key: 0, method, tvr: [0; 5], declined: false }
+        Self {
+            amount,
+            now,
+            currency: 978,
+            key: 0,
+            method,
+            tvr: [0, 0, 0, 0, 0x80],
+            declined: false,
+            screen_on: true,
+        }
     }
 }
 
@@ -132,7 +142,7 @@ impl Liar {
             derivation_key_index: payload.derivation_key_index,
             results: VerificationResults {
                 method: tap.method,
-                screen_on: true,
+                screen_on: tap.screen_on,
                 unlocked: tap.method != VerificationMethod::None,
                 declined: tap.declined,
                 key_class: KeyClass::Unverified,

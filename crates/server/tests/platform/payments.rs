@@ -100,6 +100,7 @@ fn a_right_cryptogram_is_not_enough() {
         (Tap { tvr: [0x04, 0, 0, 0, 0], ..tap.clone() }, "local_authentication_failed"),
         (Tap { declined: true, ..tap.clone() }, "card_declined"),
         (Tap { amount: 2_501, key: 1, ..tap.clone() }, "verification_required"),
+        (Tap { screen_on: false, key: 1, ..tap.clone() }, "verification_required"),
         // A PIN without a key that needs it.
         (
             Tap { amount: 2_501, key: 1, method: VerificationMethod::Pin, ..tap },

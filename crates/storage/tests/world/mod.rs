@@ -124,7 +124,7 @@ pub(crate) fn presented(counter: u16, minor: i64) -> PresentedPayment {
         amount_authorized: amount[2..].try_into().unwrap(),
         amount_other: [0; 6],
         terminal_country: [0x02, 0x76],
-        tvr: [0; 5],
+        tvr: [0, 0, 0, 0, 0x80],
         currency: [0x09, 0x78],
         date: [0x26, 0x11, 0x21],
         transaction_type: 0,
@@ -137,7 +137,7 @@ pub(crate) fn presented(counter: u16, minor: i64) -> PresentedPayment {
         input,
         cryptogram: [7; 8],
         tvr_as_found: TerminalVerificationResults::default(),
-        aid: Some(AID.to_vec()),
+        aids: vec![AID.to_vec()],
     }
 }
 
