@@ -177,10 +177,27 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::Arguments;
-    use clap::CommandFactory as _;
+    use clap::{Command, CommandFactory as _};
 
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    /// Commands without any below them whose help shows none of them in use.
+    fn without_example(command: &Command, path: &str, found: &mut Vec<String>) {
+        let path = format!("{path} {}", command.get_name());
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        if !command.has_subcommands() && !help.contains(path.trim()) {
+            found.push(path.clone());
+        }
+        command.get_subcommands().for_each(|below| without_example(below, &path, found));
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        let mut found = Vec::new();
+        without_example(&Arguments::command(), "", &mut found);
+        assert!(found.is_empty(), "no example: {found:#?}");
     }
 }

@@ -9,6 +9,7 @@ use crate::failure::Ending;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ApiKeyCommand {
     /// List API keys; their secrets are never shown again
+    #[command(after_help = "Example:\n  tapfer api-key list --owner mer_...")]
     List {
         /// Only those of this issuer, merchant, terminal or device, or of the `operator`
         #[arg(long, value_name = "ID")]

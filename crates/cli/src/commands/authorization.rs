@@ -9,13 +9,18 @@ use crate::failure::Ending;
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuthorizationCommand {
     /// List decisions
+    #[command(after_help = "Example:\n  tapfer authorization list")]
     List(PageArguments),
     /// Show one decision with its reason
+    #[command(after_help = "Example:\n  tapfer authorization show auth_...")]
     Show {
         /// Authorization id, as on the receipt
         id: String,
     },
     /// Undo an approval whose goods never left the counter
+    #[command(
+        after_help = "Example:\n  tapfer authorization reverse auth_... --reason \"walked away\""
+    )]
     Reverse {
         /// Authorization id, as on the receipt
         id: String,

@@ -14,6 +14,7 @@ pub(crate) enum CardCommand {
     /// Put a card into the vault
     Create(Create),
     /// List cards; numbers are never shown
+    #[command(after_help = "Example:\n  tapfer card list --issuer iss_...")]
     List {
         /// Only those of this issuer
         #[arg(long)]
@@ -22,15 +23,21 @@ pub(crate) enum CardCommand {
         page: PageArguments,
     },
     /// Show one card with its balance
+    #[command(after_help = "Example:\n  tapfer card show")]
     Show {
         /// Card id; the latest if not given
         id: Option<String>,
     },
     /// Block a card and with it all its tokens
+    #[command(after_help = "Example:\n  tapfer card block card_... --reason \"reported stolen\"")]
     Block(Reason),
     /// Release a blocked card
+    #[command(after_help = "Example:\n  tapfer card unblock card_... --reason \"found again\"")]
     Unblock(Reason),
     /// Put money on a card
+    #[command(
+        after_help = "Example:\n  tapfer card top-up --amount 20.00 --reference \"cash desk 3\""
+    )]
     TopUp {
         /// Card id; the latest if not given
         id: Option<String>,
@@ -41,6 +48,7 @@ pub(crate) enum CardCommand {
         reference: String,
     },
     /// List what was booked on a card
+    #[command(after_help = "Example:\n  tapfer card entries --limit 50")]
     Entries {
         /// Card id; the latest if not given
         id: Option<String>,

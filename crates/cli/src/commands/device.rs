@@ -24,8 +24,10 @@ pub(crate) enum DeviceCommand {
         public_key: String,
     },
     /// List phones
+    #[command(after_help = "Example:\n  tapfer device list")]
     List(PageArguments),
     /// Show one phone
+    #[command(after_help = "Example:\n  tapfer device show dev_...")]
     Show {
         /// Device id; the latest if not given
         id: Option<String>,

@@ -13,13 +13,16 @@ pub(crate) enum IssuerCommand {
     /// Create an issuer with its keys and its certificate
     Create(Create),
     /// List issuers
+    #[command(after_help = "Example:\n  tapfer issuer list")]
     List(PageArguments),
     /// Make an API key for an issuer's own software; it is shown this once
+    #[command(after_help = "Example:\n  tapfer issuer api-key iss_...")]
     ApiKey {
         /// Issuer id; the latest if not given
         id: Option<String>,
     },
     /// Show one issuer
+    #[command(after_help = "Example:\n  tapfer issuer show")]
     Show {
         /// Issuer id; the latest if not given
         id: Option<String>,

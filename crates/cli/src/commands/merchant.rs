@@ -24,8 +24,10 @@ pub(crate) enum MerchantCommand {
         category_code: String,
     },
     /// List merchants
+    #[command(after_help = "Example:\n  tapfer merchant list")]
     List(PageArguments),
     /// Show one merchant
+    #[command(after_help = "Example:\n  tapfer merchant show")]
     Show {
         /// Merchant id; the latest if not given
         id: Option<String>,

@@ -28,13 +28,16 @@ pub(crate) enum PaymentCommand {
         merchant: Option<String>,
     },
     /// List payments
+    #[command(after_help = "Example:\n  tapfer payment list")]
     List(PageArguments),
     /// Show one payment
+    #[command(after_help = "Example:\n  tapfer payment show pi_...")]
     Show {
         /// Payment intent id
         id: String,
     },
     /// Arm a terminal for a payment
+    #[command(after_help = "Example:\n  tapfer payment arm pi_... --terminal term_...")]
     Arm {
         /// Payment intent id
         id: String,
@@ -43,6 +46,7 @@ pub(crate) enum PaymentCommand {
         terminal: Option<String>,
     },
     /// Take money that was authorised with manual capture
+    #[command(after_help = "Example:\n  tapfer payment capture pi_... --amount 10.00")]
     Capture {
         /// Payment intent id
         id: String,
@@ -51,6 +55,7 @@ pub(crate) enum PaymentCommand {
         amount: Option<String>,
     },
     /// Give up a payment
+    #[command(after_help = "Example:\n  tapfer payment cancel pi_...")]
     Cancel {
         /// Payment intent id
         id: String,

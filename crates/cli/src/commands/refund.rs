@@ -20,8 +20,10 @@ pub(crate) enum RefundCommand {
         amount: Option<String>,
     },
     /// List refunds
+    #[command(after_help = "Example:\n  tapfer refund list")]
     List(PageArguments),
     /// Show one refund
+    #[command(after_help = "Example:\n  tapfer refund show ref_...")]
     Show {
         /// Refund id
         id: String,

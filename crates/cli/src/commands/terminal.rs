@@ -21,6 +21,7 @@ pub(crate) enum TerminalCommand {
         label: String,
     },
     /// List terminals
+    #[command(after_help = "Example:\n  tapfer terminal list --merchant mer_...")]
     List {
         /// Only those of this merchant
         #[arg(long)]
@@ -29,11 +30,13 @@ pub(crate) enum TerminalCommand {
         page: PageArguments,
     },
     /// Show one terminal and whether it is armed
+    #[command(after_help = "Example:\n  tapfer terminal show")]
     Show {
         /// Terminal id; the latest if not given
         id: Option<String>,
     },
     /// List the card readers of this machine
+    #[command(after_help = "Example:\n  tapfer terminal readers")]
     Readers,
     /// Take a payment: arm, tap, ask the platform, print the receipt
     Pay(Box<PayArguments>),

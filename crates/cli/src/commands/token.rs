@@ -9,6 +9,7 @@ use crate::failure::Ending;
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
     /// Put a card on a phone; the token starts inactive
+    #[command(after_help = "Example:\n  tapfer token create --card card_... --device dev_...")]
     Create {
         /// Card id; the latest if not given
         #[arg(long)]
@@ -18,6 +19,7 @@ pub(crate) enum TokenCommand {
         device: Option<String>,
     },
     /// List tokens
+    #[command(after_help = "Example:\n  tapfer token list --card card_...")]
     List {
         /// Only those of this card
         #[arg(long)]
@@ -29,17 +31,26 @@ pub(crate) enum TokenCommand {
         page: PageArguments,
     },
     /// Show one token
+    #[command(after_help = "Example:\n  tapfer token show")]
     Show {
         /// Token id; the latest if not given
         id: Option<String>,
     },
     /// Let an inactive token pay
+    #[command(
+        after_help = "Example:\n  tapfer token activate tok_... --reason \"caller was verified\""
+    )]
     Activate(Change),
     /// Stop a token for a while; only the class of actor that suspended it may resume it
+    #[command(after_help = "Example:\n  tapfer token suspend --reason \"phone lost\"")]
     Suspend(Change),
     /// Resume a suspended token
+    #[command(after_help = "Example:\n  tapfer token unsuspend --reason \"phone found\"")]
     Unsuspend(Change),
     /// End a token for ever
+    #[command(
+        after_help = "Example:\n  tapfer token delete tok_... --actor cardholder --reason \"new phone\""
+    )]
     Delete(Change),
 }
 

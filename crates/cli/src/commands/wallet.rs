@@ -21,8 +21,10 @@ pub(crate) enum WalletCommand {
     /// Put a card on the phone: register the phone, tokenize, activate, fetch keys
     Enrol(Enrol),
     /// Fetch fresh keys and a fresh certificate
+    #[command(after_help = "Example:\n  tapfer wallet replenish")]
     Replenish(Place),
     /// Show what the wallet holds and how far it goes
+    #[command(after_help = "Example:\n  tapfer wallet show --wallet ./phone")]
     Show(Place),
 }
 

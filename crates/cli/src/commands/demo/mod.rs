@@ -25,7 +25,7 @@ const PRICE: Money = Money::new(1_234, Currency::EUR);
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Needs no network, no card and no reader. Exit code 1 if anything is not as it should be."
+    after_help = "Example:\n  tapfer demo\n\nNeeds no network, no card and no reader. Exit code 1 if anything is not as it should be."
 )]
 pub(crate) struct DemoArguments {}
 
