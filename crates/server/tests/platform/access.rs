@@ -122,7 +122,7 @@ fn issuers_and_phones_do_not_learn_of_other_issuers() {
         assert_eq!(seen(caller), all);
     }
     for caller in [&shop.issuer, &shop.device] {
-        assert_eq!(seen(caller), [shop.issuer_id.clone()]);
+        assert_eq!(seen(caller), std::slice::from_ref(&shop.issuer_id));
     }
 }
 
