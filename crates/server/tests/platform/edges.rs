@@ -13,7 +13,7 @@ use tapfer_server::Limits;
 
 use crate::phone::hex;
 use crate::running::{Platform, log};
-use crate::shop::Shop;
+use crate::shop::{Shop, issuer_request};
 
 /// Method, path, headers, body; status and name of the problem.
 type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a [u8], u16, &'a str);
@@ -89,6 +89,7 @@ fn every_answer_carries_its_headers() {
 fn health_readiness_and_metrics() {
     let platform = Platform::start();
     let client = &platform.operator;
+    client.post("/v1/issuers", &issuer_request()).expect(201);
     assert_eq!(client.send_bare("GET", "/health", &[], b"").expect(200), json!({ "status": "ok" }));
     assert_eq!(client.send_bare("GET", "/ready", &[], b"").expect(200), json!({ "status": "ok" }));
     let reply = client.get("/metrics");
