@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use serde_json::json;
 use tapfer_server::{RealmKind, RunningServer, Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,6 +37,23 @@ pub(crate) struct ServeArguments {
     /// hexadecimal digits]
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+    /// Connections that may be open at the same time [default: 768, or what the limit of open files allows]
+    #[arg(long, value_name = "COUNT", value_parser = value_parser!(u16).range(1..))]
+    connections: Option<u16>,
+    /// Of these, connections from one address [default: 192]; behind a proxy, as many as in all
+    #[arg(long, value_name = "COUNT", value_parser = value_parser!(u16).range(1..))]
+    connections_per_address: Option<u16>,
+}
+
+impl ServeArguments {
+    fn configuration(&self) -> ServerConfig {
+        let mut config = ServerConfig::new(self.listen);
+        let limits = &mut config.limits;
+        limits.connections = self.connections.map_or(limits.connections, usize::from);
+        limits.connections_per_address =
+            self.connections_per_address.map_or(limits.connections_per_address, usize::from);
+        config
+    }
 }
 
 /// What the realm is for.
@@ -70,7 +87,7 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Resu
         // Before anyone is told that the platform runs, so that a signal right after finds us ready.
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-        let server = Server::start(realm, ServerConfig::new(arguments.listen)).await?;
+        let server = Server::start(realm, arguments.configuration()).await?;
         announce(context, &server, description.notice)?;
         tokio::select! {
             _ = interrupt.recv() => {}
