@@ -118,21 +118,32 @@ pub struct Reversal {
     pub created_at: Timestamp,
 }
 
-impl From<&tapfer_payments::authorization::Authorization> for Authorization {
-    fn from(authorization: &tapfer_payments::authorization::Authorization) -> Self {
+impl Authorization {
+    /// With the reason in words of this language.
+    #[must_use]
+    pub fn in_language(
+        authorization: &tapfer_payments::authorization::Authorization,
+        language: Language,
+    ) -> Self {
         let outcome = authorization.outcome;
         Self {
             id: authorization.id,
             payment_intent: authorization.payment_intent,
             outcome: if outcome.is_approved() { Outcome::Approved } else { Outcome::Declined },
             reason: outcome.slug().to_owned(),
-            reason_text: outcome.text(Language::English).to_owned(),
+            reason_text: outcome.text(language).to_owned(),
             amount: authorization.amount.minor,
             currency: authorization.amount.currency,
             terminal: authorization.terminal,
             reversal: authorization.reversal,
             created_at: authorization.created_at,
         }
+    }
+}
+
+impl From<&tapfer_payments::authorization::Authorization> for Authorization {
+    fn from(authorization: &tapfer_payments::authorization::Authorization) -> Self {
+        Self::in_language(authorization, Language::default())
     }
 }
 

@@ -7,7 +7,8 @@ use tapfer_payment_types::{AuthorizationId, PaymentIntentId, ReversalId, Termina
 use tapfer_payments::access::Principal;
 use tapfer_payments::audit;
 use tapfer_payments::authorization::{
-    Authorization, CryptogramFailure, DeclineReason, Facts, Outcome, decide, decided_before,
+    Authorization, CryptogramFailure, DeclineReason, Facts, Language, Outcome, decide,
+    decided_before,
 };
 use tapfer_payments::reversals::Reversal;
 use tapfer_storage::{
@@ -29,8 +30,13 @@ const ATTEMPTS: usize = 16;
 
 type Proof = Result<CryptogramVerified, CryptogramFailure>;
 
-fn answer(authorization: &Authorization) -> StoredResponse {
-    created(&api::authorizations::Authorization::from(authorization))
+/// The answer as the caller reads it; asked again, it stays in the language it was given in.
+fn answer_in(language: Language) -> fn(&Authorization) -> StoredResponse {
+    type Told = api::authorizations::Authorization;
+    match language {
+        Language::English => |found| created(&Told::in_language(found, Language::English)),
+        Language::German => |found| created(&Told::in_language(found, Language::German)),
+    }
 }
 
 fn reversed(reversal: &Reversal) -> StoredResponse {
@@ -48,9 +54,10 @@ impl Service {
         caller: &Caller,
         repetition: &Repetition,
         request: &api::authorizations::CreateAuthorization,
+        language: Language,
     ) -> Result<Answered, ServiceError> {
         let terminal = caller.as_terminal()?;
-        self.once(caller, repetition, answer, |write| {
+        self.once(caller, repetition, answer_in(language), |write| {
             let chip_data = ChipData::parse(&request.chip_data.0)?;
             self.require_same_merchant(caller, terminal, request.payment_intent)?;
             let query = FactsQuery {

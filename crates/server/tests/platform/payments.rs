@@ -45,6 +45,25 @@ fn a_payment_is_approved_and_booked_and_survives_a_restart() {
     assert_eq!(operator.get(&next).expect(200)["data"][0]["kind"], "top_up");
 }
 
+/// The cashier reads the reason in the language that the till asks for.
+#[test]
+fn a_reason_in_german() {
+    let mut shop = Shop::open();
+    let intent = shop.intent(500);
+    let request = json!({ "payment_intent": intent, "chip_data": shop.tap(&intent, 500) });
+    let german = ("accept-language", "de-AT,en;q=0.5");
+    let headers = [("content-type", "application/json"), ("idempotency-key", "tap"), german];
+    let body = request.to_string();
+    let decision = shop.terminal.send("POST", "/v1/authorizations", &headers, body.as_bytes());
+    let decision = decision.expect(201);
+    let text = decision["reason_text"].as_str().unwrap();
+    assert!(text.starts_with("Dieses Terminal war"), "{text}");
+    let path = format!("/v1/authorizations/{}", id(&decision));
+    assert_eq!(shop.terminal.send("GET", &path, &[german], b"").expect(200), decision);
+    let english = shop.terminal.get(&path).expect(200);
+    assert!(english["reason_text"].as_str().unwrap().starts_with("This terminal"));
+}
+
 #[test]
 fn a_tap_counts_once() {
     let mut shop = Shop::open();

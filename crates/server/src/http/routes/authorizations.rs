@@ -1,9 +1,13 @@
 //! Authorizations: the platform's answer to a card at a terminal.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::http::header;
+use axum::http::request::Parts;
 use axum::response::IntoResponse;
+use core::convert::Infallible;
 use tapfer_payment_types::AuthorizationId;
+use tapfer_payments::authorization::Language;
 
 use crate::api::Page;
 use crate::api::authorizations::{
@@ -16,6 +20,41 @@ use crate::http::problem::Problem;
 use crate::http::routes::{listed, page};
 use crate::service::caller::Caller;
 
+/// The header, for the interface's description.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes a header")]
+struct LanguageHeader {
+    /// In which language `reason_text` is wanted: `en` or `de`, the first that is there; English if absent.
+    #[param(rename = "accept-language", required = false)]
+    accept_language: Option<String>,
+}
+
+/// The language that the caller reads.
+pub(super) struct Reader(Language);
+
+impl FromRequestParts<App> for Reader {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
+        let wanted = parts.headers.get(header::ACCEPT_LANGUAGE);
+        Ok(Self(language(wanted.and_then(|value| value.to_str().ok()).unwrap_or_default())))
+    }
+}
+
+/// The first language of the list (RFC 9110 12.5.4, without its weights) that there are texts in.
+fn language(accepted: &str) -> Language {
+    let primary = accepted.split(',').filter_map(|range| range.trim().split(['-', ';']).next());
+    primary
+        .filter_map(|tag| match tag.to_ascii_lowercase().as_str() {
+            "de" => Some(Language::German),
+            "en" => Some(Language::English),
+            _ => None,
+        })
+        .next()
+        .unwrap_or_default()
+}
+
 /// Ask whether a payment is good
 ///
 /// Declined is an answer, not an error: read `outcome`. If the answer is lost, ask again with the same
@@ -23,14 +62,15 @@ use crate::service::caller::Caller;
 #[utoipa::path(
     post, path = "/v1/authorizations", tag = "authorizations",
     operation_id = "create_authorization",
-    params(IdempotencyHeader), request_body = CreateAuthorization,
+    params(IdempotencyHeader, LanguageHeader), request_body = CreateAuthorization,
     responses((status = 201, description = "The decision", body = Authorization))
 )]
 pub(super) async fn create(
     State(app): State<App>,
+    Reader(language): Reader,
     Command { caller, repetition, body }: Command<CreateAuthorization>,
 ) -> Result<impl IntoResponse, Problem> {
-    app.run(move |service| service.authorize(&caller, &repetition, &body)).await
+    app.run(move |service| service.authorize(&caller, &repetition, &body, language)).await
 }
 
 /// List authorizations
@@ -59,16 +99,20 @@ pub(super) async fn list(
 #[utoipa::path(
     get, path = "/v1/authorizations/{authorization}", tag = "authorizations",
     operation_id = "get_authorization",
-    params(("authorization" = String, Path, description = "The authorization's id")),
+    params(
+        ("authorization" = String, Path, description = "The authorization's id"),
+        LanguageHeader
+    ),
     responses((status = 200, description = "The authorization", body = Authorization))
 )]
 pub(super) async fn get(
     State(app): State<App>,
     caller: Caller,
+    Reader(language): Reader,
     PathId(id): PathId<AuthorizationId>,
 ) -> Result<Json<Authorization>, Problem> {
     let found = app.run(move |service| service.authorization(&caller, id)).await?;
-    Ok(Json((&found).into()))
+    Ok(Json(Authorization::in_language(&found, language)))
 }
 
 /// Undo an approval
@@ -91,4 +135,20 @@ pub(super) async fn reverse(
     Command { caller, repetition, body }: Command<CreateReversal>,
 ) -> Result<impl IntoResponse, Problem> {
     app.run(move |service| service.reverse(&caller, &repetition, id, body)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::language;
+    use tapfer_payments::authorization::Language;
+
+    #[test]
+    fn the_first_language_that_there_are_texts_in() {
+        for accepted in ["de", "DE-at", "fr, de;q=0.5, en", "de;q=1"] {
+            assert_eq!(language(accepted), Language::German, "{accepted}");
+        }
+        for accepted in ["", "en", "en-GB,de", "fr", "*", ";;,,-", "den"] {
+            assert_eq!(language(accepted), Language::English, "{accepted}");
+        }
+    }
 }
