@@ -7,7 +7,9 @@ use tapfer_emv::certificate::{CertificateDate, Rid};
 use tapfer_emv::cryptogram::{CryptogramInput, CryptogramVerified};
 use tapfer_emv::curve::PublicX;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
-use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, VerificationPolicyMessage};
+use tapfer_payment_types::messages::{
+    CardProfileMessage, HexBytes, MerchantTrust, VerificationPolicyMessage,
+};
 use tapfer_payment_types::{
     CardId, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId, TokenPan,
 };
@@ -155,6 +157,8 @@ pub struct ProvisioningRequest<'a> {
     pub limited_use_keys: &'a [LimitedUseKeyTerms],
     /// When the phone has to ask for what.
     pub policy: VerificationPolicyMessage,
+    /// Whom the phone believes when a terminal says who it is.
+    pub merchant_trust: MerchantTrust,
 }
 
 /// Whose number a record holds. It is authenticated with the record, so that whoever can write to the

@@ -133,6 +133,44 @@ pub struct ProvisioningPayload {
     pub limited_use_keys: Vec<LimitedUseKeyGrant>,
     /// When the phone has to ask for what.
     pub policy: VerificationPolicyMessage,
+    /// Whom the phone believes when a terminal says who it is.
+    pub merchant_trust: MerchantTrust,
+}
+
+/// Which terminals' certificates a phone believes. It comes with every replenishment and takes the
+/// place of what was known before.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MerchantTrust {
+    /// Public keys x ‖ y on P-256 of the authorities that certify terminals, 64 bytes each. None: no
+    /// terminal can prove anything.
+    pub authorities: Vec<HexBytes>,
+    /// Serial numbers, 6 bytes each, of certificates that were revoked before their end. At most
+    /// [`MAXIMUM_REVOKED_SERIALS`]; of more than that the platform sends those that end last.
+    pub revoked_serials: Vec<HexBytes>,
+}
+
+/// Most authorities in a [`MerchantTrust`]: one, its successor, and those of platforms beside.
+pub const MAXIMUM_MERCHANT_AUTHORITIES: usize = 8;
+/// Most serial numbers in a [`MerchantTrust`]: 6 KiB of JSON at the most.
+pub const MAXIMUM_REVOKED_SERIALS: usize = 400;
+
+impl MerchantTrust {
+    /// Whether keys and serial numbers have their lengths, and there are not too many. Whether a key is
+    /// a point on the curve is for whoever verifies with it.
+    #[must_use]
+    pub fn is_well_formed(&self) -> bool {
+        self.authorities.len() <= MAXIMUM_MERCHANT_AUTHORITIES
+            && self.authorities.iter().all(|key| key.0.len() == 64)
+            && self.revoked_serials.len() <= MAXIMUM_REVOKED_SERIALS
+            && self.revoked_serials.iter().all(|serial| serial.0.len() == 6)
+    }
+
+    /// Whether this serial number was revoked.
+    #[must_use]
+    pub fn has_revoked(&self, serial: [u8; 6]) -> bool {
+        self.revoked_serials.iter().any(|revoked| revoked.0 == serial)
+    }
 }
 
 /// The static side of a card as it travels: see `tapfer_emv::profile::CardProfile`.
@@ -227,7 +265,7 @@ pub struct VerificationPolicyMessage {
 
 #[cfg(test)]
 mod tests {
-    use super::{HexBytes, HexSecret, charge_minor};
+    use super::{HexBytes, HexSecret, MAXIMUM_REVOKED_SERIALS, MerchantTrust, charge_minor};
     use crate::Currency;
 
     #[test]
@@ -247,6 +285,22 @@ mod tests {
         assert_eq!(serde_json::to_string(&bytes).unwrap(), "\"00ffab\"");
         assert!(serde_json::from_str::<HexBytes>("\"0\"").is_err());
         assert!(serde_json::from_str::<HexBytes>("\"zz\"").is_err());
+    }
+
+    #[test]
+    fn merchant_trust_is_bounded() {
+        let trust = |authorities: Vec<usize>, serials: Vec<usize>| MerchantTrust {
+            authorities: authorities.into_iter().map(|length| HexBytes(vec![1; length])).collect(),
+            revoked_serials: serials.into_iter().map(|length| HexBytes(vec![2; length])).collect(),
+        };
+        assert!(trust(vec![], vec![]).is_well_formed());
+        assert!(trust(vec![64; 8], vec![6; MAXIMUM_REVOKED_SERIALS]).is_well_formed());
+        assert!(!trust(vec![64; 9], vec![]).is_well_formed());
+        assert!(!trust(vec![64, 63], vec![]).is_well_formed());
+        assert!(!trust(vec![64], vec![6, 5]).is_well_formed());
+        assert!(!trust(vec![], vec![6; MAXIMUM_REVOKED_SERIALS + 1]).is_well_formed());
+        assert!(trust(vec![], vec![6]).has_revoked([2; 6]));
+        assert!(!trust(vec![], vec![6]).has_revoked([2, 2, 2, 2, 2, 3]));
     }
 
     #[test]

@@ -22,8 +22,8 @@ use tapfer_emv::curve::PrivateKey;
 use tapfer_emv::profile::{CardProfile, ProfileError};
 use tapfer_emv::tags;
 use tapfer_payment_types::messages::{
-    HexBytes, PROVISIONING_INFO, ProvisioningPayload, ReplenishRequest, SealedPayload,
-    VerificationPolicyMessage,
+    HexBytes, MerchantTrust, PROVISIONING_INFO, ProvisioningPayload, ReplenishRequest,
+    SealedPayload, VerificationPolicyMessage,
 };
 use tapfer_payment_types::{Timestamp, TokenId};
 use zeroize::Zeroizing;
@@ -83,6 +83,11 @@ pub enum AcceptError {
     /// The policy is older than the one in force.
     #[error("the verification policy is older than the one on the phone")]
     OlderPolicy,
+    /// Whom to believe is said in a form that makes no sense.
+    #[error(
+        "the merchant authorities or revoked serial numbers have wrong lengths, or are too many"
+    )]
+    MerchantTrust,
     /// The new state can't be written down.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -151,10 +156,11 @@ impl Wallet {
     }
 
     fn install(&mut self, id: TokenId, checked: Checked, icc_key: PrivateKey) {
-        let Checked { profile, certificate, policy, keys } = checked;
+        let Checked { profile, certificate, policy, merchant_trust, keys } = checked;
         if let Some(token) = self.token_mut(id) {
             token.profile = profile;
             token.policy = policy;
+            token.merchant_trust = merchant_trust;
             token.set_certificate(&certificate, icc_key);
             token.keys.apply(keys);
             return;
@@ -170,6 +176,7 @@ impl Wallet {
             icc_certificate_expires_at: certificate.expires_at(),
             application_transaction_counter: 0,
             policy,
+            merchant_trust,
             keys: new_keys,
         });
     }
@@ -180,6 +187,7 @@ struct Checked {
     profile: CardProfile,
     certificate: IccCertificate,
     policy: VerificationPolicyMessage,
+    merchant_trust: MerchantTrust,
     keys: KeyReplacement,
 }
 
@@ -196,13 +204,17 @@ impl Checked {
         check_same_issuer(known, &issuer)?;
         let certificate = check_certificate(&payload, &profile, &issuer, icc_key, now)?;
         check_policy(&payload.policy, known.map(Token::policy))?;
+        if !payload.merchant_trust.is_well_formed() {
+            return Err(AcceptError::MerchantTrust);
+        }
         if payload.limited_use_keys.is_empty() {
             return Err(AcceptError::NoKeys);
         }
         let (grants, derivation) = (&payload.limited_use_keys, payload.derivation_key_index);
         let none = LimitedUseKeys::default();
         let keys = known.map_or(&none, |token| &token.keys).replaced(grants, derivation, now)?;
-        Ok(Self { profile, certificate, policy: payload.policy, keys })
+        let ProvisioningPayload { policy, merchant_trust, .. } = payload;
+        Ok(Self { profile, certificate, policy, merchant_trust, keys })
     }
 }
 

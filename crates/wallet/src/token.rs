@@ -5,7 +5,7 @@ use tapfer_emv::certificate::IccCertificate;
 use tapfer_emv::curve::PrivateKey;
 use tapfer_emv::keys::KeyIndex;
 use tapfer_emv::profile::CardProfile;
-use tapfer_payment_types::messages::{HexBytes, VerificationPolicyMessage};
+use tapfer_payment_types::messages::{HexBytes, MerchantTrust, VerificationPolicyMessage};
 use tapfer_payment_types::{Timestamp, TokenId};
 
 use crate::keys::LimitedUseKeys;
@@ -29,6 +29,9 @@ pub struct Token {
     pub(crate) icc_certificate_expires_at: Timestamp,
     pub(crate) application_transaction_counter: u16,
     pub(crate) policy: VerificationPolicyMessage,
+    /// Empty in a store that was written before there was any: then no terminal can prove anything.
+    #[serde(default)]
+    pub(crate) merchant_trust: MerchantTrust,
     pub(crate) keys: LimitedUseKeys,
 }
 
@@ -62,6 +65,12 @@ impl Token {
     #[must_use]
     pub const fn policy(&self) -> &VerificationPolicyMessage {
         &self.policy
+    }
+
+    /// Which terminals' certificates this token's platform stands behind.
+    #[must_use]
+    pub const fn merchant_trust(&self) -> &MerchantTrust {
+        &self.merchant_trust
     }
 
     /// Counter of the last transaction begun, 0 before the first.

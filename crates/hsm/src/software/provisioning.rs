@@ -28,6 +28,7 @@ pub(super) fn seal(
         derivation_key_index: request.derivation_key_index,
         limited_use_keys: request.limited_use_keys.iter().map(|t| grant(&token_key, t)).collect(),
         policy: request.policy,
+        merchant_trust: request.merchant_trust,
     };
     let plain = wiped_json::encode(&payload)?;
     let (encapsulated, ciphertext) = HPKE

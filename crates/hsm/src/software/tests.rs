@@ -3,7 +3,9 @@
 use tapfer_emv::certificate::CertificateDate;
 use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
-use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, VerificationPolicyMessage};
+use tapfer_payment_types::messages::{
+    CardProfileMessage, HexBytes, MerchantTrust, VerificationPolicyMessage,
+};
 use tapfer_payment_types::{
     CardId, Currency, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId, TokenPan,
 };
@@ -115,6 +117,7 @@ fn provisioning_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
             unverified_limit_minor: 0,
             screen_must_be_on: true,
         },
+        merchant_trust: MerchantTrust::default(),
     }))
 }
 

@@ -7,8 +7,8 @@ use tapfer_hsm::{
     HsmError, LimitedUseKeyTerms, MAXIMUM_LIMITED_USE_KEYS, PaymentHsm, ProvisioningRequest,
 };
 use tapfer_payment_types::messages::{
-    CardProfileMessage, HexBytes, PROVISIONING_INFO, ProvisioningPayload, RecordMessage,
-    SealedPayload, VerificationPolicyMessage,
+    CardProfileMessage, HexBytes, MerchantTrust, PROVISIONING_INFO, ProvisioningPayload,
+    RecordMessage, SealedPayload, VerificationPolicyMessage,
 };
 use tapfer_payment_types::{Currency, PanSequenceNumber, TokenId, TokenPan};
 
@@ -93,6 +93,7 @@ fn request<'a>(
             unverified_limit_minor: 2_500,
             screen_must_be_on: true,
         },
+        merchant_trust: MerchantTrust::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use tapfer_emv::keys::KeyIndex;
 use tapfer_emv::profile::{CardProfile, Personalisation};
 use tapfer_hsm::{IccCertificateRequest, LimitedUseKeyTerms, ProvisioningRequest};
 use tapfer_payment_types::messages::{
-    HexBytes, ReplenishRequest, SealedPayload, VerificationPolicyMessage,
+    HexBytes, MerchantTrust, ReplenishRequest, SealedPayload, VerificationPolicyMessage,
 };
 use tapfer_payment_types::{Timestamp, TokenId, TokenPan};
 use tapfer_payments::cards::{Card, CardStatus};
@@ -185,6 +185,7 @@ impl Service {
                 icc_certificate: HexBytes(certificate.encode()),
                 limited_use_keys: &terms,
                 policy: policy(&subject.issuer),
+                merchant_trust: MerchantTrust::default(),
             })
         })
     }

@@ -17,7 +17,7 @@ use tapfer_emv::keys::LimitedUseKey;
 use tapfer_emv::profile::{CardProfile, Record};
 use tapfer_emv::{tags, tlv};
 use tapfer_payment_types::messages::{
-    HexBytes, HexSecret, LimitedUseKeyGrant, VerificationPolicyMessage,
+    HexBytes, HexSecret, LimitedUseKeyGrant, MerchantTrust, VerificationPolicyMessage,
 };
 use tapfer_payment_types::{Currency, Timestamp, TokenId};
 
@@ -141,6 +141,7 @@ fn card(transaction: &Value, now: Timestamp) -> Card {
             unverified_limit_minor: 1_000,
             screen_must_be_on: true,
         },
+        merchant_trust: MerchantTrust::default(),
         keys: keys(transaction, now),
     });
     Card::new(wallet)

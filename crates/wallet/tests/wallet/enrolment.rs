@@ -4,7 +4,7 @@ use tapfer_emv::certificate::{CertificateError, IccCertificate};
 use tapfer_emv::keys::KeyIndex;
 use tapfer_emv::profile::ProfileError;
 use tapfer_payment_types::messages::{
-    HexBytes, HexSecret, ProvisioningPayload, ReplenishRequest, SealedPayload,
+    HexBytes, HexSecret, MerchantTrust, ProvisioningPayload, ReplenishRequest, SealedPayload,
 };
 use tapfer_payment_types::{Timestamp, TokenId};
 use tapfer_wallet::{AcceptError, KeyGrantError, Wallet};
@@ -161,6 +161,24 @@ fn a_key_that_comes_again_keeps_its_use() {
     let before = left(&phone);
     issuer.provision(phone.card.wallet_mut(), now());
     assert_eq!(left(&phone), before);
+}
+
+/// Whom to believe comes with every replenishment, takes the place of what was known, and is kept.
+#[test]
+fn merchant_trust_is_replaced_and_kept() {
+    let mut issuer = Issuer::new();
+    let mut wallet = Wallet::new(&mut TestRng(1));
+    let trusts = [(1, vec![HexBytes(vec![7; 6])]), (2, vec![])];
+    for (key, revoked_serials) in trusts {
+        let authorities = vec![HexBytes(vec![key; 64])];
+        issuer.merchant_trust = MerchantTrust { authorities, revoked_serials };
+        issuer.provision(&mut wallet, now());
+        let stored = wallet.snapshot().unwrap().restore().unwrap();
+        assert_eq!(*stored.token(issuer.token).unwrap().merchant_trust(), issuer.merchant_trust);
+    }
+    let misshapen =
+        refused(|_, payload| payload.merchant_trust.authorities = vec![HexBytes(vec![1])]);
+    assert_eq!(misshapen, AcceptError::MerchantTrust);
 }
 
 #[test]

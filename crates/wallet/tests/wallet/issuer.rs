@@ -7,7 +7,7 @@ use tapfer_emv::ecsdsa;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex, LimitedUseKey};
 use tapfer_emv::profile::{CardProfile, Personalisation};
 use tapfer_payment_types::messages::{
-    CardProfileMessage, HexBytes, HexSecret, LimitedUseKeyGrant, PROVISIONING_INFO,
+    CardProfileMessage, HexBytes, HexSecret, LimitedUseKeyGrant, MerchantTrust, PROVISIONING_INFO,
     ProvisioningPayload, ReplenishRequest, SealedPayload, VerificationPolicyMessage,
 };
 use tapfer_payment_types::{Currency, PanSequenceNumber, Timestamp, TokenId};
@@ -35,6 +35,8 @@ pub struct Issuer {
     pub key: PrivateKey,
     pub profile: CardProfile,
     pub token: TokenId,
+    /// Whom the issuer's platform tells its phones to believe.
+    pub merchant_trust: MerchantTrust,
     master_key: IssuerMasterKey,
 }
 
@@ -76,6 +78,7 @@ impl Issuer {
             key,
             profile: profile.unwrap(),
             token: TokenId::new(now(), [number; 10]),
+            merchant_trust: MerchantTrust::default(),
             master_key: IssuerMasterKey::new([0xA5; 16]),
         }
     }
@@ -117,6 +120,7 @@ impl Issuer {
                 unverified_limit_minor: UNVERIFIED_LIMIT,
                 screen_must_be_on: true,
             },
+            merchant_trust: self.merchant_trust.clone(),
         }
     }
 
