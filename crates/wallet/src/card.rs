@@ -4,6 +4,7 @@ mod cryptogram;
 mod dialogue;
 mod options;
 mod records;
+mod relay;
 mod selection;
 #[cfg(test)]
 mod vector_tests;
@@ -67,12 +68,12 @@ impl From<Refusal> for Effects {
 /// The commands of Kernel 8 (Book C-8), by class and instruction.
 ///
 /// Not played yet, and refused as unknown: PRESENT MERCHANT CREDENTIAL `80 52` (between SELECT and
-/// GET PROCESSING OPTIONS), EXCHANGE RELAY RESISTANCE DATA `80 EA`, READ DATA `84 32` (both behind
-/// GET PROCESSING OPTIONS) and WRITE DATA `84 34` (behind GENERATE AC).
+/// GET PROCESSING OPTIONS), READ DATA `84 32` (behind GET PROCESSING OPTIONS) and WRITE DATA `84 34` (behind GENERATE AC).
 #[derive(Clone, Copy)]
 enum Instruction {
     Select,
     GetProcessingOptions,
+    ExchangeRelayResistanceData,
     ReadRecord,
     GenerateAc,
 }
@@ -82,6 +83,7 @@ impl Instruction {
         match (command.class, command.instruction) {
             (0x00, 0xA4) => Ok(Self::Select),
             (0x80, 0xA8) => Ok(Self::GetProcessingOptions),
+            (0x80, 0xEA) => Ok(Self::ExchangeRelayResistanceData),
             (0x00, 0xB2) => Ok(Self::ReadRecord),
             (0x80, 0xAE) => Ok(Self::GenerateAc),
             (0x00 | 0x80 | 0x84, _) => Err(StatusWord::INSTRUCTION_NOT_SUPPORTED.into()),
@@ -142,6 +144,9 @@ impl Card {
         match Instruction::of(command)? {
             Instruction::Select => self.select(command),
             Instruction::GetProcessingOptions => self.get_processing_options(command, moment, rng),
+            Instruction::ExchangeRelayResistanceData => {
+                self.exchange_relay_resistance_data(command, rng)
+            }
             Instruction::ReadRecord => self.read_record(command),
             Instruction::GenerateAc => self.generate_ac(command, moment),
         }
@@ -169,6 +174,19 @@ impl Card {
         let (session, answer) = options::begin(token, request, moment, rng)?;
         self.phase = Phase::Processing(session);
         self.persist_then_reply(answer)
+    }
+
+    fn exchange_relay_resistance_data(
+        &mut self,
+        command: &CommandApdu,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Effects, Refusal> {
+        let Phase::Processing(session) = &mut self.phase else {
+            return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
+        };
+        let token = self.wallet.token(session.token).ok_or(StatusWord::FILE_NOT_FOUND)?;
+        let answer = session.relay.exchange(token.profile().aip, command, rng)?;
+        Ok(Effects::reply(ResponseApdu::ok(answer)))
     }
 
     fn read_record(&mut self, command: &CommandApdu) -> Result<Effects, Refusal> {

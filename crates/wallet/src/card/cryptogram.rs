@@ -135,15 +135,15 @@ pub(super) fn generate(
         status: StatusWord::CONDITIONS_NOT_SATISFIED,
         notification: Some(Notification::NoKeysLeft { token: id }),
     })?;
-    let data = issuer_application_data(token, &drawn, decision, moment);
+    let data = issuer_application_data(token, session, &drawn, decision, moment);
     let answer = answer(token, session, request, &drawn, decision, data);
     Ok((answer, notification(token, session, request, decision)))
 }
 
-/// What the issuer is told about phone and person. The merchant proof and the relay check will be
-/// reported here.
+/// What the issuer is told about phone, person and tap. The merchant proof will be reported here.
 fn issuer_application_data(
     token: &Token,
+    session: &Session,
     drawn: &DrawnKey,
     decision: Decision,
     moment: &Moment<'_>,
@@ -161,7 +161,7 @@ fn issuer_application_data(
             declined: matches!(decision, Decision::Decline(_)),
             key_class: KeyClass::Unverified,
             merchant_proven: false,
-            relay_checked: false,
+            relay_checked: session.relay.last().is_some(),
             integrity_verdict: moment.device.integrity_verdict,
         },
         key_index: drawn.index,
@@ -210,7 +210,10 @@ fn answer(
     let iad_mac = session.channel.iad_mac(&IadMacInput {
         pdol_values: &session.pdol_values,
         cdol1_values: &request.cdol1_values,
-        relay_resistance: None,
+        relay_resistance: session
+            .relay
+            .last()
+            .map(|exchange| (&exchange.terminal_entropy, &exchange.answer)),
         generate_ac_tlvs: &[before.as_slice(), &behind].concat(),
         sda_hash: &token.profile().sda_hash(),
     });

@@ -8,6 +8,8 @@ use tapfer_emv::dol::DataObjectList;
 use tapfer_emv::tlv::Tag;
 use tapfer_payment_types::TokenId;
 
+use super::relay::RelayCheck;
+
 /// The steps of a tap. Each holds what only it may use; leaving it wipes that.
 #[derive(Default)]
 pub(super) enum Phase {
@@ -17,7 +19,7 @@ pub(super) enum Phase {
     /// An application is selected. The merchant credential is presented here.
     Selected(Application),
     /// GET PROCESSING OPTIONS is answered: the channel stands, the transaction has its counter.
-    /// Records are read; the relay check and the reading of stored data belong here.
+    /// The relay check is made, records are read; the reading of stored data belongs here.
     Processing(Box<Session>),
     /// The cryptogram is out. The writing of stored data belongs here.
     CryptogramSent,
@@ -36,6 +38,7 @@ pub(super) struct Session {
     pub(super) channel: SecureChannel,
     /// Values of the PDOL as the terminal sent them: the IAD-MAC covers them.
     pub(super) pdol_values: Vec<u8>,
+    pub(super) relay: RelayCheck,
 }
 
 /// The value that a list of values holds for a tag, by its data object list.

@@ -13,6 +13,7 @@ use tapfer_emv::status::StatusWord;
 use tapfer_emv::{tags, tlv};
 
 use super::dialogue::{Session, value_of};
+use super::relay::RelayCheck;
 use super::{Moment, Refusal};
 use crate::effect::Notification;
 use crate::payment::PaymentAmount;
@@ -93,6 +94,7 @@ pub(super) fn begin(
         application_transaction_counter: counter,
         channel,
         pdol_values: request.pdol_values,
+        relay: RelayCheck::default(),
     };
     Ok((Box::new(session), answer(token, &card_key_data)))
 }

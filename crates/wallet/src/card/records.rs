@@ -14,7 +14,7 @@ use crate::token::Token;
 /// Three lower bits of P2: P1 is a record number (ISO/IEC 7816-4, 7.3.3).
 const BY_NUMBER: u8 = 0b100;
 
-/// Reads one record. The kernel reads in the order of the file locator, each record once; a record
+/// Reads one record, which ends the time for the relay check. The kernel reads in the order of the file locator, each record once; a record
 /// that is read again is encrypted again, under the next counter of the channel, never the same.
 pub(super) fn read(
     token: &Token,
@@ -24,6 +24,7 @@ pub(super) fn read(
     if command.p2 & 0b111 != BY_NUMBER || command.p1 == 0 {
         return Err(StatusWord::INCORRECT_P1_P2.into());
     }
+    session.relay.close();
     let address = (command.p2 >> 3, command.p1);
     let is_asked_for = |record: &&Record| (record.short_file_identifier, record.number) == address;
     let profile = token.profile();

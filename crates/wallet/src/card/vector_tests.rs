@@ -44,7 +44,7 @@ impl TryRng for Recorded {
     }
 
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
-        assert!(self.0.len() >= out.len(), "the card draws more than one blinding factor");
+        assert!(self.0.len() >= out.len(), "the card draws more than the other one did");
         out.copy_from_slice(&self.0.drain(..out.len()).collect::<Vec<_>>());
         Ok(())
     }
@@ -65,12 +65,11 @@ fn commands(transaction: &Value) -> Vec<(Vec<u8>, Vec<u8>)> {
     exchange.iter().map(|pair| (hex(&pair[0]), hex(&pair[1]))).collect()
 }
 
-/// Whether our card can be that card: no faults, no relay check, a cryptogram at the end.
+/// Whether our card can be that card: no faults, a cryptogram at the end.
 fn is_playable(transaction: &Value) -> bool {
     let options = transaction["card_options"].as_object().unwrap();
     let commands = commands(transaction);
     options.keys().all(|option| HARMLESS_OPTIONS.contains(&option.as_str()))
-        && commands.iter().all(|(command, _)| command[..2] != [0x80, 0xEA])
         && commands.last().is_some_and(|(command, _)| command[..2] == [0x80, 0xAE])
 }
 
@@ -155,6 +154,36 @@ fn reply(effects: Effects) -> Vec<u8> {
     replies.next().unwrap()
 }
 
+fn is_relay_check(command: &[u8]) -> bool {
+    command[..2] == [0x80, 0xEA]
+}
+
+/// What the other card drew: its blinding factor, and entropy for every relay check.
+fn drawn(transaction: &Value) -> Recorded {
+    let mut drawn = fact::<32>(transaction, "blinding_factor").to_vec();
+    let commands = commands(transaction);
+    let relay = commands.iter().filter(|(command, _)| is_relay_check(command));
+    relay.for_each(|(_, answer)| drawn.extend_from_slice(&answer[2..6]));
+    Recorded(drawn)
+}
+
+/// The answer as ours: the other card gives itself 10 ms for the relay check, a phone needs more.
+fn with_our_time(command: &[u8], answer: Vec<u8>) -> Vec<u8> {
+    let mut answer = answer;
+    if is_relay_check(command) {
+        assert_eq!(answer[8..10], [0x00, 0x64]);
+        answer[8..10].copy_from_slice(&[0x01, 0x2C]);
+    }
+    answer
+}
+
+/// Entropy of the terminal and our last answer.
+fn relay_exchange(commands: &[(Vec<u8>, Vec<u8>)]) -> Option<([u8; 4], [u8; 10])> {
+    let (command, answer) = commands.iter().rfind(|(command, _)| is_relay_check(command))?;
+    let answer = with_our_time(command, answer.clone());
+    Some((command[5..9].try_into().unwrap(), answer[2..12].try_into().unwrap()))
+}
+
 /// Recomputes MACs and cryptogram of our GENERATE AC answer from the vectors' session keys.
 fn check_cryptogram(transaction: &Value, answer: &[u8], name: &str) {
     let template = tlv::parse_one(&answer[..answer.len() - 2]).unwrap();
@@ -164,6 +193,7 @@ fn check_cryptogram(transaction: &Value, answer: &[u8], name: &str) {
     let covered: Vec<u8> =
         objects.iter().filter(|tlv| is_covered(tlv.tag)).flat_map(|tlv| tlv.raw.to_vec()).collect();
     let commands = commands(transaction);
+    let relay = relay_exchange(&commands);
     let (options, cryptogram) = (&commands[1].0, &commands.last().unwrap().0);
     let cdol1_values = &cryptogram[5..cryptogram.len() - 1];
     let channel = SecureChannel::from_session_keys(
@@ -175,12 +205,13 @@ fn check_cryptogram(transaction: &Value, answer: &[u8], name: &str) {
     let iad_mac = channel.iad_mac(&IadMacInput {
         pdol_values: &options[7..options.len() - 1],
         cdol1_values,
-        relay_resistance: None,
+        relay_resistance: relay.as_ref().map(|(entropy, answer)| (entropy, answer)),
         generate_ac_tlvs: &covered,
         sda_hash: &fact(transaction, "sda_hash"),
     });
     let mut data = IssuerApplicationData::parse(find(tags::ISSUER_APPLICATION_DATA)).unwrap();
     assert_eq!(data.iad_mac, [0; 8], "{name}: travels without its MAC");
+    assert_eq!(data.results.relay_checked, relay.is_some(), "{name}");
     data.iad_mac = iad_mac;
     let key = LimitedUseKey::new(fact(transaction, "card_master_key")).session_key(1);
     let options = &commands[1].1;
@@ -200,17 +231,18 @@ fn answers_as_an_independent_card_does() {
         let name = transaction["name"].as_str().unwrap();
         let now: Timestamp = transaction["now"].as_str().unwrap().parse().unwrap();
         let mut card = card(transaction, now);
-        let mut rng = Recorded(fact::<32>(transaction, "blinding_factor").to_vec());
+        let mut rng = drawn(transaction);
         let device = DeviceState { screen_on: true, unlocked: true, integrity_verdict: 0 };
         let mut commands = commands(transaction);
         let (generate_ac, _) = commands.pop().unwrap();
         for (command, expected) in commands {
             let answer = reply(card.handle(&command, now, &mut rng, &device));
+            let expected = with_our_time(&command, expected);
             assert_eq!(HEXLOWER.encode(&answer), HEXLOWER.encode(&expected), "{name}");
         }
         let answer = reply(card.handle(&generate_ac, now, &mut rng, &device));
         check_cryptogram(transaction, &answer, name);
         played += 1;
     }
-    assert_eq!(played, 43, "transactions that our card can play");
+    assert_eq!(played, 49, "transactions that our card can play");
 }

@@ -60,7 +60,9 @@ pub enum Ended {
 pub struct Kernel<'a> {
     pub issuer: &'a Issuer,
     pub now: Timestamp,
-    seed: u64,
+    pub seed: u64,
+    /// How often the relay check is made with a card that supports it.
+    pub relay_exchanges: usize,
 }
 
 pub fn command(class: u8, instruction: u8, p1: u8, p2: u8, data: &[u8]) -> Vec<u8> {
@@ -123,7 +125,7 @@ fn inside(answer: &[u8], template: Tag) -> Vec<u8> {
 
 impl<'a> Kernel<'a> {
     pub fn new(issuer: &'a Issuer, now: Timestamp, seed: u64) -> Self {
-        Self { issuer, now, seed }
+        Self { issuer, now, seed, relay_exchanges: 1 }
     }
 
     /// One whole tap.
@@ -169,6 +171,16 @@ impl<'a> Kernel<'a> {
         let cdol1 = find(&options, tags::CDOL1);
         let (mut channel, factor) = SecureChannel::kernel(&kernel_key, &key_data).unwrap();
 
+        let mut relay = None;
+        if aip[1] & 0x01 != 0 {
+            for _ in 0..self.relay_exchanges {
+                let answer = send(&command(0x80, 0xEA, 0x00, 0x00, &number))?;
+                let value: [u8; 10] =
+                    answer.strip_prefix(&[0x80, 0x0A]).unwrap().try_into().unwrap();
+                relay = Some((number, value));
+            }
+        }
+
         let (mut signed, mut all) = (Vec::new(), Vec::new());
         for entry in find(&options, tags::APPLICATION_FILE_LOCATOR).chunks(4) {
             for (position, number) in (entry[1]..=entry[2]).enumerate() {
@@ -213,7 +225,7 @@ impl<'a> Kernel<'a> {
         let iad_mac = channel.iad_mac(&IadMacInput {
             pdol_values: &pdol_values,
             cdol1_values: &cdol1_values,
-            relay_resistance: None,
+            relay_resistance: relay.as_ref().map(|(entropy, answer)| (entropy, answer)),
             generate_ac_tlvs: &covered,
             sda_hash: &sda_hash,
         });
