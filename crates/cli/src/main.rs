@@ -3,6 +3,7 @@
 
 mod amount;
 mod arguments;
+mod card_at;
 mod card_service;
 mod client;
 mod clock;

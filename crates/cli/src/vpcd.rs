@@ -15,8 +15,10 @@ pub(crate) const DEFAULT_ADDRESS: &str = "127.0.0.1:35963";
 /// says, then the check byte.
 pub(crate) const ANSWER_TO_RESET: [u8; 5] = [0x3B, 0x80, 0x80, 0x01, 0x01];
 
-const POWER_OFF: u8 = 0;
-const POWER_ON: u8 = 1;
+/// The field is switched off.
+pub(crate) const POWER_OFF: u8 = 0;
+/// The field is switched on.
+pub(crate) const POWER_ON: u8 = 1;
 const RESET: u8 = 2;
 const GET_ANSWER_TO_RESET: u8 = 4;
 
@@ -74,7 +76,7 @@ fn answer_all(stream: &mut TcpStream, card: &mut impl VirtualCard) -> Result<(),
 }
 
 /// One frame; none if the reader closed the connection between two frames.
-fn read_frame(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_frame(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0_u8; 2];
     match stream.read_exact(&mut length) {
         Ok(()) => {}
@@ -87,7 +89,7 @@ fn read_frame(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Length and message in one write, so that they leave in one packet.
-fn write_frame(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
+pub(crate) fn write_frame(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
     let length = u16::try_from(message.len()).map_err(|_| {
         io::Error::new(io::ErrorKind::InvalidInput, "a frame has at most 65535 bytes")
     })?;

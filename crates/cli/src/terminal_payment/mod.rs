@@ -2,6 +2,7 @@
 
 mod at_platform;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tapfer_terminal::kernel8::{MessageIdentifier, Outcome, Status};
 use tapfer_terminal::{PaymentState, TapEnd, TerminalConfiguration};
 
 use crate::amount::{currency, hexadecimal, hexadecimal_array, money, payable};
+use crate::card_at::{self, CardAt};
 use crate::card_service::{Screen, device_state};
 use crate::client::{Client, text_of};
 use crate::clock;
@@ -60,6 +62,15 @@ pub(crate) struct PayArguments {
     /// Name of the PC/SC reader, or a part of it
     #[arg(long, value_name = "NAME")]
     reader: Option<String>,
+    /// A card that another program on this machine plays, instead of a reader: a test reader that
+    /// speaks the frames of the virtual PC/SC reader
+    #[arg(
+        long,
+        value_name = "127.0.0.1:PORT",
+        conflicts_with_all = ["reader", "wallet"],
+        value_parser = card_at::loopback
+    )]
+    card_at: Option<SocketAddr>,
     /// Tap the phone in this directory instead, without a reader [default: wallet in the home directory]
     #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with = "reader")]
     wallet: Option<Option<PathBuf>>,
@@ -115,10 +126,10 @@ pub(crate) struct PayArguments {
 }
 
 pub(crate) fn run(context: &Context, arguments: &PayArguments) -> anyhow::Result<Ending> {
-    if arguments.reader.is_none() && arguments.wallet.is_none() {
+    if arguments.reader.is_none() && arguments.wallet.is_none() && arguments.card_at.is_none() {
         bail!(UsageError(
             "say which card pays: --wallet is the phone in the home directory, --reader NAME a card at \
-             a reader (`tapfer terminal readers` lists them)"
+             a reader (`tapfer terminal readers` lists them), --card-at one that a program plays"
                 .to_owned()
         ));
     }
@@ -196,6 +207,9 @@ fn with_card<T>(
             context.output.remark(format!("phone: {}", phone.in_words(&news)));
         }
         return result;
+    }
+    if let Some(address) = arguments.card_at {
+        return then(&mut CardAt::connect(address, arguments.patience())?);
     }
     let name = arguments.reader.as_deref().unwrap_or_default();
     let mut reader = {
