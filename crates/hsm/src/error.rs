@@ -61,6 +61,19 @@ pub enum HsmError {
         maximum = crate::MAXIMUM_LIMITED_USE_KEYS
     )]
     LimitedUseKeys,
+    /// What a phone or till sealed to its issuer does not open, or is not what it should be. Which of
+    /// the two, nobody is told.
+    #[error(
+        "what was sealed to the issuer cannot be used; fetch the issuer's key again and seal it anew"
+    )]
+    SealedToIssuer,
+    /// A row of single-use keys without keys, beyond the last counter, or without a person's key.
+    #[error(
+        "ask for rows of 1 to {maximum} single-use keys with different indices, none beyond counter \
+         65535, and for class 02 only where there is a person's key",
+        maximum = crate::MAXIMUM_SINGLE_USE_KEYS
+    )]
+    SingleUseKeys,
     /// An operator without name or reason.
     #[error(
         "an operator who wants to see card data gives a name and a reason, up to {maximum} bytes each",

@@ -1,8 +1,9 @@
 //! The root of trust in the field's verbs: [`PaymentHsm`], and its [`software`] stand-in.
 //!
 //! Callers name keys (an issuer and a derivation key index, a certification authority's RID and
-//! index) and see results. Key bytes do not leave this crate, with one exception: limited-use keys,
-//! and those only sealed to the device that will pay with them.
+//! index) and see results. Key bytes do not leave this crate, with one exception: limited-use and
+//! session keys, and those only sealed to the device that will pay with them. Person's keys come in
+//! sealed, are stored sealed, and never leave.
 //!
 //! Invariants:
 //! - Every backend passes the same contract suite (`tests/contract/main.rs`).
@@ -20,11 +21,16 @@
 
 mod error;
 mod grant;
+mod person;
 mod request;
 pub mod software;
 
 pub use error::{HsmError, KeystoreError};
 pub use grant::{DetokenizationGrant, OperatorGrant};
+pub use person::{
+    CardPinSubject, CardPinValue, PersonKeyImport, PersonKeyInUse, PersonKeyRecipient,
+    PersonKeySubject, PersonKeyVerdict, SealedPersonKey, SingleUseKeyTerms,
+};
 pub use request::{
     CryptogramRequest, CryptogramVerdict, DemoKeys, HsmDescription, IccCertificateRequest,
     IssuerCertificateRequest, IssuerKeys, LimitedUseKeyTerms, PanLookup, ProvisioningRequest,
@@ -44,6 +50,9 @@ pub const MAXIMUM_ICC_CERTIFICATE_LIFE_SECONDS: i64 = 7 * 86_400;
 pub const MAXIMUM_ISSUER_CERTIFICATE_LIFE_SECONDS: i64 = 3_660 * 86_400;
 /// One provisioning holds at most so many limited-use keys.
 pub const MAXIMUM_LIMITED_USE_KEYS: usize = 64;
+
+/// One row of single-use keys holds at most so many.
+pub const MAXIMUM_SINGLE_USE_KEYS: u16 = 64;
 
 /// A security module that speaks the field's verbs.
 ///
@@ -137,6 +146,46 @@ pub trait PaymentHsm: Send + Sync {
         &self,
         request: ProvisioningRequest<'_>,
     ) -> Result<SealedPayload, HsmError>;
+
+    /// The key that phones seal a person's key to, and tills a PIN. Made when it is first asked for.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownIssuer`], or the module failed.
+    fn person_key_recipient(&self, issuer: IssuerId) -> Result<PersonKeyRecipient, HsmError>;
+
+    /// Takes a person's key in, if the phone proves that it knows the old one, where there is one to be
+    /// proven. The key opens again only inside, for the same token and generation. The proof is compared
+    /// in constant time; counting wrong ones is the caller's.
+    ///
+    /// # Errors
+    /// [`HsmError::SealedToIssuer`], whatever is wrong with what the phone sealed;
+    /// [`HsmError::CardRecord`] if the old key was stored damaged; [`HsmError::UnknownIssuer`].
+    fn accept_person_key(&self, import: &PersonKeyImport<'_>)
+    -> Result<PersonKeyVerdict, HsmError>;
+
+    /// What to keep of a card's PIN, which arrives sealed to its issuer with the card's id as
+    /// associated data.
+    ///
+    /// # Errors
+    /// [`HsmError::SealedToIssuer`], whatever is wrong with it; [`HsmError::UnknownIssuer`].
+    fn card_pin_value(
+        &self,
+        subject: CardPinSubject,
+        sealed: &SealedPayload,
+    ) -> Result<CardPinValue, HsmError>;
+
+    /// Whether a PIN that was entered at a terminal is the card's. `associated` says what the terminal
+    /// bound it to. Compares in constant time. Counting wrong ones is the caller's.
+    ///
+    /// # Errors
+    /// [`HsmError::SealedToIssuer`], whatever is wrong with it; [`HsmError::UnknownIssuer`].
+    fn verify_card_pin(
+        &self,
+        subject: CardPinSubject,
+        value: &CardPinValue,
+        sealed: &SealedPayload,
+        associated: &[u8],
+    ) -> Result<bool, HsmError>;
 
     /// Encrypts a record so that only [`PaymentHsm::open_card_record`] for the same issuer and owner
     /// gives it back.

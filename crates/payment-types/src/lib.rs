@@ -11,6 +11,7 @@ pub mod id;
 pub mod messages;
 pub mod money;
 pub mod pan;
+pub mod pin;
 pub mod secret;
 pub mod timestamp;
 
@@ -20,5 +21,6 @@ pub use id::{
 };
 pub use money::{Currency, Money, MoneyError};
 pub use pan::{Pan, PanError, PanSequenceNumber, TokenPan};
+pub use pin::{Pin, PinError};
 pub use secret::Secret;
 pub use timestamp::Timestamp;

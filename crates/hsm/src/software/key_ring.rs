@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use aws_lc_rs::agreement;
 use serde::{Deserialize, Serialize};
 use tapfer_emv::certificate::Rid;
 use tapfer_emv::curve::{PrivateKey, PublicX};
@@ -10,6 +11,7 @@ use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_payment_types::messages::{HexBytes, HexSecret};
 use tapfer_payment_types::{IssuerId, Secret};
 
+use super::provisioning::HPKE;
 use super::randomness;
 use crate::HsmError;
 
@@ -70,12 +72,53 @@ impl IssuerKeySet {
     }
 }
 
+/// What an issuer needs for person's keys and PINs.
+pub(super) struct PersonKeySet {
+    /// HPKE private key, a P-256 scalar: phones and tills seal to it.
+    pub(super) private: Secret<[u8; 32]>,
+    /// Its public side, an uncompressed point.
+    pub(super) public: [u8; 65],
+    /// HMAC-SHA-256 key over cards' PINs.
+    pub(super) card_pin_key: Secret<[u8; 32]>,
+}
+
+impl PersonKeySet {
+    /// Draws all keys.
+    pub(super) fn generate() -> Result<Self, HsmError> {
+        let failed = HsmError::Internal { operation: "making an HPKE key pair" };
+        let Ok((_, private)) = HPKE.generate_key_pair() else { return Err(failed) };
+        let card_pin_key = randomness::secret()?;
+        let keys = fixed(private.secret_bytes())
+            .and_then(|private| Self::from_parts(private, card_pin_key));
+        keys.ok_or(failed)
+    }
+
+    /// `None` if the private key is no scalar.
+    fn from_parts(private: Secret<[u8; 32]>, card_pin_key: Secret<[u8; 32]>) -> Option<Self> {
+        let pair = agreement::PrivateKey::from_private_key(&agreement::ECDH_P256, private.expose())
+            .ok()?;
+        let public = pair.compute_public_key().ok()?.as_ref().try_into().ok()?;
+        Some(Self { private, public, card_pin_key })
+    }
+}
+
+fn fixed<const N: usize>(bytes: &[u8]) -> Option<Secret<[u8; N]>> {
+    let mut key = Secret::new([0; N]);
+    if bytes.len() != N {
+        return None;
+    }
+    key.expose_mut().copy_from_slice(bytes);
+    Some(key)
+}
+
 /// All keys. A copy shares them: changing the set means copying it, and swapping it once the disk has
 /// it.
 #[derive(Clone, Default)]
 pub(super) struct KeyRing {
     pub(super) authorities: BTreeMap<(Rid, u8), Arc<SigningKey>>,
     pub(super) issuers: BTreeMap<IssuerId, Arc<IssuerKeySet>>,
+    /// Issuers that were made before there were PINs have none until they need one.
+    pub(super) persons: BTreeMap<IssuerId, Arc<PersonKeySet>>,
 }
 
 /// A [`KeyRing`] as it stands in the keystore, in JSON.
@@ -84,6 +127,8 @@ pub(super) struct KeyRing {
 pub(super) struct StoredKeyRing {
     certification_authorities: Vec<StoredAuthority>,
     issuers: Vec<StoredIssuer>,
+    #[serde(default)]
+    person_keys: Vec<StoredPersonKeys>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -104,6 +149,14 @@ struct StoredIssuer {
     record_keys: BTreeMap<u8, HexSecret>,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredPersonKeys {
+    issuer: IssuerId,
+    private_key: HexSecret,
+    card_pin_key: HexSecret,
+}
+
 impl From<&KeyRing> for StoredKeyRing {
     fn from(ring: &KeyRing) -> Self {
         let authority = |(&(rid, index), key): (&(Rid, u8), &Arc<SigningKey>)| StoredAuthority {
@@ -114,6 +167,7 @@ impl From<&KeyRing> for StoredKeyRing {
         Self {
             certification_authorities: ring.authorities.iter().map(authority).collect(),
             issuers: ring.issuers.iter().map(|(&id, keys)| store_issuer(id, keys)).collect(),
+            person_keys: ring.persons.iter().map(|(&id, keys)| store_persons(id, keys)).collect(),
         }
     }
 }
@@ -132,15 +186,25 @@ fn store_issuer(issuer: IssuerId, keys: &IssuerKeySet) -> StoredIssuer {
     }
 }
 
+fn store_persons(issuer: IssuerId, keys: &PersonKeySet) -> StoredPersonKeys {
+    StoredPersonKeys {
+        issuer,
+        private_key: store(keys.private.expose()),
+        card_pin_key: store(keys.card_pin_key.expose()),
+    }
+}
+
 impl StoredKeyRing {
     /// Takes the keys out, each as its own type. `None` if one has the wrong length or is no scalar, or
     /// if an issuer lacks one.
     pub(super) fn load(&self) -> Option<KeyRing> {
         let authorities = self.certification_authorities.iter().map(StoredAuthority::load);
         let issuers = self.issuers.iter().map(StoredIssuer::load);
+        let persons = self.person_keys.iter().map(StoredPersonKeys::load);
         Some(KeyRing {
             authorities: authorities.collect::<Option<_>>()?,
             issuers: issuers.collect::<Option<_>>()?,
+            persons: persons.collect::<Option<_>>()?,
         })
     }
 }
@@ -169,13 +233,15 @@ impl StoredIssuer {
     }
 }
 
-fn load<const N: usize>(stored: &HexSecret) -> Option<Secret<[u8; N]>> {
-    let mut key = Secret::new([0; N]);
-    if stored.expose().len() != N {
-        return None;
+impl StoredPersonKeys {
+    fn load(&self) -> Option<(IssuerId, Arc<PersonKeySet>)> {
+        let keys = PersonKeySet::from_parts(load(&self.private_key)?, load(&self.card_pin_key)?)?;
+        Some((self.issuer, Arc::new(keys)))
     }
-    key.expose_mut().copy_from_slice(stored.expose());
-    Some(key)
+}
+
+fn load<const N: usize>(stored: &HexSecret) -> Option<Secret<[u8; N]>> {
+    fixed(stored.expose())
 }
 
 fn load_signing_key(stored: &HexSecret) -> Option<SigningKey> {

@@ -13,6 +13,7 @@ mod certify;
 mod file;
 mod key_ring;
 mod keystore;
+mod person;
 mod provisioning;
 mod randomness;
 mod record;
@@ -33,13 +34,15 @@ use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::{IssuerId, Pan, RealmId, Secret};
 
-use self::key_ring::{IssuerKeySet, KeyRing, SigningKey};
+use self::key_ring::{IssuerKeySet, KeyRing, PersonKeySet, SigningKey};
 use self::keystore::Keystore;
+use self::record::Kind;
 use self::self_test::KnownAnswerTest;
 pub use self::unlock::{MINIMUM_PASSPHRASE_LENGTH, Unlock};
 use crate::{
-    CryptogramRequest, CryptogramVerdict, DemoKeys, DetokenizationGrant, HsmDescription, HsmError,
-    IccCertificateRequest, IssuerCertificateRequest, IssuerKeys, PanLookup, PaymentHsm,
+    CardPinSubject, CardPinValue, CryptogramRequest, CryptogramVerdict, DemoKeys,
+    DetokenizationGrant, HsmDescription, HsmError, IccCertificateRequest, IssuerCertificateRequest,
+    IssuerKeys, PanLookup, PaymentHsm, PersonKeyImport, PersonKeyRecipient, PersonKeyVerdict,
     ProvisioningRequest, Realm, RecordOwner, SealedCardRecord,
 };
 
@@ -139,6 +142,28 @@ impl SoftwareHsm {
     fn issuer(&self, issuer: IssuerId) -> Result<Arc<IssuerKeySet>, HsmError> {
         let keys = self.keys()?;
         keys.issuers.get(&issuer).cloned().ok_or(HsmError::UnknownIssuer(issuer))
+    }
+
+    /// What an issuer needs for PINs, made if this is the first time.
+    fn persons(&self, issuer: IssuerId) -> Result<Arc<PersonKeySet>, HsmError> {
+        let keys = self.keys()?;
+        if let Some(found) = keys.persons.get(&issuer) {
+            return Ok(Arc::clone(found));
+        }
+        self.change(|ring| {
+            if !ring.issuers.contains_key(&issuer) {
+                return Err(HsmError::UnknownIssuer(issuer));
+            }
+            // Another thread may have been faster.
+            match ring.persons.get(&issuer) {
+                Some(found) => Ok(Arc::clone(found)),
+                None => {
+                    let made = Arc::new(PersonKeySet::generate()?);
+                    ring.persons.insert(issuer, Arc::clone(&made));
+                    Ok(made)
+                }
+            }
+        })
     }
 
     fn authority(&self, rid: Rid, index: u8) -> Result<Arc<SigningKey>, HsmError> {
@@ -301,13 +326,44 @@ impl PaymentHsm for SoftwareHsm {
         provisioning::seal(master_key, request)
     }
 
+    fn person_key_recipient(&self, issuer: IssuerId) -> Result<PersonKeyRecipient, HsmError> {
+        Ok(PersonKeyRecipient(self.persons(issuer)?.public))
+    }
+
+    fn accept_person_key(
+        &self,
+        import: &PersonKeyImport<'_>,
+    ) -> Result<PersonKeyVerdict, HsmError> {
+        let persons = self.persons(import.subject.issuer)?;
+        person::accept(&*self.issuer(import.subject.issuer)?, &persons, import)
+    }
+
+    fn card_pin_value(
+        &self,
+        subject: CardPinSubject,
+        sealed: &SealedPayload,
+    ) -> Result<CardPinValue, HsmError> {
+        person::card_pin_value(&*self.persons(subject.issuer)?, subject, sealed)
+    }
+
+    fn verify_card_pin(
+        &self,
+        subject: CardPinSubject,
+        value: &CardPinValue,
+        sealed: &SealedPayload,
+        associated: &[u8],
+    ) -> Result<bool, HsmError> {
+        let persons = self.persons(subject.issuer)?;
+        person::verify_card_pin(&persons, subject, value, sealed, associated)
+    }
+
     fn seal_card_record(
         &self,
         issuer: IssuerId,
         owner: RecordOwner,
         record: &[u8],
     ) -> Result<SealedCardRecord, HsmError> {
-        record::seal(&*self.issuer(issuer)?, issuer, owner, record)
+        record::seal(&*self.issuer(issuer)?, issuer, Kind::Number(owner), record)
     }
 
     fn open_card_record(
@@ -320,7 +376,7 @@ impl PaymentHsm for SoftwareHsm {
         if !grant.covers(owner) {
             return Err(HsmError::GrantElsewhere);
         }
-        record::open(&*self.issuer(issuer)?, issuer, owner, record)
+        record::open(&*self.issuer(issuer)?, issuer, Kind::Number(owner), record)
     }
 
     fn pan_lookup(&self, issuer: IssuerId, pan: &Pan) -> Result<PanLookup, HsmError> {

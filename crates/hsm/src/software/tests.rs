@@ -4,7 +4,7 @@ use tapfer_emv::certificate::CertificateDate;
 use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
 use tapfer_payment_types::messages::{
-    CardProfileMessage, HexBytes, MerchantTrust, VerificationPolicyMessage,
+    CardProfileMessage, HexBytes, MerchantTrust, SealedPayload, VerificationPolicyMessage,
 };
 use tapfer_payment_types::{
     CardId, Currency, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId, TokenPan,
@@ -13,8 +13,9 @@ use tapfer_payment_types::{
 use super::self_test::KnownAnswerTest;
 use super::{SoftwareHsm, Unlock};
 use crate::{
-    CryptogramRequest, DetokenizationGrant, HsmError, IccCertificateRequest,
-    IssuerCertificateRequest, OperatorGrant, PaymentHsm, ProvisioningRequest, Realm, RecordOwner,
+    CardPinSubject, CardPinValue, CryptogramRequest, DetokenizationGrant, HsmError,
+    IccCertificateRequest, IssuerCertificateRequest, OperatorGrant, PaymentHsm, PersonKeyImport,
+    PersonKeySubject, ProvisioningRequest, Realm, RecordOwner,
 };
 
 const BROKEN: &[KnownAnswerTest] = &[KnownAnswerTest { name: "broken", answer: || Some(false) }];
@@ -121,6 +122,19 @@ fn provisioning_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
     }))
 }
 
+fn person_verbs_are_refused(hsm: &SoftwareHsm) -> bool {
+    let nothing = || HexBytes(Vec::new());
+    let sealed = SealedPayload { encapsulated_key: nothing(), ciphertext: nothing() };
+    let token = TokenId::new(now(), [1; 10]);
+    let subject = PersonKeySubject { issuer: issuer(), token, generation: 1 };
+    let card = CardPinSubject { issuer: issuer(), card: CardId::new(now(), [1; 10]) };
+    let import = PersonKeyImport { subject, sealed: &sealed, old: None };
+    refused(hsm.person_key_recipient(issuer()))
+        && refused(hsm.accept_person_key(&import))
+        && refused(hsm.card_pin_value(card, &sealed))
+        && refused(hsm.verify_card_pin(card, &CardPinValue([0; 32]), &sealed, b""))
+}
+
 #[test]
 fn a_failed_self_test_blocks_every_verb_for_ever() {
     let (mut hsm, _directory) = working_module();
@@ -149,6 +163,7 @@ fn a_failed_self_test_blocks_every_verb_for_ever() {
     assert!(refused(hsm.open_card_record(issuer(), card, &record, &grant)));
     assert!(refused(hsm.pan_lookup(issuer(), &pan)));
     assert!(refused(hsm.demo_keys(issuer(), 1)));
+    assert!(person_verbs_are_refused(&hsm));
     let master_key = IssuerMasterKey::new([1; 16]);
     assert!(refused(hsm.import_demo_issuer(IssuerId::new(now(), [3; 10]), master_key)));
 }

@@ -16,6 +16,7 @@ mod certificates;
 mod concurrency;
 mod cryptograms;
 mod module;
+mod persons;
 mod provisioning;
 mod records;
 
@@ -69,6 +70,12 @@ macro_rules! contract {
             provisioning::bad_recipient_is_refused
             provisioning::bad_terms_are_refused
             provisioning::no_key_in_what_travels
+            persons::recipient_is_the_issuers_own_and_stays
+            persons::old_person_key_proves_the_new_one
+            persons::stored_person_key_is_bound
+            persons::imports_are_refused_alike
+            persons::card_pin_is_compared_inside
+            persons::pins_are_refused_alike
             records::opens_with_a_grant
             records::every_byte_is_protected
             records::belongs_to_one_card_of_one_issuer
