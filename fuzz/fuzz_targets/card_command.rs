@@ -110,7 +110,7 @@ fn answer(card: &mut Card, command: &[u8], device: &DeviceState) -> ResponseApdu
 /// Directory, application, options, records, cryptogram: without this, every altered command could be
 /// refused for a reason that was there before.
 fn assert_honest_reader_is_served(mut card: Card) {
-    let device = DeviceState { screen_on: true, unlocked: false, integrity_verdict: 0 };
+    let device = DeviceState { screen_on: true, unlocked: false, ..DeviceState::default() };
     for (code, argument) in [(0, 0), (1, 0), (2, 0x10), (3, 1), (3, 2), (3, 3), (4, 0x90)] {
         let command = command(code, argument, &mut [].as_slice(), &[]);
         let reply = answer(&mut card, &command, &device);
@@ -124,7 +124,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut before = Vec::new();
     while let [code, argument] = taken(&mut rest, 2) {
         let screen_on = code & 0x80 == 0;
-        let device = DeviceState { screen_on, unlocked: code & 0x40 != 0, integrity_verdict: 0 };
+        let device = DeviceState { screen_on, unlocked: code & 0x40 != 0, ..DeviceState::default() };
         if *code & 0x20 != 0 {
             card.deselect();
         }

@@ -54,7 +54,7 @@ pub(crate) enum Screen {
 
 /// The state of the phone that the arguments describe.
 pub(crate) fn device_state(screen: Screen, unlocked: bool) -> DeviceState {
-    DeviceState { screen_on: screen == Screen::On, unlocked, integrity_verdict: 0 }
+    DeviceState { screen_on: screen == Screen::On, unlocked, ..DeviceState::default() }
 }
 
 /// A phone whose dialogue is told on the terminal, and which fetches keys when they run low.

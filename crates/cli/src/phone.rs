@@ -99,6 +99,7 @@ fn in_words(news: &Notification, readiness: Option<(Readiness, Currency)>) -> St
             format!("{amount} sent to the issuer, transaction {counter}")
         }
         Notification::PaymentDeclined { amount, reason, .. } => format!("{amount}: {reason}"),
+        Notification::PersonNeeded { amount, ask, .. } => format!("{amount}: {ask}"),
         Notification::ScreenOff { .. } => "turn the screen on and tap again".to_owned(),
         Notification::ReplenishSoon { .. } => "keys run low: fetch new ones soon (tapfer wallet replenish)".to_owned(),
         Notification::NoKeysLeft { .. } => {

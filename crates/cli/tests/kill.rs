@@ -235,7 +235,7 @@ impl Phone {
         let mut random = rand_core::UnwrapErr(getrandom::SysRng);
         while let TapAction::Transmit(command) = tap.poll() {
             let command = command.encode().unwrap();
-            let device = DeviceState { screen_on: true, unlocked: false, integrity_verdict: 0 };
+            let device = DeviceState { screen_on: true, unlocked: false, ..DeviceState::default() };
             let effects = self.0.handle(&command, now(), &mut random, &device);
             let reply = effects.into_iter().find_map(|effect| match effect {
                 Effect::Reply(response) => Some(response.encode()),

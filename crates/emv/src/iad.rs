@@ -33,6 +33,8 @@ pub enum VerificationMethod {
     DeviceUnlock,
     /// `02`: the PIN of the wallet.
     Pin,
+    /// `03`: the phone left it to the card's PIN at the terminal.
+    TerminalPin,
 }
 
 impl VerificationMethod {
@@ -41,6 +43,7 @@ impl VerificationMethod {
             Self::None => 0x00,
             Self::DeviceUnlock => 0x01,
             Self::Pin => 0x02,
+            Self::TerminalPin => 0x03,
         }
     }
 
@@ -49,6 +52,7 @@ impl VerificationMethod {
             0x00 => Some(Self::None),
             0x01 => Some(Self::DeviceUnlock),
             0x02 => Some(Self::Pin),
+            0x03 => Some(Self::TerminalPin),
             _ => None,
         }
     }

@@ -320,6 +320,7 @@ fn issuer_application_data(value: &[u8]) -> Vec<String> {
         VerificationMethod::None => "not verified",
         VerificationMethod::DeviceUnlock => "verified by unlocking the phone",
         VerificationMethod::Pin => "verified by the PIN of the wallet",
+        VerificationMethod::TerminalPin => "to be verified by the PIN at the terminal",
     };
     let yes = |is_so: bool| if is_so { "yes" } else { "no" };
     alloc::vec![

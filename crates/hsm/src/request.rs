@@ -7,9 +7,8 @@ use tapfer_emv::certificate::{CertificateDate, Rid};
 use tapfer_emv::cryptogram::{CryptogramInput, CryptogramVerified};
 use tapfer_emv::curve::PublicX;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
-use tapfer_payment_types::messages::{
-    CardProfileMessage, HexBytes, MerchantTrust, VerificationPolicyMessage,
-};
+use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, MerchantTrust};
+use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{
     CardId, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId, TokenPan,
 };
@@ -156,7 +155,7 @@ pub struct ProvisioningRequest<'a> {
     /// Keys that may be used without verifying the person (class `01`), oldest first.
     pub limited_use_keys: &'a [LimitedUseKeyTerms],
     /// When the phone has to ask for what.
-    pub policy: VerificationPolicyMessage,
+    pub policy: VerificationPolicy,
     /// Whom the phone believes when a terminal says who it is.
     pub merchant_trust: MerchantTrust,
 }

@@ -12,6 +12,7 @@ pub mod messages;
 pub mod money;
 pub mod pan;
 pub mod pin;
+pub mod policy;
 pub mod secret;
 pub mod timestamp;
 

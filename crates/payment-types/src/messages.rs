@@ -13,6 +13,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::{Deserialize, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::policy::{LastVerified, SinceVerified, VerificationPolicy};
 use crate::{Currency, Timestamp, TokenId};
 
 /// `info` of the HPKE context that seals a [`ProvisioningPayload`].
@@ -131,8 +132,32 @@ pub struct ProvisioningPayload {
     pub derivation_key_index: u8,
     /// Keys that may be used without verifying the person, oldest first.
     pub limited_use_keys: Vec<LimitedUseKeyGrant>,
+    /// Single-use mode: session keys that need no verification, in the place of
+    /// [`limited_use_keys`](Self::limited_use_keys) or beside them.
+    #[serde(default)]
+    pub single_use_keys: Vec<SingleUseKeys>,
+    /// Session keys under the person's key (class `02`); none before a PIN is set.
+    #[serde(default)]
+    pub verified_keys: Vec<SingleUseKeys>,
+    /// Where a person's key is sealed to: an uncompressed P-256 point, 65 bytes. Without one the issuer
+    /// has no PINs.
+    #[serde(default)]
+    pub person_key_recipient: Option<HexBytes>,
+    /// How the platform stands to the PIN.
+    #[serde(default)]
+    pub pin: Option<PinStatus>,
+    /// Payments since the person was last verified, as the platform counts them: it alone knows whether
+    /// a PIN was right. Without it the phone keeps its own count.
+    #[serde(default)]
+    pub since_verified: Option<SinceVerified>,
+    /// The last payment in which the person was verified.
+    #[serde(default)]
+    pub last_verified: Option<LastVerified>,
+    /// When the person last logged in at the issuer, as the issuer told the platform.
+    #[serde(default)]
+    pub logged_in_at: Option<Timestamp>,
     /// When the phone has to ask for what.
-    pub policy: VerificationPolicyMessage,
+    pub policy: VerificationPolicy,
     /// Whom the phone believes when a terminal says who it is.
     pub merchant_trust: MerchantTrust,
 }
@@ -249,18 +274,63 @@ pub const fn charge_minor(
     if is_domestic && !declined { amount_minor } else { 0 }
 }
 
-/// The part of the issuer's verification policy that this version of the phone obeys.
+/// Session keys of a row of transaction counters, each good for one payment.
+///
+/// Block `i` belongs to counter `first_counter + i`. A counter that is used, for whatever, takes its
+/// block with it, in every list. An index (YHHHHCC) is never given twice to one token, in no class and
+/// under no person's key: two blocks around one session key would tell two PINs at once.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SingleUseKeys {
+    /// Index YHHHHCC of the limited-use key that the session keys come from; that key itself never
+    /// reaches the phone.
+    pub key_index: String,
+    /// The phone does not use the keys after this.
+    pub expires_at: Timestamp,
+    /// Counter of the first block.
+    pub first_counter: u16,
+    /// 16 bytes each. Class `01`: the session key. Class `02`: the session key as one AES-128-ECB block
+    /// under the person's key of generation [`PinStatus::generation`], without anything that would tell
+    /// a right key from a wrong one.
+    pub blocks: Vec<HexSecret>,
+}
+
+/// `info` of the HPKE context that seals a person's key to the issuer.
+pub const PERSON_KEY_INFO: &[u8] = b"tapfer-person-key-1";
+
+/// The phone gives the platform a new person's key, because a PIN was set or changed.
+///
+/// HPKE as for a [`ProvisioningPayload`], to [`ProvisioningPayload::person_key_recipient`], `info` =
+/// [`PERSON_KEY_INFO`], associated data = the token id's text ‖ `generation` (4 bytes, big endian). The
+/// plaintext is 32 bytes: the new person's key ‖ a proof of the old one,
+/// AES-CMAC(old person's key, `tapfer-pin-change-1` ‖ token id's text ‖ generation (4) ‖ new key), or
+/// sixteen zeros where there is no old one or the issuer granted a reset. The proof is inside, because
+/// outside it would be something to test a PIN against, in recordings and in the phone's own store.
+///
+/// `generation` is one more than the platform's; the same request once more, byte for byte, is answered
+/// as the first time, so that a lost answer does no harm. Any other request with the platform's current
+/// generation is refused. A new generation ends the class `02` keys that were given under the old one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct VerificationPolicyMessage {
-    /// Version, signed into every cryptogram. At most three bytes.
-    pub version: u32,
-    /// The limits are in this currency; a payment in any other asks for the person.
-    pub currency: Currency,
-    /// Up to this amount, minor units, a payment needs no verification of the person.
-    pub unverified_limit_minor: i64,
-    /// Whether the screen must be on to pay at all.
-    pub screen_must_be_on: bool,
+pub struct SetPersonKeyRequest {
+    /// Number of the new key, from 1.
+    pub generation: u32,
+    /// The sealed key and proof.
+    pub sealed_key: SealedPayload,
+}
+
+/// How the platform stands to the wallet's PIN of one token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinStatus {
+    /// Number of the person's key in force; 0 before the first.
+    pub generation: u32,
+    /// How many wrong PINs are left before it is blocked.
+    pub tries_left: u8,
+    /// Too many were wrong: no verified payment until the issuer resets.
+    pub blocked: bool,
+    /// The issuer lets the person choose a new PIN without the old one, once.
+    pub reset_granted: bool,
 }
 
 #[cfg(test)]

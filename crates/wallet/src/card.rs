@@ -148,7 +148,7 @@ impl Card {
                 self.exchange_relay_resistance_data(command, rng)
             }
             Instruction::ReadRecord => self.read_record(command),
-            Instruction::GenerateAc => self.generate_ac(command, moment),
+            Instruction::GenerateAc => self.generate_ac(command, moment, rng),
         }
     }
 
@@ -202,13 +202,14 @@ impl Card {
         &mut self,
         command: &CommandApdu,
         moment: &Moment<'_>,
+        rng: &mut impl CryptoRng,
     ) -> Result<Effects, Refusal> {
         let Phase::Processing(session) = &self.phase else {
             return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
         };
         let token = self.wallet.token_mut(session.token).ok_or(StatusWord::FILE_NOT_FOUND)?;
         let request = cryptogram::Request::read(token, session, command)?;
-        let (answer, news) = cryptogram::generate(token, session, &request, moment)?;
+        let (answer, news) = cryptogram::generate(token, session, &request, moment, rng)?;
         let token = session.token;
         self.phase = Phase::CryptogramSent;
         let wants_keys = self

@@ -1,5 +1,7 @@
 //! What the device says about itself with every command.
 
+use tapfer_payment_types::policy::UnlockMethod;
+
 /// State of the device while a command is handled.
 ///
 /// The wallet believes it: a device that lies here could as well leave the wallet out altogether.
@@ -9,6 +11,8 @@ pub struct DeviceState {
     pub screen_on: bool,
     /// The person has unlocked the phone and it has not been locked since.
     pub unlocked: bool,
+    /// How the person unlocks this phone. The policy may advise against some ways.
+    pub unlock_method: UnlockMethod,
     /// Result of the device's integrity check as the issuer numbers it; 0 is "no verdict". Signed
     /// into every cryptogram.
     pub integrity_verdict: u8,

@@ -7,7 +7,7 @@ use tapfer_emv::iad::VerificationMethod;
 use tapfer_payment_types::TokenId;
 
 use crate::PaymentAmount;
-use crate::policy::DeclineReason;
+use crate::policy::{Ask, DeclineReason};
 use crate::store::Snapshot;
 
 /// One thing for the device to do.
@@ -88,6 +88,15 @@ pub enum Notification {
         amount: PaymentAmount,
         /// Why.
         reason: DeclineReason,
+    },
+    /// The payment waits for the person: ask, and let the phone be tapped again.
+    PersonNeeded {
+        /// The token that was asked to pay.
+        token: TokenId,
+        /// What the terminal asked for.
+        amount: PaymentAmount,
+        /// What to ask for.
+        ask: Ask,
     },
     /// The tap ended before a payment: the policy wants the screen on.
     ScreenOff {

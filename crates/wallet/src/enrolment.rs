@@ -23,20 +23,19 @@ use tapfer_emv::profile::{CardProfile, ProfileError};
 use tapfer_emv::tags;
 use tapfer_payment_types::messages::{
     HexBytes, MerchantTrust, PROVISIONING_INFO, ProvisioningPayload, ReplenishRequest,
-    SealedPayload, VerificationPolicyMessage,
+    SealedPayload,
 };
+use tapfer_payment_types::policy::{PolicyError, VerificationPolicy};
 use tapfer_payment_types::{Timestamp, TokenId};
 use zeroize::Zeroizing;
 
 pub use crate::keys::KeyGrantError;
 use crate::keys::{KeyReplacement, LimitedUseKeys};
+use crate::policy::History;
 use crate::secret_bytes::private_key;
 use crate::store::{Snapshot, StoreError};
 use crate::token::Token;
 use crate::wallet::Wallet;
-
-/// Three bytes of the policy version travel in every cryptogram.
-const MAXIMUM_POLICY_VERSION: u32 = 0x00FF_FFFF;
 
 /// Why a payload is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -78,8 +77,8 @@ pub enum AcceptError {
     #[error("the payload brings no limited-use key")]
     NoKeys,
     /// The policy makes no sense.
-    #[error("the verification policy is unusable: a negative limit or an impossible version")]
-    Policy,
+    #[error("the verification policy is unusable")]
+    Policy(#[from] PolicyError),
     /// The policy is older than the one in force.
     #[error("the verification policy is older than the one on the phone")]
     OlderPolicy,
@@ -140,7 +139,7 @@ impl Wallet {
             .and_then(|payload| Checked::new(payload, self.token(token), &icc_key, now));
         match checked {
             Ok(checked) => {
-                self.install(token, checked, icc_key);
+                self.install(token, checked, icc_key, now);
                 Ok(self.snapshot()?)
             }
             Err(error) => {
@@ -155,7 +154,7 @@ impl Wallet {
         Some(self.pending_keys.swap_remove(position).icc_key)
     }
 
-    fn install(&mut self, id: TokenId, checked: Checked, icc_key: PrivateKey) {
+    fn install(&mut self, id: TokenId, checked: Checked, icc_key: PrivateKey, now: Timestamp) {
         let Checked { profile, certificate, policy, merchant_trust, keys } = checked;
         if let Some(token) = self.token_mut(id) {
             token.profile = profile;
@@ -177,6 +176,8 @@ impl Wallet {
             application_transaction_counter: 0,
             policy,
             merchant_trust,
+            chosen_level: None,
+            history: History::new(now),
             keys: new_keys,
         });
     }
@@ -186,7 +187,7 @@ impl Wallet {
 struct Checked {
     profile: CardProfile,
     certificate: IccCertificate,
-    policy: VerificationPolicyMessage,
+    policy: VerificationPolicy,
     merchant_trust: MerchantTrust,
     keys: KeyReplacement,
 }
@@ -264,12 +265,10 @@ fn check_certificate(
 }
 
 fn check_policy(
-    policy: &VerificationPolicyMessage,
-    known: Option<&VerificationPolicyMessage>,
+    policy: &VerificationPolicy,
+    known: Option<&VerificationPolicy>,
 ) -> Result<(), AcceptError> {
-    if policy.unverified_limit_minor < 0 || policy.version > MAXIMUM_POLICY_VERSION {
-        return Err(AcceptError::Policy);
-    }
+    policy.check()?;
     if known.is_some_and(|known| policy.version < known.version) {
         return Err(AcceptError::OlderPolicy);
     }

@@ -1,17 +1,97 @@
-//! When a payment needs the person: a pure function of policy, amount and device state.
+//! The wallet's own judgement: what becomes of a payment, and what the person is asked for it.
+//!
+//! [`decide`] is a pure function of a [`Situation`]. What chance has a say in is drawn before
+//! ([`History::draw_lots`]) and stays in the history until it is satisfied, so that tapping again does
+//! not throw the dice again. The same [`VerificationPolicy::expected`] that is asked here is asked by
+//! the platform.
+
+mod history;
+mod terminal_demand;
 
 use tapfer_emv::iad::VerificationMethod;
-use tapfer_payment_types::messages::{VerificationPolicyMessage, charge_minor};
+use tapfer_emv::keys::KeyClass;
+use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::messages::charge_minor;
+use tapfer_payment_types::policy::{Requirement, Shown, VerificationPolicy};
+
+pub use history::{Confirmation, History};
+pub use terminal_demand::TerminalDemand;
 
 use crate::{DeviceState, PaymentAmount};
+
+/// All that decides about a payment.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// The issuer's policy.
+    pub policy: &'a VerificationPolicy,
+    /// The level the person chose for payments up to the limit.
+    pub chosen_level: Option<Requirement>,
+    /// What the terminal asks for.
+    pub amount: PaymentAmount,
+    /// What the device says about itself.
+    pub device: &'a DeviceState,
+    /// What was paid since the person was last asked.
+    pub history: &'a History,
+    /// Which kinds of verification the terminal takes (`9F1D`).
+    pub terminal: TerminalDemand,
+    /// Whether the terminal has proven whose it is.
+    pub merchant_proven: bool,
+    /// How it stands with the wallet's PIN.
+    pub pin: PinStanding,
+    /// The time now, UTC.
+    pub now: Timestamp,
+}
+
+/// How a token stands to its PIN at the moment of a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PinStanding {
+    /// None was set yet.
+    NotSet,
+    /// One is set, and was not entered for this payment.
+    Set,
+    /// It was entered for this payment, less than a minute ago.
+    Entered,
+    /// The issuer has blocked it.
+    Blocked,
+}
 
 /// What the card does with a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Ask the issuer online, with the person verified like this.
-    Online(VerificationMethod),
+    /// Ask the issuer online.
+    Online {
+        /// How the person was verified.
+        method: VerificationMethod,
+        /// Which class of key signs.
+        key_class: KeyClass,
+    },
+    /// Ask the issuer online, and let the terminal ask for the card's PIN. A key of class `01` signs.
+    AskAtTerminal,
+    /// Not now: the person has to do something first. The card declines with "see phone", the app asks,
+    /// and the next tap pays.
+    AskPerson(Ask),
     /// Decline.
     Decline(DeclineReason),
+}
+
+/// What the app asks the person to do before the next tap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Ask {
+    /// Turn the screen on.
+    #[error("turn the screen on and tap again")]
+    TurnScreenOn,
+    /// Unlock the phone.
+    #[error("this payment needs you: unlock the phone and tap again")]
+    Unlock,
+    /// Enter the wallet's PIN.
+    #[error("this payment needs your PIN: enter it in the app and tap again within a minute")]
+    EnterPin,
+    /// Choose a PIN: the issuer wants one, and there is none.
+    #[error("this payment needs a PIN and you have none yet: choose one in the app")]
+    SetPin,
+    /// Log in at the issuer, who then tells the platform.
+    #[error("your issuer asks you to log in again before you pay on")]
+    LogIn,
 }
 
 /// Why the card declines.
@@ -20,176 +100,124 @@ pub enum DeclineReason {
     /// The terminal itself asked for a decline.
     #[error("the terminal declined the payment")]
     TerminalDeclined,
-    /// The policy wants the screen on.
-    #[error("the screen is off: turn it on and tap again")]
-    ScreenOff,
-    /// The amount or the currency asks for the person, and the phone is locked.
-    #[error("this payment needs you: unlock the phone and tap again")]
-    VerificationRequired,
+    /// The payment needs the card's PIN at the terminal, and the terminal takes none.
+    #[error("this payment needs the PIN at the terminal, and this terminal takes none")]
+    TerminalTakesNoPin,
+    /// The policy wants to know who is paid.
+    #[error("the terminal has not proven whose it is, and your issuer asks for that")]
+    MerchantUnproven,
+    /// Too many wrong PINs.
+    #[error("the PIN is blocked: ask your issuer for a reset")]
+    PinBlocked,
 }
 
-/// Whether the terminal takes payments for which nobody was verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TerminalDemand {
-    /// It does, or does not say.
-    Nothing,
-    /// It does not: the amount is above its own limit.
-    Verification,
-}
-
-impl TerminalDemand {
-    /// Byte 1 of the terminal risk management data `9F1D`: payments without verification are possible.
-    const NO_CVM: u8 = 0x08;
-
-    /// Reads `9F1D`. Byte 1 lists the kinds of verification the terminal takes for this payment; one
-    /// without any says nothing.
+impl Situation<'_> {
+    /// What this payment needs of the person: the most that amount, history, chance, the person's own
+    /// choice and the terminal ask for.
     #[must_use]
-    pub fn from_risk_management_data(data: Option<&[u8]>) -> Self {
-        match data.and_then(<[u8]>::first) {
-            Some(&kinds) if kinds != 0 && kinds & Self::NO_CVM == 0 => Self::Verification,
-            _ => Self::Nothing,
+    pub fn requirement(&self) -> Requirement {
+        let (minor, currency) = (self.amount.minor(), self.amount.currency_numeric());
+        let expected = self.policy.expected(minor, currency, self.history.since_verified());
+        expected
+            .max(self.policy.level(self.chosen_level))
+            .max(self.history.asks_for(self.policy))
+            .max(self.terminal.asks_for())
+    }
+
+    fn shown(&self) -> Shown {
+        Shown {
+            screen_on: self.device.screen_on,
+            unlocked: self.device.unlocked,
+            app_pin: self.pin == PinStanding::Entered,
+            terminal_pin: false,
         }
     }
+
+    /// A PIN at the terminal leaves open what the phone must be like, so this holds beside it: the
+    /// screen and the lock as the person's level wants them.
+    fn device_floor(&self) -> Requirement {
+        self.policy.level(self.chosen_level).min(Requirement::Unlocked)
+    }
 }
 
-/// Decides on a payment.
+/// Decides on a payment that the terminal wants to go through.
 ///
-/// Up to the limit, in the policy's currency, nobody is asked, unless the terminal asks. Anything
-/// else needs a phone that its owner has unlocked and is looking at: an unlocked phone with a dark
-/// screen lies on a table.
+/// Asked first is what no PIN mends: a login that is due, a merchant that must be proven. Then the phone
+/// itself, then the person.
 #[must_use]
-pub fn decide(
-    policy: &VerificationPolicyMessage,
-    amount: PaymentAmount,
-    device: &DeviceState,
-    demand: TerminalDemand,
-) -> Decision {
-    if policy.screen_must_be_on && !device.screen_on {
-        return Decision::Decline(DeclineReason::ScreenOff);
+pub fn decide(situation: &Situation<'_>) -> Decision {
+    let Situation { policy, amount, .. } = situation;
+    if situation.history.login_is_due(policy, situation.now) {
+        return Decision::AskPerson(Ask::LogIn);
     }
-    let within_limit =
-        is_domestic(policy, amount) && amount.minor() <= policy.unverified_limit_minor;
-    if within_limit && demand == TerminalDemand::Nothing {
-        return Decision::Online(VerificationMethod::None);
+    let demands_proof = policy.demands_merchant_proof(amount.minor(), amount.currency_numeric());
+    if demands_proof && !situation.merchant_proven {
+        return Decision::Decline(DeclineReason::MerchantUnproven);
     }
-    if device.unlocked && device.screen_on {
-        return Decision::Online(VerificationMethod::DeviceUnlock);
+    let requirement = situation.requirement();
+    let of_the_phone = match requirement {
+        Requirement::TerminalPin => situation.device_floor(),
+        other => other,
+    };
+    if let Some(decision) = lacking(situation, of_the_phone) {
+        return decision;
     }
-    Decision::Decline(DeclineReason::VerificationRequired)
+    match requirement {
+        Requirement::TerminalPin if situation.terminal.takes_pin() => Decision::AskAtTerminal,
+        Requirement::TerminalPin => Decision::Decline(DeclineReason::TerminalTakesNoPin),
+        _ => online(situation, requirement),
+    }
+}
+
+/// What speaks against paying now, if the phone has to show `wanted`.
+fn lacking(situation: &Situation<'_>, wanted: Requirement) -> Option<Decision> {
+    let is_dark = !situation.device.screen_on && wanted > Requirement::Anything;
+    if is_dark {
+        return Some(Decision::AskPerson(Ask::TurnScreenOn));
+    }
+    if situation.shown().reached() >= wanted {
+        return None;
+    }
+    Some(match (wanted, situation.pin) {
+        (Requirement::AppPin, PinStanding::NotSet) => Decision::AskPerson(Ask::SetPin),
+        (Requirement::AppPin, PinStanding::Blocked) => Decision::Decline(DeclineReason::PinBlocked),
+        (Requirement::AppPin, _) => Decision::AskPerson(Ask::EnterPin),
+        _ => Decision::AskPerson(Ask::Unlock),
+    })
+}
+
+/// A PIN that was entered is used, whether it was needed or not: the person wanted it so.
+fn online(situation: &Situation<'_>, requirement: Requirement) -> Decision {
+    if situation.pin == PinStanding::Entered {
+        return Decision::Online { method: VerificationMethod::Pin, key_class: KeyClass::Verified };
+    }
+    let method = match requirement {
+        Requirement::Unlocked => VerificationMethod::DeviceUnlock,
+        _ => VerificationMethod::None,
+    };
+    Decision::Online { method, key_class: KeyClass::Unverified }
+}
+
+impl Decision {
+    /// Whether the card asks the issuer, so that money may move.
+    #[must_use]
+    pub const fn is_online(self) -> bool {
+        matches!(self, Self::Online { .. } | Self::AskAtTerminal)
+    }
+
+    /// Which class of key signs. A decline, too, is signed.
+    #[must_use]
+    pub const fn key_class(self) -> KeyClass {
+        match self {
+            Self::Online { key_class, .. } => key_class,
+            _ => KeyClass::Unverified,
+        }
+    }
 }
 
 /// How much of a key's total a payment takes up, minor units of the policy's currency: as the
 /// platform counts it.
 #[must_use]
-pub const fn charge(
-    policy: &VerificationPolicyMessage,
-    amount: PaymentAmount,
-    decision: Decision,
-) -> i64 {
-    let declined = matches!(decision, Decision::Decline(_));
-    charge_minor(policy.currency, amount.minor(), amount.currency_numeric(), declined)
-}
-
-fn is_domestic(policy: &VerificationPolicyMessage, amount: PaymentAmount) -> bool {
-    amount.currency_numeric() == policy.currency.numeric()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Decision, DeclineReason, TerminalDemand, charge, decide};
-    use crate::{DeviceState, PaymentAmount};
-    use tapfer_emv::iad::VerificationMethod;
-    use tapfer_payment_types::Currency;
-    use tapfer_payment_types::messages::VerificationPolicyMessage;
-
-    /// Columns: amount in the policy's currency or another, screen must be on, screen on, unlocked.
-    const TABLE: &str = "
-        amount  currency  policy    screen  lock      decision
-        0       EUR       screen    on      locked    nobody
-        2500    EUR       screen    on      locked    nobody
-        2500    EUR       screen    on      unlocked  nobody
-        2500    EUR       screen    off     locked    screen_off
-        2500    EUR       screen    off     unlocked  screen_off
-        2500    EUR       anything  off     locked    nobody
-        2500    EUR       anything  on      locked    nobody
-        2501    EUR       screen    on      locked    required
-        2501    EUR       screen    on      unlocked  unlock
-        2501    EUR       screen    off     unlocked  screen_off
-        2501    EUR       anything  off     locked    required
-        2501    EUR       anything  off     unlocked  required
-        2501    EUR       anything  on      unlocked  unlock
-        1       USD       screen    on      locked    required
-        1       USD       screen    on      unlocked  unlock
-        1       USD       anything  off     unlocked  required
-        1       USD       screen    off     locked    screen_off
-    ";
-
-    fn expected(word: &str) -> Decision {
-        match word {
-            "nobody" => Decision::Online(VerificationMethod::None),
-            "unlock" => Decision::Online(VerificationMethod::DeviceUnlock),
-            "screen_off" => Decision::Decline(DeclineReason::ScreenOff),
-            "required" => Decision::Decline(DeclineReason::VerificationRequired),
-            other => panic!("{other} is not a decision"),
-        }
-    }
-
-    fn policy(screen_must_be_on: bool) -> VerificationPolicyMessage {
-        VerificationPolicyMessage {
-            version: 1,
-            currency: Currency::EUR,
-            unverified_limit_minor: 2500,
-            screen_must_be_on,
-        }
-    }
-
-    #[test]
-    fn the_table_of_decisions() {
-        let rows =
-            TABLE.lines().skip(2).map(str::split_whitespace).map(Iterator::collect::<Vec<_>>);
-        let mut checked = 0;
-        for row in rows.filter(|row| !row.is_empty()) {
-            let currency: Currency = row[1].parse().unwrap();
-            let amount = PaymentAmount::new(row[0].parse().unwrap(), currency.numeric());
-            let device = DeviceState {
-                screen_on: row[3] == "on",
-                unlocked: row[4] == "unlocked",
-                integrity_verdict: 0,
-            };
-            let decide = |demand| decide(&policy(row[2] == "screen"), amount, &device, demand);
-            let wanted = expected(row[5]);
-            assert_eq!(decide(TerminalDemand::Nothing), wanted, "{row:?}");
-            // A terminal that wants the person gets the person, or nothing.
-            let in_hand = device.unlocked && device.screen_on;
-            let demanded = match wanted {
-                Decision::Online(VerificationMethod::None) if in_hand => expected("unlock"),
-                Decision::Online(VerificationMethod::None) => expected("required"),
-                other => other,
-            };
-            assert_eq!(decide(TerminalDemand::Verification), demanded, "{row:?}");
-            checked += 1;
-        }
-        assert_eq!(checked, 17);
-    }
-
-    #[test]
-    fn what_a_terminal_demands_is_read_from_its_risk_management_data() {
-        let read = |first: u8| TerminalDemand::from_risk_management_data(Some(&[first, 0x80]));
-        for kinds in [0x00, 0x08, 0x0C, 0x48] {
-            assert_eq!(read(kinds), TerminalDemand::Nothing, "{kinds:02X}");
-        }
-        for kinds in [0x04, 0x40, 0x44] {
-            assert_eq!(read(kinds), TerminalDemand::Verification, "{kinds:02X}");
-        }
-        assert_eq!(TerminalDemand::from_risk_management_data(None), TerminalDemand::Nothing);
-    }
-
-    #[test]
-    fn only_what_may_move_money_is_charged() {
-        let (policy, euros) = (policy(true), PaymentAmount::new(700, 978));
-        let online = Decision::Online(VerificationMethod::None);
-        assert_eq!(charge(&policy, euros, online), 700);
-        assert_eq!(charge(&policy, PaymentAmount::new(700, 840), online), 0);
-        assert_eq!(charge(&policy, euros, Decision::Decline(DeclineReason::ScreenOff)), 0);
-    }
+pub const fn charge(policy: &VerificationPolicy, amount: PaymentAmount, decision: Decision) -> i64 {
+    charge_minor(policy.currency, amount.minor(), amount.currency_numeric(), !decision.is_online())
 }

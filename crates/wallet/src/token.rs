@@ -1,15 +1,19 @@
 //! One token on the phone: a card, its keys and its counter.
 
+use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use tapfer_emv::certificate::IccCertificate;
 use tapfer_emv::curve::PrivateKey;
 use tapfer_emv::keys::KeyIndex;
 use tapfer_emv::profile::CardProfile;
-use tapfer_payment_types::messages::{HexBytes, MerchantTrust, VerificationPolicyMessage};
+use tapfer_payment_types::messages::{HexBytes, MerchantTrust};
+use tapfer_payment_types::policy::{Requirement, VerificationPolicy};
 use tapfer_payment_types::{Timestamp, TokenId};
 
 use crate::keys::LimitedUseKeys;
+use crate::policy::{self, Decision, History, PinStanding, Situation, TerminalDemand};
 use crate::secret_bytes::private_key;
+use crate::{DeviceState, PaymentAmount};
 
 /// With so few payments left, the wallet asks for more keys.
 const LOW_PAYMENTS: u32 = 2;
@@ -28,7 +32,9 @@ pub struct Token {
     pub(crate) icc_certificate: HexBytes,
     pub(crate) icc_certificate_expires_at: Timestamp,
     pub(crate) application_transaction_counter: u16,
-    pub(crate) policy: VerificationPolicyMessage,
+    pub(crate) policy: VerificationPolicy,
+    pub(crate) chosen_level: Option<Requirement>,
+    pub(crate) history: History,
     /// Empty in a store that was written before there was any: then no terminal can prove anything.
     #[serde(default)]
     pub(crate) merchant_trust: MerchantTrust,
@@ -48,6 +54,16 @@ pub struct Readiness {
     pub wants_replenishment: bool,
 }
 
+/// What a tap brings to the decision.
+#[derive(Clone, Copy)]
+pub(crate) struct Tap<'a> {
+    pub(crate) amount: PaymentAmount,
+    pub(crate) device: &'a DeviceState,
+    pub(crate) terminal: TerminalDemand,
+    pub(crate) merchant_proven: bool,
+    pub(crate) now: Timestamp,
+}
+
 impl Token {
     /// Which token this is.
     #[must_use]
@@ -63,7 +79,7 @@ impl Token {
 
     /// The verification policy in force.
     #[must_use]
-    pub const fn policy(&self) -> &VerificationPolicyMessage {
+    pub const fn policy(&self) -> &VerificationPolicy {
         &self.policy
     }
 
@@ -102,14 +118,51 @@ impl Token {
         let largest_payment_minor = self.keys.largest_payment(now);
         let payments_left = if is_dead { 0 } else { self.keys.payments_left(now) };
         let ends_soon = usable_until.is_none_or(|end| end.millis_since(now) < LOW_TIME_MILLIS);
-        let is_low = payments_left <= LOW_PAYMENTS
-            || ends_soon
-            || largest_payment_minor < self.policy.unverified_limit_minor;
+        let is_low =
+            payments_left <= LOW_PAYMENTS || ends_soon || largest_payment_minor < self.policy.limit;
         Readiness {
             payments_left,
             largest_payment_minor: if is_dead { 0 } else { largest_payment_minor },
             usable_until,
             wants_replenishment: is_low && !worn_out,
+        }
+    }
+
+    /// What becomes of a payment. Chance has its say first, and what it asks for stays due: persist the
+    /// token before the decision is told to anyone.
+    pub(crate) fn decide(&mut self, tap: &Tap<'_>, rng: &mut impl CryptoRng) -> Decision {
+        self.history.draw_lots(&self.policy, self.application_transaction_counter, rng);
+        policy::decide(&self.situation(tap))
+    }
+
+    /// What would become of a payment if neither chance nor the terminal had anything to say.
+    pub(crate) fn foresee(
+        &self,
+        amount: PaymentAmount,
+        device: &DeviceState,
+        now: Timestamp,
+    ) -> Decision {
+        let terminal = TerminalDemand::SILENT;
+        policy::decide(&self.situation(&Tap {
+            amount,
+            device,
+            terminal,
+            merchant_proven: true,
+            now,
+        }))
+    }
+
+    fn situation<'t>(&'t self, tap: &Tap<'t>) -> Situation<'t> {
+        Situation {
+            policy: &self.policy,
+            chosen_level: self.chosen_level,
+            amount: tap.amount,
+            device: tap.device,
+            history: &self.history,
+            terminal: tap.terminal,
+            merchant_proven: tap.merchant_proven,
+            pin: PinStanding::NotSet,
+            now: tap.now,
         }
     }
 

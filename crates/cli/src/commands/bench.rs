@@ -68,7 +68,7 @@ struct PhoneInMemory {
 
 impl CardReader for PhoneInMemory {
     fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>> {
-        let in_hand = DeviceState { screen_on: true, unlocked: false, integrity_verdict: 0 };
+        let in_hand = DeviceState { screen_on: true, unlocked: false, ..DeviceState::default() };
         let effects = self.card.handle(command, clock::now(), &mut clock::random(), &in_hand);
         let reply = effects.into_iter().find_map(|effect| match effect {
             Effect::Reply(response) => Some(response.encode()),

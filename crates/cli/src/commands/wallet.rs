@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
+use tapfer_payment_types::policy::Requirement;
 use tapfer_payment_types::{Money, TokenId};
 use tapfer_wallet::{Token, Wallet};
 
@@ -211,8 +212,8 @@ fn describe(token: &Token) -> Value {
         "payments_left": readiness.payments_left,
         "largest_payment": Money::new(readiness.largest_payment_minor, policy.currency).to_string(),
         "usable_until": readiness.usable_until,
-        "unverified_limit": Money::new(policy.unverified_limit_minor, policy.currency).to_string(),
-        "screen_must_be_on": policy.screen_must_be_on,
+        "unverified_limit": Money::new(policy.limit, policy.currency).to_string(),
+        "screen_must_be_on": policy.up_to_limit > Requirement::Anything,
         "wants_replenishment": readiness.wants_replenishment,
     })
 }

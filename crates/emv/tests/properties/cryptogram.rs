@@ -34,7 +34,7 @@ fn issuer_application_data_of_others_is_refused() {
     for (position, value, expected) in [
         (0, 0x20, IadError::Length),
         (2, 0x12, IadError::CryptogramVersion),
-        (3, 0x03, IadError::VerificationResults),
+        (3, 0x04, IadError::VerificationResults),
         (4, 0x01, IadError::VerificationResults),
         (5, 0x00, IadError::VerificationResults),
         (6, 0x02, IadError::VerificationResults),
@@ -53,7 +53,8 @@ fn any_results() -> impl Strategy<Value = VerificationResults> {
     let method = prop_oneof![
         Just(VerificationMethod::None),
         Just(VerificationMethod::DeviceUnlock),
-        Just(VerificationMethod::Pin)
+        Just(VerificationMethod::Pin),
+        Just(VerificationMethod::TerminalPin)
     ];
     (method, any::<[bool; 6]>(), any::<u8>()).prop_map(|(method, flags, integrity_verdict)| {
         let [screen_on, unlocked, declined, verified, merchant_proven, relay_checked] = flags;

@@ -27,6 +27,13 @@ pub(super) fn seal(
         icc_certificate: request.icc_certificate,
         derivation_key_index: request.derivation_key_index,
         limited_use_keys: request.limited_use_keys.iter().map(|t| grant(&token_key, t)).collect(),
+        single_use_keys: Vec::new(),
+        verified_keys: Vec::new(),
+        person_key_recipient: None,
+        pin: None,
+        since_verified: None,
+        last_verified: None,
+        logged_in_at: None,
         policy: request.policy,
         merchant_trust: request.merchant_trust,
     };

@@ -3,9 +3,8 @@
 use tapfer_emv::certificate::CertificateDate;
 use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
-use tapfer_payment_types::messages::{
-    CardProfileMessage, HexBytes, MerchantTrust, SealedPayload, VerificationPolicyMessage,
-};
+use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, MerchantTrust, SealedPayload};
+use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{
     CardId, Currency, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId, TokenPan,
 };
@@ -112,12 +111,7 @@ fn provisioning_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
         },
         icc_certificate: nothing(),
         limited_use_keys: &[],
-        policy: VerificationPolicyMessage {
-            version: 1,
-            currency: "EUR".parse::<Currency>().unwrap(),
-            unverified_limit_minor: 0,
-            screen_must_be_on: true,
-        },
+        policy: VerificationPolicy::by_limit(1, Currency::EUR, 0),
         merchant_trust: MerchantTrust::default(),
     }))
 }

@@ -8,8 +8,9 @@ use tapfer_hsm::{
 };
 use tapfer_payment_types::messages::{
     CardProfileMessage, HexBytes, MerchantTrust, PROVISIONING_INFO, ProvisioningPayload,
-    RecordMessage, SealedPayload, VerificationPolicyMessage,
+    RecordMessage, SealedPayload,
 };
+use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Currency, PanSequenceNumber, TokenId, TokenPan};
 
 use crate::cryptograms::{self, key_index};
@@ -87,12 +88,7 @@ fn request<'a>(
         profile: profile(),
         icc_certificate: HexBytes(vec![0x14; 145]),
         limited_use_keys,
-        policy: VerificationPolicyMessage {
-            version: 1,
-            currency: "EUR".parse::<Currency>().unwrap(),
-            unverified_limit_minor: 2_500,
-            screen_must_be_on: true,
-        },
+        policy: VerificationPolicy::by_limit(1, Currency::EUR, 2_500),
         merchant_trust: MerchantTrust::default(),
     }
 }

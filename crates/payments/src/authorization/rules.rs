@@ -197,7 +197,8 @@ fn is_unverified(case: &Case<'_>) -> bool {
 /// Whether the phone made sure that its owner holds it.
 fn is_verified(results: &VerificationResults) -> bool {
     match results.method {
-        VerificationMethod::None => false,
+        // That a PIN was asked for at the terminal proves nothing; that it was right would.
+        VerificationMethod::None | VerificationMethod::TerminalPin => false,
         // An unlocked phone with a dark screen lies on a table.
         VerificationMethod::DeviceUnlock => results.unlocked && results.screen_on,
         // Only a key that needs the PIN to be opened proves it; any other lies open on the phone.

@@ -9,13 +9,12 @@ use tapfer_emv::curve::PublicX;
 use tapfer_emv::keys::KeyIndex;
 use tapfer_emv::profile::{CardProfile, Personalisation};
 use tapfer_hsm::{IccCertificateRequest, LimitedUseKeyTerms, ProvisioningRequest};
-use tapfer_payment_types::messages::{
-    HexBytes, MerchantTrust, ReplenishRequest, SealedPayload, VerificationPolicyMessage,
-};
+use tapfer_payment_types::messages::{HexBytes, MerchantTrust, ReplenishRequest, SealedPayload};
+use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Timestamp, TokenId, TokenPan};
 use tapfer_payments::cards::{Card, CardStatus};
 use tapfer_payments::devices::Device;
-use tapfer_payments::issuers::{Issuer, SCREEN_MUST_BE_ON};
+use tapfer_payments::issuers::Issuer;
 use tapfer_payments::keys::{self, GrantedKey};
 use tapfer_payments::tokens::{Token, TokenStatus};
 use tapfer_storage::{Refusal, StorageError};
@@ -246,13 +245,12 @@ const fn terms(key: &GrantedKey) -> LimitedUseKeyTerms {
     }
 }
 
-const fn policy(issuer: &Issuer) -> VerificationPolicyMessage {
-    VerificationPolicyMessage {
-        version: issuer.policy_version,
-        currency: issuer.currency,
-        unverified_limit_minor: issuer.unverified_limit_minor,
-        screen_must_be_on: SCREEN_MUST_BE_ON,
-    }
+fn policy(issuer: &Issuer) -> VerificationPolicy {
+    VerificationPolicy::by_limit(
+        issuer.policy_version,
+        issuer.currency,
+        issuer.unverified_limit_minor,
+    )
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(crate) struct Phone {
 
 impl Phone {
     pub(crate) fn new() -> Self {
-        let device = DeviceState { screen_on: true, unlocked: false, integrity_verdict: 0 };
+        let device = DeviceState { screen_on: true, unlocked: false, ..DeviceState::default() };
         Self { card: Card::new(Wallet::new(&mut random())), device }
     }
 

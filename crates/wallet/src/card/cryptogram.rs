@@ -2,23 +2,24 @@
 
 use alloc::vec::Vec;
 
+use rand_core::CryptoRng;
 use tapfer_emv::apdu::CommandApdu;
 use tapfer_emv::channel::IadMacInput;
 use tapfer_emv::cryptogram::{CryptogramInput, application_cryptogram};
 use tapfer_emv::dol::DataObjectList;
 use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationResults};
-use tapfer_emv::keys::KeyClass;
 use tapfer_emv::status::StatusWord;
 use tapfer_emv::tlv::Tag;
 use tapfer_emv::{tags, tlv};
+use tapfer_payment_types::TokenId;
 
 use super::dialogue::{Session, value_of};
 use super::{Moment, Refusal};
 use crate::effect::Notification;
 use crate::keys::DrawnKey;
 use crate::payment::PaymentAmount;
-use crate::policy::{self, Decision, DeclineReason, TerminalDemand};
-use crate::token::Token;
+use crate::policy::{self, Ask, Decision, DeclineReason, TerminalDemand};
+use crate::token::{Tap, Token};
 
 /// What the terminal may ask for in P1. This card never approves offline: asked for a TC it answers
 /// with an ARQC, as EMV Book 3, 9.3 lets it.
@@ -123,11 +124,19 @@ pub(super) fn generate(
     session: &Session,
     request: &Request,
     moment: &Moment<'_>,
+    rng: &mut impl CryptoRng,
 ) -> Result<(Vec<u8>, Notification), Refusal> {
     let decision = if request.terminal_declines {
         Decision::Decline(DeclineReason::TerminalDeclined)
     } else {
-        policy::decide(token.policy(), request.amount, moment.device, request.demand)
+        let tap = Tap {
+            amount: request.amount,
+            device: moment.device,
+            terminal: request.demand,
+            merchant_proven: false,
+            now: moment.now,
+        };
+        token.decide(&tap, rng)
     };
     let charge = policy::charge(token.policy(), request.amount, decision);
     let id = token.id();
@@ -135,6 +144,7 @@ pub(super) fn generate(
         status: StatusWord::CONDITIONS_NOT_SATISFIED,
         notification: Some(Notification::NoKeysLeft { token: id }),
     })?;
+    token.history.count(&token.policy, charge, decision);
     let data = issuer_application_data(token, session, &drawn, decision, moment);
     let answer = answer(token, session, request, &drawn, decision, data);
     Ok((answer, notification(token, session, request, decision)))
@@ -149,8 +159,9 @@ fn issuer_application_data(
     moment: &Moment<'_>,
 ) -> IssuerApplicationData {
     let method = match decision {
-        Decision::Online(method) => method,
-        Decision::Decline(_) => VerificationMethod::None,
+        Decision::Online { method, .. } => method,
+        Decision::AskAtTerminal => VerificationMethod::TerminalPin,
+        Decision::AskPerson(_) | Decision::Decline(_) => VerificationMethod::None,
     };
     IssuerApplicationData {
         derivation_key_index: drawn.derivation_key_index,
@@ -158,8 +169,8 @@ fn issuer_application_data(
             method,
             screen_on: moment.device.screen_on,
             unlocked: moment.device.unlocked,
-            declined: matches!(decision, Decision::Decline(_)),
-            key_class: KeyClass::Unverified,
+            declined: !decision.is_online(),
+            key_class: decision.key_class(),
             merchant_proven: false,
             relay_checked: session.relay.last().is_some(),
             integrity_verdict: moment.device.integrity_verdict,
@@ -172,19 +183,17 @@ fn issuer_application_data(
 
 /// Cryptogram information data `9F27`: AAC or ARQC. A TC this card never gives.
 const fn cryptogram_information(decision: Decision) -> u8 {
-    match decision {
-        Decision::Online(_) => 0x80,
-        Decision::Decline(_) => 0x00,
-    }
+    if decision.is_online() { 0x80 } else { 0x00 }
 }
 
-/// Cardholder verification decision `9F8102`: no CVM, CDCVM, failed, or not applicable.
+/// Cardholder verification decision `9F8102`: no CVM, online PIN, CDCVM, not applicable, or failed.
 const fn verification_decision(decision: Decision) -> u8 {
     match decision {
-        Decision::Online(VerificationMethod::None) => 0x00,
-        Decision::Online(VerificationMethod::DeviceUnlock | VerificationMethod::Pin) => 0x03,
-        Decision::Decline(DeclineReason::VerificationRequired) => 0xFF,
-        Decision::Decline(DeclineReason::TerminalDeclined | DeclineReason::ScreenOff) => 0x0F,
+        Decision::Online { method: VerificationMethod::None, .. } => 0x00,
+        Decision::AskAtTerminal => 0x02,
+        Decision::Online { .. } => 0x03,
+        Decision::Decline(_) | Decision::AskPerson(Ask::TurnScreenOn) => 0x0F,
+        Decision::AskPerson(_) => 0xFF,
     }
 }
 
@@ -238,12 +247,19 @@ const fn notification(
 ) -> Notification {
     let (token, amount) = (token.id(), request.amount);
     match decision {
-        Decision::Online(verification) => Notification::PaymentSent {
-            token,
-            amount,
-            verification,
-            application_transaction_counter: session.application_transaction_counter,
-        },
+        Decision::Online { method, .. } => sent(token, session, amount, method),
+        Decision::AskAtTerminal => sent(token, session, amount, VerificationMethod::TerminalPin),
+        Decision::AskPerson(ask) => Notification::PersonNeeded { token, amount, ask },
         Decision::Decline(reason) => Notification::PaymentDeclined { token, amount, reason },
     }
+}
+
+const fn sent(
+    token: TokenId,
+    session: &Session,
+    amount: PaymentAmount,
+    verification: VerificationMethod,
+) -> Notification {
+    let application_transaction_counter = session.application_transaction_counter;
+    Notification::PaymentSent { token, amount, verification, application_transaction_counter }
 }

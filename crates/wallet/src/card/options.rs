@@ -17,7 +17,7 @@ use super::relay::RelayCheck;
 use super::{Moment, Refusal};
 use crate::effect::Notification;
 use crate::payment::PaymentAmount;
-use crate::policy::{self, TerminalDemand};
+use crate::policy::{self, Ask, Decision};
 use crate::token::Token;
 
 /// Version of the kernel qualifier that this card knows.
@@ -117,10 +117,10 @@ fn check_readiness(
         return refuse(Notification::CertificateExpired { token: id });
     }
     // A dark phone in a bag answers no reader, and spends no counter value on it.
-    if token.policy().screen_must_be_on && !moment.device.screen_on {
+    let decision = token.foresee(amount, moment.device, moment.now);
+    if decision == Decision::AskPerson(Ask::TurnScreenOn) {
         return refuse(Notification::ScreenOff { token: id });
     }
-    let decision = policy::decide(token.policy(), amount, moment.device, TerminalDemand::Nothing);
     let charge = policy::charge(token.policy(), amount, decision);
     if !token.keys.can_pay(charge, moment.now) {
         return refuse(Notification::NoKeysLeft { token: id });

@@ -16,9 +16,8 @@ use tapfer_emv::iad::IssuerApplicationData;
 use tapfer_emv::keys::LimitedUseKey;
 use tapfer_emv::profile::{CardProfile, Record};
 use tapfer_emv::{tags, tlv};
-use tapfer_payment_types::messages::{
-    HexBytes, HexSecret, LimitedUseKeyGrant, MerchantTrust, VerificationPolicyMessage,
-};
+use tapfer_payment_types::messages::{HexBytes, HexSecret, LimitedUseKeyGrant, MerchantTrust};
+use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Currency, Timestamp, TokenId};
 
 use crate::keys::LimitedUseKeys;
@@ -134,12 +133,9 @@ fn card(transaction: &Value, now: Timestamp) -> Card {
         icc_certificate: HexBytes(certificate),
         icc_certificate_expires_at: now.plus_seconds(60),
         application_transaction_counter: 0,
-        policy: VerificationPolicyMessage {
-            version: 1,
-            currency: Currency::EUR,
-            unverified_limit_minor: 1_000,
-            screen_must_be_on: true,
-        },
+        policy: VerificationPolicy::by_limit(1, Currency::EUR, 1_000),
+        chosen_level: None,
+        history: crate::policy::History::new(now),
         merchant_trust: MerchantTrust::default(),
         keys: keys(transaction, now),
     });
@@ -232,7 +228,7 @@ fn answers_as_an_independent_card_does() {
         let now: Timestamp = transaction["now"].as_str().unwrap().parse().unwrap();
         let mut card = card(transaction, now);
         let mut rng = drawn(transaction);
-        let device = DeviceState { screen_on: true, unlocked: true, integrity_verdict: 0 };
+        let device = DeviceState { screen_on: true, unlocked: true, ..DeviceState::default() };
         let mut commands = commands(transaction);
         let (generate_ac, _) = commands.pop().unwrap();
         for (command, expected) in commands {

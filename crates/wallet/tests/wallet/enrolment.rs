@@ -6,6 +6,7 @@ use tapfer_emv::profile::ProfileError;
 use tapfer_payment_types::messages::{
     HexBytes, HexSecret, MerchantTrust, ProvisioningPayload, ReplenishRequest, SealedPayload,
 };
+use tapfer_payment_types::policy::{PolicyError, Requirement};
 use tapfer_payment_types::{Timestamp, TokenId};
 use tapfer_wallet::{AcceptError, KeyGrantError, Wallet};
 
@@ -56,8 +57,8 @@ fn each_altered_part_is_refused() {
             |_, p| *p.icc_certificate.0.last_mut().unwrap() ^= 1,
             AcceptError::Certificate(CertificateError::Signature),
         ),
-        (|_, p| p.policy.version = 0x0100_0000, AcceptError::Policy),
-        (|_, p| p.policy.unverified_limit_minor = -1, AcceptError::Policy),
+        (|_, p| p.policy.version = 0x0100_0000, AcceptError::Policy(PolicyError::Version)),
+        (|_, p| p.policy.limit = -1, AcceptError::Policy(PolicyError::Limit)),
         (|_, p| p.policy.version = 2, AcceptError::OlderPolicy),
         (|_, p| p.limited_use_keys.clear(), AcceptError::NoKeys),
         (
@@ -84,8 +85,8 @@ fn nobody_but_the_issuer_changes_a_token() {
             application_transaction_counter: 0,
         };
         *payload = issuer.payload(&request, now());
-        payload.policy.unverified_limit_minor = 999_999_999_999;
-        payload.policy.screen_must_be_on = false;
+        payload.policy.limit = 999_999_999_999;
+        payload.policy.up_to_limit = Requirement::Anything;
     };
     let error = refused(|_, payload| as_stranger(payload, &Issuer::stranger()));
     assert_eq!(error, AcceptError::OtherIssuer);

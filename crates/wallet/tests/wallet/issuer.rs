@@ -8,8 +8,9 @@ use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex, LimitedUseKey};
 use tapfer_emv::profile::{CardProfile, Personalisation};
 use tapfer_payment_types::messages::{
     CardProfileMessage, HexBytes, HexSecret, LimitedUseKeyGrant, MerchantTrust, PROVISIONING_INFO,
-    ProvisioningPayload, ReplenishRequest, SealedPayload, VerificationPolicyMessage,
+    ProvisioningPayload, ReplenishRequest, SealedPayload,
 };
+use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Currency, PanSequenceNumber, Timestamp, TokenId};
 use tapfer_wallet::Wallet;
 
@@ -114,12 +115,14 @@ impl Issuer {
             icc_certificate: HexBytes(self.certify(request, at.plus_seconds(86_400)).encode()),
             derivation_key_index: 1,
             limited_use_keys: vec![self.grant(at, 0), self.grant(at, 1)],
-            policy: VerificationPolicyMessage {
-                version: 3,
-                currency: Currency::EUR,
-                unverified_limit_minor: UNVERIFIED_LIMIT,
-                screen_must_be_on: true,
-            },
+            single_use_keys: Vec::new(),
+            verified_keys: Vec::new(),
+            person_key_recipient: None,
+            pin: None,
+            since_verified: None,
+            last_verified: None,
+            logged_in_at: None,
+            policy: VerificationPolicy::by_limit(3, Currency::EUR, UNVERIFIED_LIMIT),
             merchant_trust: self.merchant_trust.clone(),
         }
     }

@@ -3,17 +3,30 @@
 
 use tapfer_emv::status::StatusWord;
 use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::policy::UnlockMethod;
 use tapfer_wallet::{Card, DeviceState, Effect, Notification, StoreKey, Wallet, store};
 
 use crate::issuer::{Issuer, now};
 use crate::random::TestRng;
 
-pub const IN_HAND: DeviceState =
-    DeviceState { screen_on: true, unlocked: false, integrity_verdict: 0 };
-pub const UNLOCKED: DeviceState =
-    DeviceState { screen_on: true, unlocked: true, integrity_verdict: 0 };
-pub const DARK: DeviceState =
-    DeviceState { screen_on: false, unlocked: false, integrity_verdict: 0 };
+pub const IN_HAND: DeviceState = DeviceState {
+    screen_on: true,
+    unlocked: false,
+    unlock_method: UnlockMethod::Pin,
+    integrity_verdict: 0,
+};
+pub const UNLOCKED: DeviceState = DeviceState {
+    screen_on: true,
+    unlocked: true,
+    unlock_method: UnlockMethod::Pin,
+    integrity_verdict: 0,
+};
+pub const DARK: DeviceState = DeviceState {
+    screen_on: false,
+    unlocked: false,
+    unlock_method: UnlockMethod::Pin,
+    integrity_verdict: 0,
+};
 
 pub struct Phone {
     pub card: Card,

@@ -2,8 +2,8 @@
 
 use data_encoding::HEXLOWER;
 use tapfer_emv::iad::VerificationMethod;
-use tapfer_payment_types::messages::VerificationPolicyMessage;
-use tapfer_wallet::policy::DeclineReason;
+use tapfer_payment_types::policy::VerificationPolicy;
+use tapfer_wallet::policy::Ask;
 use tapfer_wallet::{Notification, PaymentAmount, Wallet};
 
 use crate::issuer::{AID, Issuer, PAYMENTS_PER_KEY, now, seal};
@@ -43,10 +43,9 @@ fn a_large_amount_needs_the_unlocked_phone() {
     let mut phone = Phone::enrolled(&issuer);
     let declined = tap(&mut phone, &issuer, &Purchase::euros(2_501)).unwrap();
     assert_eq!((declined.cryptogram_information, declined.verification), (0x00, 0xFF));
-    let reason = DeclineReason::VerificationRequired;
     assert!(matches!(
         phone.notifications[..],
-        [Notification::PaymentDeclined { reason: given, .. }] if given == reason
+        [Notification::PersonNeeded { ask: Ask::Unlock, .. }]
     ));
     phone.device = UNLOCKED;
     let paid = tap(&mut phone, &issuer, &Purchase::euros(2_501)).unwrap();
@@ -221,8 +220,7 @@ fn a_stricter_policy_takes_effect_at_once() {
     let wallet = phone.card.wallet_mut();
     let request = wallet.replenish_request(issuer.token, &mut TestRng(3));
     let mut payload = issuer.payload(&request, now());
-    payload.policy =
-        VerificationPolicyMessage { version: 4, unverified_limit_minor: 0, ..payload.policy };
+    payload.policy = VerificationPolicy { version: 4, limit: 0, ..payload.policy };
     let sealed = seal(wallet, issuer.token, &payload);
     let _snapshot = wallet.accept(issuer.token, &sealed, now()).unwrap();
     let declined = tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
