@@ -184,20 +184,20 @@ impl CertificateDate {
     }
 
     /// The first instant after the given minute of this day; `None` if there is no such minute.
-    fn end_of_minute(self, hour: u8, minute: u8) -> Option<Timestamp> {
+    pub(crate) fn end_of_minute(self, hour: u8, minute: u8) -> Option<Timestamp> {
         Timestamp::at_minute(self.year, self.month, self.day, hour, minute)
             .map(|begin| begin.plus_millis(MILLIS_PER_MINUTE))
     }
 
     /// YYYYMMDD, packed. A year above 9999 is written as 9999.
-    fn encode(self) -> [u8; 4] {
+    pub(crate) fn encode(self) -> [u8; 4] {
         let year = self.year.min(9999);
         let century = u8::try_from(year.wrapping_div(100)).unwrap_or(99);
         let year_of_century = u8::try_from(year.wrapping_rem(100)).unwrap_or(99);
         [pack(century), pack(year_of_century), pack(self.month), pack(self.day)]
     }
 
-    fn parse(bytes: [u8; 4]) -> Option<Self> {
+    pub(crate) fn parse(bytes: [u8; 4]) -> Option<Self> {
         let [century, year_of_century, month, day] = bytes;
         let hundreds = u16::from(unpack(century)?).saturating_mul(100);
         let year = hundreds.saturating_add(u16::from(unpack(year_of_century)?));

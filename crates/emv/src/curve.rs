@@ -155,6 +155,10 @@ impl PrivateKey {
         self.scalar.expose()
     }
 
+    pub(crate) fn non_zero_scalar(&self) -> &NonZeroScalar {
+        self.scalar.expose()
+    }
+
     /// The number that belongs to the smaller y, which is what a receiver of x restores.
     pub(crate) fn signing_scalar(&self) -> Secret<Scalar> {
         let negate = Choice::from(u8::from(!has_smaller_y(&self.public)));
@@ -238,6 +242,11 @@ impl PublicPoint {
         let coordinate = |half: &[u8]| FieldBytes::try_from(half).map_err(|_| CurveError::Point);
         let point = AffinePoint::from_coordinates(&coordinate(x)?, &coordinate(y)?);
         Option::<AffinePoint>::from(point).map(Self).ok_or(CurveError::Point)
+    }
+
+    /// A point that is known to be on the curve and not the point at infinity.
+    pub(crate) const fn of(point: AffinePoint) -> Self {
+        Self(point)
     }
 
     /// x ‖ y.

@@ -8,10 +8,11 @@
 //! | 3..9 | verification results: method, screen and lock and decision, key class, merchant proven, relay checked, integrity verdict |
 //! | 9..13 | key index YHHHHCC |
 //! | 13..16 | policy version |
-//! | 16..24 | zero, reserved |
+//! | 16..24 | which terminal proved itself, [`MerchantIdentity`]; zero: none did |
 //! | 24..32 | IAD-MAC |
 
 use crate::keys::{KeyClass, KeyIndex};
+use crate::merchant::MerchantIdentity;
 
 /// Offset of the IAD-MAC, as the card says in `9F8107`.
 pub const IAD_MAC_OFFSET: u8 = 24;
@@ -58,7 +59,8 @@ impl VerificationMethod {
     }
 }
 
-/// What the phone says about itself, the person and the terminal: six bytes.
+/// What the phone says about itself, the person and the tap: six bytes, of which the fourth says
+/// whether the merchant was proven and follows from [`IssuerApplicationData::merchant_identity`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerificationResults {
     /// Byte 1: how the person was verified.
@@ -72,8 +74,6 @@ pub struct VerificationResults {
     pub declined: bool,
     /// Byte 3: class of the limited-use key.
     pub key_class: KeyClass,
-    /// Byte 4, `01`: the merchant proved who it is.
-    pub merchant_proven: bool,
     /// Byte 5, `01`: the relay check was performed.
     pub relay_checked: bool,
     /// Byte 6: verdict on the integrity of phone and app; 0 = no verdict.
@@ -81,7 +81,7 @@ pub struct VerificationResults {
 }
 
 impl VerificationResults {
-    fn encode(self) -> [u8; 6] {
+    fn encode(self, merchant_proven: bool) -> [u8; 6] {
         let screen = if self.screen_on { SCREEN_ON } else { 0 };
         let lock = if self.unlocked { UNLOCKED } else { 0 };
         let decision = if self.declined { DECLINED } else { 0 };
@@ -89,14 +89,14 @@ impl VerificationResults {
             self.method.to_byte(),
             screen | lock | decision,
             self.key_class.to_byte(),
-            u8::from(self.merchant_proven),
+            u8::from(merchant_proven),
             u8::from(self.relay_checked),
             self.integrity_verdict,
         ]
     }
 
-    fn parse(bytes: [u8; 6]) -> Option<Self> {
-        let [method, state, class, merchant_proven, relay_checked, integrity_verdict] = bytes;
+    fn parse(bytes: [u8; 5]) -> Option<Self> {
+        let [method, state, class, relay_checked, integrity_verdict] = bytes;
         let known_state = state & !(SCREEN_ON | UNLOCKED | DECLINED) == 0;
         known_state.then_some(Self {
             method: VerificationMethod::from_byte(method)?,
@@ -104,7 +104,6 @@ impl VerificationResults {
             unlocked: state & UNLOCKED != 0,
             declined: state & DECLINED != 0,
             key_class: KeyClass::from_byte(class)?,
-            merchant_proven: flag(merchant_proven)?,
             relay_checked: flag(relay_checked)?,
             integrity_verdict,
         })
@@ -131,6 +130,8 @@ pub struct IssuerApplicationData {
     /// Version of the verification policy the phone obeyed; three bytes travel, so it counts
     /// modulo 2^24.
     pub policy_version: u32,
+    /// Which terminal proved to the phone that it asks for this payment; `None` if none did.
+    pub merchant_identity: Option<MerchantIdentity>,
     /// Binds the tap's channel into what the issuer verifies; zeros until it is computed.
     pub iad_mac: [u8; 8],
 }
@@ -150,18 +151,21 @@ pub enum IadError {
     /// The key index is not YHHHHCC.
     #[error("the key index is not seven digits YHHHHCC")]
     KeyIndex,
-    /// Reserved bytes are in use.
-    #[error("reserved bytes of the issuer application data are not zero")]
-    Reserved,
+    /// A proven merchant without its identity, or the other way round.
+    #[error("the merchant's identity is there without the proof, or the proof without it")]
+    MerchantIdentity,
 }
 
 impl IssuerApplicationData {
     /// The 32 bytes of `9F10`.
     #[must_use]
     pub fn encode(&self) -> [u8; 32] {
-        let [method, state, class, merchant, relay, integrity] = self.results.encode();
+        let [method, state, class, merchant, relay, integrity] =
+            self.results.encode(self.merchant_identity.is_some());
         let [index_0, index_1, index_2, index_3] = self.key_index.to_bytes();
         let [_, policy_0, policy_1, policy_2] = self.policy_version.to_be_bytes();
+        let [i0, i1, i2, i3, i4, i5, i6, i7] =
+            self.merchant_identity.map_or([0; 8], MerchantIdentity::bytes);
         let [m0, m1, m2, m3, m4, m5, m6, m7] = self.iad_mac;
         [
             LENGTH,
@@ -180,14 +184,14 @@ impl IssuerApplicationData {
             policy_0,
             policy_1,
             policy_2,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
+            i0,
+            i1,
+            i2,
+            i3,
+            i4,
+            i5,
+            i6,
+            i7,
             m0,
             m1,
             m2,
@@ -212,17 +216,20 @@ impl IssuerApplicationData {
         if version != CRYPTOGRAM_VERSION {
             return Err(IadError::CryptogramVersion);
         }
-        let [r0, r1, r2, r3, r4, r5, k0, k1, k2, k3, p0, p1, p2, rest @ ..] = rest;
-        let [s0, s1, s2, s3, s4, s5, s6, s7, iad_mac @ ..] = rest;
-        if [s0, s1, s2, s3, s4, s5, s6, s7] != [0; 8] {
-            return Err(IadError::Reserved);
+        let [r0, r1, r2, merchant_proven, r4, r5, k0, k1, k2, k3, p0, p1, p2, rest @ ..] = rest;
+        let [i0, i1, i2, i3, i4, i5, i6, i7, iad_mac @ ..] = rest;
+        let merchant_identity = MerchantIdentity::from_bytes([i0, i1, i2, i3, i4, i5, i6, i7]);
+        let merchant_proven = flag(merchant_proven).ok_or(IadError::VerificationResults)?;
+        if merchant_proven != merchant_identity.is_some() {
+            return Err(IadError::MerchantIdentity);
         }
         Ok(Self {
             derivation_key_index,
-            results: VerificationResults::parse([r0, r1, r2, r3, r4, r5])
+            results: VerificationResults::parse([r0, r1, r2, r4, r5])
                 .ok_or(IadError::VerificationResults)?,
             key_index: KeyIndex::from_bytes([k0, k1, k2, k3]).map_err(|_| IadError::KeyIndex)?,
             policy_version: u32::from_be_bytes([0, p0, p1, p2]),
+            merchant_identity,
             iad_mac,
         })
     }

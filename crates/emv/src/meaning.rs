@@ -323,6 +323,10 @@ fn issuer_application_data(value: &[u8]) -> Vec<String> {
         VerificationMethod::TerminalPin => "to be verified by the PIN at the terminal",
     };
     let yes = |is_so: bool| if is_so { "yes" } else { "no" };
+    let merchant = match data.merchant_identity {
+        Some(identity) => format!("merchant proven: yes, identity {identity}"),
+        None => "merchant proven: no".to_owned(),
+    };
     alloc::vec![
         format!(
             "platform's card, key generation {}, key {}",
@@ -333,11 +337,7 @@ fn issuer_application_data(value: &[u8]) -> Vec<String> {
             yes(results.screen_on),
             yes(results.unlocked)
         ),
-        format!(
-            "merchant proven: {}, relay check: {}",
-            yes(results.merchant_proven),
-            yes(results.relay_checked)
-        ),
+        format!("{merchant}, relay check: {}", yes(results.relay_checked)),
         format!(
             "policy version {}, integrity verdict {}",
             data.policy_version, results.integrity_verdict

@@ -25,15 +25,15 @@ use crate::tlv::{self, Tag};
 /// other, no field-off detection (Book C-8 annex A).
 pub const CARD_QUALIFIER: [u8; 7] = [0x02, 0x00, 0xFF, 0xFF, 0x00, 0x00, 0x00];
 
-/// Application interchange profile `82`: local authentication supported; online only, the IAD-MAC
-/// goes into the IAD at the offset in `9F8107`. No relay resistance check.
-pub const APPLICATION_INTERCHANGE_PROFILE: [u8; 2] = [0x01, 0x04];
+/// Application interchange profile `82`: local authentication and relay resistance check supported;
+/// online only, the IAD-MAC goes into the IAD at the offset in `9F8107`.
+pub const APPLICATION_INTERCHANGE_PROFILE: [u8; 2] = [0x01, 0x05];
 
-/// PDOL `9F38`: kernel qualifier, kernel key data, amount, unpredictable number, currency, date and
-/// transaction type.
-pub const PDOL: [u8; 18] = [
-    0x9F, 0x2B, 0x08, 0x9E, 0x40, 0x9F, 0x02, 0x06, 0x9F, 0x37, 0x04, 0x5F, 0x2A, 0x02, 0x9A, 0x03,
-    0x9C, 0x01,
+/// PDOL `9F38`: kernel qualifier and kernel key data; all that the merchant proof covers (amounts,
+/// country, currency, date, type, unpredictable number, terminal identification); the proof itself.
+pub const PDOL: [u8; 30] = [
+    0x9F, 0x2B, 0x08, 0x9E, 0x40, 0x9F, 0x02, 0x06, 0x9F, 0x03, 0x06, 0x9F, 0x1A, 0x02, 0x5F, 0x2A,
+    0x02, 0x9A, 0x03, 0x9C, 0x01, 0x9F, 0x37, 0x04, 0x9F, 0x1C, 0x08, 0xDF, 0x51, 0x40,
 ];
 
 /// CDOL1 `8C`: the 29 bytes the cryptogram covers (amount, other amount, country, TVR, currency,

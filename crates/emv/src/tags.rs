@@ -193,6 +193,9 @@ dictionary! {
     FORM_FACTOR_INDICATOR = 0x9F6E, Binary, "Form Factor Indicator";
     CUSTOMER_EXCLUSIVE_DATA = 0x9F7C, Binary, "Customer Exclusive Data";
 
+    // Between wallet and terminal of this platform.
+    MERCHANT_PROOF = 0xDF51, Binary, "Merchant Proof";
+
     // Kernel 8: from the card.
     CARDHOLDER_VERIFICATION_DECISION = 0x9F_8102, Binary, "Cardholder Verification Decision";
     CARD_KEY_DATA = 0x9F_8103, Binary, "Card Key Data";

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tapfer_emv::cryptogram::{CryptogramInput, CryptogramMismatch, CryptogramVerified, verify};
 use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationResults};
 use tapfer_emv::keys::{KeyClass, KeyIndex};
+use tapfer_emv::merchant::MerchantIdentity;
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::{
     AuthorizationId, CardId, Currency, DeviceId, IssuerId, MerchantId, Money, PanSequenceNumber,
@@ -171,7 +172,6 @@ fn good_case() -> Case {
         unlocked: false,
         declined: false,
         key_class: KeyClass::Unverified,
-        merchant_proven: false,
         relay_checked: false,
         integrity_verdict: 0,
     };
@@ -180,6 +180,7 @@ fn good_case() -> Case {
         results,
         key_index: KeyIndex::at(now(), 1).unwrap(),
         policy_version: 1,
+        merchant_identity: None,
         iad_mac: [0; 8],
     };
     let input = CryptogramInput {
@@ -250,7 +251,7 @@ fn change(case: &mut Case, name: &str, value: &'static str) {
             match name {
                 "generation" => data.derivation_key_index = value.parse().unwrap(),
                 "policy" => data.policy_version = value.parse().unwrap(),
-                _ => change_results(&mut data.results, value),
+                _ => change_results(&mut data, value),
             }
             return signed.issuer_application_data = data.encode().to_vec();
         }
@@ -272,7 +273,8 @@ fn change_arming(intent: &mut PaymentIntent, value: &str) {
     }
 }
 
-fn change_results(results: &mut VerificationResults, value: &str) {
+fn change_results(data: &mut IssuerApplicationData, value: &str) {
+    let results = &mut data.results;
     let (method, unlocked) = match value {
         "unlock" => (VerificationMethod::DeviceUnlock, true),
         "unlock_but_locked" => (VerificationMethod::DeviceUnlock, false),
@@ -280,7 +282,7 @@ fn change_results(results: &mut VerificationResults, value: &str) {
         "no" => return results.declined = true,
         "02" => return results.key_class = KeyClass::Verified,
         "dark" => return results.screen_on = false,
-        "knows_merchant" => return results.merchant_proven = true,
+        "knows_merchant" => return data.merchant_identity = MerchantIdentity::from_bytes([7; 8]),
         "checked_relay" => return results.relay_checked = true,
         other => panic!("the phone says {other}"),
     };

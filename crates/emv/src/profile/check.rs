@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use tapfer_payment_types::{PanSequenceNumber, Secret, TokenPan};
 
-use super::{APPLICATION_INTERCHANGE_PROFILE, CardProfile};
+use super::CardProfile;
 use crate::certificate::IssuerCertificate;
 use crate::dol::{self, DataObjectList};
 use crate::iad::IAD_MAC_OFFSET;
@@ -20,6 +20,10 @@ const MAXIMUM_RECORD_LENGTH: usize = 250;
 /// More records would make the tap slow; the platform's cards have two and the ICC certificate's.
 const MAXIMUM_RECORDS: usize = 8;
 
+/// Profiles that are played: both authenticate locally, are online only and name the place of the
+/// IAD-MAC; the second does the relay check, which cards of the first months do not.
+const INTERCHANGE_PROFILES: [[u8; 2]; 2] = [[0x01, 0x04], [0x01, 0x05]];
+
 /// What the PDOL must ask for, and in how many bytes, so that channel and policy work.
 const PDOL_NEEDS: [(Tag, usize); 7] = [
     (tags::KERNEL_QUALIFIER, 8),
@@ -29,6 +33,14 @@ const PDOL_NEEDS: [(Tag, usize); 7] = [
     (tags::TRANSACTION_CURRENCY_CODE, 2),
     (tags::TRANSACTION_DATE, 3),
     (tags::TRANSACTION_TYPE, 1),
+];
+
+/// What it must ask for besides, if it asks for the merchant proof: all that the proof covers.
+const PROOF_NEEDS: [(Tag, usize); 4] = [
+    (tags::MERCHANT_PROOF, 64),
+    (tags::AMOUNT_OTHER, 6),
+    (tags::TERMINAL_COUNTRY_CODE, 2),
+    (tags::TERMINAL_IDENTIFICATION, 8),
 ];
 
 /// What CDOL1 must ask for: the 29 bytes the cryptogram covers.
@@ -53,7 +65,9 @@ pub enum ProfileError {
     #[error("an application label has 1 to 16 printable ASCII characters")]
     Label,
     /// An AIP that this version does not play.
-    #[error("the application interchange profile must be 0104: local authentication, online only")]
+    #[error(
+        "the application interchange profile must be 0104 or 0105: local authentication, online only"
+    )]
     InterchangeProfile,
     /// A data object list is broken or lacks something.
     #[error("the {0} is broken, or does not ask for all that the card needs")]
@@ -127,10 +141,13 @@ impl CardProfile {
         if !is_printable || !(1..=16).contains(&self.label.len()) {
             return Err(ProfileError::Label);
         }
-        if self.aip != APPLICATION_INTERCHANGE_PROFILE {
+        if !INTERCHANGE_PROFILES.contains(&self.aip) {
             return Err(ProfileError::InterchangeProfile);
         }
         check_list(&self.pdol, &PDOL_NEEDS, "PDOL")?;
+        if DataObjectList::parse(&self.pdol).is_ok_and(|pdol| pdol.contains(tags::MERCHANT_PROOF)) {
+            check_list(&self.pdol, &PROOF_NEEDS, "PDOL")?;
+        }
         check_list(&self.cdol1, &CDOL1_NEEDS, "CDOL1")?;
         self.check_records()?;
         self.check_protection()?;

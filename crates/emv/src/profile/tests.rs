@@ -99,6 +99,20 @@ fn set(profile: &mut CardProfile, record: usize, tag: Tag, value: &[u8]) {
     profile.records[record].value = new;
 }
 
+/// The PDOL of the platform's first cards, without the merchant proof.
+const FIRST_PDOL: [u8; 18] = [
+    0x9F, 0x2B, 0x08, 0x9E, 0x40, 0x9F, 0x02, 0x06, 0x9F, 0x37, 0x04, 0x5F, 0x2A, 0x02, 0x9A, 0x03,
+    0x9C, 0x01,
+];
+
+#[test]
+fn cards_of_the_first_months_are_still_played() {
+    for (aip, pdol) in [([0x01, 0x04], PDOL.to_vec()), ([0x01, 0x05], FIRST_PDOL.to_vec())] {
+        let profile = CardProfile { aip, pdol, ..profile() };
+        assert_eq!(profile.check(), Ok(()));
+    }
+}
+
 type BrokenRule = (fn(&mut CardProfile), ProfileError);
 
 #[test]
@@ -108,9 +122,12 @@ fn each_rule_is_enforced() {
         (|p| p.label.clear(), ProfileError::Label),
         (|p| p.label = vec![b'A'; 17], ProfileError::Label),
         (|p| p.label = "TÄPFER".into(), ProfileError::Label),
-        (|p| p.aip = [0x01, 0x05], ProfileError::InterchangeProfile),
+        (|p| p.aip = [0x01, 0x0D], ProfileError::InterchangeProfile),
+        (|p| p.aip = [0x00, 0x04], ProfileError::InterchangeProfile),
         (|p| p.pdol.truncate(5), ProfileError::DataObjectList("PDOL")),
         (|p| p.pdol.extend([0x9E, 0x40]), ProfileError::DataObjectList("PDOL")),
+        (|p| p.pdol[29] = 63, ProfileError::DataObjectList("PDOL")),
+        (|p| drop(p.pdol.drain(24..27)), ProfileError::DataObjectList("PDOL")),
         (|p| p.cdol1[2] = 5, ProfileError::DataObjectList("CDOL1")),
         (|p| p.records.clear(), ProfileError::Records),
         (|p| p.records.swap(0, 1), ProfileError::Records),

@@ -6,6 +6,7 @@ use tapfer_emv::iad::{
     IAD_MAC_OFFSET, IadError, IssuerApplicationData, VerificationMethod, VerificationResults,
 };
 use tapfer_emv::keys::{KeyClass, TokenKey};
+use tapfer_emv::merchant::MerchantIdentity;
 use tapfer_payment_types::{Timestamp, TokenId};
 
 use super::keys::any_index;
@@ -20,12 +21,12 @@ fn issuer_application_data_of_others_is_refused() {
             unlocked: true,
             declined: false,
             key_class: KeyClass::Unverified,
-            merchant_proven: false,
             relay_checked: false,
             integrity_verdict: 0,
         },
         key_index: "6000100".parse().unwrap(),
         policy_version: 1,
+        merchant_identity: None,
         iad_mac: [0xAA; 8],
     };
     let bytes = data.encode();
@@ -40,8 +41,9 @@ fn issuer_application_data_of_others_is_refused() {
         (6, 0x02, IadError::VerificationResults),
         (7, 0x80, IadError::VerificationResults),
         (9, 0x16, IadError::KeyIndex),
-        (16, 0x01, IadError::Reserved),
-        (23, 0x01, IadError::Reserved),
+        (6, 0x01, IadError::MerchantIdentity),
+        (16, 0x01, IadError::MerchantIdentity),
+        (23, 0x01, IadError::MerchantIdentity),
     ] {
         let mut changed = bytes;
         changed[position] = value;
@@ -56,8 +58,8 @@ fn any_results() -> impl Strategy<Value = VerificationResults> {
         Just(VerificationMethod::Pin),
         Just(VerificationMethod::TerminalPin)
     ];
-    (method, any::<[bool; 6]>(), any::<u8>()).prop_map(|(method, flags, integrity_verdict)| {
-        let [screen_on, unlocked, declined, verified, merchant_proven, relay_checked] = flags;
+    (method, any::<[bool; 5]>(), any::<u8>()).prop_map(|(method, flags, integrity_verdict)| {
+        let [screen_on, unlocked, declined, verified, relay_checked] = flags;
         let key_class = if verified { KeyClass::Verified } else { KeyClass::Unverified };
         VerificationResults {
             method,
@@ -65,7 +67,6 @@ fn any_results() -> impl Strategy<Value = VerificationResults> {
             unlocked,
             declined,
             key_class,
-            merchant_proven,
             relay_checked,
             integrity_verdict,
         }
@@ -73,13 +74,14 @@ fn any_results() -> impl Strategy<Value = VerificationResults> {
 }
 
 fn any_issuer_application_data() -> impl Strategy<Value = IssuerApplicationData> {
-    (any::<u8>(), any_results(), any_index(), 0_u32..0x0100_0000, any::<[u8; 8]>()).prop_map(
-        |(derivation_key_index, results, key_index, policy_version, iad_mac)| {
+    (any::<u8>(), any_results(), any_index(), 0_u32..0x0100_0000, any::<[[u8; 8]; 2]>()).prop_map(
+        |(derivation_key_index, results, key_index, policy_version, [merchant, iad_mac])| {
             IssuerApplicationData {
                 derivation_key_index,
                 results,
                 key_index,
                 policy_version,
+                merchant_identity: MerchantIdentity::from_bytes(merchant),
                 iad_mac,
             }
         },

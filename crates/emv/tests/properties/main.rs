@@ -12,4 +12,5 @@ mod channel;
 mod cryptogram;
 mod curve;
 mod keys;
+mod merchant;
 mod seeded_random;

@@ -108,7 +108,7 @@ fn is_other_issuer(case: &Case<'_>) -> bool {
     case.application_data.is_some_and(|data| {
         data.derivation_key_index != generation
             || !(1..=issuer.policy_version).contains(&data.policy_version)
-            || data.results.merchant_proven
+            || data.merchant_identity.is_some()
             || data.results.relay_checked
     })
 }

@@ -146,12 +146,12 @@ impl Liar {
                 unlocked: tap.method != VerificationMethod::None,
                 declined: tap.declined,
                 key_class: KeyClass::Unverified,
-                merchant_proven: false,
                 relay_checked: false,
                 integrity_verdict: 0,
             },
             key_index: grant.key_index.parse().unwrap(),
             policy_version: payload.policy.version,
+            merchant_identity: None,
             iad_mac: [0x5C; 8],
         };
         let today = tap.now.calendar();

@@ -111,12 +111,12 @@ pub(crate) fn presented(counter: u16, minor: i64) -> PresentedPayment {
             unlocked: false,
             declined: false,
             key_class: KeyClass::Unverified,
-            merchant_proven: false,
             relay_checked: false,
             integrity_verdict: 0,
         },
         key_index: key_index(),
         policy_version: 1,
+        merchant_identity: None,
         iad_mac: [0; 8],
     };
     let amount = u64::from_str_radix(&minor.to_string(), 16).unwrap().to_be_bytes();

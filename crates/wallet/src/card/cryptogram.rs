@@ -171,12 +171,12 @@ fn issuer_application_data(
             unlocked: moment.device.unlocked,
             declined: !decision.is_online(),
             key_class: decision.key_class(),
-            merchant_proven: false,
             relay_checked: session.relay.last().is_some(),
             integrity_verdict: moment.device.integrity_verdict,
         },
         key_index: drawn.index,
         policy_version: token.policy().version,
+        merchant_identity: None,
         iad_mac: [0; 8],
     }
 }

@@ -44,7 +44,7 @@ fn each_altered_part_is_refused() {
     let cases: [Case; 12] = [
         (|_, p| p.token = TokenId::new(now(), [9; 10]), AcceptError::OtherToken),
         (
-            |_, p| p.profile.aip = HexBytes(vec![0x01, 0x05]),
+            |_, p| p.profile.aip = HexBytes(vec![0x01, 0x0D]),
             AcceptError::Profile(ProfileError::InterchangeProfile),
         ),
         (|_, p| p.profile.aid.0.push(0x02), AcceptError::OtherCard),

@@ -86,10 +86,14 @@ pub fn options_data(kernel_key: &[u8; 64], purchase: &Purchase, number: [u8; 4])
         qualifier.as_slice(),
         kernel_key,
         &purchase.amount(),
-        &number,
+        &[0; 6],
+        &[0x02, 0x76],
         &purchase.currency,
         &[0x26, 0x11, 0x21],
         &[0x00],
+        &number,
+        b"T0000001",
+        &[0; 64],
     ]
     .concat();
     tlv::encode(tags::COMMAND_TEMPLATE, &values)

@@ -9,8 +9,8 @@ use crate::kernel::{Purchase, cdol1_values, command, options_data, select};
 use crate::phone::Phone;
 
 const NUMBER: [u8; 4] = [1, 2, 3, 4];
-/// Places in the data of GET PROCESSING OPTIONS, behind template `83` and its length.
-const QUALIFIER: usize = 2;
+/// Places in the data of GET PROCESSING OPTIONS, behind template `83` and its two bytes of length.
+const QUALIFIER: usize = 3;
 const KERNEL_KEY: usize = QUALIFIER + 8;
 const AMOUNT: usize = KERNEL_KEY + 64;
 
@@ -111,7 +111,6 @@ fn in_the_middle_of_a_transaction() {
         ("a file that is not there", command(0x00, 0xB2, 0x01, 0x1C, &[]), 0x6A83),
         ("record zero", command(0x00, 0xB2, 0x00, 0x14, &[]), 0x6A86),
         ("record by identifier", command(0x00, 0xB2, 0x01, 0x10, &[]), 0x6A86),
-        ("a relay check that is not promised", command(0x80, 0xEA, 0x00, 0x00, &NUMBER), 0x6985),
         ("relay check with P1", command(0x80, 0xEA, 0x01, 0x00, &NUMBER), 0x6A86),
         ("relay check with half the entropy", command(0x80, 0xEA, 0x00, 0x00, &[0; 2]), 0x6700),
         ("write data to follow", command(0x80, 0xAE, 0x80, 0x80, &values), 0x6A86),
@@ -129,6 +128,18 @@ fn in_the_middle_of_a_transaction() {
     ] {
         check(name, &[select(&AID), options()], &bytes, expected);
     }
+}
+
+#[test]
+fn a_relay_check_that_is_not_promised() {
+    let mut issuer = Issuer::new();
+    issuer.profile.aip = [0x01, 0x04];
+    let mut phone = Phone::enrolled(&issuer);
+    for command in [select(&AID), options()] {
+        assert!(phone.exchange(&command).1.is_ok());
+    }
+    let (_, status) = phone.exchange(&command(0x80, 0xEA, 0x00, 0x00, &NUMBER));
+    assert_eq!(status.bytes(), [0x69, 0x85]);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use crate::issuer::{Issuer, now};
 use crate::kernel::{Ended, Kernel, Purchase};
 use crate::phone::{Phone, UNLOCKED, counter};
 
-/// PPSE, SELECT, GET PROCESSING OPTIONS, three records, GENERATE AC.
-const COMMANDS: usize = 7;
+/// PPSE, SELECT, GET PROCESSING OPTIONS, relay check, three records, GENERATE AC.
+const COMMANDS: usize = 8;
 /// A reply each, two of them behind a snapshot, and one notification.
 const EFFECTS: usize = COMMANDS + 2 + 1;
 
