@@ -3,14 +3,16 @@
 //! once, and the latest issuer, card, merchant, ... so that short commands suffice).
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write as _;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tapfer_server::RealmPaths;
+use tapfer_wallet::store::{Directory, replace_file};
 
 /// Where the platform is asked if nobody says otherwise.
 pub(crate) const DEFAULT_SERVER: &str = "https://127.0.0.1:8443";
@@ -69,7 +71,7 @@ impl Home {
         match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .with_context(|| format!("{} is damaged. It holds API keys: restore it, or remove it and make them anew with `tapfer api-key create`", file.display())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Memory::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Memory::default()),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
         }
     }
@@ -85,10 +87,10 @@ impl Home {
     }
 
     /// Waits until no other process changes what is remembered.
-    fn lock(&self) -> anyhow::Result<fs::File> {
+    fn lock(&self) -> anyhow::Result<File> {
         create_private_directory(&self.0)?;
         let file = self.0.join("client.lock");
-        let lock = || -> std::io::Result<fs::File> {
+        let lock = || -> io::Result<File> {
             let mut options = fs::OpenOptions::new();
             let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&file)?;
             lock.lock()?;
@@ -110,23 +112,62 @@ impl Home {
 
 /// Replaces a file in one step, readable only by its owner; durable when it returns.
 pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let directory = file.parent().unwrap_or_else(|| Path::new("."));
-    create_private_directory(directory)?;
-    let fresh = file.with_extension("new");
-    let write = || -> std::io::Result<()> {
-        // A file or link that lies there already is not written through: left over, or planted.
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    let directory = PrivateDirectory::new(file.parent().unwrap_or_else(|| Path::new(".")));
+    create_private_directory(&directory.0)?;
+    let name = file.file_name().and_then(OsStr::to_str).context("a file has a name")?;
+    replace_file(&directory, name, bytes)
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// A directory on this machine whose files only their owner can read.
+pub(crate) struct PrivateDirectory(PathBuf);
+
+impl PrivateDirectory {
+    /// This directory, which is there.
+    pub(crate) fn new(directory: &Path) -> Self {
+        Self(directory.to_owned())
+    }
+}
+
+impl Directory for PrivateDirectory {
+    type Error = io::Error;
+    type File = File;
+
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.0.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.0.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
         let mut options = fs::OpenOptions::new();
-        let mut out = options.write(true).create_new(true).mode(0o600).open(&fresh)?;
-        out.write_all(bytes)?;
-        out.sync_all()?;
-        fs::rename(&fresh, file)?;
-        fs::File::open(directory)?.sync_all()
-    };
-    write().with_context(|| format!("cannot write {}", file.display()))
+        options.write(true).create_new(true).mode(0o600).open(self.0.join(name))
+    }
+
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        file.write_all(bytes)
+    }
+
+    fn sync(&self, file: &mut File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.0)?.sync_all()
+    }
 }
 
 /// Makes a directory that only its owner may enter.
@@ -163,7 +204,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (victim, file) = (directory.path().join("victim"), directory.path().join("x.json"));
         std::fs::write(&victim, "untouched").unwrap();
-        std::os::unix::fs::symlink(&victim, directory.path().join("x.new")).unwrap();
+        std::os::unix::fs::symlink(&victim, directory.path().join("x.json.new")).unwrap();
         super::write_private(&file, b"secret").unwrap();
         assert_eq!(std::fs::read(&victim).unwrap(), b"untouched");
         assert_eq!(std::fs::read(&file).unwrap(), b"secret");

@@ -28,7 +28,7 @@ impl KeySupply {
     pub(crate) fn between_taps(
         &mut self,
         context: &Context,
-        store: &WalletStore,
+        store: &mut WalletStore,
         wallet: &mut Wallet,
     ) -> Option<String> {
         let result = match self.errand.take() {
@@ -51,7 +51,7 @@ impl KeySupply {
     fn send(
         &mut self,
         context: &Context,
-        store: &WalletStore,
+        store: &mut WalletStore,
         wallet: &mut Wallet,
     ) -> anyhow::Result<()> {
         let now = clock::now();
@@ -69,7 +69,7 @@ impl KeySupply {
 fn take_in(
     token: TokenId,
     thread: JoinHandle<anyhow::Result<Answer>>,
-    store: &WalletStore,
+    store: &mut WalletStore,
     wallet: &mut Wallet,
 ) -> anyhow::Result<Option<String>> {
     let answer = thread.join().map_err(|_| anyhow!("the errand to the platform broke off"))??;

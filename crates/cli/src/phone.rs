@@ -43,9 +43,9 @@ impl Phone {
     }
 
     /// The wallet and where it is kept, between taps: a dialogue with a terminal is over.
-    pub(crate) fn between_taps(&mut self) -> (&WalletStore, &mut Wallet) {
+    pub(crate) fn between_taps(&mut self) -> (&mut WalletStore, &mut Wallet) {
         self.card.deselect();
-        (&self.store, self.card.wallet_mut())
+        (&mut self.store, self.card.wallet_mut())
     }
 
     /// Answers a command; the wallet is durable before the answer leaves this function.

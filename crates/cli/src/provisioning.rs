@@ -66,7 +66,7 @@ impl Errand {
 
 /// Puts an answer into the wallet; durable when it returns.
 pub(crate) fn accept(
-    store: &WalletStore,
+    store: &mut WalletStore,
     wallet: &mut Wallet,
     token: TokenId,
     answer: &Answer,
@@ -87,7 +87,7 @@ pub(crate) fn accept(
 /// The whole errand for one token.
 pub(crate) fn replenish(
     context: &Context,
-    store: &WalletStore,
+    store: &mut WalletStore,
     wallet: &mut Wallet,
     token: TokenId,
 ) -> anyhow::Result<Replenished> {
@@ -98,7 +98,7 @@ pub(crate) fn replenish(
 /// The whole errand for every token; which of them are no more.
 pub(crate) fn replenish_all(
     context: &Context,
-    store: &WalletStore,
+    store: &mut WalletStore,
     wallet: &mut Wallet,
 ) -> anyhow::Result<Vec<TokenId>> {
     let tokens: Vec<TokenId> = wallet.tokens().map(Token::id).collect();

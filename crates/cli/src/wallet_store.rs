@@ -16,16 +16,20 @@ use anyhow::{Context as _, bail};
 use rand_core::Rng as _;
 use serde::{Deserialize, Serialize};
 use tapfer_payment_types::TokenId;
-use tapfer_wallet::{Snapshot, StoreKey, Wallet, store};
+use tapfer_wallet::store::{ClosedStore, DeviceSecret, FileMedium, SealedStore};
+use tapfer_wallet::{Snapshot, Wallet};
 use zeroize::Zeroizing;
 
 use crate::clock;
-use crate::home::{create_private_directory, write_private};
+use crate::home::{PrivateDirectory, create_private_directory, write_private};
+
+/// Name of the sealed wallet.
+const WALLET_FILE: &str = FileMedium::<PrivateDirectory>::NAME;
 
 /// A wallet in its directory, in use by this process alone.
 pub(crate) struct WalletStore {
     directory: PathBuf,
-    key: StoreKey,
+    sealed: SealedStore<FileMedium<PrivateDirectory>>,
     /// Released by the operating system when the process ends, however it ends.
     _lock: File,
 }
@@ -81,42 +85,40 @@ impl WalletStore {
     /// # Errors
     /// No wallet there, in use by another process, or damaged.
     pub(crate) fn open(directory: &Path) -> anyhow::Result<(Self, Wallet)> {
-        let file = directory.join("wallet.sealed");
-        if !file.exists() {
+        if !directory.join(WALLET_FILE).exists() {
             bail!(
                 "no wallet in {}: make one with `tapfer wallet enrol` or `tapfer init`",
                 directory.display()
             );
         }
         let lock = lock(directory)?;
-        let store =
-            Self { directory: directory.to_owned(), key: read_key(directory)?, _lock: lock };
-        let sealed = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        let wallet = store::open(&store.key, &sealed)
-            .with_context(|| format!("cannot open {}", file.display()))?;
-        Ok((store, wallet))
+        let describe = || format!("cannot open {}", directory.join(WALLET_FILE).display());
+        let found = ClosedStore::find(medium(directory), read_secret(directory)?);
+        let closed = found.with_context(describe)?.with_context(describe)?;
+        let (sealed, wallet) = closed.open(None).with_context(describe)?;
+        Ok((Self { directory: directory.to_owned(), sealed, _lock: lock }, wallet))
     }
 
     /// Opens the wallet in a directory, or makes an empty one.
     pub(crate) fn open_or_create(directory: &Path) -> anyhow::Result<(Self, Wallet)> {
-        if directory.join("wallet.sealed").exists() {
+        if directory.join(WALLET_FILE).exists() {
             return Self::open(directory);
         }
         create_private_directory(directory)?;
         let lock = lock(directory)?;
-        let mut key = Zeroizing::new([0_u8; 32]);
-        clock::random().fill_bytes(key.as_mut());
-        write_private(&directory.join("store.key"), key.as_ref())?;
-        let store = Self { directory: directory.to_owned(), key: StoreKey::new(*key), _lock: lock };
+        let mut secret = Zeroizing::new([0_u8; 32]);
+        clock::random().fill_bytes(secret.as_mut());
+        write_private(&directory.join("store.key"), secret.as_ref())?;
         let mut wallet = Wallet::new(&mut clock::random());
-        store.save(&wallet.snapshot()?)?;
-        Ok((store, wallet))
+        let secret = DeviceSecret::new(*secret);
+        let sealed =
+            SealedStore::create(medium(directory), secret, &mut wallet, &mut clock::random())?;
+        Ok((Self { directory: directory.to_owned(), sealed, _lock: lock }, wallet))
     }
 
     /// Replaces the stored wallet in one step; durable when it returns.
-    pub(crate) fn save(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
-        let sealed = snapshot.seal(&self.key, &mut clock::random())?;
-        write_private(&self.directory.join("wallet.sealed"), &sealed)
+    pub(crate) fn save(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
+        Ok(self.sealed.keep(snapshot, &mut clock::random())?)
     }
 
     /// Who the phone is for the platform.
@@ -148,11 +150,15 @@ fn lock(directory: &Path) -> anyhow::Result<File> {
     }
 }
 
-fn read_key(directory: &Path) -> anyhow::Result<StoreKey> {
+fn medium(directory: &Path) -> FileMedium<PrivateDirectory> {
+    FileMedium::new(PrivateDirectory::new(directory))
+}
+
+fn read_secret(directory: &Path) -> anyhow::Result<DeviceSecret> {
     let file = directory.join("store.key");
     let bytes =
         Zeroizing::new(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
-    let key = <[u8; 32]>::try_from(bytes.as_slice())
+    let secret = <[u8; 32]>::try_from(bytes.as_slice())
         .with_context(|| format!("{} is not a key of 32 bytes", file.display()))?;
-    Ok(StoreKey::new(key))
+    Ok(DeviceSecret::new(secret))
 }

@@ -29,7 +29,8 @@ use tapfer_emv::{tags, tlv};
 use tapfer_payment_types::{Currency, Money, Timestamp};
 use tapfer_terminal::kernel8::KernelConfiguration;
 use tapfer_terminal::{Arming, TapAction, TapEnd, Terminal, TerminalConfiguration};
-use tapfer_wallet::{Card, DeviceState, Effect, StoreKey, store};
+use tapfer_wallet::store::{self, DeviceSecret, StoreKey};
+use tapfer_wallet::{Card, DeviceState, Effect};
 
 const PRICE: i64 = 100;
 const OPENING_BALANCE: i64 = 100_000;
@@ -221,7 +222,7 @@ struct Phone(Card);
 impl Phone {
     fn open(directory: &Path) -> Self {
         let key = std::fs::read(directory.join("store.key")).unwrap();
-        let key = StoreKey::new(key.try_into().unwrap());
+        let key = StoreKey::without_share(&DeviceSecret::new(key.try_into().unwrap())).unwrap();
         let sealed = std::fs::read(directory.join("wallet.sealed")).unwrap();
         Self(Card::new(store::open(&key, &sealed).unwrap()))
     }

@@ -14,6 +14,7 @@ pub mod pan;
 pub mod pin;
 pub mod policy;
 pub mod secret;
+pub mod store_share;
 pub mod timestamp;
 
 pub use id::{

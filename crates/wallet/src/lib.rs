@@ -7,7 +7,8 @@
 //! * [`Card`] answers a reader's commands, one at a time ([`Card::handle`]).
 //! * [`Wallet`] holds the tokens; it asks the platform for keys ([`Wallet::replenish_request`]) and
 //!   takes its answer ([`Wallet::accept`]).
-//! * [`store`] seals a [`Snapshot`] of the wallet for the device's disk, and opens it again.
+//! * [`store`] seals a [`Snapshot`] of the wallet for whatever the device stores things in, under a key
+//!   that the platform has a share in, and opens it again.
 //! * [`policy`] decides when the person must be asked.
 //!
 //! Whatever must survive a crash comes out as a [`Snapshot`]; the device replaces the stored one
@@ -34,6 +35,6 @@ pub use device::DeviceState;
 pub use effect::{Effect, Effects, Notification};
 pub use enrolment::{AcceptError, KeyGrantError};
 pub use payment::PaymentAmount;
-pub use store::{Snapshot, StoreError, StoreKey};
+pub use store::{Snapshot, StoreError};
 pub use token::{Readiness, Token};
 pub use wallet::{UnknownToken, Wallet};

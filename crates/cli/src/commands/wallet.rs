@@ -90,7 +90,7 @@ pub(crate) fn enrol(
     label: &str,
 ) -> anyhow::Result<Value> {
     let directory = place.directory(context);
-    let (store, mut wallet) = WalletStore::open_or_create(&directory)?;
+    let (mut store, mut wallet) = WalletStore::open_or_create(&directory)?;
     let platform = context.client()?;
     let shown = platform.get(&format!("/v1/cards/{}", segment(card)))?;
     let issuer = text_of(&shown, "issuer")?;
@@ -99,7 +99,7 @@ pub(crate) fn enrol(
     let mut phone = store.phone()?;
     phone.issuers.insert(token.to_string(), issuer);
     store.save_phone(&phone)?;
-    provisioning::replenish(context, &store, &mut wallet, token)?;
+    provisioning::replenish(context, &mut store, &mut wallet, token)?;
     wallet.set_default_token(token)?;
     store.save(&wallet.snapshot()?)?;
     if directory == context.home.wallet() {
@@ -172,10 +172,10 @@ fn register_phone(
 }
 
 fn replenish(context: &Context, place: &Place) -> anyhow::Result<()> {
-    let (store, mut wallet) = WalletStore::open(&place.directory(context))?;
+    let (mut store, mut wallet) = WalletStore::open(&place.directory(context))?;
     let forgotten = {
         let _progress = context.output.progress("fetching keys");
-        provisioning::replenish_all(context, &store, &mut wallet)?
+        provisioning::replenish_all(context, &mut store, &mut wallet)?
     };
     for token in forgotten {
         context.output.remark(format!("{token} was deleted at the platform and is forgotten here"));

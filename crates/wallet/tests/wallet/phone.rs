@@ -4,7 +4,8 @@
 use tapfer_emv::status::StatusWord;
 use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::policy::UnlockMethod;
-use tapfer_wallet::{Card, DeviceState, Effect, Notification, StoreKey, Wallet, store};
+use tapfer_wallet::store::{self, DeviceSecret, StoreKey};
+use tapfer_wallet::{Card, DeviceState, Effect, Notification, Wallet};
 
 use crate::issuer::{Issuer, now};
 use crate::random::TestRng;
@@ -41,7 +42,7 @@ pub struct Phone {
 }
 
 pub fn store_key() -> StoreKey {
-    StoreKey::new([0x33; 32])
+    StoreKey::without_share(&DeviceSecret::new([0x33; 32])).unwrap()
 }
 
 impl Phone {
