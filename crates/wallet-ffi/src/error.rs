@@ -1,0 +1,37 @@
+//! What an app has to reckon with, one variant for each thing it can do about it.
+
+use tapfer_wallet::{AcceptError, StoreError, UnknownToken};
+
+use crate::StorageError;
+
+/// Why the wallet did not do what the app asked for. The texts are for developers; what the person is
+/// told is the app's to say, in the person's language.
+#[derive(Debug, thiserror::Error, uniffi::Error)]
+#[uniffi(flat_error)]
+pub enum WalletError {
+    // What the app brought.
+    /// The app gave something that the wallet cannot read.
+    #[error("{0}")]
+    Argument(&'static str),
+    /// The wallet does not hold the token.
+    #[error(transparent)]
+    UnknownToken(#[from] UnknownToken),
+
+    // What the platform sent.
+    /// The platform's answer is refused; the wallet is unchanged.
+    #[error("the platform's answer is refused: {0}")]
+    AnswerRefused(#[from] AcceptError),
+
+    // What is stored.
+    /// The app's storage failed. In a tap: send no reply.
+    #[error("the app's storage failed: {0}")]
+    Storage(#[from] StorageError),
+    /// What is stored does not open.
+    #[error(transparent)]
+    Stored(#[from] StoreError),
+
+    // This program.
+    /// It broke off in the middle of something and wiped what it held.
+    #[error("the wallet broke off and is closed: open it again from what was stored last")]
+    Closed,
+}
