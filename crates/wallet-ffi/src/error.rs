@@ -1,5 +1,6 @@
 //! What an app has to reckon with, one variant for each thing it can do about it.
 
+use tapfer_wallet::store::KeepError;
 use tapfer_wallet::{AcceptError, StoreError, UnknownToken};
 
 use crate::StorageError;
@@ -34,4 +35,13 @@ pub enum WalletError {
     /// It broke off in the middle of something and wiped what it held.
     #[error("the wallet broke off and is closed: open it again from what was stored last")]
     Closed,
+}
+
+impl From<KeepError<StorageError>> for WalletError {
+    fn from(error: KeepError<StorageError>) -> Self {
+        match error {
+            KeepError::Store(error) => Self::Stored(error),
+            KeepError::Medium(error) => Self::Storage(error),
+        }
+    }
 }

@@ -45,6 +45,6 @@ pub use news::News;
 pub use policy::Policy;
 pub use records::{Amount, DeviceState, Readiness, TapReply, TokenStatus};
 pub use storage::{StorageError, WalletStorage};
-pub use wallet::TapferWallet;
+pub use wallet::{TapferWallet, store_report};
 
 uniffi::setup_scaffolding!();

@@ -2,33 +2,50 @@
 
 use std::sync::Arc;
 
-use tapfer_wallet::{Card, DeviceState, Effect, Snapshot, StoreKey, Wallet, store};
+use tapfer_payment_types::store_share::StoreReport;
+use tapfer_wallet::store::{ClosedStore, DeviceSecret, SealedStore, StoreMedium, StoreShare};
+use tapfer_wallet::{Card, DeviceState, Effect, Snapshot, Wallet};
 
 use crate::surroundings::{now, random};
-use crate::{News, TapReply, WalletError, WalletStorage};
+use crate::{News, StorageError, TapReply, WalletError, WalletStorage};
 
 /// An open wallet.
 pub(crate) struct Opened {
     card: Card,
-    key: StoreKey,
-    storage: Arc<dyn WalletStorage>,
+    store: SealedStore<Medium>,
+}
+
+/// The app's storage, as the store wants it.
+pub(crate) struct Medium(pub(crate) Arc<dyn WalletStorage>);
+
+impl StoreMedium for Medium {
+    type Error = StorageError;
+
+    fn load(&self) -> Result<Option<Vec<u8>>, StorageError> {
+        self.0.load()
+    }
+
+    fn replace(&self, sealed: &[u8]) -> Result<(), StorageError> {
+        self.0.replace(sealed.to_vec())
+    }
 }
 
 impl Opened {
     /// Opens what is stored, or makes and stores a new wallet where nothing is.
     pub(crate) fn open(
-        storage: Arc<dyn WalletStorage>,
-        key: StoreKey,
+        medium: Medium,
+        device: DeviceSecret,
+        share: Option<&StoreShare>,
     ) -> Result<Self, WalletError> {
-        if let Some(sealed) = storage.load()? {
-            let wallet = store::open(&key, &sealed)?;
-            return Ok(Self { card: Card::new(wallet), key, storage });
+        // Looking twice costs one read, and keeps the secret for whichever way it goes.
+        if medium.load()?.is_none() {
+            let mut wallet = Wallet::new(&mut random());
+            let store = SealedStore::create(medium, device, &mut wallet, &mut random())?;
+            return Ok(Self { card: Card::new(wallet), store });
         }
-        let card = Card::new(Wallet::new(&mut random()));
-        let mut opened = Self { card, key, storage };
-        let snapshot = opened.card.wallet_mut().snapshot()?;
-        opened.keep(&snapshot)?;
-        Ok(opened)
+        let closed = ClosedStore::find(medium, device)?.ok_or(WalletError::Closed)?;
+        let (store, wallet) = closed.open(share)?;
+        Ok(Self { card: Card::new(wallet), store })
     }
 
     pub(crate) const fn wallet(&self) -> &Wallet {
@@ -44,6 +61,22 @@ impl Opened {
         self.card.deselect();
     }
 
+    /// What to tell the platform about the store.
+    pub(crate) const fn report(&self) -> StoreReport {
+        self.store.report()
+    }
+
+    /// Stores a snapshot; durable when it returns.
+    pub(crate) fn keep(&mut self, snapshot: &Snapshot) -> Result<(), WalletError> {
+        Ok(self.store.keep(snapshot, &mut random())?)
+    }
+
+    /// Stores the wallet under the platform's share of the next epoch; durable when it returns.
+    pub(crate) fn reseal(&mut self, share: &StoreShare) -> Result<(), WalletError> {
+        let snapshot = self.card.wallet_mut().snapshot()?;
+        Ok(self.store.reseal(share, &snapshot, &mut random())?)
+    }
+
     /// Changes the wallet, and stores what became of it.
     pub(crate) fn change<E: Into<WalletError>>(
         &mut self,
@@ -52,11 +85,6 @@ impl Opened {
         change(self.card.wallet_mut()).map_err(Into::into)?;
         let snapshot = self.card.wallet_mut().snapshot()?;
         self.keep(&snapshot)
-    }
-
-    /// Stores a snapshot; durable when it returns.
-    pub(crate) fn keep(&self, snapshot: &Snapshot) -> Result<(), WalletError> {
-        Ok(self.storage.replace(snapshot.seal(&self.key, &mut random())?)?)
     }
 
     /// Answers a command. What the answer depends on is durable before it leaves this function; if it

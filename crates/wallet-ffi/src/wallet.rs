@@ -1,17 +1,20 @@
 //! The wallet as an app sees it.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use data_encoding::HEXLOWER;
+use serde::Serialize;
 use serde_json::json;
 use tapfer_payment_types::TokenId;
 use tapfer_payment_types::messages::SealedPayload;
-use tapfer_wallet::StoreKey;
+use tapfer_payment_types::store_share::{StoreReport, StoreShareMessage};
+use tapfer_wallet::store::{DeviceSecret, StoreHeader, StoreShare};
 use zeroize::Zeroizing;
 
-use crate::opened::Opened;
+use crate::opened::{Medium, Opened};
 use crate::surroundings::{now, random};
 use crate::{DeviceState, TapReply, TokenStatus, WalletError, WalletStorage};
 
@@ -30,19 +33,43 @@ impl TapferWallet {
     /// Opens the wallet that is stored, or makes a new one where nothing is.
     ///
     /// `device_secret` is 32 bytes that this device alone has: what its key store gives out or computes;
-    /// where there is none, random bytes that the app keeps. A wallet opens with its own secret only.
+    /// where there is none, random bytes that the app keeps. `share` is the platform's answer to
+    /// [`store_report`], and needed where that says something. It is for memory only.
     ///
     /// # Errors
-    /// [`WalletError::Storage`] if storage fails, [`WalletError::Stored`] if what is there does not open.
+    /// [`WalletError::Storage`] if storage fails, [`WalletError::Stored`] if what is there does not open:
+    /// another secret, another share, or bytes that were changed.
     #[uniffi::constructor]
     pub fn open(
         storage: Arc<dyn WalletStorage>,
         device_secret: Vec<u8>,
+        share: Option<String>,
     ) -> Result<Self, WalletError> {
-        let key = store_key(Zeroizing::new(device_secret))?;
-        let opened = catch_unwind(AssertUnwindSafe(|| Opened::open(storage, key)))
-            .map_err(|_| WalletError::Closed)??;
+        let secret = secret(&Zeroizing::new(device_secret))?;
+        let share = share.map(Zeroizing::new).map(|share| store_share(&share)).transpose()?;
+        let open = || Opened::open(Medium(storage), secret, share.as_ref());
+        let opened = catch_unwind(AssertUnwindSafe(open)).map_err(|_| WalletError::Closed)??;
         Ok(Self { opened: Mutex::new(Some(opened)) })
+    }
+
+    /// What to tell the platform about the store, as the body of `POST
+    /// /v1/devices/{device}/store-share/rotate` to get the share of the next epoch, and of `POST
+    /// /v1/devices/{device}/store-share` to confirm that it is in use.
+    ///
+    /// # Errors
+    /// [`WalletError::Closed`].
+    pub fn store_report(&self) -> Result<String, WalletError> {
+        self.with(|opened| to_json(&opened.report()))
+    }
+
+    /// Stores the wallet under the platform's share of the next epoch, as `rotate` answered it. Confirm it
+    /// afterwards: from then on the old share is gone for ever, and copies of the store with it.
+    ///
+    /// # Errors
+    /// [`WalletError::Stored`] if the share is of another epoch; [`WalletError::Storage`].
+    pub fn reseal(&self, share: String) -> Result<(), WalletError> {
+        let share = store_share(&Zeroizing::new(share))?;
+        self.with(|opened| opened.reseal(&share))
     }
 
     /// What makes this phone known to the platform: the body of `POST /v1/devices`, which the issuer
@@ -69,8 +96,7 @@ impl TapferWallet {
         let token = token_id(&token)?;
         self.with(|opened| {
             let request = opened.wallet_mut().replenish_request(token, &mut random());
-            serde_json::to_string(&request)
-                .map_err(|_| WalletError::Argument("the request could not be written down"))
+            to_json(&request)
         })
     }
 
@@ -169,10 +195,37 @@ impl fmt::Debug for TapferWallet {
     }
 }
 
-fn store_key(secret: Zeroizing<Vec<u8>>) -> Result<StoreKey, WalletError> {
-    let secret = <[u8; 32]>::try_from(secret.as_slice())
+/// What to tell the platform about a stored wallet before it can be opened: the body of `POST
+/// /v1/devices/{device}/store-share`, whose answer [`TapferWallet::open`] takes. Nothing if there is no
+/// wallet yet, or one that opens without a share.
+///
+/// # Errors
+/// [`WalletError::Storage`] if storage fails, [`WalletError::Stored`] if what is there is no wallet.
+#[uniffi::export]
+pub fn store_report(storage: Arc<dyn WalletStorage>) -> Result<Option<String>, WalletError> {
+    let Some(sealed) = storage.load()? else { return Ok(None) };
+    let StoreHeader { epoch, generation } = StoreHeader::read(&sealed)?;
+    let report = (epoch > 0).then_some(StoreReport { epoch, generation });
+    report.as_ref().map(to_json).transpose()
+}
+
+fn secret(bytes: &[u8]) -> Result<DeviceSecret, WalletError> {
+    let bytes = <[u8; 32]>::try_from(bytes)
         .map_err(|_| WalletError::Argument("the device secret has 32 bytes"))?;
-    Ok(StoreKey::new(secret))
+    Ok(DeviceSecret::new(bytes))
+}
+
+fn store_share(answer: &str) -> Result<StoreShare, WalletError> {
+    let unusable = || WalletError::Argument("the platform's answer holds no share of the store");
+    let message: StoreShareMessage = serde_json::from_str(answer).map_err(|_| unusable())?;
+    let epoch = NonZeroU32::new(message.epoch).ok_or_else(unusable)?;
+    let share = <[u8; 32]>::try_from(message.share.expose()).map_err(|_| unusable())?;
+    Ok(StoreShare::new(epoch, share))
+}
+
+fn to_json(message: &impl Serialize) -> Result<String, WalletError> {
+    serde_json::to_string(message)
+        .map_err(|_| WalletError::Argument("a message could not be written down"))
 }
 
 fn token_id(text: &str) -> Result<TokenId, WalletError> {
