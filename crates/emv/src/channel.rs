@@ -85,12 +85,14 @@ fn apply_key_stream(key: &[u8; 16], counter: u16, message: &mut [u8]) {
     Ctr128BE::<Aes128>::new(key.into(), (&first_block).into()).apply_keystream(message);
 }
 
+/// The counter's value for this message, which may not come.
+const fn peek(counter: u16) -> Result<u16, ChannelError> {
+    if counter == LAST_MESSAGE { Err(ChannelError::CounterExhausted) } else { Ok(counter) }
+}
+
 /// The counter's value for this message, and the next one for the message after.
 fn advance(counter: &mut u16) -> Result<u16, ChannelError> {
-    let current = *counter;
-    if current == LAST_MESSAGE {
-        return Err(ChannelError::CounterExhausted);
-    }
+    let current = peek(*counter)?;
     *counter = current.saturating_add(1);
     Ok(current)
 }
@@ -224,28 +226,45 @@ impl SecureChannel {
         Ok(answer)
     }
 
-    /// READ DATA, kernel side: checks the MAC, then decrypts.
+    /// READ DATA, kernel side: checks the MAC, then decrypts. An answer whose MAC is wrong is no message
+    /// of the card: the counter stays where it is.
     ///
     /// # Errors
-    /// [`ChannelError::TooShort`], [`ChannelError::Mac`], [`ChannelError::CounterExhausted`].
+    /// [`ChannelError::TooShort`], [`ChannelError::CounterExhausted`], [`ChannelError::Mac`].
     pub fn open_read_data(&mut self, answer: &[u8]) -> Result<Vec<u8>, ChannelError> {
         let (encrypted, mac) =
             answer.split_last_chunk::<MAC_LENGTH>().ok_or(ChannelError::TooShort)?;
-        let counter = self.card_counter;
-        let plain = self.decrypt_record(encrypted)?;
+        let counter = peek(self.card_counter)?;
         let expected = aes_cmac_8(self.ski(), &[&counter.to_be_bytes(), encrypted]);
-        if equal(&expected, mac) { Ok(plain) } else { Err(ChannelError::Mac) }
+        if equal(&expected, mac) { self.decrypt_record(encrypted) } else { Err(ChannelError::Mac) }
     }
 
-    /// WRITE DATA, kernel side: the encrypted TLV, and the MAC the card has to answer with.
+    /// WRITE DATA, kernel side: the encrypted TLV, and the MAC the card has to answer with. That
+    /// answer is for [`check_write_data_answer`](Self::check_write_data_answer).
     ///
     /// # Errors
     /// [`ChannelError::CounterExhausted`] at the end of either counter.
     pub fn encrypt_write_data(&mut self, plain: &[u8]) -> Result<(Vec<u8>, [u8; 8]), ChannelError> {
+        let mac = self.write_data_mac(peek(self.card_counter)?, plain);
         let counter = advance(&mut self.kernel_counter)?;
         let mut message = plain.to_vec();
         apply_key_stream(self.skc(), counter, &mut message);
-        Ok((message, self.write_data_mac(plain)?))
+        Ok((message, mac))
+    }
+
+    /// WRITE DATA, kernel side: the card's answer is a message of the card, good or not. A command
+    /// that the card refused was not answered by one, and is not for here. Constant time.
+    ///
+    /// # Errors
+    /// [`ChannelError::Mac`], [`ChannelError::CounterExhausted`].
+    pub fn check_write_data_answer(
+        &mut self,
+        expected: &[u8; 8],
+        answer: &[u8],
+    ) -> Result<(), ChannelError> {
+        advance(&mut self.card_counter)?;
+        let mac: &[u8; 8] = answer.try_into().map_err(|_| ChannelError::Mac)?;
+        if equal(expected, mac) { Ok(()) } else { Err(ChannelError::Mac) }
     }
 
     /// WRITE DATA, card side: the plain TLV, and the MAC to answer with.
@@ -256,15 +275,15 @@ impl SecureChannel {
         let counter = advance(&mut self.kernel_counter)?;
         let mut plain = data.to_vec();
         apply_key_stream(self.skc(), counter, &mut plain);
-        let mac = self.write_data_mac(&plain)?;
+        let counter = advance(&mut self.card_counter)?;
+        let mac = self.write_data_mac(counter, &plain);
         Ok((plain, mac))
     }
 
     /// The answer to WRITE DATA is a message of the card, so it is the card's counter that it holds
     /// and moves on. The golden vectors confirm the first; they have no message after it.
-    fn write_data_mac(&mut self, plain: &[u8]) -> Result<[u8; 8], ChannelError> {
-        let counter = advance(&mut self.card_counter)?;
-        Ok(aes_cmac_8(self.ski(), &[&counter.to_be_bytes(), plain]))
+    fn write_data_mac(&self, card_counter: u16, plain: &[u8]) -> [u8; 8] {
+        aes_cmac_8(self.ski(), &[&card_counter.to_be_bytes(), plain])
     }
 
     /// IAD-MAC: first 8 bytes of AES-CMAC+(SKi, `0000` ‖ input).

@@ -220,6 +220,9 @@ dictionary! {
     DATA_ENVELOPE_10 = 0x9F_811A, Binary, "Data Envelope 10";
 
     // Kernel 8: configuration and outcome.
+    DATA_NEEDED = 0x9F_8201, TagList, "Data Needed";
+    PROCEED_TO_FIRST_WRITE_FLAG = 0x9F_8202, Binary, "Proceed To First Write Flag";
+    TAGS_TO_READ = 0x9F_8203, TagList, "Tags To Read";
     ERROR_INDICATION = 0x9F_8204, Binary, "Error Indication";
     USER_INTERFACE_REQUEST_DATA_1 = 0x9F_8205, Binary, "User Interface Request Data 1";
     CARD_DATA_INPUT_CAPABILITY = 0x9F_8206, Binary, "Card Data Input Capability";
@@ -243,11 +246,14 @@ dictionary! {
     RELAY_RESISTANCE_TRANSMISSION_TIME_MISMATCH_THRESHOLD = 0x9F_8218, Binary, "Relay Resistance Transmission Time Mismatch Threshold";
     USER_INTERFACE_REQUEST_DATA_2 = 0x9F_8219, Binary, "User Interface Request Data 2";
     KERNEL_RESERVED_TVR_MASK = 0x9F_821A, Binary, "Kernel Reserved TVR Mask";
+    WRITE_DATA_STATUS = 0x9F_821B, Binary, "Write Data Status";
+    READ_DATA_STATUS = 0x9F_821C, Binary, "Read Data Status";
     MESSAGE_IDENTIFIERS_ON_RESTART = 0x9F_821D, Binary, "Message Identifiers On Restart";
     DEFAULT_IAD_MAC_OFFSET = 0x9F_821E, Binary, "Default IAD MAC Offset";
     DISCRETIONARY_DATA_TAG_LIST = 0x9F_821F, TagList, "Discretionary Data Tag List";
     DEFAULT_CDOL1 = 0x9F_8220, DataObjectList, "Default CDOL1";
     TAG_MAPPING_LIST = 0x9F_8221, Binary, "Tag Mapping List";
+    DATA_TO_SEND = 0xBF_8101, Template, "Data To Send";
     DATA_RECORD = 0xBF_8102, Template, "Data Record";
     DISCRETIONARY_DATA = 0xBF_8103, Template, "Discretionary Data";
     DATA_ENVELOPES_TO_WRITE = 0xBF_8104, Template, "Data Envelopes To Write";

@@ -18,8 +18,9 @@ fn check_sense(outcome: &Outcome) {
     let bytes = parameters.bytes();
     assert_ne!(parameters.status, Status::NotAvailable);
     assert_eq!(bytes[4] & 0x20 != 0, outcome.data_record.is_some());
-    assert_eq!(bytes[4] & 0x80 != 0, outcome.ui_request.is_some());
-    assert_eq!(bytes[4] & 0x40 != 0, outcome.ui_request_on_restart.is_some());
+    // The second request is there only if there are two (Book C-8 A.1.143).
+    assert_eq!(bytes[4] & 0xC0 != 0, outcome.ui_request.is_some());
+    assert_eq!(bytes[4] & 0xC0 == 0xC0, outcome.ui_request_on_restart.is_some());
     assert_eq!(parameters.start == Start::C, parameters.status == Status::SelectNext);
     let decides =
         matches!(parameters.status, Status::Approved | Status::Declined | Status::OnlineRequest);

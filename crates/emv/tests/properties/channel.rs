@@ -67,7 +67,9 @@ proptest! {
             let answer = card.seal_read_data(&record).unwrap();
             prop_assert_eq!(kernel.open_read_data(&answer).unwrap(), record.clone());
             let (command, expected) = kernel.encrypt_write_data(&record).unwrap();
-            prop_assert_eq!(card.decrypt_write_data(&command).unwrap(), (record, expected));
+            let (received, answer) = card.decrypt_write_data(&command).unwrap();
+            prop_assert_eq!(received, record);
+            prop_assert_eq!(kernel.check_write_data_answer(&expected, &answer), Ok(()));
         }
         prop_assert_eq!(card.eda_mac(&[1; 8], &[2; 8]), kernel.eda_mac(&[1; 8], &[2; 8]));
     }
@@ -83,6 +85,17 @@ proptest! {
             Ok((_, factor)) => prop_assert!(factor.check(&card_key.public_x()).is_err()),
             Err(error) => prop_assert_eq!(error, ChannelError::BlindedKey),
         }
+    }
+
+    /// What a stranger puts in does not move the counters apart.
+    #[test]
+    fn forged_read_data_is_no_message(plain in any::<Vec<u8>>(), forged in prop::collection::vec(any::<u8>(), 8..40)) {
+        let channel = || SecureChannel::from_session_keys([1; 16], [2; 16], 0x8001, 0);
+        let (mut card, mut kernel) = (channel(), channel());
+        let answer = card.seal_read_data(&plain).unwrap();
+        prop_assume!(forged != answer);
+        prop_assert_eq!(kernel.open_read_data(&forged), Err(ChannelError::Mac));
+        prop_assert_eq!(kernel.open_read_data(&answer).unwrap(), plain);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) fn sda_hash(
     signed_values: &[Vec<u8>],
 ) -> Result<[u8; 32], Failure> {
     let list = transaction.data.get(tags::EXTENDED_SDA_TAG_LIST).unwrap_or_default();
-    let listed = parse_tag_list(list).map_err(|_| ErrorLevel2::Parsing)?;
+    let listed = parse_tag_list(list).map_err(|_| ErrorLevel2::IadMacFailed)?;
     let extended = certificate::extended_data(listed, |tag| transaction.data.get(tag));
     let records: Vec<&[u8]> = signed_values.iter().map(Vec::as_slice).collect();
     Ok(certificate::sda_hash(&records, &extended, transaction.interchange_profile()))

@@ -14,7 +14,16 @@ const RESTART_B: u8 = 0x20;
 /// The card wants another interface to be tried.
 const TRY_ANOTHER_INTERFACE: u8 = 0x30;
 
-pub(super) fn conclude(mut transaction: Transaction, card: Decision, kernel: Decision) -> Outcome {
+/// What was decided once the card had answered GENERATE AC.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Decisions {
+    /// By the card: the kind of its cryptogram.
+    pub(super) card: Decision,
+    /// By the second action analysis.
+    pub(super) kernel: Decision,
+}
+
+pub(super) fn conclude(mut transaction: Transaction, decisions: Decisions) -> Outcome {
     if !transaction.configuration.reports_local_authentication() {
         // Only now: the decisions above have seen the bit (Book C-8 2930.1b).
         transaction.clear_tvr_bit(tvr::LOCAL_AUTHENTICATION_FAILED);
@@ -22,7 +31,7 @@ pub(super) fn conclude(mut transaction: Transaction, card: Decision, kernel: Dec
     transaction.parameters.data_record_present = true;
     transaction.parameters.ui_request_on_outcome = true;
     let restart = RestartIndicator::read(&transaction);
-    match (restart, card, kernel) {
+    match (restart, decisions.card, decisions.kernel) {
         (Some(indicator), _, _) if indicator.request == RESTART_B => {
             present_again(transaction, indicator)
         }

@@ -3,11 +3,13 @@
 use alloc::vec::Vec;
 
 use tapfer_emv::certificate::Rid;
+use tapfer_emv::dol::parse_tag_list;
 use tapfer_emv::tags;
-use tapfer_emv::tlv::Tag;
+use tapfer_emv::tlv::{self, Tag};
 use tapfer_payment_types::{Money, Timestamp};
 
 use super::data::DataStore;
+use super::data_storage::is_data_envelope;
 use super::dictionary::{self, Origin};
 
 /// Why a configuration or a session was refused. Found before any card is asked anything.
@@ -19,6 +21,10 @@ pub enum ConfigurationError {
     /// The value is too short or too long.
     #[error("{0} has a length that Book C-8 annex A.1 does not allow: correct its value")]
     Length(Tag),
+    /// A list is none: tags that end half-way, a mapping without its other half, envelopes that are no
+    /// data envelopes.
+    #[error("{0} is not a list of the form that Book C-8 annex A.1 gives it: correct its value")]
+    Malformed(Tag),
     /// A data object that every configuration must have is not there.
     #[error("{0} is missing: Book C-8 annex A.3 wants it in every configuration")]
     Missing(Tag),
@@ -293,18 +299,40 @@ impl Session {
         Ok(Self { data })
     }
 
-    /// From data objects.
+    /// From data objects. One without amount or date is a session too: it ends with the error of level
+    /// 3 that the book has for it, once the card has been read.
     ///
     /// # Errors
     /// [`ConfigurationError`] names the data object that is wrong.
     pub fn from_data_objects<'a>(
         objects: impl IntoIterator<Item = (Tag, &'a [u8])>,
     ) -> Result<Self, ConfigurationError> {
-        let data = terminal_data(objects)?;
-        for tag in [tags::AMOUNT_AUTHORIZED, tags::TRANSACTION_DATE] {
-            required(&data, tag)?;
-        }
-        Ok(Self { data })
+        Ok(Self { data: terminal_data(objects)? })
+    }
+
+    /// Asks for data objects of the card (Tags To Read `9F8203`): data envelopes are read with READ
+    /// DATA, anything else is taken from what the card sent. The answer is in Data To Send.
+    ///
+    /// # Errors
+    /// [`ConfigurationError::Malformed`] if the list is too long.
+    pub fn with_tags_to_read(mut self, wanted: &[Tag]) -> Result<Self, ConfigurationError> {
+        let list: Vec<u8> = wanted.iter().flat_map(|tag| tag.significant_bytes()).collect();
+        self.data.append(&terminal_data([(tags::TAGS_TO_READ, list.as_slice())])?);
+        Ok(self)
+    }
+
+    /// Writes data envelopes to the card after GENERATE AC (Data Envelopes To Write `BF8104`).
+    ///
+    /// # Errors
+    /// [`ConfigurationError::Malformed`] if one is no data envelope, or longer than 243 bytes.
+    pub fn with_envelopes_to_write(
+        mut self,
+        envelopes: &[(Tag, &[u8])],
+    ) -> Result<Self, ConfigurationError> {
+        let mut list = Vec::new();
+        envelopes.iter().for_each(|(tag, value)| tlv::write(&mut list, *tag, value));
+        self.data.append(&terminal_data([(tags::DATA_ENVELOPES_TO_WRITE, list.as_slice())])?);
+        Ok(self)
     }
 
     pub(super) const fn data_objects(&self) -> &DataStore {
@@ -324,9 +352,30 @@ fn terminal_data<'a>(
         if !known.allows_length(value.len()) {
             return Err(ConfigurationError::Length(tag));
         }
+        if !is_well_formed(tag, value) {
+            return Err(ConfigurationError::Malformed(tag));
+        }
         data.set(tag, value);
     }
     Ok(data)
+}
+
+/// Lists are read while a card is there; one that cannot be read is found before.
+fn is_well_formed(tag: Tag, value: &[u8]) -> bool {
+    match tag {
+        tags::TAGS_TO_READ | tags::DISCRETIONARY_DATA_TAG_LIST => parse_tag_list(value).is_ok(),
+        tags::TAG_MAPPING_LIST => {
+            parse_tag_list(value).is_ok_and(|list| list.len().is_multiple_of(2))
+        }
+        tags::DATA_ENVELOPES_TO_WRITE => tlv::parse(value).is_ok_and(|envelopes| {
+            envelopes.iter().all(|envelope| {
+                is_data_envelope(envelope.tag)
+                    && dictionary::lookup(envelope.tag)
+                        .is_some_and(|known| known.allows_length(envelope.value.len()))
+            })
+        }),
+        _ => true,
+    }
 }
 
 /// A value that must be there, but may be empty.
@@ -417,6 +466,12 @@ mod tests {
         assert_eq!(read(0x5A, &[1]), ConfigurationError::NotConfigurable(Tag::new(0x5A)));
         assert_eq!(read(0xDF01, &[1]), ConfigurationError::NotConfigurable(Tag::new(0xDF01)));
         assert_eq!(read(0x9F35, &[1, 2]), ConfigurationError::Length(Tag::new(0x9F35)));
+        assert_eq!(read(0x9F_8203, &[0x9F]), ConfigurationError::Malformed(Tag::new(0x9F_8203)));
+        assert_eq!(read(0x9F_8221, &[0x50]), ConfigurationError::Malformed(Tag::new(0x9F_8221)));
+        for not_an_envelope in [&[0x50, 0x01, 0x41][..], &[0x9F, 0x81, 0x11, 0x05, 0x00]] {
+            let error = read(0xBF_8104, not_an_envelope);
+            assert_eq!(error, ConfigurationError::Malformed(Tag::new(0xBF_8104)));
+        }
         assert_eq!(read(0x9F35, &[0x22]), ConfigurationError::Missing(Tag::new(0x9F06)));
         let attended = KernelConfiguration::attended(&[1; 4], 276, Money::new(1, Currency::EUR));
         assert_eq!(attended.unwrap_err(), ConfigurationError::Length(Tag::new(0x9F06)));

@@ -12,12 +12,13 @@ use tapfer_emv::tags;
 use tapfer_emv::tvr::{self, TerminalVerificationResults};
 
 use super::action_analysis::{self, Decision};
+use super::conclusion::Decisions;
 use super::configuration::is_numeric;
 use super::options::store_format_2;
-use super::outcome::ErrorLevel2;
+use super::outcome::{ErrorLevel2, ErrorLevel3};
 use super::records::ReadRecords;
 use super::transaction::{Failure, Transaction};
-use super::{Phase, Step, authentication, cardholder_verification, conclusion};
+use super::{Phase, Step, authentication, cardholder_verification, data_storage};
 
 /// Bit of byte 2 of the terminal risk management data: the amount is above the CVM limit.
 const CVM_LIMIT_EXCEEDED: u8 = 0x80;
@@ -43,7 +44,13 @@ pub(super) struct AwaitingCryptogram {
 }
 
 pub(super) fn start(mut transaction: Transaction, records: ReadRecords) -> Step {
-    let amount: [u8; 6] = transaction.data.array(tags::AMOUNT_AUTHORIZED).unwrap_or_default();
+    let Some(amount) = transaction
+        .data
+        .array::<6>(tags::AMOUNT_AUTHORIZED)
+        .filter(|_| transaction.data.get(tags::TRANSACTION_DATE).is_some())
+    else {
+        return Step::finished(transaction.end_by_terminal(ErrorLevel3::TransactionDataMissing));
+    };
     let cvm_limit = transaction.configuration.cvm_required_limit;
     if !is_numeric(&amount) || !is_numeric(&cvm_limit) {
         return Step::finished(transaction.terminal_data_error());
@@ -56,9 +63,9 @@ pub(super) fn start(mut transaction: Transaction, records: ReadRecords) -> Step 
     let asked_for = action_analysis::decide(&transaction);
     match transaction.list_values(transaction.data.get(tags::CDOL1)) {
         Ok(cdol1_values) => {
-            // P2 becomes `80` where WRITE DATA follows.
             let control = asked_for.reference_control_parameter();
-            let command = CommandApdu::new(0x80, 0xAE, control, 0x00, cdol1_values.clone());
+            let more = data_storage::more_follow(data_storage::wants_to_write(&transaction));
+            let command = CommandApdu::new(0x80, 0xAE, control, more, cdol1_values.clone());
             let phase = AwaitingCryptogram { transaction, records, asked_for, cdol1_values };
             Step::send(Phase::Cryptogram(phase), command)
         }
@@ -108,9 +115,9 @@ impl AwaitingCryptogram {
             Err(failure) => return Step::finished(self.transaction.end_application(failure)),
         };
         cardholder_verification::evaluate(&mut self.transaction);
-        let kernel_decision = action_analysis::decide(&self.transaction);
-        // WRITE DATA, for the envelopes of `BF8104`, goes here.
-        Step::finished(conclusion::conclude(self.transaction, card_decision, kernel_decision))
+        let kernel = action_analysis::decide(&self.transaction);
+        let decisions = Decisions { card: card_decision, kernel };
+        data_storage::start_writing(self.transaction, self.records.channel, decisions)
     }
 
     /// Everything that can end the application, in the book's order: completeness, IAD-MAC,

@@ -1,6 +1,6 @@
 //! The data objects of one transaction (Book C-8 4.1: the TLV database).
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -39,6 +39,11 @@ impl DataStore {
         if let Some(mut old) = self.objects.insert(tag, value.to_vec()) {
             old.zeroize();
         }
+    }
+
+    /// Sets or replaces every value that `other` has.
+    pub fn append(&mut self, other: &Self) {
+        other.iter().for_each(|(tag, value)| self.set(tag, value));
     }
 
     /// A value that is present and not empty (Book C-8 4.1.3, `IsNotEmpty` and `GetValue`).
@@ -90,19 +95,32 @@ impl DataStore {
     /// # Errors
     /// [`CardDataError`].
     pub fn store_template_value(&mut self, value: &[u8]) -> Result<(), CardDataError> {
-        // A list of work instead of recursion: the depth is the card's choice.
-        let mut templates: Vec<&[u8]> = alloc::vec![value];
-        while let Some(template) = templates.pop() {
+        let mut objects = Vec::new();
+        // A list of work instead of recursion: the depth is the card's choice. What stands deeper
+        // comes later, and nothing is stored of what is malformed anywhere.
+        let mut templates: VecDeque<&[u8]> = VecDeque::from([value]);
+        while let Some(template) = templates.pop_front() {
             for object in Reader::new(template) {
                 let object = object.map_err(|_| CardDataError::Malformed)?;
                 if object.tag.is_constructed() {
-                    templates.push(object.value);
+                    templates.push_back(object.value);
                 } else {
-                    self.store_card_object(&object)?;
+                    objects.push(object);
                 }
             }
         }
-        Ok(())
+        objects.iter().try_for_each(|object| self.store_card_object(object))
+    }
+
+    /// Takes in one data object that the card sent on its own: a data envelope.
+    ///
+    /// # Errors
+    /// [`CardDataError`]; [`CardDataError::Malformed`] unless it is exactly one, of this tag.
+    pub fn store_single_object(&mut self, tag: Tag, bytes: &[u8]) -> Result<(), CardDataError> {
+        match tlv::parse_one(bytes) {
+            Ok(object) if object.tag == tag => self.store_card_object(&object),
+            _ => Err(CardDataError::Malformed),
+        }
     }
 
     fn store_card_object(&mut self, object: &Tlv<'_>) -> Result<(), CardDataError> {

@@ -50,7 +50,8 @@ const fn terminal(tag: u32, minimum: usize, maximum: usize) -> DataObject {
     DataObject { tag: Tag::new(tag), minimum, maximum, origin: Origin::Terminal }
 }
 
-/// Book C-8 annex A.1, primitive data objects only, in the order of their tags.
+/// Book C-8 annex A.1, in the order of their tags: what is primitive, and the templates of the
+/// terminal. Templates of the card hold data objects and are none themselves.
 static DICTIONARY: &[DataObject] = &[
     card(0x42, 3, 3),              // Issuer Identification Number
     card(0x50, 0, 16),             // Application Label
@@ -139,6 +140,9 @@ static DICTIONARY: &[DataObject] = &[
     card(0x9F_8118, 0, 243),
     card(0x9F_8119, 0, 243),
     card(0x9F_811A, 0, 243),
+    terminal(0x9F_8201, 0, VARIABLE), // Data Needed
+    terminal(0x9F_8202, 1, 1),        // Proceed To First Write Flag
+    terminal(0x9F_8203, 0, VARIABLE), // Tags To Read
     terminal(0x9F_8204, 6, 6),        // Error Indication
     terminal(0x9F_8205, 13, 13),      // User Interface Request Data 1
     terminal(0x9F_8206, 1, 1),        // Card Data Input Capability
@@ -169,20 +173,26 @@ static DICTIONARY: &[DataObject] = &[
     terminal(0x9F_821F, 0, VARIABLE), // Discretionary Data Tag List
     terminal(0x9F_8220, 0, 250),      // Default CDOL1
     terminal(0x9F_8221, 0, VARIABLE), // Tag Mapping List
+    terminal(0xBF_8101, 0, VARIABLE), // Data To Send
+    terminal(0xBF_8102, 0, VARIABLE), // Data Record
+    terminal(0xBF_8103, 0, VARIABLE), // Discretionary Data
+    terminal(0xBF_8104, 0, VARIABLE), // Data Envelopes To Write
 ];
 
 #[cfg(test)]
 mod tests {
-    use super::{DICTIONARY, Tag, lookup};
+    use super::{DICTIONARY, Origin, Tag, lookup};
 
     #[test]
-    fn every_row_can_be_found_and_is_primitive() {
+    fn every_row_can_be_found_and_cards_set_no_templates() {
         for object in DICTIONARY {
             let found = lookup(object.tag).unwrap();
             assert_eq!((found.minimum, found.maximum), (object.minimum, object.maximum));
             assert!(object.minimum <= object.maximum, "{:?}", object.tag);
-            assert!(!object.tag.is_constructed(), "{:?}", object.tag);
+            let is_of_card = object.origin == Origin::Card;
+            assert!(!(is_of_card && object.tag.is_constructed()), "{:?}", object.tag);
         }
+        assert!(DICTIONARY.is_sorted_by_key(|object| object.tag));
         assert!(lookup(Tag::new(0x9F4B)).is_none());
     }
 }

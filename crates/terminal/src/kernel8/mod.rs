@@ -8,13 +8,13 @@
 //! for, so that no step can be taken twice or in the wrong order:
 //!
 //! ```text
-//! options ──► (relay)* ──► records* ──► cryptogram ──► conclusion
-//!    │            │            │             │
-//!    └────────────┴────────────┴─────────────┴──► Outcome
+//! options ──► (relay)* ──► records* ──► (read data)* ──► cryptogram ──► (write data)* ──► conclusion
+//!    │            │            │              │               │                               │
+//!    └────────────┴────────────┴──────────────┴───────────────┴───────────────────────────────┴──► Outcome
 //! ```
 //!
-//! Absent on purpose, with their places marked: READ DATA and WRITE DATA (data envelopes), and
-//! certificates with RSA keys.
+//! Absent on purpose: certificates with RSA keys, and the signals by which a terminal changes its mind
+//! while a card is there (DEK and DET): everything is known when the card comes.
 //!
 //! Numbers such as "2930.12" are steps of Book C-8 as public material names them. Golden
 //! transactions come from another terminal; this kernel differs from it where a rule is at stake:
@@ -29,6 +29,7 @@ mod conclusion;
 mod configuration;
 mod cryptogram;
 mod data;
+mod data_storage;
 mod dictionary;
 mod options;
 mod outcome;
@@ -56,11 +57,12 @@ pub use configuration::{
 pub use data::{CardDataError, DataStore};
 pub use outcome::{
     CardholderVerification, DataRecord, DeclinedBy, ErrorIndication, ErrorLevel1, ErrorLevel2,
-    MessageIdentifier, Outcome, OutcomeParameterSet, ReaderStatus, Start, Status,
+    ErrorLevel3, MessageIdentifier, Outcome, OutcomeParameterSet, ReaderStatus, Start, Status,
     UserInterfaceRequest,
 };
 
 use cryptogram::AwaitingCryptogram;
+use data_storage::{ReadingData, WritingData};
 use options::AwaitingOptions;
 use records::ReadingRecords;
 use relay::AwaitingRelayAnswer;
@@ -112,7 +114,9 @@ enum Phase {
     Options(AwaitingOptions),
     Relay(AwaitingRelayAnswer),
     Records(ReadingRecords),
+    ReadData(ReadingData),
     Cryptogram(AwaitingCryptogram),
+    WriteData(WritingData),
 }
 
 /// What an answer leads to.
@@ -164,13 +168,15 @@ impl Kernel {
             return self;
         };
         let Ok(response) = ResponseApdu::parse(response) else {
-            return Self::ended(phase.into_transaction().try_again(ErrorLevel1::Transmission));
+            return Self::ended(phase.torn(ErrorLevel1::Transmission));
         };
         let step = match *phase {
             Phase::Options(phase) => phase.handle(&response),
             Phase::Relay(phase) => phase.handle(&response, elapsed),
             Phase::Records(phase) => phase.handle(&response),
+            Phase::ReadData(phase) => phase.handle(&response),
             Phase::Cryptogram(phase) => phase.handle(&response),
+            Phase::WriteData(phase) => phase.handle(&response),
         };
         let mut state = State::after(step);
         let decrypted =
@@ -178,11 +184,22 @@ impl Kernel {
         Self { state, decrypted }
     }
 
-    /// The card did not answer, or left the field: it is to be presented again.
+    /// The card did not answer, or left the field: it is to be presented again. Once its cryptogram
+    /// was checked the payment stands, and what was not written is reported as not written.
     #[must_use]
     pub fn handle_no_answer(self, error: ErrorLevel1) -> Self {
         match self.state {
-            State::Waiting(phase, _) => Self::ended(phase.into_transaction().try_again(error)),
+            State::Waiting(phase, _) => Self::ended(phase.torn(error)),
+            State::Finished(_) => self,
+        }
+    }
+
+    /// The terminal gives up while a card is there. After the end nothing changes any more; once the
+    /// card's cryptogram was checked it is as if the card had left.
+    #[must_use]
+    pub fn stop(self) -> Self {
+        match self.state {
+            State::Waiting(phase, _) => Self::ended(phase.stopped()),
             State::Finished(_) => self,
         }
     }
@@ -224,13 +241,27 @@ impl State {
 }
 
 impl Phase {
-    fn into_transaction(self) -> Transaction {
-        match self {
+    /// The card is gone.
+    fn torn(self, error: ErrorLevel1) -> Outcome {
+        self.cut_short(|transaction| transaction.try_again(error))
+    }
+
+    /// The terminal gave up.
+    fn stopped(self) -> Outcome {
+        self.cut_short(|transaction| transaction.end_by_terminal(ErrorLevel3::Stop))
+    }
+
+    /// `end` is for what is not decided yet. Where only envelopes are still to be written, the
+    /// decision stands.
+    fn cut_short(self, end: impl FnOnce(Transaction) -> Outcome) -> Outcome {
+        end(match self {
             Self::Options(phase) => phase.transaction,
             Self::Relay(phase) => phase.transaction,
             Self::Records(phase) => phase.transaction,
+            Self::ReadData(phase) => phase.transaction,
             Self::Cryptogram(phase) => phase.transaction,
-        }
+            Self::WriteData(decided) => return decided.give_up(),
+        })
     }
 
     fn transaction_mut(&mut self) -> &mut Transaction {
@@ -238,7 +269,9 @@ impl Phase {
             Self::Options(phase) => &mut phase.transaction,
             Self::Relay(phase) => &mut phase.transaction,
             Self::Records(phase) => &mut phase.transaction,
+            Self::ReadData(phase) => &mut phase.transaction,
             Self::Cryptogram(phase) => &mut phase.transaction,
+            Self::WriteData(phase) => &mut phase.transaction,
         }
     }
 }

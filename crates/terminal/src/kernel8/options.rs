@@ -58,10 +58,12 @@ pub(super) fn start(
 
 /// A card of Kernel 8 names itself and has a card qualifier with a version (Book C-8 1.5 to 1.8).
 fn card_qualifier(transaction: &mut Transaction, fci: &[u8]) -> Result<[u8; 7], Failure> {
-    let is_fci = tlv::parse_one(fci).is_ok_and(|object| object.tag == tags::FCI_TEMPLATE);
-    if !is_fci || transaction.data.store_card_answer(fci).is_err() {
+    let template = tlv::parse_one(fci).map_err(|_| ErrorLevel2::Parsing)?;
+    if template.tag != tags::FCI_TEMPLATE || transaction.data.store_card_answer(fci).is_err() {
         return Err(ErrorLevel2::Parsing.into());
     }
+    // A card may want the whole of it signed (Extended SDA Tag List).
+    transaction.data.set(tags::FCI_TEMPLATE, template.value);
     let has_name = transaction.data.get(tags::DF_NAME).is_some();
     match transaction.data.array(tags::CARD_QUALIFIER) {
         Some(qualifier) if has_name && qualifier[0] != 0 => Ok(qualifier),

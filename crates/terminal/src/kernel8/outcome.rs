@@ -3,10 +3,16 @@
 
 use alloc::vec::Vec;
 
+use tapfer_emv::tags;
 use tapfer_emv::tlv::Tag;
 use tapfer_emv::tvr::TerminalVerificationResults;
 
 use super::data::DataStore;
+
+/// Read and Write Data Status (Book C-8 A.1.106, A.1.145): all of it was done.
+pub(super) const DATA_STORAGE_COMPLETED: u8 = 0x80;
+/// Not all of it, or nothing was to be done.
+pub(super) const DATA_STORAGE_NOT_COMPLETED: u8 = 0x00;
 
 /// First byte of the outcome parameter set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,6 +248,9 @@ pub enum ErrorLevel1 {
     /// `02`
     #[error("the card left the field, or its answer was garbled")]
     Transmission,
+    /// `03`
+    #[error("the card broke the rules of the contactless protocol")]
+    Protocol,
 }
 
 impl ErrorLevel1 {
@@ -249,6 +258,7 @@ impl ErrorLevel1 {
         match self {
             Self::Timeout => 0x01,
             Self::Transmission => 0x02,
+            Self::Protocol => 0x03,
         }
     }
 }
@@ -274,6 +284,11 @@ pub enum ErrorLevel2 {
     /// `10`
     #[error("the secure channel could not be set up or has been used up")]
     DecryptionFailed,
+    /// `12`
+    #[error(
+        "the card's list of signed data objects could not be read, so no MAC can be made of them"
+    )]
+    IadMacFailed,
     /// `13`
     #[error("the card's answer was changed on the way: the EDA-MAC is wrong")]
     EdaMacFailed,
@@ -288,7 +303,29 @@ impl ErrorLevel2 {
             Self::CardData => 0x06,
             Self::TerminalData => 0x0F,
             Self::DecryptionFailed => 0x10,
+            Self::IadMacFailed => 0x12,
             Self::EdaMacFailed => 0x13,
+        }
+    }
+}
+
+/// Third byte of the error indication: what was wrong at the terminal's side. `01` (timeout) is for
+/// kernels that ask the terminal for data while a card is there; this one has all of it before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ErrorLevel3 {
+    /// `02`
+    #[error("the terminal stopped the transaction")]
+    Stop,
+    /// `03`
+    #[error("the terminal gave no amount, or no date")]
+    TransactionDataMissing,
+}
+
+impl ErrorLevel3 {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Stop => 0x02,
+            Self::TransactionDataMissing => 0x03,
         }
     }
 }
@@ -300,6 +337,8 @@ pub struct ErrorIndication {
     pub level1: Option<ErrorLevel1>,
     /// What was wrong with the dialogue, if anything.
     pub level2: Option<ErrorLevel2>,
+    /// What was wrong at the terminal's side, if anything.
+    pub level3: Option<ErrorLevel3>,
     /// The status word that was not `9000`.
     pub status_word: [u8; 2],
     /// The message that the error calls for.
@@ -307,6 +346,15 @@ pub struct ErrorIndication {
 }
 
 impl ErrorIndication {
+    /// Nothing went wrong.
+    pub const NONE: Self = Self {
+        level1: None,
+        level2: None,
+        level3: None,
+        status_word: [0, 0],
+        message: MessageIdentifier::NONE,
+    };
+
     /// The six bytes.
     #[must_use]
     pub const fn bytes(&self) -> [u8; 6] {
@@ -318,9 +366,12 @@ impl ErrorIndication {
             Some(error) => error.byte(),
             None => 0x00,
         };
+        let level3 = match self.level3 {
+            Some(error) => error.byte(),
+            None => 0x00,
+        };
         let [sw1, sw2] = self.status_word;
-        // Level 3 (missing transaction data) cannot be: a session has them, or it is refused.
-        [level1, level2, 0x00, sw1, sw2, self.message.0]
+        [level1, level2, level3, sw1, sw2, self.message.0]
     }
 }
 
@@ -356,6 +407,29 @@ pub struct Outcome {
     pub cvm_results: Option<[u8; 3]>,
     /// Everything that was known in the end.
     pub data: DataStore,
+}
+
+impl Outcome {
+    /// Value of Data To Send `BF8101`: the data objects that Tags To Read `9F8203` asked for, data
+    /// envelopes and others, each as a TLV, empty if the card did not give it. Empty if nothing was
+    /// asked for, or the transaction did not come that far.
+    #[must_use]
+    pub fn data_to_send(&self) -> &[u8] {
+        self.data.get(tags::DATA_TO_SEND).unwrap_or_default()
+    }
+
+    /// Whether every data envelope that was asked for was read (Read Data Status `9F821C`).
+    #[must_use]
+    pub fn has_read_data(&self) -> bool {
+        self.data.byte(tags::READ_DATA_STATUS) == Some(DATA_STORAGE_COMPLETED)
+    }
+
+    /// Whether the card confirmed every data envelope that was to be written (Write Data Status
+    /// `9F821B`). False if there was none.
+    #[must_use]
+    pub fn has_written_data(&self) -> bool {
+        self.data.byte(tags::WRITE_DATA_STATUS) == Some(DATA_STORAGE_COMPLETED)
+    }
 }
 
 /// Value of the data record: card data. Wiped on drop, redacted in `Debug`.

@@ -8,7 +8,7 @@ use tapfer_emv::tags;
 use tapfer_emv::tlv;
 use zeroize::Zeroizing;
 
-use super::cryptogram;
+use super::data_storage;
 use super::outcome::ErrorLevel2;
 use super::relay::RelayProof;
 use super::transaction::{Failure, Transaction};
@@ -139,11 +139,8 @@ impl ReadingRecords {
         match self.store() {
             Ok(signed_values) => {
                 let (channel, relay_proof) = (self.channel, self.relay_proof);
-                // READ DATA, for envelopes the till asks for (`9F8111` to `9F811A`), goes here.
-                cryptogram::start(
-                    self.transaction,
-                    ReadRecords { channel, relay_proof, signed_values },
-                )
+                let records = ReadRecords { channel, relay_proof, signed_values };
+                data_storage::start_reading(self.transaction, records)
             }
             Err(failure) => Step::finished(self.transaction.end_application(failure)),
         }

@@ -13,8 +13,9 @@ use zeroize::Zeroizing;
 use super::configuration::{KernelConfiguration, Session};
 use super::data::DataStore;
 use super::outcome::{
-    DataRecord, DeclinedBy, ErrorIndication, ErrorLevel1, ErrorLevel2, MessageIdentifier, Outcome,
-    OutcomeParameterSet, ReaderStatus, Start, Status, UserInterfaceRequest,
+    DATA_STORAGE_COMPLETED, DATA_STORAGE_NOT_COMPLETED, DataRecord, DeclinedBy, ErrorIndication,
+    ErrorLevel1, ErrorLevel2, ErrorLevel3, MessageIdentifier, Outcome, OutcomeParameterSet,
+    ReaderStatus, Start, Status, UserInterfaceRequest,
 };
 
 /// What the data record holds, if the transaction has it (Book C-8 table A.11).
@@ -97,7 +98,7 @@ impl Transaction {
         now: Timestamp,
     ) -> Self {
         let mut data = configuration.data_objects();
-        session.data_objects().iter().for_each(|(tag, value)| data.set(tag, value));
+        data.append(session.data_objects());
         Self {
             configuration,
             ca_public_keys,
@@ -127,6 +128,8 @@ impl Transaction {
         let security = self.configuration.security_capability;
         self.data.set(tags::TERMINAL_CAPABILITIES, &[input, 0x00, security]);
         self.data.set(tags::RELAY_RESISTANCE_TIME_EXCESS, &[0, 0]);
+        self.data.set(tags::READ_DATA_STATUS, &[DATA_STORAGE_COMPLETED]);
+        self.data.set(tags::WRITE_DATA_STATUS, &[DATA_STORAGE_NOT_COMPLETED]);
     }
 
     pub(super) const fn tvr(&self) -> TerminalVerificationResults {
@@ -205,17 +208,25 @@ impl Transaction {
         self.finish(error(failure, MessageIdentifier::NONE), None, None)
     }
 
-    /// The card left the field or its answer was garbled: it is to be presented again.
+    /// The terminal's side ended it, or has not what is needed: End Application, nothing to tell the
+    /// person (Book C-8 202122232425.15).
+    pub(super) fn end_by_terminal(mut self, level3: ErrorLevel3) -> Outcome {
+        self.parameters.status = Status::EndApplication;
+        let indication = ErrorIndication { level3: Some(level3), ..ErrorIndication::NONE };
+        self.finish(indication, None, None)
+    }
+
+    /// The card left the field or its answer was garbled: it is to be presented again. Only the
+    /// restart has a message, and that is in User Interface Request Data 1 (A.1.143: the second one
+    /// is for outcomes that have both).
     pub(super) fn try_again(mut self, level1: ErrorLevel1) -> Outcome {
         self.parameters.status = Status::EndApplication;
         self.parameters.start = Start::B;
-        self.parameters.ui_request_on_outcome = true;
         self.parameters.ui_request_on_restart = true;
         let message = MessageIdentifier::TRY_AGAIN;
-        let indication =
-            ErrorIndication { level1: Some(level1), level2: None, status_word: [0, 0], message };
-        let (now, restart) = (self.message(message), self.restart_message(message));
-        self.finish(indication, Some(now), Some(restart))
+        let indication = ErrorIndication { level1: Some(level1), message, ..ErrorIndication::NONE };
+        let restart = self.restart_message(message);
+        self.finish(indication, Some(restart), None)
     }
 
     pub(super) const fn restart_message(&self, message: MessageIdentifier) -> UserInterfaceRequest {
@@ -228,13 +239,7 @@ impl Transaction {
         ui_request: UserInterfaceRequest,
         on_restart: Option<UserInterfaceRequest>,
     ) -> Outcome {
-        let no_error = ErrorIndication {
-            level1: None,
-            level2: None,
-            status_word: [0, 0],
-            message: MessageIdentifier::NONE,
-        };
-        self.finish(no_error, Some(ui_request), on_restart)
+        self.finish(ErrorIndication::NONE, Some(ui_request), on_restart)
     }
 
     fn finish(
@@ -279,5 +284,5 @@ impl Transaction {
 
 const fn error(failure: Failure, message: MessageIdentifier) -> ErrorIndication {
     let Failure { level2, status_word } = failure;
-    ErrorIndication { level1: None, level2: Some(level2), status_word, message }
+    ErrorIndication { level1: None, level2: Some(level2), level3: None, status_word, message }
 }

@@ -47,6 +47,27 @@ impl Script {
         self.transaction["now"].as_str().unwrap().parse().unwrap()
     }
 
+    /// What the card knew; `None` where the dialogue did not come far enough.
+    pub(crate) fn fact<const N: usize>(&self, name: &str) -> Option<[u8; N]> {
+        let value = &self.transaction["card_facts"][name];
+        (!value.is_null()).then(|| hex(value).try_into().unwrap())
+    }
+
+    /// Whether the card was told to behave in any way of its own.
+    pub(crate) fn has_options(&self) -> bool {
+        !self.transaction["card_options"].as_object().unwrap().is_empty()
+    }
+
+    /// The terminal's key and number for this transaction.
+    pub(crate) fn inputs(&self) -> Inputs {
+        let kernel_key = self.of_terminal("kernel_private").try_into().unwrap();
+        Inputs {
+            now: self.now(),
+            kernel_key: PrivateKey::from_bytes(&kernel_key).unwrap(),
+            unpredictable_number: self.of_terminal("unpredictable_number").try_into().unwrap(),
+        }
+    }
+
     /// First byte of the outcome parameter set.
     pub(crate) fn status(&self) -> u8 {
         hex(&self.transaction["outcome"]["9f8210"])[0]
@@ -88,7 +109,7 @@ impl Script {
         hex(&self.transaction["outcome"]["bf8102"])
     }
 
-    fn objects(&self, of: &str) -> Vec<(Tag, Vec<u8>)> {
+    pub(crate) fn objects(&self, of: &str) -> Vec<(Tag, Vec<u8>)> {
         let objects = self.transaction["terminal"][of].as_object().unwrap();
         let tag = |name: &str| Tag::new(u32::from_str_radix(name, 16).unwrap());
         objects.iter().map(|(name, value)| (tag(name), hex(value))).collect()
@@ -102,21 +123,12 @@ impl Script {
 
     /// A kernel that has read `fci`.
     pub(crate) fn start(&self, configuration: KernelConfiguration, fci: &[u8]) -> Kernel {
-        let terminal = &self.transaction["terminal"];
         let objects = self.objects("session");
         let session =
             Session::from_data_objects(objects.iter().map(|(tag, value)| (*tag, value.as_slice())))
                 .unwrap();
-        let inputs = Inputs {
-            now: self.now(),
-            kernel_key: PrivateKey::from_bytes(
-                &hex(&terminal["kernel_private"]).try_into().unwrap(),
-            )
-            .unwrap(),
-            unpredictable_number: hex(&terminal["unpredictable_number"]).try_into().unwrap(),
-        };
         let key = self.ca_public_key();
-        Kernel::start(configuration, &session, vec![key], inputs, fci)
+        Kernel::start(configuration, &session, vec![key], self.inputs(), fci)
     }
 
     /// Plays these answers, the one to SELECT first; a card that has no more answers is gone.

@@ -3,6 +3,7 @@
 use tapfer_emv::apdu::{CommandApdu, ResponseApdu};
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::{PrivateKey, PublicX};
+use tapfer_emv::tags;
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_terminal::entry_point;
 use tapfer_terminal::kernel8::{
@@ -11,6 +12,11 @@ use tapfer_terminal::kernel8::{
 
 use super::file::{CaKey, Transaction, array, data_objects};
 use super::{Findings, shown};
+
+/// Tags To Read, as files name it.
+const TAGS_TO_READ: &str = "9f8203";
+/// Instruction byte of READ DATA.
+const READ_DATA: u8 = 0x32;
 
 /// Compares every command and every part of the outcome.
 pub(super) fn check(findings: &mut Findings<'_>, transaction: &Transaction) {
@@ -47,8 +53,10 @@ fn run(findings: &mut Findings<'_>, transaction: &Transaction) -> Result<Outcome
     kernel.into_outcome().ok_or_else(|| "no outcome".to_owned())
 }
 
+/// What a session brings wins over the configuration, whichever data object it is.
 fn configuration(transaction: &Transaction) -> Result<KernelConfiguration, String> {
-    let objects = data_objects(&transaction.terminal.config)?;
+    let mut objects = data_objects(&transaction.terminal.config)?;
+    objects.extend(data_objects(&transaction.terminal.session)?);
     KernelConfiguration::from_data_objects(objects).map_err(|error| error.to_string())
 }
 
@@ -58,8 +66,12 @@ fn start(
     fci: &ResponseApdu,
 ) -> Result<Kernel, String> {
     let terminal = &transaction.terminal;
-    let session = Session::from_data_objects(data_objects(&terminal.session)?)
-        .map_err(|error| error.to_string())?;
+    let wanted = envelopes_asked_for(transaction);
+    let mut objects = data_objects(&terminal.session)?;
+    if !terminal.config.contains_key(TAGS_TO_READ) && !terminal.session.contains_key(TAGS_TO_READ) {
+        objects.push((tags::TAGS_TO_READ, &wanted));
+    }
+    let session = Session::from_data_objects(objects).map_err(|error| error.to_string())?;
     let inputs = Inputs {
         now: transaction.now,
         kernel_key: kernel_key(transaction)?,
@@ -70,6 +82,14 @@ fn start(
     };
     let keys = vec![ca_public_key(&terminal.ca_public_key)?];
     Ok(Kernel::start(configuration, &session, keys, inputs, &fci.data))
+}
+
+/// A terminal whose caller reads envelopes one by one has no list of them: its commands are the list.
+fn envelopes_asked_for(transaction: &Transaction) -> Vec<u8> {
+    let commands = transaction.exchange.iter().filter_map(|(command, _)| {
+        CommandApdu::parse(&command.0).ok().filter(|command| command.instruction == READ_DATA)
+    });
+    commands.flat_map(|command| command.data).collect()
 }
 
 /// The kernel's key. A file that has none has no command with it either, so any will do: one that was
