@@ -25,6 +25,7 @@ pub mod mac;
 pub mod meaning;
 pub mod merchant;
 pub mod packed_decimal;
+pub mod person_key;
 pub mod profile;
 pub mod status;
 pub mod tags;

@@ -22,7 +22,7 @@ use tapfer_emv::curve::PrivateKey;
 use tapfer_emv::profile::{CardProfile, ProfileError};
 use tapfer_emv::tags;
 use tapfer_payment_types::messages::{
-    HexBytes, MerchantTrust, PROVISIONING_INFO, ProvisioningPayload, ReplenishRequest,
+    HexBytes, MerchantTrust, PROVISIONING_INFO, PinStatus, ProvisioningPayload, ReplenishRequest,
     SealedPayload,
 };
 use tapfer_payment_types::policy::{PolicyError, VerificationPolicy};
@@ -30,8 +30,9 @@ use tapfer_payment_types::{Timestamp, TokenId};
 use zeroize::Zeroizing;
 
 pub use crate::keys::KeyGrantError;
-use crate::keys::{KeyReplacement, LimitedUseKeys};
-use crate::policy::History;
+use crate::keys::{KeyReplacement, LimitedUseKeys, SessionKeys};
+use crate::pin::TokenPin;
+use crate::policy::{Confirmation, History};
 use crate::secret_bytes::private_key;
 use crate::store::{Snapshot, StoreError};
 use crate::token::Token;
@@ -155,19 +156,20 @@ impl Wallet {
     }
 
     fn install(&mut self, id: TokenId, checked: Checked, icc_key: PrivateKey, now: Timestamp) {
-        let Checked { profile, certificate, policy, merchant_trust, keys } = checked;
+        let Checked { profile, certificate, policy, merchant_trust, keys, person } = checked;
         if let Some(token) = self.token_mut(id) {
+            if token.has_only_expired_keys(now) {
+                token.history.keys_had_expired(token.application_transaction_counter);
+            }
             token.profile = profile;
             token.policy = policy;
             token.merchant_trust = merchant_trust;
             token.set_certificate(&certificate, icc_key);
-            token.keys.apply(keys);
+            token.install_keys(keys, person);
             return;
         }
-        let mut new_keys = LimitedUseKeys::default();
-        new_keys.apply(keys);
         self.default_token.get_or_insert(id);
-        self.tokens.push(Token {
+        let mut token = Token {
             id,
             profile,
             icc_key,
@@ -178,8 +180,13 @@ impl Wallet {
             merchant_trust,
             chosen_level: None,
             history: History::new(now),
-            keys: new_keys,
-        });
+            keys: LimitedUseKeys::default(),
+            single_use: SessionKeys::default(),
+            verified: SessionKeys::default(),
+            pin: TokenPin::default(),
+        };
+        token.install_keys(keys, person);
+        self.tokens.push(token);
     }
 }
 
@@ -189,7 +196,22 @@ struct Checked {
     certificate: IccCertificate,
     policy: VerificationPolicy,
     merchant_trust: MerchantTrust,
-    keys: KeyReplacement,
+    keys: GrantedKeys,
+    person: PersonNews,
+}
+
+/// Keys of every class, found good.
+pub(crate) struct GrantedKeys {
+    pub(crate) limited_use: KeyReplacement,
+    pub(crate) single_use: SessionKeys,
+    pub(crate) verified: SessionKeys,
+}
+
+/// What the platform says about the person.
+pub(crate) struct PersonNews {
+    pub(crate) recipient: Option<HexBytes>,
+    pub(crate) pin: Option<PinStatus>,
+    pub(crate) confirmation: Confirmation,
 }
 
 impl Checked {
@@ -208,14 +230,66 @@ impl Checked {
         if !payload.merchant_trust.is_well_formed() {
             return Err(AcceptError::MerchantTrust);
         }
-        if payload.limited_use_keys.is_empty() {
+        let keys = GrantedKeys::new(&payload, known, now)?;
+        let person = PersonNews::of(&payload);
+        let ProvisioningPayload { policy, merchant_trust, .. } = payload;
+        Ok(Self { profile, certificate, policy, merchant_trust, keys, person })
+    }
+}
+
+impl GrantedKeys {
+    fn new(
+        payload: &ProvisioningPayload,
+        known: Option<&Token>,
+        now: Timestamp,
+    ) -> Result<Self, AcceptError> {
+        // Declines are signed as well, with keys that need no PIN.
+        if payload.limited_use_keys.is_empty() && payload.single_use_keys.is_empty() {
             return Err(AcceptError::NoKeys);
         }
-        let (grants, derivation) = (&payload.limited_use_keys, payload.derivation_key_index);
+        if !payload.verified_keys.is_empty() && payload.pin.is_none() {
+            return Err(KeyGrantError::NoPersonKey.into());
+        }
+        let derivation = payload.derivation_key_index;
         let none = LimitedUseKeys::default();
-        let keys = known.map_or(&none, |token| &token.keys).replaced(grants, derivation, now)?;
-        let ProvisioningPayload { policy, merchant_trust, .. } = payload;
-        Ok(Self { profile, certificate, policy, merchant_trust, keys })
+        let held = known.map_or(&none, |token| &token.keys);
+        let granted = Self {
+            limited_use: held.replaced(&payload.limited_use_keys, derivation, now)?,
+            single_use: SessionKeys::granted(&payload.single_use_keys, derivation, now)?,
+            verified: SessionKeys::granted(&payload.verified_keys, derivation, now)?,
+        };
+        granted.check_indices(known)?;
+        Ok(granted)
+    }
+
+    /// No index is given twice, in no class. Two blocks around one session key, under two person's
+    /// keys, would be something to test two PINs against.
+    fn check_indices(&self, known: Option<&Token>) -> Result<(), KeyGrantError> {
+        let single_use = || self.single_use.indices().chain(self.verified.indices());
+        let mut indices: Vec<_> = self.limited_use.indices().chain(single_use()).collect();
+        let count = indices.len();
+        indices.sort_unstable();
+        indices.dedup();
+        let is_held =
+            |index| known.is_some_and(|token| token.key_indices().any(|held| held == index));
+        if indices.len() != count || single_use().any(is_held) {
+            return Err(KeyGrantError::Conflict);
+        }
+        Ok(())
+    }
+}
+
+impl PersonNews {
+    fn of(payload: &ProvisioningPayload) -> Self {
+        Self {
+            recipient: payload.person_key_recipient.clone(),
+            pin: payload.pin,
+            confirmation: Confirmation {
+                since_verified: payload.since_verified,
+                last_verified: payload.last_verified,
+                logged_in_at: payload.logged_in_at,
+            },
+        }
     }
 }
 

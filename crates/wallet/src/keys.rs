@@ -1,14 +1,17 @@
-//! Limited-use keys on the phone, and how much of each is left.
+//! Limited-use keys on the phone, and how much of each is left; single-use keys beside them.
+
+mod single_use;
 
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
-use tapfer_emv::keys::{KeyIndex, LimitedUseKey};
+use tapfer_emv::keys::{KeyIndex, LimitedUseKey, SessionKey};
 use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::messages::LimitedUseKeyGrant;
 
 use crate::secret_bytes::SecretBytes;
+pub(crate) use single_use::SessionKeys;
 
 /// More keys than this on one token is not a grant but a mistake.
 pub(crate) const MAXIMUM_KEYS: usize = 64;
@@ -29,8 +32,16 @@ pub enum KeyGrantError {
     #[error("two different limited-use keys claim the same index")]
     Conflict,
     /// More keys than a phone should hold.
-    #[error("the payload holds more than {MAXIMUM_KEYS} limited-use keys")]
+    #[error(
+        "the payload holds more than {MAXIMUM_KEYS} keys, or more blocks than a phone should hold"
+    )]
     TooMany,
+    /// Counters of single-use keys run from 1 to 65535.
+    #[error("single-use keys are for transaction counters that do not exist")]
+    Counter,
+    /// Session keys under a person's key that the phone has not got.
+    #[error("the payload holds verified keys, but does not say under which person's key")]
+    NoPersonKey,
 }
 
 /// One key with its limits and its use so far.
@@ -102,9 +113,10 @@ impl StoredKey {
     }
 
     /// Counts one payment and lends the key for it; the key is erased with its last payment.
-    fn draw(&mut self, charge_minor: i64) -> Option<DrawnKey> {
+    fn draw(&mut self, charge_minor: i64, counter: u16) -> Option<DrawnKey> {
+        let key = LimitedUseKey::new(*self.key.as_ref()?.expose());
         let drawn = DrawnKey {
-            key: LimitedUseKey::new(*self.key.as_ref()?.expose()),
+            session_key: key.session_key(counter),
             index: self.index,
             derivation_key_index: self.derivation_key_index,
         };
@@ -119,7 +131,7 @@ impl StoredKey {
 
 /// A key drawn for one cryptogram; wiped when the cryptogram is made.
 pub(crate) struct DrawnKey {
-    pub(crate) key: LimitedUseKey,
+    pub(crate) session_key: SessionKey,
     pub(crate) index: KeyIndex,
     pub(crate) derivation_key_index: u8,
 }
@@ -136,12 +148,27 @@ impl LimitedUseKeys {
     }
 
     /// Takes the key that expires first among those that can pay, and counts the payment.
-    pub(crate) fn draw(&mut self, charge_minor: i64, now: Timestamp) -> Option<DrawnKey> {
+    pub(crate) fn draw(
+        &mut self,
+        charge_minor: i64,
+        counter: u16,
+        now: Timestamp,
+    ) -> Option<DrawnKey> {
         self.0
             .iter_mut()
             .filter(|key| key.is_usable(charge_minor, now))
             .min_by_key(|key| key.expires_at)?
-            .draw(charge_minor)
+            .draw(charge_minor, counter)
+    }
+
+    /// Indices of all keys, used up or not.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = KeyIndex> {
+        self.0.iter().map(|key| key.index)
+    }
+
+    /// When the keys end, used up or not.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = Timestamp> {
+        self.0.iter().map(|key| key.expires_at)
     }
 
     /// Index of the key that the next payment draws, if it is small enough for it.
@@ -204,18 +231,25 @@ pub(crate) struct KeyReplacement {
     new: Vec<StoredKey>,
 }
 
+impl KeyReplacement {
+    /// Indices of all of them.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = KeyIndex> {
+        self.kept.iter().copied().chain(self.new.iter().map(|key| key.index))
+    }
+}
+
 /// A key index as its seven digits.
-mod index_digits {
+pub(crate) mod index_digits {
     use alloc::string::String;
 
     use serde::{Deserialize, Deserializer, Serializer, de};
     use tapfer_emv::keys::KeyIndex;
 
-    pub(super) fn serialize<S: Serializer>(index: &KeyIndex, out: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(index: &KeyIndex, out: S) -> Result<S::Ok, S::Error> {
         out.collect_str(index)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<KeyIndex, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<KeyIndex, D::Error> {
         String::deserialize(input)?.parse().map_err(de::Error::custom)
     }
 }

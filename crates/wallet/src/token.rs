@@ -4,19 +4,22 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use tapfer_emv::certificate::IccCertificate;
 use tapfer_emv::curve::PrivateKey;
-use tapfer_emv::keys::KeyIndex;
+use tapfer_emv::keys::{KeyClass, KeyIndex, SessionKey};
 use tapfer_emv::profile::CardProfile;
-use tapfer_payment_types::messages::{HexBytes, MerchantTrust};
+use tapfer_payment_types::messages::{HexBytes, MerchantTrust, PinStatus};
 use tapfer_payment_types::policy::{Requirement, VerificationPolicy};
 use tapfer_payment_types::{Timestamp, TokenId};
 
-use crate::keys::LimitedUseKeys;
+use crate::keys::{DrawnKey, LimitedUseKeys, SessionKeys};
+use crate::pin::TokenPin;
 use crate::policy::{self, Decision, History, PinStanding, Situation, TerminalDemand};
 use crate::secret_bytes::private_key;
 use crate::{DeviceState, PaymentAmount};
 
 /// With so few payments left, the wallet asks for more keys.
 const LOW_PAYMENTS: u32 = 2;
+/// What a terminal can ask for at most (`9F02`, twelve digits). A single-use key has no total of its own.
+const LARGEST_AMOUNT: i64 = 999_999_999_999;
 /// So long before keys or certificate expire, the wallet asks for new ones: 30 minutes.
 const LOW_TIME_MILLIS: i64 = 30 * 60 * 1_000;
 
@@ -39,13 +42,24 @@ pub struct Token {
     #[serde(default)]
     pub(crate) merchant_trust: MerchantTrust,
     pub(crate) keys: LimitedUseKeys,
+    /// Session keys of class `01`.
+    #[serde(default)]
+    pub(crate) single_use: SessionKeys,
+    /// Session keys of class `02`, under the person's key.
+    #[serde(default)]
+    pub(crate) verified: SessionKeys,
+    #[serde(default)]
+    pub(crate) pin: TokenPin,
 }
 
 /// What a token can still do before it needs the platform again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Readiness {
-    /// How many payments the keys are good for.
+    /// How many payments without a PIN the keys are good for.
     pub payments_left: u32,
+    /// How many payments with the wallet's PIN the keys are good for. Each payment takes one of these
+    /// with it, of whatever kind it is.
+    pub verified_payments_left: u32,
     /// The largest amount one payment may have, minor units of the policy's currency.
     pub largest_payment_minor: i64,
     /// Until when: the earlier of certificate and last key. `None` if nothing can be paid now.
@@ -77,6 +91,30 @@ impl Token {
         &self.profile
     }
 
+    /// The level that the person chose for payments up to the limit, as far as the policy offers it.
+    #[must_use]
+    pub fn level(&self) -> Requirement {
+        self.policy.level(self.chosen_level)
+    }
+
+    /// How it stands with the wallet's PIN.
+    #[must_use]
+    pub fn pin_standing(&self, now: Timestamp) -> PinStanding {
+        self.pin.standing(now)
+    }
+
+    /// What the platform last said about the PIN.
+    #[must_use]
+    pub const fn pin_status(&self) -> Option<&PinStatus> {
+        self.pin.status()
+    }
+
+    /// Whether the person has to log in at the issuer before the next payment.
+    #[must_use]
+    pub fn login_is_due(&self, now: Timestamp) -> bool {
+        self.history.login_is_due(&self.policy, now)
+    }
+
     /// The verification policy in force.
     #[must_use]
     pub const fn policy(&self) -> &VerificationPolicy {
@@ -105,7 +143,8 @@ impl Token {
     /// of that key. The index travels in every cryptogram; it is no secret.
     #[must_use]
     pub fn next_key_index(&self, now: Timestamp) -> Option<KeyIndex> {
-        self.keys.next_index(now)
+        let single_use = self.single_use.index_at(self.next_counter()?, now);
+        single_use.or_else(|| self.keys.next_index(now))
     }
 
     /// What is left at this moment.
@@ -113,24 +152,127 @@ impl Token {
     pub fn readiness(&self, now: Timestamp) -> Readiness {
         let worn_out = self.application_transaction_counter == u16::MAX;
         let is_dead = worn_out || self.has_expired(now);
-        let keys_end = if is_dead { None } else { self.keys.expire_at(now) };
+        let counter = self.application_transaction_counter;
+        let ends = [self.keys.expire_at(now), self.single_use.expire_at(counter, now)];
+        let keys_end = if is_dead { None } else { ends.into_iter().flatten().max() };
         let usable_until = keys_end.map(|end| end.min(self.icc_certificate_expires_at));
-        let largest_payment_minor = self.keys.largest_payment(now);
-        let payments_left = if is_dead { 0 } else { self.keys.payments_left(now) };
+        let single_use_left = self.single_use.left_after(counter, now);
+        let largest_payment_minor = match single_use_left {
+            0 => self.keys.largest_payment(now),
+            _ => LARGEST_AMOUNT,
+        };
+        let unverified = self.keys.payments_left(now).saturating_add(single_use_left);
+        let payments_left = if is_dead { 0 } else { unverified };
+        let verified_left = if is_dead { 0 } else { self.verified.left_after(counter, now) };
         let ends_soon = usable_until.is_none_or(|end| end.millis_since(now) < LOW_TIME_MILLIS);
-        let is_low =
-            payments_left <= LOW_PAYMENTS || ends_soon || largest_payment_minor < self.policy.limit;
+        let is_low = payments_left <= LOW_PAYMENTS
+            || ends_soon
+            || largest_payment_minor < self.policy.limit
+            || self.wants_verified_keys(verified_left, now)
+            || self.history.awaits_confirmation();
         Readiness {
             payments_left,
+            verified_payments_left: verified_left,
             largest_payment_minor: if is_dead { 0 } else { largest_payment_minor },
             usable_until,
             wants_replenishment: is_low && !worn_out,
         }
     }
 
+    fn wants_verified_keys(&self, left: u32, now: Timestamp) -> bool {
+        let counter = self.application_transaction_counter;
+        let end = self.verified.expire_at(counter, now);
+        let is_low =
+            left <= LOW_PAYMENTS || end.is_none_or(|end| end.millis_since(now) < LOW_TIME_MILLIS);
+        self.pin.generation() > 0 && self.policy.may_require(Requirement::AppPin) && is_low
+    }
+
+    /// Whether all keys that the token was given have run out of time.
+    pub(crate) fn has_only_expired_keys(&self, now: Timestamp) -> bool {
+        let ends = self.keys.ends().chain(self.single_use.ends()).chain(self.verified.ends());
+        let mut ends = ends.peekable();
+        ends.peek().is_some() && ends.all(|end| now > end)
+    }
+
+    /// The transaction begins: its counter is taken, and what belongs to earlier ones is erased.
+    pub(crate) fn begin_transaction(&mut self, counter: u16) {
+        self.application_transaction_counter = counter;
+        self.erase_to(counter.saturating_sub(1));
+    }
+
+    pub(crate) fn erase_to(&mut self, counter: u16) {
+        self.single_use.erase_to(counter);
+        self.verified.erase_to(counter);
+    }
+
+    /// Whether there is a key for a payment with this counter, decided like this.
+    pub(crate) fn can_pay(
+        &self,
+        decision: Decision,
+        charge_minor: i64,
+        counter: u16,
+        now: Timestamp,
+    ) -> bool {
+        match decision.key_class() {
+            KeyClass::Verified => self.verified.can_pay(counter, now),
+            KeyClass::Unverified => {
+                self.single_use.can_pay(counter, now) || self.keys.can_pay(charge_minor, now)
+            }
+        }
+    }
+
+    /// Draws the key for a payment and erases what belongs to its counter in every list. A PIN that was
+    /// entered has then served: it is for one payment. Persist the token before the key's work leaves
+    /// the phone.
+    pub(crate) fn draw(
+        &mut self,
+        decision: Decision,
+        charge_minor: i64,
+        counter: u16,
+        now: Timestamp,
+    ) -> Option<DrawnKey> {
+        let drawn = match decision.key_class() {
+            KeyClass::Verified => self.draw_verified(counter, now),
+            KeyClass::Unverified => self.draw_unverified(charge_minor, counter, now),
+        }?;
+        self.erase_to(counter);
+        self.history.count(&self.policy, charge_minor, decision);
+        if decision.is_online() {
+            self.pin.forget();
+        }
+        Some(drawn)
+    }
+
+    fn draw_verified(&mut self, counter: u16, now: Timestamp) -> Option<DrawnKey> {
+        let person_key = self.pin.entered_key(now)?;
+        let drawn = self.verified.draw(counter, now)?;
+        Some(DrawnKey {
+            session_key: person_key.open_session_key(*drawn.block.expose()),
+            index: drawn.index,
+            derivation_key_index: drawn.derivation_key_index,
+        })
+    }
+
+    fn draw_unverified(
+        &mut self,
+        charge_minor: i64,
+        counter: u16,
+        now: Timestamp,
+    ) -> Option<DrawnKey> {
+        let Some(drawn) = self.single_use.draw(counter, now) else {
+            return self.keys.draw(charge_minor, counter, now);
+        };
+        Some(DrawnKey {
+            session_key: SessionKey::new(*drawn.block.expose()),
+            index: drawn.index,
+            derivation_key_index: drawn.derivation_key_index,
+        })
+    }
+
     /// What becomes of a payment. Chance has its say first, and what it asks for stays due: persist the
     /// token before the decision is told to anyone.
     pub(crate) fn decide(&mut self, tap: &Tap<'_>, rng: &mut impl CryptoRng) -> Decision {
+        self.pin.forget_if_over(tap.now);
         self.history.draw_lots(&self.policy, self.application_transaction_counter, rng);
         policy::decide(&self.situation(tap))
     }
@@ -161,7 +303,7 @@ impl Token {
             history: &self.history,
             terminal: tap.terminal,
             merchant_proven: tap.merchant_proven,
-            pin: PinStanding::NotSet,
+            pin: self.pin.standing(tap.now),
             now: tap.now,
         }
     }

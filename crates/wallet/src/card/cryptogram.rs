@@ -140,11 +140,11 @@ pub(super) fn generate(
     };
     let charge = policy::charge(token.policy(), request.amount, decision);
     let id = token.id();
-    let drawn = token.keys.draw(charge, moment.now).ok_or(Refusal {
+    let counter = session.application_transaction_counter;
+    let drawn = token.draw(decision, charge, counter, moment.now).ok_or(Refusal {
         status: StatusWord::CONDITIONS_NOT_SATISFIED,
         notification: Some(Notification::NoKeysLeft { token: id }),
     })?;
-    token.history.count(&token.policy, charge, decision);
     let data = issuer_application_data(token, session, &drawn, decision, moment);
     let answer = answer(token, session, request, &drawn, decision, data);
     Ok((answer, notification(token, session, request, decision)))
@@ -229,8 +229,7 @@ fn answer(
     data.iad_mac = iad_mac;
     let mut input = request.input.clone();
     input.issuer_application_data = data.encode().to_vec();
-    let session_key = drawn.key.session_key(counter);
-    let cryptogram = application_cryptogram(&session_key, &input.encode());
+    let cryptogram = application_cryptogram(&drawn.session_key, &input.encode());
 
     let mut content = before;
     tlv::write(&mut content, tags::APPLICATION_CRYPTOGRAM, &cryptogram);

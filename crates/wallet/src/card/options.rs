@@ -88,7 +88,7 @@ pub(super) fn begin(
         PublicPoint::from_bytes(&request.kernel_key).map_err(|_| StatusWord::WRONG_DATA)?;
     let (channel, card_key_data) = SecureChannel::card(&token.icc_key, &kernel_key, rng)
         .map_err(|_| StatusWord::CONDITIONS_NOT_SATISFIED)?;
-    token.application_transaction_counter = counter;
+    token.begin_transaction(counter);
     let session = Session {
         token: token.id(),
         application_transaction_counter: counter,
@@ -122,7 +122,8 @@ fn check_readiness(
         return refuse(Notification::ScreenOff { token: id });
     }
     let charge = policy::charge(token.policy(), amount, decision);
-    if !token.keys.can_pay(charge, moment.now) {
+    let counter = token.next_counter().unwrap_or_default();
+    if !token.can_pay(decision, charge, counter, moment.now) {
         return refuse(Notification::NoKeysLeft { token: id });
     }
     Ok(())

@@ -20,7 +20,8 @@ use tapfer_payment_types::messages::{HexBytes, HexSecret, LimitedUseKeyGrant, Me
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Currency, Timestamp, TokenId};
 
-use crate::keys::LimitedUseKeys;
+use crate::keys::{LimitedUseKeys, SessionKeys};
+use crate::pin::TokenPin;
 use crate::token::Token;
 use crate::{Card, DeviceState, Effect, Effects, Wallet};
 
@@ -138,6 +139,9 @@ fn card(transaction: &Value, now: Timestamp) -> Card {
         history: crate::policy::History::new(now),
         merchant_trust: MerchantTrust::default(),
         keys: keys(transaction, now),
+        single_use: SessionKeys::default(),
+        verified: SessionKeys::default(),
+        pin: TokenPin::default(),
     });
     Card::new(wallet)
 }
