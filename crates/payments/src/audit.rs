@@ -42,6 +42,10 @@ words! {
         MerchantCreated = "merchant.created",
         /// A terminal was set up.
         TerminalCreated = "terminal.created",
+        /// A terminal got a certificate.
+        TerminalCertified = "terminal.certified",
+        /// A terminal was ended for good.
+        TerminalRevoked = "terminal.revoked",
         /// An API key was made.
         ApiKeyCreated = "api_key.created",
         /// An API key was taken back.

@@ -7,7 +7,7 @@
 
 use tapfer_payment_types::{
     ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, MerchantId, PaymentIntentId, RefundId,
-    ReversalId, TerminalId, Timestamp, TokenId,
+    ReversalId, TerminalCertificateId, TerminalId, Timestamp, TokenId,
 };
 use tapfer_payments::access::{ApiKey, Principal};
 use tapfer_payments::audit::AuditEvent;
@@ -20,7 +20,7 @@ use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::merchants::Merchant;
 use tapfer_payments::refunds::Refund;
 use tapfer_payments::reversals::Reversal;
-use tapfer_payments::terminals::Terminal;
+use tapfer_payments::terminals::{Terminal, TerminalCertificate};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange};
 
 use crate::{
@@ -166,6 +166,32 @@ pub trait TerminalStore {
         merchant: Option<MerchantId>,
         page: Page<TerminalId>,
     ) -> List<Terminal, TerminalId>;
+    /// Ends a terminal for good, and with it its API keys, its certificates and what it is armed for. One
+    /// that was ended before stays as it is.
+    fn revoke_terminal(
+        &self,
+        id: TerminalId,
+        reason: String,
+        write: Write<Terminal>,
+    ) -> Result<Written<Terminal>>;
+    /// Writes a certificate down, if the terminal may have it ([`may_certify`]). Must be done before it
+    /// leaves the house: what is not written down could not be revoked.
+    ///
+    /// [`may_certify`]: tapfer_payments::terminals::may_certify
+    fn add_terminal_certificate(
+        &self,
+        certificate: TerminalCertificate,
+        write: Write<TerminalCertificate>,
+    ) -> Result<Written<TerminalCertificate>>;
+    /// The certificates of a terminal.
+    fn list_terminal_certificates(
+        &self,
+        terminal: TerminalId,
+        page: Page<TerminalCertificateId>,
+    ) -> List<TerminalCertificate, TerminalCertificateId>;
+    /// Serial numbers of certificates that were revoked before their end, which is still to come: at most
+    /// so many, and of more those that end last.
+    fn revoked_certificates(&self, now: Timestamp, limit: usize) -> Result<Vec<[u8; 6]>>;
     /// The payment that a terminal waits for at this moment.
     fn armed_intent(&self, terminal: TerminalId, now: Timestamp) -> Result<Option<PaymentIntent>>;
 }

@@ -61,6 +61,10 @@ macro_rules! decline_reasons {
 }
 
 decline_reasons! {
+    /// The terminal was ended for good.
+    TerminalRevoked = 26, "terminal_revoked",
+        "This terminal was taken out of service. Please pay at another one.",
+        "Dieses Terminal wurde außer Betrieb genommen. Bitte an einem anderen zahlen.";
     /// The presented number is no token of this platform.
     UnknownToken = 1, "unknown_token",
         "This card is not known here. Please use another one.",
@@ -114,6 +118,10 @@ decline_reasons! {
     CardDeclined = 23, "card_declined",
         "The phone declined this payment. Please check the phone and tap again.",
         "Das Telefon hat diese Zahlung abgelehnt. Bitte das Telefon prüfen und neu auflegen.";
+    /// The card agreed to pay at another terminal, or in another country than the merchant's.
+    MerchantMismatch = 27, "merchant_mismatch",
+        "The card agreed to pay at another terminal than this one. Nothing was paid.",
+        "Die Karte hat einer Zahlung an einem anderen Terminal zugestimmt. Es wurde nichts gezahlt.";
     /// The terminal does not wait for this payment.
     TerminalNotArmed = 12, "terminal_not_armed",
         "This terminal was not ready for this payment. Please start it again at the till.",

@@ -71,6 +71,7 @@ fn of_refusal(refusal: &Refusal) -> Problem {
         | Refusal::Intent(IntentError::NotFrom { .. })
         | Refusal::Refund(RefundError::NotPaid(_))
         | Refusal::Reversal(_)
+        | Refusal::Terminal(_)
         | Refusal::Ledger(_)
         | Refusal::Exists(_)
         | Refusal::TerminalBusy(_) => Problem::conflict(detail),

@@ -9,7 +9,7 @@ use tapfer_emv::curve::PublicX;
 use tapfer_emv::keys::KeyIndex;
 use tapfer_emv::profile::{CardProfile, Personalisation};
 use tapfer_hsm::{IccCertificateRequest, LimitedUseKeyTerms, ProvisioningRequest};
-use tapfer_payment_types::messages::{HexBytes, MerchantTrust, ReplenishRequest, SealedPayload};
+use tapfer_payment_types::messages::{HexBytes, ReplenishRequest, SealedPayload};
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Timestamp, TokenId, TokenPan};
 use tapfer_payments::cards::{Card, CardStatus};
@@ -172,6 +172,7 @@ impl Service {
         let recipient = subject.device.public_key.as_bytes();
         let recipient =
             recipient.try_into().map_err(|_| ServiceError::Damaged("a device's key"))?;
+        let merchant_trust = self.merchant_trust(now)?;
         self.ask_hsm("seal_provisioning", |hsm| {
             hsm.seal_provisioning(ProvisioningRequest {
                 issuer: subject.issuer.id,
@@ -184,7 +185,7 @@ impl Service {
                 icc_certificate: HexBytes(certificate.encode()),
                 limited_use_keys: &terms,
                 policy: policy(&subject.issuer),
-                merchant_trust: MerchantTrust::default(),
+                merchant_trust,
             })
         })
     }

@@ -15,6 +15,7 @@ mod connections;
 mod edges;
 mod idempotency;
 mod liar;
+mod merchants;
 mod payments;
 mod phone;
 mod provisioning;

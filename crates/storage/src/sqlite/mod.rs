@@ -19,6 +19,7 @@ mod readers;
 mod refunds;
 mod reversals;
 mod rows;
+mod terminal_certificates;
 mod terminals;
 mod tokens;
 mod writer;
