@@ -24,7 +24,6 @@ mod provisioning;
 mod receipt;
 mod stage;
 mod tap;
-mod terminal_identity;
 mod terminal_payment;
 mod test_keys;
 mod till;
