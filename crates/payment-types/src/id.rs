@@ -133,10 +133,6 @@ typed_id! {
     TerminalId, "term"
 }
 typed_id! {
-    /// A certificate with which a terminal proves whose it is.
-    TerminalCertificateId, "cert"
-}
-typed_id! {
     /// What a merchant wants to be paid.
     PaymentIntentId, "pi"
 }

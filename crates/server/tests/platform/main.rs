@@ -14,8 +14,10 @@ mod api_keys;
 mod connections;
 mod edges;
 mod idempotency;
+mod integrity;
 mod liar;
-mod merchants;
+#[path = "../../../integrity/tests/maker/mod.rs"]
+mod maker;
 mod payments;
 mod phone;
 mod provisioning;

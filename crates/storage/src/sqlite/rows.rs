@@ -119,7 +119,6 @@ id_cursors!(
     TokenId,
     MerchantId,
     TerminalId,
-    TerminalCertificateId,
     PaymentIntentId,
     AuthorizationId,
     RefundId
