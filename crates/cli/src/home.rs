@@ -87,7 +87,7 @@ impl Home {
     }
 
     /// Waits until no other process changes what is remembered.
-    fn lock(&self) -> anyhow::Result<File> {
+    pub(crate) fn lock(&self) -> anyhow::Result<File> {
         create_private_directory(&self.0)?;
         let file = self.0.join("client.lock");
         let lock = || -> io::Result<File> {

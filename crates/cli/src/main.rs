@@ -24,6 +24,7 @@ mod provisioning;
 mod receipt;
 mod stage;
 mod tap;
+mod terminal_identity;
 mod terminal_payment;
 mod test_keys;
 mod till;

@@ -6,6 +6,7 @@ use data_encoding::HEXUPPER;
 use serde_json::{Value, json};
 use tapfer_emv::apdu::{CommandApdu, ResponseApdu};
 use tapfer_emv::dol::DataObjectList;
+use tapfer_emv::merchant::MerchantCertificate;
 use tapfer_emv::tlv::{self, Tag};
 use tapfer_emv::tlv_tree::{self, CardData, Node};
 use tapfer_emv::{meaning, tags};
@@ -108,6 +109,11 @@ impl Narrator {
                 "I take this one. What do you need to know from me?",
                 Vec::new(),
             ),
+            (0x80, 0x52) => (
+                "PRESENT MERCHANT CREDENTIAL".to_owned(),
+                "This is who I am. Give me a number that I can prove it with.",
+                merchant_in_words(&command.data),
+            ),
             (0x80, 0xA8) => (
                 "GET PROCESSING OPTIONS".to_owned(),
                 "Here is the payment, and a fresh key of mine for a secret channel.",
@@ -156,6 +162,17 @@ impl Narrator {
                 *list = Some(found);
             }
         }
+    }
+}
+
+/// What the terminal's certificate says; whether it is true is for the phone to check.
+fn merchant_in_words(certificate: &[u8]) -> Vec<String> {
+    match MerchantCertificate::parse(certificate) {
+        Ok(merchant) => vec![
+            format!("merchant: {}", merchant.name),
+            format!("certified until: {}", merchant.expires_at()),
+        ],
+        Err(error) => vec![error.to_string()],
     }
 }
 

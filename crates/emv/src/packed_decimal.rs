@@ -20,7 +20,8 @@ pub fn number(bytes: &[u8]) -> Option<i64> {
 }
 
 /// A number 0 to 99 as two digits; larger numbers keep their last two.
-pub(crate) const fn pack(number: u8) -> u8 {
+#[must_use]
+pub const fn pack(number: u8) -> u8 {
     let (tens, units) = (number.wrapping_div(10).wrapping_rem(10), number.wrapping_rem(10));
     (tens << 4) | units
 }

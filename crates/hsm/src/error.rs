@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use tapfer_emv::certificate::CertificateError;
+use tapfer_emv::merchant::MerchantCertificateError;
 use tapfer_payment_types::IssuerId;
 
 /// Why a security module did not do what it was asked.
@@ -40,6 +41,15 @@ pub enum HsmError {
         /// Index of the key.
         index: u8,
     },
+    /// The merchant CA exists.
+    #[error("the module has a merchant CA key already; a realm has one")]
+    MerchantAuthorityExists,
+    /// The realm was made before terminals were certified.
+    #[error(
+        "the module has no merchant CA key: the realm was made before there was one. Start the platform \
+         once, which makes it"
+    )]
+    UnknownMerchantAuthority,
     /// The certificate would be dead already, or live too long.
     #[error(
         "the certificate has to end after now and within {maximum_days} days; ask for another date"
@@ -51,6 +61,9 @@ pub enum HsmError {
     /// The certificate that was asked for would be refused by a terminal.
     #[error("a terminal would refuse the certificate: {0}")]
     Certificate(#[from] CertificateError),
+    /// The terminal's certificate that was asked for would be refused by a phone.
+    #[error("a phone would refuse the certificate: {0}")]
+    MerchantCertificate(#[from] MerchantCertificateError),
     /// The device's key is not a point on the curve.
     #[error("the device's public key is not an uncompressed P-256 point; register the device anew")]
     Recipient,

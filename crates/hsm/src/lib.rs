@@ -21,12 +21,14 @@
 
 mod error;
 mod grant;
+mod merchant;
 mod person;
 mod request;
 pub mod software;
 
 pub use error::{HsmError, KeystoreError};
 pub use grant::{DetokenizationGrant, OperatorGrant};
+pub use merchant::MerchantCertificateRequest;
 pub use person::{
     CardPinSubject, CardPinValue, PersonKeyImport, PersonKeyInUse, PersonKeyRecipient,
     PersonKeySubject, PersonKeyVerdict, SealedPersonKey, SingleUseKeyTerms,
@@ -40,6 +42,7 @@ pub use software::{SoftwareHsm, Unlock};
 
 use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Rid};
 use tapfer_emv::keys::IssuerMasterKey;
+use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
 use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::{IssuerId, Pan, Secret};
 
@@ -48,6 +51,9 @@ use tapfer_payment_types::{IssuerId, Pan, Secret};
 pub const MAXIMUM_ICC_CERTIFICATE_LIFE_SECONDS: i64 = 7 * 86_400;
 /// An issuer certificate lives no longer than this: 10 years of 366 days, in seconds.
 pub const MAXIMUM_ISSUER_CERTIFICATE_LIFE_SECONDS: i64 = 3_660 * 86_400;
+/// A terminal's certificate lives no longer than this: 7 days, in seconds. What is revoked is forgotten
+/// by phones once it has ended.
+pub const MAXIMUM_MERCHANT_CERTIFICATE_LIFE_SECONDS: i64 = 7 * 86_400;
 /// One provisioning holds at most so many limited-use keys.
 pub const MAXIMUM_LIMITED_USE_KEYS: usize = 64;
 
@@ -125,6 +131,30 @@ pub trait PaymentHsm: Send + Sync {
         &self,
         request: &IccCertificateRequest,
     ) -> Result<IccCertificate, HsmError>;
+
+    /// Makes the key of the authority that certifies terminals. A realm has one.
+    ///
+    /// # Errors
+    /// [`HsmError::MerchantAuthorityExists`]; or the system failed.
+    fn create_merchant_authority(&self) -> Result<MerchantCaKey, HsmError>;
+
+    /// The public key of the authority that certifies terminals, for phones to trust.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownMerchantAuthority`]
+    fn merchant_ca_key(&self) -> Result<MerchantCaKey, HsmError>;
+
+    /// Signs a terminal's public key with the merchant CA's key (ECDSA P-256 with SHA-256).
+    ///
+    /// # Errors
+    /// [`HsmError::CertificateLife`] if it would live longer than
+    /// [`MAXIMUM_MERCHANT_CERTIFICATE_LIFE_SECONDS`] or be dead already;
+    /// [`HsmError::MerchantCertificate`] if a phone would refuse it;
+    /// [`HsmError::UnknownMerchantAuthority`].
+    fn sign_merchant_certificate(
+        &self,
+        request: &MerchantCertificateRequest,
+    ) -> Result<MerchantCertificate, HsmError>;
 
     /// Derives the session key the card must have used, and compares its cryptogram in constant time.
     ///

@@ -133,6 +133,10 @@ typed_id! {
     TerminalId, "term"
 }
 typed_id! {
+    /// A certificate with which a terminal proves whose it is.
+    TerminalCertificateId, "cert"
+}
+typed_id! {
     /// What a merchant wants to be paid.
     PaymentIntentId, "pi"
 }

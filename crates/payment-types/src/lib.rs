@@ -19,7 +19,7 @@ pub mod timestamp;
 
 pub use id::{
     ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, LedgerEntryId, MerchantId,
-    PaymentIntentId, RealmId, RefundId, ReversalId, TerminalId, TokenId,
+    PaymentIntentId, RealmId, RefundId, ReversalId, TerminalCertificateId, TerminalId, TokenId,
 };
 pub use money::{Currency, Money, MoneyError};
 pub use pan::{Pan, PanError, PanSequenceNumber, TokenPan};

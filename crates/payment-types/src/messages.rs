@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::policy::{LastVerified, SinceVerified, VerificationPolicy};
-use crate::{Currency, Timestamp, TokenId};
+use crate::{Currency, TerminalId, Timestamp, TokenId};
 
 /// `info` of the HPKE context that seals a [`ProvisioningPayload`].
 pub const PROVISIONING_INFO: &[u8] = b"tapfer-provisioning-1";
@@ -173,6 +173,15 @@ pub struct MerchantTrust {
     /// Serial numbers, 6 bytes each, of certificates that were revoked before their end. At most
     /// [`MAXIMUM_REVOKED_SERIALS`]; of more than that the platform sends those that end last.
     pub revoked_serials: Vec<HexBytes>,
+}
+
+/// What a terminal signs with the key it wants certified, to show that it holds it (ECDSA over P-256
+/// with SHA-256): a label of its own, the terminal's id and the key x ‖ y. It proves nothing else, so
+/// that it may be sent again.
+#[must_use]
+pub fn terminal_key_possession(terminal: TerminalId, public_key: &[u8; 64]) -> Vec<u8> {
+    let terminal = alloc::format!("{terminal}");
+    [b"tapfer-terminal-key-1".as_slice(), terminal.as_bytes(), public_key].concat()
 }
 
 /// Most authorities in a [`MerchantTrust`]: one, its successor, and those of platforms beside.

@@ -24,12 +24,6 @@ words! {
         CardLookedUp = "card.looked_up",
         /// A phone was registered.
         DeviceCreated = "device.created",
-        /// A phone was asked to attest.
-        DeviceChallenged = "device.challenged",
-        /// Something was found out about a phone.
-        DeviceJudged = "device.judged",
-        /// An issuer said what it asks of phones.
-        IntegrityPolicySet = "issuer.integrity_policy_set",
         /// A card was tokenized for a phone.
         TokenCreated = "token.created",
         /// A token was activated.
@@ -48,6 +42,10 @@ words! {
         MerchantCreated = "merchant.created",
         /// A terminal was set up.
         TerminalCreated = "terminal.created",
+        /// A terminal got a certificate.
+        TerminalCertified = "terminal.certified",
+        /// A terminal was ended for good.
+        TerminalRevoked = "terminal.revoked",
         /// An API key was made.
         ApiKeyCreated = "api_key.created",
         /// An API key was taken back.

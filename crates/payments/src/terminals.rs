@@ -1,11 +1,13 @@
 //! Terminals: where a merchant is paid.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use tapfer_payment_types::{MerchantId, TerminalId, Timestamp};
+use tapfer_emv::merchant::TerminalIdentifier;
+use tapfer_payment_types::{MerchantId, TerminalCertificateId, TerminalId, Timestamp};
 
 /// The text is not a terminal identification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +40,13 @@ impl TerminalIdentification {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The eight bytes of `9F1C`.
+    #[must_use]
+    pub fn bytes(&self) -> TerminalIdentifier {
+        // Every constructor sees to the length.
+        self.0.as_bytes().try_into().unwrap_or([b'0'; 8])
     }
 }
 
@@ -73,6 +82,29 @@ impl From<TerminalIdentification> for String {
     }
 }
 
+/// Why a terminal gets no certificate, no key and no payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TerminalError {
+    /// It was revoked, which is for good.
+    #[error("the terminal was revoked at {0}, for good: set up another one in its place")]
+    Revoked(Timestamp),
+    /// It has as many certificates as a terminal may have.
+    #[error(
+        "the terminal has {MAXIMUM_LIVE_CERTIFICATES} certificates that have not ended; use the newest, or \
+         ask again after {0}, when the first of them ends"
+    )]
+    Certificates(Timestamp),
+}
+
+/// A terminal was ended for good, with its API keys, certificates and what it was armed for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    /// When.
+    pub at: Timestamp,
+    /// Why, in the words of who did it.
+    pub reason: String,
+}
+
 /// A terminal of a merchant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terminal {
@@ -84,8 +116,85 @@ pub struct Terminal {
     pub label: String,
     /// What it calls itself in card data.
     pub identification: TerminalIdentification,
+    /// How it ended, if it did.
+    pub revocation: Option<Revocation>,
     /// When it was set up.
     pub created_at: Timestamp,
+}
+
+impl Terminal {
+    /// Nothing is done for a terminal that was revoked.
+    ///
+    /// # Errors
+    /// [`TerminalError::Revoked`].
+    pub fn require_in_service(&self) -> Result<(), TerminalError> {
+        self.revocation.as_ref().map_or(Ok(()), |ended| Err(TerminalError::Revoked(ended.at)))
+    }
+
+    /// The terminal after it was revoked; the first revocation stays.
+    #[must_use]
+    pub fn revoked(self, reason: String, now: Timestamp) -> Self {
+        let revocation = self.revocation.or(Some(Revocation { at: now, reason }));
+        Self { revocation, ..self }
+    }
+}
+
+/// A certificate lives so long unless less or more is asked for: a day.
+pub const CERTIFICATE_LIFE_SECONDS: i64 = 86_400;
+/// A certificate lives at least so long: ten minutes, or the terminal would be renewing all the time.
+pub const MINIMUM_CERTIFICATE_LIFE_SECONDS: i64 = 600;
+/// A certificate lives no longer than this: seven days.
+pub const MAXIMUM_CERTIFICATE_LIFE_SECONDS: i64 = 7 * 86_400;
+/// How many certificates of one terminal may be good at the same time. Two overlap when one is renewed;
+/// more than that happens when a terminal lost its key. It bounds what phones have to be told about
+/// when a terminal is revoked.
+pub const MAXIMUM_LIVE_CERTIFICATES: usize = 4;
+
+/// A certificate with which a terminal proves to phones whose it is (`docs/adr/0008-merchant-proof.md`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TerminalCertificate {
+    /// Its id; later ones sort later.
+    pub id: TerminalCertificateId,
+    /// Whose it is.
+    pub terminal: TerminalId,
+    /// Serial number under the merchant CA, by which phones are told that it was revoked.
+    pub serial: [u8; 6],
+    /// The certificate as it travels.
+    pub certificate: Vec<u8>,
+    /// When it was given out.
+    pub created_at: Timestamp,
+    /// From then on it is good no more.
+    pub expires_at: Timestamp,
+    /// When it was revoked before its end, if it was.
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl TerminalCertificate {
+    /// Whether a phone that was told everything would take it.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && now < self.expires_at
+    }
+}
+
+/// Whether a terminal with these certificates may have one more.
+///
+/// # Errors
+/// [`TerminalError::Revoked`], [`TerminalError::Certificates`].
+pub fn may_certify(
+    terminal: &Terminal,
+    certificates: &[TerminalCertificate],
+    now: Timestamp,
+) -> Result<(), TerminalError> {
+    terminal.require_in_service()?;
+    let live = certificates.iter().filter(|certificate| certificate.is_live(now));
+    let ends: Vec<Timestamp> = live.map(|certificate| certificate.expires_at).collect();
+    match ends.iter().min() {
+        Some(first) if ends.len() >= MAXIMUM_LIVE_CERTIFICATES => {
+            Err(TerminalError::Certificates(*first))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -21,15 +21,14 @@ use tapfer_payment_types::{
 };
 use tapfer_payments::authorization::{
     CryptogramFailure, Decision, DeclineReason, Facts, Outcome, PresentedPayment, SpentCounter,
-    TokenFacts, decide, decided_before,
+    TerminalFacts, TokenFacts, decide, decided_before,
 };
 use tapfer_payments::cards::{Card, CardStatus};
-use tapfer_payments::integrity::{
-    AttestationTerms, Consequence, IntegrityPolicy, Standing, Verdict,
-};
 use tapfer_payments::intents::{ArmingState, CaptureMethod, PaymentIntent};
 use tapfer_payments::issuers::{ApplicationIdentifier, CountryCode, Issuer, KeyPolicy};
 use tapfer_payments::keys::GrantedKey;
+use tapfer_payments::merchants::Merchant;
+use tapfer_payments::terminals::Terminal;
 use tapfer_payments::tokens::{Actor, SuspendedBy, Token, TokenState};
 
 const TABLE: &str = include_str!("data/decisions.txt");
@@ -55,6 +54,35 @@ fn token(number: u8) -> TokenId {
 
 fn terminal(number: u8) -> TerminalId {
     TerminalId::new(now(), [number; 10])
+}
+
+fn asking_terminal() -> TerminalFacts {
+    let id = MerchantId::new(now(), [6; 10]);
+    TerminalFacts {
+        terminal: Terminal {
+            id: terminal(7),
+            merchant: id,
+            label: "till".into(),
+            identification: "TILL0007".parse().unwrap(),
+            revocation: None,
+            created_at: now(),
+        },
+        merchant: Merchant {
+            id,
+            name: "Canteen".into(),
+            country: CountryCode::new(276).unwrap(),
+            category_code: "5812".parse().unwrap(),
+            created_at: now(),
+        },
+        acquirer: [0, 0x12, 0x34, 0x56, 0x78, 0x90],
+    }
+}
+
+/// The terminal next to it, of the same merchant.
+fn other_identity() -> MerchantIdentity {
+    let mut other = asking_terminal();
+    other.terminal.identification = "TILL0008".parse().unwrap();
+    other.identity()
 }
 
 struct Case {
@@ -156,21 +184,6 @@ fn token_facts() -> TokenFacts {
             used_total_minor: 0,
         }),
         available: euro("100.00"),
-        integrity_policy: Some(integrity_policy()),
-        integrity_verdict: Some(Verdict {
-            standing: Standing::TrustedEnvironment,
-            found_at: now(),
-        }),
-    }
-}
-
-fn integrity_policy() -> IntegrityPolicy {
-    IntegrityPolicy {
-        least: Standing::TrustedEnvironment,
-        below: Consequence::LowerLimit(1_000),
-        failed: Consequence::Refuse,
-        maximum_age_seconds: 400 * 86_400,
-        key_attestation: AttestationTerms::default(),
     }
 }
 
@@ -221,7 +234,7 @@ fn good_case() -> Case {
         aids: vec![AID.to_vec()],
     };
     let facts =
-        Facts { presented, terminal: terminal(7), intent: armed, token: Some(token_facts()) };
+        Facts { presented, terminal: asking_terminal(), intent: armed, token: Some(token_facts()) };
     Case { facts, cryptogram: "right", now: now() }
 }
 
@@ -251,6 +264,11 @@ fn change(case: &mut Case, name: &str, value: &'static str) {
         "intent" => return facts.intent.amount = euro(value),
         "amount" => return signed.amount_authorized = amount(value),
         "other" => return signed.amount_other = amount(value),
+        "terminal" => {
+            let ended = facts.terminal.terminal.clone().revoked("stolen".into(), now());
+            return facts.terminal.terminal = ended;
+        }
+        "country" => return signed.terminal_country = bytes(&format!("{value:0>4}")),
         "currency" => return signed.currency = bytes(&format!("{value:0>4}")),
         "type" => return [signed.transaction_type] = bytes(value),
         "date" => return signed.date = bytes(value),
@@ -264,9 +282,13 @@ fn change(case: &mut Case, name: &str, value: &'static str) {
         "aid" => return presented.aids[0] = bytes::<5>(value).to_vec(),
         "second_aid" => return presented.aids.push(bytes::<5>(value).to_vec()),
         "armed" | "armed_until" => return change_arming(&mut facts.intent, value),
-        "generation" | "policy" | "method" | "class" | "card_says" | "phone" => {
+        "generation" | "policy" | "method" | "class" | "card_says" | "phone" | "proven" => {
             let mut data = signed.application_data().unwrap();
             match name {
+                "proven" if value == "this" => {
+                    data.merchant_identity = Some(facts.terminal.identity());
+                }
+                "proven" => data.merchant_identity = Some(other_identity()),
                 "generation" => data.derivation_key_index = value.parse().unwrap(),
                 "policy" => data.policy_version = value.parse().unwrap(),
                 _ => change_results(&mut data, value),
@@ -301,8 +323,6 @@ fn change_results(data: &mut IssuerApplicationData, value: &str) {
         "02" => return results.key_class = KeyClass::Verified,
         "dark" => return results.screen_on = false,
         "knows_merchant" => return data.merchant_identity = MerchantIdentity::from_bytes([7; 8]),
-        "suspects_itself" => return results.integrity_verdict = 0x81,
-        "checked_itself" => return results.integrity_verdict = 0x80,
         "checked_relay" => return results.relay_checked = true,
         other => panic!("the phone says {other}"),
     };
@@ -327,12 +347,6 @@ fn change_token(token: &mut TokenFacts, name: &str, value: &str) {
         ("highest", counter) => token.highest_counter = Some(counter.parse().unwrap()),
         ("key", "unknown") => token.key = None,
         ("available", amount) => token.available = euro(amount),
-        ("stands", "never_asked") => token.integrity_policy = None,
-        ("stands", "unknown") => token.integrity_verdict = None,
-        ("stands", standing) => {
-            let standing = standing.parse().unwrap();
-            token.integrity_verdict = Some(Verdict { standing, found_at: now() });
-        }
         ("key_until", until) => set(key, |key| key.expires_at = until.parse().unwrap()),
         ("key_payments", used) => set(key, |key| key.used_payments = used.parse().unwrap()),
         ("key_total", used) => set(key, |key| key.used_total_minor = euro(used).minor),

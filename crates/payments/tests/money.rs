@@ -117,6 +117,7 @@ impl World {
             token: None,
             card: Some(card),
             outcome: Outcome::Approved,
+            merchant_proven: false,
             amount: euro(minor),
             application_transaction_counter: 1,
             key_index: None,

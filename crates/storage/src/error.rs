@@ -2,13 +2,13 @@
 
 use tapfer_payment_types::{MoneyError, PaymentIntentId, RealmId};
 use tapfer_payments::cards::CardError;
-use tapfer_payments::integrity::IntegrityError;
 use tapfer_payments::intents::IntentError;
 use tapfer_payments::issuers::IssuerError;
 use tapfer_payments::keys::KeyError;
 use tapfer_payments::ledger::LedgerError;
 use tapfer_payments::refunds::RefundError;
 use tapfer_payments::reversals::ReversalError;
+use tapfer_payments::terminals::TerminalError;
 use tapfer_payments::tokens::TokenError;
 
 /// A rule that forbids what the caller asked for. Nothing was changed.
@@ -35,12 +35,12 @@ pub enum Refusal {
     /// Rule of reversals.
     #[error(transparent)]
     Reversal(#[from] ReversalError),
+    /// Rule of terminals.
+    #[error(transparent)]
+    Terminal(#[from] TerminalError),
     /// Rule of the ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// Rule of device integrity.
-    #[error(transparent)]
-    Integrity(#[from] IntegrityError),
     /// Rule of money.
     #[error(transparent)]
     Money(#[from] MoneyError),
@@ -148,6 +148,7 @@ const UNIQUE: &[(&str, &str)] = &[
     ("issuers.pan_prefix", "card number prefix"),
     ("issuers.token_prefix", "token number prefix"),
     ("terminals.identification", "terminal identification"),
+    ("terminal_certificates.serial", "certificate serial number"),
     ("api_keys.secret_hash", "API key"),
     ("limited_use_keys.", "key index"),
     (".id", "id"),
@@ -202,6 +203,7 @@ rules_refuse!(
     IntentError,
     RefundError,
     ReversalError,
+    TerminalError,
     LedgerError,
     MoneyError
 );

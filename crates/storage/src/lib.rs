@@ -24,13 +24,12 @@ pub use error::{Inconsistency, Refusal, StorageError};
 pub use idempotency::{Begun, IdempotencyClaim, IdempotencyKey, IdempotencyKeyError, Running};
 pub use page::{Page, Slice};
 pub use records::{
-    AuditRecord, AuthorizationFilter, CardAccount, CardChange, Challenge, CommitAuthorization,
-    FactsQuery, LedgerEntry, NewRefund, NewReversal, RefundFilter, SealedNumber, TokenFilter,
-    TopUp,
+    AuditRecord, AuthorizationFilter, CardAccount, CardChange, CommitAuthorization, FactsQuery,
+    LedgerEntry, NewRefund, NewReversal, RefundFilter, SealedNumber, TokenFilter, TopUp,
 };
 pub use store::{
     AccessStore, AuditStore, AuthorizationStore, CardStore, DeviceStore, IdempotencyStore,
-    IntegrityStore, IntentStore, IssuerStore, MerchantStore, RefundStore, ReversalStore, Storage,
-    TerminalStore, TokenStore,
+    IntentStore, IssuerStore, MerchantStore, RefundStore, ReversalStore, Storage, TerminalStore,
+    TokenStore,
 };
 pub use write::{Answer, StoredResponse, Write, Written};

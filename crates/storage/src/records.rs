@@ -1,5 +1,6 @@
 //! What goes into the store and comes out of it, beside the entities of `payments`.
 
+use tapfer_emv::merchant::AcquirerId;
 use tapfer_payment_types::{
     AuthorizationId, CardId, DeviceId, IssuerId, LedgerEntryId, MerchantId, Money, PaymentIntentId,
     RefundId, ReversalId, TerminalId, Timestamp,
@@ -112,6 +113,8 @@ pub struct FactsQuery {
     pub payment_intent: PaymentIntentId,
     /// The terminal that asks, as authenticated.
     pub terminal: TerminalId,
+    /// Who certifies terminals here.
+    pub acquirer: AcquirerId,
     /// What was presented.
     pub presented: PresentedPayment,
 }
@@ -126,6 +129,7 @@ pub struct CommitAuthorization {
     pub(crate) used_key: Option<GrantedKey>,
     pub(crate) suspended: Option<TokenState>,
     pub(crate) consumes_arming: bool,
+    pub(crate) merchant_proven: bool,
 }
 
 impl CommitAuthorization {
@@ -140,6 +144,7 @@ impl CommitAuthorization {
             used_key: decision.used_key().copied(),
             suspended: decision.suspended(),
             consumes_arming: decision.consumes_arming(),
+            merchant_proven: decision.merchant_proven(),
         }
     }
 }
@@ -164,15 +169,6 @@ pub struct NewReversal {
     pub authorization: AuthorizationId,
     /// Why.
     pub reason: String,
-}
-
-/// A question to a phone that its next attestation has to answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Challenge {
-    /// 32 random bytes.
-    pub challenge: [u8; 32],
-    /// Answers after this do not count.
-    pub expires_at: Timestamp,
 }
 
 /// A line of the audit log in its place.

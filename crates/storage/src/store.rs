@@ -7,27 +7,26 @@
 
 use tapfer_payment_types::{
     ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, MerchantId, PaymentIntentId, RefundId,
-    ReversalId, TerminalId, Timestamp, TokenId,
+    ReversalId, TerminalCertificateId, TerminalId, Timestamp, TokenId,
 };
 use tapfer_payments::access::{ApiKey, Principal};
 use tapfer_payments::audit::AuditEvent;
 use tapfer_payments::authorization::{Authorization, Facts};
 use tapfer_payments::cards::Card;
 use tapfer_payments::devices::Device;
-use tapfer_payments::integrity::{IntegrityPolicy, Verdict};
 use tapfer_payments::intents::PaymentIntent;
 use tapfer_payments::issuers::Issuer;
 use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::merchants::Merchant;
 use tapfer_payments::refunds::Refund;
 use tapfer_payments::reversals::Reversal;
-use tapfer_payments::terminals::Terminal;
+use tapfer_payments::terminals::{Terminal, TerminalCertificate};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange};
 
 use crate::{
-    AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, Challenge,
-    CommitAuthorization, FactsQuery, IdempotencyClaim, LedgerEntry, NewRefund, NewReversal, Page,
-    RefundFilter, SealedNumber, Slice, StorageError, TokenFilter, TopUp, Write, Written,
+    AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, CommitAuthorization,
+    FactsQuery, IdempotencyClaim, LedgerEntry, NewRefund, NewReversal, Page, RefundFilter,
+    SealedNumber, Slice, StorageError, TokenFilter, TopUp, Write, Written,
 };
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -92,40 +91,6 @@ pub trait DeviceStore {
         issuer: Option<IssuerId>,
         page: Page<DeviceId>,
     ) -> List<Device, DeviceId>;
-}
-
-/// What is known about the integrity of phones, and what issuers make of it.
-pub trait IntegrityStore {
-    /// Sets what an issuer asks of phones, in the place of what it asked before.
-    fn set_integrity_policy(
-        &self,
-        issuer: IssuerId,
-        policy: IntegrityPolicy,
-        write: Write<IntegrityPolicy>,
-    ) -> Result<Written<IntegrityPolicy>>;
-    /// What an issuer asks of phones; nothing, unless it said.
-    fn integrity_policy(&self, issuer: IssuerId) -> Result<Option<IntegrityPolicy>>;
-    /// Asks a phone a question, in the place of one that is still open.
-    fn challenge_device(
-        &self,
-        device: DeviceId,
-        challenge: Challenge,
-        write: Write<Challenge>,
-    ) -> Result<Written<Challenge>>;
-    /// The question a phone has not answered yet.
-    fn open_challenge(&self, device: DeviceId) -> Result<Option<Challenge>>;
-    /// Writes down what was found out about a phone. With `answered`, the open question must be that
-    /// one, and is spent.
-    fn record_verdict(
-        &self,
-        device: DeviceId,
-        verdict: Verdict,
-        answered: Option<[u8; 32]>,
-        reason: String,
-        write: Write<Verdict>,
-    ) -> Result<Written<Verdict>>;
-    /// What was found out last.
-    fn device_verdict(&self, device: DeviceId) -> Result<Option<Verdict>>;
 }
 
 /// Tokens and their keys.
@@ -201,6 +166,32 @@ pub trait TerminalStore {
         merchant: Option<MerchantId>,
         page: Page<TerminalId>,
     ) -> List<Terminal, TerminalId>;
+    /// Ends a terminal for good, and with it its API keys, its certificates and what it is armed for. One
+    /// that was ended before stays as it is.
+    fn revoke_terminal(
+        &self,
+        id: TerminalId,
+        reason: String,
+        write: Write<Terminal>,
+    ) -> Result<Written<Terminal>>;
+    /// Writes a certificate down, if the terminal may have it ([`may_certify`]). Must be done before it
+    /// leaves the house: what is not written down could not be revoked.
+    ///
+    /// [`may_certify`]: tapfer_payments::terminals::may_certify
+    fn add_terminal_certificate(
+        &self,
+        certificate: TerminalCertificate,
+        write: Write<TerminalCertificate>,
+    ) -> Result<Written<TerminalCertificate>>;
+    /// The certificates of a terminal.
+    fn list_terminal_certificates(
+        &self,
+        terminal: TerminalId,
+        page: Page<TerminalCertificateId>,
+    ) -> List<TerminalCertificate, TerminalCertificateId>;
+    /// Serial numbers of certificates that were revoked before their end, which is still to come: at most
+    /// so many, and of more those that end last.
+    fn revoked_certificates(&self, now: Timestamp, limit: usize) -> Result<Vec<[u8; 6]>>;
     /// The payment that a terminal waits for at this moment.
     fn armed_intent(&self, terminal: TerminalId, now: Timestamp) -> Result<Option<PaymentIntent>>;
 }
@@ -350,7 +341,6 @@ pub trait Storage:
     IssuerStore
     + CardStore
     + DeviceStore
-    + IntegrityStore
     + TokenStore
     + MerchantStore
     + TerminalStore

@@ -84,7 +84,7 @@ fn a_newer_database_is_refused() {
                  VALUES (99, 'from_the_future', '2030-01-01T00:00:00Z', '1')";
     file.tamper().execute(newer, []).unwrap();
     let error = file.try_open().unwrap_err();
-    assert!(matches!(error, StorageError::NewerDatabase { found: 99, known: 5 }), "{error}");
+    assert!(matches!(error, StorageError::NewerDatabase { found: 99, known: 6 }), "{error}");
     assert!(error.to_string().contains("start the newer program"));
 }
 
@@ -186,6 +186,7 @@ fn a_row_that_makes_no_sense_is_named() {
         let query = tapfer_storage::FactsQuery {
             token_number_hash,
             payment_intent: intent.id,
+            acquirer: [0; 6],
             terminal: world.terminal,
             presented: world::presented(1, 100),
         };

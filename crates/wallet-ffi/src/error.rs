@@ -1,7 +1,8 @@
 //! What an app has to reckon with, one variant for each thing it can do about it.
 
+use tapfer_wallet::pin::{EnterPinError, SetPinError};
 use tapfer_wallet::store::KeepError;
-use tapfer_wallet::{AcceptError, StoreError, UnknownToken};
+use tapfer_wallet::{AcceptError, ChooseLevelError, StoreError, UnknownToken};
 
 use crate::StorageError;
 
@@ -17,6 +18,11 @@ pub enum WalletError {
     /// The wallet does not hold the token.
     #[error(transparent)]
     UnknownToken(#[from] UnknownToken),
+
+    // What the person did.
+    /// It cannot be done; the text says why.
+    #[error("{0}")]
+    PersonRefused(String),
 
     // What the platform sent.
     /// The platform's answer is refused; the wallet is unchanged.
@@ -42,6 +48,35 @@ impl From<KeepError<StorageError>> for WalletError {
         match error {
             KeepError::Store(error) => Self::Stored(error),
             KeepError::Medium(error) => Self::Storage(error),
+        }
+    }
+}
+
+impl From<ChooseLevelError> for WalletError {
+    fn from(error: ChooseLevelError) -> Self {
+        match error {
+            ChooseLevelError::UnknownToken(error) => Self::UnknownToken(error),
+            ChooseLevelError::Store(error) => Self::Stored(error),
+            ChooseLevelError::NotOffered => Self::PersonRefused(error.to_string()),
+        }
+    }
+}
+
+impl From<SetPinError> for WalletError {
+    fn from(error: SetPinError) -> Self {
+        match error {
+            SetPinError::UnknownToken(error) => Self::UnknownToken(error),
+            SetPinError::Store(error) => Self::Stored(error),
+            other => Self::PersonRefused(other.to_string()),
+        }
+    }
+}
+
+impl From<EnterPinError> for WalletError {
+    fn from(error: EnterPinError) -> Self {
+        match error {
+            EnterPinError::UnknownToken(error) => Self::UnknownToken(error),
+            other => Self::PersonRefused(other.to_string()),
         }
     }
 }

@@ -5,19 +5,20 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{StorageError, WalletStorage};
+use tapfer_wallet::store::{Directory, FileMedium, StoreMedium as _};
 
-/// Name of the file.
-const FILE: &str = "wallet.sealed";
-/// Where the next content is written before it takes the file's place.
-const FRESH: &str = "wallet.sealed.new";
+use crate::{StorageError, WalletStorage};
 
 /// The sealed wallet in a directory that this process alone uses.
 struct FileStorage {
     directory: PathBuf,
+    file: FileMedium<PrivateDirectory>,
     /// Released by the operating system when the process ends, however it ends.
     _lock: File,
 }
+
+/// A directory whose files only their owner can read.
+struct PrivateDirectory(PathBuf);
 
 /// Keeps the sealed wallet in `directory`, which is made if it is not there and belongs to the wallet
 /// alone. On Android: a directory below `Context.getNoBackupFilesDir()`.
@@ -31,7 +32,10 @@ pub fn file_storage(directory: String) -> Result<Arc<dyn WalletStorage>, Storage
     create_private(&directory).map_err(|error| failed("make", &directory, &error))?;
     let lock = File::open(&directory).map_err(|error| failed("open", &directory, &error))?;
     match lock.try_lock() {
-        Ok(()) => Ok(Arc::new(FileStorage { directory, _lock: lock })),
+        Ok(()) => {
+            let file = FileMedium::new(PrivateDirectory(directory.clone()));
+            Ok(Arc::new(FileStorage { directory, file, _lock: lock }))
+        }
         Err(TryLockError::WouldBlock) => Err(StorageError::Failed {
             reason: format!(
                 "the wallet in {} is open already, here or in another process: close that one first",
@@ -42,49 +46,68 @@ pub fn file_storage(directory: String) -> Result<Arc<dyn WalletStorage>, Storage
     }
 }
 
-impl FileStorage {
-    fn replace_file(&self, sealed: &[u8]) -> io::Result<()> {
-        let fresh = self.directory.join(FRESH);
-        // What lies there already is not written through: left over from a crash, or planted.
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+/// The order of the steps of a replacement is the wallet's ([`FileMedium`]); here are the system's calls
+/// behind them.
+impl Directory for PrivateDirectory {
+    type Error = io::Error;
+    type File = File;
+
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.0.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
-        let mut file = private_file().open(&fresh)?;
-        file.write_all(sealed)?;
-        // The content first: a name that is durable before its content leads to an empty file.
-        file.sync_all()?;
-        fs::rename(&fresh, self.directory.join(FILE))?;
-        File::open(&self.directory)?.sync_all()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.0.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).open(self.0.join(name))
+    }
+
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        file.write_all(bytes)
+    }
+
+    fn sync(&self, file: &mut File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.0)?.sync_all()
+    }
+}
+
+impl FileStorage {
+    fn failed(&self, what: &str, error: &io::Error) -> StorageError {
+        failed(what, &self.directory.join(FileMedium::<PrivateDirectory>::NAME), error)
     }
 }
 
 impl WalletStorage for FileStorage {
     fn load(&self) -> Result<Option<Vec<u8>>, StorageError> {
-        let file = self.directory.join(FILE);
-        match fs::read(&file) {
-            Ok(sealed) => Ok(Some(sealed)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("read", &file, &error)),
-        }
+        self.file.load().map_err(|error| self.failed("read", &error))
     }
 
     fn replace(&self, sealed: Vec<u8>) -> Result<(), StorageError> {
-        self.replace_file(&sealed)
-            .map_err(|error| failed("replace", &self.directory.join(FILE), &error))
+        self.file.replace(&sealed).map_err(|error| self.failed("replace", &error))
     }
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
     StorageError::Failed { reason: format!("cannot {what} {}: {error}", path.display()) }
-}
-
-/// A new file that only its owner can read.
-fn private_file() -> OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    options
 }
 
 /// A directory that only its owner may enter.
@@ -97,7 +120,10 @@ fn create_private(directory: &Path) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-    use super::{FILE, FRESH, file_storage};
+    use super::file_storage;
+
+    const FILE: &str = "wallet.sealed";
+    const FRESH: &str = "wallet.sealed.new";
 
     fn text(directory: &std::path::Path) -> String {
         directory.to_str().unwrap().to_owned()

@@ -33,6 +33,7 @@ mod error;
 mod file_storage;
 mod news;
 mod opened;
+mod person;
 mod policy;
 mod records;
 mod storage;

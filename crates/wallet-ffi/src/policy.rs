@@ -1,7 +1,7 @@
 //! What the issuer's policy asks of the person, in the words of the wallet.
 
 use tapfer_payment_types::policy::{Requirement, UnlockMethod, VerificationPolicy};
-use tapfer_wallet::policy::{Ask, DeclineReason};
+use tapfer_wallet::policy::{Ask, DeclineReason, PinStanding};
 
 /// What a payment needs of the person, from nothing to the most.
 #[uniffi::remote(Enum)]
@@ -61,6 +61,19 @@ pub enum DeclineReason {
     MerchantUnproven,
     /// Too many wrong PINs.
     PinBlocked,
+}
+
+/// How a token stands to its PIN.
+#[uniffi::remote(Enum)]
+pub enum PinStanding {
+    /// None was set yet.
+    NotSet,
+    /// One is set, and was not entered for the next payment.
+    Set,
+    /// It was entered, less than a minute ago.
+    Entered,
+    /// The issuer has blocked it.
+    Blocked,
 }
 
 /// The part of the issuer's policy that a person sees. Amounts in minor units.

@@ -3,7 +3,8 @@
 use std::time::SystemTime;
 
 use tapfer_payment_types::Timestamp;
-use tapfer_payment_types::policy::UnlockMethod;
+use tapfer_payment_types::policy::{Requirement, UnlockMethod};
+use tapfer_wallet::policy::PinStanding;
 use tapfer_wallet::{PaymentAmount, Token, Wallet};
 
 use crate::surroundings::to_app;
@@ -77,6 +78,12 @@ pub struct TokenStatus {
     pub readiness: Readiness,
     /// When the person is asked for what.
     pub policy: Policy,
+    /// What payments up to the limit need now: the policy's level, or the person's own choice.
+    pub level: Requirement,
+    /// How it stands with the wallet's PIN.
+    pub pin: PinStanding,
+    /// How many wrong PINs the platform still forgives, as it last said.
+    pub pin_tries_left: Option<u8>,
 }
 
 /// What a token can still do before it needs the platform again.
@@ -114,6 +121,9 @@ impl TokenStatus {
                 wants_replenishment: readiness.wants_replenishment,
             },
             policy: token.policy().into(),
+            level: token.level(),
+            pin: token.pin_standing(now),
+            pin_tries_left: token.pin_status().map(|status| status.tries_left),
         }
     }
 }

@@ -171,7 +171,7 @@ impl TapferWallet {
 impl TapferWallet {
     /// Works on the open wallet. It is taken out meanwhile: if the work breaks off in the middle, what
     /// it leaves behind is wiped, and nobody goes on with it.
-    fn with<T>(
+    pub(crate) fn with<T>(
         &self,
         work: impl FnOnce(&mut Opened) -> Result<T, WalletError>,
     ) -> Result<T, WalletError> {
@@ -223,11 +223,11 @@ fn store_share(answer: &str) -> Result<StoreShare, WalletError> {
     Ok(StoreShare::new(epoch, share))
 }
 
-fn to_json(message: &impl Serialize) -> Result<String, WalletError> {
+pub(crate) fn to_json(message: &impl Serialize) -> Result<String, WalletError> {
     serde_json::to_string(message)
         .map_err(|_| WalletError::Argument("a message could not be written down"))
 }
 
-fn token_id(text: &str) -> Result<TokenId, WalletError> {
+pub(crate) fn token_id(text: &str) -> Result<TokenId, WalletError> {
     text.parse().map_err(|_| WalletError::Argument("a token id begins with tok_"))
 }

@@ -1,11 +1,13 @@
 //! `tapfer terminal`: points of sale, and taking a payment with this machine as one.
 
+use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::json;
 
 use crate::context::{Context, PageArguments, segment};
 use crate::failure::Ending;
 use crate::pcsc_reader;
+use crate::terminal_identity::TerminalIdentity;
 use crate::terminal_payment::{self, PayArguments};
 
 #[derive(Debug, Subcommand)]
@@ -35,11 +37,43 @@ pub(crate) enum TerminalCommand {
         /// Terminal id; the latest if not given
         id: Option<String>,
     },
+    /// The certificate with which this machine's terminal proves to phones whose it is
+    Certificate {
+        #[command(subcommand)]
+        command: CertificateCommand,
+    },
+    /// End a terminal for good: its API keys, its certificates and the payment it is armed for
+    #[command(
+        after_help = "Example:\n  tapfer terminal revoke term_... --reason \"stolen from the counter\""
+    )]
+    Revoke {
+        /// Terminal id
+        id: String,
+        /// Why, for the record
+        #[arg(long)]
+        reason: String,
+    },
     /// List the card readers of this machine
     #[command(after_help = "Example:\n  tapfer terminal readers")]
     Readers,
     /// Take a payment: arm, tap, ask the platform, print the receipt
     Pay(Box<PayArguments>),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertificateCommand {
+    /// Show the certificate on this machine
+    #[command(after_help = "Example:\n  tapfer terminal certificate show")]
+    Show {
+        /// Terminal id; the latest if not given
+        id: Option<String>,
+    },
+    /// Fetch a new one now; `tapfer terminal pay` does so by itself in the last quarter of its life
+    #[command(after_help = "Example:\n  tapfer terminal certificate renew")]
+    Renew {
+        /// Terminal id; the latest if not given
+        id: Option<String>,
+    },
 }
 
 pub(crate) fn run(context: &Context, command: &TerminalCommand) -> anyhow::Result<Ending> {
@@ -59,10 +93,31 @@ pub(crate) fn run(context: &Context, command: &TerminalCommand) -> anyhow::Resul
             let id = context.id_or_latest(id, "terminal")?;
             context.show(&format!("/v1/terminals/{}", segment(&id)))?;
         }
+        TerminalCommand::Certificate { command } => certificate(context, command)?,
+        TerminalCommand::Revoke { id, reason } => {
+            let path = format!("/v1/terminals/{}/revoke", segment(id));
+            let revoked = context.client()?.post(&path, &json!({ "reason": reason }))?;
+            context.output.object(&revoked)?;
+        }
         TerminalCommand::Readers => return readers(context),
         TerminalCommand::Pay(arguments) => return terminal_payment::run(context, arguments),
     }
     Ok(Ending::Done)
+}
+
+fn certificate(context: &Context, command: &CertificateCommand) -> anyhow::Result<()> {
+    let (CertificateCommand::Show { id } | CertificateCommand::Renew { id }) = command;
+    let id = context.id_or_latest(id, "terminal")?;
+    let identity = TerminalIdentity::open(&context.home, &id)?;
+    let certified = match command {
+        CertificateCommand::Renew { .. } => identity.renew(&context.client_of(&id)?)?,
+        CertificateCommand::Show { .. } => identity.stored().with_context(|| {
+            format!(
+                "{id} has no certificate here: `tapfer terminal certificate renew {id}` fetches one"
+            )
+        })?,
+    };
+    context.output.object(&certified.to_json())
 }
 
 fn readers(context: &Context) -> anyhow::Result<Ending> {

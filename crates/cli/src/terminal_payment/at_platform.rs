@@ -15,6 +15,7 @@ use crate::kernel_report;
 use crate::narrate::milliseconds;
 use crate::receipt;
 use crate::tap::Tapped;
+use crate::terminal_identity::TerminalIdentity;
 use crate::till::{self, Till, Trust};
 
 /// A payment from its intent to its receipt.
@@ -27,6 +28,7 @@ pub(super) fn pay(context: &Context, arguments: &PayArguments) -> anyhow::Result
         terminal: context.client_of(&terminal_id)?.patient(arguments.patience()),
         terminal_id,
     };
+    renew_certificate(context, &till);
     let trust = Trust::fetch(&till.terminal)?;
     let applications = arguments.applications()?.unwrap_or(trust.applications);
     let configuration = arguments.configuration(&applications, trust.ca_keys, amount.currency)?;
@@ -43,6 +45,16 @@ pub(super) fn pay(context: &Context, arguments: &PayArguments) -> anyhow::Result
             give_up(context, &till, intent);
             Err(error)
         }
+    }
+}
+
+/// Sees to it that the terminal has a certificate to show to phones. One that cannot be had stops no
+/// payment: phones whose policy wants no proof are served without.
+fn renew_certificate(context: &Context, till: &Till) {
+    let identity = TerminalIdentity::open(&context.home, &till.terminal_id);
+    if let Err(error) = identity.and_then(|identity| identity.current(&till.terminal)) {
+        let why = "the terminal cannot prove to phones whose it is";
+        context.output.remark(format!("{why}: {error:#}"));
     }
 }
 

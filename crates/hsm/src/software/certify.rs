@@ -71,6 +71,6 @@ fn sign(key: &SigningKey, message: &[u8]) -> Result<ecsdsa::Signature, HsmError>
     randomness::with_generator(|rng| ecsdsa::sign(&key.private, message, rng))
 }
 
-fn too_long(maximum_seconds: i64) -> HsmError {
+pub(super) fn too_long(maximum_seconds: i64) -> HsmError {
     HsmError::CertificateLife { maximum_days: maximum_seconds.saturating_div(SECONDS_A_DAY) }
 }

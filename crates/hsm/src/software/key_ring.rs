@@ -11,6 +11,7 @@ use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_payment_types::messages::{HexBytes, HexSecret};
 use tapfer_payment_types::{IssuerId, Secret};
 
+use super::merchant::MerchantAuthority;
 use super::provisioning::HPKE;
 use super::randomness;
 use crate::HsmError;
@@ -119,6 +120,8 @@ pub(super) struct KeyRing {
     pub(super) issuers: BTreeMap<IssuerId, Arc<IssuerKeySet>>,
     /// Issuers that were made before there were PINs have none until they need one.
     pub(super) persons: BTreeMap<IssuerId, Arc<PersonKeySet>>,
+    /// Realms that were made before terminals were certified get it when the platform starts.
+    pub(super) merchant_authority: Option<Arc<MerchantAuthority>>,
 }
 
 /// A [`KeyRing`] as it stands in the keystore, in JSON.
@@ -129,6 +132,8 @@ pub(super) struct StoredKeyRing {
     issuers: Vec<StoredIssuer>,
     #[serde(default)]
     person_keys: Vec<StoredPersonKeys>,
+    #[serde(default)]
+    merchant_signing_key: Option<HexSecret>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -168,6 +173,10 @@ impl From<&KeyRing> for StoredKeyRing {
             certification_authorities: ring.authorities.iter().map(authority).collect(),
             issuers: ring.issuers.iter().map(|(&id, keys)| store_issuer(id, keys)).collect(),
             person_keys: ring.persons.iter().map(|(&id, keys)| store_persons(id, keys)).collect(),
+            merchant_signing_key: ring
+                .merchant_authority
+                .as_ref()
+                .map(|authority| store(authority.private.expose())),
         }
     }
 }
@@ -205,6 +214,10 @@ impl StoredKeyRing {
             authorities: authorities.collect::<Option<_>>()?,
             issuers: issuers.collect::<Option<_>>()?,
             persons: persons.collect::<Option<_>>()?,
+            merchant_authority: match &self.merchant_signing_key {
+                Some(key) => Some(Arc::new(MerchantAuthority::from_bytes(load(key)?.expose())?)),
+                None => None,
+            },
         })
     }
 }

@@ -5,7 +5,7 @@
 //! their holders, but the memory is not locked, and the compiler may leave copies on the stack. It is
 //! **not** production grade, and says so in [`PaymentHsm::describe`].
 //!
-//! AES-GCM, key wrap, HMAC, HKDF, HPKE and random bytes come from aws-lc-rs; card-key derivations, CMAC
+//! AES-GCM, key wrap, HMAC, HKDF, HPKE, ECDSA and random bytes come from aws-lc-rs; card-key derivations, CMAC
 //! and EC-SDSA from the RustCrypto crates beneath `tapfer-emv`; Argon2id from RustCrypto. Known-answer
 //! tests of all of them pass before a keystore is touched.
 
@@ -13,6 +13,7 @@ mod certify;
 mod file;
 mod key_ring;
 mod keystore;
+mod merchant;
 mod person;
 mod provisioning;
 mod randomness;
@@ -31,19 +32,22 @@ use aws_lc_rs::hmac;
 use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Rid};
 use tapfer_emv::cryptogram;
 use tapfer_emv::keys::IssuerMasterKey;
+use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
 use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::{IssuerId, Pan, RealmId, Secret};
 
 use self::key_ring::{IssuerKeySet, KeyRing, PersonKeySet, SigningKey};
 use self::keystore::Keystore;
+use self::merchant::MerchantAuthority;
 use self::record::Kind;
 use self::self_test::KnownAnswerTest;
 pub use self::unlock::{MINIMUM_PASSPHRASE_LENGTH, Unlock};
 use crate::{
     CardPinSubject, CardPinValue, CryptogramRequest, CryptogramVerdict, DemoKeys,
     DetokenizationGrant, HsmDescription, HsmError, IccCertificateRequest, IssuerCertificateRequest,
-    IssuerKeys, PanLookup, PaymentHsm, PersonKeyImport, PersonKeyRecipient, PersonKeyVerdict,
-    ProvisioningRequest, Realm, RecordOwner, SealedCardRecord,
+    IssuerKeys, MerchantCertificateRequest, PanLookup, PaymentHsm, PersonKeyImport,
+    PersonKeyRecipient, PersonKeyVerdict, ProvisioningRequest, Realm, RecordOwner,
+    SealedCardRecord,
 };
 
 /// A security module without hardware. See the [module](self).
@@ -118,7 +122,9 @@ impl SoftwareHsm {
     /// A self-test failed.
     pub fn holds_keys(&self) -> Result<bool, HsmError> {
         let keys = self.keys()?;
-        Ok(!(keys.issuers.is_empty() && keys.authorities.is_empty()))
+        Ok(!(keys.issuers.is_empty()
+            && keys.authorities.is_empty()
+            && keys.merchant_authority.is_none()))
     }
 
     fn new(keystore: Keystore, keys: KeyRing) -> Self {
@@ -169,6 +175,10 @@ impl SoftwareHsm {
     fn authority(&self, rid: Rid, index: u8) -> Result<Arc<SigningKey>, HsmError> {
         let keys = self.keys()?;
         keys.authorities.get(&(rid, index)).cloned().ok_or(HsmError::UnknownAuthority { index })
+    }
+
+    fn merchant_authority(&self) -> Result<Arc<MerchantAuthority>, HsmError> {
+        self.keys()?.merchant_authority.clone().ok_or(HsmError::UnknownMerchantAuthority)
     }
 
     /// Changes a copy of the keys, writes it to the disk, and only then lets others see it.
@@ -294,6 +304,29 @@ impl PaymentHsm for SoftwareHsm {
         request: &IccCertificateRequest,
     ) -> Result<IccCertificate, HsmError> {
         certify::icc_certificate(&self.issuer(request.issuer)?.signing_key, request)
+    }
+
+    fn create_merchant_authority(&self) -> Result<MerchantCaKey, HsmError> {
+        self.change(|ring| {
+            if ring.merchant_authority.is_some() {
+                return Err(HsmError::MerchantAuthorityExists);
+            }
+            let authority = MerchantAuthority::generate()?;
+            let key = authority.public;
+            ring.merchant_authority = Some(Arc::new(authority));
+            Ok(key)
+        })
+    }
+
+    fn merchant_ca_key(&self) -> Result<MerchantCaKey, HsmError> {
+        Ok(self.merchant_authority()?.public)
+    }
+
+    fn sign_merchant_certificate(
+        &self,
+        request: &MerchantCertificateRequest,
+    ) -> Result<MerchantCertificate, HsmError> {
+        merchant::certificate(&*self.merchant_authority()?, request)
     }
 
     fn verify_cryptogram(

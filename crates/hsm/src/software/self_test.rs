@@ -5,7 +5,8 @@ use argon2::{Algorithm, Argon2, AssociatedData, ParamsBuilder, Version};
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, UnparsedPublicKey};
 use aws_lc_rs::key_wrap::{self, AesKek, KeyWrap};
-use aws_lc_rs::{digest, hkdf, hmac};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::{digest, hkdf, hmac, signature};
 use data_encoding::HEXLOWER;
 use rustls::crypto::hpke::{EncapsulatedSecret, HpkePrivateKey, HpkePublicKey};
 use tapfer_emv::curve::PrivateKey;
@@ -32,6 +33,7 @@ pub(super) const ALL: &[KnownAnswerTest] = &[
     KnownAnswerTest { name: "AES-128 card keys", answer: card_keys },
     KnownAnswerTest { name: "AES-CMAC", answer: aes_cmac },
     KnownAnswerTest { name: "EC-SDSA", answer: ec_sdsa },
+    KnownAnswerTest { name: "ECDSA P-256", answer: ecdsa },
     KnownAnswerTest { name: "ECDH P-256", answer: ecdh },
     KnownAnswerTest { name: "HPKE", answer: hpke },
     KnownAnswerTest { name: "Argon2id", answer: argon2id },
@@ -170,6 +172,30 @@ fn ec_sdsa() -> Option<bool> {
     signature.last_mut().map(|byte| *byte ^= 1)?;
     let refused = ecsdsa::verify(&key.public_x(), &message, &signature).is_err();
     Some(right && verifies && refused)
+}
+
+/// RFC 6979, A.2.5, P-256 with SHA-256, message "sample": verified as published; and what aws-lc-rs signs
+/// with that key verifies, and a changed message does not.
+fn ecdsa() -> Option<bool> {
+    let private = hex("c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721")?;
+    let public = hex(concat!(
+        "0460fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6",
+        "7903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299"
+    ))?;
+    let published = hex(concat!(
+        "efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716",
+        "f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8"
+    ))?;
+    let verifier = signature::UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, &public);
+    let signing = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
+    let pair = signature::EcdsaKeyPair::from_private_key_and_public_key(signing, &private, &public)
+        .ok()?;
+    let own = pair.sign(&SystemRandom::new(), b"sample").ok()?;
+    Some(
+        verifier.verify(b"sample", &published).is_ok()
+            && verifier.verify(b"sample", own.as_ref()).is_ok()
+            && verifier.verify(b"simple", own.as_ref()).is_err(),
+    )
 }
 
 /// NIST CAVP, ECC CDH primitive, P-256, count 0. HPKE rests on it.

@@ -3,6 +3,7 @@
 use tapfer_emv::certificate::CertificateDate;
 use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
+use tapfer_emv::merchant::MerchantPrivateKey;
 use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, MerchantTrust, SealedPayload};
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{
@@ -13,8 +14,8 @@ use super::self_test::KnownAnswerTest;
 use super::{SoftwareHsm, Unlock};
 use crate::{
     CardPinSubject, CardPinValue, CryptogramRequest, DetokenizationGrant, HsmError,
-    IccCertificateRequest, IssuerCertificateRequest, OperatorGrant, PaymentHsm, PersonKeyImport,
-    PersonKeySubject, ProvisioningRequest, Realm, RecordOwner,
+    IccCertificateRequest, IssuerCertificateRequest, MerchantCertificateRequest, OperatorGrant,
+    PaymentHsm, PersonKeyImport, PersonKeySubject, ProvisioningRequest, Realm, RecordOwner,
 };
 
 const BROKEN: &[KnownAnswerTest] = &[KnownAnswerTest { name: "broken", answer: || Some(false) }];
@@ -40,6 +41,7 @@ fn working_module() -> (SoftwareHsm, tempfile::TempDir) {
     let path = directory.path().join("keystore");
     let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo, realm_id).unwrap();
     hsm.create_certification_authority(RID, 1).unwrap();
+    hsm.create_merchant_authority().unwrap();
     hsm.create_issuer(issuer()).unwrap();
     (hsm, directory)
 }
@@ -63,6 +65,20 @@ fn certificates_are_refused(hsm: &SoftwareHsm, public_key: tapfer_emv::curve::Pu
         now: now(),
     });
     refused(issuer_certificate) && refused(icc_certificate)
+}
+
+fn merchant_certificate_is_refused(hsm: &SoftwareHsm) -> bool {
+    let key = MerchantPrivateKey::from_bytes(&[3; 32]).unwrap();
+    refused(hsm.sign_merchant_certificate(&MerchantCertificateRequest {
+        acquirer: [0; 6],
+        merchant: [b'M'; 15],
+        terminal: [b'T'; 8],
+        name: "Canteen".parse().unwrap(),
+        public_key: key.public_key(),
+        serial: [0; 6],
+        expires_at: now().plus_seconds(60),
+        now: now(),
+    }))
 }
 
 fn cryptogram_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
@@ -147,6 +163,9 @@ fn a_failed_self_test_blocks_every_verb_for_ever() {
     assert!(refused(hsm.random(&mut [0; 4])));
     assert!(refused(hsm.create_certification_authority(RID, 2)));
     assert!(refused(hsm.ca_public_key(RID, 1)));
+    assert!(refused(hsm.create_merchant_authority()));
+    assert!(refused(hsm.merchant_ca_key()));
+    assert!(merchant_certificate_is_refused(&hsm));
     assert!(refused(hsm.create_issuer(IssuerId::new(now(), [2; 10]))));
     assert!(refused(hsm.issuer_keys(issuer())));
     assert!(certificates_are_refused(&hsm, public_key));

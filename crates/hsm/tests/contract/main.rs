@@ -15,6 +15,7 @@ mod backend;
 mod certificates;
 mod concurrency;
 mod cryptograms;
+mod merchants;
 mod module;
 mod persons;
 mod provisioning;
@@ -60,6 +61,10 @@ macro_rules! contract {
             certificates::icc_certificate_ends_in_bounds
             certificates::malformed_issuer_identifier_is_refused
             certificates::unknown_keys_are_named
+            merchants::merchant_authority_is_made_once
+            merchants::certified_terminal_proves_itself
+            merchants::merchant_certificate_ends_in_bounds
+            merchants::unreadable_identifier_is_refused
             cryptograms::golden_card_keys
             cryptograms::right_cryptogram_is_proven
             cryptograms::any_change_is_a_mismatch

@@ -2,15 +2,17 @@
 
 use alloc::vec::Vec;
 use tapfer_emv::cryptogram::CryptogramInput;
+use tapfer_emv::merchant::{AcquirerId, MerchantIdentity};
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::messages::charge_minor;
 use tapfer_payment_types::{AuthorizationId, Currency, Money, PaymentIntentId, TerminalId};
 
 use crate::cards::Card;
-use crate::integrity::{IntegrityPolicy, Verdict};
 use crate::intents::PaymentIntent;
 use crate::issuers::Issuer;
 use crate::keys::GrantedKey;
+use crate::merchants::Merchant;
+use crate::terminals::Terminal;
 use crate::tokens::Token;
 
 /// What the terminal presents, read from chip data; nothing of it is to be believed before the
@@ -40,6 +42,12 @@ impl PresentedPayment {
     #[must_use]
     pub fn is_declined_by_card(&self) -> bool {
         self.input.application_data().is_some_and(|data| data.results.declined)
+    }
+
+    /// Which terminal proved to the phone that it asks for this payment, as far as the card says.
+    #[must_use]
+    pub fn proven_merchant(&self) -> Option<MerchantIdentity> {
+        self.input.application_data().and_then(|data| data.merchant_identity)
     }
 
     /// How much of its key's total it takes up, as the phone counts it. What is no amount moves no
@@ -84,10 +92,6 @@ pub struct TokenFacts {
     pub key: Option<GrantedKey>,
     /// What the card can spend.
     pub available: Money,
-    /// What the issuer asks of phones, if anything.
-    pub integrity_policy: Option<IntegrityPolicy>,
-    /// What was found out about this phone last.
-    pub integrity_verdict: Option<Verdict>,
 }
 
 impl TokenFacts {
@@ -100,13 +104,39 @@ impl TokenFacts {
     }
 }
 
+/// What is known about the terminal that asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TerminalFacts {
+    /// The terminal, as authenticated.
+    pub terminal: Terminal,
+    /// Whose it is.
+    pub merchant: Merchant,
+    /// Who certified it.
+    pub acquirer: AcquirerId,
+}
+
+impl TerminalFacts {
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> TerminalId {
+        self.terminal.id
+    }
+
+    /// How a phone names it to which it proved itself.
+    #[must_use]
+    pub fn identity(&self) -> MerchantIdentity {
+        let terminal = self.terminal.identification.bytes();
+        MerchantIdentity::of(&self.acquirer, &self.merchant.identifier(), &terminal)
+    }
+}
+
 /// Every fact a decision needs, loaded once, in one snapshot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Facts {
     /// What was presented.
     pub presented: PresentedPayment,
-    /// The terminal that asks, as authenticated.
-    pub terminal: TerminalId,
+    /// The terminal that asks.
+    pub terminal: TerminalFacts,
     /// What the merchant wants to be paid.
     pub intent: PaymentIntent,
     /// The token, if the presented number is one.

@@ -7,7 +7,7 @@ mod facts;
 mod outcome;
 mod rules;
 
-pub use facts::{Facts, PresentedPayment, SpentCounter, TokenFacts};
+pub use facts::{Facts, PresentedPayment, SpentCounter, TerminalFacts, TokenFacts};
 pub use outcome::{DeclineReason, Language, Outcome};
 
 use crate::keys::GrantedKey;
@@ -42,6 +42,7 @@ pub struct Decision {
     used_key: Option<GrantedKey>,
     suspended: Option<TokenState>,
     consumes_arming: bool,
+    merchant_proven: bool,
     cryptogram: Result<CryptogramVerified, CryptogramFailure>,
 }
 
@@ -85,6 +86,12 @@ impl Decision {
         self.consumes_arming
     }
 
+    /// Whether the phone signed that this very terminal proved to it who it is.
+    #[must_use]
+    pub const fn merchant_proven(&self) -> bool {
+        self.merchant_proven
+    }
+
     /// The proof, to open the card's record with.
     ///
     /// # Errors
@@ -124,7 +131,9 @@ pub fn decide(
         suspended: copied.and_then(suspended),
         uses_counter: using.is_some(),
         used_key: using.and_then(|token| token.key.map(|key| after(key, token))),
-        consumes_arming: facts.intent.is_armed_at(facts.terminal, now),
+        merchant_proven: proven
+            && facts.presented.proven_merchant() == Some(facts.terminal.identity()),
+        consumes_arming: facts.intent.is_armed_at(facts.terminal.id(), now),
         facts,
         cryptogram,
     }
@@ -141,7 +150,7 @@ pub fn decided_before(
     let proof = cryptogram.as_ref().ok().filter(|proof| proves(proof, facts))?;
     let spent = facts.token.as_ref()?.counter_spent?;
     let is_same = spent.payment_intent == facts.intent.id
-        && spent.terminal == facts.terminal
+        && spent.terminal == facts.terminal.id()
         && spent.cryptogram.as_ref() == Some(proof.cryptogram());
     is_same.then_some(spent.authorization)
 }
@@ -171,6 +180,8 @@ pub struct Authorization {
     pub card: Option<CardId>,
     /// What came out.
     pub outcome: Outcome,
+    /// Whether the phone signed that the terminal proved to it who it is.
+    pub merchant_proven: bool,
     /// What the intent asked for.
     pub amount: Money,
     /// Counter of the presented cryptogram.

@@ -61,6 +61,10 @@ macro_rules! decline_reasons {
 }
 
 decline_reasons! {
+    /// The terminal was ended for good.
+    TerminalRevoked = 26, "terminal_revoked",
+        "This terminal was taken out of service. Please pay at another one.",
+        "Dieses Terminal wurde außer Betrieb genommen. Bitte an einem anderen zahlen.";
     /// The presented number is no token of this platform.
     UnknownToken = 1, "unknown_token",
         "This card is not known here. Please use another one.",
@@ -114,6 +118,10 @@ decline_reasons! {
     CardDeclined = 23, "card_declined",
         "The phone declined this payment. Please check the phone and tap again.",
         "Das Telefon hat diese Zahlung abgelehnt. Bitte das Telefon prüfen und neu auflegen.";
+    /// The card agreed to pay at another terminal, or in another country than the merchant's.
+    MerchantMismatch = 27, "merchant_mismatch",
+        "The card agreed to pay at another terminal than this one. Nothing was paid.",
+        "Die Karte hat einer Zahlung an einem anderen Terminal zugestimmt. Es wurde nichts gezahlt.";
     /// The terminal does not wait for this payment.
     TerminalNotArmed = 12, "terminal_not_armed",
         "This terminal was not ready for this payment. Please start it again at the till.",
@@ -154,10 +162,6 @@ decline_reasons! {
     TerminalChecksFailed = 25, "terminal_checks_failed",
         "The terminal found that the card cannot be used for this payment.",
         "Das Terminal hat festgestellt, dass die Karte für diese Zahlung nicht benutzt werden kann.";
-    /// The phone is not what its issuer asks of phones, for this amount.
-    DeviceIntegrity = 30, "device_integrity",
-        "This phone may not pay this amount. The owner's bank can help.",
-        "Mit diesem Telefon kann dieser Betrag nicht bezahlt werden. Der Herausgeber der Karte hilft weiter.";
     /// The amount asks for verification of the person, and there was none.
     VerificationRequired = 21, "verification_required",
         "Please unlock the phone and tap again.",

@@ -1,22 +1,23 @@
 //! The rules of a decision, in order of precedence.
 //!
-//! First whether the number is a token's, then whether the card really signed this: without a right
-//! cryptogram nobody learns how a token or a card stands, or which counters were used. Then whether
-//! token and card may pay, and whether the tap is new. Whether the terminal was armed comes after
-//! that, because a replay usually meets a terminal that waits for nothing and should still be called
-//! by its name. What the person can mend by herself stands last.
+//! First whether the terminal is still in service, then whether the number is a token's, then whether the
+//! card really signed this: without a right cryptogram nobody learns how a token or a card stands, or
+//! which counters were used. Then whether token and card may pay, and whether the tap is new. Whether the
+//! phone meant this terminal and whether the terminal was armed comes after that, because a replay usually
+//! meets a terminal that waits for nothing and should still be called by its name. What the person can
+//! mend by herself stands last.
 
 use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationResults};
 use tapfer_emv::keys::KeyClass;
-use tapfer_emv::own_checks::OwnChecks;
+use tapfer_emv::packed_decimal;
 use tapfer_emv::tvr::{self, TerminalVerificationResults};
 use tapfer_payment_types::Timestamp;
 
 use super::facts::{Facts, PresentedPayment, TokenFacts};
 use super::outcome::{DeclineReason, Outcome};
 use crate::cards::CardStatus;
-use crate::issuers::SCREEN_MUST_BE_ON;
+use crate::issuers::{CountryCode, SCREEN_MUST_BE_ON};
 use crate::tokens::TokenStatus;
 
 /// `9C`: purchase of goods and services (ISO 8583 processing code).
@@ -25,9 +26,9 @@ const PURCHASE: u8 = 0x00;
 const DAY_MILLIS: i64 = 86_400_000;
 
 /// All bits of `95` but those that may stand in a good payment: versions that differ, an exceeded floor
-/// limit, the mark of Kernel 8, a relay check that was not performed. That the person was not verified
+/// limit, the mark of Kernel 8, and whether the relay check was performed. That the person was not verified
 /// has a reason of its own.
-const SERIOUS_FINDINGS: [u8; 5] = [0xFF, 0x7F, 0x7F, 0x7F, 0x7E];
+const SERIOUS_FINDINGS: [u8; 5] = [0xFF, 0x7F, 0x7F, 0x7F, 0x7C];
 
 /// A payment by a known token, as the rules see it.
 struct Case<'a> {
@@ -57,6 +58,7 @@ const RULES: &[Rule] = &[
     (DeclineReason::Replay, |case| case.token.counter_spent.is_some()),
     (DeclineReason::CounterStale, is_stale),
     (DeclineReason::CardDeclined, |case| case.presented.is_declined_by_card()),
+    (DeclineReason::MerchantMismatch, is_other_merchant),
     (DeclineReason::TerminalNotArmed, is_not_armed),
     (DeclineReason::AmountMismatch, is_other_amount),
     (DeclineReason::CurrencyMismatch, is_other_currency),
@@ -67,7 +69,6 @@ const RULES: &[Rule] = &[
     (DeclineReason::StaleDate, is_date_stale),
     (DeclineReason::LocalAuthenticationFailed, is_not_authenticated_locally),
     (DeclineReason::TerminalChecksFailed, is_found_wrong),
-    (DeclineReason::DeviceIntegrity, is_phone_not_good_enough),
     (DeclineReason::VerificationRequired, is_unverified),
     (DeclineReason::InsufficientFunds, |case| {
         case.token.available.minor < case.facts.intent.amount.minor
@@ -76,6 +77,9 @@ const RULES: &[Rule] = &[
 
 /// The first reason against the payment, or approval.
 pub(super) fn outcome(facts: &Facts, proven: bool, now: Timestamp) -> Outcome {
+    if facts.terminal.terminal.revocation.is_some() {
+        return Outcome::Declined(DeclineReason::TerminalRevoked);
+    }
     let Some(token) = &facts.token else {
         return Outcome::Declined(DeclineReason::UnknownToken);
     };
@@ -100,8 +104,7 @@ impl Case<'_> {
     }
 }
 
-/// Another generation of keys, a policy that the issuer never gave, or a claim that no phone can make
-/// yet: merchants prove nothing, and relay is not checked.
+/// Another generation of keys, or a policy that the issuer never gave.
 fn is_other_issuer(case: &Case<'_>) -> bool {
     let issuer = &case.token.issuer;
     // Keys outlive the rotation of the master key.
@@ -110,8 +113,6 @@ fn is_other_issuer(case: &Case<'_>) -> bool {
     case.application_data.is_some_and(|data| {
         data.derivation_key_index != generation
             || !(1..=issuer.policy_version).contains(&data.policy_version)
-            || data.merchant_identity.is_some()
-            || data.results.relay_checked
     })
 }
 
@@ -128,8 +129,24 @@ fn is_stale(case: &Case<'_>) -> bool {
         .is_some_and(|highest| case.signed.application_transaction_counter < highest)
 }
 
+/// The phone agreed to pay elsewhere: at another terminal that proved itself, or in another country. A
+/// terminal that proved nothing may be any one of the country.
+fn is_other_merchant(case: &Case<'_>) -> bool {
+    let asking = &case.facts.terminal;
+    let proven = case.presented.proven_merchant();
+    proven.is_some_and(|merchant| merchant != asking.identity())
+        || case.signed.terminal_country != numeric_country(asking.merchant.country)
+}
+
+/// ISO 3166-1 numeric as in `9F1A`: a zero and three digits, two a byte.
+fn numeric_country(country: CountryCode) -> [u8; 2] {
+    let numeric = country.numeric();
+    [numeric.wrapping_div(100), numeric.wrapping_rem(100)]
+        .map(|two_digits| u8::try_from(two_digits).map_or(0, packed_decimal::pack))
+}
+
 fn is_not_armed(case: &Case<'_>) -> bool {
-    !case.facts.intent.is_armed_at(case.facts.terminal, case.now)
+    !case.facts.intent.is_armed_at(case.facts.terminal.id(), case.now)
 }
 
 /// Cash back (`9F03`) is not offered, so the other amount is part of no payment.
@@ -178,18 +195,15 @@ fn is_not_authenticated_locally(case: &Case<'_>) -> bool {
 /// What else a terminal may find speaks against the payment, and so do bits that Kernel 8 never sets.
 fn is_found_wrong(case: &Case<'_>) -> bool {
     let [signed, in_the_end] = case.found();
+    let says_both = |results: &TerminalVerificationResults| {
+        results.contains(tvr::RELAY_RESISTANCE_PERFORMED)
+            && results.contains(tvr::RELAY_RESISTANCE_NOT_PERFORMED)
+    };
     !signed.contains(tvr::KERNEL_8_FORMAT)
+        || says_both(&signed)
+        || says_both(&in_the_end)
         || signed.intersects(SERIOUS_FINDINGS)
         || in_the_end.intersects(SERIOUS_FINDINGS)
-}
-
-/// What the phone suspects about itself, and what was found out about it.
-fn is_phone_not_good_enough(case: &Case<'_>) -> bool {
-    let Some(policy) = &case.token.integrity_policy else { return false };
-    let own = case.application_data.map_or(0, |data| data.results.integrity_verdict);
-    let verdict = case.token.integrity_verdict;
-    let consequence = policy.judge(verdict, OwnChecks::from_byte(own), case.now);
-    !consequence.allows(case.facts.intent.amount.minor)
 }
 
 /// The phone signs how it verified the person; the issuer's limit says when it has to. Nobody pays with

@@ -56,6 +56,8 @@ pub struct Authorization {
     pub reason: String,
     /// Why, in words.
     pub reason_text: String,
+    /// Whether the phone signed that the terminal had proven to it whose it is.
+    pub merchant_proven: bool,
     /// How much, minor units.
     pub amount: i64,
     /// In which currency.
@@ -132,6 +134,7 @@ impl Authorization {
             outcome: if outcome.is_approved() { Outcome::Approved } else { Outcome::Declined },
             reason: outcome.slug().to_owned(),
             reason_text: outcome.text(language).to_owned(),
+            merchant_proven: authorization.merchant_proven,
             amount: authorization.amount.minor,
             currency: authorization.amount.currency,
             terminal: authorization.terminal,

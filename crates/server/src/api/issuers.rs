@@ -98,7 +98,7 @@ pub struct Issuer {
     pub created_at: Timestamp,
 }
 
-/// Whom a terminal has to trust to take the cards of this platform.
+/// Whom a terminal has to trust to take the cards of this platform, and whom phones trust.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Trust {
     /// Registered application provider identifier, five bytes.
@@ -113,6 +113,10 @@ pub struct Trust {
     pub other_authorities: Vec<Authority>,
     /// The certified issuers.
     pub issuers: Vec<TrustedIssuer>,
+    /// x and y, 64 bytes, of the public keys on P-256 that certify terminals: whom phones believe when a
+    /// terminal says whose it is.
+    #[schema(value_type = Vec<String>)]
+    pub merchant_authorities: Vec<HexBytes>,
 }
 
 /// A certification authority.

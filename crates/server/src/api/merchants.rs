@@ -31,6 +31,9 @@ pub struct Merchant {
     pub id: MerchantId,
     /// The name that stands on receipts.
     pub name: String,
+    /// The name as tills and phones show it, at most 40 bytes of UTF-8: a longer one is cut and ends with
+    /// `…`.
+    pub name_on_tills: String,
     /// ISO 3166 numeric country code.
     #[schema(value_type = String)]
     pub country: CountryCode,
@@ -57,6 +60,10 @@ impl From<&tapfer_payments::merchants::Merchant> for Merchant {
         Self {
             id: merchant.id,
             name: merchant.name.clone(),
+            name_on_tills: merchant
+                .name_on_tills()
+                .map(|name| name.to_string())
+                .unwrap_or_default(),
             country: merchant.country,
             category_code: merchant.category_code,
             created_at: merchant.created_at,

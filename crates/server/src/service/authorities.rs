@@ -74,6 +74,7 @@ impl Service {
             ca_public_key_x: platform.ca_public_key_x,
             other_authorities,
             issuers,
+            merchant_authorities: vec![HexBytes(self.merchant_ca_key()?.bytes().to_vec())],
         })
     }
 

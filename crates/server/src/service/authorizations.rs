@@ -64,6 +64,7 @@ impl Service {
                 token_number_hash: self.token_number_hash(&chip_data)?,
                 payment_intent: request.payment_intent,
                 terminal,
+                acquirer: self.acquirer,
                 presented: chip_data.presented.clone(),
             };
             let facts = self.storage.authorization_facts(query.clone())?;

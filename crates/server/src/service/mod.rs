@@ -13,7 +13,6 @@ mod cards;
 mod chip_data;
 mod devices;
 mod error;
-mod integrity;
 mod issuer_directory;
 mod issuers;
 mod merchants;
@@ -23,13 +22,16 @@ mod provisioning;
 mod refunds;
 pub(crate) mod repetition;
 mod reversals;
+mod terminal_certificates;
 mod terminals;
 mod tokens;
 
 use std::sync::Arc;
 
+use tapfer_emv::merchant::AcquirerId;
 use tapfer_hsm::{HsmError, PaymentHsm};
 use tapfer_payment_types::Timestamp;
+use tapfer_payments::merchants::acquirer_of;
 use tapfer_storage::{Answer, Begun, Storage, StoredResponse, Write, Written};
 
 pub(crate) use access::FirstKey;
@@ -51,10 +53,13 @@ pub(crate) struct Service {
     clock: SharedClock,
     entropy: SharedEntropy,
     issuers: IssuerDirectory,
+    /// Who certifies terminals here.
+    acquirer: AcquirerId,
 }
 
 impl Service {
-    /// Puts the parts together and makes the platform's certification authority if there is none.
+    /// Puts the parts together and makes the platform's certification authorities, of
+    /// issuers and of terminals, if there are none.
     ///
     /// # Errors
     /// [`ServiceError::Hsm`].
@@ -64,8 +69,11 @@ impl Service {
         clock: SharedClock,
         entropy: SharedEntropy,
     ) -> Result<Self, ServiceError> {
-        let service = Self { hsm, storage, clock, entropy, issuers: IssuerDirectory::default() };
+        let acquirer = acquirer_of(hsm.describe().realm_id);
+        let issuers = IssuerDirectory::default();
+        let service = Self { hsm, storage, clock, entropy, issuers, acquirer };
         service.ensure_authority(PLATFORM_RID)?;
+        service.ensure_merchant_authority()?;
         Ok(service)
     }
 

@@ -7,15 +7,13 @@
 use tapfer_emv::certificate::CertificateDate;
 use tapfer_emv::curve::PublicX;
 use tapfer_emv::keys::KeyIndex;
-use tapfer_emv::own_checks::OwnChecks;
 use tapfer_emv::profile::{CardProfile, Personalisation};
 use tapfer_hsm::{IccCertificateRequest, LimitedUseKeyTerms, ProvisioningRequest};
-use tapfer_payment_types::messages::{HexBytes, MerchantTrust, ReplenishRequest, SealedPayload};
+use tapfer_payment_types::messages::{HexBytes, ReplenishRequest, SealedPayload};
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Timestamp, TokenId, TokenPan};
 use tapfer_payments::cards::{Card, CardStatus};
 use tapfer_payments::devices::Device;
-use tapfer_payments::integrity::Consequence;
 use tapfer_payments::issuers::Issuer;
 use tapfer_payments::keys::{self, GrantedKey};
 use tapfer_payments::tokens::{Token, TokenStatus};
@@ -103,12 +101,6 @@ impl Service {
         if subject.card.expiry.is_past(self.now()) {
             return conflict("the card has expired; its tokens get no keys".to_owned());
         }
-        if self.is_refused(subject)? {
-            return conflict(
-                "the phone is not what its issuer asks of phones; it gets no keys. Attest again"
-                    .to_owned(),
-            );
-        }
         let seen = self.storage.highest_counter(subject.token.id)?.unwrap_or(0);
         if request.application_transaction_counter < seen {
             // A copy of the phone's store, older than the phone: restored, or stolen.
@@ -127,15 +119,6 @@ impl Service {
             );
         }
         Ok(())
-    }
-
-    /// Whether the issuer lets this phone pay nothing at all.
-    fn is_refused(&self, subject: &Subject) -> Result<bool, ServiceError> {
-        let Some(policy) = self.storage.integrity_policy(subject.issuer.id)? else {
-            return Ok(false);
-        };
-        let verdict = self.storage.device_verdict(subject.device.id)?;
-        Ok(policy.judge(verdict, OwnChecks::NOT_RUN, self.now()) == Consequence::Refuse)
     }
 
     /// The next free indices YHHHHCC of this hour. The store refuses one that is taken after all, and
@@ -189,6 +172,7 @@ impl Service {
         let recipient = subject.device.public_key.as_bytes();
         let recipient =
             recipient.try_into().map_err(|_| ServiceError::Damaged("a device's key"))?;
+        let merchant_trust = self.merchant_trust(now)?;
         self.ask_hsm("seal_provisioning", |hsm| {
             hsm.seal_provisioning(ProvisioningRequest {
                 issuer: subject.issuer.id,
@@ -201,7 +185,7 @@ impl Service {
                 icc_certificate: HexBytes(certificate.encode()),
                 limited_use_keys: &terms,
                 policy: policy(&subject.issuer),
-                merchant_trust: MerchantTrust::default(),
+                merchant_trust,
             })
         })
     }

@@ -57,6 +57,7 @@ impl Service {
             merchant: request.merchant,
             label: request.label.as_str().to_owned(),
             identification: TerminalIdentification::from_random(self.random()?),
+            revocation: None,
             created_at: now,
         })
     }

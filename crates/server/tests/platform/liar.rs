@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tapfer_emv::cryptogram::{CryptogramInput, application_cryptogram};
 use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationResults};
 use tapfer_emv::keys::{KeyClass, LimitedUseKey};
+use tapfer_emv::merchant::MerchantIdentity;
 use tapfer_emv::profile::CardProfile;
 use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Tag};
@@ -45,6 +46,9 @@ pub(crate) struct Tap {
     /// The card declines, and whoever stands between passes it on as a request all the same.
     pub(crate) declined: bool,
     pub(crate) screen_on: bool,
+    /// Which terminal proved itself, as the phone signs.
+    pub(crate) merchant: Option<MerchantIdentity>,
+    pub(crate) country: [u8; 2],
 }
 
 impl Tap {
@@ -59,6 +63,8 @@ impl Tap {
             tvr: [0, 0, 0, 0, 0x80],
             declined: false,
             screen_on: true,
+            merchant: None,
+            country: [0x02, 0x76],
         }
     }
 }
@@ -151,14 +157,14 @@ impl Liar {
             },
             key_index: grant.key_index.parse().unwrap(),
             policy_version: payload.policy.version,
-            merchant_identity: None,
+            merchant_identity: tap.merchant,
             iad_mac: [0x5C; 8],
         };
         let today = tap.now.calendar();
         let input = CryptogramInput {
             amount_authorized: decimal(tap.amount),
             amount_other: [0; 6],
-            terminal_country: [0x02, 0x76],
+            terminal_country: tap.country,
             tvr: TerminalVerificationResults::from_bytes(tap.tvr).as_signed().bytes(),
             currency: decimal(i64::from(tap.currency)),
             date: decimal(

@@ -111,6 +111,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
 }
 
-fn unhex(text: &Value) -> Vec<u8> {
+pub(crate) fn unhex(text: &Value) -> Vec<u8> {
     data_encoding::HEXLOWER.decode(text.as_str().unwrap().as_bytes()).unwrap()
 }

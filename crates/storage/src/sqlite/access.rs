@@ -1,12 +1,12 @@
 //! API keys.
 
 use rusqlite::{Connection, Row, params};
-use tapfer_payment_types::ApiKeyId;
+use tapfer_payment_types::{ApiKeyId, TerminalId, Timestamp};
 use tapfer_payments::access::{ApiKey, Principal, Role};
 use tapfer_payments::audit::AuditAction;
 
 use super::rows::{Columns, Listing, execute, first, found};
-use super::{Changed, Result, SqliteStorage};
+use super::{Changed, Result, SqliteStorage, terminals};
 use crate::{AccessStore, Page, Refusal, Slice, Write, Written};
 
 pub(super) fn insert(connection: &Connection, key: &ApiKey) -> Result<()> {
@@ -40,6 +40,16 @@ pub(super) fn insert_for(connection: &Connection, key: &ApiKey, owner: Principal
     insert(connection, key)
 }
 
+/// Ends all keys of a terminal; returns how many there were.
+pub(super) fn revoke_all_of_terminal(
+    connection: &Connection,
+    terminal: TerminalId,
+    now: Timestamp,
+) -> Result<usize> {
+    let sql = "UPDATE api_keys SET revoked_at = ?2 WHERE terminal_id = ?1 AND revoked_at IS NULL";
+    execute(connection, sql, params![terminal.to_string(), now.unix_millis()])
+}
+
 fn read(row: &Row<'_>) -> Result<ApiKey> {
     let columns = Columns::new(row, "api_keys");
     let principal = match columns.parse("role")? {
@@ -65,6 +75,9 @@ fn find(connection: &Connection, id: ApiKeyId) -> Result<Option<ApiKey>> {
 impl AccessStore for SqliteStorage {
     fn create_api_key(&self, key: ApiKey, write: Write<ApiKey>) -> Result<Written<ApiKey>> {
         self.change(write, AuditAction::ApiKeyCreated, move |connection, _| {
+            if let Principal::Terminal(terminal) = key.principal {
+                terminals::in_service(connection, terminal)?;
+            }
             insert(connection, &key)?;
             let (id, role) = (key.id, key.principal.role());
             Ok(Changed::new(key, id).because(role.as_str()))

@@ -1,10 +1,11 @@
 //! Authorizations: the facts of a decision, and its commit.
 
 use rusqlite::{Connection, Row, params};
+use tapfer_emv::merchant::AcquirerId;
 use tapfer_payment_types::{AuthorizationId, Money, TerminalId, Timestamp, TokenId};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult, Caller};
 use tapfer_payments::authorization::{
-    Authorization, Facts, Outcome, PresentedPayment, SpentCounter, TokenFacts,
+    Authorization, Facts, Outcome, PresentedPayment, SpentCounter, TerminalFacts, TokenFacts,
 };
 use tapfer_payments::intents::{CaptureMethod, PaymentIntent};
 use tapfer_payments::ledger;
@@ -12,7 +13,9 @@ use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange, TokenState
 
 use super::ledger::book;
 use super::rows::{Columns, Listing, execute, first, found};
-use super::{Changed, Result, SqliteStorage, audit, cards, integrity, intents, issuers, tokens};
+use super::{
+    Changed, Result, SqliteStorage, audit, cards, intents, issuers, merchants, terminals, tokens,
+};
 use crate::{
     AuthorizationFilter, AuthorizationStore, CommitAuthorization, FactsQuery, Inconsistency, Page,
     Slice, StorageError, Write, Written,
@@ -43,6 +46,7 @@ fn read(row: &Row<'_>) -> Result<Authorization> {
         token: columns.parse_optional("token_id")?,
         card: columns.parse_optional("card_id")?,
         outcome: outcome.ok_or_else(|| columns.broken("outcome"))?,
+        merchant_proven: columns.get("merchant_proven")?,
         amount: columns.money("amount")?,
         application_transaction_counter: columns.number("application_transaction_counter")?,
         key_index: key_index.map(|_| columns.key_index("key_index")).transpose()?,
@@ -56,8 +60,8 @@ fn insert(connection: &Connection, authorization: &Authorization) -> Result<()> 
         connection,
         "INSERT INTO authorizations (id, payment_intent_id, merchant_id, terminal_id, token_id,
              card_id, outcome, amount, currency, application_transaction_counter, key_index,
-             created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             merchant_proven, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         params![
             authorization.id.to_string(),
             authorization.payment_intent.to_string(),
@@ -70,6 +74,7 @@ fn insert(connection: &Connection, authorization: &Authorization) -> Result<()> 
             authorization.amount.currency.code(),
             authorization.application_transaction_counter,
             authorization.key_index.map(|index| index.to_bytes().to_vec()),
+            authorization.merchant_proven,
             authorization.created_at.unix_millis(),
         ],
     )?;
@@ -80,9 +85,12 @@ fn load_facts(
     connection: &Connection,
     token: Option<Token>,
     intent: PaymentIntent,
-    terminal: TerminalId,
+    (terminal, acquirer): (TerminalId, AcquirerId),
     presented: PresentedPayment,
 ) -> Result<Facts> {
+    let terminal = terminals::get(connection, terminal)?;
+    let merchant = merchants::get(connection, terminal.merchant)?;
+    let terminal = TerminalFacts { terminal, merchant, acquirer };
     let token = token.map(|token| token_facts(connection, token, &presented)).transpose()?;
     Ok(Facts { presented, terminal, intent, token })
 }
@@ -108,8 +116,6 @@ fn token_facts(
         highest_counter: tokens::highest_counter(connection, token.id)?,
         key,
         available: account.available,
-        integrity_policy: integrity::policy(connection, token.issuer)?,
-        integrity_verdict: integrity::verdict(connection, token.device)?,
         token,
     })
 }
@@ -151,7 +157,8 @@ fn check_facts(connection: &Connection, decided_on: &Facts) -> Result<()> {
     };
     let intent = intents::get(connection, decided_on.intent.id)?;
     let presented = decided_on.presented.clone();
-    let now = load_facts(connection, token, intent, decided_on.terminal, presented)?;
+    let terminal = (decided_on.terminal.id(), decided_on.terminal.acquirer);
+    let now = load_facts(connection, token, intent, terminal, presented)?;
     if now == *decided_on { Ok(()) } else { Err(StorageError::Conflict) }
 }
 
@@ -190,10 +197,11 @@ fn authorization(commit: &CommitAuthorization, now: Timestamp) -> Authorization 
         id: *id,
         payment_intent: facts.intent.id,
         merchant: facts.intent.merchant,
-        terminal: facts.terminal,
+        terminal: facts.terminal.id(),
         token: facts.token.as_ref().map(|token| token.token.id),
         card: facts.token.as_ref().map(|token| token.card.id),
         outcome: *outcome,
+        merchant_proven: commit.merchant_proven,
         amount: facts.intent.amount,
         application_transaction_counter: facts.presented.application_transaction_counter(),
         key_index: facts.presented.input.application_data().map(|data| data.key_index),
@@ -270,7 +278,8 @@ impl AuthorizationStore for SqliteStorage {
         self.read(|connection| {
             let token = tokens::find_by_number(connection, &query.token_number_hash)?;
             let intent = intents::get(connection, query.payment_intent)?;
-            load_facts(connection, token, intent, query.terminal, query.presented)
+            let terminal = (query.terminal, query.acquirer);
+            load_facts(connection, token, intent, terminal, query.presented)
         })
     }
 

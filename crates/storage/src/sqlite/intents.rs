@@ -138,7 +138,7 @@ fn arm(
     expires_at: Timestamp,
 ) -> Result<PaymentIntent> {
     let intent = get(connection, id)?;
-    if terminals::get(connection, terminal)?.merchant != intent.merchant {
+    if terminals::in_service(connection, terminal)?.merchant != intent.merchant {
         return Err(Refusal::OwnersDiffer("the terminal and the payment intent").into());
     }
     let intent = intent.arm(terminal, now, expires_at)?;

@@ -119,6 +119,7 @@ id_cursors!(
     TokenId,
     MerchantId,
     TerminalId,
+    TerminalCertificateId,
     PaymentIntentId,
     AuthorizationId,
     RefundId

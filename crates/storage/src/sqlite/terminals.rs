@@ -1,17 +1,17 @@
 //! Terminals.
 
 use rusqlite::{Connection, Row, params};
-use tapfer_payment_types::{MerchantId, TerminalId, Timestamp};
+use tapfer_payment_types::{MerchantId, TerminalCertificateId, TerminalId, Timestamp};
 use tapfer_payments::access::{ApiKey, Principal};
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::intents::PaymentIntent;
-use tapfer_payments::terminals::Terminal;
+use tapfer_payments::terminals::{Revocation, Terminal, TerminalCertificate};
 
 use super::rows::{Columns, Listing, execute, first, found};
-use super::{Changed, Result, SqliteStorage, access, intents, merchants};
+use super::{Changed, Result, SqliteStorage, access, intents, merchants, terminal_certificates};
 use crate::{Page, Slice, TerminalStore, Write, Written};
 
-fn find(connection: &Connection, id: TerminalId) -> Result<Option<Terminal>> {
+pub(super) fn find(connection: &Connection, id: TerminalId) -> Result<Option<Terminal>> {
     first(connection, "SELECT * FROM terminals WHERE id = ?1", [id.to_string()], read)
 }
 
@@ -26,8 +26,47 @@ fn read(row: &Row<'_>) -> Result<Terminal> {
         merchant: columns.parse("merchant_id")?,
         label: columns.get("label")?,
         identification: columns.parse("identification")?,
+        revocation: read_revocation(&columns)?,
         created_at: columns.time("created_at")?,
     })
+}
+
+fn read_revocation(columns: &Columns<'_>) -> Result<Option<Revocation>> {
+    let Some(at) = columns.time_optional("revoked_at")? else { return Ok(None) };
+    Ok(Some(Revocation { at, reason: columns.get("revocation_reason")? }))
+}
+
+/// A terminal that is still in service.
+pub(super) fn in_service(connection: &Connection, id: TerminalId) -> Result<Terminal> {
+    let terminal = get(connection, id)?;
+    terminal.require_in_service()?;
+    Ok(terminal)
+}
+
+/// Ends a terminal and everything that is good only with it. Says what was ended.
+fn revoke(
+    connection: &Connection,
+    id: TerminalId,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(Terminal, String)> {
+    let terminal = get(connection, id)?;
+    if terminal.revocation.is_some() {
+        return Ok((terminal, "revoked before".to_owned()));
+    }
+    let terminal = terminal.revoked(reason.to_owned(), now);
+    execute(
+        connection,
+        "UPDATE terminals SET revoked_at = ?2, revocation_reason = ?3 WHERE id = ?1",
+        params![id.to_string(), now.unix_millis(), reason],
+    )?;
+    let keys = access::revoke_all_of_terminal(connection, id, now)?;
+    let certificates = terminal_certificates::revoke_all(connection, id, now)?;
+    if let Some(intent) = intents::armed_at(connection, id)? {
+        intents::update(connection, &intent.disarmed())?;
+    }
+    let ended = format!("{reason} (API keys ended: {keys}, certificates: {certificates})");
+    Ok((terminal, ended))
 }
 
 impl TerminalStore for SqliteStorage {
@@ -69,6 +108,48 @@ impl TerminalStore for SqliteStorage {
         let filters = [("merchant_id", merchant.map(|id| id.to_string()))];
         let list = Listing { select: "SELECT * FROM terminals", key: "id", filters: &filters };
         self.read(|connection| list.slice(connection, page, read, |terminal| terminal.id))
+    }
+
+    fn revoke_terminal(
+        &self,
+        id: TerminalId,
+        reason: String,
+        write: Write<Terminal>,
+    ) -> Result<Written<Terminal>> {
+        self.change(write, AuditAction::TerminalRevoked, move |connection, now| {
+            let (terminal, ended) = revoke(connection, id, &reason, now)?;
+            Ok(Changed::new(terminal, id).because(ended))
+        })
+    }
+
+    fn add_terminal_certificate(
+        &self,
+        certificate: TerminalCertificate,
+        write: Write<TerminalCertificate>,
+    ) -> Result<Written<TerminalCertificate>> {
+        self.change(write, AuditAction::TerminalCertified, move |connection, now| {
+            terminal_certificates::add(connection, &certificate, now)?;
+            let detail = format!("{}, until {}", certificate.id, certificate.expires_at);
+            let terminal = certificate.terminal;
+            Ok(Changed::new(certificate, terminal).because(detail))
+        })
+    }
+
+    fn list_terminal_certificates(
+        &self,
+        terminal: TerminalId,
+        page: Page<TerminalCertificateId>,
+    ) -> Result<Slice<TerminalCertificate, TerminalCertificateId>> {
+        let filters = [("terminal_id", Some(terminal.to_string()))];
+        let select = "SELECT * FROM terminal_certificates";
+        let list = Listing { select, key: "id", filters: &filters };
+        self.read(|connection| {
+            list.slice(connection, page, terminal_certificates::read, |found| found.id)
+        })
+    }
+
+    fn revoked_certificates(&self, now: Timestamp, limit: usize) -> Result<Vec<[u8; 6]>> {
+        self.read(|connection| terminal_certificates::revoked_serials(connection, now, limit))
     }
 
     fn armed_intent(&self, terminal: TerminalId, now: Timestamp) -> Result<Option<PaymentIntent>> {

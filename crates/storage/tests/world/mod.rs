@@ -21,7 +21,7 @@ use tapfer_payments::devices::{Device, DevicePublicKey};
 use tapfer_payments::intents::{CaptureMethod, PaymentIntent};
 use tapfer_payments::issuers::{ApplicationIdentifier, CountryCode, Issuer, KeyPolicy};
 use tapfer_payments::keys::GrantedKey;
-use tapfer_payments::merchants::Merchant;
+use tapfer_payments::merchants::{Merchant, acquirer_of};
 use tapfer_payments::terminals::{Terminal, TerminalIdentification};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenState};
 use tapfer_storage::{
@@ -263,6 +263,7 @@ impl World {
             merchant: self.merchant,
             label: "till".into(),
             identification: TerminalIdentification::from_random([a, b, c, d, e]),
+            revocation: None,
             created_at: noon(),
         };
         let key = self.new_api_key(Principal::Terminal(id));
@@ -294,7 +295,8 @@ impl World {
     ) -> Decision {
         let proof = proof(self.token, &presented);
         let token_number_hash = token_number(self.token).keyed_hash;
-        let query = FactsQuery { token_number_hash, payment_intent: intent, terminal, presented };
+        let (payment_intent, acquirer) = (intent, acquirer_of(realm()));
+        let query = FactsQuery { token_number_hash, payment_intent, terminal, acquirer, presented };
         let facts = self.store.authorization_facts(query).unwrap();
         decide(facts, Ok(proof), noon())
     }

@@ -5,7 +5,6 @@ mod api_keys;
 mod authorizations;
 mod cards;
 mod devices;
-mod integrity;
 mod issuers;
 mod merchants;
 mod operation;
@@ -56,11 +55,6 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(cards::entries))
         .routes(routes!(devices::create, devices::list))
         .routes(routes!(devices::get))
-        .routes(routes!(integrity::verdict))
-        .routes(routes!(integrity::challenge))
-        .routes(routes!(integrity::attest))
-        .routes(routes!(integrity::set_verdict))
-        .routes(routes!(integrity::set_policy, integrity::policy))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::get))
         .routes(routes!(tokens::activate))
@@ -73,6 +67,9 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(merchants::get))
         .routes(routes!(terminals::create, terminals::list))
         .routes(routes!(terminals::get))
+        .routes(routes!(terminals::certify))
+        .routes(routes!(terminals::list_certificates))
+        .routes(routes!(terminals::revoke))
         .routes(routes!(payment_intents::create, payment_intents::list))
         .routes(routes!(payment_intents::get))
         .routes(routes!(payment_intents::arm))

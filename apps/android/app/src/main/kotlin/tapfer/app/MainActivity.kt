@@ -1,0 +1,104 @@
+package tapfer.app
+
+import android.app.Activity
+import android.content.ComponentName
+import android.content.Intent
+import android.nfc.NfcAdapter
+import android.nfc.cardemulation.CardEmulation
+import android.os.Build
+import android.os.Bundle
+import android.text.InputType
+import android.view.Gravity
+import android.widget.Button
+import android.widget.EditText
+import android.widget.LinearLayout
+import android.widget.TextView
+import tapfer.phone.PlatformRefused
+
+/** One screen: put the card on the phone, see that it is ready, see what became of a tap. */
+class MainActivity : Activity() {
+    private val application get() = TapferApplication.of(this)
+    private lateinit var message: TextView
+    private lateinit var code: EditText
+    private lateinit var enrol: Button
+
+    override fun onCreate(state: Bundle?) {
+        super.onCreate(state)
+        message = TextView(this).apply { textSize = 22f; gravity = Gravity.CENTER }
+        code = EditText(this).apply {
+            hint = getString(R.string.enrol_login)
+            inputType = InputType.TYPE_CLASS_TEXT or InputType.TYPE_TEXT_VARIATION_PASSWORD
+        }
+        enrol = Button(this).apply {
+            text = getString(R.string.enrol)
+            setOnClickListener { enrol() }
+        }
+        setContentView(
+            LinearLayout(this).apply {
+                orientation = LinearLayout.VERTICAL
+                gravity = Gravity.CENTER
+                setPadding(48, 48, 48, 48)
+                listOf(message, code, enrol).forEach(::addView)
+            },
+        )
+        listenAgain(intent)
+    }
+
+    override fun onNewIntent(intent: Intent) {
+        super.onNewIntent(intent)
+        listenAgain(intent)
+    }
+
+    /** While the app is in front, its card is asked first, whichever the person chose as the default. */
+    override fun onResume() {
+        super.onResume()
+        cardEmulation()?.setPreferredService(this, ComponentName(this, CardService::class.java))
+    }
+
+    override fun onPause() {
+        cardEmulation()?.unsetPreferredService(this)
+        super.onPause()
+    }
+
+    private fun cardEmulation() = NfcAdapter.getDefaultAdapter(this)?.let(CardEmulation::getInstance)
+
+    private fun listenAgain(intent: Intent?) {
+        val said = intent?.getStringExtra(Screen.WHAT)
+        if (said != null) message.text = said else inBackground(::readiness) { message.text = it }
+        val isEnrolled = application.enrolment() != null
+        listOf(code, enrol).forEach { it.visibility = if (isEnrolled) android.view.View.GONE else android.view.View.VISIBLE }
+    }
+
+    private fun readiness(): String {
+        if (application.enrolment() == null) return getString(R.string.app_name)
+        val phone = try {
+            application.open()
+        } catch (withheld: PlatformRefused) {
+            return getString(R.string.stopped)
+        }
+        val left = phone.token()?.readiness?.paymentsLeft ?: return getString(R.string.not_ready)
+        return getString(R.string.ready, left.toInt())
+    }
+
+    private fun enrol() {
+        val issuer = IssuerServer(BuildConfig.ISSUER_SERVER, code.text.toString())
+        code.text.clear()
+        message.text = getString(R.string.enrol_running)
+        inBackground({
+            val enrolment = application.open().enrol(BuildConfig.ISSUER_ID, Build.MODEL, issuer)
+            application.remember(enrolment)
+            ReplenishWorker.regularly(this)
+            readiness()
+        }) {
+            listenAgain(null)
+            message.text = it
+        }
+    }
+
+    private fun inBackground(work: () -> String, show: (String) -> Unit) {
+        application.background.execute {
+            val text = runCatching(work).getOrElse { getString(R.string.enrol_failed, it.message) }
+            runOnUiThread { show(text) }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+package tapfer.app
+
+import android.annotation.SuppressLint
+import android.content.Context
+import android.content.Intent
+import tapfer.phone.Said
+
+/** What the phone has to say, in the person's language. */
+object Screen {
+    const val WHAT = "tapfer.app.WHAT"
+
+    /** Brings the app to the front with it. */
+    fun show(context: Context, said: Said) {
+        val intent = Intent(context, MainActivity::class.java)
+            .addFlags(Intent.FLAG_ACTIVITY_NEW_TASK)
+            .putExtra(WHAT, inWords(context, said))
+        context.startActivity(intent)
+    }
+
+    /** The texts bear the names of the lines, and a test of the project holds them together. */
+    @SuppressLint("DiscouragedApi")
+    fun inWords(context: Context, said: Said): String {
+        val text = context.resources.getIdentifier(said.line.textName, "string", context.packageName)
+        return context.getString(text, said.amount.orEmpty())
+    }
+}

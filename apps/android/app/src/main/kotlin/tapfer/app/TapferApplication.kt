@@ -1,0 +1,49 @@
+package tapfer.app
+
+import android.app.Application
+import android.content.Context
+import java.io.File
+import java.util.concurrent.Executors
+import tapfer.phone.Enrolment
+import tapfer.phone.Phone
+import tapfer.wallet.fileStorage
+
+/**
+ * The one phone of this process. Two wallets over the same file would use a counter twice, so screen,
+ * card service and background work all share this one.
+ */
+class TapferApplication : Application() {
+    /** For everything that waits for disk or network. One thread: a second one would wait for the wallet. */
+    val background = Executors.newSingleThreadExecutor()
+
+    private val storage by lazy { fileStorage(directory.path) }
+
+    /** Below the folder that no backup takes. */
+    private val directory get() = File(noBackupFilesDir, "wallet")
+
+    private val enrolmentFile get() = File(noBackupFilesDir, "enrolment.sealed")
+
+    @Volatile private var opened: Phone? = null
+
+    /** The phone if it is open already: for a tap, which cannot wait for the network. */
+    val phone: Phone? get() = opened
+
+    /** Opens the phone. Waits for the platform, if that has a share in the wallet's key. */
+    @Synchronized
+    fun open(): Phone = opened ?: Phone.open(storage, DeviceSecret.ofThisPhone(), enrolment()).also { opened = it }
+
+    fun enrolment(): Enrolment? {
+        if (!enrolmentFile.exists()) return null
+        return Enrolment.fromJson(DeviceSecret.open(enrolmentFile.readBytes()).decodeToString())
+    }
+
+    fun remember(enrolment: Enrolment) {
+        val fresh = File(enrolmentFile.path + ".new")
+        fresh.writeBytes(DeviceSecret.seal(enrolment.toJson().encodeToByteArray()))
+        check(fresh.renameTo(enrolmentFile)) { "the enrolment could not be stored" }
+    }
+
+    companion object {
+        fun of(context: Context) = context.applicationContext as TapferApplication
+    }
+}

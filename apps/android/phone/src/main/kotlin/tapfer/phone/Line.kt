@@ -1,0 +1,62 @@
+package tapfer.phone
+
+import tapfer.wallet.Ask
+import tapfer.wallet.DeclineReason
+import tapfer.wallet.News
+
+/** Everything the phone has to say about a tap. The app has a text for each, in each language. */
+enum class Line {
+    PAYMENT_SENT,
+    DECLINED_BY_TERMINAL,
+    TERMINAL_TAKES_NO_PIN,
+    MERCHANT_UNPROVEN,
+    PIN_BLOCKED,
+    TURN_SCREEN_ON,
+    UNLOCK,
+    ENTER_PIN,
+    SET_PIN,
+    LOG_IN,
+    KEYS_RUN_LOW,
+    NO_KEYS_LEFT,
+    CERTIFICATE_EXPIRED,
+    CARD_WORN_OUT;
+
+    /** Name of the text in `strings.xml`. */
+    val textName: String get() = "line_" + name.lowercase()
+}
+
+/** What to say, and of which amount. */
+class Said(val line: Line, val amount: String?)
+
+fun News.said(): Said =
+    when (this) {
+        is News.PaymentSent -> Said(Line.PAYMENT_SENT, amount.text)
+        is News.PaymentDeclined -> Said(reason.line(), amount.text)
+        is News.PersonNeeded -> Said(ask.line(), amount.text)
+        is News.ScreenOff -> Said(Line.TURN_SCREEN_ON, null)
+        is News.ReplenishSoon -> Said(Line.KEYS_RUN_LOW, null)
+        is News.NoKeysLeft -> Said(Line.NO_KEYS_LEFT, null)
+        is News.CertificateExpired -> Said(Line.CERTIFICATE_EXPIRED, null)
+        is News.CounterExhausted -> Said(Line.CARD_WORN_OUT, null)
+    }
+
+private fun DeclineReason.line(): Line =
+    when (this) {
+        DeclineReason.TERMINAL_DECLINED -> Line.DECLINED_BY_TERMINAL
+        DeclineReason.TERMINAL_TAKES_NO_PIN -> Line.TERMINAL_TAKES_NO_PIN
+        DeclineReason.MERCHANT_UNPROVEN -> Line.MERCHANT_UNPROVEN
+        DeclineReason.PIN_BLOCKED -> Line.PIN_BLOCKED
+    }
+
+private fun Ask.line(): Line =
+    when (this) {
+        Ask.TURN_SCREEN_ON -> Line.TURN_SCREEN_ON
+        Ask.UNLOCK -> Line.UNLOCK
+        Ask.ENTER_PIN -> Line.ENTER_PIN
+        Ask.SET_PIN -> Line.SET_PIN
+        Ask.LOG_IN -> Line.LOG_IN
+    }
+
+/** After which news the app should fetch keys. */
+fun News.wantsKeys(): Boolean =
+    this is News.ReplenishSoon || this is News.NoKeysLeft || this is News.CertificateExpired

@@ -1,0 +1,90 @@
+package tapfer.phone
+
+import javax.net.ssl.SSLSocketFactory
+import tapfer.wallet.DeviceState
+import tapfer.wallet.News
+import tapfer.wallet.TapferWallet
+import tapfer.wallet.TokenStatus
+import tapfer.wallet.WalletException
+import tapfer.wallet.WalletStorage
+import tapfer.wallet.storeReport
+
+/**
+ * A phone with its wallet: what an app does around a tap. Nothing here knows Android, so that it runs
+ * in the tests of the project, on a Java machine, against the real platform and the real terminal.
+ *
+ * Everything but [answer], [fieldIsGone] and [token] waits for the network: call it from a background
+ * thread.
+ */
+class Phone private constructor(
+    private val wallet: TapferWallet,
+    private var enrolment: Enrolment?,
+    private val trust: SSLSocketFactory?,
+) : AutoCloseable {
+
+    /** Makes the phone known to its issuer and fetches the first keys. */
+    fun enrol(issuerId: String, label: String, issuer: Issuer): Enrolment {
+        val enrolled = issuer.register(wallet.registrationRequest(issuerId, label))
+        enrolment = enrolled
+        replenish()
+        return enrolled
+    }
+
+    /** Fetches fresh keys and a fresh certificate. */
+    fun replenish() {
+        val (enrolled, platform) = known()
+        val request = wallet.replenishRequest(enrolled.token)
+        val answer = platform.post("/v1/tokens/${enrolled.token}/replenish", request)
+        wallet.accept(enrolled.token, answer)
+    }
+
+    /**
+     * Answers one command of a terminal, or nothing: then the phone must stay silent, because the wallet
+     * could not be stored.
+     */
+    fun answer(command: ByteArray, device: DeviceState, tell: (News) -> Unit): ByteArray? =
+        try {
+            val reply = wallet.handleApdu(command, device)
+            reply.news.forEach(tell)
+            reply.response
+        } catch (broken: WalletException) {
+            null
+        }
+
+    /** The phone has left the field. */
+    fun fieldIsGone() = wallet.deselect()
+
+    /** The card on this phone, nothing before it is enrolled. */
+    fun token(): TokenStatus? = wallet.tokens().firstOrNull()
+
+    override fun close() = wallet.close()
+
+    private fun known(): Pair<Enrolment, Platform> {
+        val enrolled = checkNotNull(enrolment) { "the phone is not enrolled yet" }
+        return enrolled to Platform(enrolled.platform, enrolled.apiKey, trust)
+    }
+
+    companion object {
+        /**
+         * Opens the wallet. If the platform has a share in its key, the platform is asked for it, and
+         * may withhold it: [PlatformRefused]. [secret] is wiped when it has been used.
+         */
+        fun open(
+            storage: WalletStorage,
+            secret: ByteArray,
+            enrolment: Enrolment?,
+            trust: SSLSocketFactory? = null,
+        ): Phone {
+            try {
+                val share = storeReport(storage)?.let { report ->
+                    checkNotNull(enrolment) { "the wallet needs the platform, and nobody says where it is" }
+                    val platform = Platform(enrolment.platform, enrolment.apiKey, trust)
+                    platform.post("/v1/devices/${enrolment.device}/store-share", report)
+                }
+                return Phone(TapferWallet.open(storage, secret, share), enrolment, trust)
+            } finally {
+                secret.fill(0)
+            }
+        }
+    }
+}

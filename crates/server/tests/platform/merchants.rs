@@ -1,0 +1,228 @@
+//! Terminals that prove whose they are: certified, renewed, revoked, and what the platform makes of the
+//! proof that a phone signs.
+
+use serde_json::{Value, json};
+use tapfer_emv::merchant::{
+    MerchantCaKey, MerchantCertificate, MerchantCertificateError, MerchantPrivateKey,
+    MerchantSigner as _,
+};
+use tapfer_payment_types::messages::{HexBytes, terminal_key_possession};
+use tapfer_payment_types::{TerminalId, Timestamp};
+
+use crate::liar::{Liar, Tap};
+use crate::phone::{hex, unhex};
+use crate::running::{Client, Reply};
+use crate::shop::{Shop, reason};
+
+/// A terminal with a key of its own.
+struct Certifiable {
+    id: TerminalId,
+    client: Client,
+    key: MerchantPrivateKey,
+}
+
+impl Certifiable {
+    fn of(shop: &Shop) -> Self {
+        let id = shop.terminal_id.parse().unwrap();
+        Self { id, client: shop.terminal.clone(), key: key(1) }
+    }
+
+    /// Another terminal of the same merchant.
+    fn another(shop: &Shop) -> Self {
+        let request = json!({ "merchant": shop.merchant_id, "label": "till 2" });
+        let made = shop.merchant.post("/v1/terminals", &request).expect(201);
+        let client = shop.platform.operator.with_key(&made["api_key"]);
+        Self { id: made["id"].as_str().unwrap().parse().unwrap(), client, key: key(2) }
+    }
+
+    fn request(&self) -> Value {
+        let public_key = self.key.public_key().bytes();
+        let possession = self.key.sign(&terminal_key_possession(self.id, &public_key)).unwrap();
+        json!({ "public_key": hex(&public_key), "possession": hex(&possession) })
+    }
+
+    fn ask(&self, request: &Value) -> Reply {
+        self.client.post(&format!("/v1/terminals/{}/certificate", self.id), request)
+    }
+
+    fn certify(&self) -> MerchantCertificate {
+        let answer = self.ask(&self.request()).expect(201);
+        MerchantCertificate::parse(&unhex(&answer["certificate"])).unwrap()
+    }
+}
+
+fn key(number: u8) -> MerchantPrivateKey {
+    MerchantPrivateKey::from_bytes(&[number; 32]).unwrap()
+}
+
+/// The merchant CA as `/v1/trust` publishes it.
+fn published(shop: &Shop) -> MerchantCaKey {
+    let trust = shop.terminal.get("/v1/trust").expect(200);
+    let bytes = unhex(&trust["merchant_authorities"][0]);
+    MerchantCaKey::from_bytes(&bytes.try_into().unwrap()).unwrap()
+}
+
+#[track_caller]
+fn declined(decision: &Value, reason: &str) {
+    assert_eq!((&decision["outcome"], &decision["reason"]), (&json!("declined"), &json!(reason)));
+}
+
+/// From the terminal's key to the authorization that says so, and to what phones are told.
+#[test]
+fn a_proven_payment_is_approved_and_recorded() {
+    let shop = Shop::open();
+    let terminal = Certifiable::of(&shop);
+    let certificate = terminal.certify();
+    assert!(certificate.verify(&published(&shop), shop.now()).is_ok());
+    let shown = shop.terminal.get(&format!("/v1/terminals/{}", terminal.id)).expect(200);
+    assert_eq!(shown["terminal_identification"].as_str().unwrap().as_bytes(), certificate.terminal);
+    let merchant = shop.merchant.get(&format!("/v1/merchants/{}", shop.merchant_id)).expect(200);
+    assert_eq!(merchant["name_on_tills"], certificate.name.as_str());
+
+    let mut liar = Liar::enrol(&shop);
+    let trust = &liar.payload.as_ref().unwrap().merchant_trust;
+    assert_eq!(trust.authorities, [HexBytes(published(&shop).bytes().to_vec())]);
+    assert!(trust.revoked_serials.is_empty());
+    let proven = Tap { merchant: Some(certificate.identity()), ..Tap::new(700, shop.now()) };
+    let decision = shop.pay_with_lie(&mut liar, &proven);
+    assert_eq!(
+        (&decision["outcome"], &decision["merchant_proven"]),
+        (&json!("approved"), &json!(true))
+    );
+    // A terminal of another make proves nothing and is served; the record tells the two apart.
+    let decision = shop.pay_with_lie(&mut liar, &Tap::new(700, shop.now()));
+    assert_eq!(
+        (&decision["outcome"], &decision["merchant_proven"]),
+        (&json!("approved"), &json!(false))
+    );
+}
+
+/// A tap that a phone meant for one terminal is worth nothing at another, armed or not: neither with a
+/// certificate that was borrowed nor with a recorded tap that nobody sent in.
+#[test]
+fn a_terminal_with_another_merchants_certificate_is_not_paid() {
+    let shop = Shop::open();
+    let (own, other) = (Certifiable::of(&shop).certify(), Certifiable::another(&shop).certify());
+    assert_ne!(own.identity(), other.identity());
+    let mut liar = Liar::enrol(&shop);
+    let borrowed = Tap { merchant: Some(other.identity()), ..Tap::new(700, shop.now()) };
+    let decision = shop.pay_with_lie(&mut liar, &borrowed);
+    declined(&decision, "merchant_mismatch");
+    assert_eq!(decision["merchant_proven"], false);
+    let abroad = Tap { country: [0x08, 0x40], ..Tap::new(700, shop.now()) };
+    declined(&shop.pay_with_lie(&mut liar, &abroad), "merchant_mismatch");
+    assert_eq!(shop.account(), (10_000, 10_000));
+}
+
+#[test]
+fn a_revoked_terminal_is_dead_everywhere() {
+    let shop = Shop::open();
+    let terminal = Certifiable::of(&shop);
+    let (first, second) = (terminal.certify(), terminal.certify());
+    let intent = shop.armed_intent(700);
+    let mut liar = Liar::enrol(&shop);
+    let chip_data =
+        liar.tap(&Tap { merchant: Some(first.identity()), ..Tap::new(700, shop.now()) });
+
+    let path = format!("/v1/terminals/{}/revoke", terminal.id);
+    for client in [&shop.terminal, &shop.issuer, &shop.device] {
+        assert_eq!(client.post(&path, &reason("no")).problem(403), "forbidden");
+    }
+    let revoked = shop.merchant.post(&path, &reason("stolen")).expect(200);
+    assert_eq!(revoked["revocation_reason"], "stolen");
+    assert!(revoked["revoked_at"].is_string());
+
+    // Its API key opens nothing, and nobody makes it another one, arms it, or certifies it.
+    assert_eq!(shop.authorize(&intent, &chip_data).problem(401), "unauthenticated");
+    assert_eq!(terminal.ask(&terminal.request()).problem(401), "unauthenticated");
+    let owner = json!({ "owner": terminal.id });
+    assert_eq!(shop.merchant.post("/v1/api-keys", &owner).problem(409), "conflict");
+    let arm = format!("/v1/payment-intents/{intent}/arm");
+    let at = json!({ "terminal": terminal.id });
+    assert_eq!(shop.merchant.post(&arm, &at).problem(409), "conflict");
+    let shown = shop.merchant.get(&format!("/v1/payment-intents/{intent}")).expect(200);
+    assert_eq!(shown["status"], "requires_payment_method");
+
+    // Phones hear of it with their next keys, until the certificates have ended by themselves.
+    let mut told = |shop: &Shop| {
+        shop.platform.clock.advance_seconds(60);
+        liar.replenish();
+        liar.payload.as_ref().unwrap().merchant_trust.revoked_serials.clone()
+    };
+    let mut serials = told(&shop);
+    serials.sort_by(|one, other| one.0.cmp(&other.0));
+    let mut expected = [first.serial.to_vec(), second.serial.to_vec()].map(HexBytes);
+    expected.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(serials, expected);
+    shop.platform.clock.advance_seconds(86_400);
+    assert!(told(&shop).is_empty());
+    // The operator may as well, and once is for good.
+    let again = shop.platform.operator.post(&path, &reason("again")).expect(200);
+    assert_eq!(again["revocation_reason"], "stolen");
+}
+
+#[test]
+fn a_certificate_ends_by_itself_and_is_renewed_before() {
+    let shop = Shop::open();
+    let terminal = Certifiable::of(&shop);
+    let certificate = terminal.certify();
+    let day: Timestamp = shop.now().plus_seconds(86_400);
+    assert!(certificate.expires_at() >= day && certificate.expires_at() < day.plus_seconds(60));
+    let ca = published(&shop);
+    let last = certificate.expires_at().plus_millis(-1);
+    assert!(certificate.verify(&ca, last).is_ok());
+    let ended = certificate.verify(&ca, certificate.expires_at()).map(|_| ());
+    assert_eq!(ended, Err(MerchantCertificateError::Expired));
+
+    // The next one overlaps it. More than four at a time are not given.
+    shop.platform.clock.advance_seconds(60_000);
+    let next = terminal.certify();
+    assert_ne!(next.serial, certificate.serial);
+    assert!(certificate.verify(&ca, shop.now()).is_ok());
+    terminal.certify();
+    terminal.certify();
+    assert_eq!(terminal.ask(&terminal.request()).problem(409), "conflict");
+    let path = format!("/v1/terminals/{}/certificates", terminal.id);
+    let listed = shop.merchant.get(&format!("{path}?limit=3")).expect(200);
+    assert_eq!(listed["data"].as_array().unwrap().len(), 3);
+    let rest = format!("{path}?cursor={}", listed["next_cursor"].as_str().unwrap());
+    assert_eq!(shop.terminal.get(&rest).expect(200)["data"][0]["serial"], hex(&certificate.serial));
+    shop.platform.clock.advance_seconds(26_460);
+    terminal.certify();
+}
+
+#[test]
+fn only_a_terminal_that_holds_the_key_is_certified() {
+    let shop = Shop::open();
+    let (terminal, other) = (Certifiable::of(&shop), Certifiable::another(&shop));
+    let good = terminal.request();
+    let with = |field: &str, value: Value| {
+        let mut request = good.clone();
+        request[field] = value;
+        request
+    };
+    let stranger = hex(&key(3).public_key().bytes());
+    let bad = [
+        with("public_key", json!(stranger)),
+        with("public_key", json!("00".repeat(64))),
+        with("public_key", json!("04")),
+        with("possession", json!("00".repeat(64))),
+        with("possession", json!("")),
+        with("possession", other.request()["possession"].clone()),
+        with("lifetime_seconds", json!(599)),
+        with("lifetime_seconds", json!(604_801)),
+    ];
+    for request in bad {
+        assert_eq!(terminal.ask(&request).problem(422), "invalid_request", "{request}");
+    }
+    // What shows that one terminal holds the key shows it for no other.
+    assert_eq!(other.ask(&good).problem(422), "invalid_request");
+    let path = format!("/v1/terminals/{}/certificate", terminal.id);
+    assert_eq!(other.client.post(&path, &good).problem(404), "not_found");
+    for client in [&shop.merchant, &shop.platform.operator, &shop.issuer, &shop.device] {
+        assert_eq!(client.post(&path, &good).problem(403), "forbidden");
+    }
+    let week = terminal.ask(&with("lifetime_seconds", json!(604_800))).expect(201);
+    let expires: Timestamp = week["expires_at"].as_str().unwrap().parse().unwrap();
+    assert!(expires >= shop.now().plus_seconds(604_800));
+}

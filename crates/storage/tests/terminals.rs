@@ -1,0 +1,215 @@
+//! Terminals that are certified and revoked, whatever store it is. One more backend is one more line at
+//! the end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+mod world;
+
+use std::sync::Arc;
+
+use tapfer_payment_types::{TerminalCertificateId, TerminalId, Timestamp};
+use tapfer_payments::access::Principal;
+use tapfer_payments::audit::AuditAction;
+use tapfer_payments::authorization::{DeclineReason, Outcome};
+use tapfer_payments::intents::{CaptureMethod, IntentStatus};
+use tapfer_payments::terminals::{MAXIMUM_LIVE_CERTIFICATES, TerminalCertificate, TerminalError};
+use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
+use tapfer_storage::{Page, Refusal, Storage, StorageError, Write, Written};
+use world::{World, done, noon, presented, write};
+
+/// A store to be tried, and what has to live as long as it.
+trait Backend {
+    fn open() -> (Arc<dyn Storage>, Self);
+}
+
+fn world<B: Backend>() -> (World, B) {
+    let (store, backend) = B::open();
+    (World::new(store), backend)
+}
+
+fn at(seconds: i64) -> Timestamp {
+    noon().plus_seconds(seconds)
+}
+
+fn write_at<T>(seconds: i64) -> Write<T> {
+    Write { now: at(seconds), ..write() }
+}
+
+/// Certifies a terminal for an hour from so many seconds after noon.
+fn certify(
+    world: &World,
+    terminal: TerminalId,
+    seconds: i64,
+) -> Result<TerminalCertificate, StorageError> {
+    let id = TerminalCertificateId::new(at(seconds), world.next());
+    let [.., a, b, c, d, e, f] = world.next();
+    let certificate = TerminalCertificate {
+        id,
+        terminal,
+        serial: [a, b, c, d, e, f],
+        certificate: vec![0xA2, 0x00],
+        created_at: at(seconds),
+        expires_at: at(seconds + 3_600),
+        revoked_at: None,
+    };
+    world
+        .store
+        .add_terminal_certificate(certificate, write_at(seconds))
+        .map(|written| done(Ok(written)))
+}
+
+fn revoke(world: &World, terminal: TerminalId, seconds: i64) {
+    done(world.store.revoke_terminal(terminal, "stolen".into(), write_at(seconds)));
+}
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(result: Result<T, StorageError>, by: TerminalError) {
+    match result {
+        Err(StorageError::Refused(Refusal::Terminal(error))) => assert_eq!(error, by),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn a_terminal_has_so_many_certificates<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let made: Vec<_> = (0..4).map(|n| certify(&world, world.terminal, n * 60).unwrap()).collect();
+    assert_eq!(made.len(), MAXIMUM_LIVE_CERTIFICATES);
+    refused(certify(&world, world.terminal, 300), TerminalError::Certificates(at(3_600)));
+    // Another terminal has its own, and when the first has ended there is room again.
+    let other = TerminalId::new(noon(), world.next());
+    world.create_terminal(other);
+    certify(&world, other, 300).unwrap();
+    certify(&world, world.terminal, 3_600).unwrap();
+    let list = |page| world.store.list_terminal_certificates(world.terminal, page).unwrap();
+    let newest = list(Page::first(3));
+    assert_eq!(newest.items.len(), 3);
+    let rest = list(Page { cursor: newest.next, limit: 3 });
+    assert_eq!(rest.items, [made[1].clone(), made[0].clone()]);
+    let taken = TerminalCertificate {
+        id: TerminalCertificateId::new(noon(), world.next()),
+        terminal: other,
+        ..made[0].clone()
+    };
+    let again = world.store.add_terminal_certificate(taken, write());
+    let exists = Refusal::Exists("certificate serial number");
+    assert!(matches!(again, Err(StorageError::Refused(refusal)) if refusal == exists));
+    let nobody = TerminalId::new(noon(), world.next());
+    assert!(matches!(certify(&world, nobody, 0), Err(StorageError::NotFound { .. })));
+}
+
+fn a_revoked_terminal_has_nothing_left<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    let armed = world.armed(100, CaptureMethod::Automatic);
+    let key = world.new_api_key(Principal::Terminal(world.terminal));
+    done(store.create_api_key(key.clone(), write()));
+    let old = certify(&world, world.terminal, -3_500).unwrap();
+    let live = certify(&world, world.terminal, 0).unwrap();
+    revoke(&world, world.terminal, 100);
+
+    let terminal = store.terminal(world.terminal).unwrap().unwrap();
+    assert_eq!(terminal.revocation.unwrap().at, at(100));
+    let key = store.api_key(key.id).unwrap().unwrap();
+    assert_eq!(key.revoked_at, Some(at(100)));
+    let keys = store.list_api_keys(Some(Principal::Terminal(world.terminal)), Page::first(9));
+    assert!(keys.unwrap().items.iter().all(|key| key.revoked_at.is_some()));
+    assert_eq!(store.armed_intent(world.terminal, at(0)).unwrap(), None);
+    let intent = store.intent(armed.id).unwrap().unwrap();
+    assert_eq!(
+        intent.status,
+        IntentStatus::RequiresPaymentMethod,
+        "the merchant may arm elsewhere"
+    );
+
+    // The one that had ended before is no business of phones.
+    assert_eq!(old.expires_at, at(100));
+    assert_eq!(store.revoked_certificates(at(100), 9).unwrap(), [live.serial]);
+    assert_eq!(store.revoked_certificates(at(3_600), 9).unwrap(), [[0; 6]; 0]);
+
+    let ended = TerminalError::Revoked(at(100));
+    refused(certify(&world, world.terminal, 200), ended);
+    let key = world.new_api_key(Principal::Terminal(world.terminal));
+    refused(store.create_api_key(key, write()), ended);
+    refused(store.arm_intent(armed.id, world.terminal, at(900), write_at(200)), ended);
+    let log = store.audit_events(Page::first(1)).unwrap();
+    let event = &log.items[0].event;
+    assert_eq!(
+        (event.action, &event.object),
+        (AuditAction::TerminalRevoked, &world.terminal.to_string())
+    );
+    let detail = "stolen (API keys ended: 2, certificates: 1)";
+    assert_eq!(event.detail.as_deref(), Some(detail));
+}
+
+fn a_revocation_is_for_good<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    revoke(&world, world.terminal, 100);
+    let again = world.store.revoke_terminal(world.terminal, "again".into(), write_at(200));
+    let ended = done(again).revocation.unwrap();
+    assert_eq!((ended.at, ended.reason.as_str()), (at(100), "stolen"));
+    let nobody = TerminalId::new(noon(), world.next());
+    let missing = world.store.revoke_terminal(nobody, "x".into(), write());
+    assert!(matches!(missing, Err(StorageError::NotFound { kind: "terminal", .. })));
+}
+
+/// A payment that was being decided when its terminal was revoked is decided again, and declined.
+fn a_terminal_revoked_meanwhile_is_not_paid<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let intent = world.armed(100, CaptureMethod::Automatic);
+    let decide = || world.decide(intent.id, world.terminal, presented(1, 100));
+    let before = decide();
+    assert_eq!(before.outcome(), Outcome::Approved);
+    revoke(&world, world.terminal, 0);
+    assert!(matches!(world.commit(&before, None), Err(StorageError::Conflict)));
+    let after = decide();
+    assert_eq!(after.outcome(), Outcome::Declined(DeclineReason::TerminalRevoked));
+    let Written::Done { value, .. } = world.commit(&after, None).unwrap() else { panic!("new") };
+    assert!(!value.merchant_proven);
+    assert_eq!(world.money(), (100_000, 100_000));
+}
+
+/// Phones are told of at most so many, and then of those that are good for longest.
+fn the_list_for_phones_is_bounded<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let mut serials = Vec::new();
+    for number in 0..5 {
+        let terminal = TerminalId::new(noon(), world.next());
+        world.create_terminal(terminal);
+        serials.push(certify(&world, terminal, number).unwrap().serial);
+        revoke(&world, terminal, 10);
+    }
+    serials.reverse();
+    assert_eq!(world.store.revoked_certificates(at(10), 9).unwrap(), serials);
+    assert_eq!(world.store.revoked_certificates(at(10), 3).unwrap(), serials[..3]);
+}
+
+macro_rules! contract_of {
+    ($module:ident, $backend:ty: $($case:ident)+) => {
+        mod $module {
+            $(#[test] fn $case() { super::$case::<$backend>(); })+
+        }
+    };
+}
+
+impl Backend for tempfile::TempDir {
+    fn open() -> (Arc<dyn Storage>, Self) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tapfer.db");
+        let store = SqliteStorage::create(&path, world::realm(), &SqliteOptions::default());
+        (Arc::new(store.unwrap()), directory)
+    }
+}
+
+contract_of! { sqlite, tempfile::TempDir:
+    a_terminal_has_so_many_certificates
+    a_revoked_terminal_has_nothing_left
+    a_revocation_is_for_good
+    a_terminal_revoked_meanwhile_is_not_paid
+    the_list_for_phones_is_bounded
+}
