@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::client::Access;
 use crate::commands::{
     api_key, authorization, bench, card, demo, device, doctor, init, issuer, merchant, payment,
-    refund, serve, terminal, tlv, token, trust, vectors, wallet,
+    policy, refund, serve, terminal, tlv, token, trust, vectors, wallet,
 };
 use crate::context::Context;
 use crate::failure::{self, Ending};
@@ -107,6 +107,9 @@ enum Command {
     /// Whom a terminal has to trust
     #[command(subcommand)]
     Trust(trust::TrustCommand),
+    /// Verification policies: when a phone asks its owner for what
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Files of golden values
     #[command(subcommand)]
     Vectors(vectors::VectorsCommand),
@@ -167,6 +170,7 @@ impl Command {
             Self::ApiKey(command) => api_key::run(context, command),
             Self::Authorization(command) => authorization::run(context, command),
             Self::Trust(command) => trust::run(context, command),
+            Self::Policy(command) => policy::run(context, command),
             Self::Vectors(command) => vectors::run(context, command),
             Self::Tlv(arguments) => tlv::run(context, arguments),
             Self::Bench(command) => bench::run(context, command),

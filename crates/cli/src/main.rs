@@ -20,6 +20,7 @@ mod output;
 mod pcsc_reader;
 mod phone;
 mod platform;
+mod policy_file;
 mod provisioning;
 mod receipt;
 mod stage;

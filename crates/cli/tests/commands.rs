@@ -320,3 +320,27 @@ fn what_is_missing_is_said_with_its_cure() {
     }
     assert!(checks.iter().any(|check| check["state"] == "missing"));
 }
+
+#[test]
+fn policy_files_are_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
+    let check = |file: &Path| {
+        let output = tapfer().args(["--json", "policy", "check"]).arg(file).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let mut files = 0;
+    for file in std::fs::read_dir(shipped).unwrap() {
+        let (code, out) = check(&file.unwrap().path());
+        let policy: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, &policy["currency"]), (Some(0), &Value::from("EUR")));
+        files += 1;
+    }
+    assert_eq!(files, 6);
+    let own = directory.path().join("own.toml");
+    let good = "name = \"own\"\ncurrency = \"CHF\"\nlimit = 4000\nup_to_limit = \"screen_on\"\n";
+    for (above, code) in [("unlocked", 0), ("anything", 1), ("nobody", 1)] {
+        std::fs::write(&own, format!("{good}above_limit = \"{above}\"\n")).unwrap();
+        assert_eq!(check(&own).0, Some(code), "{above}");
+    }
+}

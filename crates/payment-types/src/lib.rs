@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod id;
+pub mod language;
 pub mod messages;
 pub mod money;
 pub mod pan;
@@ -21,6 +22,7 @@ pub use id::{
     ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, LedgerEntryId, MerchantId,
     PaymentIntentId, RealmId, RefundId, ReversalId, TerminalCertificateId, TerminalId, TokenId,
 };
+pub use language::Language;
 pub use money::{Currency, Money, MoneyError};
 pub use pan::{Pan, PanError, PanSequenceNumber, TokenPan};
 pub use pin::{Pin, PinError};

@@ -29,6 +29,7 @@ pub mod pin;
 pub mod policy;
 mod secret_bytes;
 pub mod store;
+pub mod texts;
 mod token;
 mod wallet;
 

@@ -11,6 +11,7 @@ pub(crate) mod init;
 pub(crate) mod issuer;
 pub(crate) mod merchant;
 pub(crate) mod payment;
+pub(crate) mod policy;
 pub(crate) mod refund;
 pub(crate) mod serve;
 pub(crate) mod terminal;

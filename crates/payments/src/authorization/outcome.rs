@@ -2,15 +2,7 @@
 
 use core::fmt;
 
-/// A language that cashiers read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Language {
-    /// English.
-    #[default]
-    English,
-    /// German.
-    German,
-}
+pub use tapfer_payment_types::Language;
 
 /// What came out of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -89,10 +89,14 @@ impl Issuer {
     }
 
     pub fn limited_use_key(&self, index: KeyIndex) -> LimitedUseKey {
+        self.key_of(KeyClass::Unverified, index)
+    }
+
+    pub fn key_of(&self, class: KeyClass, index: KeyIndex) -> LimitedUseKey {
         let sequence: PanSequenceNumber = self.profile.sequence_number().unwrap();
         self.master_key
             .token_key(&TOKEN_PAN.parse().unwrap(), sequence)
-            .limited_use_key(KeyClass::Unverified, index)
+            .limited_use_key(class, index)
     }
 
     /// Key number `counter` of the hour of `at`, good for six hours.

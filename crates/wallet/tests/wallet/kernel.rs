@@ -7,6 +7,7 @@ use tapfer_emv::cryptogram::{self, CryptogramInput, application_cryptogram};
 use tapfer_emv::curve::PrivateKey;
 use tapfer_emv::dol::DataObjectList;
 use tapfer_emv::iad::IssuerApplicationData;
+use tapfer_emv::keys::KeyClass;
 use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Tag};
 use tapfer_payment_types::Timestamp;
@@ -46,6 +47,11 @@ pub struct Tap {
     pub counter: u16,
     pub verification: u8,
     pub data: IssuerApplicationData,
+    /// What the cryptogram covers, and the cryptogram: as a listener hears them.
+    pub input: CryptogramInput,
+    pub cryptogram: [u8; 8],
+    /// Whether the issuer comes to the same cryptogram: not so if the PIN was wrong.
+    pub is_right: bool,
 }
 
 /// How a tap can end before its cryptogram.
@@ -256,16 +262,21 @@ impl<'a> Kernel<'a> {
             application_transaction_counter: counter,
             issuer_application_data: iad,
         };
-        let key = self.issuer.limited_use_key(data.key_index).session_key(counter);
-        cryptogram::verify(self.issuer.token, &input, &cryptogram, |bytes| {
+        let class = data.results.key_class;
+        let key = self.issuer.key_of(class, data.key_index).session_key(counter);
+        let proof = cryptogram::verify(self.issuer.token, &input, &cryptogram, |bytes| {
             application_cryptogram(&key, bytes)
-        })
-        .expect("the issuer recomputes the cryptogram");
+        });
+        let is_right = proof.is_ok();
+        assert!(is_right || class == KeyClass::Verified, "only a wrong PIN makes a wrong one");
         Ok(Tap {
             cryptogram_information: find(&answer, tags::CRYPTOGRAM_INFORMATION_DATA)[0],
             counter,
             verification: find(&answer, tags::CARDHOLDER_VERIFICATION_DECISION)[0],
             data,
+            input,
+            cryptogram,
+            is_right,
         })
     }
 }

@@ -34,3 +34,25 @@ impl TryRng for TestRng {
 
 /// Not a secure source: for tests, which want the same numbers again.
 impl TryCryptoRng for TestRng {}
+
+/// One number, always.
+pub struct Always(pub u64);
+
+impl TryRng for Always {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(self.0 as u32)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(self.0)
+    }
+
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
+        out.fill(self.0 as u8);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Always {}
