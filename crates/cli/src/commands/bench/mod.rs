@@ -1,12 +1,14 @@
 //! `tapfer bench`: figures, each beside something measured in the same rounds, because the absolute
 //! ones belong to the machine.
 
+mod figure;
+mod primitives;
+
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
-use aws_lc_rs::agreement::{ECDH_P256, PrivateKey, UnparsedPublicKey, agree};
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 use tapfer_payment_types::{Currency, Money, PaymentIntentId};
 use tapfer_terminal::{TapEnd, TerminalConfiguration};
 use tapfer_wallet::{Card, DeviceState, Effect, Wallet};
@@ -14,12 +16,13 @@ use tapfer_wallet::{Card, DeviceState, Effect, Wallet};
 use crate::clock;
 use crate::context::Context;
 use crate::failure::{Ending, UsageError};
-use crate::narrate::milliseconds;
 use crate::output::Output;
 use crate::stage::{Players, Stage};
 use crate::tap::{CardReader, Tapped, tap};
 use crate::till;
 use crate::wallet_store::WalletStore;
+use figure::Summary;
+use primitives::Primitives;
 
 /// As many payments as one replenishment can be good for.
 const MAXIMUM_ROUNDS: usize = 1_900;
@@ -95,30 +98,46 @@ fn phone_in_memory(output: Output) -> anyhow::Result<(PhoneInMemory, TerminalCon
 /// What the rounds gave.
 struct Measured {
     taps: Vec<Duration>,
-    agreements: Vec<Duration>,
+    cards: Vec<Duration>,
+    terminals: Vec<Duration>,
+    primitives: Primitives,
     commands: usize,
     bytes: usize,
 }
 
-/// Taps and key agreements in turn, so that both see the same machine.
+impl Measured {
+    fn add(&mut self, tapped: &Tapped) {
+        let card = tapped.exchanges.iter().map(|one| one.elapsed).sum();
+        let bytes = tapped.exchanges.iter();
+        let bytes = bytes.map(|one| one.command.len().saturating_add(one.response.len())).sum();
+        self.taps.push(tapped.elapsed);
+        self.cards.push(card);
+        self.terminals.push(tapped.elapsed.saturating_sub(card));
+        self.commands = self.commands.max(tapped.exchanges.len());
+        self.bytes = self.bytes.max(bytes);
+    }
+}
+
+/// Taps and primitives in turn, so that all see the same machine.
 fn measure(
     rounds: usize,
     phone: &mut PhoneInMemory,
     configuration: &TerminalConfiguration,
 ) -> anyhow::Result<Measured> {
-    let mut measured = Measured { taps: Vec::new(), agreements: Vec::new(), commands: 0, bytes: 0 };
-    let agreement = Agreement::new()?;
-    for round in 0..rounds.saturating_add(WARM_UP) {
-        let tapped = one_tap(phone, configuration.clone())?;
-        let agreed = agreement.measure()?;
-        if round >= WARM_UP {
-            measured.taps.push(tapped.elapsed);
-            measured.agreements.push(agreed);
-            measured.commands = measured.commands.max(tapped.exchanges.len());
-            let bytes = tapped.exchanges.iter();
-            let bytes = bytes.map(|one| one.command.len().saturating_add(one.response.len())).sum();
-            measured.bytes = measured.bytes.max(bytes);
-        }
+    let mut measured = Measured {
+        taps: Vec::new(),
+        cards: Vec::new(),
+        terminals: Vec::new(),
+        primitives: Primitives::new()?,
+        commands: 0,
+        bytes: 0,
+    };
+    for _ in 0..WARM_UP {
+        one_tap(phone, configuration.clone())?;
+    }
+    for _ in 0..rounds {
+        measured.add(&one_tap(phone, configuration.clone())?);
+        measured.primitives.measure()?;
     }
     Ok(measured)
 }
@@ -137,108 +156,28 @@ fn one_tap(
     }
 }
 
-/// P-256 key agreement by a library that is not the tap's.
-struct Agreement {
-    own: PrivateKey,
-    peer: Vec<u8>,
-}
-
-impl Agreement {
-    fn new() -> anyhow::Result<Self> {
-        let failed = |_| anyhow!("aws-lc-rs makes no key");
-        let own = PrivateKey::generate(&ECDH_P256).map_err(failed)?;
-        let peer = PrivateKey::generate(&ECDH_P256).map_err(failed)?;
-        let peer = peer.compute_public_key().map_err(failed)?.as_ref().to_vec();
-        Ok(Self { own, peer })
-    }
-
-    fn measure(&self) -> anyhow::Result<Duration> {
-        let peer = UnparsedPublicKey::new(&ECDH_P256, &self.peer);
-        let begin = clock::instant();
-        agree(&self.own, peer, anyhow!("aws-lc-rs agrees on no key"), |_| Ok(()))?;
-        Ok(begin.elapsed())
-    }
-}
-
 fn report(output: Output, measured: &Measured) -> anyhow::Result<Ending> {
-    let (taps, agreements) = (summary(&measured.taps), summary(&measured.agreements));
-    let figures = [
-        json!({
-            "figure": "tap.compute_ms_p50", "value": taps.median, "unit": "ms",
-            "minimum": taps.minimum, "maximum": taps.maximum, "rounds": measured.taps.len(),
-            "beside": {
-                "what": "P-256 key agreement of aws-lc-rs in the same rounds",
-                "value": agreements.median, "unit": "ms",
-                "minimum": agreements.minimum, "maximum": agreements.maximum,
-            },
-        }),
+    let rounds = measured.taps.len();
+    let taps = Summary::of(&measured.taps);
+    let cards = Summary::of(&measured.cards);
+    let terminals = Summary::of(&measured.terminals);
+    let agreement = Summary::of(measured.primitives.agreements());
+    let what = "P-256 key agreement of aws-lc-rs in the same rounds";
+    let both = "the other side in the same taps";
+    let mut figures = vec![
+        figure::beside("tap.compute_ms_p50", "ms", &taps, what, &agreement, rounds),
+        figure::beside("tap.card_ms_p50", "ms", &cards, both, &terminals, rounds),
+        figure::beside("tap.terminal_ms_p50", "ms", &terminals, both, &cards, rounds),
         json!({
             "figure": "tap.apdus", "value": measured.commands, "unit": "commands",
-            "rounds": measured.taps.len(),
+            "rounds": rounds,
             "beside": {
                 "what": "bytes in both directions of the same taps",
                 "value": measured.bytes, "unit": "bytes",
             },
         }),
     ];
-    for figure in &figures {
-        if output.is_json() {
-            output.json_line(figure)?;
-        } else {
-            output.line(in_words(figure));
-        }
-    }
+    figures.extend(measured.primitives.figures());
+    figure::print(output, &figures)?;
     Ok(Ending::Done)
-}
-
-struct Summary {
-    median: f64,
-    minimum: f64,
-    maximum: f64,
-}
-
-/// Milliseconds; of an even number of rounds the upper median.
-fn summary(durations: &[Duration]) -> Summary {
-    let mut sorted = durations.to_vec();
-    sorted.sort_unstable();
-    let at = |position: usize| sorted.get(position).copied().map_or(0.0, milliseconds);
-    Summary {
-        median: at(sorted.len().div_euclid(2)),
-        minimum: at(0),
-        maximum: at(sorted.len().saturating_sub(1)),
-    }
-}
-
-fn in_words(figure: &Value) -> String {
-    let text = |value: &Value, field: &str| match value.get(field) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) if number.is_f64() => {
-            format!("{:.3}", number.as_f64().unwrap_or_default())
-        }
-        Some(other) => other.to_string(),
-        None => String::new(),
-    };
-    let beside = figure.get("beside").cloned().unwrap_or_default();
-    format!(
-        "{:<20} {:>8} {:<9} beside {} {} ({})",
-        text(figure, "figure"),
-        text(figure, "value"),
-        text(figure, "unit"),
-        text(&beside, "value"),
-        text(&beside, "unit"),
-        text(&beside, "what"),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::summary;
-    use std::time::Duration;
-
-    #[test]
-    fn the_median_is_the_middle() {
-        let durations = [3, 1, 2].map(Duration::from_millis);
-        let summary = summary(&durations);
-        assert_eq!((summary.minimum, summary.median, summary.maximum), (1.0, 2.0, 3.0));
-    }
 }
