@@ -3,7 +3,7 @@
 //! Encoding: [`tlv`], [`dol`], [`apdu`], [`status`], [`tags`], [`tvr`], and the card's static side in
 //! [`profile`]. For people: [`tlv_tree`], [`meaning`].
 //! Cryptography: [`curve`], [`ecsdsa`], [`channel`], [`mac`], [`certificate`], [`keys`],
-//! [`cryptogram`], [`iad`], [`triple_des`]; who asks for the payment: [`merchant`].
+//! [`cryptogram`], [`iad`], [`own_checks`], [`triple_des`]; who asks for the payment: [`merchant`].
 //!
 //! Ground floor: no IO, no clock, no random source. "Book E" and "Book C-8" are EMVCo's contactless
 //! security book and Kernel 8 book, version 1.1.
@@ -24,6 +24,7 @@ pub mod keys;
 pub mod mac;
 pub mod meaning;
 pub mod merchant;
+pub mod own_checks;
 pub mod packed_decimal;
 pub mod person_key;
 pub mod profile;

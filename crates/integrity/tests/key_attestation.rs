@@ -10,11 +10,11 @@
     missing_docs
 )]
 
+mod maker;
+
+use maker::{Maker, Statement, leaf, params, with_description};
 use proptest::prelude::*;
-use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair,
-    PublicKeyData as _, SerialNumber, date_time_ymd,
-};
+use rcgen::{Issuer, KeyPair, PublicKeyData as _, date_time_ymd};
 use tapfer_integrity::key_attestation::{
     AttestationError, KeyDescription, RevokedCertificates, SecurityLevel, Trust, VerifiedBootState,
     verify,
@@ -22,151 +22,12 @@ use tapfer_integrity::key_attestation::{
 use tapfer_payment_types::Timestamp;
 
 const CHALLENGE: &[u8] = b"a question asked once";
-const DESCRIPTION_OID: [u64; 10] = [1, 3, 6, 1, 4, 1, 11_129, 2, 1, 17];
-const PACKAGE: &[u8] = b"org.example.wallet";
 
 /// 2026-06-01.
 const NOW: Timestamp = Timestamp::from_unix_millis(1_780_272_000_000);
 
-fn der(tag: &[u8], content: &[u8]) -> Vec<u8> {
-    let length = match content.len() {
-        short @ 0..=127 => vec![short as u8],
-        long @ 128..=255 => vec![0x81, long as u8],
-        long => vec![0x82, (long >> 8) as u8, long as u8],
-    };
-    [tag, &length, content].concat()
-}
-
-/// An explicit context tag above 30, in its long form.
-fn context(number: u32, content: &[u8]) -> Vec<u8> {
-    der(&[0xBF, 0x80 | (number >> 7) as u8, (number & 0x7F) as u8], content)
-}
-
-fn integer(value: u32) -> Vec<u8> {
-    let bytes = value.to_be_bytes();
-    der(&[0x02], &[&[0], bytes.as_slice()].concat()[leading_zeros(&bytes)..])
-}
-
-/// How many of the bytes in front an integer does not need: it stays positive.
-fn leading_zeros(bytes: &[u8; 4]) -> usize {
-    let zeros = bytes.iter().take_while(|byte| **byte == 0).count().min(3);
-    if bytes[zeros] & 0x80 == 0 { zeros + 1 } else { zeros }
-}
-
-/// What a phone's hardware says; the tests change one thing each.
-#[derive(Clone)]
-struct Statement {
-    version: u32,
-    level: u8,
-    challenge: Vec<u8>,
-    origin: u32,
-    locked: bool,
-    boot: u8,
-    root_of_trust_in_hardware_list: bool,
-}
-
-impl Default for Statement {
-    fn default() -> Self {
-        Self {
-            version: 300,
-            level: 1,
-            challenge: CHALLENGE.to_vec(),
-            origin: 0,
-            locked: true,
-            boot: 0,
-            root_of_trust_in_hardware_list: true,
-        }
-    }
-}
-
-impl Statement {
-    fn encode(&self) -> Vec<u8> {
-        let locked = if self.locked { 0xFF } else { 0 };
-        let parts = [der(&[4], &[7; 32]), der(&[1], &[locked]), der(&[10], &[self.boot])];
-        let root_of_trust = context(704, &der(&[0x30], &parts.concat()));
-        let package = [der(&[4], PACKAGE), integer(7)].concat();
-        let packages = der(&[0x31], &der(&[0x30], &package));
-        let digests = der(&[0x31], &der(&[4], &[0xD1; 32]));
-        let application = der(&[4], &der(&[0x30], &[packages, digests].concat()));
-        let mut software = context(709, &application);
-        let mut hardware =
-            [context(702, &integer(self.origin)), context(706, &integer(202_605))].concat();
-        if self.root_of_trust_in_hardware_list {
-            hardware.splice(7..7, root_of_trust);
-        } else {
-            software.splice(0..0, root_of_trust);
-        }
-        let fields = [
-            integer(self.version),
-            der(&[10], &[self.level]),
-            integer(self.version),
-            der(&[10], &[self.level]),
-            der(&[4], &self.challenge),
-            der(&[4], &[]),
-            der(&[0x30], &software),
-            der(&[0x30], &hardware),
-        ];
-        der(&[0x30], &fields.concat())
-    }
-}
-
-fn params(name: &str, serial: u8, ca: bool) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.serial_number = Some(SerialNumber::from(vec![serial, 0x01]));
-    params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = date_time_ymd(2040, 1, 1);
-    if ca {
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    }
-    params
-}
-
-fn with_description(mut params: CertificateParams, statement: &Statement) -> CertificateParams {
-    let content = statement.encode();
-    params.custom_extensions.push(CustomExtension::from_oid_content(&DESCRIPTION_OID, content));
-    params
-}
-
-/// A maker's root and intermediate, and a phone's certificate below them.
-struct Maker {
-    root: KeyPair,
-    root_der: Vec<u8>,
-    intermediate_key: KeyPair,
-    intermediate: CertificateParams,
-}
-
-impl Maker {
-    fn new() -> Self {
-        Self::with_intermediate(params("Maker Intermediate", 2, true))
-    }
-
-    fn with_intermediate(intermediate: CertificateParams) -> Self {
-        let root = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
-        let root_der = params("Maker Root", 1, true).self_signed(&root).unwrap().der().to_vec();
-        Self { root, root_der, intermediate_key: KeyPair::generate().unwrap(), intermediate }
-    }
-
-    fn chain(&self, leaf: &CertificateParams) -> Vec<Vec<u8>> {
-        self.chain_for(leaf, &KeyPair::generate().unwrap())
-    }
-
-    fn chain_for(&self, leaf: &CertificateParams, key: &KeyPair) -> Vec<Vec<u8>> {
-        let root = Issuer::new(params("Maker Root", 1, true), &self.root);
-        let between = self.intermediate.signed_by(&self.intermediate_key, &root).unwrap();
-        let issuer = Issuer::new(self.intermediate.clone(), &self.intermediate_key);
-        let leaf = leaf.signed_by(key, &issuer).unwrap();
-        vec![leaf.der().to_vec(), between.der().to_vec(), self.root_der.clone()]
-    }
-
-    fn trust(&self) -> Trust {
-        let root = self.root.subject_public_key_info();
-        Trust { roots: vec![root], revoked: RevokedCertificates::default() }
-    }
-}
-
-fn leaf(statement: &Statement) -> CertificateParams {
-    with_description(params("Android Keystore Key", 3, false), statement)
+fn trust_in(maker: &Maker) -> Trust {
+    Trust { roots: vec![maker.root_key()], revoked: RevokedCertificates::default() }
 }
 
 #[test]
@@ -174,7 +35,7 @@ fn a_genuine_chain_says_what_the_hardware_said() {
     let maker = Maker::new();
     let key = KeyPair::generate().unwrap();
     let chain = maker.chain_for(&leaf(&Statement::default()), &key);
-    let attested = verify(&chain, CHALLENGE, &maker.trust(), NOW).unwrap();
+    let attested = verify(&chain, CHALLENGE, &trust_in(&maker), NOW).unwrap();
     let KeyDescription { root_of_trust, application, .. } = attested.description.clone();
     assert_eq!(attested.public_key, key.subject_public_key_info());
     assert_eq!(attested.description.version, 300);
@@ -194,7 +55,8 @@ fn an_unlocked_phone_and_an_imported_key_are_told_as_such() {
     let maker = Maker::new();
     let statement =
         Statement { locked: false, boot: 2, origin: 2, level: 2, ..Statement::default() };
-    let attested = verify(&maker.chain(&leaf(&statement)), CHALLENGE, &maker.trust(), NOW).unwrap();
+    let attested =
+        verify(&maker.chain(&leaf(&statement)), CHALLENGE, &trust_in(&maker), NOW).unwrap();
     let root_of_trust = attested.description.root_of_trust.unwrap();
     assert!(!root_of_trust.device_locked);
     assert_eq!(root_of_trust.verified_boot, VerifiedBootState::Unverified);
@@ -207,7 +69,8 @@ fn an_unlocked_phone_and_an_imported_key_are_told_as_such() {
 fn the_boot_state_counts_only_from_the_hardware_s_list() {
     let maker = Maker::new();
     let statement = Statement { root_of_trust_in_hardware_list: false, ..Statement::default() };
-    let attested = verify(&maker.chain(&leaf(&statement)), CHALLENGE, &maker.trust(), NOW).unwrap();
+    let attested =
+        verify(&maker.chain(&leaf(&statement)), CHALLENGE, &trust_in(&maker), NOW).unwrap();
     assert_eq!(attested.description.root_of_trust, None);
 }
 
@@ -219,7 +82,7 @@ fn refused(chain: &[Vec<u8>], trust: &Trust) -> AttestationError {
 fn another_maker_s_root_is_not_trusted() {
     let (maker, other) = (Maker::new(), Maker::new());
     let chain = maker.chain(&leaf(&Statement::default()));
-    assert_eq!(refused(&chain, &other.trust()), AttestationError::UnknownRoot);
+    assert_eq!(refused(&chain, &trust_in(&other)), AttestationError::UnknownRoot);
     assert_eq!(refused(&chain, &Trust::default()), AttestationError::UnknownRoot);
 }
 
@@ -229,10 +92,10 @@ fn a_forged_signature_is_found() {
     let (maker, forger) = (Maker::new(), Maker::new());
     let mut chain = maker.chain(&leaf(&Statement::default()));
     chain[0] = forger.chain(&leaf(&Statement::default()))[0].clone();
-    assert_eq!(refused(&chain, &maker.trust()), AttestationError::Signature(0));
+    assert_eq!(refused(&chain, &trust_in(&maker)), AttestationError::Signature(0));
     let mut chain = maker.chain(&leaf(&Statement::default()));
     chain[1] = forger.chain(&leaf(&Statement::default()))[1].clone();
-    let error = refused(&chain, &maker.trust());
+    let error = refused(&chain, &trust_in(&maker));
     assert!(matches!(error, AttestationError::Signature(0 | 1)), "{error}");
 }
 
@@ -242,13 +105,13 @@ fn a_forged_signature_is_found() {
 fn any_flipped_bit_is_found() {
     let maker = Maker::new();
     let chain = maker.chain(&leaf(&Statement::default()));
-    let honest = verify(&chain, CHALLENGE, &maker.trust(), NOW).unwrap();
+    let honest = verify(&chain, CHALLENGE, &trust_in(&maker), NOW).unwrap();
     let mut accepted = 0;
     for position in 0..2 {
         for byte in 0..chain[position].len() {
             let mut altered = chain.clone();
             altered[position][byte] ^= 0x01;
-            if let Ok(attested) = verify(&altered, CHALLENGE, &maker.trust(), NOW) {
+            if let Ok(attested) = verify(&altered, CHALLENGE, &trust_in(&maker), NOW) {
                 assert_eq!(attested, honest, "certificate {position}, byte {byte}");
                 accepted += 1;
             }
@@ -264,7 +127,7 @@ fn any_flipped_bit_is_found() {
 fn an_old_answer_does_not_fit_a_new_question() {
     let maker = Maker::new();
     let chain = maker.chain(&leaf(&Statement::default()));
-    let error = verify(&chain, b"another question", &maker.trust(), NOW).unwrap_err();
+    let error = verify(&chain, b"another question", &trust_in(&maker), NOW).unwrap_err();
     assert_eq!(error, AttestationError::Challenge);
 }
 
@@ -282,14 +145,14 @@ fn an_attested_key_cannot_attest_others() {
     let dishonest = leaf(&Statement::default())
         .signed_by(&KeyPair::generate().unwrap(), &Issuer::new(honest, &key));
     chain.insert(0, dishonest.unwrap().der().to_vec());
-    assert_eq!(refused(&chain, &maker.trust()), AttestationError::Extended(1));
+    assert_eq!(refused(&chain, &trust_in(&maker)), AttestationError::Extended(1));
 }
 
 #[test]
 fn a_certificate_that_may_not_sign_signs_nothing() {
     let maker = Maker::with_intermediate(params("No Authority", 2, false));
     let chain = maker.chain(&leaf(&Statement::default()));
-    assert_eq!(refused(&chain, &maker.trust()), AttestationError::NotAnAuthority(1));
+    assert_eq!(refused(&chain, &trust_in(&maker)), AttestationError::NotAnAuthority(1));
 }
 
 #[test]
@@ -298,11 +161,11 @@ fn certificates_are_good_in_their_time_only() {
     expired.not_after = date_time_ymd(2026, 5, 31);
     let maker = Maker::with_intermediate(expired);
     let chain = maker.chain(&leaf(&Statement::default()));
-    assert_eq!(refused(&chain, &maker.trust()), AttestationError::Validity(1));
+    assert_eq!(refused(&chain, &trust_in(&maker)), AttestationError::Validity(1));
     let mut early = leaf(&Statement::default());
     early.not_before = date_time_ymd(2026, 6, 2);
     let maker = Maker::new();
-    assert_eq!(refused(&maker.chain(&early), &maker.trust()), AttestationError::Validity(0));
+    assert_eq!(refused(&maker.chain(&early), &trust_in(&maker)), AttestationError::Validity(0));
 }
 
 #[test]
@@ -310,7 +173,7 @@ fn what_the_maker_revoked_is_not_believed() {
     let maker = Maker::new();
     let chain = maker.chain(&leaf(&Statement::default()));
     let list = r#"{"entries": {"201": {"status": "REVOKED"}}}"#;
-    let mut trust = maker.trust();
+    let mut trust = trust_in(&maker);
     trust.revoked = RevokedCertificates::from_status_list(list).unwrap();
     assert_eq!(refused(&chain, &trust), AttestationError::Revoked(1));
 }
@@ -319,7 +182,7 @@ fn what_the_maker_revoked_is_not_believed() {
 fn a_certificate_without_a_description_says_nothing() {
     let maker = Maker::new();
     let chain = maker.chain(&params("Android Keystore Key", 3, false));
-    assert_eq!(refused(&chain, &maker.trust()), AttestationError::NoDescription);
+    assert_eq!(refused(&chain, &trust_in(&maker)), AttestationError::NoDescription);
 }
 
 #[test]
@@ -327,12 +190,15 @@ fn names_and_order_must_link_up() {
     let maker = Maker::new();
     let mut chain = maker.chain(&leaf(&Statement::default()));
     chain.swap(0, 1);
-    let error = refused(&chain, &maker.trust());
+    let error = refused(&chain, &trust_in(&maker));
     assert!(matches!(error, AttestationError::Issuer(0)), "{error}");
-    assert_eq!(refused(&chain[..1], &maker.trust()), AttestationError::ChainLength);
-    assert_eq!(refused(&vec![chain[2].clone(); 9], &maker.trust()), AttestationError::ChainLength);
+    assert_eq!(refused(&chain[..1], &trust_in(&maker)), AttestationError::ChainLength);
+    assert_eq!(
+        refused(&vec![chain[2].clone(); 9], &trust_in(&maker)),
+        AttestationError::ChainLength
+    );
     chain[0].push(0);
-    assert_eq!(refused(&chain, &maker.trust()), AttestationError::Certificate(0));
+    assert_eq!(refused(&chain, &trust_in(&maker)), AttestationError::Certificate(0));
 }
 
 #[test]

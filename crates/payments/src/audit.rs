@@ -24,6 +24,12 @@ words! {
         CardLookedUp = "card.looked_up",
         /// A phone was registered.
         DeviceCreated = "device.created",
+        /// A phone was asked to attest.
+        DeviceChallenged = "device.challenged",
+        /// Something was found out about a phone.
+        DeviceJudged = "device.judged",
+        /// An issuer said what it asks of phones.
+        IntegrityPolicySet = "issuer.integrity_policy_set",
         /// A card was tokenized for a phone.
         TokenCreated = "token.created",
         /// A token was activated.

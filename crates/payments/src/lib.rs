@@ -18,6 +18,7 @@ pub mod audit;
 pub mod authorization;
 pub mod cards;
 pub mod devices;
+pub mod integrity;
 pub mod intents;
 pub mod issuers;
 pub mod keys;

@@ -24,6 +24,9 @@ use tapfer_payments::authorization::{
     TerminalFacts, TokenFacts, decide, decided_before,
 };
 use tapfer_payments::cards::{Card, CardStatus};
+use tapfer_payments::integrity::{
+    AttestationTerms, Consequence, IntegrityPolicy, Standing, Verdict,
+};
 use tapfer_payments::intents::{ArmingState, CaptureMethod, PaymentIntent};
 use tapfer_payments::issuers::{ApplicationIdentifier, CountryCode, Issuer, KeyPolicy};
 use tapfer_payments::keys::GrantedKey;
@@ -184,6 +187,21 @@ fn token_facts() -> TokenFacts {
             used_total_minor: 0,
         }),
         available: euro("100.00"),
+        integrity_policy: Some(integrity_policy()),
+        integrity_verdict: Some(Verdict {
+            standing: Standing::TrustedEnvironment,
+            found_at: now(),
+        }),
+    }
+}
+
+fn integrity_policy() -> IntegrityPolicy {
+    IntegrityPolicy {
+        least: Standing::TrustedEnvironment,
+        below: Consequence::LowerLimit(1_000),
+        failed: Consequence::Refuse,
+        maximum_age_seconds: 400 * 86_400,
+        key_attestation: AttestationTerms::default(),
     }
 }
 
@@ -323,6 +341,8 @@ fn change_results(data: &mut IssuerApplicationData, value: &str) {
         "02" => return results.key_class = KeyClass::Verified,
         "dark" => return results.screen_on = false,
         "knows_merchant" => return data.merchant_identity = MerchantIdentity::from_bytes([7; 8]),
+        "suspects_itself" => return results.integrity_verdict = 0x81,
+        "checked_itself" => return results.integrity_verdict = 0x80,
         "checked_relay" => return results.relay_checked = true,
         other => panic!("the phone says {other}"),
     };
@@ -347,6 +367,12 @@ fn change_token(token: &mut TokenFacts, name: &str, value: &str) {
         ("highest", counter) => token.highest_counter = Some(counter.parse().unwrap()),
         ("key", "unknown") => token.key = None,
         ("available", amount) => token.available = euro(amount),
+        ("stands", "never_asked") => token.integrity_policy = None,
+        ("stands", "unknown") => token.integrity_verdict = None,
+        ("stands", standing) => {
+            let standing = standing.parse().unwrap();
+            token.integrity_verdict = Some(Verdict { standing, found_at: now() });
+        }
         ("key_until", until) => set(key, |key| key.expires_at = until.parse().unwrap()),
         ("key_payments", used) => set(key, |key| key.used_payments = used.parse().unwrap()),
         ("key_total", used) => set(key, |key| key.used_total_minor = euro(used).minor),

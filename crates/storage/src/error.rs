@@ -2,6 +2,7 @@
 
 use tapfer_payment_types::{MoneyError, PaymentIntentId, RealmId};
 use tapfer_payments::cards::CardError;
+use tapfer_payments::integrity::IntegrityError;
 use tapfer_payments::intents::IntentError;
 use tapfer_payments::issuers::IssuerError;
 use tapfer_payments::keys::KeyError;
@@ -41,6 +42,9 @@ pub enum Refusal {
     /// Rule of the ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// Rule of device integrity.
+    #[error(transparent)]
+    Integrity(#[from] IntegrityError),
     /// Rule of money.
     #[error(transparent)]
     Money(#[from] MoneyError),

@@ -24,12 +24,13 @@ pub use error::{Inconsistency, Refusal, StorageError};
 pub use idempotency::{Begun, IdempotencyClaim, IdempotencyKey, IdempotencyKeyError, Running};
 pub use page::{Page, Slice};
 pub use records::{
-    AuditRecord, AuthorizationFilter, CardAccount, CardChange, CommitAuthorization, FactsQuery,
-    LedgerEntry, NewRefund, NewReversal, RefundFilter, SealedNumber, TokenFilter, TopUp,
+    AuditRecord, AuthorizationFilter, CardAccount, CardChange, Challenge, CommitAuthorization,
+    FactsQuery, LedgerEntry, NewRefund, NewReversal, RefundFilter, SealedNumber, TokenFilter,
+    TopUp,
 };
 pub use store::{
     AccessStore, AuditStore, AuthorizationStore, CardStore, DeviceStore, IdempotencyStore,
-    IntentStore, IssuerStore, MerchantStore, RefundStore, ReversalStore, Storage, TerminalStore,
-    TokenStore,
+    IntegrityStore, IntentStore, IssuerStore, MerchantStore, RefundStore, ReversalStore, Storage,
+    TerminalStore, TokenStore,
 };
 pub use write::{Answer, StoredResponse, Write, Written};

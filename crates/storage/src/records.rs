@@ -171,6 +171,15 @@ pub struct NewReversal {
     pub reason: String,
 }
 
+/// A question to a phone that its next attestation has to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Challenge {
+    /// 32 random bytes.
+    pub challenge: [u8; 32],
+    /// Answers after this do not count.
+    pub expires_at: Timestamp,
+}
+
 /// A line of the audit log in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {

@@ -14,6 +14,7 @@ use tapfer_payments::audit::AuditEvent;
 use tapfer_payments::authorization::{Authorization, Facts};
 use tapfer_payments::cards::Card;
 use tapfer_payments::devices::Device;
+use tapfer_payments::integrity::{IntegrityPolicy, Verdict};
 use tapfer_payments::intents::PaymentIntent;
 use tapfer_payments::issuers::Issuer;
 use tapfer_payments::keys::GrantedKey;
@@ -24,9 +25,9 @@ use tapfer_payments::terminals::{Terminal, TerminalCertificate};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange};
 
 use crate::{
-    AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, CommitAuthorization,
-    FactsQuery, IdempotencyClaim, LedgerEntry, NewRefund, NewReversal, Page, RefundFilter,
-    SealedNumber, Slice, StorageError, TokenFilter, TopUp, Write, Written,
+    AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, Challenge,
+    CommitAuthorization, FactsQuery, IdempotencyClaim, LedgerEntry, NewRefund, NewReversal, Page,
+    RefundFilter, SealedNumber, Slice, StorageError, TokenFilter, TopUp, Write, Written,
 };
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -91,6 +92,40 @@ pub trait DeviceStore {
         issuer: Option<IssuerId>,
         page: Page<DeviceId>,
     ) -> List<Device, DeviceId>;
+}
+
+/// What is known about the integrity of phones, and what issuers make of it.
+pub trait IntegrityStore {
+    /// Sets what an issuer asks of phones, in the place of what it asked before.
+    fn set_integrity_policy(
+        &self,
+        issuer: IssuerId,
+        policy: IntegrityPolicy,
+        write: Write<IntegrityPolicy>,
+    ) -> Result<Written<IntegrityPolicy>>;
+    /// What an issuer asks of phones; nothing, unless it said.
+    fn integrity_policy(&self, issuer: IssuerId) -> Result<Option<IntegrityPolicy>>;
+    /// Asks a phone a question, in the place of one that is still open.
+    fn challenge_device(
+        &self,
+        device: DeviceId,
+        challenge: Challenge,
+        write: Write<Challenge>,
+    ) -> Result<Written<Challenge>>;
+    /// The question a phone has not answered yet.
+    fn open_challenge(&self, device: DeviceId) -> Result<Option<Challenge>>;
+    /// Writes down what was found out about a phone. With `answered`, the open question must be that
+    /// one, and is spent.
+    fn record_verdict(
+        &self,
+        device: DeviceId,
+        verdict: Verdict,
+        answered: Option<[u8; 32]>,
+        reason: String,
+        write: Write<Verdict>,
+    ) -> Result<Written<Verdict>>;
+    /// What was found out last.
+    fn device_verdict(&self, device: DeviceId) -> Result<Option<Verdict>>;
 }
 
 /// Tokens and their keys.
@@ -341,6 +376,7 @@ pub trait Storage:
     IssuerStore
     + CardStore
     + DeviceStore
+    + IntegrityStore
     + TokenStore
     + MerchantStore
     + TerminalStore

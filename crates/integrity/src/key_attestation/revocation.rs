@@ -37,6 +37,12 @@ impl RevokedCertificates {
         Ok(Self(list.entries.into_keys().map(|serial| normalised(&serial)).collect()))
     }
 
+    /// Takes serial numbers, hexadecimal digits.
+    #[must_use]
+    pub fn from_serials(serials: &[String]) -> Self {
+        Self(serials.iter().map(|serial| normalised(serial)).collect())
+    }
+
     /// Whether a certificate with this serial number (big endian, as in DER) is on the list.
     #[must_use]
     pub fn contains(&self, serial: &[u8]) -> bool {

@@ -8,6 +8,7 @@ use tapfer_payment_types::messages::charge_minor;
 use tapfer_payment_types::{AuthorizationId, Currency, Money, PaymentIntentId, TerminalId};
 
 use crate::cards::Card;
+use crate::integrity::{IntegrityPolicy, Verdict};
 use crate::intents::PaymentIntent;
 use crate::issuers::Issuer;
 use crate::keys::GrantedKey;
@@ -92,6 +93,10 @@ pub struct TokenFacts {
     pub key: Option<GrantedKey>,
     /// What the card can spend.
     pub available: Money,
+    /// What the issuer asks of phones, if anything.
+    pub integrity_policy: Option<IntegrityPolicy>,
+    /// What was found out about this phone last.
+    pub integrity_verdict: Option<Verdict>,
 }
 
 impl TokenFacts {

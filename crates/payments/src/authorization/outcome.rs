@@ -154,6 +154,10 @@ decline_reasons! {
     TerminalChecksFailed = 25, "terminal_checks_failed",
         "The terminal found that the card cannot be used for this payment.",
         "Das Terminal hat festgestellt, dass die Karte für diese Zahlung nicht benutzt werden kann.";
+    /// The phone is not what its issuer asks of phones, for this amount.
+    DeviceIntegrity = 30, "device_integrity",
+        "This phone may not pay this amount. The owner's bank can help.",
+        "Mit diesem Telefon kann dieser Betrag nicht bezahlt werden. Der Herausgeber der Karte hilft weiter.";
     /// The amount asks for verification of the person, and there was none.
     VerificationRequired = 21, "verification_required",
         "Please unlock the phone and tap again.",

@@ -10,6 +10,7 @@
 use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationResults};
 use tapfer_emv::keys::KeyClass;
+use tapfer_emv::own_checks::OwnChecks;
 use tapfer_emv::packed_decimal;
 use tapfer_emv::tvr::{self, TerminalVerificationResults};
 use tapfer_payment_types::Timestamp;
@@ -69,6 +70,7 @@ const RULES: &[Rule] = &[
     (DeclineReason::StaleDate, is_date_stale),
     (DeclineReason::LocalAuthenticationFailed, is_not_authenticated_locally),
     (DeclineReason::TerminalChecksFailed, is_found_wrong),
+    (DeclineReason::DeviceIntegrity, is_phone_not_good_enough),
     (DeclineReason::VerificationRequired, is_unverified),
     (DeclineReason::InsufficientFunds, |case| {
         case.token.available.minor < case.facts.intent.amount.minor
@@ -204,6 +206,15 @@ fn is_found_wrong(case: &Case<'_>) -> bool {
         || says_both(&in_the_end)
         || signed.intersects(SERIOUS_FINDINGS)
         || in_the_end.intersects(SERIOUS_FINDINGS)
+}
+
+/// What the phone suspects about itself, and what was found out about it.
+fn is_phone_not_good_enough(case: &Case<'_>) -> bool {
+    let Some(policy) = &case.token.integrity_policy else { return false };
+    let own = case.application_data.map_or(0, |data| data.results.integrity_verdict);
+    let verdict = case.token.integrity_verdict;
+    let consequence = policy.judge(verdict, OwnChecks::from_byte(own), case.now);
+    !consequence.allows(case.facts.intent.amount.minor)
 }
 
 /// The phone signs how it verified the person; the issuer's limit says when it has to. Nobody pays with

@@ -8,6 +8,7 @@ pub mod api_keys;
 pub mod authorizations;
 pub mod cards;
 pub mod devices;
+pub mod integrity;
 pub mod issuers;
 pub mod merchants;
 pub mod payment_intents;
@@ -20,6 +21,7 @@ use tapfer_payment_types::Pan;
 use tapfer_payment_types::money::EMV_MAXIMUM_MINOR;
 use tapfer_payments::authorization::DeclineReason;
 use tapfer_payments::cards::CardStatus;
+use tapfer_payments::integrity::Standing;
 use tapfer_payments::intents::{ArmingState, CaptureMethod, IntentStatus};
 use tapfer_payments::ledger::TransferKind;
 use tapfer_payments::tokens::{Actor, TokenStatus};
@@ -33,6 +35,10 @@ fn words<'a>(words: impl Iterator<Item = &'a str>) -> Object {
 
 fn actor_schema() -> Object {
     words(Actor::ALL.iter().map(|word| word.as_str()))
+}
+
+pub(crate) fn standing_schema() -> Object {
+    words(Standing::ALL.iter().map(|word| word.as_str()))
 }
 
 fn token_status_schema() -> Object {

@@ -1,6 +1,7 @@
 //! The one mapping from what went wrong inside to what the caller is told.
 
 use tapfer_hsm::HsmError;
+use tapfer_payments::integrity::IntegrityError;
 use tapfer_payments::intents::IntentError;
 use tapfer_payments::refunds::RefundError;
 use tapfer_storage::{Refusal, StorageError};
@@ -63,6 +64,7 @@ fn of_refusal(refusal: &Refusal) -> Problem {
         )
         | Refusal::Refund(RefundError::Amount { .. })
         | Refusal::Issuer(_)
+        | Refusal::Integrity(IntegrityError::Policy)
         | Refusal::Money(_)
         | Refusal::OwnersDiffer(_) => Problem::invalid(detail),
         Refusal::Token(_)
@@ -73,6 +75,7 @@ fn of_refusal(refusal: &Refusal) -> Problem {
         | Refusal::Reversal(_)
         | Refusal::Terminal(_)
         | Refusal::Ledger(_)
+        | Refusal::Integrity(IntegrityError::Challenge)
         | Refusal::Exists(_)
         | Refusal::TerminalBusy(_) => Problem::conflict(detail),
     }

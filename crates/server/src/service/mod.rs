@@ -13,6 +13,7 @@ mod cards;
 mod chip_data;
 mod devices;
 mod error;
+mod integrity;
 mod issuer_directory;
 mod issuers;
 mod merchants;

@@ -7,6 +7,7 @@
 use tapfer_emv::certificate::CertificateDate;
 use tapfer_emv::curve::PublicX;
 use tapfer_emv::keys::KeyIndex;
+use tapfer_emv::own_checks::OwnChecks;
 use tapfer_emv::profile::{CardProfile, Personalisation};
 use tapfer_hsm::{IccCertificateRequest, LimitedUseKeyTerms, ProvisioningRequest};
 use tapfer_payment_types::messages::{HexBytes, ReplenishRequest, SealedPayload};
@@ -14,6 +15,7 @@ use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Timestamp, TokenId, TokenPan};
 use tapfer_payments::cards::{Card, CardStatus};
 use tapfer_payments::devices::Device;
+use tapfer_payments::integrity::Consequence;
 use tapfer_payments::issuers::Issuer;
 use tapfer_payments::keys::{self, GrantedKey};
 use tapfer_payments::tokens::{Token, TokenStatus};
@@ -101,6 +103,12 @@ impl Service {
         if subject.card.expiry.is_past(self.now()) {
             return conflict("the card has expired; its tokens get no keys".to_owned());
         }
+        if self.is_refused(subject)? {
+            return conflict(
+                "the phone is not what its issuer asks of phones; it gets no keys. Attest again"
+                    .to_owned(),
+            );
+        }
         let seen = self.storage.highest_counter(subject.token.id)?.unwrap_or(0);
         if request.application_transaction_counter < seen {
             // A copy of the phone's store, older than the phone: restored, or stolen.
@@ -119,6 +127,15 @@ impl Service {
             );
         }
         Ok(())
+    }
+
+    /// Whether the issuer lets this phone pay nothing at all.
+    fn is_refused(&self, subject: &Subject) -> Result<bool, ServiceError> {
+        let Some(policy) = self.storage.integrity_policy(subject.issuer.id)? else {
+            return Ok(false);
+        };
+        let verdict = self.storage.device_verdict(subject.device.id)?;
+        Ok(policy.judge(verdict, OwnChecks::NOT_RUN, self.now()) == Consequence::Refuse)
     }
 
     /// The next free indices YHHHHCC of this hour. The store refuses one that is taken after all, and

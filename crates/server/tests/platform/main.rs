@@ -14,7 +14,10 @@ mod api_keys;
 mod connections;
 mod edges;
 mod idempotency;
+mod integrity;
 mod liar;
+#[path = "../../../integrity/tests/maker/mod.rs"]
+mod maker;
 mod merchants;
 mod payments;
 mod phone;

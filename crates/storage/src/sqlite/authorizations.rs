@@ -14,7 +14,8 @@ use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange, TokenState
 use super::ledger::book;
 use super::rows::{Columns, Listing, execute, first, found};
 use super::{
-    Changed, Result, SqliteStorage, audit, cards, intents, issuers, merchants, terminals, tokens,
+    Changed, Result, SqliteStorage, audit, cards, integrity, intents, issuers, merchants,
+    terminals, tokens,
 };
 use crate::{
     AuthorizationFilter, AuthorizationStore, CommitAuthorization, FactsQuery, Inconsistency, Page,
@@ -116,6 +117,8 @@ fn token_facts(
         highest_counter: tokens::highest_counter(connection, token.id)?,
         key,
         available: account.available,
+        integrity_policy: integrity::policy(connection, token.issuer)?,
+        integrity_verdict: integrity::verdict(connection, token.device)?,
         token,
     })
 }

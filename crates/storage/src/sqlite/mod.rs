@@ -10,6 +10,7 @@ mod authorizations;
 mod cards;
 mod devices;
 mod idempotency;
+mod integrity;
 mod intents;
 mod issuers;
 mod ledger;

@@ -5,6 +5,7 @@ mod api_keys;
 mod authorizations;
 mod cards;
 mod devices;
+mod integrity;
 mod issuers;
 mod merchants;
 mod operation;
@@ -55,6 +56,11 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(cards::entries))
         .routes(routes!(devices::create, devices::list))
         .routes(routes!(devices::get))
+        .routes(routes!(integrity::verdict))
+        .routes(routes!(integrity::challenge))
+        .routes(routes!(integrity::attest))
+        .routes(routes!(integrity::set_verdict))
+        .routes(routes!(integrity::set_policy, integrity::policy))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::get))
         .routes(routes!(tokens::activate))
