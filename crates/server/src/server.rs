@@ -157,6 +157,8 @@ impl RunningServer {
     /// [`ServerError::Ended`] if the server had failed before.
     pub async fn stop(self) -> Result<(), ServerError> {
         self.chores.abort();
+        // Waited for, because it holds the service and with it the lock on the keystore.
+        let _aborted = self.chores.await;
         self.handle.graceful_shutdown(Some(self.limits.shutdown));
         let ended = self.serving.await;
         if tokio::time::timeout(self.limits.shutdown, self.app.drain()).await.is_err() {
