@@ -231,3 +231,111 @@ pub(crate) fn to_json(message: &impl Serialize) -> Result<String, WalletError> {
 pub(crate) fn token_id(text: &str) -> Result<TokenId, WalletError> {
     text.parse().map_err(|_| WalletError::Argument("a token id begins with tok_"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use super::TapferWallet;
+    use crate::{DeviceState, StorageError, WalletError, WalletStorage};
+    use tapfer_payment_types::policy::UnlockMethod;
+
+    const TOKEN: &str = "tok_00000000000000000000000000";
+
+    #[derive(Default)]
+    struct Storage {
+        sealed: Mutex<Option<Vec<u8>>>,
+        panics: AtomicBool,
+    }
+
+    impl WalletStorage for Storage {
+        fn load(&self) -> Result<Option<Vec<u8>>, StorageError> {
+            Ok(self.sealed.lock().unwrap().clone())
+        }
+
+        fn replace(&self, sealed: Vec<u8>) -> Result<(), StorageError> {
+            assert!(!self.panics.load(Ordering::Relaxed), "the storage breaks off");
+            *self.sealed.lock().unwrap() = Some(sealed);
+            Ok(())
+        }
+    }
+
+    fn open(storage: &Arc<Storage>) -> Result<TapferWallet, WalletError> {
+        TapferWallet::open(storage.clone(), vec![7; 32], None)
+    }
+
+    fn device() -> DeviceState {
+        DeviceState {
+            screen_on: true,
+            unlocked: true,
+            unlock_method: UnlockMethod::Pin,
+            integrity_verdict: 0,
+        }
+    }
+
+    /// The share makes the wallet write, and the storage panics in the middle of it.
+    #[test]
+    fn a_panic_stays_inside_and_closes_the_wallet_until_it_is_opened_again() {
+        let storage = Arc::new(Storage::default());
+        let wallet = open(&storage).unwrap();
+        storage.panics.store(true, Ordering::Relaxed);
+        let share = format!(r#"{{"epoch":1,"share":"{}"}}"#, "11".repeat(32));
+        assert!(matches!(wallet.reseal(share.clone()), Err(WalletError::Closed)));
+        storage.panics.store(false, Ordering::Relaxed);
+        assert!(matches!(
+            wallet.handle_apdu(vec![0, 0xA4, 4, 0], device()),
+            Err(WalletError::Closed)
+        ));
+        assert!(matches!(wallet.reseal(share.clone()), Err(WalletError::Closed)));
+        open(&storage).unwrap().reseal(share).unwrap();
+    }
+
+    #[test]
+    fn a_panic_while_opening_stays_inside_too() {
+        let storage = Arc::new(Storage::default());
+        storage.panics.store(true, Ordering::Relaxed);
+        assert!(matches!(open(&storage), Err(WalletError::Closed)));
+    }
+
+    #[test]
+    fn the_platforms_share_moves_the_store_on_and_opens_it() {
+        let storage = Arc::new(Storage::default());
+        let wallet = open(&storage).unwrap();
+        assert_eq!(super::store_report(storage.clone()).unwrap(), None);
+        let share = |epoch: u32, byte: &str| {
+            format!(r#"{{"epoch":{epoch},"share":"{}"}}"#, byte.repeat(32))
+        };
+        assert!(matches!(wallet.reseal(share(2, "22")), Err(WalletError::Stored(_))));
+        assert!(matches!(wallet.reseal(share(0, "22")), Err(WalletError::Argument(_))));
+        wallet.reseal(share(1, "11")).unwrap();
+        let report = wallet.store_report().unwrap();
+        assert_eq!(super::store_report(storage.clone()).unwrap(), Some(report.clone()));
+        assert!(report.contains(r#""epoch":1"#), "{report}");
+        let public_key = wallet.registration_request("iss_1".into(), "phone".into()).unwrap();
+        drop(wallet);
+        let with = |share| TapferWallet::open(storage.clone(), vec![7; 32], share);
+        assert!(matches!(with(None), Err(WalletError::Stored(_))));
+        assert!(matches!(with(Some(share(1, "12"))), Err(WalletError::Stored(_))));
+        let again = with(Some(share(1, "11"))).unwrap();
+        assert_eq!(again.registration_request("iss_1".into(), "phone".into()).unwrap(), public_key);
+    }
+
+    #[test]
+    fn nothing_that_is_shown_or_told_holds_a_secret() {
+        let storage = Arc::new(Storage::default());
+        let wallet = open(&storage).unwrap();
+        assert_eq!(format!("{wallet:?}"), "TapferWallet { .. }");
+        let secret = "73616d706c65";
+        for error in [
+            TapferWallet::open(storage, secret.into(), None).unwrap_err(),
+            wallet.reseal(format!(r#"{{"epoch":1,"share":"{secret}"}}"#)).unwrap_err(),
+            wallet.accept(TOKEN.into(), secret.into()).unwrap_err(),
+            wallet.enter_pin(TOKEN.into(), format!("{secret}x")).unwrap_err(),
+            wallet.enter_pin(TOKEN.into(), "73616".into()).unwrap_err(),
+        ] {
+            let told = format!("{error} {error:?}");
+            assert!(!told.contains("73616"), "{told}");
+        }
+    }
+}

@@ -213,6 +213,11 @@ fun everyLineHasItsText() {
         val names = Regex("name=\"(line_[a-z_]+)\"").findAll(text).map { it.groupValues[1] }.toList()
         check(names.sorted() == Line.entries.map { it.textName }.sorted()) { "$folder: $names" }
     }
+    val (english, german) = listOf("values", "values-de").map { folder ->
+        Regex("name=\"([a-z_]+)\"").findAll(File(resources, "$folder/strings.xml").readText())
+            .map { it.groupValues[1] }.toList()
+    }
+    check(english == german) { "the languages differ: ${english - german} ${german - english}" }
     check(News.ReplenishSoon("").wantsKeys() && !News.ScreenOff("").wantsKeys())
 }
 

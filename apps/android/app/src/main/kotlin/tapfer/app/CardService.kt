@@ -15,24 +15,24 @@ import tapfer.wallet.UnlockMethod
  * answer back: there is no time for the network, and none is needed.
  */
 class CardService : HostApduService() {
-    private val application get() = TapferApplication.of(this)
+    private val shared get() = TapferApplication.of(this)
 
     override fun onCreate() {
         super.onCreate()
         // The system may have started the process for this tap. Where the platform has a share in the
         // wallet's key, opening takes the network; until then commands are answered with a refusal.
-        if (application.phone == null) {
-            application.background.execute { runCatching { application.open() } }
+        if (shared.phone == null) {
+            shared.background.execute { runCatching { shared.open() } }
         }
     }
 
     override fun processCommandApdu(command: ByteArray, extras: Bundle?): ByteArray? {
-        val phone = application.phone ?: return NOT_READY
+        val phone = shared.phone ?: return NOT_READY
         return phone.answer(command, deviceState(), ::tell)
     }
 
     override fun onDeactivated(reason: Int) {
-        application.phone?.fieldIsGone()
+        shared.phone?.fieldIsGone()
     }
 
     private fun tell(news: News) {

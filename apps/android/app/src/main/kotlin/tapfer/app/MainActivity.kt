@@ -9,18 +9,21 @@ import android.os.Build
 import android.os.Bundle
 import android.text.InputType
 import android.view.Gravity
+import android.view.View
 import android.widget.Button
 import android.widget.EditText
 import android.widget.LinearLayout
 import android.widget.TextView
+import tapfer.phone.Phone
 import tapfer.phone.PlatformRefused
 
 /** One screen: put the card on the phone, see that it is ready, see what became of a tap. */
 class MainActivity : Activity() {
-    private val application get() = TapferApplication.of(this)
+    private val shared get() = TapferApplication.of(this)
     private lateinit var message: TextView
     private lateinit var code: EditText
     private lateinit var enrol: Button
+    private lateinit var pin: PinForm
 
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
@@ -33,12 +36,17 @@ class MainActivity : Activity() {
             text = getString(R.string.enrol)
             setOnClickListener { enrol() }
         }
+        pin = PinForm(
+            this,
+            enter = { digits -> change { it.enterPin(digits) } },
+            set = { digits, old -> change { it.setPin(digits, old) } },
+        )
         setContentView(
             LinearLayout(this).apply {
                 orientation = LinearLayout.VERTICAL
                 gravity = Gravity.CENTER
                 setPadding(48, 48, 48, 48)
-                listOf(message, code, enrol).forEach(::addView)
+                listOf(message, pin, code, enrol).forEach(::addView)
             },
         )
         listenAgain(intent)
@@ -60,24 +68,39 @@ class MainActivity : Activity() {
         super.onPause()
     }
 
+    /** A PIN that was entered belongs to whoever holds the phone with this screen on it. */
+    override fun onStop() {
+        shared.background.execute { shared.phone?.forgetPins() }
+        super.onStop()
+    }
+
     private fun cardEmulation() = NfcAdapter.getDefaultAdapter(this)?.let(CardEmulation::getInstance)
 
     private fun listenAgain(intent: Intent?) {
         val said = intent?.getStringExtra(Screen.WHAT)
         if (said != null) message.text = said else inBackground(::readiness) { message.text = it }
-        val isEnrolled = application.enrolment() != null
-        listOf(code, enrol).forEach { it.visibility = if (isEnrolled) android.view.View.GONE else android.view.View.VISIBLE }
+        val isEnrolled = shared.enrolment() != null
+        listOf(code, enrol).forEach { it.visibility = if (isEnrolled) View.GONE else View.VISIBLE }
     }
 
     private fun readiness(): String {
-        if (application.enrolment() == null) return getString(R.string.app_name)
+        if (shared.enrolment() == null) return getString(R.string.app_name)
         val phone = try {
-            application.open()
+            shared.open()
         } catch (withheld: PlatformRefused) {
             return getString(R.string.stopped)
         }
-        val left = phone.token()?.readiness?.paymentsLeft ?: return getString(R.string.not_ready)
+        val card = phone.token()
+        runOnUiThread { pin.show(card) }
+        val left = card?.readiness?.paymentsLeft ?: return getString(R.string.not_ready)
         return getString(R.string.ready, left.toInt())
+    }
+
+    private fun change(work: (Phone) -> Unit) {
+        inBackground({
+            work(shared.open())
+            readiness()
+        }) { message.text = it }
     }
 
     private fun enrol() {
@@ -85,8 +108,8 @@ class MainActivity : Activity() {
         code.text.clear()
         message.text = getString(R.string.enrol_running)
         inBackground({
-            val enrolment = application.open().enrol(BuildConfig.ISSUER_ID, Build.MODEL, issuer)
-            application.remember(enrolment)
+            val enrolment = shared.open().enrol(BuildConfig.ISSUER_ID, Build.MODEL, issuer)
+            shared.remember(enrolment)
             ReplenishWorker.regularly(this)
             readiness()
         }) {
@@ -96,8 +119,8 @@ class MainActivity : Activity() {
     }
 
     private fun inBackground(work: () -> String, show: (String) -> Unit) {
-        application.background.execute {
-            val text = runCatching(work).getOrElse { getString(R.string.enrol_failed, it.message) }
+        shared.background.execute {
+            val text = runCatching(work).getOrElse { getString(R.string.failed, it.message) }
             runOnUiThread { show(text) }
         }
     }

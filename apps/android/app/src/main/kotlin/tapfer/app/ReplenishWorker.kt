@@ -20,11 +20,15 @@ class ReplenishWorker(context: Context, parameters: WorkerParameters) : Worker(c
     override fun doWork(): Result =
         try {
             val application = TapferApplication.of(applicationContext)
-            if (application.enrolment() != null) application.open().replenish()
+            if (application.enrolment() != null) {
+                val phone = application.open()
+                phone.finishPin()
+                phone.replenish()
+            }
             Result.success()
         } catch (refused: PlatformRefused) {
             // Stopped, deleted or rolled back: asking again changes nothing, the person has to.
-            if (refused.status >= 500) Result.retry() else Result.failure()
+            if (refused.isFinal) Result.failure() else Result.retry()
         } catch (noNetwork: IOException) {
             Result.retry()
         }

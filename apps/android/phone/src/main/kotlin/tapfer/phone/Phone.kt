@@ -3,6 +3,7 @@ package tapfer.phone
 import javax.net.ssl.SSLSocketFactory
 import tapfer.wallet.DeviceState
 import tapfer.wallet.News
+import tapfer.wallet.Requirement
 import tapfer.wallet.TapferWallet
 import tapfer.wallet.TokenStatus
 import tapfer.wallet.WalletException
@@ -13,8 +14,8 @@ import tapfer.wallet.storeReport
  * A phone with its wallet: what an app does around a tap. Nothing here knows Android, so that it runs
  * in the tests of the project, on a Java machine, against the real platform and the real terminal.
  *
- * Everything but [answer], [fieldIsGone] and [token] waits for the network: call it from a background
- * thread.
+ * Everything but [answer], [fieldIsGone], [token] and [forgetPins] waits for the network or for a long
+ * calculation: call it from a background thread.
  */
 class Phone private constructor(
     private val wallet: TapferWallet,
@@ -37,6 +38,40 @@ class Phone private constructor(
         val answer = platform.post("/v1/tokens/${enrolled.token}/replenish", request)
         wallet.accept(enrolled.token, answer)
     }
+
+    /**
+     * The person chooses a PIN, or changes it. [old] is needed when there is one and the issuer granted no
+     * reset. Whether it was right, the platform says: [PlatformRefused]; then the old PIN stays.
+     */
+    fun setPin(pin: String, old: String?) {
+        wallet.setPin(known().first.token, pin, old)
+        finishPin()
+    }
+
+    /** Tells the platform a new PIN's key, if that is outstanding: a phone may die in between. */
+    fun finishPin() {
+        val (enrolled, platform) = known()
+        val path = "/v1/tokens/${enrolled.token}/pin"
+        val request = wallet.pinRequest(enrolled.token) ?: return
+        try {
+            wallet.pinAnswered(enrolled.token, platform.post(path, request))
+        } catch (refused: PlatformRefused) {
+            // Of anything else nobody knows yet whether it was taken: it is sent again, as it is.
+            if (refused.isFinal) wallet.pinRefused(enrolled.token, platform.get(path).toString())
+            throw refused
+        }
+        // Keys under the old PIN are gone.
+        replenish()
+    }
+
+    /** The person enters the PIN for the next payment: good for one, within a minute. */
+    fun enterPin(pin: String) = wallet.enterPin(known().first.token, pin)
+
+    /** Forgets a PIN that was entered and not used: the app goes to the background. */
+    fun forgetPins() = wallet.forgetPins()
+
+    /** The person chooses what small payments need. */
+    fun chooseLevel(level: Requirement) = wallet.chooseLevel(known().first.token, level)
 
     /**
      * Answers one command of a terminal, or nothing: then the phone must stay silent, because the wallet

@@ -10,7 +10,11 @@ import org.json.JSONObject
 
 /** The platform refused a request; `problem` is its stable name, such as `store_rolled_back`. */
 class PlatformRefused(val status: Int, val problem: String, detail: String) :
-    IOException("the platform refused ($status $problem): $detail")
+    IOException("the platform refused ($status $problem): $detail") {
+
+    /** The request had no effect and never will have: what it asks for cannot be. */
+    val isFinal get() = status in 400..499 && problem != "idempotency_in_progress"
+}
 
 /**
  * The platform's HTTP interface in this phone's name. Blocks: call it from a background thread.
