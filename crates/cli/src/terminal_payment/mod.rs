@@ -42,6 +42,7 @@ const DEMO_APPLICATION: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x0
 Examples:
   tapfer terminal pay --wallet --amount 12.34                  the phone in the home directory
   tapfer terminal pay --reader ACR122 --amount 12.34           a card or phone at a reader
+  tapfer terminal pay --card-at 127.0.0.1:4000 --amount 12.34  a card that a program plays
   tapfer terminal pay --reader 'Virtual PCD 00 00' --kernel-only --amount 1.00 \\
       --aid F00000000101 --ca-key F000000001:E0:70868BC7...    a card of others, no platform needed
 
