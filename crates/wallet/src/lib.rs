@@ -9,7 +9,8 @@
 //!   takes its answer ([`Wallet::accept`]).
 //! * [`store`] seals a [`Snapshot`] of the wallet for whatever the device stores things in, under a key
 //!   that the platform has a share in, and opens it again.
-//! * [`policy`] decides when the person must be asked.
+//! * [`policy`] decides when the person must be asked, [`pin`] keeps the person's key, [`texts`] has the
+//!   words for the person.
 //!
 //! Whatever must survive a crash comes out as a [`Snapshot`]; the device replaces the stored one
 //! atomically. In a payment the snapshot always stands in front of the reply that depends on it.

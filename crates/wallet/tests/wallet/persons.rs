@@ -448,7 +448,7 @@ fn after_expired_keys_the_person_is_asked_first() {
 #[test]
 fn keys_that_make_no_sense_are_refused() {
     type Change = fn(&mut ProvisioningPayload);
-    let changes: [(Change, KeyGrantError); 7] = [
+    let changes: [(Change, KeyGrantError); 8] = [
         (|p| p.pin = None, KeyGrantError::NoPersonKey),
         (|p| p.verified_keys[0].first_counter = 0, KeyGrantError::Counter),
         (|p| p.verified_keys[0].first_counter = u16::MAX, KeyGrantError::Counter),
@@ -457,6 +457,19 @@ fn keys_that_make_no_sense_are_refused() {
         (|p| p.verified_keys[0].expires_at = now().plus_seconds(-1), KeyGrantError::Useless),
         (
             |p| p.verified_keys[0].key_index = p.limited_use_keys[0].key_index.clone(),
+            KeyGrantError::Conflict,
+        ),
+        // One index in two classes, neither known before.
+        (
+            |p| {
+                let twice = &p.verified_keys[0];
+                p.single_use_keys.push(SingleUseKeys {
+                    key_index: twice.key_index.clone(),
+                    expires_at: twice.expires_at,
+                    first_counter: twice.first_counter,
+                    blocks: vec![HexSecret::new(vec![1; 16])],
+                });
+            },
             KeyGrantError::Conflict,
         ),
     ];

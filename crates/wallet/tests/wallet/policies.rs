@@ -258,15 +258,18 @@ fn only_the_platform_can_say_that_the_person_logged_in() {
 /// Attack: many payments below the limit, or in another currency, in the place of one above it.
 #[test]
 fn attack_no_verification_limit_bypass_by_currency_or_split_amounts() {
-    let policy = with_asks(u32::MAX);
-    let (mut since, mut paid, mut unverified) = (SinceVerified::default(), 0, 0);
-    // 300 EUR in pieces of 25 EUR, and of 1 EUR.
-    for (piece, most) in [(2_500, 12_500), (100, 500)] {
+    // Pieces of 25 EUR are held by their sum, pieces of 1 EUR by their number.
+    for (piece, every_payments, every_sum, most) in
+        [(2_500, None, Some(15_000), 15_000), (100, Some(5), None, 500)]
+    {
+        let mut policy = with_asks(u32::MAX);
+        let asks = policy.asks.as_mut().unwrap();
+        (asks.every_payments, asks.every_sum) = (every_payments, every_sum);
+        let (mut since, mut paid) = (SinceVerified::default(), 0);
         while policy.expected(piece, 978, &since) == Requirement::ScreenOn {
             paid += piece;
-            unverified += 1;
             since = since.after(&policy, piece, Requirement::ScreenOn);
-            assert!(unverified <= 5, "the split is never noticed");
+            assert!(paid <= most, "the split is never noticed");
         }
         assert_eq!((paid, policy.expected(piece, 978, &since)), (most, Requirement::TerminalPin));
         // A weaker check than the policy's does not start the count again.
@@ -274,8 +277,8 @@ fn attack_no_verification_limit_bypass_by_currency_or_split_amounts() {
         assert_eq!(policy.expected(piece, 978, &since), Requirement::TerminalPin);
         since = since.after(&policy, piece, Requirement::TerminalPin);
         assert_eq!(since, SinceVerified::default());
-        (paid, unverified) = (0, 0);
     }
+    let policy = shipped("sparkasse");
     for currency in [840, 392, 826, 0, 999, 9_999] {
         for amount in [0, 1, 2_500, i64::MAX] {
             let expected = policy.expected(amount, currency, &SinceVerified::default());
