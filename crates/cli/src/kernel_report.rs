@@ -4,6 +4,7 @@ use data_encoding::HEXUPPER;
 use serde_json::{Value, json};
 use tapfer_emv::tlv_tree::{self, CardData, Node};
 use tapfer_emv::tvr;
+use tapfer_terminal::Language;
 use tapfer_terminal::kernel8::{CardholderVerification, MessageIdentifier, Outcome, Status};
 
 use crate::commands::tlv;
@@ -84,7 +85,7 @@ pub(crate) fn to_json(outcome: &Outcome) -> Value {
 }
 
 fn message(identifier: MessageIdentifier) -> &'static str {
-    identifier.text()
+    identifier.text(Language::English)
 }
 
 /// What the terminal noted, for a payment that it did not take.

@@ -15,6 +15,14 @@ pub(crate) enum Language {
 }
 
 impl Language {
+    /// As the terminal names it.
+    pub(crate) const fn of_terminal(self) -> tapfer_terminal::Language {
+        match self {
+            Self::English => tapfer_terminal::Language::English,
+            Self::German => tapfer_terminal::Language::German,
+        }
+    }
+
     /// As HTTP names it (RFC 9110, 8.5.1).
     pub(crate) const fn tag(self) -> &'static str {
         match self {

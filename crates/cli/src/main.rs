@@ -27,6 +27,7 @@ mod stage;
 mod tap;
 mod terminal_identity;
 mod terminal_payment;
+mod terminal_profile;
 mod test_keys;
 mod till;
 mod unlock;

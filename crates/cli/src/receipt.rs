@@ -20,6 +20,8 @@ pub(crate) fn to_json(receipt: &Receipt, answer: Option<&Value>) -> Value {
         "outcome": outcome,
         "id": of_platform("id"),
         "payment_intent": receipt.payment_intent,
+        "merchant": receipt.merchant,
+        "merchant_proven": receipt.merchant_proven,
         "amount": receipt.amount.minor,
         "currency": receipt.amount.currency,
         "reason": of_platform("reason"),
@@ -41,11 +43,12 @@ const fn verification(verification: CardholderVerification) -> &'static str {
 }
 
 /// The words of a receipt, in English and in German.
-const WORDS: [(&str, &str); 13] = [
+const WORDS: [(&str, &str); 14] = [
     ("approved", "genehmigt"),
     ("declined", "abgelehnt"),
     ("unknown", "ungewiss"),
     ("why", "warum"),
+    ("merchant", "Händler"),
     ("transaction", "Vorgang"),
     ("payment", "Zahlung"),
     ("card", "Karte"),
@@ -76,6 +79,7 @@ pub(crate) fn print(output: Output, language: Language, receipt: &Value) {
     output.line(format!("  {}   {outcome}", amount(receipt)));
     let lines = [
         ("why", text("reason_text").to_owned()),
+        ("merchant", text("merchant").to_owned()),
         ("transaction", text("id").to_owned()),
         ("payment", text("payment_intent").to_owned()),
         ("card", text("application").to_owned()),

@@ -56,7 +56,7 @@ pub(crate) fn tap(
     reader: &mut dyn CardReader,
 ) -> anyhow::Result<Tapped> {
     let begin = clock::instant();
-    let mut tap = terminal.tap(clock::now())?;
+    let mut tap = terminal.tap(clock::now()).map_err(|refused| refused.error)?;
     let mut exchanges = Vec::new();
     let mut reader_error = None;
     while let TapAction::Transmit(command) = tap.poll() {
@@ -143,7 +143,8 @@ mod tests {
         assert_eq!(status, [0x90, 0x00]);
         let limit = Money::new(5000, Currency::EUR);
         let configuration = KernelConfiguration::attended(&aid, 276, limit).unwrap();
-        let candidates = entry_point::candidates(directory, &[configuration]).unwrap();
+        let candidates =
+            entry_point::candidates(directory, &[configuration.into()], limit).unwrap();
         assert_eq!(candidates[0].identifier, aid);
         let other = entry_point::select(&aid).encode().unwrap();
         assert_eq!(reader.transmit(&other).unwrap(), [0x6A, 0x82]);

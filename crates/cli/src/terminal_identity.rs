@@ -122,6 +122,11 @@ impl TerminalIdentity {
         Ok(certified)
     }
 
+    /// The key, for a terminal that signs with it.
+    pub(crate) fn into_signer(self) -> MerchantPrivateKey {
+        self.key
+    }
+
     /// A certificate to show to phones now: the one here, or a new one when less than a quarter of its
     /// life is left. If the platform gives none, the one here is used to its end.
     ///

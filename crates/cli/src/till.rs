@@ -17,7 +17,11 @@ use tapfer_terminal::{
 
 use crate::amount::money_json;
 use crate::client::{Client, text_of};
+use crate::clock;
 use crate::context::segment;
+
+/// How long a terminal waits for a card: as long as the platform keeps it armed.
+const ARMED_SECONDS: i64 = 300;
 
 /// A merchant's till with one terminal.
 pub(crate) struct Till {
@@ -85,8 +89,8 @@ pub(crate) fn configuration(
     let applications = applications
         .iter()
         .map(|aid| KernelConfiguration::attended(aid, country, verification_limit))
-        .collect::<Result<_, _>>()?;
-    Ok(TerminalConfiguration { applications, ca_public_keys, contactless_transaction_limit: None })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(TerminalConfiguration::new(applications, ca_public_keys))
 }
 
 /// A terminal armed for one payment.
@@ -95,7 +99,7 @@ pub(crate) fn arm(
     intent: PaymentIntentId,
     amount: Money,
 ) -> anyhow::Result<Terminal<Armed>> {
-    let arming = Arming::new(intent, amount)?;
+    let arming = Arming::new(intent, amount, clock::now().plus_seconds(ARMED_SECONDS))?;
     Terminal::new(configuration).arm(arming).map_err(|refused| refused.error.into())
 }
 

@@ -209,11 +209,10 @@ fn configuration(trust: &Value) -> TerminalConfiguration {
     };
     let aid = bytes(&trust["issuers"][0]["aid"]);
     let limit = Money::new(5_000, Currency::EUR);
-    TerminalConfiguration {
-        applications: vec![KernelConfiguration::attended(&aid, 276, limit).unwrap()],
-        ca_public_keys: vec![ca],
-        contactless_transaction_limit: None,
-    }
+    TerminalConfiguration::new(
+        vec![KernelConfiguration::attended(&aid, 276, limit).unwrap()],
+        vec![ca],
+    )
 }
 
 /// The phone that was enrolled, in memory.
@@ -230,7 +229,7 @@ impl Phone {
     /// Taps, and gives the chip data in hexadecimal digits.
     fn tap(&mut self, configuration: &TerminalConfiguration, intent: &str) -> String {
         let amount = Money::new(PRICE, Currency::EUR);
-        let arming = Arming::new(intent.parse().unwrap(), amount).unwrap();
+        let arming = Arming::new(intent.parse().unwrap(), amount, now().plus_seconds(60)).unwrap();
         let terminal = Terminal::new(configuration.clone()).arm(arming).unwrap();
         let mut tap = terminal.tap(now()).unwrap();
         let mut random = rand_core::UnwrapErr(getrandom::SysRng);

@@ -2,9 +2,9 @@
 //!
 //! [`Terminal`](crate::Terminal) has no method that speaks to a card unless it is armed, and an
 //! [`Arming`] cannot be copied: it is spent when the payment is decided. A card that has to be
-//! presented again keeps it; an approval, a decline or a cancellation takes it away.
+//! presented again keeps it; an approval, a decline, a cancellation or its expiry takes it away.
 
-use tapfer_payment_types::{Money, PaymentIntentId};
+use tapfer_payment_types::{Money, PaymentIntentId, Timestamp};
 
 use crate::kernel8::bcd_amount;
 
@@ -13,14 +13,18 @@ use crate::kernel8::bcd_amount;
 pub struct Arming {
     payment_intent: PaymentIntentId,
     amount: Money,
+    expires_at: Timestamp,
 }
 
 /// Why a terminal is not armed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ArmingError {
-    /// Nothing to pay, or more than twelve digits.
-    #[error("a payment is for more than nothing and has at most twelve digits of minor units: {0}")]
+    /// Less than nothing, or more than twelve digits.
+    #[error("an amount is not negative and has at most twelve digits of minor units: {0}")]
     Amount(Money),
+    /// Nothing to pay, and no application may be tapped for that (Book B 3.1.1.2).
+    #[error("there is nothing to pay, and this terminal takes no tap for nothing")]
+    ZeroAmount,
     /// Above what the terminal takes without contact (Book A 5.2, Book B 3.1).
     #[error(
         "{amount} is above {limit}, the most this terminal takes by a tap: use another way to pay"
@@ -36,19 +40,35 @@ pub enum ArmingError {
         "the terminal's contactless limit is in another currency than {0}: configure it for it"
     )]
     Currency(Money),
+    /// No application is configured.
+    #[error("the terminal takes no application: configure one")]
+    NoApplication,
 }
 
 impl Arming {
-    /// An order to take `amount` for `payment_intent`.
+    /// An order to take `amount` for `payment_intent` from a card that comes before `expires_at`.
     ///
     /// # Errors
     /// [`ArmingError::Amount`] if no card can be asked for it.
-    pub fn new(payment_intent: PaymentIntentId, amount: Money) -> Result<Self, ArmingError> {
-        if amount.is_positive() && bcd_amount(amount.minor).is_ok() {
-            Ok(Self { payment_intent, amount })
-        } else {
-            Err(ArmingError::Amount(amount))
+    pub fn new(
+        payment_intent: PaymentIntentId,
+        amount: Money,
+        expires_at: Timestamp,
+    ) -> Result<Self, ArmingError> {
+        match bcd_amount(amount.minor) {
+            Ok(_) => Ok(Self { payment_intent, amount, expires_at }),
+            Err(_) => Err(ArmingError::Amount(amount)),
         }
+    }
+
+    /// The first instant at which no card is asked any more.
+    #[must_use]
+    pub const fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
+        now >= self.expires_at
     }
 
     /// What is paid for.

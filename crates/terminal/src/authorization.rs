@@ -132,6 +132,11 @@ pub struct Receipt {
     pub payment_intent: PaymentIntentId,
     /// How much.
     pub amount: Money,
+    /// Who is paid: the name in the terminal's certificate, which a phone that asked for the proof has
+    /// shown. `None` if the terminal has no certificate.
+    pub merchant: Option<String>,
+    /// The terminal proved this name and amount to the phone.
+    pub merchant_proven: bool,
     /// How it ended.
     pub state: PaymentState,
     /// Name of the card's application.
@@ -143,7 +148,13 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    pub(crate) fn new(arming: &Arming, outcome: &Outcome, state: PaymentState) -> Self {
+    pub(crate) fn new(
+        arming: &Arming,
+        outcome: &Outcome,
+        state: PaymentState,
+        merchant: Option<String>,
+        merchant_proven: bool,
+    ) -> Self {
         let pan = outcome.data.get(tags::APPLICATION_PAN).map(pan_digits);
         let last_four = pan.and_then(|digits| {
             let start = digits.len().checked_sub(4)?;
@@ -152,6 +163,8 @@ impl Receipt {
         Self {
             payment_intent: arming.payment_intent(),
             amount: arming.amount(),
+            merchant,
+            merchant_proven,
             state,
             application: outcome.data.get(tags::APPLICATION_LABEL).and_then(printable),
             last_four,

@@ -1,13 +1,27 @@
-//! Entry point: what a card offers, and which of it the terminal tries first (Book B 3.3).
+//! Entry point: what a card offers, and which of it the terminal tries first (Book B 3.1 and 3.3).
+//!
+//! Where a tap starts (Book B 3.5):
+//!
+//! | start | what happens | here |
+//! |---|---|---|
+//! | A | a new amount: pre-processing | [`Terminal::arm`](crate::Terminal::arm) |
+//! | B | the card is presented (again): protocol activation; pre-processing is kept | [`Terminal::tap`](crate::Terminal::tap) of a terminal that stayed armed |
+//! | C | Select Next: combination selection without what was tried | inside a [`Tap`](crate::Tap) |
+//! | D | a kernel is activated again with the issuer's answer | never: no kernel here asks for online response data |
 
-use alloc::string::String;
+mod preprocessing;
+
+pub use preprocessing::{Application, Indicators};
+
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 
 use tapfer_emv::apdu::CommandApdu;
 use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Reader, Tlv};
-
-use crate::kernel8::KernelConfiguration;
+use tapfer_payment_types::Money;
 
 /// Name of the directory of contactless applications (Book B 3.3.2.2).
 pub const PROXIMITY_PAYMENT_ENVIRONMENT: &[u8] = b"2PAY.SYS.DDF01";
@@ -15,6 +29,22 @@ pub const PROXIMITY_PAYMENT_ENVIRONMENT: &[u8] = b"2PAY.SYS.DDF01";
 const KERNEL_8: u8 = 0x08;
 /// Priority bits of the application priority indicator.
 const PRIORITY: u8 = 0x0F;
+/// Bits of the first byte of a kernel identifier: of which kind it is.
+const KERNEL_KIND: u8 = 0xC0;
+/// A kernel of EMVCo's or, in three bytes, of a domestic scheme.
+const INTERNATIONAL: u8 = 0x00;
+/// The longest name SELECT carries (ISO/IEC 7816-4).
+const LONGEST_NAME: usize = 16;
+/// Kernels that cards without a kernel identifier mean, by the beginning of their AID (Book B table
+/// 3-6).
+const DEFAULT_KERNELS: [([u8; 5], u8); 6] = [
+    ([0xA0, 0x00, 0x00, 0x00, 0x03], 0x03),
+    ([0xA0, 0x00, 0x00, 0x00, 0x04], 0x02),
+    ([0xA0, 0x00, 0x00, 0x00, 0x25], 0x04),
+    ([0xA0, 0x00, 0x00, 0x00, 0x65], 0x05),
+    ([0xA0, 0x00, 0x00, 0x01, 0x52], 0x06),
+    ([0xA0, 0x00, 0x00, 0x03, 0x33], 0x07),
+];
 
 /// An application that card and terminal both have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,20 +53,71 @@ pub struct Candidate {
     pub identifier: Vec<u8>,
     /// Its name, if the card gives one that can be shown.
     pub label: Option<String>,
-    /// Which of the terminal's configurations it goes with.
-    pub(crate) configuration: usize,
+    /// What SELECT names: the AID, and the card's `9F29` behind it if the terminal has extended selection.
+    pub(crate) selected_name: Vec<u8>,
+    /// Which of the terminal's applications it goes with.
+    pub(crate) application: usize,
     priority: u8,
 }
 
-/// Why there is no application to try.
+/// An application of the card that is not tried, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The card's AID; empty if it is none.
+    pub identifier: Vec<u8>,
+    /// Its name, if it can be shown.
+    pub label: Option<String>,
+    /// Why.
+    pub reason: SkipReason,
+}
+
+/// Why an application of the card is not tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SkipReason {
+    /// The entry cannot be read, or its AID or kernel identifier is none.
+    #[error("its directory entry cannot be read")]
+    Malformed,
+    /// The terminal does not take it.
+    #[error("the terminal does not take it")]
+    NotTaken,
+    /// It wants a kernel that the terminal does not have.
+    #[error("it needs kernel {0:02X}, this terminal has kernel 08")]
+    OtherKernel(u8),
+    /// Not for this amount: see [`Indicators::not_allowed`].
+    #[error("the terminal does not take it for this amount")]
+    Amount,
+    /// AID and extended selection together are longer than a name can be.
+    #[error("its name with the extended selection is too long")]
+    NameTooLong,
+}
+
+/// Why there is no application to try.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryPointError {
     /// The directory is no well-formed FCI template.
     #[error("the card's directory could not be read")]
     Malformed,
     /// Nothing in common.
-    #[error("the card has no application that this terminal takes")]
-    NoCommonApplication,
+    #[error("the card has no application that this terminal takes{}", in_words(.0))]
+    NoCommonApplication(Vec<Skipped>),
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.label {
+            Some(label) => f.write_str(label)?,
+            None => self.identifier.iter().try_for_each(|byte| write!(f, "{byte:02X}"))?,
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+fn in_words(skipped: &[Skipped]) -> String {
+    if skipped.is_empty() {
+        return String::new();
+    }
+    let each: Vec<String> = skipped.iter().map(ToString::to_string).collect();
+    format!(" ({})", each.join("; "))
 }
 
 /// SELECT of the directory.
@@ -59,21 +140,25 @@ pub fn select(name: &[u8]) -> CommandApdu {
 /// [`EntryPointError`]: there is nothing to try.
 pub fn candidates(
     directory: &[u8],
-    configurations: &[KernelConfiguration],
+    applications: &[Application],
+    amount: Money,
 ) -> Result<Vec<Candidate>, EntryPointError> {
     let path =
         [tags::FCI_TEMPLATE, tags::FCI_PROPRIETARY_TEMPLATE, tags::FCI_ISSUER_DISCRETIONARY_DATA];
     let entries = tlv::find_path(directory, &path).map_err(|_| EntryPointError::Malformed)?;
-    let mut found = Vec::new();
+    let (mut found, mut skipped) = (Vec::new(), Vec::new());
     for object in Reader::new(entries.unwrap_or_default()) {
         let object = object.map_err(|_| EntryPointError::Malformed)?;
         if object.tag == tags::DIRECTORY_ENTRY {
             // A broken entry is no reason not to take another one (Book B 3.3.2.5).
-            found.extend(candidate(&object, configurations));
+            match candidate(&object, applications, amount) {
+                Ok(candidate) => found.push(candidate),
+                Err(skip) => skipped.push(skip),
+            }
         }
     }
     if found.is_empty() {
-        return Err(EntryPointError::NoCommonApplication);
+        return Err(EntryPointError::NoCommonApplication(skipped));
     }
     found.sort_by_key(|candidate: &Candidate| match candidate.priority {
         0 => PRIORITY.saturating_add(1),
@@ -82,30 +167,59 @@ pub fn candidates(
     Ok(found)
 }
 
-fn candidate(entry: &Tlv<'_>, configurations: &[KernelConfiguration]) -> Option<Candidate> {
-    let value = |tag| tlv::find(entry.value, tag);
-    let identifier = value(tags::APPLICATION_IDENTIFIER_CARD).ok()??;
-    if !(5..=16).contains(&identifier.len())
-        || !is_for_kernel_8(value(tags::KERNEL_IDENTIFIER).ok()?)
-    {
-        return None;
+fn candidate(
+    entry: &Tlv<'_>,
+    applications: &[Application],
+    amount: Money,
+) -> Result<Candidate, Skipped> {
+    let value = |tag| tlv::find(entry.value, tag).ok().flatten();
+    let identifier = value(tags::APPLICATION_IDENTIFIER_CARD).unwrap_or_default();
+    let label = value(tags::APPLICATION_LABEL).and_then(printable);
+    let skip = |reason| Skipped { identifier: identifier.to_vec(), label: label.clone(), reason };
+    let is_readable = tlv::parse(entry.value).is_ok();
+    if !is_readable || !(5..=LONGEST_NAME).contains(&identifier.len()) {
+        return Err(skip(SkipReason::Malformed));
     }
-    let configuration = configurations
+    let kernel = requested_kernel(identifier, value(tags::KERNEL_IDENTIFIER)).map_err(skip)?;
+    if kernel != 0 && kernel != KERNEL_8 {
+        return Err(skip(SkipReason::OtherKernel(kernel)));
+    }
+    // The terminal's AID is the card's, or its beginning. The longest one knows the card best.
+    let known = applications
         .iter()
-        .position(|known| identifier.starts_with(&known.application_identifier))?;
-    let priority = match value(tags::APPLICATION_PRIORITY_INDICATOR).ok()? {
+        .enumerate()
+        .filter(|(_, known)| identifier.starts_with(&known.kernel.application_identifier));
+    let (application, known) = known
+        .max_by_key(|(_, known)| known.kernel.application_identifier.len())
+        .ok_or_else(|| skip(SkipReason::NotTaken))?;
+    if known.pre_process(amount).not_allowed.is_some() {
+        return Err(skip(SkipReason::Amount));
+    }
+    let mut selected_name = identifier.to_vec();
+    if known.extended_selection {
+        selected_name.extend_from_slice(value(tags::EXTENDED_SELECTION).unwrap_or_default());
+    }
+    if selected_name.len() > LONGEST_NAME {
+        return Err(skip(SkipReason::NameTooLong));
+    }
+    let priority = match value(tags::APPLICATION_PRIORITY_INDICATOR) {
         Some([byte]) => byte & PRIORITY,
         _ => 0,
     };
-    let label = value(tags::APPLICATION_LABEL).ok()?.and_then(printable);
-    Some(Candidate { identifier: identifier.to_vec(), label, configuration, priority })
+    Ok(Candidate { identifier: identifier.to_vec(), label, selected_name, application, priority })
 }
 
-/// Without an identifier, or with zero, the kernel is the terminal's choice (Book B 3.3.2.5).
-fn is_for_kernel_8(identifier: Option<&[u8]>) -> bool {
+/// The kernel an entry asks for; 0 leaves it to the terminal (Book B 3.3.2.5, table 3-7). A domestic
+/// identifier (bits 8 and 7) has three bytes or more; whatever it is, it is not Kernel 8.
+fn requested_kernel(aid: &[u8], identifier: Option<&[u8]>) -> Result<u8, SkipReason> {
     match identifier {
-        None | Some([]) => true,
-        Some([first, ..]) => *first == 0 || *first == KERNEL_8,
+        None | Some([]) => {
+            let default = DEFAULT_KERNELS.iter().find(|(beginning, _)| aid.starts_with(beginning));
+            Ok(default.map_or(0, |(_, kernel)| *kernel))
+        }
+        Some([first, ..]) if first & KERNEL_KIND == INTERNATIONAL => Ok(*first),
+        Some([first, _, _, ..]) => Ok(*first),
+        Some(_) => Err(SkipReason::Malformed),
     }
 }
 
@@ -119,68 +233,4 @@ pub(crate) fn printable(bytes: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tapfer_payment_types::{Currency, Money};
-
-    fn configurations() -> Vec<KernelConfiguration> {
-        let limit = Money::new(5000, Currency::EUR);
-        [&[0xF0, 0x54, 0x41, 0x50, 0x46][..], &[0xF0, 0, 0, 0, 1]]
-            .map(|aid| KernelConfiguration::attended(aid, 276, limit).unwrap())
-            .into()
-    }
-
-    fn entry(aid: &[u8], label: &[u8], priority: u8, kernel: &[u8]) -> Vec<u8> {
-        let mut value = tlv::encode(tags::APPLICATION_IDENTIFIER_CARD, aid);
-        tlv::write(&mut value, tags::APPLICATION_LABEL, label);
-        tlv::write(&mut value, tags::APPLICATION_PRIORITY_INDICATOR, &[priority]);
-        tlv::write(&mut value, tags::KERNEL_IDENTIFIER, kernel);
-        tlv::encode(tags::DIRECTORY_ENTRY, &value)
-    }
-
-    fn directory(entries: &[Vec<u8>]) -> Vec<u8> {
-        let discretionary = tlv::encode(tags::FCI_ISSUER_DISCRETIONARY_DATA, &entries.concat());
-        let mut fci = tlv::encode(tags::DF_NAME, PROXIMITY_PAYMENT_ENVIRONMENT);
-        fci.extend(tlv::encode(tags::FCI_PROPRIETARY_TEMPLATE, &discretionary));
-        tlv::encode(tags::FCI_TEMPLATE, &fci)
-    }
-
-    #[test]
-    fn the_directory_is_selected_by_name() {
-        let command = select_directory().encode().unwrap();
-        assert_eq!(command, *b"\x00\xA4\x04\x00\x0E2PAY.SYS.DDF01\x00");
-    }
-
-    #[test]
-    fn priorities_order_the_candidates() {
-        let ours = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01];
-        let directory = directory(&[
-            entry(&[0xF0, 0, 0, 0, 1, 9], b"LAST", 0x00, &[0x08]),
-            entry(&[0xA0, 0, 0, 0, 3, 0x10], b"OTHER SCHEME", 1, &[0x03]),
-            entry(&[0xF0, 0, 0, 0, 1, 2], b"SECOND", 0x82, &[0x00]),
-            entry(&ours, b"TAPFER", 0x01, &[0x08]),
-        ]);
-        let found = candidates(&directory, &configurations()).unwrap();
-        let labels: Vec<_> = found.iter().map(|one| one.label.as_deref().unwrap()).collect();
-        assert_eq!(labels, ["TAPFER", "SECOND", "LAST"]);
-        assert_eq!(found[0].identifier, ours);
-        assert_eq!((found[0].configuration, found[1].configuration), (0, 1));
-    }
-
-    #[test]
-    fn nothing_in_common() {
-        let other = directory(&[entry(&[0xF0, 0, 0, 0, 1, 2], b"MAESTRO", 1, &[0x02])]);
-        let short = directory(&[entry(&[0xF0, 0, 0, 0], b"SHORT", 1, &[0x08])]);
-        for directory in [other, short, directory(&[])] {
-            let result = candidates(&directory, &configurations());
-            assert_eq!(result, Err(EntryPointError::NoCommonApplication));
-        }
-        assert_eq!(candidates(&[0x6F, 5], &configurations()), Err(EntryPointError::Malformed));
-    }
-
-    #[test]
-    fn a_label_that_cannot_be_shown_is_left_out() {
-        let directory = directory(&[entry(&[0xF0, 0, 0, 0, 1, 2], b"\x1B[2J", 1, &[0x08])]);
-        assert_eq!(candidates(&directory, &configurations()).unwrap()[0].label, None);
-    }
-}
+mod tests;

@@ -5,6 +5,8 @@
 //!
 //! - [`Terminal`]: armed for one payment ([`Arming`]), it takes a [`Tap`], which ends in an
 //!   [`OnlinePayment`], a decision, or an invitation to try again ([`TapEnd`]).
+//! - [`MerchantCredential`]: what it proves to phones that ask who wants to be paid.
+//! - [`profile`]: its set-up as data, as it stands in a file.
 //! - [`entry_point`]: which of the card's applications to try.
 //! - [`kernel8`]: the dialogue with one application, to its outcome.
 
@@ -16,11 +18,18 @@ mod arming;
 mod authorization;
 pub mod entry_point;
 pub mod kernel8;
+mod merchant_proof;
+mod messages;
+pub mod profile;
+mod tap;
 mod terminal;
 
 pub use arming::{Arming, ArmingError};
 pub use authorization::{AuthorizationRequest, HostDecision, PaymentState, Receipt};
+pub use merchant_proof::{MerchantCredential, WithoutProof};
+pub use messages::Language;
+pub use tap::{Tap, TapAction, TapEnd, TapError};
 pub use terminal::{
-    Armed, NotArmed, OnlinePayment, Tap, TapAction, TapEnd, Terminal, TerminalConfiguration,
+    Armed, NotArmed, NotTapped, NotTappedError, OnlinePayment, Terminal, TerminalConfiguration,
     Unarmed,
 };

@@ -2,34 +2,50 @@
 //! until that payment is decided.
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::time::Duration;
 
-use rand_core::CryptoRng;
-use tapfer_emv::apdu::{CommandApdu, ResponseApdu};
 use tapfer_emv::certificate::CaPublicKey;
-use tapfer_emv::tvr::{self, TerminalVerificationResults, TvrBit};
 use tapfer_payment_types::{Money, PaymentIntentId, Timestamp};
 
 use crate::arming::{Arming, ArmingError};
 use crate::authorization::{AuthorizationRequest, HostDecision, PaymentState, Receipt};
-use crate::entry_point::{self, Candidate, EntryPointError};
+use crate::entry_point::{Application, Indicators};
 use crate::kernel8::{
-    Action, ConfigurationError, DeclinedBy, ErrorLevel1, Inputs, Kernel, KernelConfiguration,
-    MessageIdentifier, Outcome, Session, Status,
+    ConfigurationError, KernelConfiguration, MessageIdentifier, Outcome, Session,
 };
+use crate::merchant_proof::MerchantCredential;
+use crate::messages::Language;
+use crate::tap::{Tap, TapEnd, TapError};
 
 /// What a terminal is set up with.
 #[derive(Debug, Clone)]
 pub struct TerminalConfiguration {
-    /// The applications it takes, one configuration each.
-    pub applications: Vec<KernelConfiguration>,
+    /// The applications it takes.
+    pub applications: Vec<Application>,
     /// Certification authorities it trusts.
     pub ca_public_keys: Vec<CaPublicKey>,
-    /// The most it takes by a tap (Book B 3.1.1.3). `None`: anything.
-    pub contactless_transaction_limit: Option<Money>,
+    /// Who it says it is, to phones that ask. `None`: it proves nothing.
+    pub merchant: Option<MerchantCredential>,
+    /// What it speaks to people whose card names no language that it has.
+    pub language: Language,
+}
+
+impl TerminalConfiguration {
+    /// These applications without rules of their own, these authorities, no merchant's certificate,
+    /// English.
+    #[must_use]
+    pub fn new(
+        applications: impl IntoIterator<Item = KernelConfiguration>,
+        ca_public_keys: Vec<CaPublicKey>,
+    ) -> Self {
+        Self {
+            applications: applications.into_iter().map(Application::from).collect(),
+            ca_public_keys,
+            merchant: None,
+            language: Language::English,
+        }
+    }
 }
 
 /// State of a terminal that speaks to no card.
@@ -75,6 +91,28 @@ pub struct NotArmed {
     pub error: ArmingError,
 }
 
+/// A terminal that asks no card any more, and why.
+#[derive(Debug)]
+pub struct NotTapped {
+    /// The terminal, disarmed.
+    pub terminal: Terminal<Unarmed>,
+    /// What is not paid.
+    pub payment_intent: PaymentIntentId,
+    /// Why.
+    pub error: NotTappedError,
+}
+
+/// Why no card was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotTappedError {
+    /// Nobody came in time.
+    #[error("the terminal was armed until {0}: arm it again for this payment")]
+    Expired(Timestamp),
+    /// The session could not be set up.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+}
+
 impl Terminal<Unarmed> {
     /// A terminal as it is switched on.
     #[must_use]
@@ -82,26 +120,38 @@ impl Terminal<Unarmed> {
         Self { configuration, state: Unarmed(()) }
     }
 
-    /// Arms for one payment, after pre-processing its amount (Book B 3.1).
+    /// How it is set up.
+    #[must_use]
+    pub const fn configuration(&self) -> &TerminalConfiguration {
+        &self.configuration
+    }
+
+    /// Puts a renewed certificate into its place. Only between payments.
+    pub fn replace_credential(&mut self, merchant: Option<MerchantCredential>) {
+        self.configuration.merchant = merchant;
+    }
+
+    /// Arms for one payment, after pre-processing its amount for every application (Book B 3.1).
     ///
     /// # Errors
-    /// [`NotArmed`] if the amount is above the contactless limit. The arming is spent all the same.
+    /// [`NotArmed`] if no application takes the amount, with the reason of the first. The arming is
+    /// spent all the same.
     pub fn arm(self, arming: Arming) -> Result<Terminal<Armed>, Box<NotArmed>> {
-        match self.pre_process(arming.amount()) {
-            Ok(()) => Ok(Terminal { configuration: self.configuration, state: Armed { arming } }),
-            Err(error) => Err(Box::new(NotArmed { terminal: self, error })),
+        match self.refusal(arming.amount()) {
+            None => Ok(Terminal { configuration: self.configuration, state: Armed { arming } }),
+            Some(error) => Err(Box::new(NotArmed { terminal: self, error })),
         }
     }
 
-    fn pre_process(&self, amount: Money) -> Result<(), ArmingError> {
-        let Some(limit) = self.configuration.contactless_transaction_limit else {
-            return Ok(());
-        };
-        match limit.checked_sub(amount) {
-            Ok(room) if room.minor >= 0 => Ok(()),
-            Ok(_) => Err(ArmingError::AboveContactlessLimit { amount, limit }),
-            Err(_) => Err(ArmingError::Currency(amount)),
-        }
+    /// Why no application at all takes this amount.
+    fn refusal(&self, amount: Money) -> Option<ArmingError> {
+        let mut refusals = self
+            .configuration
+            .applications
+            .iter()
+            .map(|application| application.pre_process(amount).not_allowed);
+        let first = refusals.next().unwrap_or(Some(ArmingError::NoApplication))?;
+        refusals.all(|refusal| refusal.is_some()).then_some(first)
     }
 }
 
@@ -118,6 +168,25 @@ impl Terminal<Armed> {
         self.state.arming.amount()
     }
 
+    /// The first instant at which it asks no card any more.
+    #[must_use]
+    pub const fn expires_at(&self) -> Timestamp {
+        self.state.arming.expires_at()
+    }
+
+    /// What the merchant's certificate says the merchant is called: what phone and till both show.
+    #[must_use]
+    pub fn merchant_name(&self) -> Option<&str> {
+        self.configuration.merchant.as_ref().map(|merchant| merchant.certificate.name.as_str())
+    }
+
+    /// What pre-processing found, in the order of the applications. It stays as it is until the payment
+    /// is over (Book B 3.5, start B).
+    pub fn pre_processing(&self) -> impl Iterator<Item = (&Application, Indicators)> {
+        let applications = self.configuration.applications.iter();
+        applications.map(|application| (application, application.pre_process(self.amount())))
+    }
+
     /// The till gave up.
     #[must_use]
     pub fn cancel(self) -> Terminal<Unarmed> {
@@ -127,281 +196,62 @@ impl Terminal<Armed> {
     /// A card is in the field.
     ///
     /// # Errors
-    /// None in practice: the amount was checked when the terminal was armed.
-    pub fn tap(self, now: Timestamp) -> Result<Tap, ConfigurationError> {
-        let session = Session::purchase(self.amount(), now)?;
-        let stage = Stage::Directory(entry_point::select_directory());
-        Ok(Tap { terminal: self, session, now, stage })
+    /// [`NotTapped`] if the arming has expired. The terminal is disarmed then.
+    pub fn tap(self, now: Timestamp) -> Result<Tap, Box<NotTapped>> {
+        let arming = &self.state.arming;
+        let session = if arming.has_expired(now) {
+            Err(NotTappedError::Expired(arming.expires_at()))
+        } else {
+            Session::purchase(arming.amount(), now).map_err(NotTappedError::from)
+        };
+        match session {
+            Ok(mut session) => {
+                if let Some(merchant) = &self.configuration.merchant {
+                    merchant.name_in(&mut session);
+                }
+                Ok(Tap::begin(self, session, now))
+            }
+            Err(error) => {
+                let payment_intent = self.payment_intent();
+                let terminal = self.cancel();
+                Err(Box::new(NotTapped { terminal, payment_intent, error }))
+            }
+        }
     }
 
-    fn disarm(self) -> (Terminal<Unarmed>, Arming) {
+    /// The reader sees more than one card and speaks to none of them (Book D 9.3). Stays armed.
+    #[must_use]
+    pub const fn several_cards(self) -> TapEnd {
+        TapEnd::Undecided {
+            terminal: self,
+            message: MessageIdentifier::PRESENT_ONE_CARD,
+            outcome: None,
+            error: Some(TapError::SeveralCards),
+        }
+    }
+
+    pub(crate) const fn configuration(&self) -> &TerminalConfiguration {
+        &self.configuration
+    }
+
+    pub(crate) fn disarm(self) -> (Terminal<Unarmed>, Arming) {
         (Terminal::new(self.configuration), self.state.arming)
     }
-}
 
-/// One card in the field of an armed terminal.
-///
-/// [`poll`](Self::poll), transmit, [`handle_response`](Self::handle_response), until it is finished;
-/// then [`finish`](Self::finish).
-pub struct Tap {
-    terminal: Terminal<Armed>,
-    session: Session,
-    now: Timestamp,
-    stage: Stage,
-}
-
-enum Stage {
-    Directory(CommandApdu),
-    Application { command: CommandApdu, chosen: Candidate, others: Vec<Candidate> },
-    Kernel { kernel: Box<Kernel>, others: Vec<Candidate> },
-    Finished(Box<Ended>),
-}
-
-enum Ended {
-    ByKernel(Outcome),
-    BeforeKernel(EntryPointError),
-    CardLost,
-}
-
-/// What the caller of a [`Tap`] does next.
-#[derive(Debug)]
-pub enum TapAction<'a> {
-    /// Send this to the card, then call [`Tap::handle_response`] or [`Tap::handle_no_answer`].
-    Transmit(&'a CommandApdu),
-    /// The card can go. Call [`Tap::finish`].
-    Finished,
-}
-
-/// What became of a tap.
-#[derive(Debug)]
-pub enum TapEnd {
-    /// The platform has to decide. The arming is spent.
-    Online(Box<OnlinePayment>),
-    /// Decided by card and terminal alone. The terminal is disarmed.
-    Decided {
-        /// Ready to be armed again.
-        terminal: Terminal<Unarmed>,
-        /// What the merchant keeps.
-        receipt: Receipt,
-        /// What the kernel said.
+    /// The platform has to decide: the arming is spent on the question.
+    pub(crate) fn go_online(
+        self,
+        request: AuthorizationRequest,
         outcome: Outcome,
-    },
-    /// Nothing was decided: the terminal stays armed, for this or another card.
-    Undecided {
-        /// Waiting for the next tap.
-        terminal: Terminal<Armed>,
-        /// What to show.
-        message: MessageIdentifier,
-        /// What the kernel said, if it came that far.
-        outcome: Option<Outcome>,
-        /// Why the kernel was not reached.
-        error: Option<EntryPointError>,
-    },
-}
-
-impl Tap {
-    /// What to do next. The same until the card has answered.
-    #[must_use]
-    pub fn poll(&self) -> TapAction<'_> {
-        match &self.stage {
-            Stage::Directory(command) | Stage::Application { command, .. } => {
-                TapAction::Transmit(command)
-            }
-            Stage::Kernel { kernel, .. } => match kernel.poll() {
-                Action::Transmit(command) => TapAction::Transmit(command),
-                Action::Finished(_) => TapAction::Finished,
-            },
-            Stage::Finished(_) => TapAction::Finished,
-        }
+        merchant_proven: bool,
+    ) -> OnlinePayment {
+        let (terminal, arming) = self.disarm();
+        OnlinePayment { terminal, arming, request, outcome, merchant_proven }
     }
 
-    /// The card's answer with its status word, and how long it took. `rng` is asked for one key and
-    /// one number for each application that is tried. After the end, answers are ignored.
-    #[must_use]
-    pub fn handle_response(
-        mut self,
-        response: &[u8],
-        elapsed: Duration,
-        rng: &mut impl CryptoRng,
-    ) -> Self {
-        let parsed = ResponseApdu::parse(response);
-        self.stage = match (self.stage, parsed) {
-            (Stage::Kernel { kernel, others }, _) => {
-                let kernel = kernel.handle_response(response, elapsed);
-                after_kernel(kernel, others)
-            }
-            (Stage::Directory(_), Ok(answer)) => {
-                after_directory(&answer, &self.terminal.configuration.applications)
-            }
-            (Stage::Application { chosen, others, .. }, Ok(answer)) if is_selected(&answer) => {
-                let inputs = Inputs::draw(self.now, rng);
-                let configuration = &self.terminal.configuration;
-                match configuration.applications.get(chosen.configuration) {
-                    Some(application) => after_kernel(
-                        Kernel::start(
-                            application.clone(),
-                            &self.session,
-                            configuration.ca_public_keys.clone(),
-                            inputs,
-                            &answer.data,
-                        ),
-                        others,
-                    ),
-                    None => select_next(others),
-                }
-            }
-            (Stage::Application { others, .. }, Ok(_)) => select_next(others),
-            (Stage::Directory(_) | Stage::Application { .. }, Err(_)) => {
-                Stage::Finished(Box::new(Ended::CardLost))
-            }
-            (finished @ Stage::Finished(_), _) => finished,
-        };
-        self
+    pub(crate) const fn arming(&self) -> &Arming {
+        &self.state.arming
     }
-
-    /// The card did not answer, or left the field.
-    #[must_use]
-    pub fn handle_no_answer(mut self, error: ErrorLevel1) -> Self {
-        self.stage = match self.stage {
-            Stage::Kernel { kernel, others } => {
-                after_kernel(kernel.handle_no_answer(error), others)
-            }
-            Stage::Directory(_) | Stage::Application { .. } => {
-                Stage::Finished(Box::new(Ended::CardLost))
-            }
-            finished @ Stage::Finished(_) => finished,
-        };
-        self
-    }
-
-    /// The content of the record that came last, if it was encrypted: for a transcript.
-    #[must_use]
-    pub fn decrypted_record(&self) -> Option<&[u8]> {
-        match &self.stage {
-            Stage::Kernel { kernel, .. } => kernel.decrypted_record(),
-            _ => None,
-        }
-    }
-
-    /// What became of it. A tap that is given up half-way leaves the terminal armed.
-    #[must_use]
-    pub fn finish(self) -> TapEnd {
-        let ended = match self.stage {
-            Stage::Finished(ended) => *ended,
-            _ => Ended::CardLost,
-        };
-        let terminal = self.terminal;
-        match ended {
-            Ended::ByKernel(outcome) => by_kernel(terminal, outcome),
-            Ended::BeforeKernel(error) => TapEnd::Undecided {
-                terminal,
-                message: MessageIdentifier::ERROR_OTHER_CARD,
-                outcome: None,
-                error: Some(error),
-            },
-            Ended::CardLost => TapEnd::Undecided {
-                terminal,
-                message: MessageIdentifier::TRY_AGAIN,
-                outcome: None,
-                error: None,
-            },
-        }
-    }
-}
-
-/// A warning (`62xx`, `63xx`) still selects (Book B 3.3.3.5).
-fn is_selected(answer: &ResponseApdu) -> bool {
-    let [first, _] = answer.status.bytes();
-    answer.status.is_ok() || matches!(first, 0x62 | 0x63)
-}
-
-fn after_directory(answer: &ResponseApdu, applications: &[KernelConfiguration]) -> Stage {
-    let found = if answer.status.is_ok() {
-        entry_point::candidates(&answer.data, applications)
-    } else {
-        Err(EntryPointError::NoCommonApplication)
-    };
-    match found {
-        Ok(candidates) => select_next(candidates),
-        Err(error) => Stage::Finished(Box::new(Ended::BeforeKernel(error))),
-    }
-}
-
-/// The next application, the first of the list.
-fn select_next(mut candidates: Vec<Candidate>) -> Stage {
-    if candidates.is_empty() {
-        return Stage::Finished(Box::new(Ended::BeforeKernel(
-            EntryPointError::NoCommonApplication,
-        )));
-    }
-    let chosen = candidates.remove(0);
-    let command = entry_point::select(&chosen.identifier);
-    Stage::Application { command, chosen, others: candidates }
-}
-
-/// A kernel that says Select Next passes the card on, as long as there is something to pass it to.
-fn after_kernel(kernel: Kernel, others: Vec<Candidate>) -> Stage {
-    let is_next = match kernel.poll() {
-        Action::Transmit(_) => false,
-        Action::Finished(outcome) => outcome.parameters.status == Status::SelectNext,
-    };
-    if is_next && !others.is_empty() {
-        return select_next(others);
-    }
-    match kernel.poll() {
-        Action::Transmit(_) => Stage::Kernel { kernel: Box::new(kernel), others },
-        Action::Finished(_) => match kernel.into_outcome() {
-            Some(outcome) => Stage::Finished(Box::new(Ended::ByKernel(outcome))),
-            None => Stage::Finished(Box::new(Ended::CardLost)),
-        },
-    }
-}
-
-fn by_kernel(terminal: Terminal<Armed>, outcome: Outcome) -> TapEnd {
-    let message = outcome.ui_request.map_or(MessageIdentifier::ERROR_OTHER_CARD, |ui| ui.message);
-    let state = match (outcome.parameters.status, &outcome.data_record) {
-        (Status::OnlineRequest, Some(record)) => {
-            let request = AuthorizationRequest::new(&terminal.state.arming, record);
-            let (terminal, arming) = terminal.disarm();
-            return TapEnd::Online(Box::new(OnlinePayment { terminal, arming, request, outcome }));
-        }
-        (Status::Approved, _) => PaymentState::ApprovedOffline,
-        (Status::Declined, _) => {
-            PaymentState::Declined { authorization: None, reason: decline_reason(&outcome) }
-        }
-        _ => return TapEnd::Undecided { terminal, message, outcome: Some(outcome), error: None },
-    };
-    let (terminal, arming) = terminal.disarm();
-    let receipt = Receipt::new(&arming, &outcome, state);
-    TapEnd::Decided { terminal, receipt, outcome }
-}
-
-/// In words for the merchant. The results that the terminal declined for are in it.
-fn decline_reason(outcome: &Outcome) -> String {
-    let results = outcome.tvr.unwrap_or_default();
-    let serious = serious_results(results);
-    match outcome.declined_by {
-        // The phone could not verify its person, or not in a way that the terminal offers.
-        _ if serious.len() == 1 && results.contains(tvr::CARDHOLDER_VERIFICATION_FAILED) => {
-            String::from("the phone's owner must be verified: unlock the phone and tap again")
-        }
-        Some(DeclinedBy::Terminal) => format!("the terminal declined: {}", serious.join(", ")),
-        _ => String::from("the card declined"),
-    }
-}
-
-/// The results that speak against a payment, in words.
-fn serious_results(results: TerminalVerificationResults) -> Vec<&'static str> {
-    const HARMLESS: [TvrBit; 5] = [
-        tvr::KERNEL_8_FORMAT,
-        tvr::RELAY_RESISTANCE_PERFORMED,
-        tvr::RELAY_RESISTANCE_NOT_PERFORMED,
-        tvr::FLOOR_LIMIT_EXCEEDED,
-        tvr::ONLINE_CVM_CAPTURED,
-    ];
-    let mut serious = results;
-    HARMLESS.into_iter().for_each(|bit| serious.clear(bit));
-    serious.meanings().collect()
 }
 
 /// A payment that waits for the platform. The terminal behind it is disarmed already: whatever
@@ -412,6 +262,7 @@ pub struct OnlinePayment {
     arming: Arming,
     request: AuthorizationRequest,
     outcome: Outcome,
+    merchant_proven: bool,
 }
 
 impl OnlinePayment {
@@ -427,6 +278,12 @@ impl OnlinePayment {
         &self.outcome
     }
 
+    /// What the merchant's certificate says the merchant is called.
+    fn merchant_name(&self) -> Option<String> {
+        let merchant = self.terminal.configuration.merchant.as_ref()?;
+        Some(merchant.certificate.name.as_str().into())
+    }
+
     /// The platform has decided, or has not answered.
     #[must_use]
     pub fn complete(self, decision: HostDecision) -> (Terminal<Unarmed>, Receipt) {
@@ -437,7 +294,8 @@ impl OnlinePayment {
             }
             HostDecision::NoAnswer => PaymentState::Unknown,
         };
-        let receipt = Receipt::new(&self.arming, &self.outcome, state);
+        let name = self.merchant_name();
+        let receipt = Receipt::new(&self.arming, &self.outcome, state, name, self.merchant_proven);
         (self.terminal, receipt)
     }
 }

@@ -87,6 +87,10 @@ fn directory(script: &Script) -> Vec<u8> {
     answer
 }
 
+fn arming(script: &Script) -> Arming {
+    Arming::new(intent(script), script.amount(), script.now().plus_seconds(60)).unwrap()
+}
+
 fn pay(script: &Script) -> TapEnd {
     let (sent, end) = pay_at(script.configuration(), script);
     assert_eq!(sent[1..], script.commands());
@@ -95,12 +99,9 @@ fn pay(script: &Script) -> TapEnd {
 
 /// Taps at a terminal that is set up like this; the commands that were sent, and the end.
 fn pay_at(application: KernelConfiguration, script: &Script) -> (Vec<Vec<u8>>, TapEnd) {
-    let terminal = Terminal::new(TerminalConfiguration {
-        applications: vec![application],
-        ca_public_keys: vec![script.ca_public_key()],
-        contactless_transaction_limit: None,
-    });
-    let armed = terminal.arm(Arming::new(intent(script), script.amount()).unwrap()).unwrap();
+    let terminal =
+        Terminal::new(TerminalConfiguration::new(vec![application], vec![script.ca_public_key()]));
+    let armed = terminal.arm(arming(script)).unwrap();
     let mut tap = armed.tap(script.now()).unwrap();
     let mut answers = std::iter::once(directory(script)).chain(script.responses());
     let mut sent = Vec::new();
@@ -168,8 +169,7 @@ fn the_host_decides_and_the_terminal_is_unarmed() {
         assert_eq!(receipt.application.as_deref(), Some("TEST"));
         assert_eq!(receipt.last_four.as_deref(), Some("0124"));
         // The next payment needs an arming of its own.
-        let next = Arming::new(intent(&script), script.amount()).unwrap();
-        assert!(terminal.arm(next).is_ok());
+        assert!(terminal.arm(arming(&script)).is_ok());
     }
 }
 

@@ -13,7 +13,8 @@ use tapfer_emv::tlv;
 use tapfer_payment_types::{Currency, Money, PaymentIntentId, Timestamp};
 use tapfer_terminal::kernel8::{ErrorLevel1, KernelConfiguration, MessageIdentifier};
 use tapfer_terminal::{
-    Armed, Arming, ArmingError, Tap, TapAction, TapEnd, Terminal, TerminalConfiguration, Unarmed,
+    Armed, Arming, ArmingError, NotTappedError, Tap, TapAction, TapEnd, TapError, Terminal,
+    TerminalConfiguration, Unarmed,
 };
 
 const NOT_FOUND: [u8; 2] = [0x6A, 0x82];
@@ -55,16 +56,18 @@ fn euros(minor: i64) -> Money {
 
 fn terminal(limit: Option<Money>) -> Terminal<Unarmed> {
     let application = KernelConfiguration::attended(&FIRST[..6], 276, euros(5_000)).unwrap();
-    Terminal::new(TerminalConfiguration {
-        applications: vec![application],
-        ca_public_keys: Vec::new(),
-        contactless_transaction_limit: limit,
-    })
+    let mut configuration = TerminalConfiguration::new([application], Vec::new());
+    configuration.applications[0].contactless_transaction_limit = limit;
+    Terminal::new(configuration)
+}
+
+fn arming(amount: Money) -> Arming {
+    let intent = PaymentIntentId::new(now(), [7; 10]);
+    Arming::new(intent, amount, now().plus_seconds(60)).unwrap()
 }
 
 fn armed(minor: i64) -> Terminal<Armed> {
-    let intent = PaymentIntentId::new(now(), [7; 10]);
-    terminal(None).arm(Arming::new(intent, euros(minor)).unwrap()).unwrap()
+    terminal(None).arm(arming(euros(minor))).unwrap()
 }
 
 fn ok(mut data: Vec<u8>) -> Vec<u8> {
@@ -116,28 +119,58 @@ fn undecided(end: TapEnd) -> (Terminal<Armed>, MessageIdentifier) {
 #[test]
 fn amounts_that_cannot_be_asked_for_do_not_arm() {
     let intent = PaymentIntentId::new(now(), [7; 10]);
-    for minor in [0, -1, 1_000_000_000_000] {
-        assert_eq!(
-            Arming::new(intent, euros(minor)).unwrap_err(),
-            ArmingError::Amount(euros(minor))
-        );
+    for minor in [-1, 1_000_000_000_000] {
+        let refused = Arming::new(intent, euros(minor), now().plus_seconds(60));
+        assert_eq!(refused.unwrap_err(), ArmingError::Amount(euros(minor)));
     }
-    let refused = |limit, amount| {
-        let arming = Arming::new(intent, amount).unwrap();
-        terminal(Some(limit)).arm(arming).unwrap_err().error
-    };
+    assert_eq!(terminal(None).arm(arming(euros(0))).unwrap_err().error, ArmingError::ZeroAmount);
+    let empty = Terminal::new(TerminalConfiguration::new([], Vec::new()));
+    let refused = empty.arm(arming(euros(100))).unwrap_err().error;
+    assert_eq!(refused, ArmingError::NoApplication);
+    let refused = |limit, amount| terminal(Some(limit)).arm(arming(amount)).unwrap_err().error;
     let (amount, limit) = (euros(2_501), euros(2_500));
     assert_eq!(refused(limit, amount), ArmingError::AboveContactlessLimit { amount, limit });
     let yen = Money::new(1, "JPY".parse().unwrap());
     assert_eq!(refused(limit, yen), ArmingError::Currency(yen));
-    assert!(terminal(Some(limit)).arm(Arming::new(intent, limit).unwrap()).is_ok());
+    assert!(terminal(Some(limit)).arm(arming(limit)).is_ok());
 }
 
 #[test]
 fn a_cancelled_terminal_is_unarmed() {
     let unarmed: Terminal<Unarmed> = armed(100).cancel();
-    let again = Arming::new(PaymentIntentId::new(now(), [8; 10]), euros(200)).unwrap();
-    assert_eq!(unarmed.arm(again).unwrap().amount(), euros(200));
+    assert_eq!(unarmed.arm(arming(euros(200))).unwrap().amount(), euros(200));
+}
+
+#[test]
+fn an_arming_ends_with_its_time() {
+    let last = now().plus_seconds(60).plus_millis(-1);
+    assert!(armed(100).tap(last).is_ok());
+    let late = armed(100).tap(now().plus_seconds(60)).err().expect("nobody came in time");
+    assert_eq!(late.error, NotTappedError::Expired(now().plus_seconds(60)));
+    assert_eq!(late.payment_intent, PaymentIntentId::new(now(), [7; 10]));
+    let unarmed: Terminal<Unarmed> = late.terminal;
+    assert!(unarmed.arm(arming(euros(100))).is_ok());
+}
+
+/// Whenever the reader sees a second card: nothing more is sent, nothing is decided, the till waits on.
+#[test]
+fn one_card_only() {
+    let (terminal, message) = undecided(armed(100).several_cards());
+    assert_eq!(message, MessageIdentifier::PRESENT_ONE_CARD);
+    assert_eq!(terminal.amount(), euros(100));
+    let answers = [directory(&[(&FIRST, 1)]), application(&FIRST)];
+    for given in 0..=answers.len() {
+        let mut tap = armed(100).tap(now()).unwrap();
+        for answer in &answers[..given] {
+            tap = tap.handle_response(answer, Duration::ZERO, &mut Counter(2));
+        }
+        let tap = tap.handle_several_cards();
+        assert!(matches!(tap.poll(), TapAction::Finished));
+        let TapEnd::Undecided { terminal, message, error, .. } = tap.finish() else { panic!() };
+        assert_eq!(message, MessageIdentifier::PRESENT_ONE_CARD);
+        assert_eq!(error, Some(TapError::SeveralCards));
+        assert_eq!(terminal.amount(), euros(100));
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `tapfer terminal`: points of sale, and taking a payment with this machine as one.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::json;
@@ -9,6 +11,7 @@ use crate::failure::Ending;
 use crate::pcsc_reader;
 use crate::terminal_identity::TerminalIdentity;
 use crate::terminal_payment::{self, PayArguments};
+use crate::terminal_profile;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TerminalCommand {
@@ -58,6 +61,21 @@ pub(crate) enum TerminalCommand {
     Readers,
     /// Take a payment: arm, tap, ask the platform, print the receipt
     Pay(Box<PayArguments>),
+    /// How a terminal is set up, as a file
+    #[command(subcommand)]
+    Profile(ProfileCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProfileCommand {
+    /// Check a terminal profile without using it
+    #[command(
+        after_help = "Example:\n  tapfer terminal profile check profiles/terminal/attended.toml"
+    )]
+    Check {
+        /// A TOML file
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,6 +118,10 @@ pub(crate) fn run(context: &Context, command: &TerminalCommand) -> anyhow::Resul
             context.output.object(&revoked)?;
         }
         TerminalCommand::Readers => return readers(context),
+        TerminalCommand::Profile(ProfileCommand::Check { file }) => {
+            let profile = terminal_profile::load(file)?;
+            context.output.object(&serde_json::to_value(&profile)?)?;
+        }
         TerminalCommand::Pay(arguments) => return terminal_payment::run(context, arguments),
     }
     Ok(Ending::Done)

@@ -1,13 +1,16 @@
 //! A payment with the platform behind the terminal: arm, tap, ask, print the receipt.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::{Value, json};
 use tapfer_payment_types::PaymentIntentId;
-use tapfer_terminal::{HostDecision, OnlinePayment, PaymentState, Receipt, TapEnd};
+use tapfer_terminal::{
+    HostDecision, MerchantCredential, OnlinePayment, PaymentState, Receipt, TapEnd,
+};
 
-use super::{PayArguments, explain, insert, not_decided, tap_card, with_card};
+use super::{PayArguments, explain, insert, language, not_decided, tap_card, with_card};
 use crate::client;
 use crate::context::Context;
 use crate::failure::Ending;
@@ -28,10 +31,12 @@ pub(super) fn pay(context: &Context, arguments: &PayArguments) -> anyhow::Result
         terminal: context.client_of(&terminal_id)?.patient(arguments.patience()),
         terminal_id,
     };
-    renew_certificate(context, &till);
+    let merchant = credential(context, arguments, &till);
     let trust = Trust::fetch(&till.terminal)?;
     let applications = arguments.applications()?.unwrap_or(trust.applications);
-    let configuration = arguments.configuration(&applications, trust.ca_keys, amount.currency)?;
+    let mut configuration =
+        arguments.configuration(&applications, trust.ca_keys, amount.currency)?;
+    configuration.merchant = merchant;
     let capture = if arguments.manual_capture { "manual" } else { "automatic" };
     let intent = till.create_intent(amount, arguments.reference.as_deref(), capture)?;
     let tapped = till.arm(intent).and_then(|()| {
@@ -50,12 +55,24 @@ pub(super) fn pay(context: &Context, arguments: &PayArguments) -> anyhow::Result
 
 /// Sees to it that the terminal has a certificate to show to phones. One that cannot be had stops no
 /// payment: phones whose policy wants no proof are served without.
-fn renew_certificate(context: &Context, till: &Till) {
-    let identity = TerminalIdentity::open(&context.home, &till.terminal_id);
-    if let Err(error) = identity.and_then(|identity| identity.current(&till.terminal)) {
-        let why = "the terminal cannot prove to phones whose it is";
-        context.output.remark(format!("{why}: {error:#}"));
-    }
+fn credential(
+    context: &Context,
+    arguments: &PayArguments,
+    till: &Till,
+) -> Option<MerchantCredential> {
+    let made = || -> anyhow::Result<MerchantCredential> {
+        let identity = TerminalIdentity::open(&context.home, &till.terminal_id)?;
+        let certificate = identity.current(&till.terminal)?.certificate;
+        let signer = Arc::new(identity.into_signer());
+        let without_proof = arguments.without_proof()?;
+        Ok(MerchantCredential { certificate, signer, without_proof })
+    };
+    made()
+        .inspect_err(|error| {
+            let why = "the terminal cannot prove to phones whose it is";
+            context.output.remark(format!("{why}: {error:#}"));
+        })
+        .ok()
 }
 
 /// Frees the terminal. That it could not be freed is worth a remark, but never hides why.
@@ -86,7 +103,13 @@ fn conclude(
         TapEnd::Undecided { terminal, message, error, outcome } => {
             give_up(context, till, terminal.payment_intent());
             let reader_error = tapped.reader_error.as_ref();
-            return Err(not_decided(message, error, outcome.as_ref(), reader_error));
+            return Err(not_decided(
+                language(context),
+                message,
+                error.as_ref(),
+                outcome.as_ref(),
+                reader_error,
+            ));
         }
     };
     if receipt.state == PaymentState::ApprovedOffline {

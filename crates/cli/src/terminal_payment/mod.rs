@@ -3,7 +3,7 @@
 mod at_platform;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -14,9 +14,10 @@ use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
 use tapfer_emv::status::StatusWord;
 use tapfer_payment_types::{Currency, Money, PaymentIntentId, TokenId};
-use tapfer_terminal::entry_point::EntryPointError;
 use tapfer_terminal::kernel8::{MessageIdentifier, Outcome, Status};
-use tapfer_terminal::{PaymentState, TapEnd, TerminalConfiguration};
+use tapfer_terminal::{
+    Language, PaymentState, TapEnd, TapError, TerminalConfiguration, WithoutProof,
+};
 
 use crate::amount::{currency, hexadecimal, hexadecimal_array, money, payable};
 use crate::card_at::{self, CardAt};
@@ -31,6 +32,7 @@ use crate::output::Output;
 use crate::pcsc_reader::PcscReader;
 use crate::phone::Phone;
 use crate::tap::{CardReader, Exchange, Tapped, WithoutDirectory, tap};
+use crate::terminal_profile;
 use crate::till::{self, Trust};
 use crate::wallet_store::WalletStore;
 
@@ -103,6 +105,9 @@ pub(crate) struct PayArguments {
     /// Tell every command and answer in words
     #[arg(long)]
     explain: bool,
+    /// Set the terminal up from this file, such as profiles/terminal/attended.toml
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["verification_limit", "country"])]
+    profile: Option<PathBuf>,
     /// From this amount the terminal wants the person verified
     #[arg(long, value_name = "50.00", default_value = "50.00")]
     verification_limit: String,
@@ -168,9 +173,37 @@ impl PayArguments {
         let given = self.ca_key.iter().map(|text| ca_key(text));
         let mut keys = given.collect::<anyhow::Result<Vec<_>>>()?;
         keys.extend(platform);
+        if let Some(path) = &self.profile {
+            return self.set_up_by(path, applications, keys, currency);
+        }
         let limit = self.verification_limit.as_str();
         let limit = money("--verification-limit", limit, currency)?;
         till::configuration(applications, keys, self.country, limit)
+    }
+
+    /// What becomes of a tap whose merchant proof cannot be made.
+    fn without_proof(&self) -> anyhow::Result<WithoutProof> {
+        let profile = self.profile.as_deref().map(terminal_profile::load).transpose()?;
+        Ok(profile.map(|profile| profile.without_proof).unwrap_or_default())
+    }
+
+    /// The profile's own applications count, unless one was named on the command line.
+    fn set_up_by(
+        &self,
+        path: &Path,
+        applications: &[Vec<u8>],
+        keys: Vec<CaPublicKey>,
+        currency: Currency,
+    ) -> anyhow::Result<TerminalConfiguration> {
+        let mut profile = terminal_profile::load(path)?;
+        if profile.currency != currency {
+            let own = profile.currency.code();
+            bail!(UsageError(format!("--profile: its limits are in {own}: pay in that currency")));
+        }
+        if self.aid.is_some() {
+            profile.applications.clear();
+        }
+        Ok(profile.configuration(applications, keys)?)
     }
 
     fn phone(&self, context: &Context) -> anyhow::Result<Option<Phone>> {
@@ -253,7 +286,13 @@ fn kernel_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<En
             outcome
         }
         TapEnd::Undecided { message, error, .. } => {
-            return Err(not_decided(*message, *error, None, tapped.reader_error.as_ref()));
+            return Err(not_decided(
+                language(context),
+                *message,
+                error.as_ref(),
+                None,
+                tapped.reader_error.as_ref(),
+            ));
         }
     };
     if context.output.is_json() {
@@ -318,15 +357,27 @@ fn request_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<E
         },
         TapEnd::Undecided { message, error, outcome, .. } => {
             let reader_error = tapped.reader_error.as_ref();
-            Err(not_decided(message, error, outcome.as_ref(), reader_error))
+            Err(not_decided(
+                language(context),
+                message,
+                error.as_ref(),
+                outcome.as_ref(),
+                reader_error,
+            ))
         }
     }
 }
 
+/// What the till speaks to people.
+const fn language(context: &Context) -> Language {
+    context.access.language.of_terminal()
+}
+
 /// Why a tap led to nothing.
 fn not_decided(
+    till: Language,
     message: MessageIdentifier,
-    error: Option<EntryPointError>,
+    error: Option<&TapError>,
     outcome: Option<&Outcome>,
     reader_error: Option<&anyhow::Error>,
 ) -> anyhow::Error {
@@ -343,7 +394,8 @@ fn not_decided(
     };
     let status_word = status.map(|[first, second]| StatusWord::from_bytes(first, second));
     let status_word = status_word.map(|status| status.to_string());
-    NothingPaid { why, status_word, display: message.text() }.into()
+    let language = outcome.map_or(till, |outcome| outcome.language(till));
+    NothingPaid { why, status_word, display: message.text(language) }.into()
 }
 
 fn explain(output: Output, arguments: &PayArguments, exchanges: &[Exchange]) {

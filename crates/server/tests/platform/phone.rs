@@ -63,11 +63,7 @@ impl Till {
     pub(crate) fn trusting(trust: &Value) -> Self {
         let aid = unhex(&trust["issuers"][0]["aid"]);
         let application = KernelConfiguration::attended(&aid, 276, TILL_LIMIT).unwrap();
-        Self(TerminalConfiguration {
-            applications: vec![application],
-            ca_public_keys: vec![authority(trust)],
-            contactless_transaction_limit: None,
-        })
+        Self(TerminalConfiguration::new(vec![application], vec![authority(trust)]))
     }
 
     /// Holds the phone to the till; gives the chip data (hex) of the one question to the platform.
@@ -79,7 +75,7 @@ impl Till {
         now: Timestamp,
     ) -> String {
         let amount = Money::new(minor, Currency::EUR);
-        let arming = Arming::new(intent.parse().unwrap(), amount).unwrap();
+        let arming = Arming::new(intent.parse().unwrap(), amount, now.plus_seconds(60)).unwrap();
         let armed = Terminal::new(self.0.clone()).arm(arming).unwrap();
         let mut tap = armed.tap(now).unwrap();
         while let TapAction::Transmit(command) = tap.poll() {

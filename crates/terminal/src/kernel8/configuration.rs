@@ -260,7 +260,7 @@ impl KernelConfiguration {
     }
 
     /// What of it a card may ask for in its lists.
-    pub(super) fn data_objects(&self) -> DataStore {
+    pub(crate) fn data_objects(&self) -> DataStore {
         let mut data = self.others.clone();
         data.set(tags::APPLICATION_IDENTIFIER_TERMINAL, &self.application_identifier);
         data.set(tags::APPLICATION_VERSION_NUMBER_TERMINAL, &self.application_version_number);
@@ -335,7 +335,12 @@ impl Session {
         Ok(self)
     }
 
-    pub(super) const fn data_objects(&self) -> &DataStore {
+    /// Adds what the terminal says about itself in this payment.
+    pub(crate) fn set(&mut self, tag: Tag, value: &[u8]) {
+        self.data.set(tag, value);
+    }
+
+    pub(crate) const fn data_objects(&self) -> &DataStore {
         &self.data
     }
 }

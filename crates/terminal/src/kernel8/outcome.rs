@@ -182,24 +182,6 @@ impl MessageIdentifier {
     pub const TRY_AGAIN: Self = Self(0x21);
     /// No message.
     pub const NONE: Self = Self(0xFF);
-
-    /// The message in English.
-    #[must_use]
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::APPROVED => "Approved",
-            Self::DECLINED => "Declined",
-            Self::TRY_ANOTHER_INTERFACE => "Please insert or swipe card",
-            Self::APPROVED_PLEASE_SIGN => "Approved, please sign",
-            Self::AUTHORISING => "Authorising, please wait",
-            Self::ERROR_OTHER_CARD => "Error, use another card",
-            Self::CLEAR_DISPLAY => "",
-            Self::SEE_PHONE => "See phone, then present it again",
-            Self::TRY_AGAIN => "Present card again",
-            Self::NONE => "no message",
-            _ => "message of the card",
-        }
-    }
 }
 
 /// Second byte of a user interface request.

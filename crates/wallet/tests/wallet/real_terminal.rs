@@ -27,11 +27,7 @@ fn euros(minor: i64) -> Money {
 
 fn terminal(issuer: &Issuer, limit: Money) -> Terminal<Unarmed> {
     let application = KernelConfiguration::attended(&AID, 276, limit).unwrap();
-    Terminal::new(TerminalConfiguration {
-        applications: vec![application],
-        ca_public_keys: vec![issuer.ca],
-        contactless_transaction_limit: None,
-    })
+    Terminal::new(TerminalConfiguration::new(vec![application], vec![issuer.ca]))
 }
 
 /// Arms a new terminal and holds the phone to it. The phone leaves after `stays` commands.
@@ -47,7 +43,8 @@ fn tap_at(
     stays: usize,
 ) -> TapEnd {
     let intent = PaymentIntentId::new(now(), [seed as u8; 10]);
-    let armed = terminal.arm(Arming::new(intent, amount).unwrap()).unwrap();
+    let armed =
+        terminal.arm(Arming::new(intent, amount, phone.now.plus_seconds(60)).unwrap()).unwrap();
     let mut tap = armed.tap(phone.now).unwrap();
     let mut rng = TestRng(seed);
     let mut commands = 0;
