@@ -26,9 +26,6 @@ use tempfile::TempDir;
 const LIBRARY: &str = "libtapfer_wallet_ffi.so";
 /// Java Native Access, and the JSON classes that Android has and Java has not. Debian's.
 const JARS: [&str; 2] = ["/usr/share/java/jna.jar", "/usr/share/java/json-android.jar"];
-/// Where Debian puts the native half of Java Native Access.
-const JNA_NATIVE: &str = "/usr/lib/x86_64-linux-gnu/jni";
-
 /// The repository.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -100,7 +97,8 @@ fn a_phone_in_kotlin_pays() {
     let class_path = class_path.map(|path| path.to_str().unwrap()).join(":") + ":" + &jars;
     let said = run(Command::new("java")
         .arg(format!("-Djna.library.path={}", bindings.path().display()))
-        .arg(format!("-Djna.boot.library.path={JNA_NATIVE}"))
+        // Where Debian puts the native half of Java Native Access.
+        .arg(format!("-Djna.boot.library.path=/usr/lib/{}-linux-gnu/jni", std::env::consts::ARCH))
         .args(["-cp", &class_path, "PayTestKt", env!("CARGO_BIN_EXE_tapfer")])
         .args([platform.home(), Path::new(platform.address())])
         .arg(app.join("app/src/main/res")));
