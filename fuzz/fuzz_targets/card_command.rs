@@ -50,7 +50,7 @@ fn honest_values(list: &[u8], amount: u8) -> Vec<u8> {
 
 /// One step of the reader: an honest command, an altered one, or any bytes.
 fn command(code: u8, argument: u8, rest: &mut &[u8], before: &[u8]) -> Vec<u8> {
-    let honest = match code % 8 {
+    let honest = match code % 12 {
         0 => CommandApdu::new(0x00, 0xA4, 0x04, 0x00, b"2PAY.SYS.DDF01".to_vec()),
         1 => CommandApdu::new(0x00, 0xA4, 0x04, 0x00, AID.to_vec()),
         2 => {
@@ -64,6 +64,21 @@ fn command(code: u8, argument: u8, rest: &mut &[u8], before: &[u8]) -> Vec<u8> {
             CommandApdu::new(0x80, 0xAE, argument & 0xC0, 0x00, values)
         }
         5 | 6 => return altered(before, argument, rest),
+        7 => CommandApdu::new(0x80, 0xEA, 0x00, 0x00, vec![1, 2, 3, 4]),
+        8 => {
+            // From a certificate's first bytes on, whatever the fuzzer makes of it.
+            let credential = [&[0xA2, 0x00], taken(rest, usize::from(argument))].concat();
+            CommandApdu::new(0x80, 0x52, 0x00, 0x00, credential)
+        }
+        9 => CommandApdu::new(0x84, 0x32, 0x00, 0x00, vec![0x9F, 0x81, argument]),
+        10 if argument & 1 == 0 => {
+            let values = honest_values(&CDOL1, argument & 0x10);
+            CommandApdu::new(0x80, 0xAE, 0x80, 0x80, values)
+        }
+        10 => {
+            let data = taken(rest, usize::from(argument)).to_vec();
+            CommandApdu::new(0x84, 0x34, 0x00, argument & 0x80, data)
+        }
         _ => return taken(rest, usize::from(argument)).to_vec(),
     };
     honest.encode().unwrap()

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use tapfer_payment_types::{Currency, Money};
-use tapfer_wallet::{Card, DeviceState, Effect, Notification, Readiness, Wallet};
+use tapfer_wallet::{Card, DeviceState, Effect, Notification, ProvenMerchant, Readiness, Wallet};
 
 use crate::clock;
 use crate::tap::CardReader;
@@ -86,6 +86,11 @@ impl VirtualCard for Phone {
     }
 }
 
+/// Who is paid, if the terminal has proven that.
+fn at(merchant: Option<&ProvenMerchant>) -> String {
+    merchant.map(|merchant| format!(" at {}", merchant.name)).unwrap_or_default()
+}
+
 /// A piece of news as the phone's screen would say it.
 fn in_words(news: &Notification, readiness: Option<(Readiness, Currency)>) -> String {
     match news {
@@ -95,11 +100,34 @@ fn in_words(news: &Notification, readiness: Option<(Readiness, Currency)>) -> St
             });
             format!("more than the {} that this phone can pay at once", largest.unwrap_or_default())
         }
-        Notification::PaymentSent { amount, application_transaction_counter: counter, .. } => {
-            format!("{amount} sent to the issuer, transaction {counter}")
+        Notification::PaymentSent {
+            amount, application_transaction_counter: counter, merchant, ..
+        } => {
+            let payee = at(merchant.as_ref());
+            format!("{amount}{payee} sent to the issuer, transaction {counter}")
         }
-        Notification::PaymentDeclined { amount, reason, .. } => format!("{amount}: {reason}"),
-        Notification::PersonNeeded { amount, ask, .. } => format!("{amount}: {ask}"),
+        Notification::PaymentDeclined { amount, reason, merchant, .. } => {
+            format!("{amount}{}: {reason}", at(merchant.as_ref()))
+        }
+        Notification::PersonNeeded { amount, ask, merchant, .. } => {
+            format!("{amount}{}: {ask}", at(merchant.as_ref()))
+        }
+        Notification::MerchantRefused { name, fault, .. } => {
+            format!("refused a terminal that says it is {name}: {fault}")
+        }
+        Notification::MerchantProofWrong { name, .. } => {
+            let name = name.as_deref().unwrap_or("a merchant");
+            format!("refused a terminal that says it is {name} and could not prove it")
+        }
+        Notification::DataRead { envelope, .. } => {
+            format!("the terminal read data envelope {envelope}")
+        }
+        Notification::DataWritten { envelope, .. } => {
+            format!("the terminal wrote data envelope {envelope}")
+        }
+        Notification::DiscouragedUnlock { .. } => {
+            "your issuer advises against the way this phone is unlocked".to_owned()
+        }
         Notification::ScreenOff { .. } => "turn the screen on and tap again".to_owned(),
         Notification::ReplenishSoon { .. } => "keys run low: fetch new ones soon (tapfer wallet replenish)".to_owned(),
         Notification::NoKeysLeft { .. } => {

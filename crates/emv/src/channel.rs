@@ -267,16 +267,34 @@ impl SecureChannel {
         if equal(expected, mac) { Ok(()) } else { Err(ChannelError::Mac) }
     }
 
+    /// WRITE DATA, card side: the plain TLV. A command that is then refused has used up the kernel's
+    /// message number and none of the card's.
+    ///
+    /// # Errors
+    /// [`ChannelError::CounterExhausted`] at the end of the kernel's counter.
+    pub fn open_write_data(&mut self, data: &[u8]) -> Result<Vec<u8>, ChannelError> {
+        let counter = advance(&mut self.kernel_counter)?;
+        let mut plain = data.to_vec();
+        apply_key_stream(self.skc(), counter, &mut plain);
+        Ok(plain)
+    }
+
+    /// WRITE DATA, card side: the MAC that says what was understood.
+    ///
+    /// # Errors
+    /// [`ChannelError::CounterExhausted`] at the end of the card's counter.
+    pub fn answer_write_data(&mut self, plain: &[u8]) -> Result<[u8; 8], ChannelError> {
+        let counter = advance(&mut self.card_counter)?;
+        Ok(self.write_data_mac(counter, plain))
+    }
+
     /// WRITE DATA, card side: the plain TLV, and the MAC to answer with.
     ///
     /// # Errors
     /// [`ChannelError::CounterExhausted`] at the end of either counter.
     pub fn decrypt_write_data(&mut self, data: &[u8]) -> Result<(Vec<u8>, [u8; 8]), ChannelError> {
-        let counter = advance(&mut self.kernel_counter)?;
-        let mut plain = data.to_vec();
-        apply_key_stream(self.skc(), counter, &mut plain);
-        let counter = advance(&mut self.card_counter)?;
-        let mac = self.write_data_mac(counter, &plain);
+        let plain = self.open_write_data(data)?;
+        let mac = self.answer_write_data(&plain)?;
         Ok((plain, mac))
     }
 

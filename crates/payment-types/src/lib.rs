@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod data_storage;
 pub mod id;
 pub mod language;
 pub mod messages;

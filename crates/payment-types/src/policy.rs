@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::Currency;
+use crate::data_storage::DataStorageRules;
 use crate::messages::charge_minor;
 
 /// Three bytes of the version travel in every cryptogram.
@@ -165,6 +166,9 @@ pub struct VerificationPolicy {
     /// Rules for PINs.
     #[serde(default)]
     pub pin: PinRules,
+    /// Which data envelopes of the card a terminal may read and write; none unless it says so.
+    #[serde(default, skip_serializing_if = "DataStorageRules::are_shut")]
+    pub data_storage: DataStorageRules,
 }
 
 /// What makes no sense in a policy.
@@ -197,6 +201,9 @@ pub enum PolicyError {
     /// Not what PIN pads take.
     #[error("pin.length is 4 to 12 digits")]
     PinLength,
+    /// An envelope that there is not, or one twice.
+    #[error("data_storage names envelopes by numbers from 1 to 10, each once")]
+    DataStorage,
     /// None, or so many that counting is pointless.
     #[error("pin.tries is 1 to 10")]
     PinTries,
@@ -320,6 +327,7 @@ impl VerificationPolicy {
             discouraged_unlock: Vec::new(),
             merchant_proof: MerchantProofRule::IfOffered,
             pin: PinRules::default(),
+            data_storage: DataStorageRules::default(),
         }
     }
 
@@ -349,7 +357,10 @@ impl VerificationPolicy {
         if !PIN_LENGTHS.contains(&self.pin.length) {
             return Err(PolicyError::PinLength);
         }
-        if PIN_TRIES.contains(&self.pin.tries) { Ok(()) } else { Err(PolicyError::PinTries) }
+        if !PIN_TRIES.contains(&self.pin.tries) {
+            return Err(PolicyError::PinTries);
+        }
+        if self.data_storage.are_sane() { Ok(()) } else { Err(PolicyError::DataStorage) }
     }
 
     fn check_choice(&self) -> Result<(), PolicyError> {

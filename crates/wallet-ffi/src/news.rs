@@ -1,9 +1,27 @@
 //! What the wallet has to tell the app, and the app the person.
 
-use tapfer_wallet::Notification;
 use tapfer_wallet::policy::{Ask, DeclineReason};
+use tapfer_wallet::{CredentialFault, Notification, ProvenMerchant};
 
 use crate::Amount;
+
+/// Who asked for a payment, proven to the phone.
+#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
+pub struct Merchant {
+    /// The name that the till shows too.
+    pub name: String,
+    /// Merchant identifier.
+    pub merchant_id: String,
+    /// Terminal identification.
+    pub terminal_id: String,
+}
+
+impl From<ProvenMerchant> for Merchant {
+    fn from(merchant: ProvenMerchant) -> Self {
+        let ProvenMerchant { name, merchant_id, terminal_id } = merchant;
+        Self { name, merchant_id, terminal_id }
+    }
+}
 
 /// News of a tap. The app says it in the person's language.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
@@ -16,6 +34,8 @@ pub enum News {
         amount: Amount,
         /// Counter of the payment.
         transaction_counter: u16,
+        /// Who is paid, if the terminal has proven that.
+        merchant: Option<Merchant>,
     },
     /// The card declined.
     PaymentDeclined {
@@ -25,6 +45,8 @@ pub enum News {
         amount: Amount,
         /// Why.
         reason: DeclineReason,
+        /// Who asked, if the terminal has proven that.
+        merchant: Option<Merchant>,
     },
     /// The payment waits for the person: ask, and let the phone be tapped again.
     PersonNeeded {
@@ -34,6 +56,43 @@ pub enum News {
         amount: Amount,
         /// What to ask for.
         ask: Ask,
+        /// Who asks, if the terminal has proven that.
+        merchant: Option<Merchant>,
+    },
+    /// The terminal came with a certificate that is over, and was refused: warn the person.
+    MerchantRefused {
+        /// The token that was asked to pay.
+        token: String,
+        /// The name in the certificate; nobody has proven that it is the terminal's.
+        name: String,
+        /// It was revoked; otherwise it has expired.
+        revoked: bool,
+    },
+    /// The terminal's proof is wrong, and it was refused: warn the person.
+    MerchantProofWrong {
+        /// The token that was asked to pay.
+        token: String,
+        /// The name in the certificate, if there was one; most likely not the one who asked.
+        name: Option<String>,
+    },
+    /// A terminal has read a data envelope.
+    DataRead {
+        /// The token whose envelope it is.
+        token: String,
+        /// Number of the envelope, 1 to 10.
+        envelope: u8,
+    },
+    /// A terminal has written a data envelope.
+    DataWritten {
+        /// The token whose envelope it is.
+        token: String,
+        /// Number of the envelope, 1 to 10.
+        envelope: u8,
+    },
+    /// The issuer advises against the way this phone is unlocked.
+    DiscouragedUnlock {
+        /// The token that pays.
+        token: String,
     },
     /// The policy wants the screen on: turn it on and tap again.
     ScreenOff {
@@ -66,17 +125,47 @@ impl From<Notification> for News {
     fn from(notification: Notification) -> Self {
         match notification {
             Notification::PaymentSent {
-                token, amount, application_transaction_counter, ..
+                token,
+                amount,
+                application_transaction_counter,
+                merchant,
+                ..
             } => Self::PaymentSent {
                 token: token.to_string(),
                 amount: amount.into(),
                 transaction_counter: application_transaction_counter,
+                merchant: merchant.map(Merchant::from),
             },
-            Notification::PaymentDeclined { token, amount, reason } => {
-                Self::PaymentDeclined { token: token.to_string(), amount: amount.into(), reason }
+            Notification::PaymentDeclined { token, amount, reason, merchant } => {
+                Self::PaymentDeclined {
+                    token: token.to_string(),
+                    amount: amount.into(),
+                    reason,
+                    merchant: merchant.map(Merchant::from),
+                }
             }
-            Notification::PersonNeeded { token, amount, ask } => {
-                Self::PersonNeeded { token: token.to_string(), amount: amount.into(), ask }
+            Notification::PersonNeeded { token, amount, ask, merchant } => Self::PersonNeeded {
+                token: token.to_string(),
+                amount: amount.into(),
+                ask,
+                merchant: merchant.map(Merchant::from),
+            },
+            Notification::MerchantRefused { token, name, fault } => Self::MerchantRefused {
+                token: token.to_string(),
+                name,
+                revoked: fault == CredentialFault::Revoked,
+            },
+            Notification::MerchantProofWrong { token, name } => {
+                Self::MerchantProofWrong { token: token.to_string(), name }
+            }
+            Notification::DataRead { token, envelope } => {
+                Self::DataRead { token: token.to_string(), envelope }
+            }
+            Notification::DataWritten { token, envelope } => {
+                Self::DataWritten { token: token.to_string(), envelope }
+            }
+            Notification::DiscouragedUnlock { token, .. } => {
+                Self::DiscouragedUnlock { token: token.to_string() }
             }
             Notification::ScreenOff { token } => Self::ScreenOff { token: token.to_string() },
             Notification::ReplenishSoon { token } => {

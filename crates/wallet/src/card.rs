@@ -1,7 +1,10 @@
 //! The card application: answers a reader's commands, Kernel 8 card side.
 
+mod asked;
 mod cryptogram;
+mod data_storage;
 mod dialogue;
+mod merchant;
 mod options;
 mod records;
 mod relay;
@@ -9,6 +12,7 @@ mod selection;
 #[cfg(test)]
 mod vector_tests;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
@@ -19,7 +23,8 @@ use tapfer_payment_types::Timestamp;
 use crate::device::DeviceState;
 use crate::effect::{Effects, Notification};
 use crate::wallet::Wallet;
-use dialogue::Phase;
+use asked::Asked;
+use dialogue::{Phase, Session, Writing};
 
 /// The card in the field of a reader.
 ///
@@ -39,6 +44,7 @@ use dialogue::Phase;
 pub struct Card {
     wallet: Wallet,
     phase: Phase,
+    asked: Option<Asked>,
 }
 
 /// What comes with a command from outside.
@@ -50,7 +56,13 @@ struct Moment<'a> {
 /// A command that is not carried out: the status word, and what the app should know.
 struct Refusal {
     status: StatusWord,
-    notification: Option<Notification>,
+    notification: Option<Box<Notification>>,
+}
+
+impl Refusal {
+    fn with_news(status: StatusWord, news: Notification) -> Self {
+        Self { status, notification: Some(Box::new(news)) }
+    }
 }
 
 impl From<StatusWord> for Refusal {
@@ -61,31 +73,36 @@ impl From<StatusWord> for Refusal {
 
 impl From<Refusal> for Effects {
     fn from(refusal: Refusal) -> Self {
-        Self::reply(ResponseApdu::refused(refusal.status)).and_notify(refusal.notification)
+        Self::reply(ResponseApdu::refused(refusal.status))
+            .and_notify(refusal.notification.map(|news| *news))
     }
 }
 
-/// The commands of Kernel 8 (Book C-8), by class and instruction.
-///
-/// Not played yet, and refused as unknown: PRESENT MERCHANT CREDENTIAL `80 52` (between SELECT and
-/// GET PROCESSING OPTIONS), READ DATA `84 32` (behind GET PROCESSING OPTIONS) and WRITE DATA `84 34` (behind GENERATE AC).
+/// The commands of Kernel 8 (Book C-8) and PRESENT MERCHANT CREDENTIAL, which is ours, by class and
+/// instruction.
 #[derive(Clone, Copy)]
 enum Instruction {
     Select,
+    PresentMerchantCredential,
     GetProcessingOptions,
     ExchangeRelayResistanceData,
     ReadRecord,
+    ReadData,
     GenerateAc,
+    WriteData,
 }
 
 impl Instruction {
     fn of(command: &CommandApdu) -> Result<Self, Refusal> {
         match (command.class, command.instruction) {
             (0x00, 0xA4) => Ok(Self::Select),
+            (0x80, 0x52) => Ok(Self::PresentMerchantCredential),
             (0x80, 0xA8) => Ok(Self::GetProcessingOptions),
             (0x80, 0xEA) => Ok(Self::ExchangeRelayResistanceData),
             (0x00, 0xB2) => Ok(Self::ReadRecord),
+            (0x84, 0x32) => Ok(Self::ReadData),
             (0x80, 0xAE) => Ok(Self::GenerateAc),
+            (0x84, 0x34) => Ok(Self::WriteData),
             (0x00 | 0x80 | 0x84, _) => Err(StatusWord::INSTRUCTION_NOT_SUPPORTED.into()),
             _ => Err(StatusWord::CLASS_NOT_SUPPORTED.into()),
         }
@@ -96,7 +113,7 @@ impl Card {
     /// A card that plays the tokens of a wallet.
     #[must_use]
     pub const fn new(wallet: Wallet) -> Self {
-        Self { wallet, phase: Phase::Idle }
+        Self { wallet, phase: Phase::Idle, asked: None }
     }
 
     /// The wallet behind the card.
@@ -143,12 +160,17 @@ impl Card {
     ) -> Result<Effects, Refusal> {
         match Instruction::of(command)? {
             Instruction::Select => self.select(command),
+            Instruction::PresentMerchantCredential => {
+                self.present_merchant_credential(command, moment, rng)
+            }
             Instruction::GetProcessingOptions => self.get_processing_options(command, moment, rng),
             Instruction::ExchangeRelayResistanceData => {
                 self.exchange_relay_resistance_data(command, rng)
             }
             Instruction::ReadRecord => self.read_record(command),
+            Instruction::ReadData => self.read_data(command),
             Instruction::GenerateAc => self.generate_ac(command, moment, rng),
+            Instruction::WriteData => self.write_data(command),
         }
     }
 
@@ -160,18 +182,39 @@ impl Card {
         Ok(Effects::reply(ResponseApdu::ok(answer)))
     }
 
+    fn present_merchant_credential(
+        &mut self,
+        command: &CommandApdu,
+        moment: &Moment<'_>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Effects, Refusal> {
+        let Phase::Selected(application) = &mut self.phase else {
+            return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
+        };
+        let token = self.wallet.token(application.token).ok_or(StatusWord::FILE_NOT_FOUND)?;
+        let nonce = application.credential.present(token, command, moment.now, rng)?;
+        Ok(Effects::reply(ResponseApdu::ok(nonce)))
+    }
+
+    /// A selection is good for one GET PROCESSING OPTIONS, whatever becomes of it: so is the nonce that
+    /// the terminal was given.
     fn get_processing_options(
         &mut self,
         command: &CommandApdu,
         moment: &Moment<'_>,
         rng: &mut impl CryptoRng,
     ) -> Result<Effects, Refusal> {
-        let Phase::Selected(application) = &self.phase else {
-            return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
+        let application = match core::mem::take(&mut self.phase) {
+            Phase::Selected(application) => application,
+            other => {
+                self.phase = other;
+                return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
+            }
         };
         let token = self.wallet.token_mut(application.token).ok_or(StatusWord::FILE_NOT_FOUND)?;
         let request = options::Request::read(token, command)?;
-        let (session, answer) = options::begin(token, request, moment, rng)?;
+        let (session, answer) =
+            options::begin(token, application.credential, request, moment, rng)?;
         self.phase = Phase::Processing(session);
         self.persist_then_reply(answer)
     }
@@ -198,6 +241,24 @@ impl Card {
         Ok(Effects::reply(ResponseApdu::ok(answer)))
     }
 
+    fn read_data(&mut self, command: &CommandApdu) -> Result<Effects, Refusal> {
+        let Phase::Processing(session) = &mut self.phase else {
+            return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
+        };
+        let token = self.wallet.token(session.token).ok_or(StatusWord::FILE_NOT_FOUND)?;
+        let (answer, news) = data_storage::read(token, session, command)?;
+        Ok(Effects::reply(ResponseApdu::ok(answer)).and_notify([news]))
+    }
+
+    fn write_data(&mut self, command: &CommandApdu) -> Result<Effects, Refusal> {
+        let Phase::CryptogramSent(Some(writing)) = &mut self.phase else {
+            return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
+        };
+        let token = self.wallet.token_mut(writing.token).ok_or(StatusWord::FILE_NOT_FOUND)?;
+        let (answer, news) = data_storage::write(token, writing, command)?;
+        Ok(self.persist_then_reply(answer)?.and_notify([news]))
+    }
+
     fn generate_ac(
         &mut self,
         command: &CommandApdu,
@@ -209,15 +270,25 @@ impl Card {
         };
         let token = self.wallet.token_mut(session.token).ok_or(StatusWord::FILE_NOT_FOUND)?;
         let request = cryptogram::Request::read(token, session, command)?;
-        let (answer, news) = cryptogram::generate(token, session, &request, moment, rng)?;
+        let made = cryptogram::generate(token, session, &request, &mut self.asked, moment, rng)?;
         let token = session.token;
-        self.phase = Phase::CryptogramSent;
+        self.go_on_behind(&made);
         let wants_keys = self
             .wallet
             .token(token)
             .is_some_and(|token| token.readiness(moment.now).wants_replenishment);
         let soon = wants_keys.then_some(Notification::ReplenishSoon { token });
-        Ok(self.persist_then_reply(answer)?.and_notify([news]).and_notify(soon))
+        Ok(self.persist_then_reply(made.answer)?.and_notify(made.news).and_notify(soon))
+    }
+
+    /// The cryptogram ends the transaction, but for the data that the terminal has announced.
+    fn go_on_behind(&mut self, made: &cryptogram::Made) {
+        let before = core::mem::replace(&mut self.phase, Phase::CryptogramSent(None));
+        if let (Phase::Processing(session), true) = (before, made.takes_data) {
+            let Session { token, channel, .. } = *session;
+            let writing = Writing { token, channel, is_open: true };
+            self.phase = Phase::CryptogramSent(Some(Box::new(writing)));
+        }
     }
 
     /// The counter or a key has moved: the reply may follow only once that is durable. If it can't be

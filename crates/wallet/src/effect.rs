@@ -1,10 +1,13 @@
 //! What the device has to do after a command, in order.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use tapfer_emv::apdu::ResponseApdu;
 use tapfer_emv::iad::VerificationMethod;
+use tapfer_emv::merchant::MerchantProven;
 use tapfer_payment_types::TokenId;
+use tapfer_payment_types::policy::UnlockMethod;
 
 use crate::PaymentAmount;
 use crate::policy::{Ask, DeclineReason};
@@ -66,8 +69,43 @@ impl<'a> IntoIterator for &'a Effects {
     }
 }
 
+/// Who asked for a payment, proven by a certificate of the merchant CA and a signature over the payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvenMerchant {
+    /// The name that the till shows too, 1 to 40 bytes.
+    pub name: String,
+    /// Merchant identifier `9F16`, without the spaces behind it.
+    pub merchant_id: String,
+    /// Terminal identification `9F1C`, without the spaces behind it.
+    pub terminal_id: String,
+}
+
+impl From<&MerchantProven> for ProvenMerchant {
+    fn from(proven: &MerchantProven) -> Self {
+        // A parsed certificate has printable ASCII only.
+        let text = |bytes: &[u8]| String::from(String::from_utf8_lossy(bytes).trim_end());
+        let certificate = proven.certificate();
+        Self {
+            name: String::from(certificate.name.as_str()),
+            merchant_id: text(&certificate.merchant),
+            terminal_id: text(&certificate.terminal),
+        }
+    }
+}
+
+/// Why a certificate that the merchant CA signed is good no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialFault {
+    /// Its time is over.
+    #[error("the terminal's certificate has expired")]
+    Expired,
+    /// The platform has revoked it.
+    #[error("the terminal was taken out of service")]
+    Revoked,
+}
+
 /// News for the app, and through it for the person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notification {
     /// A cryptogram for a payment has left the phone. Whether it is approved, the issuer decides.
     PaymentSent {
@@ -79,6 +117,8 @@ pub enum Notification {
         verification: VerificationMethod,
         /// Application transaction counter of the payment.
         application_transaction_counter: u16,
+        /// Who is paid, if the terminal has proven that.
+        merchant: Option<ProvenMerchant>,
     },
     /// The card declined a payment.
     PaymentDeclined {
@@ -88,6 +128,39 @@ pub enum Notification {
         amount: PaymentAmount,
         /// Why.
         reason: DeclineReason,
+        /// Who asked, if the terminal has proven that.
+        merchant: Option<ProvenMerchant>,
+    },
+    /// The terminal came with a certificate that is over, and the tap was refused: warn the person.
+    MerchantRefused {
+        /// The token that was asked to pay.
+        token: TokenId,
+        /// The name in the certificate. Nobody has proven that it is the terminal's own.
+        name: String,
+        /// What is wrong with it.
+        fault: CredentialFault,
+    },
+    /// The terminal's proof does not fit its certificate or what it asks for, and the tap was refused:
+    /// someone pretends to be a merchant, or stands in between. Warn the person.
+    MerchantProofWrong {
+        /// The token that was asked to pay.
+        token: TokenId,
+        /// The name in the certificate, if there was one: most likely not the one who asked.
+        name: Option<String>,
+    },
+    /// A terminal has read a data envelope.
+    DataRead {
+        /// The token whose envelope it is.
+        token: TokenId,
+        /// Number of the envelope, 1 to 10.
+        envelope: u8,
+    },
+    /// A terminal has written a data envelope.
+    DataWritten {
+        /// The token whose envelope it is.
+        token: TokenId,
+        /// Number of the envelope, 1 to 10.
+        envelope: u8,
     },
     /// The payment waits for the person: ask, and let the phone be tapped again.
     PersonNeeded {
@@ -97,6 +170,15 @@ pub enum Notification {
         amount: PaymentAmount,
         /// What to ask for.
         ask: Ask,
+        /// Who asks, if the terminal has proven that.
+        merchant: Option<ProvenMerchant>,
+    },
+    /// The payment went by the phone's lock, and the issuer advises against the way this phone is unlocked.
+    DiscouragedUnlock {
+        /// The token that pays.
+        token: TokenId,
+        /// How the phone is unlocked.
+        method: UnlockMethod,
     },
     /// The tap ended before a payment: the policy wants the screen on.
     ScreenOff {

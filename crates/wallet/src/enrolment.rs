@@ -29,6 +29,7 @@ use tapfer_payment_types::policy::{PolicyError, VerificationPolicy};
 use tapfer_payment_types::{Timestamp, TokenId};
 use zeroize::Zeroizing;
 
+use crate::data_storage::DataEnvelopes;
 pub use crate::keys::KeyGrantError;
 use crate::keys::{KeyReplacement, LimitedUseKeys, SessionKeys};
 use crate::pin::TokenPin;
@@ -180,6 +181,7 @@ impl Wallet {
             merchant_trust,
             chosen_level: None,
             history: History::new(now),
+            data_envelopes: DataEnvelopes::default(),
             keys: LimitedUseKeys::default(),
             single_use: SessionKeys::default(),
             verified: SessionKeys::default(),

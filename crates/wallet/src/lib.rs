@@ -20,6 +20,7 @@
 extern crate alloc;
 
 mod card;
+mod data_storage;
 mod device;
 mod effect;
 mod enrolment;
@@ -36,7 +37,7 @@ mod wallet;
 
 pub use card::Card;
 pub use device::DeviceState;
-pub use effect::{Effect, Effects, Notification};
+pub use effect::{CredentialFault, Effect, Effects, Notification, ProvenMerchant};
 pub use enrolment::{AcceptError, KeyGrantError};
 pub use payment::PaymentAmount;
 pub use person::ChooseLevelError;

@@ -10,6 +10,7 @@ use tapfer_payment_types::messages::{HexBytes, MerchantTrust, PinStatus};
 use tapfer_payment_types::policy::{Requirement, VerificationPolicy};
 use tapfer_payment_types::{Timestamp, TokenId};
 
+use crate::data_storage::DataEnvelopes;
 use crate::keys::{DrawnKey, LimitedUseKeys, SessionKeys};
 use crate::pin::TokenPin;
 use crate::policy::{self, Decision, History, PinStanding, Situation, TerminalDemand};
@@ -41,6 +42,9 @@ pub struct Token {
     /// Empty in a store that was written before there was any: then no terminal can prove anything.
     #[serde(default)]
     pub(crate) merchant_trust: MerchantTrust,
+    /// Empty in a store that was written before there were any.
+    #[serde(default)]
+    pub(crate) data_envelopes: DataEnvelopes,
     pub(crate) keys: LimitedUseKeys,
     /// Session keys of class `01`.
     #[serde(default)]
@@ -145,6 +149,12 @@ impl Token {
     pub fn next_key_index(&self, now: Timestamp) -> Option<KeyIndex> {
         let single_use = self.single_use.index_at(self.next_counter()?, now);
         single_use.or_else(|| self.keys.next_index(now))
+    }
+
+    /// What terminals have stored on the card: the numbers of the envelopes that hold something, 1 to 10,
+    /// and what is in them.
+    pub fn data_envelopes(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        self.data_envelopes.iter()
     }
 
     /// What is left at this moment.

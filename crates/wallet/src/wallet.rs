@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tapfer_emv::curve::PrivateKey;
 use tapfer_payment_types::TokenId;
 
+use crate::data_storage::DataEnvelopes;
 use crate::enrolment::PendingKey;
 use crate::secret_bytes::private_key;
 use crate::store::{Snapshot, StoreError};
@@ -100,6 +101,16 @@ impl Wallet {
         if self.default_token == Some(id) {
             self.default_token = self.tokens.first().map(Token::id);
         }
+        Ok(())
+    }
+
+    /// Empties all data envelopes of a token: what terminals have stored there is the person's to keep or
+    /// to throw away.
+    ///
+    /// # Errors
+    /// [`UnknownToken`] if the wallet does not hold it.
+    pub fn erase_data_envelopes(&mut self, id: TokenId) -> Result<(), UnknownToken> {
+        self.token_mut(id).ok_or(UnknownToken)?.data_envelopes = DataEnvelopes::default();
         Ok(())
     }
 

@@ -8,17 +8,19 @@ use tapfer_emv::channel::IadMacInput;
 use tapfer_emv::cryptogram::{CryptogramInput, application_cryptogram};
 use tapfer_emv::dol::DataObjectList;
 use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationResults};
+use tapfer_emv::merchant::MerchantProven;
 use tapfer_emv::status::StatusWord;
-use tapfer_emv::tlv::Tag;
 use tapfer_emv::{tags, tlv};
 use tapfer_payment_types::TokenId;
 
-use super::dialogue::{Session, value_of};
+use super::asked::{Asked, AskedPayment};
+use super::data_storage::{LAST, MORE_FOLLOW};
+use super::dialogue::{Session, field, value_of};
 use super::{Moment, Refusal};
-use crate::effect::Notification;
+use crate::effect::{Notification, ProvenMerchant};
 use crate::keys::DrawnKey;
 use crate::payment::PaymentAmount;
-use crate::policy::{self, Ask, Decision, DeclineReason, TerminalDemand};
+use crate::policy::{self, Ask, Decision, DeclineReason, PinStanding, TerminalDemand};
 use crate::token::{Tap, Token};
 
 /// What the terminal may ask for in P1. This card never approves offline: asked for a TC it answers
@@ -27,12 +29,18 @@ const ASKS_FOR_DECLINE: u8 = 0x00;
 const ASKS_FOR_APPROVAL: u8 = 0x40;
 const ASKS_FOR_ONLINE: u8 = 0x80;
 
-/// What the terminal must say the same way at GET PROCESSING OPTIONS and at GENERATE AC.
-const SAID_TWICE: [Tag; 2] = [tags::AMOUNT_AUTHORIZED, tags::TRANSACTION_CURRENCY_CODE];
+/// High half byte of the restart indicator: present the card again (start B).
+const PRESENT_AGAIN: u8 = 0x20;
+/// Try another interface, the contact one.
+const OTHER_INTERFACE_CONTACT: u8 = 0x31;
+/// Message identifiers.
+const SEE_PHONE: u8 = 0x20;
+const TRY_ANOTHER_INTERFACE: u8 = 0x18;
 
 /// What the terminal sent.
 pub(super) struct Request {
     terminal_declines: bool,
+    announces_data: bool,
     cdol1_values: Vec<u8>,
     amount: PaymentAmount,
     demand: TerminalDemand,
@@ -46,10 +54,14 @@ impl Request {
         session: &Session,
         command: &CommandApdu,
     ) -> Result<Self, Refusal> {
-        let terminal_declines = match (command.p1, command.p2) {
-            (ASKS_FOR_DECLINE, 0x00) => true,
-            (ASKS_FOR_APPROVAL | ASKS_FOR_ONLINE, 0x00) => false,
-            // P2 80 announces WRITE DATA.
+        let terminal_declines = match command.p1 {
+            ASKS_FOR_DECLINE => true,
+            ASKS_FOR_APPROVAL | ASKS_FOR_ONLINE => false,
+            _ => return Err(StatusWord::INCORRECT_P1_P2.into()),
+        };
+        let announces_data = match command.p2 {
+            MORE_FOLLOW => true,
+            LAST => false,
             _ => return Err(StatusWord::INCORRECT_P1_P2.into()),
         };
         let cdol1 = DataObjectList::parse(&token.profile().cdol1)
@@ -69,11 +81,13 @@ impl Request {
             &command.data,
             tags::TERMINAL_RISK_MANAGEMENT_DATA,
         ));
-        Ok(Self { terminal_declines, cdol1_values: command.data.clone(), amount, demand, input })
+        let cdol1_values = command.data.clone();
+        Ok(Self { terminal_declines, announces_data, cdol1_values, amount, demand, input })
     }
 }
 
-/// Whether amount and currency are still those that the transaction began with.
+/// Whether all that both lists ask for is what the transaction began with: amounts, currency, country,
+/// date, type and unpredictable number. The merchant proof was about those.
 fn agrees_with_options(
     token: &Token,
     session: &Session,
@@ -81,8 +95,12 @@ fn agrees_with_options(
     cdol1_values: &[u8],
 ) -> bool {
     let Ok(pdol) = DataObjectList::parse(&token.profile().pdol) else { return false };
-    SAID_TWICE.iter().filter(|tag| pdol.contains(**tag)).all(|tag| {
-        value_of(&pdol, &session.pdol_values, *tag) == value_of(cdol1, cdol1_values, *tag)
+    let (Some(first), Some(again)) = (pdol.split(&session.pdol_values), cdol1.split(cdol1_values))
+    else {
+        return false;
+    };
+    again.iter().all(|(tag, value)| {
+        first.iter().filter(|(asked, _)| asked == tag).all(|(_, before)| before == value)
     })
 }
 
@@ -94,9 +112,6 @@ fn cryptogram_input(
     cdol1: &DataObjectList,
     values: &[u8],
 ) -> Option<CryptogramInput> {
-    fn field<const N: usize>(value: Option<&[u8]>) -> Option<[u8; N]> {
-        value?.try_into().ok()
-    }
     let value = |tag| value_of(cdol1, values, tag);
     let [transaction_type] = field(value(tags::TRANSACTION_TYPE))?;
     Some(CryptogramInput {
@@ -114,6 +129,14 @@ fn cryptogram_input(
     })
 }
 
+/// What GENERATE AC comes to.
+pub(super) struct Made {
+    pub(super) answer: Vec<u8>,
+    pub(super) news: Vec<Notification>,
+    /// WRITE DATA may follow.
+    pub(super) takes_data: bool,
+}
+
 /// Decides, draws a key for it, and makes the answer. The caller persists before it replies.
 ///
 /// A decline is signed with a limited-use key like any other answer, and takes one of its payments,
@@ -123,34 +146,88 @@ pub(super) fn generate(
     token: &mut Token,
     session: &Session,
     request: &Request,
+    asked: &mut Option<Asked>,
     moment: &Moment<'_>,
     rng: &mut impl CryptoRng,
-) -> Result<(Vec<u8>, Notification), Refusal> {
+) -> Result<Made, Refusal> {
     let decision = if request.terminal_declines {
         Decision::Decline(DeclineReason::TerminalDeclined)
     } else {
-        let tap = Tap {
-            amount: request.amount,
-            device: moment.device,
-            terminal: request.demand,
-            merchant_proven: false,
-            now: moment.now,
-        };
-        token.decide(&tap, rng)
+        decide(token, session, request, asked, moment, rng)
     };
     let charge = policy::charge(token.policy(), request.amount, decision);
     let id = token.id();
     let counter = session.application_transaction_counter;
-    let drawn = token.draw(decision, charge, counter, moment.now).ok_or(Refusal {
-        status: StatusWord::CONDITIONS_NOT_SATISFIED,
-        notification: Some(Notification::NoKeysLeft { token: id }),
+    let drawn = token.draw(decision, charge, counter, moment.now).ok_or_else(|| {
+        let status = StatusWord::CONDITIONS_NOT_SATISFIED;
+        Refusal::with_news(status, Notification::NoKeysLeft { token: id })
     })?;
     let data = issuer_application_data(token, session, &drawn, decision, moment);
     let answer = answer(token, session, request, &drawn, decision, data);
-    Ok((answer, notification(token, session, request, decision)))
+    let takes_data = request.announces_data && decision.is_online();
+    let mut news = alloc::vec![notification(token, session, request, decision)];
+    news.extend(discouraged_unlock(token, decision, moment));
+    Ok(Made { answer, news, takes_data })
 }
 
-/// What the issuer is told about phone, person and tap. The merchant proof will be reported here.
+/// Decides, and sees to it that what the person did for one payment serves no other: a terminal that
+/// comes back with another amount, or another merchant's terminal, asks anew.
+fn decide(
+    token: &mut Token,
+    session: &Session,
+    request: &Request,
+    asked: &mut Option<Asked>,
+    moment: &Moment<'_>,
+    rng: &mut impl CryptoRng,
+) -> Decision {
+    let payment = AskedPayment {
+        token: token.id(),
+        amount: request.amount,
+        merchant: session.merchant.as_ref().map(MerchantProven::identity),
+    };
+    let pin_is_entered = token.pin_standing(moment.now) == PinStanding::Entered;
+    let is_other = asked
+        .as_ref()
+        .is_some_and(|asked| asked.is_about_other(&payment, pin_is_entered, moment.now));
+    if is_other {
+        token.pin.forget();
+    }
+    let tap = Tap {
+        amount: request.amount,
+        device: moment.device,
+        terminal: request.demand,
+        merchant_proven: session.merchant.is_some(),
+        now: moment.now,
+    };
+    let decision = match token.decide(&tap, rng) {
+        Decision::Online { method: VerificationMethod::DeviceUnlock, .. } if is_other => {
+            Decision::AskPerson(Ask::Unlock)
+        }
+        decision => decision,
+    };
+    match decision {
+        Decision::AskPerson(_) => *asked = Some(Asked { payment, at: moment.now }),
+        _ if decision.is_online() && !is_other => *asked = None,
+        _ => {}
+    }
+    decision
+}
+
+/// The issuer advises against some ways to unlock a phone: worth a word when one was relied on.
+fn discouraged_unlock(
+    token: &Token,
+    decision: Decision,
+    moment: &Moment<'_>,
+) -> Option<Notification> {
+    let method = moment.device.unlock_method;
+    let by_lock =
+        matches!(decision, Decision::Online { method: VerificationMethod::DeviceUnlock, .. });
+    let is_discouraged = token.policy().discouraged_unlock.contains(&method);
+    (by_lock && is_discouraged)
+        .then(|| Notification::DiscouragedUnlock { token: token.id(), method })
+}
+
+/// What the issuer is told about phone, person and tap.
 fn issuer_application_data(
     token: &Token,
     session: &Session,
@@ -176,7 +253,7 @@ fn issuer_application_data(
         },
         key_index: drawn.index,
         policy_version: token.policy().version,
-        merchant_identity: None,
+        merchant_identity: session.merchant.as_ref().map(MerchantProven::identity),
         iad_mac: [0; 8],
     }
 }
@@ -194,6 +271,19 @@ const fn verification_decision(decision: Decision) -> u8 {
         Decision::Online { .. } => 0x03,
         Decision::Decline(_) | Decision::AskPerson(Ask::TurnScreenOn) => 0x0F,
         Decision::AskPerson(_) => 0xFF,
+    }
+}
+
+/// Restart indicator `9F8108` (Book C-8 annex A): what the terminal does next, and its message. "See
+/// phone" and tap again, if the person has to do something first. The card's chip, if the terminal has
+/// no PIN pad for taps: the phone has no chip to insert, but whoever holds it may have the card.
+const fn restart_indicator(decision: Decision) -> Option<[u8; 2]> {
+    match decision {
+        Decision::AskPerson(_) => Some([PRESENT_AGAIN, SEE_PHONE]),
+        Decision::Decline(DeclineReason::TerminalTakesNoPin) => {
+            Some([OTHER_INTERFACE_CONTACT, TRY_ANOTHER_INTERFACE])
+        }
+        _ => None,
     }
 }
 
@@ -215,6 +305,10 @@ fn answer(
     let mut behind = tlv::encode(tags::ISSUER_APPLICATION_DATA, &data.encode());
     let verification = [verification_decision(decision)];
     tlv::write(&mut behind, tags::CARDHOLDER_VERIFICATION_DECISION, &verification);
+
+    if let Some(indicator) = restart_indicator(decision) {
+        tlv::write(&mut behind, tags::RESTART_INDICATOR, &indicator);
+    }
 
     let iad_mac = session.channel.iad_mac(&IadMacInput {
         pdol_values: &session.pdol_values,
@@ -238,27 +332,35 @@ fn answer(
     tlv::encode(tags::RESPONSE_TEMPLATE_FORMAT_2, &content)
 }
 
-const fn notification(
+fn notification(
     token: &Token,
     session: &Session,
     request: &Request,
     decision: Decision,
 ) -> Notification {
     let (token, amount) = (token.id(), request.amount);
+    let merchant = session.merchant.as_ref().map(ProvenMerchant::from);
     match decision {
         Decision::Online { method, .. } => sent(token, session, amount, method),
         Decision::AskAtTerminal => sent(token, session, amount, VerificationMethod::TerminalPin),
-        Decision::AskPerson(ask) => Notification::PersonNeeded { token, amount, ask },
-        Decision::Decline(reason) => Notification::PaymentDeclined { token, amount, reason },
+        Decision::AskPerson(ask) => Notification::PersonNeeded { token, amount, ask, merchant },
+        Decision::Decline(reason) => {
+            Notification::PaymentDeclined { token, amount, reason, merchant }
+        }
     }
 }
 
-const fn sent(
+fn sent(
     token: TokenId,
     session: &Session,
     amount: PaymentAmount,
     verification: VerificationMethod,
 ) -> Notification {
-    let application_transaction_counter = session.application_transaction_counter;
-    Notification::PaymentSent { token, amount, verification, application_transaction_counter }
+    Notification::PaymentSent {
+        token,
+        amount,
+        verification,
+        application_transaction_counter: session.application_transaction_counter,
+        merchant: session.merchant.as_ref().map(ProvenMerchant::from),
+    }
 }

@@ -5,9 +5,11 @@ use alloc::vec::Vec;
 
 use tapfer_emv::channel::SecureChannel;
 use tapfer_emv::dol::DataObjectList;
+use tapfer_emv::merchant::MerchantProven;
 use tapfer_emv::tlv::Tag;
 use tapfer_payment_types::TokenId;
 
+use super::merchant::Credential;
 use super::relay::RelayCheck;
 
 /// The steps of a tap. Each holds what only it may use; leaving it wipes that.
@@ -16,19 +18,19 @@ pub(super) enum Phase {
     /// Nothing selected.
     #[default]
     Idle,
-    /// An application is selected. The merchant credential is presented here.
+    /// An application is selected. The terminal may present its credential.
     Selected(Application),
     /// GET PROCESSING OPTIONS is answered: the channel stands, the transaction has its counter.
-    /// The relay check is made, records are read; the reading of stored data belongs here.
+    /// The relay check is made, records and stored data are read.
     Processing(Box<Session>),
-    /// The cryptogram is out. The writing of stored data belongs here.
-    CryptogramSent,
+    /// The cryptogram is out. If the terminal has announced it, stored data is written.
+    CryptogramSent(Option<Box<Writing>>),
 }
 
 /// The selected application.
-#[derive(Clone, Copy)]
 pub(super) struct Application {
     pub(super) token: TokenId,
+    pub(super) credential: Credential,
 }
 
 /// One transaction.
@@ -39,6 +41,16 @@ pub(super) struct Session {
     /// Values of the PDOL as the terminal sent them: the IAD-MAC covers them.
     pub(super) pdol_values: Vec<u8>,
     pub(super) relay: RelayCheck,
+    /// Who asks for the payment, if that was proven.
+    pub(super) merchant: Option<MerchantProven>,
+}
+
+/// What is left of a transaction when its cryptogram is out.
+pub(super) struct Writing {
+    pub(super) token: TokenId,
+    pub(super) channel: SecureChannel,
+    /// The terminal has announced another WRITE DATA.
+    pub(super) is_open: bool,
 }
 
 /// The value that a list of values holds for a tag, by its data object list.
@@ -48,4 +60,9 @@ pub(super) fn value_of<'v>(
     wanted: Tag,
 ) -> Option<&'v [u8]> {
     list.split(values)?.into_iter().find(|(tag, _)| *tag == wanted).map(|(_, value)| value)
+}
+
+/// A value of exactly `N` bytes.
+pub(super) fn field<const N: usize>(value: Option<&[u8]>) -> Option<[u8; N]> {
+    value?.try_into().ok()
 }

@@ -12,7 +12,8 @@ use tapfer_emv::dol::DataObjectList;
 use tapfer_emv::status::StatusWord;
 use tapfer_emv::{tags, tlv};
 
-use super::dialogue::{Session, value_of};
+use super::dialogue::{Session, field, value_of};
+use super::merchant::{self, Credential};
 use super::relay::RelayCheck;
 use super::{Moment, Refusal};
 use crate::effect::Notification;
@@ -31,6 +32,7 @@ const CERTIFICATE_SUITE: u8 = 0x10;
 
 /// What the terminal sent, as far as the card has to understand it.
 pub(super) struct Request {
+    pdol: DataObjectList,
     pdol_values: Vec<u8>,
     qualifier: [u8; 8],
     kernel_key: [u8; 64],
@@ -54,10 +56,11 @@ impl Request {
         let value = |tag| value_of(&list, values, tag);
         let currency = value(tags::TRANSACTION_CURRENCY_CODE).unwrap_or_default();
         Some(Self {
-            qualifier: value(tags::KERNEL_QUALIFIER)?.try_into().ok()?,
-            kernel_key: value(tags::KERNEL_KEY_DATA)?.try_into().ok()?,
+            qualifier: field(value(tags::KERNEL_QUALIFIER))?,
+            kernel_key: field(value(tags::KERNEL_KEY_DATA))?,
             amount: PaymentAmount::from_terminal(value(tags::AMOUNT_AUTHORIZED)?, currency)?,
             pdol_values: values.to_vec(),
+            pdol: list,
         })
     }
 
@@ -75,11 +78,13 @@ impl Request {
 /// command takes a counter value. The caller persists before it replies.
 pub(super) fn begin(
     token: &mut Token,
+    credential: Credential,
     request: Request,
     moment: &Moment<'_>,
     rng: &mut impl CryptoRng,
 ) -> Result<(Box<Session>, Vec<u8>), Refusal> {
     check_readiness(token, request.amount, moment)?;
+    let merchant = merchant::verify(token.id(), credential, &request.pdol, &request.pdol_values)?;
     if !request.suites_fit() {
         return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
     }
@@ -95,6 +100,7 @@ pub(super) fn begin(
         channel,
         pdol_values: request.pdol_values,
         relay: RelayCheck::default(),
+        merchant,
     };
     Ok((Box::new(session), answer(token, &card_key_data)))
 }
@@ -105,10 +111,7 @@ fn check_readiness(
     amount: PaymentAmount,
     moment: &Moment<'_>,
 ) -> Result<(), Refusal> {
-    let refuse = |notification| {
-        let status = StatusWord::CONDITIONS_NOT_SATISFIED;
-        Err(Refusal { status, notification: Some(notification) })
-    };
+    let refuse = |news| Err(Refusal::with_news(StatusWord::CONDITIONS_NOT_SATISFIED, news));
     let id = token.id();
     if token.next_counter().is_none() {
         return refuse(Notification::CounterExhausted { token: id });

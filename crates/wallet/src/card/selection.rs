@@ -10,6 +10,7 @@ use tapfer_emv::{tags, tlv};
 
 use super::Refusal;
 use super::dialogue::{Application, Phase};
+use super::merchant::Credential;
 use crate::token::Token;
 use crate::wallet::Wallet;
 
@@ -42,7 +43,10 @@ pub(super) fn select(
         return Ok((Phase::Idle, directory));
     }
     let token = find(wallet, phase, command).ok_or(StatusWord::FILE_NOT_FOUND)?;
-    Ok((Phase::Selected(Application { token: token.id() }), application(token)))
+    Ok((
+        Phase::Selected(Application { token: token.id(), credential: Credential::None }),
+        application(token),
+    ))
 }
 
 /// The first token whose name fits, or the next one after the selected.

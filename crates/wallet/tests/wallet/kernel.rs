@@ -13,6 +13,7 @@ use tapfer_emv::tlv::{self, Tag};
 use tapfer_payment_types::Timestamp;
 
 use crate::issuer::{AID, Issuer};
+use crate::proving_terminal::ProvingTerminal;
 use crate::random::TestRng;
 
 pub const ASK_ONLINE: u8 = 0x80;
@@ -52,6 +53,10 @@ pub struct Tap {
     pub cryptogram: [u8; 8],
     /// Whether the issuer comes to the same cryptogram: not so if the PIN was wrong.
     pub is_right: bool,
+    /// What the card wants next, `9F8108`.
+    pub restart: Option<Vec<u8>>,
+    /// What was in the envelopes that were read.
+    pub read: Vec<Vec<u8>>,
 }
 
 /// How a tap can end before its cryptogram.
@@ -69,6 +74,12 @@ pub struct Kernel<'a> {
     pub seed: u64,
     /// How often the relay check is made with a card that supports it.
     pub relay_exchanges: usize,
+    /// Who proves what it asks for.
+    pub terminal: Option<&'a ProvingTerminal>,
+    /// Numbers of the data envelopes to read.
+    pub reads: Vec<u8>,
+    /// Data envelopes to write.
+    pub writes: Vec<(u8, Vec<u8>)>,
 }
 
 pub fn command(class: u8, instruction: u8, p1: u8, p2: u8, data: &[u8]) -> Vec<u8> {
@@ -87,6 +98,25 @@ pub fn select(name: &[u8]) -> Vec<u8> {
 
 /// Data of GET PROCESSING OPTIONS: template `83` around the values for the platform's PDOL.
 pub fn options_data(kernel_key: &[u8; 64], purchase: &Purchase, number: [u8; 4]) -> Vec<u8> {
+    options_with(kernel_key, purchase, number, &[0; 64])
+}
+
+/// GET PROCESSING OPTIONS with a merchant proof.
+pub fn proven_options(
+    kernel_key: &[u8; 64],
+    purchase: &Purchase,
+    number: [u8; 4],
+    proof: &[u8; 64],
+) -> Vec<u8> {
+    command(0x80, 0xA8, 0x00, 0x00, &options_with(kernel_key, purchase, number, proof))
+}
+
+fn options_with(
+    kernel_key: &[u8; 64],
+    purchase: &Purchase,
+    number: [u8; 4],
+    proof: &[u8; 64],
+) -> Vec<u8> {
     let qualifier = [0x02, 0x80, 0x00, 0x10, 0xFF, 0xFF, 0x00, 0x00];
     let values = [
         qualifier.as_slice(),
@@ -99,7 +129,7 @@ pub fn options_data(kernel_key: &[u8; 64], purchase: &Purchase, number: [u8; 4])
         &[0x00],
         &number,
         b"T0000001",
-        &[0; 64],
+        proof,
     ]
     .concat();
     tlv::encode(tags::COMMAND_TEMPLATE, &values)
@@ -123,6 +153,11 @@ pub fn cdol1_values(purchase: &Purchase, number: [u8; 4]) -> Vec<u8> {
     .concat()
 }
 
+/// P2 of a command behind which a WRITE DATA comes, or not.
+fn follow(more: bool) -> u8 {
+    if more { 0x80 } else { 0x00 }
+}
+
 fn find(bytes: &[u8], tag: Tag) -> Vec<u8> {
     tlv::find(bytes, tag).unwrap().unwrap_or_else(|| panic!("{tag} is missing")).to_vec()
 }
@@ -135,7 +170,8 @@ fn inside(answer: &[u8], template: Tag) -> Vec<u8> {
 
 impl<'a> Kernel<'a> {
     pub fn new(issuer: &'a Issuer, now: Timestamp, seed: u64) -> Self {
-        Self { issuer, now, seed, relay_exchanges: 1 }
+        let (terminal, reads, writes) = (None, Vec::new(), Vec::new());
+        Self { issuer, now, seed, relay_exchanges: 1, terminal, reads, writes }
     }
 
     /// One whole tap.
@@ -170,7 +206,14 @@ impl<'a> Kernel<'a> {
         let mut rng = TestRng(self.seed);
         let kernel_key = PrivateKey::generate(&mut rng);
         let number = (self.seed as u32).to_be_bytes();
-        let data = options_data(&kernel_key.public_point(), purchase, number);
+        let kernel_point = kernel_key.public_point();
+        let mut proof = [0; 64];
+        if let Some(terminal) = self.terminal {
+            let credential = terminal.certificate.encode();
+            let nonce = send(&command(0x80, 0x52, 0x00, 0x00, &credential))?.try_into().unwrap();
+            proof = terminal.proof(nonce, kernel_point, purchase, number);
+        }
+        let data = options_with(&kernel_point, purchase, number, &proof);
         let pdol_values = inside(&data, tags::COMMAND_TEMPLATE);
         assert_eq!(DataObjectList::parse(&pdol).unwrap().value_length(), pdol_values.len());
         let options = send(&command(0x80, 0xA8, 0x00, 0x00, &data))?;
@@ -209,6 +252,16 @@ impl<'a> Kernel<'a> {
             }
         }
 
+        let mut read = Vec::new();
+        for number in &self.reads {
+            let tag = [0x9F, 0x81, 0x10 + number];
+            let answer = send(&command(0x84, 0x32, 0x00, 0x00, &tag))?;
+            let plain = channel.open_read_data(&answer).unwrap();
+            let envelope = tlv::parse_one(&plain).unwrap();
+            assert_eq!(envelope.raw[..3], tag);
+            read.push(envelope.value.to_vec());
+        }
+
         // Book E 5: the chain from the CA, over the static data, to the key behind the channel.
         let mut extended = Vec::new();
         tlv::write(&mut extended, tags::APPLICATION_IDENTIFIER_TERMINAL, &aid);
@@ -224,7 +277,13 @@ impl<'a> Kernel<'a> {
         factor.check(&icc.public_key).unwrap();
 
         let cdol1_values = cdol1_values(purchase, number);
-        let answer = send(&command(0x80, 0xAE, purchase.ask, 0x00, &cdol1_values))?;
+        let answer = send(&command(
+            0x80,
+            0xAE,
+            purchase.ask,
+            follow(!self.writes.is_empty()),
+            &cdol1_values,
+        ))?;
         let answer = inside(&answer, tags::RESPONSE_TEMPLATE_FORMAT_2);
         let covered: Vec<u8> = tlv::parse(&answer)
             .unwrap()
@@ -269,7 +328,17 @@ impl<'a> Kernel<'a> {
         });
         let is_right = proof.is_ok();
         assert!(is_right || class == KeyClass::Verified, "only a wrong PIN makes a wrong one");
+        let mut writes = self.writes.iter().peekable();
+        while let Some((number, content)) = writes.next() {
+            let tag = Tag::new(0x9F_8110 + u32::from(*number));
+            let (message, mac) = channel.encrypt_write_data(&tlv::encode(tag, content)).unwrap();
+            let more = follow(writes.peek().is_some());
+            let answer = send(&command(0x84, 0x34, 0x00, more, &message))?;
+            channel.check_write_data_answer(&mac, &answer).unwrap();
+        }
         Ok(Tap {
+            read,
+            restart: tlv::find(&answer, tags::RESTART_INDICATOR).unwrap().map(<[u8]>::to_vec),
             cryptogram_information: find(&answer, tags::CRYPTOGRAM_INFORMATION_DATA)[0],
             counter,
             verification: find(&answer, tags::CARDHOLDER_VERIFICATION_DECISION)[0],

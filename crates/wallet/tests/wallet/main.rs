@@ -13,18 +13,24 @@
 )]
 
 mod any_order;
+mod asked;
+mod data_storage;
 mod enrolment;
 mod issuer;
 mod kernel;
+mod merchant_proof;
 mod persons;
 mod phone;
 mod pin_thief;
 mod policies;
 mod power_loss;
+mod proving_terminal;
 mod random;
 mod real_terminal;
+mod relay;
 mod sealed_store;
 mod sealed_store_properties;
+mod sequences;
 mod status_words;
 mod taps;
 mod torn_off;

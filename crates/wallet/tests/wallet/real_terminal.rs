@@ -9,10 +9,10 @@ use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod};
 use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Tag};
 use tapfer_payment_types::{Currency, Money, PaymentIntentId};
-use tapfer_terminal::kernel8::{ErrorLevel1, KernelConfiguration, Status};
-use tapfer_terminal::{
-    Arming, PaymentState, TapAction, TapEnd, Terminal, TerminalConfiguration, Unarmed,
+use tapfer_terminal::kernel8::{
+    ErrorLevel1, KernelConfiguration, MessageIdentifier, Outcome, Start, Status,
 };
+use tapfer_terminal::{Arming, TapAction, TapEnd, Terminal, TerminalConfiguration, Unarmed};
 
 use crate::issuer::{AID, Issuer, UNVERIFIED_LIMIT, now};
 use crate::phone::{Phone, UNLOCKED};
@@ -108,13 +108,23 @@ fn payments_below_and_above_the_limit_go_online() {
 }
 
 #[test]
-fn a_locked_phone_declines_above_the_limit() {
+fn a_locked_phone_asks_above_the_limit() {
     let issuer = Issuer::new();
     let mut phone = Phone::enrolled(&issuer);
     let end = tap(&issuer, &mut phone, euros(UNVERIFIED_LIMIT + 1), 1, COMMANDS);
-    let TapEnd::Decided { receipt, outcome, .. } = end else { panic!("{end:?}") };
-    assert_eq!(outcome.parameters.status, Status::Declined);
-    assert!(matches!(receipt.state, PaymentState::Declined { .. }));
+    let outcome = sent_to_the_phone(end);
+    assert_eq!(
+        (outcome.parameters.status, outcome.parameters.start),
+        (Status::EndApplication, Start::B)
+    );
+}
+
+/// The card has declined for now: nothing is decided, the terminal stays armed and waits for the tap
+/// behind the person's answer.
+fn sent_to_the_phone(end: TapEnd) -> Outcome {
+    let TapEnd::Undecided { message, outcome, .. } = end else { panic!("{end:?}") };
+    assert_eq!(message, MessageIdentifier::SEE_PHONE);
+    outcome.unwrap()
 }
 
 /// The terminal's own limit is below the issuer's: it wants the person, and gets her or nothing.
@@ -124,7 +134,7 @@ fn a_terminal_that_demands_the_person_gets_the_person() {
     let strict = || terminal(&issuer, euros(50));
     let mut phone = Phone::enrolled(&issuer);
     let locked = tap_at(strict(), &mut phone, euros(100), 1, COMMANDS);
-    assert!(matches!(locked, TapEnd::Decided { .. }), "{locked:?}");
+    let _ = sent_to_the_phone(locked);
     phone.device = UNLOCKED;
     let TapEnd::Online(payment) = tap_at(strict(), &mut phone, euros(100), 2, COMMANDS) else {
         panic!("an unlocked phone pays")

@@ -33,6 +33,7 @@ fn a_small_amount_is_paid_without_asking() {
         amount: PaymentAmount::new(1_234, 978),
         verification: VerificationMethod::None,
         application_transaction_counter: 1,
+        merchant: None,
     };
     assert_eq!(phone.notifications, [sent]);
 }

@@ -1,0 +1,68 @@
+//! A payment that waits for the person: she was asked for this one, and answers for no other.
+
+use tapfer_emv::merchant::MerchantIdentity;
+use tapfer_payment_types::{Timestamp, TokenId};
+
+use crate::payment::PaymentAmount;
+use crate::pin::ENTERED_FOR_SECONDS;
+
+/// So long after the question an unlocked phone counts as the answer to it.
+const UNLOCKED_FOR_MILLIS: i64 = 60_000;
+/// So long after the question a PIN counts as the answer to it: five minutes to see the phone and enter
+/// it, and the minute for which it is good then.
+const PIN_FOR_MILLIS: i64 = (300 + ENTERED_FOR_SECONDS) * 1_000;
+
+/// What the person sees when she is asked, and agrees to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AskedPayment {
+    pub(super) token: TokenId,
+    pub(super) amount: PaymentAmount,
+    /// Who is paid, if that was proven. Who was proven once has to be proven again.
+    pub(super) merchant: Option<MerchantIdentity>,
+}
+
+/// The last question. In memory only: a phone that starts again asks again.
+pub(super) struct Asked {
+    pub(super) payment: AskedPayment,
+    pub(super) at: Timestamp,
+}
+
+impl Asked {
+    /// Whether what the person does now is the answer to this question, and `payment` is another one.
+    pub(super) fn is_about_other(
+        &self,
+        payment: &AskedPayment,
+        pin_is_entered: bool,
+        now: Timestamp,
+    ) -> bool {
+        let age = now.millis_since(self.at);
+        let is_open = age < UNLOCKED_FOR_MILLIS || (pin_is_entered && age < PIN_FOR_MILLIS);
+        is_open && self.payment != *payment
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Asked, AskedPayment};
+    use crate::payment::PaymentAmount;
+    use tapfer_payment_types::{Timestamp, TokenId};
+
+    #[test]
+    fn a_question_is_open_for_a_minute_and_with_a_pin_for_six() {
+        let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let payment = |minor| AskedPayment {
+            token: TokenId::new(at, [1; 10]),
+            amount: PaymentAmount::new(minor, 978),
+            merchant: None,
+        };
+        let asked = Asked { payment: payment(3_000), at };
+        let is_other = |minor, pin, seconds| {
+            asked.is_about_other(&payment(minor), pin, at.plus_seconds(seconds))
+        };
+        assert!(is_other(3_001, false, 0) && is_other(3_001, false, 59));
+        assert!(!is_other(3_001, false, 60) && !is_other(3_000, false, 0));
+        assert!(is_other(3_001, true, 359) && !is_other(3_001, true, 360));
+        // A clock that was set back leaves the question open.
+        assert!(is_other(3_001, false, -3_600));
+    }
+}
