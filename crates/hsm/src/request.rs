@@ -7,11 +7,13 @@ use tapfer_emv::certificate::{CertificateDate, Rid};
 use tapfer_emv::cryptogram::{CryptogramInput, CryptogramVerified};
 use tapfer_emv::curve::PublicX;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
-use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, MerchantTrust};
-use tapfer_payment_types::policy::VerificationPolicy;
+use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, MerchantTrust, PinStatus};
+use tapfer_payment_types::policy::{LastVerified, SinceVerified, VerificationPolicy};
 use tapfer_payment_types::{
     CardId, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId, TokenPan,
 };
+
+use crate::{PersonKeyInUse, SingleUseKeyTerms};
 
 /// What a set of keys is for. Fixed when the set is made, and authenticated with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,6 +156,20 @@ pub struct ProvisioningRequest<'a> {
     pub icc_certificate: HexBytes,
     /// Keys that may be used without verifying the person (class `01`), oldest first.
     pub limited_use_keys: &'a [LimitedUseKeyTerms],
+    /// Session keys of class `01`, each for one counter, in their place or beside them.
+    pub single_use_keys: &'a [SingleUseKeyTerms],
+    /// Session keys of class `02`, which leave the module under the person's key only.
+    pub verified_keys: &'a [SingleUseKeyTerms],
+    /// The person's key, if the token has one.
+    pub person_key: Option<PersonKeyInUse<'a>>,
+    /// How the platform stands to the PIN.
+    pub pin: Option<PinStatus>,
+    /// Payments since the person was last verified, as the platform counts them.
+    pub since_verified: Option<SinceVerified>,
+    /// The last payment in which the person was verified.
+    pub last_verified: Option<LastVerified>,
+    /// When the person last logged in at the issuer.
+    pub logged_in_at: Option<Timestamp>,
     /// When the phone has to ask for what.
     pub policy: VerificationPolicy,
     /// Whom the phone believes when a terminal says who it is.

@@ -12,6 +12,8 @@ words! {
     AuditAction, "audit action" {
         /// An issuer was set up.
         IssuerCreated = "issuer.created",
+        /// An issuer set a version of its verification policy.
+        IssuerPolicySet = "issuer.policy_set",
         /// A card was put into the vault.
         CardCreated = "card.created",
         /// A card was blocked.
@@ -22,6 +24,8 @@ words! {
         CardToppedUp = "card.topped_up",
         /// A card was looked up by its number.
         CardLookedUp = "card.looked_up",
+        /// A card's PIN for terminals was set.
+        CardPinSet = "card.pin_set",
         /// A phone was registered.
         DeviceCreated = "device.created",
         /// A phone was asked to attest.
@@ -42,6 +46,14 @@ words! {
         TokenDeleted = "token.deleted",
         /// Fresh keys were given to a phone.
         TokenReplenished = "token.replenished",
+        /// A phone set or changed its PIN.
+        TokenPinSet = "token.pin_set",
+        /// A phone wanted another PIN and did not know the old one.
+        TokenPinRefused = "token.pin_refused",
+        /// An issuer lets a phone choose a new PIN without the old one.
+        TokenPinReset = "token.pin_reset_granted",
+        /// A person logged in at the issuer.
+        TokenLoginRecorded = "token.login_recorded",
         /// A card number was shown in clear.
         TokenDetokenized = "token.detokenized",
         /// A merchant was set up.

@@ -6,6 +6,7 @@ use core::fmt;
 use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Currency, IssuerId, Timestamp};
 
 /// Whether the screen must be on to pay at all. Every issuer's policy says so: phones obey it, and the
@@ -158,7 +159,7 @@ impl ApplicationIdentifier {
     }
 }
 
-/// How far the keys go that a phone may use without verifying the person.
+/// How far the keys go that a phone is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyPolicy {
@@ -170,16 +171,31 @@ pub struct KeyPolicy {
     pub lifetime_seconds: i64,
     /// How many keys a phone gets at a time.
     pub keys_per_replenishment: u8,
+    /// Whether a phone gets, in the place of those keys, a session key for each of the next counters: as
+    /// many as the keys would be good for, 64 at most, and each for one payment only.
+    #[serde(default)]
+    pub single_use: bool,
+    /// How many session keys under the person's key (class `02`) a phone gets at a time, once it has a
+    /// PIN: 1 to 64.
+    #[serde(default = "default_verified_payments")]
+    pub verified_payments: u16,
+}
+
+/// Half of what the security module gives at a time: counters pass with unverified payments too.
+const fn default_verified_payments() -> u16 {
+    32
 }
 
 impl Default for KeyPolicy {
-    /// Three keys of ten payments and 250.00 each, for one day.
+    /// Three keys of ten payments and 250.00 each, and 32 payments with the PIN, for one day.
     fn default() -> Self {
         Self {
             maximum_payments: 10,
             maximum_total_minor: 25_000,
             lifetime_seconds: 86_400,
             keys_per_replenishment: 3,
+            single_use: false,
+            verified_payments: default_verified_payments(),
         }
     }
 }
@@ -216,6 +232,17 @@ pub struct Issuer {
 }
 
 impl Issuer {
+    /// The policy that an issuer begins with: its limit and nothing else.
+    ///
+    /// # Errors
+    /// [`IssuerError::Limit`] if the limit makes no sense.
+    pub fn first_policy(&self) -> Result<VerificationPolicy, IssuerError> {
+        let (currency, limit) = (self.currency, self.unverified_limit_minor);
+        let policy = VerificationPolicy::by_limit(self.policy_version, currency, limit);
+        policy.check().map_err(|_| IssuerError::Limit("the unverified limit"))?;
+        Ok(policy)
+    }
+
     /// Whether the limits make sense.
     ///
     /// # Errors
@@ -229,6 +256,7 @@ impl Issuer {
             || policy.maximum_total_minor <= 0
             || policy.lifetime_seconds <= 0
             || policy.keys_per_replenishment == 0
+            || policy.verified_payments == 0
         {
             return Err(IssuerError::Limit("the key policy"));
         }

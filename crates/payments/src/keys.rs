@@ -16,6 +16,9 @@ use crate::issuers::{Issuer, KeyPolicy};
 /// So many replenishments' worth of keys may be used up within one lifetime of a key.
 const SETS_IN_A_LIFETIME: i64 = 4;
 
+/// As many session keys as the security module puts into one row.
+const MOST_SESSION_KEYS: u16 = 64;
+
 /// Why a token gets no new keys now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -28,6 +31,33 @@ pub enum KeyError {
         /// When the first of those keys no longer counts.
         until: Timestamp,
     },
+}
+
+/// The transaction counters that a row of single-use session keys is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CounterRange {
+    /// The first.
+    pub first: u16,
+    /// How many, at least one; the last is at most 65535.
+    pub count: u16,
+}
+
+impl CounterRange {
+    /// So many counters from `first` on, or as many as there are left.
+    #[must_use]
+    pub fn starting_at(first: u16, count: u16) -> Self {
+        let left = u16::MAX.saturating_sub(first).saturating_add(1).max(1);
+        Self { first, count: count.min(left) }
+    }
+
+    /// Whether a counter has a key of this row.
+    #[must_use]
+    pub const fn contains(self, counter: u16) -> bool {
+        match counter.checked_sub(self.first) {
+            Some(offset) => offset < self.count,
+            None => false,
+        }
+    }
 }
 
 /// A limited-use key that a phone was given, and what of it is used up. The key itself is derived in
@@ -52,10 +82,13 @@ pub struct GrantedKey {
     pub used_payments: u16,
     /// What they added up to.
     pub used_total_minor: i64,
+    /// The counters whose session keys the phone was given in the key's place; `None` if it was given
+    /// the key itself.
+    pub counters: Option<CounterRange>,
 }
 
 impl GrantedKey {
-    /// A fresh key as its issuer has it.
+    /// A fresh key as its issuer has it, for the phone to derive session keys from.
     #[must_use]
     pub const fn new(index: KeyIndex, issuer: &Issuer, now: Timestamp) -> Self {
         let KeyPolicy { maximum_payments, maximum_total_minor, lifetime_seconds, .. } =
@@ -70,7 +103,45 @@ impl GrantedKey {
             maximum_total_minor,
             used_payments: 0,
             used_total_minor: 0,
+            counters: None,
         }
+    }
+
+    /// Single-use session keys that need no verification, in the place of all keys of a replenishment:
+    /// together they are good for as much.
+    #[must_use]
+    pub fn single_use(index: KeyIndex, issuer: &Issuer, first: u16, now: Timestamp) -> Self {
+        let policy = &issuer.key_policy;
+        let keys = u16::from(policy.keys_per_replenishment);
+        let payments = policy.maximum_payments.saturating_mul(keys).min(MOST_SESSION_KEYS);
+        let counters = CounterRange::starting_at(first, payments);
+        Self {
+            maximum_payments: counters.count,
+            maximum_total_minor: policy.maximum_total_minor.saturating_mul(i64::from(keys)),
+            counters: Some(counters),
+            ..Self::new(index, issuer, now)
+        }
+    }
+
+    /// Session keys under the person's key. Their sum has no limit of its own: every one of them costs
+    /// the person's PIN.
+    #[must_use]
+    pub fn verified(index: KeyIndex, issuer: &Issuer, first: u16, now: Timestamp) -> Self {
+        let payments = issuer.key_policy.verified_payments.min(MOST_SESSION_KEYS);
+        let counters = CounterRange::starting_at(first, payments);
+        Self {
+            class: KeyClass::Verified,
+            maximum_payments: counters.count,
+            maximum_total_minor: i64::MAX,
+            counters: Some(counters),
+            ..Self::new(index, issuer, now)
+        }
+    }
+
+    /// Whether the phone was given what a payment under this counter needs.
+    #[must_use]
+    pub fn covers(&self, counter: u16) -> bool {
+        self.counters.is_none_or(|counters| counters.contains(counter))
     }
 
     /// Whether one more payment stays within the key's limits.
@@ -95,7 +166,8 @@ impl GrantedKey {
     }
 
     /// The key after it has been replaced: no payment at `now` or later.
-    const fn ended(self, now: Timestamp) -> Self {
+    #[must_use]
+    pub const fn ended(self, now: Timestamp) -> Self {
         Self { expires_at: now.plus_millis(-1), ..self }
     }
 }
@@ -113,31 +185,71 @@ pub fn replace(
     check_pace(granted, policy, now)?;
     let mut newest_first: Vec<GrantedKey> = granted.to_vec();
     newest_first.sort_by_key(|key| core::cmp::Reverse((key.granted_at, key.index)));
-    let older = newest_first.into_iter().skip(usize::from(policy.keys_per_replenishment));
-    Ok(older.filter(|key| now <= key.expires_at).map(|key| key.ended(now)).collect())
+    let mut ended = Vec::new();
+    for kind in [Kind::Limited, Kind::SingleUse, Kind::Verified] {
+        let of_kind = newest_first.iter().filter(|key| Kind::of(key) == kind);
+        let older = of_kind.skip(kind.in_one_replenishment(policy));
+        ended.extend(older.filter(|key| now <= key.expires_at).map(|key| key.ended(now)));
+    }
+    Ok(ended)
 }
 
-/// Counts the use of every key granted within the last lifetime, ended or not.
+/// What replaces what: keys take the place of keys of their own kind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Limited,
+    SingleUse,
+    Verified,
+}
+
+impl Kind {
+    const fn of(key: &GrantedKey) -> Self {
+        match (key.class, key.counters) {
+            (KeyClass::Verified, _) => Self::Verified,
+            (KeyClass::Unverified, Some(_)) => Self::SingleUse,
+            (KeyClass::Unverified, None) => Self::Limited,
+        }
+    }
+
+    /// How many a phone gets at a time: a row of session keys counts as one.
+    fn in_one_replenishment(self, policy: &KeyPolicy) -> usize {
+        match self {
+            Self::Limited => usize::from(policy.keys_per_replenishment),
+            Self::SingleUse | Self::Verified => 1,
+        }
+    }
+}
+
+/// Counts the use of every key granted within the last lifetime, ended or not. Payments with the PIN are
+/// counted for themselves, and by number only.
 fn check_pace(granted: &[GrantedKey], policy: &KeyPolicy, now: Timestamp) -> Result<(), KeyError> {
     let counts_until = |key: &GrantedKey| key.granted_at.plus_seconds(policy.lifetime_seconds);
-    let used = || granted.iter().filter(|key| key.used_payments > 0 && now <= counts_until(key));
-    let payments = used().map(|key| i64::from(key.used_payments)).fold(0, i64::saturating_add);
-    let total = used().map(|key| key.used_total_minor).fold(0, i64::saturating_add);
+    let used = |class| {
+        let lately = |key: &&GrantedKey| key.used_payments > 0 && now <= counts_until(key);
+        granted.iter().filter(move |key| key.class == class).filter(lately)
+    };
+    let payments =
+        |class| used(class).map(|key| i64::from(key.used_payments)).fold(0, i64::saturating_add);
+    let unverified = KeyClass::Unverified;
+    let total = used(unverified).map(|key| key.used_total_minor).fold(0, i64::saturating_add);
     let ceiling = |one_key: i64| {
         let set = one_key.saturating_mul(i64::from(policy.keys_per_replenishment));
         set.saturating_mul(SETS_IN_A_LIFETIME)
     };
-    let within = payments < ceiling(i64::from(policy.maximum_payments))
-        && total < ceiling(policy.maximum_total_minor);
-    match used().map(counts_until).min() {
-        Some(until) if !within => Err(KeyError::UsedTooFast { until }),
-        _ => Ok(()),
-    }
+    let verified_ceiling = i64::from(policy.verified_payments).saturating_mul(SETS_IN_A_LIFETIME);
+    let within = [
+        (unverified, payments(unverified) < ceiling(i64::from(policy.maximum_payments))),
+        (unverified, total < ceiling(policy.maximum_total_minor)),
+        (KeyClass::Verified, payments(KeyClass::Verified) < verified_ceiling),
+    ];
+    let Some((class, _)) = within.into_iter().find(|(_, within)| !within) else { return Ok(()) };
+    let until = used(class).map(counts_until).min();
+    until.map_or(Ok(()), |until| Err(KeyError::UsedTooFast { until }))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{GrantedKey, KeyError, replace};
+    use super::{CounterRange, GrantedKey, KeyError, replace};
     use crate::issuers::KeyPolicy;
     use proptest::prelude::*;
     use std::vec::Vec;
@@ -149,6 +261,8 @@ mod tests {
         maximum_total_minor: 25_000,
         lifetime_seconds: 86_400,
         keys_per_replenishment: 3,
+        single_use: false,
+        verified_payments: 8,
     };
 
     fn fresh_key(index: KeyIndex, now: Timestamp) -> GrantedKey {
@@ -162,7 +276,50 @@ mod tests {
             maximum_total_minor: POLICY.maximum_total_minor,
             used_payments: 0,
             used_total_minor: 0,
+            counters: None,
         }
+    }
+
+    fn row(class: KeyClass, index: KeyIndex, now: Timestamp) -> GrantedKey {
+        let counters = Some(CounterRange { first: 1, count: 8 });
+        GrantedKey { class, counters, maximum_payments: 8, ..fresh_key(index, now) }
+    }
+
+    #[test]
+    fn a_range_ends_with_the_last_counter() {
+        let range = CounterRange { first: 10, count: 3 };
+        for (counter, inside) in [(9, false), (10, true), (12, true), (13, false), (0, false)] {
+            assert_eq!(range.contains(counter), inside, "{counter}");
+        }
+        let last = CounterRange::starting_at(u16::MAX, 64);
+        assert_eq!(last, CounterRange { first: u16::MAX, count: 1 });
+        assert!(last.contains(u16::MAX) && !last.contains(0));
+        assert_eq!(CounterRange::starting_at(65_530, 64).count, 6);
+    }
+
+    #[test]
+    fn rows_replace_rows_of_their_own_kind() {
+        let index = |counter| KeyIndex::at(noon(), counter).unwrap();
+        for class in [KeyClass::Unverified, KeyClass::Verified] {
+            let (first, second) = (row(class, index(1), noon()), row(class, index(2), noon()));
+            let limited = fresh_key(index(0), noon());
+            assert_eq!(replace(&[limited, first], &POLICY, noon()).unwrap(), []);
+            let ended = replace(&[limited, first, second], &POLICY, noon()).unwrap();
+            assert_eq!(ended.len(), 1);
+            assert_eq!(ended[0].index, first.index);
+        }
+    }
+
+    #[test]
+    fn payments_with_the_pin_have_a_pace_of_their_own() {
+        let index = |counter| KeyIndex::at(noon(), counter).unwrap();
+        let mut keys: Vec<_> = (0..4).map(|n| row(KeyClass::Verified, index(n), noon())).collect();
+        keys.iter_mut().for_each(|key| key.used_payments = 8);
+        assert!(replace(&keys, &POLICY, noon()).is_err());
+        keys[0].used_payments = 7;
+        assert!(replace(&keys, &POLICY, noon()).is_ok());
+        keys[0].used_total_minor = i64::MAX;
+        assert!(replace(&keys, &POLICY, noon()).is_ok(), "their sum does not count");
     }
 
     fn noon() -> Timestamp {

@@ -1,7 +1,7 @@
 //! The rules: who may pay whom, when, and what is booked.
 //!
 //! Entities with their states: [`issuers`], [`cards`], [`devices`], [`tokens`] and their [`keys`],
-//! [`merchants`], [`terminals`], [`intents`], [`access`]. What happens to money: [`authorization`] decides,
+//! [`policies`] and [`pins`], [`merchants`], [`terminals`], [`intents`], [`access`]. What happens to money: [`authorization`] decides,
 //! [`ledger`] books, [`refunds`] and [`reversals`] give back. [`audit`] names what is recorded.
 //!
 //! Ground floor: everything is a function of its arguments. Nothing here stores, sends, waits or
@@ -24,6 +24,8 @@ pub mod issuers;
 pub mod keys;
 pub mod ledger;
 pub mod merchants;
+pub mod pins;
+pub mod policies;
 pub mod refunds;
 pub mod reversals;
 pub mod terminals;

@@ -15,6 +15,7 @@ use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationRes
 use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_emv::merchant::MerchantIdentity;
 use tapfer_emv::tvr::TerminalVerificationResults;
+use tapfer_payment_types::policy::{Asks, PinRules, Requirement, VerificationPolicy};
 use tapfer_payment_types::{
     AuthorizationId, CardId, Currency, DeviceId, IssuerId, MerchantId, Money, PanSequenceNumber,
     PaymentIntentId, TerminalId, Timestamp, TokenId,
@@ -29,8 +30,10 @@ use tapfer_payments::integrity::{
 };
 use tapfer_payments::intents::{ArmingState, CaptureMethod, PaymentIntent};
 use tapfer_payments::issuers::{ApplicationIdentifier, CountryCode, Issuer, KeyPolicy};
-use tapfer_payments::keys::GrantedKey;
+use tapfer_payments::keys::{CounterRange, GrantedKey};
 use tapfer_payments::merchants::Merchant;
+use tapfer_payments::pins::{CardPin, PersonKeyState, TerminalPin, VerificationHistory};
+use tapfer_payments::policies::IssuedPolicy;
 use tapfer_payments::terminals::Terminal;
 use tapfer_payments::tokens::{Actor, SuspendedBy, Token, TokenState};
 
@@ -92,14 +95,15 @@ struct Case {
     facts: Facts,
     /// What the HSM says, or what else than the presented it proved.
     cryptogram: &'static str,
+    terminal_pin: TerminalPin,
     now: Timestamp,
 }
 
 impl Case {
     fn decide(self) -> Decision {
-        let now = self.now;
+        let (now, terminal_pin) = (self.now, self.terminal_pin);
         let (facts, cryptogram) = self.evidence();
-        decide(facts, cryptogram, now)
+        decide(facts, cryptogram, terminal_pin, now)
     }
 
     fn evidence(self) -> (Facts, Result<CryptogramVerified, CryptogramFailure>) {
@@ -147,6 +151,27 @@ fn issuer() -> Issuer {
     }
 }
 
+/// Screen on up to 25.00, unlocked above; the PIN after three payments or 60.00 without one.
+fn policy(version: u32) -> IssuedPolicy {
+    let asks = Asks {
+        with: Requirement::AppPin,
+        every_payments: Some(3),
+        every_sum: Some(6_000),
+        at_random_one_in: None,
+    };
+    let policy = VerificationPolicy {
+        asks: Some(asks),
+        ..VerificationPolicy::by_limit(version, Currency::EUR, 2_500)
+    };
+    IssuedPolicy { policy, created_at: now(), replaced_at: None }
+}
+
+/// The row of session keys that the phone was given with its PIN.
+fn person_keys(key: &mut GrantedKey) {
+    key.class = KeyClass::Verified;
+    key.counters = Some(CounterRange { first: COUNTER, count: 8 });
+}
+
 fn token_facts() -> TokenFacts {
     let (issuer, card) = (issuer(), CardId::new(now(), [2; 10]));
     let (issuer_id, key_index) = (issuer.id, KeyIndex::at(now(), 1).unwrap());
@@ -185,7 +210,13 @@ fn token_facts() -> TokenFacts {
             maximum_total_minor: 25_000,
             used_payments: 0,
             used_total_minor: 0,
+            counters: None,
         }),
+        policy: Some(policy(1)),
+        pin_rules: PinRules::default(),
+        history: VerificationHistory::default(),
+        person_key: Some(PersonKeyState { failed: 1, ..PersonKeyState::fresh(1) }),
+        card_pin: Some(CardPin { value: [0; 32], failed: 1 }),
         available: euro("100.00"),
         integrity_policy: Some(integrity_policy()),
         integrity_verdict: Some(Verdict {
@@ -253,7 +284,7 @@ fn good_case() -> Case {
     };
     let facts =
         Facts { presented, terminal: asking_terminal(), intent: armed, token: Some(token_facts()) };
-    Case { facts, cryptogram: "right", now: now() }
+    Case { facts, cryptogram: "right", terminal_pin: TerminalPin::Absent, now: now() }
 }
 
 fn bytes<const N: usize>(hex: &str) -> [u8; N] {
@@ -278,6 +309,7 @@ fn change(case: &mut Case, name: &str, value: &'static str) {
     match name {
         "now" => return case.now = value.parse().unwrap(),
         "cryptogram" => return case.cryptogram = value,
+        "terminal_pin" => return change_terminal_pin(case, value),
         "token" if value == "unknown" => return facts.token = None,
         "intent" => return facts.intent.amount = euro(value),
         "amount" => return signed.amount_authorized = amount(value),
@@ -308,7 +340,14 @@ fn change(case: &mut Case, name: &str, value: &'static str) {
                 }
                 "proven" => data.merchant_identity = Some(other_identity()),
                 "generation" => data.derivation_key_index = value.parse().unwrap(),
-                "policy" => data.policy_version = value.parse().unwrap(),
+                "policy" => {
+                    data.policy_version = value.parse().unwrap();
+                    if data.policy_version != 1
+                        && let Some(token) = &mut facts.token
+                    {
+                        token.policy = None;
+                    }
+                }
                 _ => change_results(&mut data, value),
             }
             return signed.issuer_application_data = data.encode().to_vec();
@@ -319,6 +358,21 @@ fn change(case: &mut Case, name: &str, value: &'static str) {
     if let Some(token) = &mut facts.token {
         change_token(token, name, value);
     }
+}
+
+fn change_terminal_pin(case: &mut Case, value: &str) {
+    let pin = case.facts.token.as_mut().map(|token| &mut token.card_pin);
+    case.terminal_pin = match value {
+        "right" => TerminalPin::Right,
+        "wrong" => TerminalPin::Wrong,
+        "right_but_blocked" => {
+            if let Some(Some(pin)) = pin {
+                pin.failed = 3;
+            }
+            TerminalPin::Right
+        }
+        other => panic!("terminal_pin={other}"),
+    };
 }
 
 fn change_arming(intent: &mut PaymentIntent, value: &str) {
@@ -337,6 +391,7 @@ fn change_results(data: &mut IssuerApplicationData, value: &str) {
         "unlock" => (VerificationMethod::DeviceUnlock, true),
         "unlock_but_locked" => (VerificationMethod::DeviceUnlock, false),
         "pin" => (VerificationMethod::Pin, false),
+        "terminal" => (VerificationMethod::TerminalPin, false),
         "no" => return results.declined = true,
         "02" => return results.key_class = KeyClass::Verified,
         "dark" => return results.screen_on = false,
@@ -373,6 +428,22 @@ fn change_token(token: &mut TokenFacts, name: &str, value: &str) {
             let standing = standing.parse().unwrap();
             token.integrity_verdict = Some(Verdict { standing, found_at: now() });
         }
+        ("key", "of_person") => set(key, person_keys),
+        ("key", "of_person_for_later") => set(key, |key| {
+            person_keys(key);
+            key.counters = Some(CounterRange { first: COUNTER + 1, count: 8 });
+        }),
+        ("pin", "blocked") => token.person_key.as_mut().unwrap().failed = 3,
+        ("since", payments_and_sum) => {
+            let (payments, sum) = payments_and_sum.split_once(',').unwrap();
+            token.history.since.payments = payments.parse().unwrap();
+            token.history.since.sum_minor = euro(sum).minor;
+        }
+        ("policy_replaced", at) => {
+            if let Some(issued) = &mut token.policy {
+                issued.replaced_at = Some(at.parse().unwrap());
+            }
+        }
         ("key_until", until) => set(key, |key| key.expires_at = until.parse().unwrap()),
         ("key_payments", used) => set(key, |key| key.used_payments = used.parse().unwrap()),
         ("key_total", used) => set(key, |key| key.used_total_minor = euro(used).minor),
@@ -387,9 +458,14 @@ fn spent(by: &str) -> SpentCounter {
         payment_intent: PaymentIntentId::new(now(), [5; 10]),
         terminal: terminal(7),
         cryptogram: Some([7; 8]),
+        verified: true,
     };
     match by {
         "yes" => {}
+        "by_wrong_pin" => spent.verified = false,
+        "by_other_wrong_pin" => {
+            (spent.cryptogram, spent.verified) = (Some([9; 8]), false);
+        }
         "for_other_intent" => spent.payment_intent = PaymentIntentId::new(now(), [9; 10]),
         "at_other_terminal" => spent.terminal = terminal(8),
         "with_other_cryptogram" => spent.cryptogram = Some([9; 8]),
@@ -538,6 +614,8 @@ fn what_was_decided_before() {
         ("counter_used=with_other_cryptogram", false),
         ("counter_used=long_ago", false),
         ("counter_used=yes cryptogram=wrong", false),
+        ("counter_used=by_wrong_pin cryptogram=wrong", true),
+        ("counter_used=by_other_wrong_pin cryptogram=wrong", false),
         ("counter_used=yes cryptogram=of_other_token", false),
         ("counter_used=yes cryptogram=of_other_amount", false),
         ("token=unknown", false),
@@ -547,6 +625,126 @@ fn what_was_decided_before() {
         let (facts, cryptogram) = case_with(&changes).evidence();
         let expected = is_known.then(|| spent("yes").authorization);
         assert_eq!(decided_before(&facts, &cryptogram), expected, "{row}");
+    }
+}
+
+/// When a PIN on the phone counts, what it does to the tries (one was wrong before, of three) and to the
+/// counter. Where it does not count, right and wrong are the same in everything.
+#[test]
+fn when_a_pin_on_the_phone_counts() {
+    // Uses the counter, burns it, wrong PINs in a row; for a right PIN and for a wrong one.
+    let right = (true, false, Some(0));
+    let wrong = (false, true, Some(2));
+    let nothing = (false, false, None);
+    let burnt = (false, true, None);
+    let table = [
+        ("", right, wrong),
+        ("available=0.00", right, wrong),
+        ("amount=1.00", right, wrong),
+        ("card=blocked", right, wrong),
+        ("key_until=2026-11-21T11:00:00Z", right, wrong),
+        ("counter_used=with_other_cryptogram", (false, false, Some(0)), (false, false, Some(2))),
+        ("counter_used=by_other_wrong_pin", (false, false, Some(0)), (false, false, Some(2))),
+        ("pin=blocked", burnt, burnt),
+        ("armed=no", nothing, nothing),
+        ("armed=elsewhere", nothing, nothing),
+        ("token=suspended", nothing, nothing),
+        ("token=inactive", nothing, nothing),
+        ("token=deactivated", nothing, nothing),
+        ("highest=9", nothing, nothing),
+        ("counter_used=yes", nothing, nothing),
+        ("counter_used=by_wrong_pin", nothing, nothing),
+        ("counter_used=by_wrong_pin armed=no", nothing, nothing),
+    ];
+    for (row, if_right, if_wrong) in table {
+        let decided = |cryptogram| {
+            let own = [("cryptogram", cryptogram), ("class", "02"), ("method", "pin")];
+            let row = row.split_whitespace().filter_map(|word| word.split_once('='));
+            let changes: Changes = own.into_iter().chain(row).collect();
+            let mut case = case_with(&changes);
+            person_keys(case.facts.token.as_mut().unwrap().key.as_mut().unwrap());
+            if row_has_expiry(&changes) {
+                change(&mut case, "key_until", "2026-11-21T11:00:00Z");
+            }
+            case.decide()
+        };
+        let spent = |decision: &Decision| {
+            let failed = decision.person_key().map(|state| state.failed);
+            (decision.uses_counter(), decision.burns_counter(), failed)
+        };
+        let (of_right, of_wrong) = (decided("right"), decided("wrong"));
+        assert_eq!(spent(&of_right), if_right, "{row}: right");
+        assert_eq!(spent(&of_wrong), if_wrong, "{row}: wrong");
+        if if_right.2.is_none() {
+            assert_eq!(of_right.outcome(), of_wrong.outcome(), "{row}: an oracle");
+            assert_eq!(of_right.suspended(), of_wrong.suspended(), "{row}");
+            assert!(of_right.history().is_none() && of_right.used_key().is_none(), "{row}");
+        }
+        assert!(!of_wrong.outcome().is_approved(), "{row}");
+    }
+}
+
+fn row_has_expiry(changes: &Changes) -> bool {
+    changes.contains_key("key_until")
+}
+
+/// What was never given to the phone is an invention: it costs nobody a try.
+#[test]
+fn an_invented_key_costs_no_try() {
+    for (key, cryptogram) in [
+        ("unknown", "wrong"),
+        ("unknown", "right"),
+        ("of_person_for_later", "wrong"),
+    ] {
+        let changes = [("class", "02"), ("method", "pin"), ("key", key), ("cryptogram", cryptogram)];
+        let decision = decide_with(&changes.into_iter().collect());
+        assert_eq!(decision.person_key(), None, "{key}");
+        assert!(!decision.burns_counter());
+        assert!(!decision.outcome().is_approved());
+    }
+}
+
+/// A PIN at the terminal counts only if nothing else spoke against the payment.
+#[test]
+fn when_a_pin_at_the_terminal_counts() {
+    let table = [
+        ("terminal_pin=right", Some(0)),
+        ("terminal_pin=wrong", Some(2)),
+        ("terminal_pin=right available=0.00", Some(0)),
+        ("terminal_pin=wrong available=0.00", Some(2)),
+        ("terminal_pin=right_but_blocked", None),
+        ("terminal_pin=wrong armed=no", None),
+        ("terminal_pin=right armed=no", None),
+        ("terminal_pin=wrong cryptogram=wrong", None),
+        ("terminal_pin=wrong counter_used=yes", None),
+        ("terminal_pin=wrong token=suspended", None),
+        ("terminal_pin=wrong card=blocked", None),
+        ("nothing", None),
+    ];
+    for (row, failed) in table {
+        let changes = row.split_whitespace().filter_map(|word| word.split_once('=')).collect();
+        let decision = decide_with(&changes);
+        assert_eq!(decision.card_pin().map(|pin| pin.failed), failed, "{row}");
+    }
+}
+
+/// Payments since the person was verified: every right cryptogram counts, and what the policy asks for now
+/// and then starts again.
+#[test]
+fn what_the_platform_remembers_of_the_person() {
+    let table = [
+        ("since=2,20.00", Some((3, 3_234))),
+        ("since=2,20.00 currency=392", Some((3, 2_000))),
+        ("since=2,20.00 method=unlock", Some((3, 3_234))),
+        ("since=2,20.00 terminal_pin=right", Some((0, 0))),
+        ("since=2,20.00 terminal_pin=wrong", Some((3, 3_234))),
+        ("since=2,20.00 cryptogram=wrong", None),
+        ("since=2,20.00 counter_used=yes", None),
+    ];
+    for (row, expected) in table {
+        let changes = row.split_whitespace().filter_map(|word| word.split_once('=')).collect();
+        let since = decide_with(&changes).history().map(|history| history.since);
+        assert_eq!(since.map(|since| (since.payments, since.sum_minor)), expected, "{row}");
     }
 }
 

@@ -7,6 +7,8 @@ use tapfer_payments::intents::IntentError;
 use tapfer_payments::issuers::IssuerError;
 use tapfer_payments::keys::KeyError;
 use tapfer_payments::ledger::LedgerError;
+use tapfer_payments::pins::PinError;
+use tapfer_payments::policies::PolicyRefusal;
 use tapfer_payments::refunds::RefundError;
 use tapfer_payments::reversals::ReversalError;
 use tapfer_payments::terminals::TerminalError;
@@ -39,6 +41,12 @@ pub enum Refusal {
     /// Rule of terminals.
     #[error(transparent)]
     Terminal(#[from] TerminalError),
+    /// Rule of PINs.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// Rule of policies.
+    #[error(transparent)]
+    Policy(#[from] PolicyRefusal),
     /// Rule of the ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -208,6 +216,8 @@ rules_refuse!(
     RefundError,
     ReversalError,
     TerminalError,
+    PinError,
+    PolicyRefusal,
     LedgerError,
     MoneyError
 );

@@ -25,12 +25,12 @@ pub use idempotency::{Begun, IdempotencyClaim, IdempotencyKey, IdempotencyKeyErr
 pub use page::{Page, Slice};
 pub use records::{
     AuditRecord, AuthorizationFilter, CardAccount, CardChange, Challenge, CommitAuthorization,
-    FactsQuery, LedgerEntry, NewRefund, NewReversal, RefundFilter, SealedNumber, TokenFilter,
-    TopUp,
+    FactsQuery, LedgerEntry, NewRefund, NewReversal, PersonKeyChange, RefundFilter, SealedNumber,
+    StoredPersonKey, TokenFilter, TokenPerson, TopUp,
 };
 pub use store::{
     AccessStore, AuditStore, AuthorizationStore, CardStore, DeviceStore, IdempotencyStore,
-    IntegrityStore, IntentStore, IssuerStore, MerchantStore, RefundStore, ReversalStore, Storage,
-    TerminalStore, TokenStore,
+    IntegrityStore, IntentStore, IssuerStore, MerchantStore, PinStore, PolicyStore, RefundStore,
+    ReversalStore, Storage, TerminalStore, TokenStore,
 };
 pub use write::{Answer, StoredResponse, Write, Written};

@@ -10,6 +10,7 @@ use tapfer_payments::authorization::{Decision, Facts, Outcome, PresentedPayment}
 use tapfer_payments::cards::Card;
 use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::ledger::TransferKind;
+use tapfer_payments::pins::{CardPin, PersonKeyState, VerificationHistory};
 use tapfer_payments::tokens::TokenState;
 
 /// A card or token number as the HSM hands it out for keeping.
@@ -126,6 +127,10 @@ pub struct CommitAuthorization {
     pub(crate) facts: Facts,
     pub(crate) outcome: Outcome,
     pub(crate) uses_counter: bool,
+    pub(crate) burns_counter: bool,
+    pub(crate) person_key: Option<PersonKeyState>,
+    pub(crate) card_pin: Option<CardPin>,
+    pub(crate) history: Option<VerificationHistory>,
     pub(crate) used_key: Option<GrantedKey>,
     pub(crate) suspended: Option<TokenState>,
     pub(crate) consumes_arming: bool,
@@ -141,12 +146,47 @@ impl CommitAuthorization {
             facts: decision.facts().clone(),
             outcome: decision.outcome(),
             uses_counter: decision.uses_counter(),
+            burns_counter: decision.burns_counter(),
+            person_key: decision.person_key(),
+            card_pin: decision.card_pin(),
+            history: decision.history(),
             used_key: decision.used_key().copied(),
             suspended: decision.suspended(),
             consumes_arming: decision.consumes_arming(),
             merchant_proven: decision.merchant_proven(),
         }
     }
+}
+
+/// A person's key as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPersonKey {
+    /// Which one, and how often its PIN was wrong.
+    pub state: PersonKeyState,
+    /// The key, sealed by the HSM.
+    pub key_sealed: Vec<u8>,
+    /// SHA-256 of the request that brought it.
+    pub request_hash: [u8; 32],
+}
+
+/// What came of a phone's wish to set or change its PIN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PersonKeyChange {
+    /// The new key.
+    Taken(StoredPersonKey),
+    /// The old PIN was wrong.
+    WrongProof,
+}
+
+/// What is known of the person behind a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenPerson {
+    /// The person's key, if a PIN was set.
+    pub key: Option<StoredPersonKey>,
+    /// How the person was verified so far.
+    pub history: VerificationHistory,
+    /// When she last logged in at the issuer.
+    pub logged_in_at: Option<Timestamp>,
 }
 
 /// A refund to be made.

@@ -5,6 +5,8 @@
 //! `Ok(None)` means there is no such thing; changes of something that is not there are
 //! [`StorageError::NotFound`].
 
+use tapfer_payment_types::messages::PinStatus;
+use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{
     ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, MerchantId, PaymentIntentId, RefundId,
     ReversalId, TerminalCertificateId, TerminalId, Timestamp, TokenId,
@@ -19,6 +21,8 @@ use tapfer_payments::intents::PaymentIntent;
 use tapfer_payments::issuers::Issuer;
 use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::merchants::Merchant;
+use tapfer_payments::pins::{CardPin, PersonKeyState};
+use tapfer_payments::policies::IssuedPolicy;
 use tapfer_payments::refunds::Refund;
 use tapfer_payments::reversals::Reversal;
 use tapfer_payments::terminals::{Terminal, TerminalCertificate};
@@ -27,7 +31,8 @@ use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange};
 use crate::{
     AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, Challenge,
     CommitAuthorization, FactsQuery, IdempotencyClaim, LedgerEntry, NewRefund, NewReversal, Page,
-    RefundFilter, SealedNumber, Slice, StorageError, TokenFilter, TopUp, Write, Written,
+    PersonKeyChange, RefundFilter, SealedNumber, Slice, StorageError, TokenFilter, TokenPerson,
+    TopUp, Write, Written,
 };
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -41,6 +46,67 @@ pub trait IssuerStore {
     fn issuer(&self, id: IssuerId) -> Result<Option<Issuer>>;
     /// All issuers.
     fn list_issuers(&self, page: Page<IssuerId>) -> List<Issuer, IssuerId>;
+}
+
+/// Issuers' verification policies.
+pub trait PolicyStore {
+    /// Sets an issuer's policy: the next version, whatever version the document names. The one before
+    /// stays known ([`IssuedPolicy::is_acceptable`]).
+    fn set_policy(
+        &self,
+        issuer: IssuerId,
+        policy: VerificationPolicy,
+        write: Write<IssuedPolicy>,
+    ) -> Result<Written<IssuedPolicy>>;
+    /// The version that phones are given now.
+    fn policy(&self, issuer: IssuerId) -> Result<Option<IssuedPolicy>>;
+}
+
+/// PINs: on phones (person's keys) and of cards.
+pub trait PinStore {
+    /// What is known of the person behind a token.
+    fn token_person(&self, token: TokenId) -> Result<TokenPerson>;
+    /// Takes a new person's key, and ends the session keys under the old one; or counts a wrong PIN.
+    /// Refused for tokens that get no keys.
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if the state is not the one that was decided on.
+    fn change_person_key(
+        &self,
+        token: TokenId,
+        decided_on: Option<PersonKeyState>,
+        to: PersonKeyChange,
+        write: Write<PinStatus>,
+    ) -> Result<Written<PinStatus>>;
+    /// Tells the status once more to a phone that repeats itself. Changes nothing.
+    fn pin_status_again(
+        &self,
+        token: TokenId,
+        write: Write<PinStatus>,
+    ) -> Result<Written<PinStatus>>;
+    /// Lets the next person's key in without proof of the one in force.
+    fn grant_pin_reset(
+        &self,
+        token: TokenId,
+        reason: String,
+        write: Write<PinStatus>,
+    ) -> Result<Written<PinStatus>>;
+    /// Writes down that the person has logged in at the issuer now.
+    fn record_login(
+        &self,
+        token: TokenId,
+        reason: String,
+        write: Write<Timestamp>,
+    ) -> Result<Written<Timestamp>>;
+    /// A card's PIN for terminals, if it has one.
+    fn card_pin(&self, card: CardId) -> Result<Option<CardPin>>;
+    /// Sets a card's PIN, with all tries.
+    fn set_card_pin(
+        &self,
+        card: CardId,
+        value: [u8; 32],
+        write: Write<CardPin>,
+    ) -> Result<Written<CardPin>>;
 }
 
 /// Cards and their money.
@@ -374,6 +440,8 @@ pub trait IdempotencyStore {
 /// The whole store.
 pub trait Storage:
     IssuerStore
+    + PolicyStore
+    + PinStore
     + CardStore
     + DeviceStore
     + IntegrityStore

@@ -328,6 +328,7 @@ fn a_tap_that_was_decided_is_found_again<B: Backend>() {
         payment_intent: intent.id,
         terminal: world.terminal,
         cryptogram: Some(tap.cryptogram),
+        verified: true,
     };
     assert_eq!(spent(&world.decide(intent.id, world.terminal, tap)), Some(expected));
 

@@ -52,6 +52,21 @@ pub(crate) enum TokenCommand {
         after_help = "Example:\n  tapfer token delete tok_... --actor cardholder --reason \"new phone\""
     )]
     Delete(Change),
+    /// Let the phone choose a new PIN without the old one; a blocked PIN stays blocked until then
+    #[command(after_help = "Example:\n  tapfer token pin-reset --reason \"caller was verified\"")]
+    PinReset {
+        /// Token id; the latest if not given
+        id: Option<String>,
+        /// Why, for the record
+        #[arg(long, default_value = "asked for on the command line")]
+        reason: String,
+    },
+    /// Show how a token stands to its PIN
+    #[command(after_help = "Example:\n  tapfer token pin-status")]
+    PinStatus {
+        /// Token id; the latest if not given
+        id: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, Args)]
@@ -106,6 +121,15 @@ pub(crate) fn run(context: &Context, command: &TokenCommand) -> anyhow::Result<E
         TokenCommand::Suspend(change) => apply(context, change, "suspend")?,
         TokenCommand::Unsuspend(change) => apply(context, change, "unsuspend")?,
         TokenCommand::Delete(change) => apply(context, change, "delete")?,
+        TokenCommand::PinReset { id, reason } => {
+            let id = context.id_or_latest(id, "token")?;
+            let path = format!("/v1/tokens/{}/pin/reset", segment(&id));
+            context.output.object(&context.client()?.post(&path, &json!({ "reason": reason }))?)?;
+        }
+        TokenCommand::PinStatus { id } => {
+            let id = context.id_or_latest(id, "token")?;
+            context.show(&format!("/v1/tokens/{}/pin", segment(&id)))?;
+        }
     }
     Ok(Ending::Done)
 }

@@ -356,7 +356,8 @@ impl PaymentHsm for SoftwareHsm {
         let keys = self.issuer(issuer)?;
         let master_key =
             keys.master_keys.get(&index).ok_or(HsmError::UnknownDerivationKey { issuer, index })?;
-        provisioning::seal(master_key, request)
+        let recipient = self.persons(issuer)?.public;
+        provisioning::seal(&keys, master_key, &recipient, request)
     }
 
     fn person_key_recipient(&self, issuer: IssuerId) -> Result<PersonKeyRecipient, HsmError> {

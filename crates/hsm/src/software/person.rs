@@ -6,10 +6,10 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use rustls::crypto::hpke::{EncapsulatedSecret, HpkePrivateKey};
-use tapfer_emv::mac::aes_cmac;
-use tapfer_payment_types::messages::SealedPayload;
+use tapfer_emv::person_key::PersonKey;
+use tapfer_payment_types::Pin;
+use tapfer_payment_types::messages::{PERSON_KEY_INFO, SealedPayload};
 use tapfer_payment_types::pin::{CARD_PIN_INFO, ONLINE_PIN_INFO};
-use tapfer_payment_types::{Pin, Secret};
 use zeroize::Zeroizing;
 
 use super::key_ring::{IssuerKeySet, PersonKeySet};
@@ -20,8 +20,6 @@ use crate::{
     PersonKeyVerdict, SealedCardRecord, SealedPersonKey,
 };
 
-const PERSON_KEY_INFO: &[u8] = b"tapfer-person-key-1";
-const PIN_CHANGE: &[u8] = b"tapfer-pin-change-1";
 /// Makes a card's verification value its own kind of HMAC.
 const CARD_PIN_VALUE: &[u8] = b"tapfer-card-pin-value-1";
 
@@ -72,10 +70,10 @@ fn proves(
 ) -> Result<bool, HsmError> {
     let subject = PersonKeySubject { generation: old.generation, ..new };
     let old_key = unseal(issuer_keys, subject, old.key)?;
-    let (token, generation) = (new.token.to_string(), new.generation.to_be_bytes());
-    let message: [&[u8]; 4] = [PIN_CHANGE, token.as_bytes(), &generation, new_key];
-    let expected = aes_cmac(old_key.expose(), &message);
-    Ok(verify_slices_are_equal(&expected, proof).is_ok())
+    let new_key: [u8; 16] = new_key.try_into().map_err(|_| HsmError::SealedToIssuer)?;
+    let new_key = PersonKey::new(new_key);
+    let expected = old_key.change_proof(&new.token.to_string(), new.generation, &new_key);
+    Ok(verify_slices_are_equal(expected.expose(), proof).is_ok())
 }
 
 const fn kind(subject: PersonKeySubject) -> Kind {
@@ -87,12 +85,11 @@ pub(super) fn unseal(
     issuer_keys: &IssuerKeySet,
     subject: PersonKeySubject,
     sealed: &SealedPersonKey,
-) -> Result<Secret<[u8; 16]>, HsmError> {
+) -> Result<PersonKey, HsmError> {
     let record = SealedCardRecord(sealed.0.clone());
     let opened = record::open(issuer_keys, subject.issuer, kind(subject), &record)?;
-    let bytes: &[u8; 16] =
-        opened.expose().as_slice().try_into().map_err(|_| HsmError::CardRecord)?;
-    Ok(Secret::new(*bytes))
+    let bytes = opened.expose().as_slice().try_into();
+    bytes.map(PersonKey::new).map_err(|_| HsmError::CardRecord)
 }
 
 pub(super) fn card_pin_value(

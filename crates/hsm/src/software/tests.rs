@@ -127,6 +127,13 @@ fn provisioning_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
         },
         icc_certificate: nothing(),
         limited_use_keys: &[],
+        single_use_keys: &[],
+        verified_keys: &[],
+        person_key: None,
+        pin: None,
+        since_verified: None,
+        last_verified: None,
+        logged_in_at: None,
         policy: VerificationPolicy::by_limit(1, Currency::EUR, 0),
         merchant_trust: MerchantTrust::default(),
     }))

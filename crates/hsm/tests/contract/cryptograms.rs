@@ -1,7 +1,7 @@
 use data_encoding::HEXLOWER;
 use serde::Deserialize;
 use tapfer_emv::cryptogram::{CryptogramInput, application_cryptogram};
-use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex, TokenKey};
+use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex, SessionKey, TokenKey};
 use tapfer_hsm::{CryptogramRequest, CryptogramVerdict, HsmError, PaymentHsm};
 use tapfer_payment_types::{PanSequenceNumber, TokenId, TokenPan};
 
@@ -195,4 +195,20 @@ pub fn pays(hsm: &impl PaymentHsm, token_pan: &TokenPan, limited_use_key: [u8; 1
     let received = application_cryptogram(&session_key, &input.encode());
     let verdict = hsm.verify_cryptogram(&request(token_pan, &input, &received)).unwrap();
     matches!(verdict, CryptogramVerdict::Verified(_))
+}
+
+/// Whether a session key as a phone holds it pays with this counter.
+pub fn pays_with(
+    hsm: &impl PaymentHsm,
+    token_pan: &TokenPan,
+    key_class: KeyClass,
+    key_index: KeyIndex,
+    counter: u16,
+    session_key: &SessionKey,
+) -> bool {
+    let input = CryptogramInput { application_transaction_counter: counter, ..input() };
+    let received = application_cryptogram(session_key, &input.encode());
+    let good = request(token_pan, &input, &received);
+    let request = CryptogramRequest { key_class, key_index, ..good };
+    matches!(hsm.verify_cryptogram(&request).unwrap(), CryptogramVerdict::Verified(_))
 }

@@ -75,6 +75,8 @@ macro_rules! contract {
             provisioning::bad_recipient_is_refused
             provisioning::bad_terms_are_refused
             provisioning::no_key_in_what_travels
+            provisioning::session_keys_pay_once_and_their_class_shows
+            provisioning::bad_rows_are_refused
             persons::recipient_is_the_issuers_own_and_stays
             persons::old_person_key_proves_the_new_one
             persons::stored_person_key_is_bound

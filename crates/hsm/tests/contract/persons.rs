@@ -4,17 +4,17 @@ use hpke::kem::DhP256HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeS, Serializable};
 use rand_core::UnwrapErr;
 use tapfer_emv::mac::aes_cmac;
+use tapfer_emv::person_key::PersonKey;
 use tapfer_hsm::{
     CardPinSubject, HsmError, PaymentHsm, PersonKeyImport, PersonKeyInUse, PersonKeySubject,
     PersonKeyVerdict, SealedPersonKey,
 };
-use tapfer_payment_types::messages::{HexBytes, SealedPayload};
+use tapfer_payment_types::messages::{HexBytes, PERSON_KEY_INFO, SealedPayload};
 use tapfer_payment_types::pin::{CARD_PIN_INFO, ONLINE_PIN_INFO};
 use tapfer_payment_types::{CardId, IssuerId, Pin, TokenId};
 
 use crate::{issuer, now};
 
-const PERSON_KEY_INFO: &[u8] = b"tapfer-person-key-1";
 const OLD_KEY: [u8; 16] = [0x42; 16];
 const NEW_KEY: [u8; 16] = [0x43; 16];
 const NO_PROOF: [u8; 16] = [0; 16];
@@ -196,6 +196,13 @@ pub fn imports_are_refused_alike(hsm: &impl PaymentHsm) {
     for sealed in &strangers {
         assert!(is_refused(accept(hsm, subject(1), sealed, None)));
     }
+}
+
+/// A person's key of a token, and what the module keeps of it.
+pub fn a_persons_key(hsm: &impl PaymentHsm, token: TokenId) -> (PersonKey, SealedPersonKey) {
+    let subject = PersonKeySubject { token, ..subject(1) };
+    let sealed = sealed_key(hsm, subject, &OLD_KEY, &NO_PROOF);
+    (PersonKey::new(OLD_KEY), accept(hsm, subject, &sealed, None).unwrap().unwrap())
 }
 
 fn pin_block(digits: &str) -> Vec<u8> {

@@ -2,9 +2,11 @@ use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::DhP256HkdfSha256;
 use hpke::{Deserializable, HpkeError, Kem, OpModeR, Serializable};
-use tapfer_emv::keys::KeyIndex;
+use tapfer_emv::keys::{KeyClass, KeyIndex, SessionKey};
+use tapfer_emv::person_key::PersonKey;
 use tapfer_hsm::{
-    HsmError, LimitedUseKeyTerms, MAXIMUM_LIMITED_USE_KEYS, PaymentHsm, ProvisioningRequest,
+    HsmError, LimitedUseKeyTerms, MAXIMUM_LIMITED_USE_KEYS, MAXIMUM_SINGLE_USE_KEYS, PaymentHsm,
+    PersonKeyInUse, ProvisioningRequest, SingleUseKeyTerms,
 };
 use tapfer_payment_types::messages::{
     CardProfileMessage, HexBytes, MerchantTrust, PROVISIONING_INFO, ProvisioningPayload,
@@ -14,7 +16,7 @@ use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Currency, PanSequenceNumber, TokenId, TokenPan};
 
 use crate::cryptograms::{self, key_index};
-use crate::{issuer, now, token_pan};
+use crate::{issuer, now, persons, token_pan};
 
 type PrivateKey = <DhP256HkdfSha256 as Kem>::PrivateKey;
 
@@ -88,6 +90,13 @@ fn request<'a>(
         profile: profile(),
         icc_certificate: HexBytes(vec![0x14; 145]),
         limited_use_keys,
+        single_use_keys: &[],
+        verified_keys: &[],
+        person_key: None,
+        pin: None,
+        since_verified: None,
+        last_verified: None,
+        logged_in_at: None,
         policy: VerificationPolicy::by_limit(1, Currency::EUR, 2_500),
         merchant_trust: MerchantTrust::default(),
     }
@@ -163,6 +172,85 @@ pub fn bad_terms_are_refused(hsm: &impl PaymentHsm) {
     let old = ProvisioningRequest { derivation_key_index: 9, ..request };
     let unknown = hsm.seal_provisioning(old);
     assert!(matches!(unknown, Err(HsmError::UnknownDerivationKey { index: 9, .. })));
+}
+
+/// Session keys come in clear without the PIN, and as one block each under the person's key with it.
+pub fn session_keys_pay_once_and_their_class_shows(hsm: &impl PaymentHsm) {
+    hsm.create_issuer(issuer(1)).unwrap();
+    let (private, public) = phone();
+    let (person_key, stored) = persons::a_persons_key(hsm, token());
+    let (token_pan, limited) = (token_pan(), [terms(1)]);
+    let row = |counter, first_counter, count| SingleUseKeyTerms {
+        key_index: KeyIndex::at(now(), counter).unwrap(),
+        expires_at: now().plus_seconds(3_600),
+        first_counter,
+        count,
+    };
+    let (single_use, verified) = ([row(2, 7, 3)], [row(3, 6, 4)]);
+    let request = ProvisioningRequest {
+        single_use_keys: &single_use,
+        verified_keys: &verified,
+        person_key: Some(PersonKeyInUse { generation: 1, key: &stored }),
+        ..request(&token_pan, &public, &limited)
+    };
+    let sealed = hsm.seal_provisioning(request).unwrap();
+    let plain = open(&private, &sealed, PROVISIONING_INFO, token().to_string().as_bytes()).unwrap();
+    let payload: ProvisioningPayload = serde_json::from_slice(&plain).unwrap();
+    let recipient = hsm.person_key_recipient(issuer(1)).unwrap();
+    assert_eq!(payload.person_key_recipient.unwrap().0, recipient.0);
+
+    let (single_use, verified) = (&payload.single_use_keys[0], &payload.verified_keys[0]);
+    assert_eq!((single_use.first_counter, single_use.blocks.len()), (7, 3));
+    assert_eq!((verified.first_counter, verified.blocks.len()), (6, 4));
+    for (offset, block) in (0..).zip(&single_use.blocks) {
+        let key = SessionKey::new(block.expose().try_into().unwrap());
+        let index = single_use.key_index.parse().unwrap();
+        let pays =
+            |class, counter| cryptograms::pays_with(hsm, &token_pan, class, index, counter, &key);
+        assert!(pays(KeyClass::Unverified, 7 + offset));
+        assert!(!pays(KeyClass::Unverified, 8 + offset), "another counter's");
+        assert!(!pays(KeyClass::Verified, 7 + offset), "another class");
+    }
+    for (offset, block) in (0..).zip(&verified.blocks) {
+        let block: [u8; 16] = block.expose().try_into().unwrap();
+        let index = verified.key_index.parse().unwrap();
+        let pays = |key: &SessionKey| {
+            cryptograms::pays_with(hsm, &token_pan, KeyClass::Verified, index, 6 + offset, key)
+        };
+        assert!(pays(&person_key.open_session_key(block)));
+        assert!(!pays(&SessionKey::new(block)), "in clear");
+        assert!(!pays(&PersonKey::new([9; 16]).open_session_key(block)), "a wrong PIN");
+    }
+}
+
+pub fn bad_rows_are_refused(hsm: &impl PaymentHsm) {
+    hsm.create_issuer(issuer(1)).unwrap();
+    let (_, public) = phone();
+    let (_, stored) = persons::a_persons_key(hsm, token());
+    let (token_pan, limited) = (token_pan(), [terms(1)]);
+    let row = |counter, first_counter, count| SingleUseKeyTerms {
+        key_index: KeyIndex::at(now(), counter).unwrap(),
+        expires_at: now().plus_seconds(3_600),
+        first_counter,
+        count,
+    };
+    let seal = |rows: &[SingleUseKeyTerms], generation| {
+        let person_key = Some(PersonKeyInUse { generation, key: &stored });
+        let request = request(&token_pan, &public, &limited);
+        hsm.seal_provisioning(ProvisioningRequest { verified_keys: rows, person_key, ..request })
+    };
+    assert!(seal(&[row(2, 65_535, 1)], 1).is_ok());
+    assert!(seal(&[row(2, 1, MAXIMUM_SINGLE_USE_KEYS)], 1).is_ok());
+    for bad in [row(2, 1, 0), row(2, 1, MAXIMUM_SINGLE_USE_KEYS + 1), row(2, 65_535, 2)] {
+        assert!(matches!(seal(&[bad], 1), Err(HsmError::SingleUseKeys)), "{bad:?}");
+    }
+    assert!(matches!(seal(&[row(1, 1, 1)], 1), Err(HsmError::LimitedUseKeys)), "one index twice");
+    assert!(matches!(seal(&[row(2, 1, 1)], 2), Err(HsmError::CardRecord)), "another generation");
+    let without = ProvisioningRequest {
+        verified_keys: &[row(2, 1, 1)],
+        ..request(&token_pan, &public, &limited)
+    };
+    assert!(matches!(hsm.seal_provisioning(without), Err(HsmError::SingleUseKeys)));
 }
 
 pub fn no_key_in_what_travels(hsm: &impl PaymentHsm) {

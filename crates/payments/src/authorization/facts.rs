@@ -5,6 +5,7 @@ use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::merchant::{AcquirerId, MerchantIdentity};
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::messages::charge_minor;
+use tapfer_payment_types::policy::PinRules;
 use tapfer_payment_types::{AuthorizationId, Currency, Money, PaymentIntentId, TerminalId};
 
 use crate::cards::Card;
@@ -14,6 +15,8 @@ use crate::issuers::Issuer;
 use crate::keys::GrantedKey;
 use crate::merchants::Merchant;
 use crate::terminals::Terminal;
+use crate::pins::{CardPin, PersonKeyState, VerificationHistory};
+use crate::policies::IssuedPolicy;
 use crate::tokens::Token;
 
 /// What the terminal presents, read from chip data; nothing of it is to be believed before the
@@ -63,7 +66,7 @@ impl PresentedPayment {
     }
 }
 
-/// A counter that a verified cryptogram has spent, and in which authorization.
+/// A counter that is spent: by which cryptogram, and in which authorization.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SpentCounter {
     /// The authorization.
@@ -74,6 +77,8 @@ pub struct SpentCounter {
     pub terminal: TerminalId,
     /// The cryptogram; absent where it was spent before cryptograms were kept.
     pub cryptogram: Option<[u8; 8]>,
+    /// Whether the cryptogram was right. A wrong one under the person's key burns its counter.
+    pub verified: bool,
 }
 
 /// What is known about the token that was presented.
@@ -85,12 +90,22 @@ pub struct TokenFacts {
     pub card: Card,
     /// Who gave it out.
     pub issuer: Issuer,
-    /// What spent the presented counter, if a verified cryptogram has.
+    /// What spent the presented counter, if it is spent.
     pub counter_spent: Option<SpentCounter>,
-    /// The highest counter used so far.
+    /// The highest counter that came with a right cryptogram.
     pub highest_counter: Option<u16>,
     /// The key that the application data names, if this token was given it.
     pub key: Option<GrantedKey>,
+    /// The version of the issuer's policy that the application data names, if there is one.
+    pub policy: Option<IssuedPolicy>,
+    /// How many wrong PINs the issuer forgives, by the newest version of its policy.
+    pub pin_rules: PinRules,
+    /// How the person was verified so far.
+    pub history: VerificationHistory,
+    /// The person's key, if the phone has set a PIN.
+    pub person_key: Option<PersonKeyState>,
+    /// The card's PIN for terminals, if it has one.
+    pub card_pin: Option<CardPin>,
     /// What the card can spend.
     pub available: Money,
     /// What the issuer asks of phones, if anything.
@@ -100,11 +115,12 @@ pub struct TokenFacts {
 }
 
 impl TokenFacts {
-    /// Whether the counter was spent by another cryptogram. A phone writes its counter down before it
+    /// Whether the counter was spent by another cryptogram that was right. A phone writes its counter down before it
     /// signs, so one phone makes one cryptogram under a counter; two are made by two copies of it.
     #[must_use]
     pub fn is_copied(&self, presented: &PresentedPayment) -> bool {
-        let spent_by = self.counter_spent.and_then(|spent| spent.cryptogram);
+        let spent_by = self.counter_spent.filter(|spent| spent.verified);
+        let spent_by = spent_by.and_then(|spent| spent.cryptogram);
         spent_by.is_some_and(|cryptogram| cryptogram != presented.cryptogram)
     }
 }

@@ -5,12 +5,15 @@
 
 mod facts;
 mod outcome;
+mod person;
 mod rules;
 
 pub use facts::{Facts, PresentedPayment, SpentCounter, TerminalFacts, TokenFacts};
 pub use outcome::{DeclineReason, Language, Outcome};
 
+use self::person::{PersonKeyUse, person_key_use};
 use crate::keys::GrantedKey;
+use crate::pins::{CardPin, PersonKeyState, TerminalPin, VerificationHistory};
 use crate::tokens::{Actor, TokenAction, TokenState};
 use tapfer_emv::cryptogram::{CryptogramMismatch, CryptogramVerified};
 use tapfer_emv::keys::KeyIndex;
@@ -39,7 +42,11 @@ pub struct Decision {
     outcome: Outcome,
     facts: Facts,
     uses_counter: bool,
+    burns_counter: bool,
     used_key: Option<GrantedKey>,
+    person_key: Option<PersonKeyState>,
+    card_pin: Option<CardPin>,
+    history: Option<VerificationHistory>,
     suspended: Option<TokenState>,
     consumes_arming: bool,
     merchant_proven: bool,
@@ -60,11 +67,35 @@ impl Decision {
     }
 
     /// Whether a right cryptogram with a fresh counter was presented: the counter and one use of the
-    /// key are spent then, whatever the outcome. A wrong cryptogram spends nothing, so that nobody
-    /// can burn the counters of a phone that is not his.
+    /// key are spent then, whatever the outcome. A wrong one spends nothing, so that nobody can burn the
+    /// counters of a phone that is not his; but see [`Decision::burns_counter`].
     #[must_use]
     pub const fn uses_counter(&self) -> bool {
         self.uses_counter
+    }
+
+    /// Whether a wrong PIN on the phone burns the counter: one counter, one guess.
+    #[must_use]
+    pub const fn burns_counter(&self) -> bool {
+        self.burns_counter
+    }
+
+    /// The person's key after a PIN on the phone that counted, right or wrong.
+    #[must_use]
+    pub const fn person_key(&self) -> Option<PersonKeyState> {
+        self.person_key
+    }
+
+    /// The card's PIN after one at the terminal that counted, right or wrong.
+    #[must_use]
+    pub const fn card_pin(&self) -> Option<CardPin> {
+        self.card_pin
+    }
+
+    /// How the person was verified so far, this payment included, if its cryptogram was right.
+    #[must_use]
+    pub const fn history(&self) -> Option<VerificationHistory> {
+        self.history
     }
 
     /// The key after this payment, if one use of it is spent.
@@ -112,31 +143,60 @@ impl Decision {
     }
 }
 
-/// Decides one payment. `cryptogram` is what the HSM said about the presented cryptogram.
+/// Decides one payment. `cryptogram` and `terminal_pin` are what the HSM said about the presented
+/// cryptogram, and about the PIN that came with it.
 #[must_use]
 pub fn decide(
     facts: Facts,
     cryptogram: Result<CryptogramVerified, CryptogramFailure>,
+    terminal_pin: TerminalPin,
     now: Timestamp,
 ) -> Decision {
-    let proven = cryptogram.as_ref().is_ok_and(|proof| proves(proof, &facts));
-    let using = facts.token.as_ref().filter(|token| proven && token.counter_spent.is_none());
+    let person_key_use = person_key_use(&facts, now);
+    let counts = matches!(person_key_use, PersonKeyUse::AsCompared | PersonKeyUse::Attempt);
+    let proven = counts && cryptogram.as_ref().is_ok_and(|proof| proves(proof, &facts));
+    let evidence = Evidence { proven, person_key_use, terminal_pin };
+    let outcome = rules::outcome(&facts, &evidence, now);
+
+    let token = facts.token.as_ref();
+    let fresh = token.filter(|token| token.counter_spent.is_none());
+    let using = fresh.filter(|_| proven);
     let after =
         |key: GrantedKey, token: &TokenFacts| key.after(&facts.presented, token.issuer.currency);
-    let copied = facts.token.as_ref().filter(|token| proven && token.is_copied(&facts.presented));
+    let copied = token.filter(|token| proven && token.is_copied(&facts.presented));
     let suspended =
         |token: &TokenFacts| token.token.state.after(TokenAction::Suspend, Actor::Platform).ok();
+    let is_attempt = person_key_use == PersonKeyUse::Attempt;
+    let is_burnt = person_key_use == PersonKeyUse::Blocked || (is_attempt && !proven);
+    let judged_pin = rules::judged_terminal_pin(outcome, &evidence);
     Decision {
-        outcome: rules::outcome(&facts, proven, now),
+        outcome,
         suspended: copied.and_then(suspended),
         uses_counter: using.is_some(),
+        burns_counter: is_burnt && fresh.is_some(),
         used_key: using.and_then(|token| token.key.map(|key| after(key, token))),
+        person_key: token
+            .filter(|_| is_attempt)
+            .and_then(|token| token.person_key)
+            .map(|state| state.after(proven)),
+        card_pin: using
+            .and_then(|token| token.card_pin)
+            .and_then(|pin| Some(pin.after(judged_pin?))),
+        history: using.and_then(|token| rules::history_after(&facts.presented, token, judged_pin)),
         merchant_proven: proven
             && facts.presented.proven_merchant() == Some(facts.terminal.identity()),
         consumes_arming: facts.intent.is_armed_at(facts.terminal.id(), now),
         facts,
         cryptogram,
     }
+}
+
+/// What the security module found, as far as it may be used.
+struct Evidence {
+    /// The cryptogram is right, and counts.
+    proven: bool,
+    person_key_use: PersonKeyUse,
+    terminal_pin: TerminalPin,
 }
 
 /// The authorization that decided this very tap before: the same intent, terminal, counter and
@@ -147,11 +207,13 @@ pub fn decided_before(
     facts: &Facts,
     cryptogram: &Result<CryptogramVerified, CryptogramFailure>,
 ) -> Option<AuthorizationId> {
-    let proof = cryptogram.as_ref().ok().filter(|proof| proves(proof, facts))?;
+    let proven = cryptogram.as_ref().is_ok_and(|proof| proves(proof, facts));
     let spent = facts.token.as_ref()?.counter_spent?;
-    let is_same = spent.payment_intent == facts.intent.id
+    // Behind a wrong PIN there is no proof, and nothing to win: it was declined.
+    let is_same = (proven || !spent.verified)
+        && spent.payment_intent == facts.intent.id
         && spent.terminal == facts.terminal.id()
-        && spent.cryptogram.as_ref() == Some(proof.cryptogram());
+        && spent.cryptogram == Some(facts.presented.cryptogram);
     is_same.then_some(spent.authorization)
 }
 

@@ -158,6 +158,14 @@ decline_reasons! {
     DeviceIntegrity = 30, "device_integrity",
         "This phone may not pay this amount. The owner's bank can help.",
         "Mit diesem Telefon kann dieser Betrag nicht bezahlt werden. Der Herausgeber der Karte hilft weiter.";
+    /// Too many wrong PINs came before.
+    PinBlocked = 29, "pin_blocked",
+        "The PIN is blocked after too many wrong ones. The card's issuer can help.",
+        "Die PIN ist nach zu vielen falschen gesperrt. Der Herausgeber der Karte kann helfen.";
+    /// A wrong PIN, on the phone or at the terminal.
+    PinWrong = 28, "pin_wrong",
+        "The PIN was wrong. Please try again.",
+        "Die PIN war falsch. Bitte noch einmal versuchen.";
     /// The amount asks for verification of the person, and there was none.
     VerificationRequired = 21, "verification_required",
         "Please unlock the phone and tap again.",

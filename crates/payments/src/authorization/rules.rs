@@ -2,7 +2,9 @@
 //!
 //! First whether the terminal is still in service, then whether the number is a token's, then whether the
 //! card really signed this: without a right cryptogram nobody learns how a token or a card stands, or
-//! which counters were used. Then whether token and card may pay, and whether the tap is new. Whether the
+//! which counters were used. One exception: a cryptogram under the person's key that the phone was given is
+//! judged late ([`super::person`]), because that it is wrong is for the person to mend, and must not be told
+//! where it does not count. Then whether token and card may pay, and whether the tap is new. Whether the
 //! phone meant this terminal and whether the terminal was armed comes after that, because a replay usually
 //! meets a terminal that waits for nothing and should still be called by its name. What the person can
 //! mend by herself stands last.
@@ -14,11 +16,15 @@ use tapfer_emv::own_checks::OwnChecks;
 use tapfer_emv::packed_decimal;
 use tapfer_emv::tvr::{self, TerminalVerificationResults};
 use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::policy::{Requirement, Shown};
 
+use super::Evidence;
 use super::facts::{Facts, PresentedPayment, TokenFacts};
 use super::outcome::{DeclineReason, Outcome};
+use super::person::PersonKeyUse;
 use crate::cards::CardStatus;
-use crate::issuers::{CountryCode, SCREEN_MUST_BE_ON};
+use crate::issuers::CountryCode;
+use crate::pins::{TerminalPin, VerificationHistory};
 use crate::tokens::TokenStatus;
 
 /// `9C`: purchase of goods and services (ISO 8583 processing code).
@@ -38,7 +44,7 @@ struct Case<'a> {
     signed: &'a CryptogramInput,
     application_data: Option<IssuerApplicationData>,
     token: &'a TokenFacts,
-    proven: bool,
+    evidence: &'a Evidence,
     now: Timestamp,
 }
 
@@ -47,7 +53,7 @@ type Rule = (DeclineReason, fn(&Case<'_>) -> bool);
 
 /// All rules but the first, which is that there must be a token at all.
 const RULES: &[Rule] = &[
-    (DeclineReason::CryptogramInvalid, |case| !case.proven),
+    (DeclineReason::CryptogramInvalid, is_forged),
     (DeclineReason::TokenInactive, |case| case.status() == TokenStatus::Inactive),
     (DeclineReason::TokenSuspended, |case| case.status() == TokenStatus::Suspended),
     (DeclineReason::TokenDeactivated, |case| case.status() == TokenStatus::Deactivated),
@@ -64,13 +70,15 @@ const RULES: &[Rule] = &[
     (DeclineReason::AmountMismatch, is_other_amount),
     (DeclineReason::CurrencyMismatch, is_other_currency),
     (DeclineReason::TransactionTypeUnsupported, |case| case.signed.transaction_type != PURCHASE),
-    (DeclineReason::KeyUnknown, |case| case.token.key.is_none()),
+    (DeclineReason::KeyUnknown, is_key_unknown),
     (DeclineReason::KeyExpired, is_key_expired),
     (DeclineReason::KeyExhausted, is_key_exhausted),
     (DeclineReason::StaleDate, is_date_stale),
     (DeclineReason::LocalAuthenticationFailed, is_not_authenticated_locally),
     (DeclineReason::TerminalChecksFailed, is_found_wrong),
     (DeclineReason::DeviceIntegrity, is_phone_not_good_enough),
+    (DeclineReason::PinBlocked, is_pin_blocked),
+    (DeclineReason::PinWrong, is_pin_wrong),
     (DeclineReason::VerificationRequired, is_unverified),
     (DeclineReason::InsufficientFunds, |case| {
         case.token.available.minor < case.facts.intent.amount.minor
@@ -78,7 +86,7 @@ const RULES: &[Rule] = &[
 ];
 
 /// The first reason against the payment, or approval.
-pub(super) fn outcome(facts: &Facts, proven: bool, now: Timestamp) -> Outcome {
+pub(super) fn outcome(facts: &Facts, evidence: &Evidence, now: Timestamp) -> Outcome {
     if facts.terminal.terminal.revocation.is_some() {
         return Outcome::Declined(DeclineReason::TerminalRevoked);
     }
@@ -87,10 +95,52 @@ pub(super) fn outcome(facts: &Facts, proven: bool, now: Timestamp) -> Outcome {
     };
     let (presented, signed) = (&facts.presented, &facts.presented.input);
     let application_data = signed.application_data();
-    let case = Case { facts, presented, signed, application_data, token, proven, now };
+    let case = Case { facts, presented, signed, application_data, token, evidence, now };
     match RULES.iter().find(|(_, speaks_against)| speaks_against(&case)) {
         Some((reason, _)) => Outcome::Declined(*reason),
+        // Whatever the rules above overlook: no money without a right cryptogram.
+        None if !evidence.proven => Outcome::Declined(DeclineReason::CryptogramInvalid),
         None => Outcome::Approved,
+    }
+}
+
+/// Whether a PIN at the terminal was looked at, and was right: only where nothing before it spoke against
+/// the payment.
+pub(super) fn judged_terminal_pin(outcome: Outcome, evidence: &Evidence) -> Option<bool> {
+    let is_judged = match outcome {
+        Outcome::Approved => true,
+        Outcome::Declined(DeclineReason::PinWrong) => evidence.proven,
+        Outcome::Declined(reason) => reason == DeclineReason::InsufficientFunds,
+    };
+    match evidence.terminal_pin {
+        TerminalPin::Right if is_judged => Some(true),
+        TerminalPin::Wrong if is_judged => Some(false),
+        _ => None,
+    }
+}
+
+/// The token's history behind a payment whose cryptogram was right.
+pub(super) fn history_after(
+    presented: &PresentedPayment,
+    token: &TokenFacts,
+    judged_pin: Option<bool>,
+) -> Option<VerificationHistory> {
+    let (issued, data) = (token.policy.as_ref()?, presented.input.application_data()?);
+    let reached = shown(&data.results, judged_pin == Some(true)).reached();
+    let charge = presented.charge_minor(token.issuer.currency);
+    let counter = presented.application_transaction_counter();
+    Some(token.history.after(&issued.policy, charge, counter, reached))
+}
+
+/// What the payment showed of phone and person.
+fn shown(results: &VerificationResults, terminal_pin: bool) -> Shown {
+    Shown {
+        screen_on: results.screen_on,
+        unlocked: results.unlocked && results.method == VerificationMethod::DeviceUnlock,
+        // Only a key that needs the PIN to be opened proves it; any other lies open on the phone.
+        app_pin: results.key_class == KeyClass::Verified
+            && results.method == VerificationMethod::Pin,
+        terminal_pin,
     }
 }
 
@@ -114,7 +164,7 @@ fn is_other_issuer(case: &Case<'_>) -> bool {
     let generation = case.token.key.map_or(newest, |key| key.derivation_key_index);
     case.application_data.is_some_and(|data| {
         data.derivation_key_index != generation
-            || !(1..=issuer.policy_version).contains(&data.policy_version)
+            || case.token.policy.is_none()
     })
 }
 
@@ -162,8 +212,23 @@ fn is_other_currency(case: &Case<'_>) -> bool {
     case.signed.currency_numeric() != Some(asked.numeric()) || case.token.issuer.currency != asked
 }
 
+/// A wrong cryptogram, unless it may be the person's mistake.
+fn is_forged(case: &Case<'_>) -> bool {
+    !case.evidence.proven && case.evidence.person_key_use == PersonKeyUse::AsCompared
+}
+
+/// Session keys were given for some counters only.
+fn is_key_unknown(case: &Case<'_>) -> bool {
+    let counter = case.signed.application_transaction_counter;
+    !case.token.key.is_some_and(|key| key.covers(counter))
+}
+
+/// The key is too old, or the policy that the phone obeys with it.
 fn is_key_expired(case: &Case<'_>) -> bool {
+    let keys = &case.token.issuer.key_policy;
+    let policy = case.token.policy.as_ref();
     case.token.key.is_none_or(|key| case.now > key.expires_at)
+        || policy.is_none_or(|policy| !policy.is_acceptable(keys, case.now))
 }
 
 fn is_key_exhausted(case: &Case<'_>) -> bool {
@@ -217,27 +282,36 @@ fn is_phone_not_good_enough(case: &Case<'_>) -> bool {
     !consequence.allows(case.facts.intent.amount.minor)
 }
 
-/// The phone signs how it verified the person; the issuer's limit says when it has to. Nobody pays with
-/// a phone whose screen is dark: it may be in a pocket.
-fn is_unverified(case: &Case<'_>) -> bool {
-    let Some(data) = case.application_data else { return true };
-    let limit = case.token.issuer.unverified_limit_minor;
-    let is_within_limit = case.signed.amount_minor().is_some_and(|amount| amount <= limit);
-    let is_dark = SCREEN_MUST_BE_ON && !data.results.screen_on;
-    let has_failed = tvr::CARDHOLDER_VERIFICATION_FAILED;
-    is_dark
-        || case.found().iter().any(|results| results.contains(has_failed))
-        || !(is_within_limit || is_verified(&data.results))
+fn is_pin_blocked(case: &Case<'_>) -> bool {
+    let is_card_blocked = case.token.card_pin.is_some_and(|pin| {
+        case.evidence.terminal_pin != TerminalPin::Absent && pin.is_blocked(&case.token.pin_rules)
+    });
+    case.evidence.person_key_use == PersonKeyUse::Blocked || is_card_blocked
 }
 
-/// Whether the phone made sure that its owner holds it.
-fn is_verified(results: &VerificationResults) -> bool {
-    match results.method {
-        // That a PIN was asked for at the terminal proves nothing; that it was right would.
-        VerificationMethod::None | VerificationMethod::TerminalPin => false,
-        // An unlocked phone with a dark screen lies on a table.
-        VerificationMethod::DeviceUnlock => results.unlocked && results.screen_on,
-        // Only a key that needs the PIN to be opened proves it; any other lies open on the phone.
-        VerificationMethod::Pin => results.key_class == KeyClass::Verified,
-    }
+/// Under the person's key, a wrong cryptogram is a wrong PIN.
+fn is_pin_wrong(case: &Case<'_>) -> bool {
+    !case.evidence.proven || case.evidence.terminal_pin == TerminalPin::Wrong
+}
+
+/// The phone signs how it verified the person; the policy that it names says what this payment needs, by
+/// its amount and by what was paid since the person was last verified. A phone that left it to the terminal
+/// wants the PIN there, and the till may not skip it.
+fn is_unverified(case: &Case<'_>) -> bool {
+    let (Some(data), Some(issued)) = (case.application_data, &case.token.policy) else {
+        return true;
+    };
+    let (Some(amount), Some(currency)) =
+        (case.signed.amount_minor(), case.signed.currency_numeric())
+    else {
+        return true;
+    };
+    let expected = issued.policy.expected(amount, currency, &case.token.history.since);
+    let asked = match data.results.method {
+        VerificationMethod::TerminalPin => Requirement::TerminalPin,
+        _ => Requirement::Anything,
+    };
+    let has_failed = tvr::CARDHOLDER_VERIFICATION_FAILED;
+    let reached = shown(&data.results, case.evidence.terminal_pin == TerminalPin::Right).reached();
+    case.found().iter().any(|results| results.contains(has_failed)) || reached < expected.max(asked)
 }

@@ -1,13 +1,14 @@
 //! Authorizations: the platform's answer to a card at a terminal.
 
 use serde::{Deserialize, Serialize};
-use tapfer_payment_types::messages::HexBytes;
+use tapfer_payment_types::messages::{HexBytes, SealedPayload};
 use tapfer_payment_types::{
     AuthorizationId, Currency, PaymentIntentId, ReversalId, TerminalId, Timestamp,
 };
 use tapfer_payments::authorization::Language;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::api::tokens::SealedPayload as SealedPayloadSchema;
 use crate::api::{ShortText, reason_schema};
 
 /// A card at a terminal asks to pay.
@@ -21,6 +22,12 @@ pub struct CreateAuthorization {
     /// card's `5A`, `5F34`, `84`, and whatever else the kernel's data record adds.
     #[schema(value_type = String, pattern = "^([0-9a-fA-F]{2}){1,2048}$")]
     pub chip_data: HexBytes,
+    /// The card's PIN, if the terminal asked for it: a block of ISO 9564-1 format 4, sealed to the issuer's
+    /// `pin_key` (`GET /v1/trust`) with `info` `tapfer-online-pin-1` and the ids of payment intent and
+    /// terminal, one after the other, as associated data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(inline, value_type = Option<SealedPayloadSchema>)]
+    pub online_pin: Option<SealedPayload>,
 }
 
 /// Chip data holds the token's number: not for logs.

@@ -60,8 +60,13 @@ pub(crate) struct KeyPolicySchema {
     #[schema(minimum = 1, maximum = 604_800)]
     lifetime_seconds: i64,
     /// How many keys a phone gets at a time.
-    #[schema(minimum = 1, maximum = 64)]
+    #[schema(minimum = 1, maximum = 62)]
     keys_per_replenishment: u8,
+    /// Whether a phone gets single-use session keys in the place of those keys; no if absent.
+    single_use: Option<bool>,
+    /// How many session keys under the person's key a phone with a PIN gets at a time; 32 if absent.
+    #[schema(minimum = 1, maximum = 64)]
+    verified_payments: Option<u16>,
 }
 
 /// An issuer.
@@ -146,6 +151,9 @@ pub struct TrustedIssuer {
     /// Issuer certificate `90` (Book E chapter 5).
     #[schema(value_type = String)]
     pub certificate: HexBytes,
+    /// Where PINs are sealed to: an uncompressed P-256 point (HPKE, RFC 9180).
+    #[schema(value_type = String)]
+    pub pin_key: HexBytes,
 }
 
 impl From<&tapfer_payments::issuers::Issuer> for Issuer {

@@ -12,6 +12,8 @@ pub mod integrity;
 pub mod issuers;
 pub mod merchants;
 pub mod payment_intents;
+pub mod pins;
+pub mod policies;
 pub mod refunds;
 pub mod terminals;
 pub mod tokens;

@@ -3,6 +3,7 @@
 use tapfer_hsm::HsmError;
 use tapfer_payments::integrity::IntegrityError;
 use tapfer_payments::intents::IntentError;
+use tapfer_payments::policies::PolicyRefusal;
 use tapfer_payments::refunds::RefundError;
 use tapfer_storage::{Refusal, StorageError};
 
@@ -65,9 +66,12 @@ fn of_refusal(refusal: &Refusal) -> Problem {
         | Refusal::Refund(RefundError::Amount { .. })
         | Refusal::Issuer(_)
         | Refusal::Integrity(IntegrityError::Policy)
+        | Refusal::Policy(PolicyRefusal::Unusable(_))
         | Refusal::Money(_)
         | Refusal::OwnersDiffer(_) => Problem::invalid(detail),
         Refusal::Token(_)
+        | Refusal::Pin(_)
+        | Refusal::Policy(PolicyRefusal::VersionsUsedUp)
         | Refusal::Key(_)
         | Refusal::Card(_)
         | Refusal::Intent(IntentError::NotFrom { .. })
@@ -83,6 +87,9 @@ fn of_refusal(refusal: &Refusal) -> Problem {
 
 /// What a caller could have avoided is checked before the module is asked, so what is left is ours.
 fn of_hsm(error: &HsmError) -> Problem {
+    if matches!(error, HsmError::SealedToIssuer) {
+        return Problem::invalid(error.to_string());
+    }
     match error {
         HsmError::SelfTestFailed { .. } => {
             tracing::error!(target: "tapfer::fault", cause = %error, "the HSM refuses all work");

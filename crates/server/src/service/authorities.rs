@@ -61,7 +61,10 @@ impl Service {
             if rid != PLATFORM_RID && !other_authorities.iter().any(is_listed) {
                 other_authorities.push(describe(&self.authority(rid)?));
             }
+            let pin_key =
+                self.ask_hsm("person_key_recipient", |hsm| hsm.person_key_recipient(issuer.id))?;
             issuers.push(TrustedIssuer {
+                pin_key: HexBytes(pin_key.0.to_vec()),
                 id: issuer.id,
                 name: issuer.name,
                 aid: HexBytes(issuer.aid.as_bytes().to_vec()),

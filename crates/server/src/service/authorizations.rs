@@ -3,6 +3,7 @@
 
 use tapfer_emv::cryptogram::{CryptogramMismatch, CryptogramVerified};
 use tapfer_hsm::{CryptogramRequest, CryptogramVerdict};
+use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::{AuthorizationId, PaymentIntentId, ReversalId, TerminalId};
 use tapfer_payments::access::Principal;
 use tapfer_payments::audit;
@@ -69,7 +70,7 @@ impl Service {
             };
             let facts = self.storage.authorization_facts(query.clone())?;
             let proof = self.verify(&facts, &chip_data)?;
-            self.decide_and_commit(facts, proof, query, write)
+            self.decide_and_commit(facts, proof, query, request.online_pin.as_ref(), write)
         })
     }
 
@@ -137,13 +138,18 @@ impl Service {
         mut facts: Facts,
         mut proof: Proof,
         query: FactsQuery,
+        online_pin: Option<&SealedPayload>,
         mut write: Write<Authorization>,
     ) -> Result<Written<Authorization>, ServiceError> {
         for _ in 0..ATTEMPTS {
             if let Some(id) = decided_before(&facts, &proof) {
                 return Ok(self.storage.repeat_authorization(id, write)?);
             }
-            let decision = decide(facts, proof, write.now);
+            // A forged card says nothing about whose PIN it would be.
+            let online_pin = online_pin.filter(|_| proof.is_ok());
+            let bound_to = (query.payment_intent, query.terminal);
+            let terminal_pin = self.compare_online_pin(&facts, online_pin, bound_to)?;
+            let decision = decide(facts, proof, terminal_pin, write.now);
             let id = AuthorizationId::new(write.now, self.random()?);
             let commit = CommitAuthorization::new(id, &decision);
             match self.storage.commit_authorization(commit, write.clone()) {

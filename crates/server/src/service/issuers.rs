@@ -1,7 +1,10 @@
 //! Issuers.
 
 use tapfer_emv::certificate::CertificateDate;
-use tapfer_hsm::{IssuerCertificateRequest, IssuerKeys, MAXIMUM_ICC_CERTIFICATE_LIFE_SECONDS};
+use tapfer_hsm::{
+    IssuerCertificateRequest, IssuerKeys, MAXIMUM_ICC_CERTIFICATE_LIFE_SECONDS,
+    MAXIMUM_SINGLE_USE_KEYS,
+};
 use tapfer_payment_types::{IssuerId, Timestamp};
 use tapfer_payments::issuers::{ApplicationIdentifier, Issuer, KeyPolicy, NumberPrefix};
 use tapfer_storage::{Page, Slice, StoredResponse};
@@ -19,8 +22,8 @@ const UNVERIFIED_LIMIT_MINOR: i64 = 2_500;
 const POLICY_VERSION: u32 = 1;
 /// How long an issuer certificate lives. Renewing it earlier is the issuer's choice.
 const CERTIFICATE_LIFE_SECONDS: i64 = 3_650 * 86_400;
-/// Most keys a replenishment, as the security module has it.
-const MAXIMUM_KEYS: u8 = 64;
+/// Most keys a replenishment: the security module gives 64, and two may be rows of session keys.
+const MAXIMUM_KEYS: u8 = 62;
 
 fn answer(issuer: &Issuer) -> StoredResponse {
     created(&api::issuers::Issuer::from(issuer))
@@ -151,11 +154,15 @@ fn invalid(error: impl core::fmt::Display) -> ServiceError {
 fn check_key_policy(policy: &KeyPolicy) -> Result<(), ServiceError> {
     let lives = 60..=MAXIMUM_ICC_CERTIFICATE_LIFE_SECONDS;
     let counts = 1..=MAXIMUM_KEYS;
-    if lives.contains(&policy.lifetime_seconds) && counts.contains(&policy.keys_per_replenishment) {
+    if lives.contains(&policy.lifetime_seconds)
+        && counts.contains(&policy.keys_per_replenishment)
+        && (1..=MAXIMUM_SINGLE_USE_KEYS).contains(&policy.verified_payments)
+    {
         return Ok(());
     }
     Err(ServiceError::Invalid(format!(
-        "a key policy has a lifetime_seconds from {} to {} and keys_per_replenishment from 1 to {}",
+        "a key policy has a lifetime_seconds from {} to {}, keys_per_replenishment from 1 to {} and \
+         verified_payments from 1 to {MAXIMUM_SINGLE_USE_KEYS}",
         lives.start(),
         lives.end(),
         counts.end()

@@ -19,6 +19,8 @@ mod issuers;
 mod merchants;
 mod numbers;
 mod payment_intents;
+mod pins;
+mod policies;
 mod provisioning;
 mod refunds;
 pub(crate) mod repetition;

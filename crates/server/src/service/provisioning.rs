@@ -6,11 +6,14 @@
 
 use tapfer_emv::certificate::CertificateDate;
 use tapfer_emv::curve::PublicX;
-use tapfer_emv::keys::KeyIndex;
+use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_emv::own_checks::OwnChecks;
 use tapfer_emv::profile::{CardProfile, Personalisation};
-use tapfer_hsm::{IccCertificateRequest, LimitedUseKeyTerms, ProvisioningRequest};
-use tapfer_payment_types::messages::{HexBytes, ReplenishRequest, SealedPayload};
+use tapfer_hsm::{
+    IccCertificateRequest, LimitedUseKeyTerms, PersonKeyInUse, ProvisioningRequest,
+    SealedPersonKey, SingleUseKeyTerms,
+};
+use tapfer_payment_types::messages::{HexBytes, PinStatus, ReplenishRequest, SealedPayload};
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Timestamp, TokenId, TokenPan};
 use tapfer_payments::cards::{Card, CardStatus};
@@ -18,8 +21,9 @@ use tapfer_payments::devices::Device;
 use tapfer_payments::integrity::Consequence;
 use tapfer_payments::issuers::Issuer;
 use tapfer_payments::keys::{self, GrantedKey};
+use tapfer_payments::pins;
 use tapfer_payments::tokens::{Token, TokenStatus};
-use tapfer_storage::{Refusal, StorageError};
+use tapfer_storage::{Refusal, StorageError, TokenPerson};
 
 use crate::service::answer::{Answered, done};
 use crate::service::authorities::CA_INDEX;
@@ -38,6 +42,20 @@ struct Subject {
     card: Card,
     issuer: Issuer,
     device: Device,
+    policy: VerificationPolicy,
+    person: TokenPerson,
+}
+
+impl Subject {
+    fn pin_status(&self) -> PinStatus {
+        pins::status(self.person.key.as_ref().map(|key| key.state), &self.policy.pin)
+    }
+
+    /// Whether session keys under the person's key are worth anything.
+    fn pin_is_usable(&self) -> bool {
+        let status = self.pin_status();
+        status.generation > 0 && !status.blocked
+    }
 }
 
 impl Service {
@@ -60,7 +78,8 @@ impl Service {
             let mut attempts = ATTEMPTS;
             loop {
                 let now = self.now();
-                let keys = self.next_keys(&subject, now)?;
+                let counter = request.application_transaction_counter;
+                let keys = self.next_keys(&subject, counter, now)?;
                 let payload = self.seal_payload(&subject, &icc_key, &keys, now)?;
                 let clear = done(&payload);
                 let write = self.sealed_write(caller, repetition, &clear)?;
@@ -77,7 +96,11 @@ impl Service {
         let card = self.storage.card(token.card)?.ok_or(ServiceError::Damaged("a token's card"))?;
         let issuer = self.storage.issuer(token.issuer)?;
         let device = self.storage.device(token.device)?;
+        let policy = self.storage.policy(token.issuer)?;
+        let person = self.storage.token_person(token.id)?;
         Ok(Subject {
+            policy: policy.ok_or(ServiceError::Damaged("a policy"))?.policy,
+            person,
             card: card.card,
             issuer: issuer.ok_or(ServiceError::Damaged("a token's issuer"))?,
             device: device.ok_or(ServiceError::Damaged("a token's device"))?,
@@ -138,28 +161,39 @@ impl Service {
         Ok(policy.judge(verdict, OwnChecks::NOT_RUN, self.now()) == Consequence::Refuse)
     }
 
-    /// The next free indices YHHHHCC of this hour. The store refuses one that is taken after all, and
+    /// Keys for the phone, under the next free indices YHHHHCC of this hour: no index twice for one token,
+    /// in no class. Rows of session keys begin behind the phone's counter, which is not behind any that was
+    /// seen. The store refuses one that is taken after all, and
     /// asks the same rule again whether there may be new keys.
     fn next_keys(
         &self,
         subject: &Subject,
+        counter: u16,
         now: Timestamp,
     ) -> Result<Vec<GrantedKey>, ServiceError> {
-        let policy = &subject.issuer.key_policy;
+        let issuer = &subject.issuer;
+        let policy = &issuer.key_policy;
         let granted = self.storage.granted_keys(subject.token.id)?;
         keys::replace(&granted, policy, now).map_err(StorageError::from)?;
+        let is_free = |index: &KeyIndex| !granted.iter().any(|key| key.index == *index);
+        let of_this_hour: Vec<_> =
+            (0..=99_u8).map(|number| index_at(now, number)).collect::<Result<_, _>>()?;
+        let mut free = of_this_hour.into_iter().filter(is_free);
+        let first = counter.checked_add(1);
         let mut keys = Vec::new();
-        for counter in 0..=99_u8 {
-            if keys.len() == usize::from(policy.keys_per_replenishment) {
-                break;
-            }
-            let index = index_at(now, counter)?;
-            if granted.iter().any(|key| key.index == index) {
-                continue;
-            }
-            keys.push(GrantedKey::new(index, &subject.issuer, now));
+        if let Some(first) = first.filter(|_| subject.pin_is_usable()) {
+            keys.extend(free.next().map(|index| GrantedKey::verified(index, issuer, first, now)));
         }
-        if keys.is_empty() {
+        if policy.single_use {
+            let row = first.zip(free.next());
+            keys.extend(
+                row.map(|(first, index)| GrantedKey::single_use(index, issuer, first, now)),
+            );
+        } else {
+            let count = usize::from(policy.keys_per_replenishment);
+            keys.extend(free.take(count).map(|index| GrantedKey::new(index, issuer, now)));
+        }
+        if !keys.iter().any(|key| key.class == KeyClass::Unverified) {
             let detail = "this token has had all the keys of this hour; ask again in the next one";
             return Err(ServiceError::Conflict(detail.to_owned()));
         }
@@ -185,7 +219,18 @@ impl Service {
                 now,
             })
         })?;
-        let terms: Vec<_> = keys.iter().map(terms).collect();
+        let limited: Vec<_> = keys.iter().filter_map(limited_terms).collect();
+        let rows = |class| {
+            keys.iter().filter(move |key| key.class == class).filter_map(row_terms).collect()
+        };
+        let (single_use, verified): (Vec<_>, Vec<_>) =
+            (rows(KeyClass::Unverified), rows(KeyClass::Verified));
+        let stored_key =
+            subject.person.key.as_ref().map(|key| SealedPersonKey(key.key_sealed.clone()));
+        let generation = subject.person.key.as_ref().map(|key| key.state.generation);
+        let person_key = generation
+            .zip(stored_key.as_ref())
+            .map(|(generation, key)| PersonKeyInUse { generation, key });
         let recipient = subject.device.public_key.as_bytes();
         let recipient =
             recipient.try_into().map_err(|_| ServiceError::Damaged("a device's key"))?;
@@ -200,8 +245,15 @@ impl Service {
                 recipient,
                 profile: (&profile).into(),
                 icc_certificate: HexBytes(certificate.encode()),
-                limited_use_keys: &terms,
-                policy: policy(&subject.issuer),
+                limited_use_keys: &limited,
+                single_use_keys: &single_use,
+                verified_keys: &verified,
+                person_key,
+                pin: Some(subject.pin_status()),
+                since_verified: Some(subject.person.history.since),
+                last_verified: subject.person.history.last,
+                logged_in_at: subject.person.logged_in_at,
+                policy: subject.policy.clone(),
                 merchant_trust,
             })
         })
@@ -254,21 +306,22 @@ fn label(name: &str) -> String {
     if text.is_empty() { "tapfer".to_owned() } else { text.to_owned() }
 }
 
-const fn terms(key: &GrantedKey) -> LimitedUseKeyTerms {
-    LimitedUseKeyTerms {
+fn limited_terms(key: &GrantedKey) -> Option<LimitedUseKeyTerms> {
+    key.counters.is_none().then_some(LimitedUseKeyTerms {
         key_index: key.index,
         expires_at: key.expires_at,
         maximum_payments: key.maximum_payments,
         maximum_total_minor: key.maximum_total_minor,
-    }
+    })
 }
 
-fn policy(issuer: &Issuer) -> VerificationPolicy {
-    VerificationPolicy::by_limit(
-        issuer.policy_version,
-        issuer.currency,
-        issuer.unverified_limit_minor,
-    )
+fn row_terms(key: &GrantedKey) -> Option<SingleUseKeyTerms> {
+    key.counters.map(|counters| SingleUseKeyTerms {
+        key_index: key.index,
+        expires_at: key.expires_at,
+        first_counter: counters.first,
+        count: counters.count,
+    })
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod maker;
 mod merchants;
 mod payments;
 mod phone;
+mod pins;
 mod provisioning;
 mod running;
 mod shop;

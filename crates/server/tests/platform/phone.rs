@@ -7,9 +7,11 @@ use rand_core::UnwrapErr;
 use serde_json::{Value, json};
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
+use tapfer_payment_types::messages::PinStatus;
 use tapfer_payment_types::{Currency, Money, Timestamp, TokenId};
 use tapfer_terminal::kernel8::KernelConfiguration;
 use tapfer_terminal::{Arming, TapAction, TapEnd, Terminal, TerminalConfiguration};
+use tapfer_wallet::pin::PinHardness;
 use tapfer_wallet::{Card, DeviceState, Effect, Wallet};
 
 /// Above this the till asks for the person.
@@ -44,6 +46,32 @@ impl Phone {
     pub(crate) fn accept(&mut self, token: TokenId, answer: &Value, now: Timestamp) {
         let sealed = serde_json::from_value(answer.clone()).unwrap();
         self.card.wallet_mut().accept(token, &sealed, now).unwrap();
+    }
+
+    /// What the phone sends when its owner chooses a PIN.
+    pub(crate) fn new_pin(&mut self, token: TokenId, new: &str, old: Option<&str>) -> Value {
+        let (new, old) = (new.parse().unwrap(), old.map(|old| old.parse().unwrap()));
+        // As little as Argon2id allows: the tests are about who counts.
+        let hardness = PinHardness { memory_kib: 8, passes: 1, lanes: 1 };
+        let wallet = self.card.wallet_mut();
+        json!(wallet.set_pin(token, &new, old.as_ref(), hardness, &mut random()).unwrap().0)
+    }
+
+    /// The platform's answer to that: it took the new key, or the old PIN was wrong.
+    pub(crate) fn hear_pin_status(&mut self, token: TokenId, request: &Value, status: &Value) {
+        let taken = status["generation"] == request["generation"];
+        let status: PinStatus = serde_json::from_value(status.clone()).unwrap();
+        let wallet = self.card.wallet_mut();
+        let heard = if taken {
+            wallet.pin_answered(token, status)
+        } else {
+            wallet.pin_refused(token, status)
+        };
+        heard.unwrap();
+    }
+
+    pub(crate) fn enter_pin(&mut self, token: TokenId, pin: &str, now: Timestamp) {
+        self.card.wallet_mut().enter_pin(token, &pin.parse().unwrap(), now).unwrap();
     }
 
     fn answer(&mut self, command: &[u8], now: Timestamp) -> Vec<u8> {
@@ -99,7 +127,7 @@ pub(crate) fn authority(trust: &Value) -> CaPublicKey {
     }
 }
 
-fn random() -> UnwrapErr<SysRng> {
+pub(crate) fn random() -> UnwrapErr<SysRng> {
     UnwrapErr(SysRng)
 }
 

@@ -237,6 +237,14 @@ impl Client {
         self.post_as(&format!("test-{number}"), path, body)
     }
 
+    /// As [`Client::post`], with PUT.
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Reply {
+        let number = self.counter.fetch_add(1, Ordering::SeqCst);
+        let key = format!("test-{number}");
+        let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
+        self.send("PUT", path, &headers, body.to_string().as_bytes())
+    }
+
     pub(crate) fn post_as(&self, idempotency_key: &str, path: &str, body: &Value) -> Reply {
         let headers = [("content-type", "application/json"), ("idempotency-key", idempotency_key)];
         self.send("POST", path, &headers, body.to_string().as_bytes())

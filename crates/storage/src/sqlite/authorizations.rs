@@ -14,7 +14,7 @@ use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange, TokenState
 use super::ledger::book;
 use super::rows::{Columns, Listing, execute, first, found};
 use super::{
-    Changed, Result, SqliteStorage, audit, cards, integrity, intents, issuers, merchants,
+    Changed, Result, SqliteStorage, audit, cards, integrity, intents, issuers, merchants, pins, policies,
     terminals, tokens,
 };
 use crate::{
@@ -110,7 +110,15 @@ fn token_facts(
         }
         None => None,
     };
+    let version = presented.input.application_data().map(|data| data.policy_version);
+    let policy = version.map(|version| policies::find(connection, issuer.id, version));
+    let (history, _) = pins::history(connection, token.id)?;
     Ok(TokenFacts {
+        policy: policy.transpose()?.flatten(),
+        pin_rules: policies::current(connection, &issuer)?.policy.pin,
+        history,
+        person_key: pins::person_key(connection, token.id)?.map(|key| key.state),
+        card_pin: pins::card_pin(connection, token.card)?,
         card: account.card,
         issuer,
         counter_spent: spent_counter(connection, &token, presented)?,
@@ -130,7 +138,7 @@ fn spent_counter(
 ) -> Result<Option<SpentCounter>> {
     first(
         connection,
-        "SELECT authorizations.id, payment_intent_id, terminal_id, cryptogram
+        "SELECT authorizations.id, payment_intent_id, terminal_id, cryptogram, verified
          FROM transaction_counters
          JOIN authorizations ON authorizations.id = transaction_counters.authorization_id
          WHERE transaction_counters.token_id = ?1
@@ -148,6 +156,7 @@ fn read_spent_counter(row: &Row<'_>) -> Result<SpentCounter> {
         payment_intent: columns.parse("payment_intent_id")?,
         terminal: columns.parse("terminal_id")?,
         cryptogram: cryptogram.map(|_| columns.bytes("cryptogram")).transpose()?,
+        verified: columns.get("verified")?,
     })
 }
 
@@ -177,11 +186,8 @@ fn commit(
     if let (Some(state), Some(token)) = (commit.suspended, &commit.facts.token) {
         suspend(connection, token.token.id, state, caller, now)?;
     }
-    if let (true, Some(token)) = (commit.uses_counter, &commit.facts.token) {
-        use_counter(connection, token, &commit.facts.presented, authorization.id)?;
-        if let Some(key) = &commit.used_key {
-            tokens::update_key(connection, token.token.id, key)?;
-        }
+    if let Some(token) = &commit.facts.token {
+        write_use(connection, &commit, token, authorization.id)?;
     }
     let intent = commit.facts.intent;
     match (authorization.outcome, commit.facts.token) {
@@ -237,23 +243,52 @@ fn suspend(
     audit::insert(connection, &event)
 }
 
-/// A right cryptogram spends its counter.
-fn use_counter(
+/// What the tap used up: the counter, one use of the key, a PIN's tries.
+fn write_use(
+    connection: &Connection,
+    commit: &CommitAuthorization,
+    token: &TokenFacts,
+    id: AuthorizationId,
+) -> Result<()> {
+    let subject = token.token.id;
+    if commit.uses_counter || commit.burns_counter {
+        let presented = &commit.facts.presented;
+        spend_counter(connection, token, presented, commit.uses_counter, id)?;
+    }
+    if let (true, Some(key)) = (commit.uses_counter, &commit.used_key) {
+        tokens::update_key(connection, subject, key)?;
+    }
+    if let Some(state) = commit.person_key {
+        pins::update_person_key(connection, subject, state)?;
+    }
+    if let Some(pin) = &commit.card_pin {
+        pins::put_card_pin(connection, token.card.id, pin)?;
+    }
+    if let Some(history) = &commit.history {
+        pins::put_history(connection, subject, history)?;
+    }
+    Ok(())
+}
+
+/// A right cryptogram spends its counter, and a wrong PIN burns it.
+fn spend_counter(
     connection: &Connection,
     token: &TokenFacts,
     presented: &PresentedPayment,
+    verified: bool,
     id: AuthorizationId,
 ) -> Result<()> {
     execute(
         connection,
         "INSERT INTO transaction_counters
-             (token_id, application_transaction_counter, authorization_id, cryptogram)
-         VALUES (?1, ?2, ?3, ?4)",
+             (token_id, application_transaction_counter, authorization_id, cryptogram, verified)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
         params![
             token.token.id.to_string(),
             presented.application_transaction_counter(),
             id.to_string(),
             presented.cryptogram.as_slice(),
+            verified,
         ],
     )?;
     Ok(())

@@ -8,7 +8,7 @@ use tapfer_payments::issuers::{
 };
 
 use super::rows::{Columns, Listing, all, execute, first, found};
-use super::{Changed, Result, SqliteStorage};
+use super::{Changed, Result, SqliteStorage, policies};
 use crate::{IssuerStore, Page, Refusal, Slice, Write, Written};
 
 pub(super) fn find(connection: &Connection, id: IssuerId) -> Result<Option<Issuer>> {
@@ -37,6 +37,8 @@ fn read(row: &Row<'_>) -> Result<Issuer> {
             maximum_total_minor: columns.get("key_maximum_total")?,
             lifetime_seconds: columns.get("key_lifetime_seconds")?,
             keys_per_replenishment: columns.number("keys_per_replenishment")?,
+            single_use: columns.get("single_use")?,
+            verified_payments: columns.number("verified_payments")?,
         },
         derivation_key_index: columns.number("derivation_key_index")?,
         certificate: columns.get("certificate")?,
@@ -50,8 +52,9 @@ fn insert(connection: &Connection, issuer: &Issuer) -> Result<()> {
         "INSERT INTO issuers (id, name, country, pan_prefix, token_prefix, currency, aid,
              unverified_limit, policy_version, key_maximum_payments, key_maximum_total,
              key_lifetime_seconds, keys_per_replenishment, derivation_key_index, certificate,
-             created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+             created_at, single_use, verified_payments)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+             ?18)",
         params![
             issuer.id.to_string(),
             issuer.name,
@@ -69,6 +72,8 @@ fn insert(connection: &Connection, issuer: &Issuer) -> Result<()> {
             issuer.derivation_key_index,
             issuer.certificate,
             issuer.created_at.unix_millis(),
+            issuer.key_policy.single_use,
+            issuer.key_policy.verified_payments,
         ],
     )?;
     Ok(())
@@ -91,10 +96,11 @@ fn refuse_overlap(connection: &Connection, issuer: &Issuer) -> Result<()> {
 
 impl IssuerStore for SqliteStorage {
     fn create_issuer(&self, issuer: Issuer, write: Write<Issuer>) -> Result<Written<Issuer>> {
-        self.change(write, AuditAction::IssuerCreated, move |connection, _| {
+        self.change(write, AuditAction::IssuerCreated, move |connection, now| {
             issuer.check()?;
             refuse_overlap(connection, &issuer)?;
             insert(connection, &issuer)?;
+            policies::insert(connection, issuer.id, &issuer.first_policy()?, now)?;
             let id = issuer.id;
             Ok(Changed::new(issuer, id))
         })

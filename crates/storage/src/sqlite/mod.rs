@@ -16,6 +16,8 @@ mod issuers;
 mod ledger;
 mod merchants;
 mod migrations;
+mod pins;
+mod policies;
 mod readers;
 mod refunds;
 mod reversals;

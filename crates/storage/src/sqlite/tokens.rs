@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, Row, params};
 use tapfer_emv::keys::{KeyClass, KeyIndex};
-use tapfer_payment_types::TokenId;
+use tapfer_payment_types::{Timestamp, TokenId};
 use tapfer_payments::audit::AuditAction;
-use tapfer_payments::keys::{self, GrantedKey};
+use tapfer_payments::keys::{self, CounterRange, GrantedKey};
 use tapfer_payments::tokens::{
     Actor, SuspendedBy, Token, TokenAction, TokenChange, TokenState, TokenStatus,
 };
@@ -22,7 +22,7 @@ pub(super) fn find_by_number(connection: &Connection, keyed_hash: &[u8]) -> Resu
     first(connection, "SELECT * FROM tokens WHERE number_hash = ?1", [keyed_hash], read)
 }
 
-fn get(connection: &Connection, id: TokenId) -> Result<Token> {
+pub(super) fn get(connection: &Connection, id: TokenId) -> Result<Token> {
     found(find(connection, id)?, "token", id)
 }
 
@@ -83,7 +83,16 @@ fn read_key(row: &Row<'_>) -> Result<GrantedKey> {
         maximum_total_minor: columns.get("maximum_total")?,
         used_payments: columns.number("used_payments")?,
         used_total_minor: columns.get("used_total")?,
+        counters: read_counters(&columns)?,
     })
+}
+
+fn read_counters(columns: &Columns<'_>) -> Result<Option<CounterRange>> {
+    if columns.get::<Option<i64>>("first_counter")?.is_none() {
+        return Ok(None);
+    }
+    let (first, count) = (columns.number("first_counter")?, columns.number("counter_count")?);
+    Ok(Some(CounterRange { first, count }))
 }
 
 fn insert(connection: &Connection, token: &Token, number: &SealedNumber) -> Result<()> {
@@ -148,8 +157,8 @@ fn insert_key(connection: &Connection, token: TokenId, key: &GrantedKey) -> Resu
         connection,
         "INSERT INTO limited_use_keys (token_id, key_class, key_index, expires_at,
              maximum_payments, maximum_total, used_payments, used_total, granted_at,
-             derivation_key_index)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+             derivation_key_index, first_counter, counter_count)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         params![
             token.to_string(),
             key.class.to_byte(),
@@ -161,6 +170,8 @@ fn insert_key(connection: &Connection, token: TokenId, key: &GrantedKey) -> Resu
             key.used_total_minor,
             key.granted_at.unix_millis(),
             key.derivation_key_index,
+            key.counters.map(|counters| counters.first),
+            key.counters.map(|counters| counters.count),
         ],
     )?;
     Ok(())
@@ -207,12 +218,27 @@ pub(super) fn update_key(connection: &Connection, token: TokenId, key: &GrantedK
     Ok(())
 }
 
+/// Ends all keys of a class that the token still has.
+pub(super) fn end_keys(
+    connection: &Connection,
+    token: TokenId,
+    class: KeyClass,
+    now: Timestamp,
+) -> Result<()> {
+    let of_class = |key: &GrantedKey| key.class == class && now <= key.expires_at;
+    for key in keys_of(connection, token)?.into_iter().filter(of_class) {
+        update_key(connection, token, &key.ended(now))?;
+    }
+    Ok(())
+}
+
 /// The highest counter that came with a right cryptogram.
 pub(super) fn highest_counter(connection: &Connection, token: TokenId) -> Result<Option<u16>> {
     first(
         connection,
         "SELECT token_id, application_transaction_counter FROM transaction_counters
-         WHERE token_id = ?1 ORDER BY application_transaction_counter DESC LIMIT 1",
+         WHERE token_id = ?1 AND verified = 1
+         ORDER BY application_transaction_counter DESC LIMIT 1",
         [token.to_string()],
         |row| {
             let columns = Columns::keyed(row, "transaction_counters", "token_id");

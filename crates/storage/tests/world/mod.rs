@@ -23,6 +23,7 @@ use tapfer_payments::issuers::{ApplicationIdentifier, CountryCode, Issuer, KeyPo
 use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::merchants::{Merchant, acquirer_of};
 use tapfer_payments::terminals::{Terminal, TerminalIdentification};
+use tapfer_payments::pins::TerminalPin;
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenState};
 use tapfer_storage::{
     Answer, CommitAuthorization, FactsQuery, IdempotencyClaim, SealedNumber, Storage, StorageError,
@@ -98,6 +99,7 @@ pub(crate) fn granted_key() -> GrantedKey {
         maximum_total_minor: 100_000_000,
         used_payments: 0,
         used_total_minor: 0,
+        counters: None,
     }
 }
 
@@ -298,7 +300,7 @@ impl World {
         let (payment_intent, acquirer) = (intent, acquirer_of(realm()));
         let query = FactsQuery { token_number_hash, payment_intent, terminal, acquirer, presented };
         let facts = self.store.authorization_facts(query).unwrap();
-        decide(facts, Ok(proof), noon())
+        decide(facts, Ok(proof), TerminalPin::Absent, noon())
     }
 
     pub(crate) fn commit(

@@ -3,11 +3,13 @@
 use axum::Json;
 use axum::response::IntoResponse;
 use tapfer_payment_types::IssuerId;
+use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payments::access::Principal;
 
 use crate::api::api_keys::CreatedApiKey;
 use crate::api::issuers::{CreateIssuer, Issuer, Trust};
 use crate::api::payment_intents::Nothing;
+use crate::api::policies::{IssuerPolicy, VerificationPolicySchema};
 use crate::api::{Page, PageQuery};
 use crate::http::App;
 use crate::http::command::{Command, IdempotencyHeader};
@@ -64,6 +66,41 @@ pub(super) async fn get(
 ) -> Result<Json<Issuer>, Problem> {
     let issuer = app.run(move |service| service.issuer(&caller, id)).await?;
     Ok(Json((&issuer).into()))
+}
+
+/// Set an issuer's verification policy
+///
+/// The document is one more version; phones get it with their next keys. A payment is judged by the version
+/// that the phone obeyed, for as long after its replacement as a key lives. Operator, or the issuer itself.
+#[utoipa::path(
+    put, path = "/v1/issuers/{issuer}/policy", tag = "issuers", operation_id = "set_issuer_policy",
+    params(("issuer" = String, Path, description = "The issuer's id"), IdempotencyHeader),
+    request_body = VerificationPolicySchema,
+    responses((status = 200, description = "The policy with its version", body = IssuerPolicy))
+)]
+pub(super) async fn set_policy(
+    State(app): State<App>,
+    PathId(id): PathId<IssuerId>,
+    Command { caller, repetition, body }: Command<VerificationPolicy>,
+) -> Result<impl IntoResponse, Problem> {
+    app.run(move |service| service.set_policy(&caller, &repetition, id, body)).await
+}
+
+/// Get an issuer's verification policy
+///
+/// Operator, or the issuer itself.
+#[utoipa::path(
+    get, path = "/v1/issuers/{issuer}/policy", tag = "issuers", operation_id = "get_issuer_policy",
+    params(("issuer" = String, Path, description = "The issuer's id")),
+    responses((status = 200, description = "The policy", body = IssuerPolicy))
+)]
+pub(super) async fn policy(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId<IssuerId>,
+) -> Result<Json<IssuerPolicy>, Problem> {
+    let issued = app.run(move |service| service.policy(&caller, id)).await?;
+    Ok(Json((&issued).into()))
 }
 
 /// Create an API key of an issuer

@@ -10,6 +10,7 @@ mod issuers;
 mod merchants;
 mod operation;
 mod payment_intents;
+mod pins;
 mod refunds;
 mod reversals;
 mod terminals;
@@ -44,6 +45,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(issuers::create, issuers::list))
         .routes(routes!(issuers::get))
         .routes(routes!(issuers::create_api_key))
+        .routes(routes!(issuers::set_policy, issuers::policy))
         .routes(routes!(issuers::trust))
         .routes(routes!(api_keys::create, api_keys::list))
         .routes(routes!(api_keys::revoke))
@@ -54,6 +56,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(cards::unblock))
         .routes(routes!(cards::top_up))
         .routes(routes!(cards::entries))
+        .routes(routes!(pins::set_of_card))
         .routes(routes!(devices::create, devices::list))
         .routes(routes!(devices::get))
         .routes(routes!(integrity::verdict))
@@ -69,6 +72,9 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(tokens::delete))
         .routes(routes!(tokens::replenish))
         .routes(routes!(tokens::detokenize))
+        .routes(routes!(pins::get, pins::set))
+        .routes(routes!(pins::reset))
+        .routes(routes!(pins::login))
         .routes(routes!(merchants::create, merchants::list))
         .routes(routes!(merchants::get))
         .routes(routes!(terminals::create, terminals::list))
