@@ -15,7 +15,9 @@ use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationRes
 use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_emv::merchant::MerchantIdentity;
 use tapfer_emv::tvr::TerminalVerificationResults;
-use tapfer_payment_types::policy::{Asks, PinRules, Requirement, VerificationPolicy};
+use tapfer_payment_types::policy::{
+    Asks, MerchantProofRule, PinRules, Requirement, VerificationPolicy,
+};
 use tapfer_payment_types::{
     AuthorizationId, CardId, Currency, DeviceId, IssuerId, MerchantId, Money, PanSequenceNumber,
     PaymentIntentId, TerminalId, Timestamp, TokenId,
@@ -439,6 +441,11 @@ fn change_token(token: &mut TokenFacts, name: &str, value: &str) {
             token.history.since.payments = payments.parse().unwrap();
             token.history.since.sum_minor = euro(sum).minor;
         }
+        ("merchant_proof", "always") => {
+            if let Some(issued) = &mut token.policy {
+                issued.policy.merchant_proof = MerchantProofRule::Always;
+            }
+        }
         ("policy_replaced", at) => {
             if let Some(issued) = &mut token.policy {
                 issued.replaced_at = Some(at.parse().unwrap());
@@ -691,12 +698,11 @@ fn row_has_expiry(changes: &Changes) -> bool {
 /// What was never given to the phone is an invention: it costs nobody a try.
 #[test]
 fn an_invented_key_costs_no_try() {
-    for (key, cryptogram) in [
-        ("unknown", "wrong"),
-        ("unknown", "right"),
-        ("of_person_for_later", "wrong"),
-    ] {
-        let changes = [("class", "02"), ("method", "pin"), ("key", key), ("cryptogram", cryptogram)];
+    for (key, cryptogram) in
+        [("unknown", "wrong"), ("unknown", "right"), ("of_person_for_later", "wrong")]
+    {
+        let changes =
+            [("class", "02"), ("method", "pin"), ("key", key), ("cryptogram", cryptogram)];
         let decision = decide_with(&changes.into_iter().collect());
         assert_eq!(decision.person_key(), None, "{key}");
         assert!(!decision.burns_counter());

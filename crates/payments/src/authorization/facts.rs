@@ -14,9 +14,9 @@ use crate::intents::PaymentIntent;
 use crate::issuers::Issuer;
 use crate::keys::GrantedKey;
 use crate::merchants::Merchant;
-use crate::terminals::Terminal;
 use crate::pins::{CardPin, PersonKeyState, VerificationHistory};
 use crate::policies::IssuedPolicy;
+use crate::terminals::Terminal;
 use crate::tokens::Token;
 
 /// What the terminal presents, read from chip data; nothing of it is to be believed before the

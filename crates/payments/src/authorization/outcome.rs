@@ -158,6 +158,10 @@ decline_reasons! {
     DeviceIntegrity = 30, "device_integrity",
         "This phone may not pay this amount. The owner's bank can help.",
         "Mit diesem Telefon kann dieser Betrag nicht bezahlt werden. Der Herausgeber der Karte hilft weiter.";
+    /// The issuer's policy wants to know who is paid, and the terminal did not prove it to the phone.
+    MerchantProofRequired = 31, "merchant_proof_required",
+        "This card is good only at terminals that prove to the phone whose they are.",
+        "Diese Karte gilt nur an Terminals, die dem Telefon beweisen, wem sie gehören.";
     /// Too many wrong PINs came before.
     PinBlocked = 29, "pin_blocked",
         "The PIN is blocked after too many wrong ones. The card's issuer can help.",

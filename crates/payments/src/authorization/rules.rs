@@ -77,6 +77,7 @@ const RULES: &[Rule] = &[
     (DeclineReason::LocalAuthenticationFailed, is_not_authenticated_locally),
     (DeclineReason::TerminalChecksFailed, is_found_wrong),
     (DeclineReason::DeviceIntegrity, is_phone_not_good_enough),
+    (DeclineReason::MerchantProofRequired, is_merchant_unproven),
     (DeclineReason::PinBlocked, is_pin_blocked),
     (DeclineReason::PinWrong, is_pin_wrong),
     (DeclineReason::VerificationRequired, is_unverified),
@@ -162,10 +163,8 @@ fn is_other_issuer(case: &Case<'_>) -> bool {
     // Keys outlive the rotation of the master key.
     let newest = issuer.derivation_key_index;
     let generation = case.token.key.map_or(newest, |key| key.derivation_key_index);
-    case.application_data.is_some_and(|data| {
-        data.derivation_key_index != generation
-            || case.token.policy.is_none()
-    })
+    case.application_data
+        .is_some_and(|data| data.derivation_key_index != generation || case.token.policy.is_none())
 }
 
 fn is_other_application(case: &Case<'_>) -> bool {
@@ -280,6 +279,18 @@ fn is_phone_not_good_enough(case: &Case<'_>) -> bool {
     let verdict = case.token.integrity_verdict;
     let consequence = policy.judge(verdict, OwnChecks::from_byte(own), case.now);
     !consequence.allows(case.facts.intent.amount.minor)
+}
+
+/// The policy may demand that the phone knows whom it pays. That a proof is another terminal's was judged
+/// before.
+fn is_merchant_unproven(case: &Case<'_>) -> bool {
+    let (amount, currency) = (case.signed.amount_minor(), case.signed.currency_numeric());
+    let (Some(issued), Some(amount), Some(currency)) = (&case.token.policy, amount, currency)
+    else {
+        return false;
+    };
+    case.presented.proven_merchant().is_none()
+        && issued.policy.demands_merchant_proof(amount, currency)
 }
 
 fn is_pin_blocked(case: &Case<'_>) -> bool {

@@ -22,8 +22,8 @@ use tapfer_payments::intents::{CaptureMethod, PaymentIntent};
 use tapfer_payments::issuers::{ApplicationIdentifier, CountryCode, Issuer, KeyPolicy};
 use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::merchants::{Merchant, acquirer_of};
-use tapfer_payments::terminals::{Terminal, TerminalIdentification};
 use tapfer_payments::pins::TerminalPin;
+use tapfer_payments::terminals::{Terminal, TerminalIdentification};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenState};
 use tapfer_storage::{
     Answer, CommitAuthorization, FactsQuery, IdempotencyClaim, SealedNumber, Storage, StorageError,
