@@ -153,12 +153,12 @@ fn issuer() -> Issuer {
     }
 }
 
-/// Screen on up to 25.00, unlocked above; the PIN after three payments or 60.00 without one.
+/// Screen on up to 25.00, unlocked above; the PIN after three payments or 200.00 without one.
 fn policy(version: u32) -> IssuedPolicy {
     let asks = Asks {
         with: Requirement::AppPin,
         every_payments: Some(3),
-        every_sum: Some(6_000),
+        every_sum: Some(20_000),
         at_random_one_in: None,
     };
     let policy = VerificationPolicy {
@@ -537,11 +537,21 @@ fn place(outcome: Outcome) -> usize {
     }
 }
 
+/// What proves something takes away a reason instead of adding one: it has rows of its own.
+fn heals(row: &Changes) -> bool {
+    [("proven", "this"), ("terminal_pin", "right")]
+        .iter()
+        .any(|(name, value)| row.get(name) == Some(value))
+}
+
 /// Of two reasons the one that stands first in the list is given.
 #[test]
 fn precedence_of_every_pair() {
-    let single: Vec<Changes> =
-        rows().into_iter().map(|(changes, _)| changes).filter(|row| row.len() == 1).collect();
+    let single: Vec<Changes> = rows()
+        .into_iter()
+        .map(|(row, _)| row)
+        .filter(|row| row.len() == 1 && !heals(row))
+        .collect();
     let mut pairs = 0;
     for one in &single {
         for other in &single {

@@ -179,6 +179,7 @@ fn every_described_route_exists_and_no_other() {
         include_str!("routes/merchants.rs"),
         include_str!("routes/operation.rs"),
         include_str!("routes/payment_intents.rs"),
+        include_str!("routes/pins.rs"),
         include_str!("routes/refunds.rs"),
         include_str!("routes/reversals.rs"),
         include_str!("routes/terminals.rs"),

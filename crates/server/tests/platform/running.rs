@@ -250,13 +250,6 @@ impl Client {
         self.send("POST", path, &headers, body.to_string().as_bytes())
     }
 
-    pub(crate) fn put(&self, path: &str, body: &Value) -> Reply {
-        let number = self.counter.fetch_add(1, Ordering::SeqCst);
-        let key = format!("test-{number}");
-        let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
-        self.send("PUT", path, &headers, body.to_string().as_bytes())
-    }
-
     pub(crate) fn send(
         &self,
         method: &str,

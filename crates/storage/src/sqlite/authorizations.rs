@@ -14,8 +14,8 @@ use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange, TokenState
 use super::ledger::book;
 use super::rows::{Columns, Listing, execute, first, found};
 use super::{
-    Changed, Result, SqliteStorage, audit, cards, integrity, intents, issuers, merchants, pins, policies,
-    terminals, tokens,
+    Changed, Result, SqliteStorage, audit, cards, integrity, intents, issuers, merchants, pins,
+    policies, terminals, tokens,
 };
 use crate::{
     AuthorizationFilter, AuthorizationStore, CommitAuthorization, FactsQuery, Inconsistency, Page,
