@@ -11,6 +11,7 @@
 
 mod access;
 mod api_keys;
+mod attacks;
 mod connections;
 mod edges;
 mod idempotency;

@@ -100,7 +100,7 @@ fn a_proven_payment_is_approved_and_recorded() {
 /// A tap that a phone meant for one terminal is worth nothing at another, armed or not: neither with a
 /// certificate that was borrowed nor with a recorded tap that nobody sent in.
 #[test]
-fn a_terminal_with_another_merchants_certificate_is_not_paid() {
+fn attack_terminal_with_another_merchants_certificate() {
     let shop = Shop::open();
     let (own, other) = (Certifiable::of(&shop).certify(), Certifiable::another(&shop).certify());
     assert_ne!(own.identity(), other.identity());
@@ -115,7 +115,7 @@ fn a_terminal_with_another_merchants_certificate_is_not_paid() {
 }
 
 #[test]
-fn a_revoked_terminal_is_dead_everywhere() {
+fn attack_revoked_terminal() {
     let shop = Shop::open();
     let terminal = Certifiable::of(&shop);
     let (first, second) = (terminal.certify(), terminal.certify());
@@ -162,7 +162,7 @@ fn a_revoked_terminal_is_dead_everywhere() {
 }
 
 #[test]
-fn a_certificate_ends_by_itself_and_is_renewed_before() {
+fn attack_expired_terminal() {
     let shop = Shop::open();
     let terminal = Certifiable::of(&shop);
     let certificate = terminal.certify();

@@ -258,7 +258,7 @@ fn captured_later_in_part_then_refunded_then_reversed() {
 /// A copied phone signs under a counter that the other one has used: both are stopped, and the operator
 /// alone lets them pay again.
 #[test]
-fn a_copied_phone_is_stopped() {
+fn attack_copied_phone() {
     let mut shop = Shop::open();
     let mut copy = shop.phone.copy();
     assert_eq!(shop.pay(100)["outcome"], "approved");

@@ -19,7 +19,7 @@ const TILL_LIMIT: Money = Money::new(2_500, Currency::EUR);
 
 /// A phone in somebody's hand. Its memory is lost with the test.
 pub(crate) struct Phone {
-    card: Card,
+    pub(crate) card: Card,
     pub(crate) device: DeviceState,
 }
 
@@ -74,7 +74,7 @@ impl Phone {
         self.card.wallet_mut().enter_pin(token, &pin.parse().unwrap(), now).unwrap();
     }
 
-    fn answer(&mut self, command: &[u8], now: Timestamp) -> Vec<u8> {
+    pub(crate) fn answer(&mut self, command: &[u8], now: Timestamp) -> Vec<u8> {
         let effects = self.card.handle(command, now, &mut random(), &self.device);
         let mut replies = effects.into_iter().filter_map(|effect| match effect {
             Effect::Reply(response) => Some(response.encode()),
@@ -85,7 +85,7 @@ impl Phone {
 }
 
 /// A terminal as it is set up in a shop: it trusts whom the platform trusts.
-pub(crate) struct Till(TerminalConfiguration);
+pub(crate) struct Till(pub(crate) TerminalConfiguration);
 
 impl Till {
     pub(crate) fn trusting(trust: &Value) -> Self {

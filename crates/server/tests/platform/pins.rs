@@ -149,7 +149,7 @@ fn one_wrong_tap_costs_one_try() {
 }
 
 #[test]
-fn verification_downgrade() {
+fn attack_verification_downgrade() {
     let shop = Shop::open();
     set_policy(&shop, &app_pin_policy());
     let mut liar = Liar::enrol(&shop);
@@ -163,7 +163,7 @@ fn verification_downgrade() {
 }
 
 #[test]
-fn limit_bypass_by_split_amounts() {
+fn attack_no_verification_limit_bypass_by_split_amounts() {
     for (amounts, last) in [([100; 3].as_slice(), 100), ([2_400, 2_400].as_slice(), 2_400)] {
         let shop = Shop::open();
         set_policy(&shop, &app_pin_policy());
@@ -178,7 +178,7 @@ fn limit_bypass_by_split_amounts() {
 }
 
 #[test]
-fn limit_bypass_by_currency() {
+fn attack_no_verification_limit_bypass_by_currency() {
     let shop = Shop::open();
     let mut liar = Liar::enrol(&shop);
     let tap = Tap { currency: 392, ..Tap::new(100, shop.now()) };
@@ -186,7 +186,7 @@ fn limit_bypass_by_currency() {
 }
 
 #[test]
-fn key_use_after_suspension() {
+fn attack_key_use_after_suspension() {
     let mut shop = shop_with_pin("7391");
     let intent = shop.armed_intent(3_000);
     let now = shop.now();

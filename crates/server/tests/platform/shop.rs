@@ -21,7 +21,7 @@ pub(crate) struct Shop {
     pub(crate) terminal: Client,
     pub(crate) terminal_id: String,
     pub(crate) phone: Phone,
-    till: Till,
+    pub(crate) till: Till,
 }
 
 pub(crate) fn id(value: &Value) -> String {

@@ -68,7 +68,7 @@ fn without_a_credential_nobody_is_named() {
 
 /// Every value that the proof covers, changed on the way to the phone.
 #[test]
-fn an_amount_swapped_after_the_proof_is_refused() {
+fn attack_amount_swap_after_proof() {
     let (issuer, terminal) = (trusting_issuer(), ProvingTerminal::new());
     // Kernel key aside: one byte of each value from the amount to the terminal identification.
     let lengths = [6, 6, 2, 2, 3, 1, 4, 8];
@@ -90,7 +90,7 @@ fn an_amount_swapped_after_the_proof_is_refused() {
 
 /// What was proven at the beginning must still be so when the phone signs.
 #[test]
-fn an_amount_swapped_between_proof_and_cryptogram_is_refused() {
+fn attack_amount_swap_between_proof_and_cryptogram() {
     let (issuer, terminal) = (trusting_issuer(), ProvingTerminal::new());
     // Amount, other amount, country, currency, date, type, unpredictable number: one byte of each.
     for place in [5, 10, 16, 18, 25, 28, 29, 33] {
@@ -106,7 +106,7 @@ fn an_amount_swapped_between_proof_and_cryptogram_is_refused() {
 }
 
 #[test]
-fn a_terminal_with_another_merchants_certificate_is_refused() {
+fn attack_terminal_with_another_merchants_certificate() {
     let issuer = trusting_issuer();
     let (honest, thief) = (ProvingTerminal::new(), ProvingTerminal::of_another_merchant());
     let impostor = ProvingTerminal { certificate: honest.certificate, key: thief.key };
@@ -129,7 +129,7 @@ fn refused_credential(phone: &mut Phone, issuer: &Issuer, terminal: &ProvingTerm
 }
 
 #[test]
-fn a_revoked_terminal_is_refused() {
+fn attack_revoked_terminal() {
     let mut issuer = trusting_issuer();
     issuer.merchant_trust.revoked_serials.push(HexBytes(SERIAL.to_vec()));
     let mut phone = Phone::enrolled(&issuer);
@@ -140,7 +140,7 @@ fn a_revoked_terminal_is_refused() {
 }
 
 #[test]
-fn an_expired_terminal_is_refused() {
+fn attack_expired_terminal() {
     let issuer = trusting_issuer();
     let mut phone = Phone::enrolled(&issuer);
     phone.now = now().plus_seconds(5_400);
@@ -174,7 +174,7 @@ fn a_certificate_of_another_authority_counts_as_none() {
 }
 
 #[test]
-fn a_replayed_proof_is_refused() {
+fn attack_replayed_proof() {
     let (issuer, terminal) = (trusting_issuer(), ProvingTerminal::new());
     let mut phone = Phone::enrolled(&issuer);
     let mut recorded = Vec::new();
@@ -246,7 +246,7 @@ fn a_policy_may_demand_the_proof() {
 /// A reader that guesses the number of another terminal can take a cryptogram in advance. The proof
 /// binds number and terminal: what the phone signs names the terminal that had it proven.
 #[test]
-fn a_pre_played_unpredictable_number_names_the_wrong_terminal() {
+fn attack_pre_played_unpredictable_number() {
     let issuer = trusting_issuer();
     let thief = ProvingTerminal::of_another_merchant();
     let mut phone = Phone::enrolled(&issuer);
