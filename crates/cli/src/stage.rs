@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 use tapfer_payment_types::{Currency, Money};
-use tapfer_terminal::TerminalConfiguration;
+use tapfer_terminal::{TerminalConfiguration, WithoutProof};
 use tapfer_wallet::DeviceState;
 use tempfile::TempDir;
 
@@ -17,6 +17,7 @@ use crate::home::Home;
 use crate::output::Output;
 use crate::phone::Phone;
 use crate::platform::EmbeddedPlatform;
+use crate::terminal_identity::TerminalIdentity;
 use crate::till::{self, Till, Trust};
 use crate::wallet_store::WalletStore;
 
@@ -77,8 +78,11 @@ impl Stage {
         let in_hand = DeviceState { screen_on: true, unlocked: false, ..DeviceState::default() };
         let till = create_till(&operator)?;
         let trust = Trust::fetch(&till.terminal)?;
-        let configuration =
+        let mut configuration =
             till::configuration(&trust.applications, trust.ca_keys, COUNTRY, VERIFICATION_LIMIT)?;
+        let identity = TerminalIdentity::open(&self.context.home, &till.terminal_id)?;
+        let credential = identity.into_credential(&till.terminal, WithoutProof::EndTap)?;
+        configuration.merchant = Some(credential);
         let phone = Phone::new(store, wallet, in_hand);
         Ok(Players { card, token, phone, till, configuration })
     }

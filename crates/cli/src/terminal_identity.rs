@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use data_encoding::HEXLOWER;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use tapfer_emv::merchant::{MerchantCertificate, MerchantPrivateKey, MerchantSigner as _};
 use tapfer_payment_types::messages::{HexBytes, terminal_key_possession};
 use tapfer_payment_types::{TerminalId, Timestamp};
+use tapfer_terminal::{MerchantCredential, WithoutProof};
 use zeroize::Zeroizing;
 
 use crate::client::{Client, text_of};
@@ -122,9 +124,17 @@ impl TerminalIdentity {
         Ok(certified)
     }
 
-    /// The key, for a terminal that signs with it.
-    pub(crate) fn into_signer(self) -> MerchantPrivateKey {
-        self.key
+    /// What the terminal proves itself with: a certificate that is good now, and the key.
+    ///
+    /// # Errors
+    /// There is no certificate that is good, and the platform gives none.
+    pub(crate) fn into_credential(
+        self,
+        client: &Client,
+        without_proof: WithoutProof,
+    ) -> anyhow::Result<MerchantCredential> {
+        let certificate = self.current(client)?.certificate;
+        Ok(MerchantCredential { certificate, signer: Arc::new(self.key), without_proof })
     }
 
     /// A certificate to show to phones now: the one here, or a new one when less than a quarter of its

@@ -1,6 +1,5 @@
 //! A payment with the platform behind the terminal: arm, tap, ask, print the receipt.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -62,10 +61,7 @@ fn credential(
 ) -> Option<MerchantCredential> {
     let made = || -> anyhow::Result<MerchantCredential> {
         let identity = TerminalIdentity::open(&context.home, &till.terminal_id)?;
-        let certificate = identity.current(&till.terminal)?.certificate;
-        let signer = Arc::new(identity.into_signer());
-        let without_proof = arguments.without_proof()?;
-        Ok(MerchantCredential { certificate, signer, without_proof })
+        identity.into_credential(&till.terminal, arguments.without_proof()?)
     };
     made()
         .inspect_err(|error| {

@@ -239,6 +239,13 @@ impl KernelConfiguration {
         })
     }
 
+    /// The same with the relay check on (`9F8209`): for readers that answer within its times.
+    #[must_use]
+    pub const fn with_relay_check(mut self) -> Self {
+        self.kernel_configuration[0] |= Self::RELAY_RESISTANCE;
+        self
+    }
+
     /// Whether certificates with RSA keys are wanted, which this kernel does not have.
     pub(super) const fn wants_rsa(&self) -> bool {
         self.kernel_configuration[0] & Self::RSA_CERTIFICATES != 0

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use tapfer_payment_types::{Currency, Money, PaymentIntentId};
 use tapfer_terminal::{TapEnd, TerminalConfiguration};
-use tapfer_wallet::{Card, DeviceState, Effect, Wallet};
+use tapfer_wallet::{Card, DeviceState, Effect, Notification, Wallet};
 
 use crate::clock;
 use crate::context::Context;
@@ -28,12 +28,15 @@ use primitives::Primitives;
 const MAXIMUM_ROUNDS: usize = 1_900;
 /// Rounds before the first that counts, for caches and branch predictors.
 const WARM_UP: usize = 20;
+/// EXCHANGE RELAY RESISTANCE DATA.
+const RELAY_CHECK: [u8; 2] = [0x80, 0xEA];
 /// The amount of every payment: the sum must stay below the keys' limits.
 const CENT: Money = Money::new(1, Currency::EUR);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Computing time and number of commands of one tap, card and terminal together
+    /// Computing time and number of commands of one tap with merchant proof and relay check, and of
+    /// each primitive in it
     Tap(TapArguments),
 }
 
@@ -67,16 +70,23 @@ pub(crate) fn run(context: &Context, command: &BenchCommand) -> anyhow::Result<E
 /// A phone whose storage costs nothing: what is measured is computing, not the disk.
 struct PhoneInMemory {
     card: Card,
+    proven: bool,
 }
 
 impl CardReader for PhoneInMemory {
     fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>> {
         let in_hand = DeviceState { screen_on: true, unlocked: false, ..DeviceState::default() };
         let effects = self.card.handle(command, clock::now(), &mut clock::random(), &in_hand);
-        let reply = effects.into_iter().find_map(|effect| match effect {
-            Effect::Reply(response) => Some(response.encode()),
-            Effect::Persist(_) | Effect::Notify(_) => None,
-        });
+        let mut reply = None;
+        for effect in effects {
+            match effect {
+                Effect::Reply(response) => reply = Some(response.encode()),
+                Effect::Notify(Notification::PaymentSent { merchant, .. }) => {
+                    self.proven = merchant.is_some();
+                }
+                Effect::Persist(_) | Effect::Notify(_) => {}
+            }
+        }
         reply.context("the card gave no answer")
     }
 }
@@ -88,11 +98,14 @@ fn phone_in_memory(output: Output) -> anyhow::Result<(PhoneInMemory, TerminalCon
         "keys_per_replenishment": 20, "maximum_payments": 100,
         "maximum_total_minor": 25_000, "lifetime_seconds": 86_400,
     });
-    let Players { phone, configuration, .. } = stage.enrol(&policy)?;
+    let Players { phone, mut configuration, .. } = stage.enrol(&policy)?;
+    for application in &mut configuration.applications {
+        application.kernel = application.kernel.clone().with_relay_check();
+    }
     // Gives the wallet's directory free.
     drop(phone);
     let (_store, wallet): (_, Wallet) = WalletStore::open(&stage.context.home.wallet())?;
-    Ok((PhoneInMemory { card: Card::new(wallet) }, configuration))
+    Ok((PhoneInMemory { card: Card::new(wallet), proven: false }, configuration))
 }
 
 /// What the rounds gave.
@@ -149,9 +162,13 @@ fn one_tap(
     let mut random = [0; 10];
     rand_core::Rng::fill_bytes(&mut clock::random(), &mut random);
     let intent = PaymentIntentId::new(clock::now(), random);
+    phone.proven = false;
     let tapped = tap(till::arm(configuration, intent, CENT)?, phone)?;
+    let relay_checked =
+        tapped.exchanges.iter().any(|exchange| exchange.command.starts_with(&RELAY_CHECK));
     match tapped.end {
-        TapEnd::Online(_) => Ok(tapped),
+        TapEnd::Online(_) if phone.proven && relay_checked => Ok(tapped),
+        TapEnd::Online(_) => bail!("a tap went without merchant proof or relay check"),
         _ => bail!("a tap did not lead to a question to the platform: nothing was measured"),
     }
 }
