@@ -201,12 +201,12 @@ impl Tap {
         self
     }
 
-    /// The reader sees a second card: nothing more is said to either. What was decided before stays.
+    /// The reader sees a second card: nothing more is said to either. What was decided before stands,
+    /// although envelopes were still to be written.
     #[must_use]
     pub fn handle_several_cards(mut self) -> Self {
-        if matches!(self.poll(), TapAction::Transmit(_)) {
-            self.stage = Stage::refused(TapError::SeveralCards);
-        }
+        let refused = Ended::BeforeKernel(TapError::SeveralCards);
+        self.stage = Stage::Finished(self.stage.cut_short(refused));
         self
     }
 
@@ -219,15 +219,12 @@ impl Tap {
         }
     }
 
-    /// What became of it. A tap that is given up half-way leaves the terminal armed.
+    /// What became of it. A tap that is given up before the card's cryptogram was checked leaves the
+    /// terminal armed; after that the payment is what was decided.
     #[must_use]
     pub fn finish(self) -> TapEnd {
         let Self { terminal, stage, merchant_proven, .. } = self;
-        let ended = match stage {
-            Stage::Finished(ended) => *ended,
-            _ => Ended::CardLost,
-        };
-        match ended {
+        match *stage.cut_short(Ended::CardLost) {
             Ended::ByKernel(outcome) => by_kernel(terminal, outcome, merchant_proven),
             Ended::BeforeKernel(error) => TapEnd::Undecided {
                 terminal,
@@ -342,6 +339,22 @@ impl Stage {
 
     fn refused(error: TapError) -> Self {
         Self::Finished(Box::new(Ended::BeforeKernel(error)))
+    }
+
+    /// The end of a dialogue that does not go on: the kernel's, if it has one or had decided before
+    /// (it wrote envelopes), else `undecided`.
+    fn cut_short(self, undecided: Ended) -> Box<Ended> {
+        match self {
+            Self::Finished(ended) => ended,
+            Self::Kernel { kernel, .. } => match kernel.stop().into_outcome() {
+                // Only a checked cryptogram leaves a record behind.
+                Some(outcome) if outcome.data_record.is_some() => {
+                    Box::new(Ended::ByKernel(outcome))
+                }
+                _ => Box::new(undecided),
+            },
+            _ => Box::new(undecided),
+        }
     }
 }
 
