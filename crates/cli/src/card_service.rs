@@ -5,13 +5,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use tapfer_payment_types::store_share::StoreShareMessage;
 use tapfer_wallet::DeviceState;
+use tapfer_wallet::store::StoreShare;
+use zeroize::Zeroizing;
 
 use crate::commands::wallet::Place;
 use crate::context::Context;
 use crate::failure::{Ending, UsageError};
 use crate::key_supply::KeySupply;
 use crate::phone::Phone;
+use crate::store_keeper::read_share;
 use crate::test_keys::TestKeys;
 use crate::vpcd::{self, Ended, VirtualCard};
 use crate::wallet_store::WalletStore;
@@ -22,7 +26,8 @@ const REDIAL: Duration = Duration::from_millis(250);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example (the virtual reader listens on every address, so give it a network of its own):
-  sudo unshare --net sh -c 'ip link set lo up; pcscd; tapfer card serve --vpcd 127.0.0.1:35963'
+  tapfer wallet share |
+  sudo unshare --net sh -c 'ip link set lo up; pcscd; tapfer card serve --share-from-stdin'
   tapfer terminal pay --reader 'Virtual PCD 00 00' --amount 12.34 --currency EUR")]
 pub(crate) struct ServeArguments {
     /// Where the virtual reader (vpcd) listens
@@ -36,6 +41,9 @@ pub(crate) struct ServeArguments {
     /// The person has unlocked the phone, which counts as verification
     #[arg(long)]
     unlocked: bool,
+    /// Read what `tapfer wallet share` says from standard input: the platform need not be reached
+    #[arg(long)]
+    share_from_stdin: bool,
     /// Show issuer master key, token number and key index, so that anybody can recompute the
     /// cryptogram (demo realm only)
     #[arg(long)]
@@ -87,7 +95,11 @@ impl VirtualCard for ServedPhone<'_> {
 }
 
 pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Result<Ending> {
-    let (store, wallet) = WalletStore::open(&arguments.place.directory(context))?;
+    let directory = arguments.place.directory(context);
+    let (store, wallet) = match arguments.share_from_stdin.then(share_from_stdin).transpose()? {
+        Some(Some(share)) => WalletStore::open_with(share, &directory)?,
+        Some(None) | None => WalletStore::open(context, &directory)?,
+    };
     let test_keys = match arguments.show_test_keys {
         true => Some(TestKeys::open(context, &store, &wallet, &arguments.passphrase_file)?),
         false => None,
@@ -99,6 +111,16 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Resu
     let phone = Phone::new(store, wallet, device);
     let mut card = ServedPhone { phone, context, test_keys, supply: KeySupply::default() };
     serve_for_ever(context, &arguments.vpcd, &mut card)
+}
+
+/// What `tapfer wallet share` has said; `None` if the wallet opens without a share.
+fn share_from_stdin() -> anyhow::Result<Option<StoreShare>> {
+    let mut line = Zeroizing::new(String::new());
+    std::io::stdin().read_line(&mut line)?;
+    let message = serde_json::from_str::<Option<StoreShareMessage>>(&line).map_err(|_| {
+        UsageError("--share-from-stdin: give the line that `tapfer wallet share` prints".to_owned())
+    })?;
+    message.as_ref().map(read_share).transpose()
 }
 
 /// Dials the reader again and again: the daemon may start later or be restarted.

@@ -55,7 +55,8 @@ impl Problem {
         }
     }
 
-    fn text(&self, field: &str) -> &str {
+    /// A text of the answer; empty if there is none.
+    pub(crate) fn text(&self, field: &str) -> &str {
         self.body.get(field).and_then(Value::as_str).unwrap_or_default()
     }
 }

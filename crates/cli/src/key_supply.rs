@@ -18,8 +18,17 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// What is on its way to the phone.
 #[derive(Default)]
 pub(crate) struct KeySupply {
-    errand: Option<(TokenId, JoinHandle<anyhow::Result<Answer>>)>,
+    errand: Option<Running>,
     failed: Option<Instant>,
+}
+
+/// An errand that a thread is out on: one at a time, so that what is told to the platform arrives in
+/// order.
+enum Running {
+    /// Keys are fetched.
+    Keys(TokenId, JoinHandle<anyhow::Result<Answer>>),
+    /// The platform is told that the store was moved.
+    Confirmation(JoinHandle<anyhow::Result<()>>),
 }
 
 impl KeySupply {
@@ -32,7 +41,12 @@ impl KeySupply {
         wallet: &mut Wallet,
     ) -> Option<String> {
         let result = match self.errand.take() {
-            Some((token, thread)) if thread.is_finished() => take_in(token, thread, store, wallet),
+            Some(Running::Keys(token, thread)) if thread.is_finished() => {
+                self.take_in(token, thread, store, wallet)
+            }
+            Some(Running::Confirmation(thread)) if thread.is_finished() => {
+                joined(thread).map(|()| None)
+            }
             Some(running) => {
                 self.errand = Some(running);
                 return None;
@@ -61,20 +75,30 @@ impl KeySupply {
             return Ok(());
         };
         let errand = Errand::prepare(context, store, wallet, token)?;
-        self.errand = Some((token, thread::spawn(move || errand.run())));
+        self.errand = Some(Running::Keys(token, thread::spawn(move || errand.run())));
         Ok(())
+    }
+
+    fn take_in(
+        &mut self,
+        token: TokenId,
+        thread: JoinHandle<anyhow::Result<Answer>>,
+        store: &mut WalletStore,
+        wallet: &mut Wallet,
+    ) -> anyhow::Result<Option<String>> {
+        let answer = joined(thread)?;
+        let (replenished, confirmation) = provisioning::accept(store, wallet, token, &answer)?;
+        self.errand = confirmation
+            .map(|confirmation| Running::Confirmation(thread::spawn(move || confirmation.run())));
+        Ok(Some(match replenished {
+            Replenished::Fresh => format!("fresh keys for {token} have come"),
+            Replenished::Forgotten => {
+                format!("{token} was deleted at the platform and is forgotten")
+            }
+        }))
     }
 }
 
-fn take_in(
-    token: TokenId,
-    thread: JoinHandle<anyhow::Result<Answer>>,
-    store: &mut WalletStore,
-    wallet: &mut Wallet,
-) -> anyhow::Result<Option<String>> {
-    let answer = thread.join().map_err(|_| anyhow!("the errand to the platform broke off"))??;
-    Ok(Some(match provisioning::accept(store, wallet, token, &answer)? {
-        Replenished::Fresh => format!("fresh keys for {token} have come"),
-        Replenished::Forgotten => format!("{token} was deleted at the platform and is forgotten"),
-    }))
+fn joined<T>(thread: JoinHandle<anyhow::Result<T>>) -> anyhow::Result<T> {
+    thread.join().map_err(|_| anyhow!("the errand to the platform broke off"))?
 }

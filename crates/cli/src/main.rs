@@ -24,6 +24,7 @@ mod policy_file;
 mod provisioning;
 mod receipt;
 mod stage;
+mod store_keeper;
 mod tap;
 mod terminal_identity;
 mod terminal_payment;

@@ -7,11 +7,14 @@ use anyhow::Context as _;
 use serde_json::Value;
 use tapfer_payment_types::TokenId;
 use tapfer_payment_types::messages::SealedPayload;
+use tapfer_payment_types::store_share::StoreReport;
+use tapfer_wallet::store::StoreShare;
 use tapfer_wallet::{Token, Wallet};
 
 use crate::client::{Client, text_of};
 use crate::clock;
 use crate::context::Context;
+use crate::store_keeper::{Confirmation, StoreKeeper};
 use crate::wallet_store::WalletStore;
 
 /// Fresh keys that are wanted for one token.
@@ -19,12 +22,14 @@ pub(crate) struct Errand {
     client: Client,
     token: TokenId,
     question: Value,
+    /// Who keeps the share of the store, and what to tell them of it.
+    keeper: Option<(StoreKeeper, StoreReport)>,
 }
 
 /// What the platform said.
 pub(crate) enum Answer {
-    /// Keys, sealed to this phone.
-    Keys(Box<SealedPayload>),
+    /// Keys, sealed to this phone, and the share of the epoch that the store then moves to.
+    Keys(Box<SealedPayload>, Option<(StoreKeeper, StoreShare)>),
     /// The token is no more.
     Deactivated,
 }
@@ -46,10 +51,12 @@ impl Errand {
         wallet: &mut Wallet,
         token: TokenId,
     ) -> anyhow::Result<Self> {
-        let key = store.phone()?.api_key(token)?.to_owned();
+        let phone = store.phone()?;
+        let key = phone.api_key(token)?.to_owned();
         let client = context.access.client_with_key(&context.home, key)?;
         let request = wallet.replenish_request(token, &mut clock::random());
-        Ok(Self { client, token, question: serde_json::to_value(&request)? })
+        let keeper = StoreKeeper::of(context, &phone)?.map(|keeper| (keeper, store.report()));
+        Ok(Self { client, token, question: serde_json::to_value(&request)?, keeper })
     }
 
     /// Asks the platform.
@@ -58,28 +65,41 @@ impl Errand {
         if text_of(&self.client.get(&path)?, "status")? == "DEACTIVATED" {
             return Ok(Answer::Deactivated);
         }
+        // The share first: keys that came and could not be stored would be lost.
+        let next = match &self.keeper {
+            None => None,
+            Some((keeper, report)) => Some((keeper.clone(), keeper.next_share(*report)?)),
+        };
         let answer = self.client.post(&format!("{path}/replenish"), &self.question)?;
         let sealed = serde_json::from_value(answer);
-        Ok(Answer::Keys(sealed.context("the platform's answer holds no sealed keys")?))
+        Ok(Answer::Keys(sealed.context("the platform's answer holds no sealed keys")?, next))
     }
 }
 
-/// Puts an answer into the wallet; durable when it returns.
+/// Puts an answer into the wallet; durable when it returns. What to tell the platform then, if the store
+/// was moved to the next epoch.
 pub(crate) fn accept(
     store: &mut WalletStore,
     wallet: &mut Wallet,
     token: TokenId,
     answer: &Answer,
-) -> anyhow::Result<Replenished> {
+) -> anyhow::Result<(Replenished, Option<Confirmation>)> {
     match answer {
-        Answer::Keys(sealed) => {
-            store.save(&wallet.accept(token, sealed, clock::now())?)?;
-            Ok(Replenished::Fresh)
+        Answer::Keys(sealed, next) => {
+            let snapshot = wallet.accept(token, sealed, clock::now())?;
+            let confirmation = match next {
+                Some((keeper, share)) => Some(store.save_in_next_epoch(keeper, share, &snapshot)?),
+                None => {
+                    store.save(&snapshot)?;
+                    None
+                }
+            };
+            Ok((Replenished::Fresh, confirmation))
         }
         Answer::Deactivated => {
             wallet.remove_token(token)?;
             store.save(&wallet.snapshot()?)?;
-            Ok(Replenished::Forgotten)
+            Ok((Replenished::Forgotten, None))
         }
     }
 }
@@ -92,7 +112,9 @@ pub(crate) fn replenish(
     token: TokenId,
 ) -> anyhow::Result<Replenished> {
     let answer = Errand::prepare(context, store, wallet, token)?.run()?;
-    accept(store, wallet, token, &answer)
+    let (replenished, confirmation) = accept(store, wallet, token, &answer)?;
+    confirmation.map_or(Ok(()), |confirmation| confirmation.run())?;
+    Ok(replenished)
 }
 
 /// The whole errand for every token; which of them are no more.

@@ -74,7 +74,7 @@ impl Stage {
         let card = create_card(&operator, key_policy)?;
         let report = enrol(&self.context, &Place::IN_HOME, &card, "demo phone")?;
         let token = text_of(&report, "token")?;
-        let (store, wallet) = WalletStore::open(&self.context.home.wallet())?;
+        let (store, wallet) = WalletStore::open(&self.context, &self.context.home.wallet())?;
         let in_hand = DeviceState { screen_on: true, unlocked: false, ..DeviceState::default() };
         let till = create_till(&operator)?;
         let trust = Trust::fetch(&till.terminal)?;

@@ -3,8 +3,11 @@
 //! | file | what |
 //! |---|---|
 //! | `wallet.sealed` | the wallet, sealed by `tapfer_wallet::store` |
-//! | `store.key` | the key it is sealed with; on a phone this is in the key store, here it is a file |
+//! | `store.key` | the device's half of the key it is sealed with; on a phone this is in the key store |
 //! | `phone.json` | who this phone is for the platform: a device with its API key for each issuer |
+//!
+//! The other half is the platform's. It is fetched with the device's API key each time the wallet is
+//! opened, and never written down: see [`StoreKeeper`].
 //!
 //! The directory is locked while a process uses the wallet: two at once would use a counter twice.
 
@@ -16,12 +19,15 @@ use anyhow::{Context as _, bail};
 use rand_core::Rng as _;
 use serde::{Deserialize, Serialize};
 use tapfer_payment_types::TokenId;
-use tapfer_wallet::store::{ClosedStore, DeviceSecret, FileMedium, SealedStore};
+use tapfer_payment_types::store_share::{StoreReport, StoreShareMessage};
+use tapfer_wallet::store::{ClosedStore, DeviceSecret, FileMedium, SealedStore, StoreShare};
 use tapfer_wallet::{Snapshot, Wallet};
 use zeroize::Zeroizing;
 
 use crate::clock;
+use crate::context::Context;
 use crate::home::{PrivateDirectory, create_private_directory, write_private};
+use crate::store_keeper::{Confirmation, StoreKeeper};
 
 /// Name of the sealed wallet.
 const WALLET_FILE: &str = FileMedium::<PrivateDirectory>::NAME;
@@ -42,6 +48,8 @@ pub(crate) struct Phone {
     pub(crate) registrations: BTreeMap<String, Registration>,
     /// The issuer of each token.
     pub(crate) issuers: BTreeMap<String, String>,
+    /// The issuer under whose registration the platform keeps its share of the store: the first.
+    pub(crate) store_keeper: Option<String>,
 }
 
 /// What the platform gave the phone when it was registered.
@@ -71,6 +79,17 @@ impl Phone {
         issuer.context("the wallet is not enrolled: run `tapfer wallet enrol`")
     }
 
+    /// Puts a registration down. The first one keeps the share of the store.
+    pub(crate) fn register(&mut self, issuer: &str, registration: Registration) {
+        self.store_keeper.get_or_insert_with(|| issuer.to_owned());
+        self.registrations.insert(issuer.to_owned(), registration);
+    }
+
+    /// The registration under which the platform keeps its share of the store.
+    pub(crate) fn store_keeper(&self) -> Option<&Registration> {
+        self.registrations.get(self.store_keeper.as_ref()?)
+    }
+
     /// The key in whose name this token's keys are fetched.
     pub(crate) fn api_key(&self, token: TokenId) -> anyhow::Result<&str> {
         let registration = self.registrations.get(self.issuer(token)?);
@@ -80,29 +99,55 @@ impl Phone {
 }
 
 impl WalletStore {
-    /// Opens the wallet in a directory.
+    /// Opens the wallet in a directory, with the platform's share if the phone is registered.
     ///
     /// # Errors
-    /// No wallet there, in use by another process, or damaged.
-    pub(crate) fn open(directory: &Path) -> anyhow::Result<(Self, Wallet)> {
-        if !directory.join(WALLET_FILE).exists() {
-            bail!(
-                "no wallet in {}: make one with `tapfer wallet enrol` or `tapfer init`",
-                directory.display()
-            );
-        }
-        let lock = lock(directory)?;
-        let describe = || format!("cannot open {}", directory.join(WALLET_FILE).display());
-        let found = ClosedStore::find(medium(directory), read_secret(directory)?);
-        let closed = found.with_context(describe)?.with_context(describe)?;
-        let (sealed, wallet) = closed.open(None).with_context(describe)?;
+    /// No wallet there, in use by another process, or damaged; the platform can't be reached, or
+    /// withholds its share.
+    pub(crate) fn open(context: &Context, directory: &Path) -> anyhow::Result<(Self, Wallet)> {
+        Self::open_by(directory, |report| keeper(context, directory)?.share(report))
+    }
+
+    /// Opens the wallet in a directory with a share that was fetched before, where there is no network.
+    pub(crate) fn open_with(share: StoreShare, directory: &Path) -> anyhow::Result<(Self, Wallet)> {
+        Self::open_by(directory, |_| Ok(share))
+    }
+
+    /// The share that opens the wallet in a directory; `None` if it opens without one.
+    pub(crate) fn share(
+        context: &Context,
+        directory: &Path,
+    ) -> anyhow::Result<Option<StoreShareMessage>> {
+        let (_lock, closed) = find(directory)?;
+        let report = closed.report();
+        report.map(|report| keeper(context, directory)?.message(report)).transpose()
+    }
+
+    fn open_by(
+        directory: &Path,
+        fetch: impl FnOnce(StoreReport) -> anyhow::Result<StoreShare>,
+    ) -> anyhow::Result<(Self, Wallet)> {
+        let (lock, closed) = find(directory)?;
+        let share = closed.report().map(fetch).transpose()?;
+        let opened = closed.open(share.as_ref());
+        let (sealed, wallet) = opened.with_context(|| cannot_open(directory))?;
         Ok((Self { directory: directory.to_owned(), sealed, _lock: lock }, wallet))
     }
 
     /// Opens the wallet in a directory, or makes an empty one.
-    pub(crate) fn open_or_create(directory: &Path) -> anyhow::Result<(Self, Wallet)> {
+    pub(crate) fn open_or_create(
+        context: &Context,
+        directory: &Path,
+    ) -> anyhow::Result<(Self, Wallet)> {
         if directory.join(WALLET_FILE).exists() {
-            return Self::open(directory);
+            return Self::open(context, directory);
+        }
+        if Phone::read(directory)?.store_keeper().is_some() {
+            bail!(
+                "{} is gone, but phone.json says that this phone is registered: restore it, or remove \
+                 the directory and enrol the cards again",
+                directory.join(WALLET_FILE).display()
+            );
         }
         create_private_directory(directory)?;
         let lock = lock(directory)?;
@@ -121,6 +166,38 @@ impl WalletStore {
         Ok(self.sealed.keep(snapshot, &mut clock::random())?)
     }
 
+    /// As [`Self::save`], but under the platform's share of the next epoch. What to tell the platform
+    /// then.
+    pub(crate) fn save_in_next_epoch(
+        &mut self,
+        keeper: &StoreKeeper,
+        share: &StoreShare,
+        snapshot: &Snapshot,
+    ) -> anyhow::Result<Confirmation> {
+        self.sealed.reseal(share, snapshot, &mut clock::random())?;
+        Ok(keeper.confirmation(self.sealed.report()))
+    }
+
+    /// Moves the store of a phone that was just registered to its first epoch, before keys are put
+    /// into it.
+    pub(crate) fn take_first_share(
+        &mut self,
+        context: &Context,
+        wallet: &mut Wallet,
+    ) -> anyhow::Result<()> {
+        if self.sealed.epoch() > 0 {
+            return Ok(());
+        }
+        let keeper = keeper(context, &self.directory)?;
+        let share = keeper.next_share(self.report())?;
+        self.save_in_next_epoch(&keeper, &share, &wallet.snapshot()?)?.run()
+    }
+
+    /// The epoch and the snapshot that are durable.
+    pub(crate) const fn report(&self) -> StoreReport {
+        self.sealed.report()
+    }
+
     /// Who the phone is for the platform.
     pub(crate) fn phone(&self) -> anyhow::Result<Phone> {
         Phone::read(&self.directory)
@@ -130,6 +207,35 @@ impl WalletStore {
     pub(crate) fn save_phone(&self, phone: &Phone) -> anyhow::Result<()> {
         write_private(&self.directory.join("phone.json"), &serde_json::to_vec_pretty(phone)?)
     }
+}
+
+/// Looks for the wallet in a directory, and takes it for this process.
+fn find(directory: &Path) -> anyhow::Result<(File, ClosedStore<FileMedium<PrivateDirectory>>)> {
+    if !directory.join(WALLET_FILE).exists() {
+        bail!(
+            "no wallet in {}: make one with `tapfer wallet enrol` or `tapfer init`",
+            directory.display()
+        );
+    }
+    let lock = lock(directory)?;
+    let describe = || cannot_open(directory);
+    let found = ClosedStore::find(medium(directory), read_secret(directory)?);
+    Ok((lock, found.with_context(describe)?.with_context(describe)?))
+}
+
+fn cannot_open(directory: &Path) -> String {
+    format!("cannot open {}", directory.join(WALLET_FILE).display())
+}
+
+/// Who keeps the share of the wallet in a directory.
+fn keeper(context: &Context, directory: &Path) -> anyhow::Result<StoreKeeper> {
+    StoreKeeper::of(context, &Phone::read(directory)?)?.with_context(|| {
+        format!(
+            "{} does not say which device this phone is, and the wallet opens only with the platform's \
+             share: restore it, or remove the directory and enrol the cards again",
+            directory.join("phone.json").display()
+        )
+    })
 }
 
 /// Takes the wallet for this process. The directory itself is locked: a file in it could be removed,

@@ -16,6 +16,7 @@
 mod platform;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,7 +30,7 @@ use tapfer_emv::{tags, tlv};
 use tapfer_payment_types::{Currency, Money, Timestamp};
 use tapfer_terminal::kernel8::KernelConfiguration;
 use tapfer_terminal::{Arming, TapAction, TapEnd, Terminal, TerminalConfiguration};
-use tapfer_wallet::store::{self, DeviceSecret, StoreKey};
+use tapfer_wallet::store::{self, DeviceSecret, StoreHeader, StoreKey, StoreShare};
 use tapfer_wallet::{Card, DeviceState, Effect};
 
 const PRICE: i64 = 100;
@@ -45,7 +46,7 @@ fn nothing_acknowledged_is_lost_and_nothing_is_booked_twice() {
     let platform = Platform::start();
     platform.tapfer(&["init", "--balance", "1000.00"]);
     let client = Client::new(&platform);
-    let mut phone = Phone::open(&platform.home().join("wallet"));
+    let mut phone = Phone::open(&platform.home().join("wallet"), &client);
     let platform = Mutex::new(platform);
     let (kills, done) = (AtomicUsize::new(0), AtomicBool::new(false));
 
@@ -132,6 +133,7 @@ fn pay(client: &Client, phone: &mut Phone, number: usize) -> Payment {
 enum Caller {
     Merchant,
     Terminal,
+    Device,
 }
 
 /// A till that goes on asking.
@@ -140,6 +142,8 @@ struct Client {
     address: String,
     merchant_key: String,
     terminal_key: String,
+    device_key: String,
+    device: String,
     terminal: String,
     configuration: TerminalConfiguration,
 }
@@ -167,6 +171,8 @@ impl Client {
             address: platform.address().to_owned(),
             merchant_key: key(&latest("merchant")),
             terminal_key: key(&latest("terminal")),
+            device_key: key(&latest("device")),
+            device: latest("device"),
             terminal: latest("terminal"),
             configuration: configuration(&trust),
         }
@@ -176,6 +182,7 @@ impl Client {
         let api_key = match caller {
             Caller::Merchant => &self.merchant_key,
             Caller::Terminal => &self.terminal_key,
+            Caller::Device => &self.device_key,
         };
         platform::until(path, PATIENCE, || {
             let answer = self
@@ -219,10 +226,18 @@ fn configuration(trust: &Value) -> TerminalConfiguration {
 struct Phone(Card);
 
 impl Phone {
-    fn open(directory: &Path) -> Self {
-        let key = std::fs::read(directory.join("store.key")).unwrap();
-        let key = StoreKey::without_share(&DeviceSecret::new(key.try_into().unwrap())).unwrap();
+    fn open(directory: &Path, client: &Client) -> Self {
+        let secret = std::fs::read(directory.join("store.key")).unwrap();
+        let secret = DeviceSecret::new(secret.try_into().unwrap());
         let sealed = std::fs::read(directory.join("wallet.sealed")).unwrap();
+        let StoreHeader { epoch, generation } = StoreHeader::read(&sealed).unwrap();
+        let report = json!({ "epoch": epoch, "generation": generation });
+        let path = format!("/v1/devices/{}/store-share", client.device);
+        let answer = client.post(&path, &report, "store-share", Caller::Device);
+        let share = data_encoding::HEXLOWER.decode(answer["share"].as_str().unwrap().as_bytes());
+        let epoch = NonZeroU32::new(epoch).expect("enrolled, and moved to the first epoch");
+        let share = StoreShare::new(epoch, share.unwrap().try_into().unwrap());
+        let key = StoreKey::with_share(&secret, &share).unwrap();
         Self(Card::new(store::open(&key, &sealed).unwrap()))
     }
 

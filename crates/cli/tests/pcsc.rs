@@ -16,6 +16,7 @@
 
 mod platform;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -178,7 +179,7 @@ struct VirtualReader(Child);
 impl VirtualReader {
     fn start(directory: &Path, platform: &Platform) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pcsc/virtual-reader.sh");
-        let child = Command::new(script)
+        let mut child = Command::new(script)
             .arg(directory)
             .arg(env!("CARGO_BIN_EXE_tapfer"))
             .args([
@@ -188,12 +189,15 @@ impl VirtualReader {
                 "--vpcd",
                 "127.0.0.1:35963",
                 "--show-test-keys",
+                "--share-from-stdin",
                 "--home",
             ])
             .arg(platform.home())
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
+        let share = platform.tapfer(&["wallet", "share"]);
+        writeln!(child.stdin.as_mut().unwrap(), "{share}").unwrap();
         Self(child)
     }
 }

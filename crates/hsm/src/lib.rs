@@ -40,11 +40,14 @@ pub use request::{
 };
 pub use software::{SoftwareHsm, Unlock};
 
+use std::num::NonZeroU32;
+
 use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Rid};
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
 use tapfer_payment_types::messages::SealedPayload;
-use tapfer_payment_types::{IssuerId, Pan, Secret};
+use tapfer_payment_types::store_share::STORE_SHARE_LENGTH;
+use tapfer_payment_types::{DeviceId, IssuerId, Pan, Secret};
 
 /// An ICC certificate lives no longer than this from the moment it is signed: 7 days, in seconds. A
 /// stolen phone dies by itself.
@@ -216,6 +219,18 @@ pub trait PaymentHsm: Send + Sync {
         sealed: &SealedPayload,
         associated: &[u8],
     ) -> Result<bool, HsmError>;
+
+    /// The platform's share in the key of one phone's store, in one epoch. The same each time it is asked
+    /// for: whether a phone gets it is the caller's to decide.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownIssuer`], or the module failed.
+    fn store_share(
+        &self,
+        issuer: IssuerId,
+        device: DeviceId,
+        epoch: NonZeroU32,
+    ) -> Result<Secret<[u8; STORE_SHARE_LENGTH]>, HsmError>;
 
     /// Encrypts a record so that only [`PaymentHsm::open_card_record`] for the same issuer and owner
     /// gives it back.

@@ -34,6 +34,16 @@ words! {
         DeviceJudged = "device.judged",
         /// An issuer said what it asks of phones.
         IntegrityPolicySet = "issuer.integrity_policy_set",
+        /// A phone's store is kept closed from now on.
+        DeviceLocked = "device.locked",
+        /// A phone may open its store again.
+        DeviceUnlocked = "device.unlocked",
+        /// A phone was given the share that opens its store, or was not.
+        StoreShareGiven = "device.store_share_given",
+        /// A phone was given the share of its store's next epoch, or was not.
+        StoreShareRotated = "device.store_share_rotated",
+        /// A phone came with a store that is older than one that was seen.
+        StoreRolledBack = "device.store_rolled_back",
         /// A card was tokenized for a phone.
         TokenCreated = "token.created",
         /// A token was activated.

@@ -4,6 +4,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use tapfer_payment_types::{DeviceId, IssuerId, Timestamp};
 
+use crate::store_shares::{DeviceLock, StoreState};
+
 /// The key is not one that payloads can be sealed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a device key is an uncompressed P-256 point: 65 bytes that begin with 04")]
@@ -46,4 +48,8 @@ pub struct Device {
     pub public_key: DevicePublicKey,
     /// When it was registered.
     pub created_at: Timestamp,
+    /// What is known of its sealed store.
+    pub store: StoreState,
+    /// Whether its store is kept closed, by whom and why.
+    pub lock: Option<DeviceLock>,
 }

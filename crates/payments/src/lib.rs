@@ -1,7 +1,8 @@
 //! The rules: who may pay whom, when, and what is booked.
 //!
-//! Entities with their states: [`issuers`], [`cards`], [`devices`], [`tokens`] and their [`keys`],
-//! [`policies`] and [`pins`], [`merchants`], [`terminals`], [`intents`], [`access`]. What happens to money: [`authorization`] decides,
+//! Entities with their states: [`issuers`], [`cards`], [`devices`] and the platform's share in their stores
+//! ([`store_shares`]), [`tokens`] and their [`keys`], [`policies`] and [`pins`], [`merchants`], [`terminals`], [`intents`],
+//! [`access`]. What happens to money: [`authorization`] decides,
 //! [`ledger`] books, [`refunds`] and [`reversals`] give back. [`audit`] names what is recorded.
 //!
 //! Ground floor: everything is a function of its arguments. Nothing here stores, sends, waits or
@@ -28,6 +29,7 @@ pub mod pins;
 pub mod policies;
 pub mod refunds;
 pub mod reversals;
+pub mod store_shares;
 pub mod terminals;
 pub mod tokens;
 mod words;

@@ -11,6 +11,7 @@ use tapfer_payments::pins::PinError;
 use tapfer_payments::policies::PolicyRefusal;
 use tapfer_payments::refunds::RefundError;
 use tapfer_payments::reversals::ReversalError;
+use tapfer_payments::store_shares::DeviceError;
 use tapfer_payments::terminals::TerminalError;
 use tapfer_payments::tokens::TokenError;
 
@@ -26,6 +27,9 @@ pub enum Refusal {
     /// Rule of cards.
     #[error(transparent)]
     Card(#[from] CardError),
+    /// Rule of devices.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Rule of issuers.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
@@ -211,6 +215,7 @@ rules_refuse!(
     TokenError,
     KeyError,
     CardError,
+    DeviceError,
     IssuerError,
     IntentError,
     RefundError,

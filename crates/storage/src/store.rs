@@ -5,8 +5,11 @@
 //! `Ok(None)` means there is no such thing; changes of something that is not there are
 //! [`StorageError::NotFound`].
 
+use std::num::NonZeroU32;
+
 use tapfer_payment_types::messages::PinStatus;
 use tapfer_payment_types::policy::VerificationPolicy;
+use tapfer_payment_types::store_share::StoreReport;
 use tapfer_payment_types::{
     ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, MerchantId, PaymentIntentId, RefundId,
     ReversalId, TerminalCertificateId, TerminalId, Timestamp, TokenId,
@@ -25,6 +28,7 @@ use tapfer_payments::pins::{CardPin, PersonKeyState};
 use tapfer_payments::policies::IssuedPolicy;
 use tapfer_payments::refunds::Refund;
 use tapfer_payments::reversals::Reversal;
+use tapfer_payments::store_shares::Locker;
 use tapfer_payments::terminals::{Terminal, TerminalCertificate};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange};
 
@@ -158,6 +162,39 @@ pub trait DeviceStore {
         issuer: Option<IssuerId>,
         page: Page<DeviceId>,
     ) -> List<Device, DeviceId>;
+    /// A phone wants to open its store ([`tapfer_payments::store_shares::StoreState::reported`]). The
+    /// epoch whose share it gets. Refused while the device is locked.
+    fn report_store(
+        &self,
+        id: DeviceId,
+        report: StoreReport,
+        write: Write<NonZeroU32>,
+    ) -> Result<Written<NonZeroU32>>;
+    /// A phone wants to move its store to the next epoch
+    /// ([`tapfer_payments::store_shares::StoreState::rotated`]). The epoch whose share it gets. Refused
+    /// while the device is locked.
+    fn rotate_store(
+        &self,
+        id: DeviceId,
+        report: StoreReport,
+        write: Write<NonZeroU32>,
+    ) -> Result<Written<NonZeroU32>>;
+    /// Keeps a phone's store closed from now on.
+    fn lock_device(
+        &self,
+        id: DeviceId,
+        by: Locker,
+        reason: String,
+        write: Write<Device>,
+    ) -> Result<Written<Device>>;
+    /// Lets a phone open its store again.
+    fn unlock_device(
+        &self,
+        id: DeviceId,
+        by: Locker,
+        reason: String,
+        write: Write<Device>,
+    ) -> Result<Written<Device>>;
 }
 
 /// What is known about the integrity of phones, and what issuers make of it.

@@ -11,9 +11,11 @@
 
 mod world;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tapfer_emv::keys::KeyIndex;
+use tapfer_payment_types::store_share::StoreReport;
 use tapfer_payment_types::{
     CardId, Currency, DeviceId, MerchantId, Money, PaymentIntentId, RefundId, ReversalId,
     TerminalId, TokenId,
@@ -28,6 +30,7 @@ use tapfer_payments::intents::{CaptureMethod, IntentStatus};
 use tapfer_payments::keys::{GrantedKey, KeyError};
 use tapfer_payments::ledger::TransferKind;
 use tapfer_payments::reversals::ReversalError;
+use tapfer_payments::store_shares::{DeviceError, Locker, StoreState};
 use tapfer_payments::tokens::{
     Actor, SuspendedBy, TokenAction, TokenError, TokenState, TokenStatus,
 };
@@ -87,6 +90,42 @@ fn what_is_put_in_comes_out<B: Backend>() {
     let intent = world.intent(500, CaptureMethod::Manual);
     assert_eq!(store.intent(intent.id).unwrap(), Some(intent));
     store.check().unwrap();
+}
+
+/// What is known of a store is written down with every question, and a locked device gets nothing.
+fn stores_go_forward_and_stay_closed<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    let report = |epoch, generation| StoreReport { epoch, generation };
+    let given = |written: Written<NonZeroU32>| written.value().unwrap().get();
+    let rotate = |epoch, generation| {
+        store.rotate_store(world.device, report(epoch, generation), write()).map(given)
+    };
+    let open = |epoch, generation| {
+        store.report_store(world.device, report(epoch, generation), write()).map(given)
+    };
+    assert_eq!(rotate(0, 5).unwrap(), 1);
+    assert_eq!(open(1, 6).unwrap(), 1);
+    let known = store.device(world.device).unwrap().unwrap();
+    let expected = StoreState { confirmed_epoch: 1, is_next_offered: false, highest_generation: 6 };
+    assert_eq!((known.store, known.lock), (expected, None));
+    assert_eq!(refusal(open(1, 5)), Refusal::Device(DeviceError::StoreRolledBack));
+    assert_eq!(refusal(open(0, 7)), Refusal::Device(DeviceError::StoreRolledBack));
+
+    let reason = || "reported lost".to_owned();
+    done(store.lock_device(world.device, Locker::Issuer, reason(), write()));
+    let lock = store.device(world.device).unwrap().unwrap().lock.unwrap();
+    assert_eq!((lock.by, lock.reason, lock.at), (Locker::Issuer, reason(), noon()));
+    let locked = || Refusal::Device(DeviceError::Locked(Locker::Issuer));
+    assert_eq!(refusal(open(1, 7)), locked());
+    assert_eq!(refusal(rotate(1, 7)), locked());
+    assert_eq!(refusal(store.grant_keys(world.token, vec![], write())), locked());
+    done(store.unlock_device(world.device, Locker::Issuer, reason(), write()));
+    assert_eq!(open(1, 7).unwrap(), 1);
+    let actions: Vec<_> = store.audit_events(Page::first(4)).unwrap().items;
+    let actions: Vec<_> = actions.iter().map(|line| line.event.action.as_str()).collect();
+    let expected = ["device.store_share_given", "device.unlocked", "device.locked"];
+    assert_eq!(actions[..3], expected);
 }
 
 fn what_is_not_there_is_said_so<B: Backend>() {
@@ -706,6 +745,7 @@ macro_rules! contract_of {
             $module,
             $backend,
             what_is_put_in_comes_out,
+            stores_go_forward_and_stay_closed,
             what_is_not_there_is_said_so,
             lists_come_in_pages,
             nothing_is_there_twice,

@@ -40,6 +40,7 @@
 mod file_medium;
 mod header;
 mod key;
+mod refusal;
 mod sealed_store;
 
 use alloc::vec::Vec;
@@ -52,6 +53,7 @@ use zeroize::Zeroizing;
 pub use self::file_medium::{Directory, FileMedium, replace_file};
 pub use self::header::StoreHeader;
 pub use self::key::{DeviceSecret, StoreKey, StoreShare};
+pub use self::refusal::StoreRefusal;
 pub use self::sealed_store::{ClosedStore, KeepError, SealedStore, StoreMedium};
 use crate::Wallet;
 

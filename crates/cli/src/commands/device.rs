@@ -1,6 +1,6 @@
 //! `tapfer device`: phones that the platform knows.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::context::{Context, PageArguments, segment};
@@ -32,6 +32,32 @@ pub(crate) enum DeviceCommand {
         /// Device id; the latest if not given
         id: Option<String>,
     },
+    /// Keep a phone's wallet closed: it does not open again, and gets no keys
+    #[command(
+        after_help = "Example:\n  tapfer device lock dev_... --reason \"reported lost\"\n\nA wallet that is open goes on until it is closed: `tapfer token suspend` stops payments at once."
+    )]
+    Lock(Reason),
+    /// Let a phone's wallet open again
+    #[command(after_help = "Example:\n  tapfer device unlock dev_... --reason \"found again\"")]
+    Unlock(Reason),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reason {
+    /// Device id; the latest if not given
+    id: Option<String>,
+    /// Why, for the record
+    #[arg(long, default_value = "asked for on the command line")]
+    reason: String,
+}
+
+impl Reason {
+    fn post(&self, context: &Context, verb: &str) -> anyhow::Result<()> {
+        let id = context.id_or_latest(&self.id, "device")?;
+        let path = format!("/v1/devices/{}/{verb}", segment(&id));
+        let answer = context.client()?.post(&path, &json!({ "reason": self.reason }))?;
+        context.output.object(&answer)
+    }
 }
 
 pub(crate) fn run(context: &Context, command: &DeviceCommand) -> anyhow::Result<Ending> {
@@ -47,6 +73,8 @@ pub(crate) fn run(context: &Context, command: &DeviceCommand) -> anyhow::Result<
             let columns = ["id", "issuer", "label", "created_at"];
             context.list(&page.path("/v1/devices", &[]), &columns)?;
         }
+        DeviceCommand::Lock(reason) => reason.post(context, "lock")?,
+        DeviceCommand::Unlock(reason) => reason.post(context, "unlock")?,
         DeviceCommand::Show { id } => {
             let id = context.id_or_latest(id, "device")?;
             context.show(&format!("/v1/devices/{}", segment(&id)))?;

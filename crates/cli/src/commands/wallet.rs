@@ -27,6 +27,11 @@ pub(crate) enum WalletCommand {
     /// Show what the wallet holds and how far it goes
     #[command(after_help = "Example:\n  tapfer wallet show --wallet ./phone")]
     Show(Place),
+    /// Fetch the platform's share that opens the wallet, for `tapfer card serve --share-from-stdin`
+    #[command(
+        after_help = "Example:\n  tapfer wallet share | tapfer card serve --share-from-stdin\n\nThe share is a secret: give it on by a pipe, and do not write it down."
+    )]
+    Share(Place),
 }
 
 #[derive(Debug, Args)]
@@ -73,8 +78,12 @@ pub(crate) fn run(context: &Context, command: &WalletCommand) -> anyhow::Result<
             context.output.object(&enrolled)?;
         }
         WalletCommand::Replenish(place) => replenish(context, place)?,
+        WalletCommand::Share(place) => {
+            let share = WalletStore::share(context, &place.directory(context))?;
+            context.output.json_line(&serde_json::to_value(share)?)?;
+        }
         WalletCommand::Show(place) => {
-            let (_store, wallet) = WalletStore::open(&place.directory(context))?;
+            let (_store, wallet) = WalletStore::open(context, &place.directory(context))?;
             show(context, &wallet)?;
         }
     }
@@ -90,11 +99,12 @@ pub(crate) fn enrol(
     label: &str,
 ) -> anyhow::Result<Value> {
     let directory = place.directory(context);
-    let (mut store, mut wallet) = WalletStore::open_or_create(&directory)?;
+    let (mut store, mut wallet) = WalletStore::open_or_create(context, &directory)?;
     let platform = context.client()?;
     let shown = platform.get(&format!("/v1/cards/{}", segment(card)))?;
     let issuer = text_of(&shown, "issuer")?;
     let device = register_phone(context, &platform, &store, &wallet, &issuer, label)?;
+    store.take_first_share(context, &mut wallet)?;
     let token = token_of(&platform, &wallet, card, &device)?;
     let mut phone = store.phone()?;
     phone.issuers.insert(token.to_string(), issuer);
@@ -166,13 +176,13 @@ fn register_phone(
     let device = text_of(&created, "id")?;
     let registration =
         Registration { device: device.clone(), api_key: text_of(&created, "api_key")? };
-    phone.registrations.insert(issuer.to_owned(), registration);
+    phone.register(issuer, registration);
     store.save_phone(&phone)?;
     Ok(device)
 }
 
 fn replenish(context: &Context, place: &Place) -> anyhow::Result<()> {
-    let (mut store, mut wallet) = WalletStore::open(&place.directory(context))?;
+    let (mut store, mut wallet) = WalletStore::open(context, &place.directory(context))?;
     let forgotten = {
         let _progress = context.output.progress("fetching keys");
         provisioning::replenish_all(context, &mut store, &mut wallet)?

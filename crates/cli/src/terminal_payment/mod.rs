@@ -209,7 +209,7 @@ impl PayArguments {
     fn phone(&self, context: &Context) -> anyhow::Result<Option<Phone>> {
         let Some(given) = &self.wallet else { return Ok(None) };
         let directory = given.clone().unwrap_or_else(|| context.home.wallet());
-        let (store, mut wallet) = WalletStore::open(&directory)?;
+        let (store, mut wallet) = WalletStore::open(context, &directory)?;
         if let Some(token) = self.token {
             wallet.set_default_token(token)?;
         }

@@ -7,6 +7,7 @@
 # usage: virtual-reader.sh DIRECTORY COMMAND [ARGUMENTS...]
 #
 # DIRECTORY becomes /run/pcscd inside. COMMAND is the card; it dials the virtual reader on loopback.
+# The first line of standard input goes to COMMAND: the share of its store, since it has no network.
 # Everything ends when standard input is closed: a test that dies leaves nothing behind.
 set -eu
 
@@ -17,10 +18,11 @@ fi
 
 directory=$1
 shift
+IFS= read -r share
 ip link set lo up
 mkdir -p /run/pcscd
 mount --bind "$directory" /run/pcscd
 pcscd --foreground --error >"$directory/pcscd.log" 2>&1 &
-"$@" >"$directory/card.log" 2>&1 &
+printf '%s\n' "$share" | "$@" >"$directory/card.log" 2>&1 &
 # The first process of the namespace: when it ends, everything in the namespace is ended.
 cat >/dev/null

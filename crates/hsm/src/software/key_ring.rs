@@ -122,6 +122,9 @@ pub(super) struct KeyRing {
     pub(super) persons: BTreeMap<IssuerId, Arc<PersonKeySet>>,
     /// Realms that were made before terminals were certified get it when the platform starts.
     pub(super) merchant_authority: Option<Arc<MerchantAuthority>>,
+    /// HMAC-SHA-256 keys that shares of phones' stores are derived from. An issuer has none until the
+    /// first of its phones asks.
+    pub(super) store_shares: BTreeMap<IssuerId, Arc<Secret<[u8; 32]>>>,
 }
 
 /// A [`KeyRing`] as it stands in the keystore, in JSON.
@@ -134,6 +137,7 @@ pub(super) struct StoredKeyRing {
     person_keys: Vec<StoredPersonKeys>,
     #[serde(default)]
     merchant_signing_key: Option<HexSecret>,
+    store_share_keys: Vec<StoredShareKey>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -162,12 +166,23 @@ struct StoredPersonKeys {
     card_pin_key: HexSecret,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredShareKey {
+    issuer: IssuerId,
+    key: HexSecret,
+}
+
 impl From<&KeyRing> for StoredKeyRing {
     fn from(ring: &KeyRing) -> Self {
         let authority = |(&(rid, index), key): (&(Rid, u8), &Arc<SigningKey>)| StoredAuthority {
             rid: HexBytes(rid.to_vec()),
             index,
             signing_key: store(key.private.to_bytes().expose()),
+        };
+        let share_key = |(&issuer, key): (&IssuerId, &Arc<Secret<[u8; 32]>>)| StoredShareKey {
+            issuer,
+            key: store(key.expose()),
         };
         Self {
             certification_authorities: ring.authorities.iter().map(authority).collect(),
@@ -177,6 +192,7 @@ impl From<&KeyRing> for StoredKeyRing {
                 .merchant_authority
                 .as_ref()
                 .map(|authority| store(authority.private.expose())),
+            store_share_keys: ring.store_shares.iter().map(share_key).collect(),
         }
     }
 }
@@ -210,6 +226,8 @@ impl StoredKeyRing {
         let authorities = self.certification_authorities.iter().map(StoredAuthority::load);
         let issuers = self.issuers.iter().map(StoredIssuer::load);
         let persons = self.person_keys.iter().map(StoredPersonKeys::load);
+        let share_key =
+            |stored: &StoredShareKey| Some((stored.issuer, Arc::new(load(&stored.key)?)));
         Some(KeyRing {
             authorities: authorities.collect::<Option<_>>()?,
             issuers: issuers.collect::<Option<_>>()?,
@@ -218,6 +236,7 @@ impl StoredKeyRing {
                 Some(key) => Some(Arc::new(MerchantAuthority::from_bytes(load(key)?.expose())?)),
                 None => None,
             },
+            store_shares: self.store_share_keys.iter().map(share_key).collect::<Option<_>>()?,
         })
     }
 }

@@ -19,12 +19,14 @@ mod provisioning;
 mod randomness;
 mod record;
 mod self_test;
+mod store_share;
 #[cfg(test)]
 mod tests;
 mod unlock;
 mod wiped_json;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
@@ -34,7 +36,8 @@ use tapfer_emv::cryptogram;
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
 use tapfer_payment_types::messages::SealedPayload;
-use tapfer_payment_types::{IssuerId, Pan, RealmId, Secret};
+use tapfer_payment_types::store_share::STORE_SHARE_LENGTH;
+use tapfer_payment_types::{DeviceId, IssuerId, Pan, RealmId, Secret};
 
 use self::key_ring::{IssuerKeySet, KeyRing, PersonKeySet, SigningKey};
 use self::keystore::Keystore;
@@ -169,6 +172,25 @@ impl SoftwareHsm {
                     Ok(made)
                 }
             }
+        })
+    }
+
+    /// What an issuer needs for shares of stores, made if this is the first time.
+    fn store_share_key(&self, issuer: IssuerId) -> Result<Arc<Secret<[u8; 32]>>, HsmError> {
+        if let Some(found) = self.keys()?.store_shares.get(&issuer) {
+            return Ok(Arc::clone(found));
+        }
+        self.change(|ring| {
+            if !ring.issuers.contains_key(&issuer) {
+                return Err(HsmError::UnknownIssuer(issuer));
+            }
+            // Another thread may have been faster.
+            if let Some(found) = ring.store_shares.get(&issuer) {
+                return Ok(Arc::clone(found));
+            }
+            let made = Arc::new(randomness::secret()?);
+            ring.store_shares.insert(issuer, Arc::clone(&made));
+            Ok(made)
         })
     }
 
@@ -389,6 +411,15 @@ impl PaymentHsm for SoftwareHsm {
     ) -> Result<bool, HsmError> {
         let persons = self.persons(subject.issuer)?;
         person::verify_card_pin(&persons, subject, value, sealed, associated)
+    }
+
+    fn store_share(
+        &self,
+        issuer: IssuerId,
+        device: DeviceId,
+        epoch: NonZeroU32,
+    ) -> Result<Secret<[u8; STORE_SHARE_LENGTH]>, HsmError> {
+        store_share::derive(&*self.store_share_key(issuer)?, device, epoch)
     }
 
     fn seal_card_record(

@@ -20,6 +20,7 @@ mod module;
 mod persons;
 mod provisioning;
 mod records;
+mod store_shares;
 
 use tapfer_emv::certificate::Rid;
 use tapfer_hsm::RecordOwner;
@@ -88,6 +89,8 @@ macro_rules! contract {
             records::belongs_to_one_card_of_one_issuer
             records::personalisation_opens_its_own_token_only
             records::lookup_is_keyed_and_over_the_whole_number
+            store_shares::a_share_belongs_to_one_phone_and_epoch
+            store_shares::the_first_share_is_made_once
             concurrency::threads_share_a_module
         }
     };

@@ -5,6 +5,7 @@ use tapfer_payments::integrity::IntegrityError;
 use tapfer_payments::intents::IntentError;
 use tapfer_payments::policies::PolicyRefusal;
 use tapfer_payments::refunds::RefundError;
+use tapfer_payments::store_shares::DeviceError;
 use tapfer_storage::{Refusal, StorageError};
 
 use crate::http::problem::{Problem, ProblemKind};
@@ -67,11 +68,17 @@ fn of_refusal(refusal: &Refusal) -> Problem {
         | Refusal::Issuer(_)
         | Refusal::Integrity(IntegrityError::Policy)
         | Refusal::Policy(PolicyRefusal::Unusable(_))
+        | Refusal::Device(DeviceError::Generation)
         | Refusal::Money(_)
         | Refusal::OwnersDiffer(_) => Problem::invalid(detail),
+        Refusal::Device(DeviceError::Locked(_)) => Problem::new(ProblemKind::DeviceLocked, detail),
+        Refusal::Device(DeviceError::StoreRolledBack) => {
+            Problem::new(ProblemKind::StoreRolledBack, detail)
+        }
         Refusal::Token(_)
         | Refusal::Pin(_)
         | Refusal::Policy(PolicyRefusal::VersionsUsedUp)
+        | Refusal::Device(_)
         | Refusal::Key(_)
         | Refusal::Card(_)
         | Refusal::Intent(IntentError::NotFrom { .. })

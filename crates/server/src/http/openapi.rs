@@ -172,6 +172,8 @@ struct Shape {
     has_query: bool,
     has_path: bool,
     is_repeatable: bool,
+    /// It is about a phone's store, which may be locked or old.
+    has_store: bool,
 }
 
 impl Shape {
@@ -191,6 +193,7 @@ impl Shape {
             has_query: has("query", None),
             has_path: has("path", None),
             is_repeatable: has("header", Some(IDEMPOTENCY_KEY)),
+            has_store: path.contains("/store-share"),
         }
     }
 
@@ -206,6 +209,7 @@ impl Shape {
         add(self.has_query, &[422]);
         add(self.has_path, &[404]);
         add(self.is_repeatable, &[400, 409, 422]);
+        add(self.has_store, &[409]);
         statuses
     }
 }

@@ -63,6 +63,10 @@ problem_kinds! {
     RequestTimeout = ("request_timeout", REQUEST_TIMEOUT, "The request took too long to arrive"),
     /// The state of things does not allow this.
     Conflict = ("conflict", CONFLICT, "The present state does not allow this"),
+    /// The phone's store is kept closed.
+    DeviceLocked = ("device_locked", CONFLICT, "The phone is locked"),
+    /// The phone's store is older than one that was seen.
+    StoreRolledBack = ("store_rolled_back", CONFLICT, "The phone's store is an old copy"),
     /// The first request with this key is still being worked on.
     IdempotencyInProgress =
         ("idempotency_in_progress", CONFLICT, "A request with this key is still running"),

@@ -4,6 +4,7 @@ use tapfer_emv::curve::PublicPoint;
 use tapfer_payment_types::{DeviceId, IssuerId};
 use tapfer_payments::access::Principal;
 use tapfer_payments::devices::{Device, DevicePublicKey};
+use tapfer_payments::store_shares::StoreState;
 use tapfer_storage::{Page, Slice};
 
 use crate::api;
@@ -34,6 +35,8 @@ impl Service {
                 label: String::from(request.label),
                 public_key: device_key(&request.public_key.0)?,
                 created_at: now,
+                store: StoreState::default(),
+                lock: None,
             };
             let principal = Principal::Device(device.id);
             let (key, text) = api_key::generate(principal, now, self.entropy())?;

@@ -22,6 +22,7 @@ use tapfer_payments::integrity::Consequence;
 use tapfer_payments::issuers::Issuer;
 use tapfer_payments::keys::{self, GrantedKey};
 use tapfer_payments::pins;
+use tapfer_payments::store_shares::may_be_served;
 use tapfer_payments::tokens::{Token, TokenStatus};
 use tapfer_storage::{Refusal, StorageError, TokenPerson};
 
@@ -116,6 +117,7 @@ impl Service {
         request: &ReplenishRequest,
     ) -> Result<(), ServiceError> {
         let conflict = |detail: String| Err(ServiceError::Conflict(detail));
+        may_be_served(subject.device.lock.as_ref()).map_err(StorageError::from)?;
         let status = subject.token.state.status();
         if matches!(status, TokenStatus::Suspended | TokenStatus::Deactivated) {
             return conflict(format!("the token is {status}; it gets no keys"));
@@ -135,19 +137,8 @@ impl Service {
         let seen = self.storage.highest_counter(subject.token.id)?.unwrap_or(0);
         if request.application_transaction_counter < seen {
             // A copy of the phone's store, older than the phone: restored, or stolen.
-            tracing::warn!(
-                target: "tapfer::security",
-                event = "counter_behind",
-                caller = %caller.key,
-                token = %subject.token.id,
-                request_id = caller.request_id,
-                "a phone's counter is behind what was seen of it"
-            );
-            return conflict(
-                "the phone's transaction counter is behind what the platform has seen: its store is \
-                 an old copy. Delete the token and make a new one"
-                    .to_owned(),
-            );
+            let why = format!("the transaction counter of {} is behind", subject.token.id);
+            return Err(self.rolled_back(caller, subject.device.id, &why)?);
         }
         Ok(())
     }

@@ -26,4 +26,5 @@ mod pins;
 mod provisioning;
 mod running;
 mod shop;
+mod stores;
 mod tokens;

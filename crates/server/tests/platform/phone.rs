@@ -35,6 +35,16 @@ impl Phone {
         Self { card: Card::new(wallet), device: self.device }
     }
 
+    /// The wallet between taps.
+    pub(crate) fn wallet(&mut self) -> &mut Wallet {
+        self.card.wallet_mut()
+    }
+
+    /// A phone with this wallet.
+    pub(crate) fn with(wallet: Wallet) -> Self {
+        Self { card: Card::new(wallet), ..Self::new() }
+    }
+
     pub(crate) fn public_key(&self) -> String {
         hex(&self.card.wallet().device_public_key())
     }

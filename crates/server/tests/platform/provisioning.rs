@@ -59,7 +59,7 @@ fn an_old_copy_of_a_phone_gets_nothing() {
     let mut request = shop.phone.replenish_request(shop.token.parse().unwrap());
     request["application_transaction_counter"] = serde_json::json!(0);
     let refused = shop.device.post(&path, &request);
-    assert_eq!(refused.problem(409), "conflict");
+    assert_eq!(refused.problem(409), "store_rolled_back");
 }
 
 #[test]

@@ -1,10 +1,16 @@
 //! Phones.
 
+use std::num::NonZeroU32;
+
 use rusqlite::{Connection, Row, params};
+use tapfer_payment_types::store_share::StoreReport;
 use tapfer_payment_types::{DeviceId, IssuerId};
 use tapfer_payments::access::{ApiKey, Principal};
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::devices::{Device, DevicePublicKey};
+use tapfer_payments::store_shares::{
+    DeviceError, DeviceLock, Locker, StoreState, may_be_served, may_lock, may_unlock,
+};
 
 use super::rows::{Columns, Listing, execute, first, found};
 use super::{Changed, Result, SqliteStorage, access, issuers};
@@ -27,7 +33,69 @@ fn read(row: &Row<'_>) -> Result<Device> {
         label: columns.get("label")?,
         public_key: columns.checked("public_key", DevicePublicKey::new(&key))?,
         created_at: columns.time("created_at")?,
+        store: StoreState {
+            confirmed_epoch: columns.number("store_epoch")?,
+            is_next_offered: columns.get("store_next_offered")?,
+            highest_generation: columns.number("store_generation")?,
+        },
+        lock: read_lock(&columns)?,
     })
+}
+
+fn read_lock(columns: &Columns<'_>) -> Result<Option<DeviceLock>> {
+    let by = columns.parse_optional("locked_by")?;
+    let reason = columns.get::<Option<String>>("lock_reason")?;
+    match (by, reason, columns.time_optional("locked_at")?) {
+        (None, None, None) => Ok(None),
+        (Some(by), Some(reason), Some(at)) => Ok(Some(DeviceLock { by, reason, at })),
+        _ => Err(columns.broken("locked_by, lock_reason, locked_at")),
+    }
+}
+
+/// Writes down what is known of the store, and who keeps it closed.
+fn update(connection: &Connection, device: &Device) -> Result<()> {
+    let generation = i64::try_from(device.store.highest_generation);
+    let lock = device.lock.as_ref();
+    execute(
+        connection,
+        "UPDATE devices SET store_epoch = ?2, store_next_offered = ?3, store_generation = ?4,
+             locked_by = ?5, lock_reason = ?6, locked_at = ?7
+         WHERE id = ?1",
+        params![
+            device.id.to_string(),
+            device.store.confirmed_epoch,
+            device.store.is_next_offered,
+            generation.map_err(|_| DeviceError::Generation)?,
+            lock.map(|lock| lock.by.as_str()),
+            lock.map(|lock| lock.reason.as_str()),
+            lock.map(|lock| lock.at.unix_millis()),
+        ],
+    )?;
+    Ok(())
+}
+
+/// What a rule makes of a report: the state afterwards, and the epoch whose share is given.
+type Rule =
+    fn(StoreState, StoreReport) -> std::result::Result<(StoreState, NonZeroU32), DeviceError>;
+
+impl SqliteStorage {
+    fn follow_store(
+        &self,
+        id: DeviceId,
+        report: StoreReport,
+        rule: Rule,
+        action: AuditAction,
+        write: Write<NonZeroU32>,
+    ) -> Result<Written<NonZeroU32>> {
+        self.change(write, action, move |connection, _| {
+            let device = get(connection, id)?;
+            may_be_served(device.lock.as_ref())?;
+            let (store, epoch) = rule(device.store, report)?;
+            update(connection, &Device { store, ..device })?;
+            let detail = format!("epoch {epoch}, generation {}", report.generation);
+            Ok(Changed::new(epoch, id).because(detail))
+        })
+    }
 }
 
 impl DeviceStore for SqliteStorage {
@@ -69,5 +137,56 @@ impl DeviceStore for SqliteStorage {
         let filters = [("issuer_id", issuer.map(|id| id.to_string()))];
         let list = Listing { select: "SELECT * FROM devices", key: "id", filters: &filters };
         self.read(|connection| list.slice(connection, page, read, |device| device.id))
+    }
+
+    fn report_store(
+        &self,
+        id: DeviceId,
+        report: StoreReport,
+        write: Write<NonZeroU32>,
+    ) -> Result<Written<NonZeroU32>> {
+        self.follow_store(id, report, StoreState::reported, AuditAction::StoreShareGiven, write)
+    }
+
+    fn rotate_store(
+        &self,
+        id: DeviceId,
+        report: StoreReport,
+        write: Write<NonZeroU32>,
+    ) -> Result<Written<NonZeroU32>> {
+        self.follow_store(id, report, StoreState::rotated, AuditAction::StoreShareRotated, write)
+    }
+
+    fn lock_device(
+        &self,
+        id: DeviceId,
+        by: Locker,
+        reason: String,
+        write: Write<Device>,
+    ) -> Result<Written<Device>> {
+        self.change(write, AuditAction::DeviceLocked, move |connection, now| {
+            let device = get(connection, id)?;
+            may_lock(device.lock.as_ref(), by)?;
+            let detail = format!("{by}: {reason}");
+            let device = Device { lock: Some(DeviceLock { by, reason, at: now }), ..device };
+            update(connection, &device)?;
+            Ok(Changed::new(device, id).because(detail))
+        })
+    }
+
+    fn unlock_device(
+        &self,
+        id: DeviceId,
+        by: Locker,
+        reason: String,
+        write: Write<Device>,
+    ) -> Result<Written<Device>> {
+        self.change(write, AuditAction::DeviceUnlocked, move |connection, _| {
+            let device = get(connection, id)?;
+            may_unlock(device.lock.as_ref(), by)?;
+            let device = Device { lock: None, ..device };
+            update(connection, &device)?;
+            Ok(Changed::new(device, id).because(format!("{by}: {reason}")))
+        })
     }
 }

@@ -21,6 +21,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V5__counters", include_str!("../../migrations/V5__counters.sql")),
     ("V6__merchants", include_str!("../../migrations/V6__merchants.sql")),
     ("V7__people", include_str!("../../migrations/V7__people.sql")),
+    ("V8__stores", include_str!("../../migrations/V8__stores.sql")),
     ("V9__integrity", include_str!("../../migrations/V9__integrity.sql")),
 ];
 

@@ -5,6 +5,7 @@ use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_payment_types::{Timestamp, TokenId};
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::keys::{self, CounterRange, GrantedKey};
+use tapfer_payments::store_shares::may_be_served;
 use tapfer_payments::tokens::{
     Actor, SuspendedBy, Token, TokenAction, TokenChange, TokenState, TokenStatus,
 };
@@ -328,6 +329,7 @@ impl TokenStore for SqliteStorage {
         self.change(write, AuditAction::TokenReplenished, move |connection, now| {
             let subject = get(connection, token)?;
             subject.state.may_get_keys()?;
+            may_be_served(devices::get(connection, subject.device)?.lock.as_ref())?;
             cards::get(connection, subject.card)?.card.status.may_get_keys()?;
             let issuer =
                 found(issuers::find(connection, subject.issuer)?, "issuer", subject.issuer)?;

@@ -23,6 +23,7 @@ use tapfer_payments::issuers::{ApplicationIdentifier, CountryCode, Issuer, KeyPo
 use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::merchants::{Merchant, acquirer_of};
 use tapfer_payments::pins::TerminalPin;
+use tapfer_payments::store_shares::StoreState;
 use tapfer_payments::terminals::{Terminal, TerminalIdentification};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenState};
 use tapfer_storage::{
@@ -232,6 +233,8 @@ impl World {
             label: "phone".into(),
             public_key: DevicePublicKey::new(&point).unwrap(),
             created_at: noon(),
+            store: StoreState::default(),
+            lock: None,
         }
     }
 

@@ -104,7 +104,8 @@ fn phone_in_memory(output: Output) -> anyhow::Result<(PhoneInMemory, TerminalCon
     }
     // Gives the wallet's directory free.
     drop(phone);
-    let (_store, wallet): (_, Wallet) = WalletStore::open(&stage.context.home.wallet())?;
+    let (_store, wallet): (_, Wallet) =
+        WalletStore::open(&stage.context, &stage.context.home.wallet())?;
     Ok((PhoneInMemory { card: Card::new(wallet), proven: false }, configuration))
 }
 

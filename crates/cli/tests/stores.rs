@@ -1,0 +1,78 @@
+//! The wallet's folder, copied, locked and cut off, with the real binary on both sides.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+mod platform;
+
+use std::path::{Path, PathBuf};
+
+use platform::Platform;
+
+/// A thief copies the whole folder: store, secret and API key.
+fn copied(from: &Path, to: PathBuf) -> PathBuf {
+    std::fs::create_dir(&to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+    to
+}
+
+/// What a command says that is refused.
+fn refused(platform: &Platform, arguments: &[&str]) -> String {
+    let output = platform.run(arguments);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+}
+
+#[test]
+fn a_copied_wallet_is_worth_nothing_after_the_next_replenishment() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "50.00"]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let copy = copied(&platform.home().join("wallet"), elsewhere.path().join("copy"));
+    let copy = copy.to_str().unwrap();
+    platform.tapfer(&["wallet", "show", "--wallet", copy]);
+    let before = platform.tapfer(&["device", "show"])["store"]["epoch"].as_u64().unwrap();
+    platform.tapfer(&["wallet", "replenish"]);
+    let after = platform.tapfer(&["device", "show"])["store"]["epoch"].as_u64().unwrap();
+    assert_eq!(after, before + 1, "the move was confirmed");
+    for command in ["show", "replenish"] {
+        let text = refused(&platform, &["wallet", command, "--wallet", copy]);
+        assert!(text.contains("are an old copy"), "{text}");
+    }
+    platform.tapfer(&["wallet", "show"]);
+    platform.tapfer(&["wallet", "replenish"]);
+}
+
+#[test]
+fn a_locked_phone_stays_closed_until_it_is_unlocked() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "50.00"]);
+    let locked = platform.tapfer(&["device", "lock", "--reason", "reported lost"]);
+    assert_eq!(locked["lock"]["by"], "operator");
+    let text = refused(&platform, &["wallet", "show"]);
+    assert!(text.contains("This phone is locked"), "{text}");
+    let text = refused(&platform, &["wallet", "replenish", "--language", "de"]);
+    assert!(text.contains("Dieses Telefon ist gesperrt"), "{text}");
+    platform.tapfer(&["device", "unlock", "--reason", "found again"]);
+    platform.tapfer(&["wallet", "replenish"]);
+}
+
+#[test]
+fn without_the_platform_the_wallet_says_so() {
+    let mut platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "50.00"]);
+    platform.kill();
+    let text = refused(&platform, &["wallet", "show"]);
+    assert!(text.contains("cannot be reached"), "{text}");
+    platform.restart();
+    platform.tapfer(&["wallet", "show"]);
+}
