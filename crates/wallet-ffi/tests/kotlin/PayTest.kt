@@ -143,6 +143,8 @@ fun aPaymentIsApprovedAndThePlatformKnowsIt() {
     check(paid.size == before + 1 && paid.first() == 1234L) { paid }
     val sent = news.filterIsInstance<News.PaymentSent>().single()
     check(sent.amount.text == "12.34 EUR" && sent.said().line == Line.PAYMENT_SENT)
+    val shop = run("merchant", "show").second.getString("name")
+    check(sent.said().about == "12.34 EUR" && sent.said().merchant == shop) { "${sent.said().merchant}, not $shop" }
     check(phone.token()?.transactionCounter == sent.transactionCounter)
     phone.close()
 }

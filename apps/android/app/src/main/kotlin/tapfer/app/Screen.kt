@@ -21,6 +21,7 @@ object Screen {
     @SuppressLint("DiscouragedApi")
     fun inWords(context: Context, said: Said): String {
         val text = context.resources.getIdentifier(said.line.textName, "string", context.packageName)
-        return context.getString(text, said.amount.orEmpty())
+        val about = said.about.orEmpty()
+        return context.getString(text, said.merchant?.let { context.getString(R.string.amount_to, about, it) } ?: about)
     }
 }

@@ -10,6 +10,13 @@ enum class Line {
     DECLINED_BY_TERMINAL,
     TERMINAL_TAKES_NO_PIN,
     MERCHANT_UNPROVEN,
+    MERCHANT_REVOKED,
+    MERCHANT_EXPIRED,
+    MERCHANT_PRETENDED,
+    MERCHANT_PROOF_WRONG,
+    DATA_READ,
+    DATA_WRITTEN,
+    UNLOCK_DISCOURAGED,
     PIN_BLOCKED,
     TURN_SCREEN_ON,
     UNLOCK,
@@ -25,19 +32,28 @@ enum class Line {
     val textName: String get() = "line_" + name.lowercase()
 }
 
-/** What to say, and of which amount. */
-class Said(val line: Line, val amount: String?)
+/**
+ * What to say, and about what: an amount, the name a terminal gave itself, the number of an envelope.
+ * [merchant] is the name of who asked for the amount, where the terminal has proven that.
+ */
+class Said(val line: Line, val about: String? = null, val merchant: String? = null)
 
 fun News.said(): Said =
     when (this) {
-        is News.PaymentSent -> Said(Line.PAYMENT_SENT, amount.text)
-        is News.PaymentDeclined -> Said(reason.line(), amount.text)
-        is News.PersonNeeded -> Said(ask.line(), amount.text)
-        is News.ScreenOff -> Said(Line.TURN_SCREEN_ON, null)
-        is News.ReplenishSoon -> Said(Line.KEYS_RUN_LOW, null)
-        is News.NoKeysLeft -> Said(Line.NO_KEYS_LEFT, null)
-        is News.CertificateExpired -> Said(Line.CERTIFICATE_EXPIRED, null)
-        is News.CounterExhausted -> Said(Line.CARD_WORN_OUT, null)
+        is News.PaymentSent -> Said(Line.PAYMENT_SENT, amount.text, merchant?.name)
+        is News.PaymentDeclined -> Said(reason.line(), amount.text, merchant?.name)
+        is News.PersonNeeded -> Said(ask.line(), amount.text, merchant?.name)
+        is News.MerchantRefused -> Said(if (revoked) Line.MERCHANT_REVOKED else Line.MERCHANT_EXPIRED, name)
+        is News.MerchantProofWrong ->
+            if (name == null) Said(Line.MERCHANT_PROOF_WRONG) else Said(Line.MERCHANT_PRETENDED, name)
+        is News.DataRead -> Said(Line.DATA_READ, envelope.toString())
+        is News.DataWritten -> Said(Line.DATA_WRITTEN, envelope.toString())
+        is News.DiscouragedUnlock -> Said(Line.UNLOCK_DISCOURAGED)
+        is News.ScreenOff -> Said(Line.TURN_SCREEN_ON)
+        is News.ReplenishSoon -> Said(Line.KEYS_RUN_LOW)
+        is News.NoKeysLeft -> Said(Line.NO_KEYS_LEFT)
+        is News.CertificateExpired -> Said(Line.CERTIFICATE_EXPIRED)
+        is News.CounterExhausted -> Said(Line.CARD_WORN_OUT)
     }
 
 private fun DeclineReason.line(): Line =
