@@ -13,7 +13,8 @@ use tapfer_payment_types::{Currency, Money};
 
 use crate::entry_point::Application;
 use crate::kernel8::{
-    ConfigurationError, KernelConfiguration, RelayResistanceConfiguration, bcd_amount,
+    ConfigurationError, KernelConfiguration, RelayResistanceConfiguration, RevokedCertificate,
+    bcd_amount,
 };
 use crate::merchant_proof::WithoutProof;
 use crate::messages::Language;
@@ -135,7 +136,20 @@ pub struct KernelProfile {
     #[serde(default)]
     pub tag_mapping_list: HexList,
     pub default_cdol1: Option<HexList>,
+    #[serde(default)]
+    pub revoked_certificates: Vec<RevokedProfile>,
     pub relay_resistance: RelayProfile,
+}
+
+/// An issuer certificate that is not trusted any more although it has not expired: an entry of the
+/// revocation list (Book E annex B.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "RevokedCertificate documents them")]
+pub struct RevokedProfile {
+    pub rid: Hex<5>,
+    pub ca_index: Hex<1>,
+    pub serial: Hex<3>,
 }
 
 /// The relay check's limits, in 100 µs; the mismatch in percent.
@@ -187,7 +201,28 @@ impl TerminalProfile {
             return fails("applications", "an application is named twice: remove one");
         }
         self.limits.check()?;
+        self.check_revoked_certificates()?;
         self.kernel8.check()
+    }
+
+    /// An entry that could never match revokes nothing, although somebody meant it to.
+    fn check_revoked_certificates(&self) -> Result<(), ProfileError> {
+        let key = "kernel8.revoked_certificates";
+        let list = &self.kernel8.revoked_certificates;
+        let is_twice = |(at, entry)| list.iter().skip(at).skip(1).any(|other| other == entry);
+        if list.iter().enumerate().any(is_twice) {
+            return Err(ProfileError { key, problem: "a certificate is named twice: remove one" });
+        }
+        let takes = |entry: &RevokedProfile| {
+            let mut names = self.applications.iter().map(|HexList(name)| name);
+            names.any(|name| name.starts_with(&entry.rid.0))
+        };
+        if !self.applications.is_empty() && !list.iter().all(takes) {
+            let problem =
+                "no application of this profile begins with that rid: correct one of them";
+            return Err(ProfileError { key, problem });
+        }
+        Ok(())
     }
 
     /// The configuration it describes, with `platform` as applications if it names none.
@@ -233,6 +268,7 @@ impl TerminalProfile {
         let [cvm_capability_required] = profile.cvm_capability_required.0;
         let [cvm_capability_not_required] = profile.cvm_capability_not_required.0;
         let [security_capability] = profile.security_capability.0;
+        let revoked = profile.revoked_certificates.iter().copied().map(RevokedCertificate::from);
         Ok(KernelConfiguration {
             application_version_number: profile.application_version_number.0,
             terminal_risk_management_data: profile.risk_management_data.0,
@@ -256,6 +292,7 @@ impl TerminalProfile {
             discretionary_data_tag_list: profile.discretionary_data_tag_list.0.clone(),
             default_cdol1: profile.default_cdol1.as_ref().map(|HexList(list)| list.clone()),
             tag_mapping_list: profile.tag_mapping_list.0.clone(),
+            revoked_certificates: revoked.collect(),
             ..attended
         })
     }
@@ -318,6 +355,13 @@ impl KernelProfile {
             return fails("kernel8.relay_resistance.mismatch_threshold", "it is a percentage");
         }
         Ok(())
+    }
+}
+
+impl From<RevokedProfile> for RevokedCertificate {
+    fn from(profile: RevokedProfile) -> Self {
+        let [ca_index] = profile.ca_index.0;
+        Self { rid: profile.rid.0, ca_index, serial: profile.serial.0 }
     }
 }
 

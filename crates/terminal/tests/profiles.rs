@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use tapfer_payment_types::{Currency, Money};
 use tapfer_terminal::kernel8::KernelConfiguration;
-use tapfer_terminal::profile::{HexList, TerminalProfile};
+use tapfer_terminal::profile::{Hex, HexList, RevokedProfile, TerminalProfile};
 
 const ATTENDED: &str = include_str!("../../../profiles/terminal/attended.toml");
 const SHIPPED: [&str; 4] = [
@@ -15,6 +15,8 @@ const SHIPPED: [&str; 4] = [
     include_str!("../../../profiles/terminal/vectors.toml"),
 ];
 const AID: [u8; 6] = [0xF0, 0, 0, 0, 1, 1];
+const REVOKED: RevokedProfile =
+    RevokedProfile { rid: Hex([0xF0, 0, 0, 0, 1]), ca_index: Hex([0xE0]), serial: Hex([0, 0, 1]) };
 
 fn read(text: &str) -> TerminalProfile {
     toml::from_str(text).unwrap()
@@ -61,7 +63,7 @@ fn a_key_that_is_not_known_or_missing_is_refused() {
 #[test]
 fn what_cannot_work_is_named_by_its_key() {
     type Change = fn(&mut TerminalProfile);
-    let cases: [(Change, &str); 13] = [
+    let cases: [(Change, &str); 15] = [
         (|p| p.name.clear(), "name"),
         (|p| p.country = 0, "country"),
         (|p| p.country = 1_000, "country"),
@@ -72,6 +74,15 @@ fn what_cannot_work_is_named_by_its_key() {
         (|p| p.limits.contactless_transaction = Some(-1), "limits.contactless_transaction"),
         (|p| p.kernel8.kernel_configuration.0[0] = 0x20, "kernel8.kernel_configuration"),
         (|p| p.kernel8.cvm_capability_required.0[0] = 0x01, "kernel8.cvm_capability_required"),
+        (|p| p.kernel8.revoked_certificates = vec![REVOKED; 2], "kernel8.revoked_certificates"),
+        // Of an authority that no application of the profile has: it would revoke nothing.
+        (
+            |p| {
+                p.applications = vec![HexList(vec![0xA0, 0, 0, 9, 9, 1])];
+                p.kernel8.revoked_certificates = vec![REVOKED];
+            },
+            "kernel8.revoked_certificates",
+        ),
         (|p| p.kernel8.timeout_value = 0, "kernel8.timeout_value"),
         (|p| p.kernel8.tag_mapping_list = HexList(vec![0x95]), "kernel8.tag_mapping_list"),
         (|p| p.kernel8.default_cdol1 = Some(HexList(vec![0x95])), "kernel8.default_cdol1"),

@@ -14,8 +14,10 @@ use scripted::Script;
 use tapfer_emv::apdu::CommandApdu;
 use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Tag};
+use tapfer_emv::tvr;
 use tapfer_payment_types::{Currency, Money, PaymentIntentId};
 use tapfer_terminal::kernel8::{ErrorLevel1, KernelConfiguration, MessageIdentifier};
+use tapfer_terminal::profile::TerminalProfile;
 use tapfer_terminal::{
     Arming, PaymentState, Tap, TapAction, TapEnd, TapError, Terminal, TerminalConfiguration,
 };
@@ -87,6 +89,15 @@ fn present(mut tap: Tap, card: &mut Card, stops: impl Fn(&CommandApdu) -> bool) 
     tap
 }
 
+const ATTENDED: &str = include_str!("../../../profiles/terminal/attended.toml");
+
+/// A terminal that is set up by the text of a profile, for the card here.
+fn by_profile(text: &str) -> TerminalConfiguration {
+    let profile: TerminalProfile = toml::from_str(text).unwrap();
+    profile.check().unwrap();
+    profile.configuration(&[AID.to_vec()], vec![authority_key()]).unwrap()
+}
+
 /// A terminal that writes two envelopes after GENERATE AC.
 fn writing() -> TerminalConfiguration {
     let side = TerminalSide::with_everything(&script());
@@ -150,4 +161,28 @@ fn before_the_cryptogram_nothing_is_decided() {
         };
         assert_eq!((message, error), expected, "{how}");
     }
+}
+
+/// The card's issuer certificate is number 1 of the authority E0: only that entry declines it.
+#[test]
+fn a_profile_that_names_the_issuers_certificate_declines_its_cards() {
+    let listed = |entry: &str| {
+        let text = ATTENDED
+            .replace("revoked_certificates = []", &format!("revoked_certificates = [{entry}]"));
+        assert!(entry.is_empty() || text.contains(entry));
+        let mut card = Card::new(&script(), Behaviour::genuine());
+        present(begin(by_profile(&text)), &mut card, |_| false).finish()
+    };
+    for other in [
+        "",
+        r#"{ rid = "F000000001", ca_index = "E0", serial = "000002" }"#,
+        r#"{ rid = "F000000001", ca_index = "E1", serial = "000001" }"#,
+        r#"{ rid = "F000000002", ca_index = "E0", serial = "000001" }"#,
+    ] {
+        assert!(matches!(listed(other), TapEnd::Online(_)), "{other}");
+    }
+    let end = listed(r#"{ rid = "F000000001", ca_index = "E0", serial = "000001" }"#);
+    let TapEnd::Decided { receipt, outcome, .. } = end else { panic!("{end:?}") };
+    assert!(matches!(receipt.state, PaymentState::Declined { .. }));
+    assert!(outcome.tvr.unwrap().contains(tvr::LOCAL_AUTHENTICATION_FAILED));
 }
