@@ -38,7 +38,7 @@ pub(crate) struct ServeArguments {
     /// Whether the phone's screen is on
     #[arg(long, value_enum, default_value_t = Screen::On)]
     screen: Screen,
-    /// The person has unlocked the phone, which counts as verification
+    /// The person has unlocked the phone, by whatever method, which counts as verification
     #[arg(long)]
     unlocked: bool,
     /// Read what `tapfer wallet share` says from standard input: the platform need not be reached

@@ -18,7 +18,8 @@ pub struct DeviceState {
     /// The person has unlocked the device and it has not been locked since. Android:
     /// `!KeyguardManager.isDeviceLocked`.
     pub unlocked: bool,
-    /// How the person unlocks it; the policy may advise against some ways.
+    /// How the person unlocks it; the policy may advise against some ways, and a device without a lock
+    /// ([`UnlockMethod::None`]) never counts as unlocked.
     pub unlock_method: UnlockMethod,
     /// Result of the device's integrity check as the issuer numbers it; 0 is "no verdict".
     pub integrity_verdict: u8,

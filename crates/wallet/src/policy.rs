@@ -80,8 +80,10 @@ pub enum Ask {
     /// Turn the screen on.
     #[error("turn the screen on and tap again")]
     TurnScreenOn,
-    /// Unlock the phone.
-    #[error("this payment needs you: unlock the phone and tap again")]
+    /// Unlock the phone; one without a lock has to get one.
+    #[error(
+        "this payment needs you: unlock the phone (if it has no lock, set one up first) and tap again"
+    )]
     Unlock,
     /// Enter the wallet's PIN.
     #[error("this payment needs your PIN: enter it in the app and tap again within a minute")]
@@ -127,7 +129,7 @@ impl Situation<'_> {
     fn shown(&self) -> Shown {
         Shown {
             screen_on: self.device.screen_on,
-            unlocked: self.device.unlocked,
+            unlocked: self.device.is_unlocked(),
             app_pin: self.pin == PinStanding::Entered,
             terminal_pin: false,
         }

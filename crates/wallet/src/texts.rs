@@ -29,7 +29,10 @@ impl PersonText for Ask {
             Self::TurnScreenOn => {
                 "Bitte Bildschirm einschalten und das Telefon noch einmal anhalten"
             }
-            Self::Unlock => "Für diese Zahlung bitte Telefon entsperren und noch einmal anhalten",
+            Self::Unlock => {
+                "Für diese Zahlung bitte Telefon entsperren (ohne Sperre bitte erst eine einrichten) \
+                 und noch einmal anhalten"
+            }
             Self::EnterPin => {
                 "Für diese Zahlung bitte die PIN in der App eingeben und innerhalb einer Minute noch \
                  einmal anhalten"

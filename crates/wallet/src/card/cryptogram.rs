@@ -245,7 +245,7 @@ fn issuer_application_data(
         results: VerificationResults {
             method,
             screen_on: moment.device.screen_on,
-            unlocked: moment.device.unlocked,
+            unlocked: moment.device.is_unlocked(),
             declined: !decision.is_online(),
             key_class: decision.key_class(),
             relay_checked: session.relay.last().is_some(),

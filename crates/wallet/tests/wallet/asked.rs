@@ -54,6 +54,21 @@ fn a_locked_phone_is_asked_to_be_unlocked_and_then_pays() {
     assert_eq!((paid.cryptogram_information, paid.restart), (0x80, None));
 }
 
+/// A phone without any lock says that it is unlocked, whoever holds it.
+#[test]
+fn attack_verification_downgrade_by_a_phone_without_a_lock() {
+    let issuer = Issuer::new();
+    let mut phone = Phone::enrolled(&issuer);
+    phone.device = DeviceState { unlock_method: UnlockMethod::None, ..UNLOCKED };
+    for minor in [3_000, 3_000, 100] {
+        let tap = tap(&mut phone, &issuer, minor);
+        assert_eq!(is_sent_to_the_phone(&tap), minor > 2_500, "{minor}");
+        assert!(!tap.data.results.unlocked, "the issuer is not told so either");
+    }
+    phone.device = DeviceState { unlock_method: UnlockMethod::Unknown, ..UNLOCKED };
+    assert_eq!(tap(&mut phone, &issuer, 3_000).cryptogram_information, 0x80);
+}
+
 #[test]
 fn the_answer_for_one_amount_serves_no_other() {
     let issuer = Issuer::new();

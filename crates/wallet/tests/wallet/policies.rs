@@ -18,7 +18,7 @@ use crate::issuer::now;
 use crate::random::TestRng;
 
 const TABLE: &str = include_str!("../data/policies.txt");
-const ROWS: usize = 96;
+const ROWS: usize = 102;
 const FILES: [(&str, &str); 6] = [
     ("sparkasse", include_str!("../../../../policies/sparkasse.toml")),
     ("volksbank", include_str!("../../../../policies/volksbank.toml")),
@@ -51,13 +51,14 @@ fn requirement(word: &str) -> Requirement {
 }
 
 fn device(word: &str) -> DeviceState {
-    let (screen_on, unlocked) = match word {
-        "dark" => (false, true),
-        "locked" => (true, false),
-        "unlocked" => (true, true),
+    let (screen_on, unlocked, unlock_method) = match word {
+        "dark" => (false, true, UnlockMethod::Unknown),
+        "locked" => (true, false, UnlockMethod::Unknown),
+        "unlocked" => (true, true, UnlockMethod::Unknown),
+        "no-lock" => (true, true, UnlockMethod::None),
         other => panic!("{other} is no state of a phone"),
     };
-    DeviceState { screen_on, unlocked, ..DeviceState::default() }
+    DeviceState { screen_on, unlocked, unlock_method, ..DeviceState::default() }
 }
 
 fn pin(word: &str) -> PinStanding {
