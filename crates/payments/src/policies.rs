@@ -35,10 +35,12 @@ pub struct IssuedPolicy {
 }
 
 impl IssuedPolicy {
-    /// Whether a payment at `now` may still be judged by it.
+    /// Whether a payment at `now` may still be judged by it, made with a key that was given at
+    /// `granted_at`. Keys that came with a newer policy do not pay by an older one.
     #[must_use]
-    pub fn is_acceptable(&self, keys: &KeyPolicy, now: Timestamp) -> bool {
-        self.replaced_at.is_none_or(|at| now <= at.plus_seconds(keys.lifetime_seconds))
+    pub fn is_acceptable(&self, keys: &KeyPolicy, granted_at: Timestamp, now: Timestamp) -> bool {
+        self.replaced_at
+            .is_none_or(|at| granted_at <= at && now <= at.plus_seconds(keys.lifetime_seconds))
     }
 }
 
@@ -90,9 +92,11 @@ mod tests {
         let (set, replaced) = (Timestamp::from_unix_millis(0), Timestamp::from_unix_millis(1_000));
         let mut issued = IssuedPolicy { policy: policy(), created_at: set, replaced_at: None };
         let end = replaced.plus_seconds(keys.lifetime_seconds);
-        assert!(issued.is_acceptable(&keys, end.plus_millis(1)), "the newest has no end");
+        assert!(issued.is_acceptable(&keys, set, end.plus_millis(1)), "the newest has no end");
         issued.replaced_at = Some(replaced);
-        assert!(issued.is_acceptable(&keys, end));
-        assert!(!issued.is_acceptable(&keys, end.plus_millis(1)));
+        assert!(issued.is_acceptable(&keys, replaced, end));
+        assert!(!issued.is_acceptable(&keys, replaced, end.plus_millis(1)));
+        let later = replaced.plus_millis(1);
+        assert!(!issued.is_acceptable(&keys, later, end), "the key came with a newer policy");
     }
 }

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use tapfer_emv::cryptogram::CryptogramInput;
+use tapfer_emv::keys::KeyClass;
 use tapfer_emv::merchant::{AcquirerId, MerchantIdentity};
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::messages::charge_minor;
@@ -122,6 +123,16 @@ impl TokenFacts {
         let spent_by = self.counter_spent.filter(|spent| spent.verified);
         let spent_by = spent_by.and_then(|spent| spent.cryptogram);
         spent_by.is_some_and(|cryptogram| cryptogram != presented.cryptogram)
+    }
+
+    /// Whether the presented counter is gone for what was presented. A counter that a wrong PIN burnt is
+    /// gone for the person's key only: anybody can send a wrong cryptogram in a phone's name, and the
+    /// phone's payments under its other keys must not be taken for replays.
+    #[must_use]
+    pub fn is_spent_for(&self, presented: &PresentedPayment) -> bool {
+        let claims = presented.input.application_data();
+        let by_person = claims.is_some_and(|data| data.results.key_class == KeyClass::Verified);
+        self.counter_spent.is_some_and(|spent| spent.verified || by_person)
     }
 }
 

@@ -160,7 +160,7 @@ pub fn decide(
 
     let token = facts.token.as_ref();
     let fresh = token.filter(|token| token.counter_spent.is_none());
-    let using = fresh.filter(|_| proven);
+    let using = token.filter(|token| proven && !token.is_spent_for(&facts.presented));
     let after =
         |key: GrantedKey, token: &TokenFacts| key.after(&facts.presented, token.issuer.currency);
     let copied = token.filter(|token| proven && token.is_copied(&facts.presented));

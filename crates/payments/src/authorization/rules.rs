@@ -62,7 +62,7 @@ const RULES: &[Rule] = &[
     (DeclineReason::IssuerMismatch, is_other_issuer),
     (DeclineReason::AidMismatch, is_other_application),
     (DeclineReason::CounterReused, |case| case.token.is_copied(case.presented)),
-    (DeclineReason::Replay, |case| case.token.counter_spent.is_some()),
+    (DeclineReason::Replay, |case| case.token.is_spent_for(case.presented)),
     (DeclineReason::CounterStale, is_stale),
     (DeclineReason::CardDeclined, |case| case.presented.is_declined_by_card()),
     (DeclineReason::MerchantMismatch, is_other_merchant),
@@ -226,8 +226,11 @@ fn is_key_unknown(case: &Case<'_>) -> bool {
 fn is_key_expired(case: &Case<'_>) -> bool {
     let keys = &case.token.issuer.key_policy;
     let policy = case.token.policy.as_ref();
-    case.token.key.is_none_or(|key| case.now > key.expires_at)
-        || policy.is_none_or(|policy| !policy.is_acceptable(keys, case.now))
+    case.token.key.is_none_or(|key| {
+        let granted_at = key.granted_at;
+        case.now > key.expires_at
+            || policy.is_none_or(|policy| !policy.is_acceptable(keys, granted_at, case.now))
+    })
 }
 
 fn is_key_exhausted(case: &Case<'_>) -> bool {

@@ -259,6 +259,29 @@ fn the_cards_pin_at_the_terminal() {
     assert_eq!(pay(Some("4711"), true), "pin_blocked");
 }
 
+/// Where neither a right nor a wrong PIN on the phone counts, what comes with the tap must not tell them
+/// apart: here a PIN at the terminal that does not open, with a terminal that waits for nothing.
+#[test]
+fn attack_pin_guessed_beside_an_unreadable_terminal_pin() {
+    let mut shop = shop_with_pin("7391");
+    let sealed = seal(&shop, CARD_PIN_INFO, &shop.card, "4711");
+    let path = format!("/v1/cards/{}/pin", shop.card);
+    shop.issuer.post(&path, &json!({ "sealed_pin": sealed })).expect(200);
+    let mut answer = |pin: &str| {
+        let (token, now) = (shop.token.parse().unwrap(), shop.now());
+        shop.phone.enter_pin(token, pin, now);
+        let intent = shop.intent(3_000);
+        let chip_data = shop.tap(&intent, 3_000);
+        let garbage = seal(&shop, ONLINE_PIN_INFO, "another payment", "4711");
+        let request = json!({
+            "payment_intent": intent, "chip_data": chip_data, "online_pin": garbage
+        });
+        shop.terminal.post("/v1/authorizations", &request).problem(422).to_owned()
+    };
+    assert_eq!(answer("7391"), answer("1111"));
+    assert_eq!(tries_left(&shop), 3);
+}
+
 #[test]
 fn a_policy_has_versions_and_old_ones_end() {
     let mut shop = Shop::open();

@@ -282,7 +282,12 @@ fn spend_counter(
         connection,
         "INSERT INTO transaction_counters
              (token_id, application_transaction_counter, authorization_id, cryptogram, verified)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+         VALUES (?1, ?2, ?3, ?4, ?5)
+         -- What a wrong PIN burnt, a right cryptogram of another key may still spend.
+         ON CONFLICT (token_id, application_transaction_counter) DO UPDATE SET
+             authorization_id = excluded.authorization_id, cryptogram = excluded.cryptogram,
+             verified = excluded.verified
+         WHERE NOT transaction_counters.verified AND excluded.verified",
         params![
             token.token.id.to_string(),
             presented.application_transaction_counter(),
