@@ -73,7 +73,17 @@ fn begin(configuration: TerminalConfiguration) -> Tap {
 }
 
 /// Lets the card answer until the tap is over, or before the command for which `stops` says so.
-fn present(mut tap: Tap, card: &mut Card, stops: impl Fn(&CommandApdu) -> bool) -> Tap {
+fn present(tap: Tap, card: &mut Card, stops: impl Fn(&CommandApdu) -> bool) -> Tap {
+    present_slowly(tap, card, Duration::from_millis(5), stops)
+}
+
+/// As [`present`], with every answer `delay` after its command.
+fn present_slowly(
+    mut tap: Tap,
+    card: &mut Card,
+    delay: Duration,
+    stops: impl Fn(&CommandApdu) -> bool,
+) -> Tap {
     let mut rng = Numbers(independent::seeded::Seeded::new(1));
     while let TapAction::Transmit(command) = tap.poll() {
         if stops(command) {
@@ -84,12 +94,19 @@ fn present(mut tap: Tap, card: &mut Card, stops: impl Fn(&CommandApdu) -> bool) 
             (SELECT, _) => directory(),
             _ => card.answer(command),
         };
-        tap = tap.handle_response(&answer, Duration::from_millis(5), &mut rng);
+        tap = tap.handle_response(&answer, delay, &mut rng);
     }
     tap
 }
 
 const ATTENDED: &str = include_str!("../../../profiles/terminal/attended.toml");
+/// What is shipped, and whether it checks for a relay.
+const RELAY_CHECKS: [(&str, &str, bool); 4] = [
+    ("attended", ATTENDED, false),
+    ("pin-pad", include_str!("../../../profiles/terminal/pin-pad.toml"), true),
+    ("transit", include_str!("../../../profiles/terminal/transit.toml"), true),
+    ("vectors", include_str!("../../../profiles/terminal/vectors.toml"), false),
+];
 
 /// A terminal that is set up by the text of a profile, for the card here.
 fn by_profile(text: &str) -> TerminalConfiguration {
@@ -185,4 +202,27 @@ fn a_profile_that_names_the_issuers_certificate_declines_its_cards() {
     let TapEnd::Decided { receipt, outcome, .. } = end else { panic!("{end:?}") };
     assert!(matches!(receipt.state, PaymentState::Declined { .. }));
     assert!(outcome.tvr.unwrap().contains(tvr::LOCAL_AUTHENTICATION_FAILED));
+}
+
+/// EXCHANGE RELAY RESISTANCE DATA (`80 EA`) at the terminals with readers of their own, and what the
+/// platform is told of it there. A terminal that makes no check says that, too.
+#[test]
+fn the_profiles_of_terminals_with_their_own_readers_check_for_a_relay() {
+    let tap = |profile: &str, delay: Duration| {
+        let mut card = Card::new(&script(), Behaviour::with_everything());
+        let tap = present_slowly(begin(by_profile(profile)), &mut card, delay, |_| false);
+        let checks = card.heard.iter().filter(|[instruction, ..]| *instruction == 0xEA).count();
+        let TapEnd::Online(payment) = tap.finish() else { panic!("not asked online") };
+        (checks, payment.outcome().tvr.unwrap())
+    };
+    for (name, profile, is_checked) in RELAY_CHECKS {
+        let (checks, results) = tap(profile, Duration::from_millis(5));
+        assert_eq!(checks, usize::from(is_checked), "{name}");
+        assert_eq!(results.contains(tvr::RELAY_RESISTANCE_PERFORMED), is_checked, "{name}");
+        assert_eq!(results.contains(tvr::RELAY_RESISTANCE_NOT_PERFORMED), !is_checked, "{name}");
+        assert!(!results.contains(tvr::RELAY_TIME_LIMITS_EXCEEDED), "{name}");
+        let (checks, results) = tap(profile, Duration::from_millis(60));
+        assert_eq!(checks, if is_checked { 3 } else { 0 }, "{name}");
+        assert_eq!(results.contains(tvr::RELAY_TIME_LIMITS_EXCEEDED), is_checked, "{name}");
+    }
 }
