@@ -744,8 +744,8 @@ fn when_a_pin_at_the_terminal_counts() {
     }
 }
 
-/// Payments since the person was verified: every right cryptogram counts, and what the policy asks for now
-/// and then starts again.
+/// Payments since the person was verified: every right cryptogram by which the phone agreed counts, and what
+/// the policy asks for now and then starts again.
 #[test]
 fn what_the_platform_remembers_of_the_person() {
     let table = [
@@ -754,6 +754,8 @@ fn what_the_platform_remembers_of_the_person() {
         ("since=2,20.00 method=unlock", Some((3, 3_234))),
         ("since=2,20.00 terminal_pin=right", Some((0, 0))),
         ("since=2,20.00 terminal_pin=wrong", Some((3, 3_234))),
+        ("since=2,20.00 card_says=no", None),
+        ("since=2,20.00 card_says=no terminal_pin=right", None),
         ("since=2,20.00 cryptogram=wrong", None),
         ("since=2,20.00 counter_used=yes", None),
     ];

@@ -92,7 +92,8 @@ impl Decision {
         self.card_pin
     }
 
-    /// How the person was verified so far, this payment included, if its cryptogram was right.
+    /// How the person was verified so far, this payment included, if its cryptogram was right and the
+    /// phone agreed to it.
     #[must_use]
     pub const fn history(&self) -> Option<VerificationHistory> {
         self.history

@@ -120,12 +120,16 @@ pub(super) fn judged_terminal_pin(outcome: Outcome, evidence: &Evidence) -> Opti
     }
 }
 
-/// The token's history behind a payment whose cryptogram was right.
+/// The token's history behind a payment whose cryptogram was right. What the phone declined it did not count,
+/// whoever passed it on as a request.
 pub(super) fn history_after(
     presented: &PresentedPayment,
     token: &TokenFacts,
     judged_pin: Option<bool>,
 ) -> Option<VerificationHistory> {
+    if presented.is_declined_by_card() {
+        return None;
+    }
     let (issued, data) = (token.policy.as_ref()?, presented.input.application_data()?);
     let reached = shown(&data.results, judged_pin == Some(true)).reached();
     let charge = presented.charge_minor(token.issuer.currency);
