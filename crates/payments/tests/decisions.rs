@@ -651,17 +651,19 @@ fn what_was_decided_before() {
 fn when_a_pin_on_the_phone_counts() {
     // Uses the counter, burns it, wrong PINs in a row; for a right PIN and for a wrong one.
     let right = (true, false, Some(0));
+    let right_but_declined = (true, false, Some(1));
     let wrong = (false, true, Some(2));
     let nothing = (false, false, None);
     let burnt = (false, true, None);
     let table = [
         ("", right, wrong),
         ("available=0.00", right, wrong),
-        ("amount=1.00", right, wrong),
-        ("card=blocked", right, wrong),
-        ("key_until=2026-11-21T11:00:00Z", right, wrong),
-        ("counter_used=with_other_cryptogram", (false, false, Some(0)), (false, false, Some(2))),
-        ("counter_used=by_other_wrong_pin", (false, false, Some(0)), (false, false, Some(2))),
+        ("amount=1.00", right_but_declined, wrong),
+        ("card=blocked", right_but_declined, wrong),
+        ("card_says=no", right_but_declined, wrong),
+        ("key_until=2026-11-21T11:00:00Z", right_but_declined, wrong),
+        ("counter_used=with_other_cryptogram", (false, false, Some(1)), (false, false, Some(2))),
+        ("counter_used=by_other_wrong_pin", (false, false, Some(1)), (false, false, Some(2))),
         ("pin=blocked", burnt, burnt),
         ("armed=no", nothing, nothing),
         ("armed=elsewhere", nothing, nothing),

@@ -179,7 +179,7 @@ pub fn decide(
         person_key: token
             .filter(|_| is_attempt)
             .and_then(|token| token.person_key)
-            .map(|state| state.after(proven)),
+            .map(|state| rules::person_key_after(state, outcome, proven)),
         card_pin: using
             .and_then(|token| token.card_pin)
             .and_then(|pin| Some(pin.after(judged_pin?))),

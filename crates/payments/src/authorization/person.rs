@@ -4,8 +4,9 @@
 //! Therefore one rule: **where a wrong one does not count, a right one is not told from it.** It counts if
 //! the terminal waits for this payment, the token is active, the phone was given a key for this counter,
 //! the counter is fresh (or was spent by another cryptogram), and the PIN is not blocked. Then a wrong one
-//! costs a try and burns the counter, and a right one gives all tries back. Everywhere else the answer is
-//! the same for both, and nothing is written down that would differ.
+//! costs a try and burns the counter, and a right one gives all tries back, if the payment is approved or
+//! fails for want of money alone. Everywhere else the answer is the same for both, and nothing is written
+//! down that would differ.
 //!
 //! A counter that was burnt counts as spent, but not as seen: nobody who never had the phone can make its
 //! next payments stale, nor have it taken for a copy.

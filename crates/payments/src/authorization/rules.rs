@@ -24,7 +24,7 @@ use super::outcome::{DeclineReason, Outcome};
 use super::person::PersonKeyUse;
 use crate::cards::CardStatus;
 use crate::issuers::CountryCode;
-use crate::pins::{TerminalPin, VerificationHistory};
+use crate::pins::{PersonKeyState, TerminalPin, VerificationHistory};
 use crate::tokens::TokenStatus;
 
 /// `9C`: purchase of goods and services (ISO 8583 processing code).
@@ -105,13 +105,31 @@ pub(super) fn outcome(facts: &Facts, evidence: &Evidence, now: Timestamp) -> Out
     }
 }
 
+/// The person's key after a PIN on the phone that counted. A wrong one costs a try, whatever else speaks against
+/// the payment. A right one gives the tries back only with a payment that nothing but money speaks against: a
+/// cryptogram that was recorded before the PIN was guessed at, or made by an old copy, buys no more guesses.
+pub(super) fn person_key_after(
+    state: PersonKeyState,
+    outcome: Outcome,
+    proven: bool,
+) -> PersonKeyState {
+    match (proven, is_good_but_for_money(outcome)) {
+        (false, _) => state.after(false),
+        (true, true) => state.after(true),
+        (true, false) => state,
+    }
+}
+
+const fn is_good_but_for_money(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Approved | Outcome::Declined(DeclineReason::InsufficientFunds))
+}
+
 /// Whether a PIN at the terminal was looked at, and was right: only where nothing before it spoke against
 /// the payment.
 pub(super) fn judged_terminal_pin(outcome: Outcome, evidence: &Evidence) -> Option<bool> {
     let is_judged = match outcome {
-        Outcome::Approved => true,
         Outcome::Declined(DeclineReason::PinWrong) => evidence.proven,
-        Outcome::Declined(reason) => reason == DeclineReason::InsufficientFunds,
+        other => is_good_but_for_money(other),
     };
     match evidence.terminal_pin {
         TerminalPin::Right if is_judged => Some(true),
