@@ -137,6 +137,7 @@ pub(super) struct StoredKeyRing {
     person_keys: Vec<StoredPersonKeys>,
     #[serde(default)]
     merchant_signing_key: Option<HexSecret>,
+    #[serde(default)]
     store_share_keys: Vec<StoredShareKey>,
 }
 
@@ -278,4 +279,19 @@ fn load<const N: usize>(stored: &HexSecret) -> Option<Secret<[u8; N]>> {
 
 fn load_signing_key(stored: &HexSecret) -> Option<SigningKey> {
     PrivateKey::from_bytes(load(stored)?.expose()).ok().map(SigningKey::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StoredKeyRing;
+
+    /// A keystore that was written before there were terminals' certificates, PINs and shares opens.
+    #[test]
+    fn a_key_ring_of_the_first_version_is_read() {
+        let first = r#"{"certification_authorities": [], "issuers": []}"#;
+        let ring: StoredKeyRing = serde_json::from_str(first).unwrap();
+        assert!(ring.person_keys.is_empty() && ring.store_share_keys.is_empty());
+        assert!(ring.merchant_signing_key.is_none());
+        assert!(serde_json::from_str::<StoredKeyRing>(r#"{"issuers": []}"#).is_err());
+    }
 }
