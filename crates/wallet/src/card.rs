@@ -45,6 +45,9 @@ pub struct Card {
     wallet: Wallet,
     phase: Phase,
     asked: Option<Asked>,
+    /// The terminal in whose field the card is presented one of our certificates that is over. It gets no
+    /// second try, however often it selects, until the field is gone.
+    is_refused_merchant: bool,
 }
 
 /// What comes with a command from outside.
@@ -113,7 +116,7 @@ impl Card {
     /// A card that plays the tokens of a wallet.
     #[must_use]
     pub const fn new(wallet: Wallet) -> Self {
-        Self { wallet, phase: Phase::Idle, asked: None }
+        Self { wallet, phase: Phase::Idle, asked: None, is_refused_merchant: false }
     }
 
     /// The wallet behind the card.
@@ -132,6 +135,7 @@ impl Card {
     /// The field is gone: forgets the dialogue and wipes its session keys.
     pub fn deselect(&mut self) {
         self.phase = Phase::Idle;
+        self.is_refused_merchant = false;
     }
 
     /// Answers one command.
@@ -191,8 +195,15 @@ impl Card {
         let Phase::Selected(application) = &mut self.phase else {
             return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
         };
+        if self.is_refused_merchant {
+            return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
+        }
         let token = self.wallet.token(application.token).ok_or(StatusWord::FILE_NOT_FOUND)?;
-        let nonce = application.credential.present(token, command, moment.now, rng)?;
+        let presented = application.credential.present(token, command, moment.now, rng)?;
+        let nonce = presented.map_err(|news| {
+            self.is_refused_merchant = true;
+            Refusal::with_news(StatusWord::CONDITIONS_NOT_SATISFIED, news)
+        })?;
         Ok(Effects::reply(ResponseApdu::ok(nonce)))
     }
 
@@ -211,6 +222,9 @@ impl Card {
                 return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
             }
         };
+        if self.is_refused_merchant {
+            return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
+        }
         let token = self.wallet.token_mut(application.token).ok_or(StatusWord::FILE_NOT_FOUND)?;
         let request = options::Request::read(token, command)?;
         let (session, answer) =

@@ -33,8 +33,6 @@ pub(super) enum Credential {
     None,
     /// It presented a good certificate, and now has to prove that the key is its own.
     Presented(Box<Presented>),
-    /// It presented one of ours that is over. The tap is refused.
-    Over,
 }
 
 /// A certificate, and the number that its owner has to sign.
@@ -48,22 +46,20 @@ impl Credential {
     ///
     /// A signature that nobody we trust made says nothing, and leaves the terminal without a name, as if
     /// it had presented nothing. A certificate of ours that has expired or was revoked is worse than
-    /// none: somebody uses a terminal that was taken out of service, and gets no second try.
+    /// none: somebody uses a terminal that was taken out of service. The inner error is the news of it,
+    /// and the caller sees to it that there is no second try in this field.
     pub(super) fn present(
         &mut self,
         token: &Token,
         command: &CommandApdu,
         now: Timestamp,
         rng: &mut impl CryptoRng,
-    ) -> Result<Vec<u8>, Refusal> {
+    ) -> Result<Result<Vec<u8>, Notification>, Refusal> {
         if (command.p1, command.p2) != (0x00, 0x00) {
             return Err(StatusWord::INCORRECT_P1_P2.into());
         }
         if !asks_for_proof(token) {
             return Err(StatusWord::FUNCTION_NOT_SUPPORTED.into());
-        }
-        if matches!(self, Self::Over) {
-            return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
         }
         *self = Self::None;
         let certificate =
@@ -74,14 +70,11 @@ impl Credential {
                 let mut nonce = [0; 8];
                 rng.fill_bytes(&mut nonce);
                 *self = Self::Presented(Box::new(Presented { merchant, nonce }));
-                Ok(nonce.to_vec())
+                Ok(Ok(nonce.to_vec()))
             }
             Err(fault) => {
-                *self = Self::Over;
                 let name = String::from(certificate.name.as_str());
-                let news = Notification::MerchantRefused { token: token.id(), name, fault };
-                let status = StatusWord::CONDITIONS_NOT_SATISFIED;
-                Err(Refusal::with_news(status, news))
+                Ok(Err(Notification::MerchantRefused { token: token.id(), name, fault }))
             }
         }
     }
@@ -129,7 +122,6 @@ pub(super) fn verify(
         Credential::None if proof.is_none_or(|proof| proof == NO_PROOF) => return Ok(None),
         Credential::Presented(presented) => (presented.merchant, presented.nonce),
         Credential::None => return Err(wrong(token, None)),
-        Credential::Over => return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into()),
     };
     let verified = proof_input(nonce, pdol, values)
         .zip(field(proof))

@@ -125,7 +125,16 @@ fn refused_credential(phone: &mut Phone, issuer: &Issuer, terminal: &ProvingTerm
     assert!(!phone.exchange(&command(0x80, PRESENT, 0, 0, &honest)).1.is_ok());
     let options = proven_options(&[0x11; 64], &Purchase::euros(100), [1; 4], &[0; 64]);
     assert_eq!(phone.exchange(&options).1.bytes(), REFUSED);
+    // Nor does it come back as an anonymous one, or with another certificate, by selecting again.
+    assert!(phone.exchange(&select(&AID)).1.is_ok());
+    assert_eq!(phone.exchange(&options).1.bytes(), REFUSED);
+    assert!(phone.exchange(&select(&AID)).1.is_ok());
+    assert_eq!(phone.exchange(&command(0x80, PRESENT, 0, 0, &honest)).1.bytes(), REFUSED);
     assert_eq!(phone.counter(), 0);
+    // In the next field nobody remembers.
+    phone.card.deselect();
+    assert!(phone.exchange(&select(&AID)).1.is_ok());
+    assert!(phone.exchange(&options).1.bytes() != REFUSED);
 }
 
 #[test]
