@@ -156,7 +156,7 @@ impl Token {
         if let Some(status) = person.pin {
             self.agree_on_pin(status);
         }
-        // Keys under a person's key that this phone has not got would open to nothing.
+        // Keys under a person's key that this phone has not got, or has replaced, would open to nothing.
         let fits = person.pin.is_some_and(|status| status.generation == self.pin.generation());
         self.verified = if fits { keys.verified } else { SessionKeys::default() };
         // What was paid since the request was sent has used up its counters.

@@ -115,8 +115,7 @@ impl TokenPin {
     }
 
     fn next_generation(&self) -> Result<u32, SetPinError> {
-        let known = self.status.as_ref().map_or(0, |status| status.generation);
-        known.max(self.generation()).checked_add(1).ok_or(SetPinError::ResetNeeded)
+        self.known_generation().checked_add(1).ok_or(SetPinError::ResetNeeded)
     }
 
     /// The request whose answer is outstanding, as it was sealed.
@@ -127,9 +126,24 @@ impl TokenPin {
         })
     }
 
-    /// Takes the platform's word on which person's key is in force. Says whether the phone's own has
-    /// become another: then the session keys under the old one are worth nothing.
+    /// The newest generation that the phone knows of, its own or the platform's.
+    fn known_generation(&self) -> u32 {
+        let told = self.status.as_ref().map_or(0, |status| status.generation);
+        told.max(self.generation())
+    }
+
+    /// Whether the platform said this before something that the phone has heard already: an answer was
+    /// overtaken by a later one. Generations never fall.
+    fn is_overtaken(&self, status: &PinStatus) -> bool {
+        status.generation < self.known_generation()
+    }
+
+    /// Takes the platform's word on which person's key is in force, unless it was overtaken. Says whether
+    /// the phone's own has become another: then the session keys under the old one are worth nothing.
     pub(crate) fn agree(&mut self, status: PinStatus) -> bool {
+        if self.is_overtaken(&status) {
+            return false;
+        }
         let before = self.generation();
         let is_applied = |pending: &mut PendingKey| pending.kept.generation <= status.generation;
         if let Some(pending) = self.pending.take_if(is_applied) {

@@ -354,6 +354,32 @@ fn a_new_pin_ends_the_keys_under_the_old_one() {
     assert!(readiness.wants_replenishment);
 }
 
+/// A replenishment is asked for, the PIN changes, and only then its payload arrives: what it says of the
+/// PIN is older than what the phone knows.
+#[test]
+fn an_answer_that_was_overtaken_leaves_the_new_pin_alone() {
+    let mut platform = Platform::new();
+    let (token, mut phone) = (platform.issuer.token, platform.phone_with_pin("2580"));
+    let wallet = phone.card.wallet_mut();
+    let late = wallet.replenish_request(token, &mut TestRng(77));
+    let late = platform.payload(&late, now());
+    let old_status = platform.status();
+    let request = platform.begin(&mut phone, "1379", Some("2580")).unwrap();
+    let status = platform.set(&request).unwrap();
+    phone.card.wallet_mut().pin_answered(token, status).unwrap();
+
+    let wallet = phone.card.wallet_mut();
+    let sealed = seal(wallet, token, &late);
+    let _snapshot = wallet.accept(token, &sealed, now()).unwrap();
+    let _snapshot = wallet.pin_answered(token, old_status).unwrap();
+    assert_eq!(phone.card.wallet().token(token).unwrap().pin_status().copied(), Some(status));
+    let readiness = phone.card.wallet().token(token).unwrap().readiness(now());
+    assert_eq!(readiness.verified_payments_left, 0, "keys under the old PIN are not taken");
+    platform.replenish(&mut phone);
+    assert!(platform.pays_with(&mut phone, "1379"));
+    assert!(platform.begin(&mut phone, "2468", Some("1379")).is_ok(), "no reset is needed");
+}
+
 #[test]
 fn a_change_needs_the_old_pin_and_a_wrong_one_costs_a_try() {
     let mut platform = Platform::new();
