@@ -6,7 +6,8 @@ use tapfer_payment_types::{Timestamp, TokenId};
 use crate::payment::PaymentAmount;
 use crate::pin::ENTERED_FOR_SECONDS;
 
-/// So long after the question an unlocked phone counts as the answer to it.
+/// So long after the question an unlocked phone counts as the answer to it, and no other payment that needs
+/// the person is asked about: the phone, unlocked for the first, would look like the answer to that as well.
 const UNLOCKED_FOR_MILLIS: i64 = 60_000;
 /// So long after the question a PIN counts as the answer to it: five minutes to see the phone and enter
 /// it, and the minute for which it is good then.
@@ -39,6 +40,13 @@ impl Asked {
         let is_open = age < UNLOCKED_FOR_MILLIS || (pin_is_entered && age < PIN_FOR_MILLIS);
         is_open && self.payment != *payment
     }
+
+    /// Whether this question keeps its place while `payment` is asked for. A clock that was set back must not
+    /// keep every other payment waiting.
+    pub(super) fn keeps_out(&self, payment: &AskedPayment, now: Timestamp) -> bool {
+        let age = now.millis_since(self.at);
+        (0..UNLOCKED_FOR_MILLIS).contains(&age) && self.payment != *payment
+    }
 }
 
 #[cfg(test)]
@@ -64,5 +72,9 @@ mod tests {
         assert!(is_other(3_001, true, 359) && !is_other(3_001, true, 360));
         // A clock that was set back leaves the question open.
         assert!(is_other(3_001, false, -3_600));
+        let is_kept_out =
+            |minor, seconds| asked.keeps_out(&payment(minor), at.plus_seconds(seconds));
+        assert!(is_kept_out(3_001, 0) && is_kept_out(3_001, 59));
+        assert!(!is_kept_out(3_001, 60) && !is_kept_out(3_001, -1) && !is_kept_out(3_000, 0));
     }
 }

@@ -171,7 +171,8 @@ pub(super) fn generate(
 }
 
 /// Decides, and sees to it that what the person did for one payment serves no other: a terminal that
-/// comes back with another amount, or another merchant's terminal, asks anew.
+/// comes back with another amount, or another merchant's terminal, is sent away, and is not asked about
+/// before the minute of the first question is over.
 fn decide(
     token: &mut Token,
     session: &Session,
@@ -192,6 +193,7 @@ fn decide(
     if is_other {
         token.pin.forget();
     }
+    let is_kept_out = asked.as_ref().is_some_and(|asked| asked.keeps_out(&payment, moment.now));
     let tap = Tap {
         amount: request.amount,
         device: moment.device,
@@ -206,7 +208,7 @@ fn decide(
         decision => decision,
     };
     match decision {
-        Decision::AskPerson(_) => *asked = Some(Asked { payment, at: moment.now }),
+        Decision::AskPerson(_) if !is_kept_out => *asked = Some(Asked { payment, at: moment.now }),
         _ if decision.is_online() && !is_other => *asked = None,
         _ => {}
     }

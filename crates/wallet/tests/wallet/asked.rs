@@ -75,8 +75,9 @@ fn the_answer_for_one_amount_serves_no_other() {
     let mut phone = Phone::enrolled(&issuer);
     assert!(is_sent_to_the_phone(&tap(&mut phone, &issuer, 3_000)));
     phone.device = UNLOCKED;
-    assert!(is_sent_to_the_phone(&tap(&mut phone, &issuer, 9_000)), "another amount asks anew");
-    assert!(is_sent_to_the_phone(&tap(&mut phone, &issuer, 3_000)), "and the first one again");
+    for again in 1..=3 {
+        assert!(is_sent_to_the_phone(&tap(&mut phone, &issuer, 9_000)), "however often: {again}");
+    }
     assert_eq!(tap(&mut phone, &issuer, 3_000).cryptogram_information, 0x80);
     // A minute later nobody remembers the question.
     phone.device.unlocked = false;
@@ -98,8 +99,10 @@ fn the_answer_for_one_merchant_serves_no_other() {
         kernel.tap(&Purchase::euros(3_000), |command| phone.transmit(command)).unwrap()
     };
     assert!(is_sent_to_the_phone(&tap_at(&shop, false)));
-    assert!(is_sent_to_the_phone(&tap_at(&other, true)));
-    assert_eq!(tap_at(&other, true).cryptogram_information, 0x80);
+    for again in 1..=3 {
+        assert!(is_sent_to_the_phone(&tap_at(&other, true)), "however often: {again}");
+    }
+    assert_eq!(tap_at(&shop, true).cryptogram_information, 0x80);
 }
 
 #[test]
@@ -112,8 +115,10 @@ fn a_pin_that_was_entered_for_one_amount_serves_no_other() {
     let token = phone.card.wallet().tokens().next().unwrap();
     assert_eq!(token.pin_standing(phone.now), PinStanding::Set, "the PIN is wiped");
     platform.enter(&mut phone, "2580");
-    let paid = platform.tap(&mut phone, 9_000);
-    assert!(paid.is_right && paid.cryptogram_information == 0x80);
+    assert!(is_sent_to_the_phone(&platform.tap(&mut phone, 9_000)), "nor the next one");
+    platform.enter(&mut phone, "2580");
+    let paid = platform.tap(&mut phone, 1_000);
+    assert!(paid.is_right && paid.cryptogram_information == 0x80, "the payment she was asked for");
 }
 
 #[test]
