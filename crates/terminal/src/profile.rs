@@ -9,12 +9,14 @@ use data_encoding::HEXUPPER_PERMISSIVE;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::dol::{DataObjectList, parse_tag_list};
+use tapfer_emv::tags;
+use tapfer_emv::tlv::Tag;
 use tapfer_payment_types::{Currency, Money};
 
 use crate::entry_point::Application;
 use crate::kernel8::{
     ConfigurationError, KernelConfiguration, RelayResistanceConfiguration, RevokedCertificate,
-    bcd_amount,
+    bcd_amount, terminal_data,
 };
 use crate::merchant_proof::WithoutProof;
 use crate::messages::Language;
@@ -136,6 +138,12 @@ pub struct KernelProfile {
     #[serde(default)]
     pub tag_mapping_list: HexList,
     pub default_cdol1: Option<HexList>,
+    /// `9F8203`: tags that the card is asked for; data envelopes by READ DATA.
+    #[serde(default)]
+    pub tags_to_read: HexList,
+    /// `BF8104`: data envelopes with their values, one behind the other, for WRITE DATA.
+    #[serde(default)]
+    pub data_envelopes_to_write: HexList,
     #[serde(default)]
     pub revoked_certificates: Vec<RevokedProfile>,
     pub relay_resistance: RelayProfile,
@@ -293,6 +301,7 @@ impl TerminalProfile {
             default_cdol1: profile.default_cdol1.as_ref().map(|HexList(list)| list.clone()),
             tag_mapping_list: profile.tag_mapping_list.0.clone(),
             revoked_certificates: revoked.collect(),
+            others: terminal_data(profile.data_storage().map(|(_, tag, list)| (tag, list)))?,
             ..attended
         })
     }
@@ -312,6 +321,20 @@ impl Limits {
 }
 
 impl KernelProfile {
+    /// What every card is asked to give and to keep, by key; without what is left empty.
+    fn data_storage(&self) -> impl Iterator<Item = (&'static str, Tag, &[u8])> {
+        let lists = [
+            ("kernel8.tags_to_read", tags::TAGS_TO_READ, &self.tags_to_read),
+            (
+                "kernel8.data_envelopes_to_write",
+                tags::DATA_ENVELOPES_TO_WRITE,
+                &self.data_envelopes_to_write,
+            ),
+        ];
+        let lists = lists.into_iter().map(|(key, tag, HexList(list))| (key, tag, list.as_slice()));
+        lists.filter(|(_, _, list)| !list.is_empty())
+    }
+
     fn check(&self) -> Result<(), ProfileError> {
         let fails = |key, problem| Err(ProfileError { key, problem });
         let [first, _] = self.kernel_configuration.0;
@@ -350,6 +373,15 @@ impl KernelProfile {
         let cdol1 = self.default_cdol1.as_ref().map(|HexList(list)| DataObjectList::parse(list));
         if cdol1.is_some_and(|list| list.is_err()) {
             return fails("kernel8.default_cdol1", "it is no list of tags with their lengths");
+        }
+        let mut lists = self.data_storage();
+        if let Some((key, ..)) =
+            lists.find(|(_, tag, list)| terminal_data([(*tag, *list)]).is_err())
+        {
+            return fails(
+                key,
+                "write tags to read, and envelopes 9F8111 to 9F811A with their values",
+            );
         }
         if self.relay_resistance.mismatch_threshold > 100 {
             return fails("kernel8.relay_resistance.mismatch_threshold", "it is a percentage");

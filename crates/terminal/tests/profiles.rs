@@ -63,7 +63,7 @@ fn a_key_that_is_not_known_or_missing_is_refused() {
 #[test]
 fn what_cannot_work_is_named_by_its_key() {
     type Change = fn(&mut TerminalProfile);
-    let cases: [(Change, &str); 15] = [
+    let cases: [(Change, &str); 18] = [
         (|p| p.name.clear(), "name"),
         (|p| p.country = 0, "country"),
         (|p| p.country = 1_000, "country"),
@@ -85,6 +85,15 @@ fn what_cannot_work_is_named_by_its_key() {
         ),
         (|p| p.kernel8.timeout_value = 0, "kernel8.timeout_value"),
         (|p| p.kernel8.tag_mapping_list = HexList(vec![0x95]), "kernel8.tag_mapping_list"),
+        (|p| p.kernel8.tags_to_read = HexList(vec![0x9F]), "kernel8.tags_to_read"),
+        (
+            |p| p.kernel8.data_envelopes_to_write = HexList(vec![0x50, 1, 0x41]),
+            "kernel8.data_envelopes_to_write",
+        ),
+        (
+            |p| p.kernel8.data_envelopes_to_write = HexList(vec![0x9F, 0x81, 0x11, 5, 0]),
+            "kernel8.data_envelopes_to_write",
+        ),
         (|p| p.kernel8.default_cdol1 = Some(HexList(vec![0x95])), "kernel8.default_cdol1"),
     ];
     for (change, key) in cases {

@@ -226,3 +226,19 @@ fn the_profiles_of_terminals_with_their_own_readers_check_for_a_relay() {
         assert_eq!(results.contains(tvr::RELAY_TIME_LIMITS_EXCEEDED), is_checked, "{name}");
     }
 }
+
+#[test]
+fn a_profile_reads_and_writes_envelopes() {
+    let text = ATTENDED
+        .replace("tags_to_read = \"\"", "tags_to_read = \"9F8111\"")
+        .replace("to_write = \"\"", "to_write = \"9F811303AABBCC\"");
+    for (text, reads, stamp) in [(ATTENDED, 0, None), (&text, 1, Some(vec![0xAA, 0xBB, 0xCC]))] {
+        let mut card = Card::new(&script(), Behaviour::with_everything());
+        let tap = present(begin(by_profile(text)), &mut card, |_| false);
+        let TapEnd::Online(payment) = tap.finish() else { panic!("not asked online") };
+        assert_eq!(payment.outcome().has_written_data(), stamp.is_some());
+        assert_eq!(card.written.remove(&tags::DATA_ENVELOPE_3), stamp);
+        let read = card.heard.iter().filter(|[instruction, ..]| *instruction == 0x32);
+        assert_eq!(read.count(), reads);
+    }
+}

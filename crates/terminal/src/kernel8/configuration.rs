@@ -352,7 +352,11 @@ impl Session {
     }
 }
 
-fn terminal_data<'a>(
+/// Data objects that are the terminal's to set, each as Book C-8 annex A.1 wants it.
+///
+/// # Errors
+/// [`ConfigurationError`] names the data object that is wrong.
+pub(crate) fn terminal_data<'a>(
     objects: impl IntoIterator<Item = (Tag, &'a [u8])>,
 ) -> Result<DataStore, ConfigurationError> {
     let mut data = DataStore::default();

@@ -49,11 +49,11 @@ use tapfer_payment_types::Timestamp;
 use zeroize::Zeroizing;
 
 pub(crate) use authentication::pan_digits;
-pub(crate) use configuration::bcd_amount;
 pub use configuration::{
     ConfigurationError, KernelConfiguration, RelayResistanceConfiguration, RevokedCertificate,
     Session,
 };
+pub(crate) use configuration::{bcd_amount, terminal_data};
 pub use data::{CardDataError, DataStore};
 pub use outcome::{
     CardholderVerification, DataRecord, DeclinedBy, ErrorIndication, ErrorLevel1, ErrorLevel2,
