@@ -61,8 +61,9 @@ impl TapferWallet {
         self.with(|opened| opened.wallet().pin_request(token).as_ref().map(to_json).transpose())
     }
 
-    /// The platform says how it stands to the PIN: it has taken the new one, or was asked. Replenish
-    /// afterwards; keys under the old PIN are erased.
+    /// The platform's answer to the request, which is settled by it: a generation below the request's says
+    /// that the old PIN was wrong; then the old one stays, and nothing is sent again. Replenish afterwards;
+    /// keys under the old PIN are erased.
     ///
     /// # Errors
     /// [`WalletError::Argument`] if the answer holds no status; [`WalletError::Storage`].
@@ -74,8 +75,8 @@ impl TapferWallet {
         })
     }
 
-    /// The platform has refused the new PIN, and says how it stands now: the old one was wrong, say. The
-    /// old one stays.
+    /// The platform has refused the new PIN for good, and, asked after that, says how it stands. The old one
+    /// stays.
     ///
     /// # Errors
     /// As [`Self::pin_answered`].

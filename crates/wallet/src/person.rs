@@ -76,8 +76,11 @@ impl Wallet {
         self.token(token)?.pin.request()
     }
 
-    /// The platform says how it stands to the PIN: it has taken a new one, or was asked. Persist the
+    /// The platform's answer to [`Self::pin_request`], which is settled by it: the new PIN is taken if the
+    /// answer's generation is the request's, and refused if it is lower; then the old one stays. Persist the
     /// snapshot, and replenish if the PIN is a new one: keys under the old one are erased.
+    ///
+    /// Not for what a `GET` says while a request is on its way: that may be about the time before.
     ///
     /// # Errors
     /// [`SetPinError`]; [`SetPinError::Store`] alone comes after the change.
@@ -86,12 +89,15 @@ impl Wallet {
         token: TokenId,
         status: PinStatus,
     ) -> Result<Snapshot, SetPinError> {
-        self.token_mut(token).ok_or(UnknownToken)?.agree_on_pin(status);
+        let state = self.token_mut(token).ok_or(UnknownToken)?;
+        if state.pin.settled(status) {
+            state.verified = SessionKeys::default();
+        }
         Ok(self.snapshot()?)
     }
 
-    /// The platform has refused the new PIN and says how it stands now: the old PIN was wrong, say. The
-    /// old one stays. Persist the snapshot.
+    /// The platform has refused the new PIN for good, and, asked after that, says how it stands: the old PIN
+    /// was wrong, say. The old one stays. Persist the snapshot.
     ///
     /// # Errors
     /// As [`Self::pin_answered`].
@@ -100,11 +106,7 @@ impl Wallet {
         token: TokenId,
         status: PinStatus,
     ) -> Result<Snapshot, SetPinError> {
-        let state = self.token_mut(token).ok_or(UnknownToken)?;
-        if state.pin.refused(status) {
-            state.verified = SessionKeys::default();
-        }
-        Ok(self.snapshot()?)
+        self.pin_answered(token, status)
     }
 
     /// The person enters the PIN for the next payment: it is good for one, within a minute
@@ -137,12 +139,6 @@ impl Wallet {
 }
 
 impl Token {
-    fn agree_on_pin(&mut self, status: PinStatus) {
-        if self.pin.agree(status) {
-            self.verified = SessionKeys::default();
-        }
-    }
-
     /// All key indices that the token holds.
     pub(crate) fn key_indices(&self) -> impl Iterator<Item = KeyIndex> {
         self.keys.indices().chain(self.single_use.indices()).chain(self.verified.indices())
@@ -154,7 +150,7 @@ impl Token {
         self.single_use = keys.single_use;
         self.pin.set_recipient(person.recipient);
         if let Some(status) = person.pin {
-            self.agree_on_pin(status);
+            self.pin.agree(status);
         }
         // Keys under a person's key that this phone has not got, or has replaced, would open to nothing.
         let fits = person.pin.is_some_and(|status| status.generation == self.pin.generation());

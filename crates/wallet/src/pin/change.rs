@@ -159,9 +159,11 @@ impl TokenPin {
         has_changed
     }
 
-    /// The platform refused the request: the old PIN was wrong, say. What it says of the generation
-    /// still counts more than the refusal, which may answer a request that was carried out before.
-    pub(crate) fn refused(&mut self, status: PinStatus) -> bool {
+    /// The platform's answer to the request, by which it is settled. A generation below the request's is a
+    /// refusal, whatever it came with: the old PIN was wrong, say, and the same request sent again would
+    /// cost one more try. What is said of the generation counts more than a refusal, which may answer a
+    /// request that was carried out before.
+    pub(crate) fn settled(&mut self, status: PinStatus) -> bool {
         let has_changed = self.agree(status);
         self.pending = None;
         has_changed

@@ -398,6 +398,29 @@ fn a_change_needs_the_old_pin_and_a_wrong_one_costs_a_try() {
     }
 }
 
+/// One slip in the old PIN must not be sent again and again in the background until the PIN is blocked,
+/// whatever the refusal came with.
+#[test]
+fn a_slip_in_the_old_pin_costs_one_try() {
+    let mut platform = Platform::new();
+    let (token, mut phone) = (platform.issuer.token, platform.phone_with_pin("2580"));
+    platform.begin(&mut phone, "1379", Some("2581")).unwrap();
+    for _ in 0..5 {
+        let Some(request) = phone.card.wallet().pin_request(token) else { break };
+        let status = platform.set(&request).unwrap_err();
+        let snapshot = phone.card.wallet_mut().pin_answered(token, status).unwrap();
+        phone.disk = snapshot.seal(&crate::phone::store_key(), &mut phone.rng).unwrap();
+        phone.restart();
+    }
+    assert_eq!(platform.tries_left, TRIES - 1);
+    assert!(platform.pays_with(&mut phone, "2580"), "the old one stays");
+    let request = platform.begin(&mut phone, "1379", Some("2580")).unwrap();
+    let status = platform.set(&request).unwrap();
+    phone.card.wallet_mut().pin_answered(token, status).unwrap();
+    platform.replenish(&mut phone);
+    assert!(platform.pays_with(&mut phone, "1379"));
+}
+
 #[test]
 fn a_blocked_pin_pays_nothing_until_the_issuer_resets() {
     let mut platform = Platform::new();
