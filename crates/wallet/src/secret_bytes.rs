@@ -1,5 +1,6 @@
 //! Key bytes that are stored: wiped on drop, hexadecimal digits in the snapshot, never printed.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use data_encoding::HEXLOWER;
@@ -10,15 +11,16 @@ use zeroize::Zeroizing;
 /// The longest secret is a P-256 scalar: 32 bytes, 64 digits.
 const MAXIMUM_DIGITS: usize = 64;
 
-/// A secret of `N` bytes, at most 32.
-pub(crate) struct SecretBytes<const N: usize>(Secret<[u8; N]>);
+/// A secret of `N` bytes, at most 32. It stays where it is until it is wiped: a list that grows, or closes
+/// the gap of what was used, moves what it holds and leaves copies behind that nobody wipes.
+pub(crate) struct SecretBytes<const N: usize>(Box<Secret<[u8; N]>>);
 
 impl<const N: usize> SecretBytes<N> {
-    pub(crate) const fn new(bytes: [u8; N]) -> Self {
-        Self(Secret::new(bytes))
+    pub(crate) fn new(bytes: [u8; N]) -> Self {
+        Self(Box::new(Secret::new(bytes)))
     }
 
-    pub(crate) const fn expose(&self) -> &[u8; N] {
+    pub(crate) fn expose(&self) -> &[u8; N] {
         self.0.expose()
     }
 }
@@ -53,7 +55,7 @@ impl<'de, const N: usize> Deserialize<'de> for SecretBytes<N> {
                 if text.len() != HEXLOWER.encode_len(N) {
                     return Err(malformed());
                 }
-                let mut bytes = Secret::new([0_u8; N]);
+                let mut bytes = Box::new(Secret::new([0_u8; N]));
                 HEXLOWER
                     .decode_mut(text.as_bytes(), bytes.expose_mut())
                     .map_err(|_| malformed())?;

@@ -154,3 +154,39 @@ impl SessionKeys {
         usable.map(|row| row.expires_at).max()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use super::SessionKeys;
+    use tapfer_payment_types::Timestamp;
+    use tapfer_payment_types::messages::{HexSecret, SingleUseKeys};
+
+    /// Bytes that move leave a copy behind, which would outlive the payment they are for.
+    #[test]
+    fn what_is_left_stays_where_it_is_when_used_blocks_are_wiped() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let grant = |key_index: &str| SingleUseKeys {
+            key_index: key_index.into(),
+            expires_at: now.plus_seconds(60),
+            first_counter: 1,
+            blocks: (1..=4).map(|block| HexSecret::new(vec![block; 16])).collect(),
+        };
+        let grants = [grant("6780001"), grant("6780002")];
+        let mut keys = SessionKeys::granted(&grants, 1, now).unwrap();
+        let places = |keys: &SessionKeys| -> Vec<*const [u8; 16]> {
+            let left = [3, 4].map(|counter| keys.0.iter().map(move |row| row.block(counter)));
+            left.into_iter()
+                .flatten()
+                .map(|block| core::ptr::from_ref(block.unwrap().expose()))
+                .collect()
+        };
+        let before = places(&keys);
+        assert_eq!(keys.draw(1, now).unwrap().block.expose(), &[1; 16]);
+        keys.erase_to(2);
+        assert_eq!(places(&keys), before);
+        assert_eq!(keys.draw(3, now).unwrap().block.expose(), &[3; 16]);
+    }
+}
