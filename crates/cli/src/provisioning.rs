@@ -29,7 +29,7 @@ pub(crate) struct Errand {
 /// What the platform said.
 pub(crate) enum Answer {
     /// Keys, sealed to this phone, and the share of the epoch that the store then moves to.
-    Keys(Box<SealedPayload>, Option<(StoreKeeper, StoreShare)>),
+    Keys(Box<SealedPayload>, Option<Box<(StoreKeeper, StoreShare)>>),
     /// The token is no more.
     Deactivated,
 }
@@ -68,7 +68,7 @@ impl Errand {
         // The share first: keys that came and could not be stored would be lost.
         let next = match &self.keeper {
             None => None,
-            Some((keeper, report)) => Some((keeper.clone(), keeper.next_share(*report)?)),
+            Some((keeper, report)) => Some(Box::new((keeper.clone(), keeper.next_share(*report)?))),
         };
         let answer = self.client.post(&format!("{path}/replenish"), &self.question)?;
         let sealed = serde_json::from_value(answer);
@@ -88,7 +88,10 @@ pub(crate) fn accept(
         Answer::Keys(sealed, next) => {
             let snapshot = wallet.accept(token, sealed, clock::now())?;
             let confirmation = match next {
-                Some((keeper, share)) => Some(store.save_in_next_epoch(keeper, share, &snapshot)?),
+                Some(next) => {
+                    let (keeper, share) = next.as_ref();
+                    Some(store.save_in_next_epoch(keeper, share, &snapshot)?)
+                }
                 None => {
                     store.save(&snapshot)?;
                     None

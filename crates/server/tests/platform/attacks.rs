@@ -298,7 +298,7 @@ fn attack_card_brand_mix_up() {
     // The application calls itself by the name of another brand, and the till trusts that brand's CA: the
     // certificates behind it are still ours.
     let mut two_brands = till.clone();
-    let mut other = two_brands.ca_public_keys[0].clone();
+    let mut other = two_brands.ca_public_keys[0];
     other.rid = OTHER_RID;
     two_brands.ca_public_keys.push(other);
     let renamed = |name: &'static [u8]| {

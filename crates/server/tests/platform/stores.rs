@@ -112,6 +112,10 @@ impl Kept {
     }
 }
 
+fn must_open(result: Result<Kept, Reply>, when: &str) -> Kept {
+    result.unwrap_or_else(|answer| panic!("{when}: {}", answer.text()))
+}
+
 /// What the platform answers to a copy that it finds out.
 fn refused(result: Result<Kept, Reply>) -> String {
     result.err().expect("it opens").problem(409)
@@ -139,20 +143,20 @@ fn a_move_that_stops_anywhere_leaves_a_phone_that_opens() {
     let mut shop = Shop::open();
     let mut phone = Kept::first(&mut shop);
     // Before anything.
-    phone = phone.start(phone.flash.clone()).ok().expect("opens");
+    phone = must_open(phone.start(phone.flash.clone()), "opens");
     // After the share of the next epoch has come, twice.
     let next = phone.rotate().expect(200);
     assert_eq!(phone.rotate().expect(200), next, "the same answer again");
-    phone = phone.start(phone.flash.clone()).ok().expect("opens in the old epoch");
+    phone = must_open(phone.start(phone.flash.clone()), "opens in the old epoch");
     assert_eq!(phone.header().epoch, 1);
     // After the store was sealed under it.
     let next = phone.rotate().expect(200);
     phone.store.reseal(&share(&next), &phone.wallet.snapshot().unwrap(), &mut random()).unwrap();
-    phone = phone.start(phone.flash.clone()).ok().expect("opens in the new epoch");
+    phone = must_open(phone.start(phone.flash.clone()), "opens in the new epoch");
     assert_eq!(phone.header().epoch, 2);
     // After the confirmation: twice more.
-    phone = phone.start(phone.flash.clone()).ok().expect("opens");
-    phone.start(phone.flash.clone()).ok().expect("opens");
+    phone = must_open(phone.start(phone.flash.clone()), "opens");
+    must_open(phone.start(phone.flash.clone()), "opens");
 }
 
 #[test]
@@ -161,7 +165,7 @@ fn cloned_store_on_a_second_phone() {
     let mut phone = Kept::first(&mut shop);
     let copy = phone.flash.copy();
     // The copy has everything, the API key too, and is as new as the phone: nothing tells them apart yet.
-    let mut clone = phone.start(copy).ok().expect("a perfect copy opens");
+    let mut clone = must_open(phone.start(copy), "a perfect copy opens");
     // The phone fetches keys, as it does every few hours: from then on the copy is out.
     phone.use_it();
     phone.move_on().expect(200);
@@ -170,7 +174,7 @@ fn cloned_store_on_a_second_phone() {
     clone.use_it();
     assert_eq!(refused(clone.start(clone.flash.clone())), "store_rolled_back");
     assert_eq!(clone.rotate().problem(409), "store_rolled_back");
-    phone.start(phone.flash.clone()).ok().expect("the phone goes on");
+    must_open(phone.start(phone.flash.clone()), "the phone goes on");
 }
 
 /// The copy is faster: then the phone is the one that is refused, and its owner is told.
@@ -178,7 +182,7 @@ fn cloned_store_on_a_second_phone() {
 fn a_clone_that_is_faster_shuts_the_phone_out_and_is_noticed() {
     let mut shop = Shop::open();
     let phone = Kept::first(&mut shop);
-    let mut clone = phone.start(phone.flash.copy()).ok().expect("a perfect copy opens");
+    let mut clone = must_open(phone.start(phone.flash.copy()), "a perfect copy opens");
     clone.move_on().expect(200);
     assert_eq!(refused(phone.start(phone.flash.clone())), "store_rolled_back");
 }
@@ -189,7 +193,7 @@ fn rolled_back_store() {
     let mut phone = Kept::first(&mut shop);
     let older = phone.flash.copy();
     phone.use_it();
-    phone = phone.start(phone.flash.clone()).ok().expect("opens");
+    phone = must_open(phone.start(phone.flash.clone()), "opens");
     // The same epoch, an older snapshot: put back from a backup, or by somebody.
     let epoch = phone.header().epoch;
     assert_eq!(StoreHeader::read(older.0.borrow().as_ref().unwrap()).unwrap().epoch, epoch);
@@ -197,7 +201,7 @@ fn rolled_back_store() {
     let device = &shop.device_id;
     let event = |line: &str| line.contains("store_rolled_back") && line.contains(device.as_str());
     assert!(log().lines().any(event), "a security event");
-    phone.start(phone.flash.clone()).ok().expect("the newest one opens");
+    must_open(phone.start(phone.flash.clone()), "the newest one opens");
 }
 
 /// A thief who has recorded the share of an epoch opens copies of that epoch, and of no other.
@@ -235,7 +239,7 @@ fn no_share_of_an_epoch_that_was_not_offered() {
     }
     let too_high = StoreReport { epoch: 1, generation: 1 << 63 };
     assert_eq!(phone.report(too_high).problem(422), "invalid_request");
-    phone.start(phone.flash.clone()).ok().expect("nothing was changed");
+    must_open(phone.start(phone.flash.clone()), "nothing was changed");
 }
 
 #[test]
@@ -259,7 +263,7 @@ fn withheld_share() {
     let unlock = format!("{device}/unlock");
     assert_eq!(shop.device.post(&unlock, &reason("found")).problem(403), "forbidden");
     shop.issuer.post(&unlock, &reason("found")).expect(200);
-    phone.start(phone.flash.clone()).ok().expect("opens again");
+    must_open(phone.start(phone.flash.clone()), "opens again");
 }
 
 /// The same question under the same idempotency key, as a thief replays it from old traffic: the answer is
@@ -332,7 +336,7 @@ fn a_rolled_back_store_pays_with_no_counter_twice() {
     let older = phone.flash.copy();
     shop.phone = Phone::with(phone.wallet.snapshot().unwrap().restore().unwrap());
     assert_eq!(shop.pay(100)["outcome"], "approved");
-    let copy = phone.start(older).ok().expect("not behind anything that was reported");
+    let copy = must_open(phone.start(older), "not behind anything that was reported");
     shop.phone = Phone::with(copy.wallet);
     assert_ne!(shop.pay(100)["outcome"], "approved", "the counter is spent");
     phone.use_it();
