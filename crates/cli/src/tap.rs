@@ -121,7 +121,7 @@ impl CardReader for WithoutDirectory<'_> {
 mod tests {
     use super::{CardReader, WithoutDirectory};
     use tapfer_payment_types::{Currency, Money};
-    use tapfer_terminal::entry_point;
+    use tapfer_terminal::entry_point::{self, Application};
     use tapfer_terminal::kernel8::KernelConfiguration;
 
     struct Empty;
@@ -142,9 +142,9 @@ mod tests {
         let (directory, status) = answer.split_at(answer.len() - 2);
         assert_eq!(status, [0x90, 0x00]);
         let limit = Money::new(5000, Currency::EUR);
-        let configuration = KernelConfiguration::attended(&aid, 276, limit).unwrap();
-        let candidates =
-            entry_point::candidates(directory, &[configuration.into()], limit).unwrap();
+        let kernel = KernelConfiguration::attended(&aid, 276, limit).unwrap();
+        let application = Application::new(kernel, limit.currency);
+        let candidates = entry_point::candidates(directory, &[application], limit).unwrap();
         assert_eq!(candidates[0].identifier, aid);
         let other = entry_point::select(&aid).encode().unwrap();
         assert_eq!(reader.transmit(&other).unwrap(), [0x6A, 0x82]);

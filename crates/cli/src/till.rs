@@ -90,7 +90,7 @@ pub(crate) fn configuration(
         .iter()
         .map(|aid| KernelConfiguration::attended(aid, country, verification_limit))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(TerminalConfiguration::new(applications, ca_public_keys))
+    Ok(TerminalConfiguration::new(applications, verification_limit.currency, ca_public_keys))
 }
 
 /// A terminal armed for one payment.

@@ -217,7 +217,8 @@ fn configuration(trust: &Value) -> TerminalConfiguration {
     let aid = bytes(&trust["issuers"][0]["aid"]);
     let limit = Money::new(5_000, Currency::EUR);
     TerminalConfiguration::new(
-        vec![KernelConfiguration::attended(&aid, 276, limit).unwrap()],
+        [KernelConfiguration::attended(&aid, 276, limit).unwrap()],
+        limit.currency,
         vec![ca],
     )
 }

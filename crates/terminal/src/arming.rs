@@ -4,7 +4,7 @@
 //! [`Arming`] cannot be copied: it is spent when the payment is decided. A card that has to be
 //! presented again keeps it; an approval, a decline, a cancellation or its expiry takes it away.
 
-use tapfer_payment_types::{Money, PaymentIntentId, Timestamp};
+use tapfer_payment_types::{Currency, Money, PaymentIntentId, Timestamp};
 
 use crate::kernel8::bcd_amount;
 
@@ -35,11 +35,18 @@ pub enum ArmingError {
         /// The terminal's contactless transaction limit.
         limit: Money,
     },
-    /// The limit is in another currency.
+    /// The limits are in another currency: none of them could be compared with the amount.
     #[error(
-        "the terminal's contactless limit is in another currency than {0}: configure it for it"
+        "the terminal's limits are in {limits} and say nothing about {amount}: ask for {limits}, or set \
+         the terminal up with limits in {}",
+        amount.currency
     )]
-    Currency(Money),
+    Currency {
+        /// What was asked for.
+        amount: Money,
+        /// The currency of the terminal's limits.
+        limits: Currency,
+    },
     /// No application is configured.
     #[error("the terminal takes no application: configure one")]
     NoApplication,

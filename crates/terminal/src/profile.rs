@@ -260,6 +260,7 @@ impl TerminalProfile {
         let money = |minor| Money::new(minor, self.currency);
         Ok(Application {
             kernel: self.kernel(name)?,
+            currency: self.currency,
             contactless_transaction_limit: limits.contactless_transaction.map(money),
             zero_amount_allowed: limits.zero_amount_allowed,
             status_check: limits.status_check,

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tapfer_emv::certificate::CaPublicKey;
-use tapfer_payment_types::{Money, PaymentIntentId, Timestamp};
+use tapfer_payment_types::{Currency, Money, PaymentIntentId, Timestamp};
 
 use crate::arming::{Arming, ArmingError};
 use crate::authorization::{AuthorizationRequest, HostDecision, PaymentState, Receipt};
@@ -32,15 +32,17 @@ pub struct TerminalConfiguration {
 }
 
 impl TerminalConfiguration {
-    /// These applications without rules of their own, these authorities, no merchant's certificate,
-    /// English.
+    /// These applications without rules of their own, with limits in this currency; these authorities,
+    /// no merchant's certificate, English.
     #[must_use]
     pub fn new(
         applications: impl IntoIterator<Item = KernelConfiguration>,
+        currency: Currency,
         ca_public_keys: Vec<CaPublicKey>,
     ) -> Self {
+        let applications = applications.into_iter();
         Self {
-            applications: applications.into_iter().map(Application::from).collect(),
+            applications: applications.map(|kernel| Application::new(kernel, currency)).collect(),
             ca_public_keys,
             merchant: None,
             language: Language::English,

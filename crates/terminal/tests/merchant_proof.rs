@@ -92,7 +92,10 @@ fn credential() -> MerchantCredential {
 fn configuration(merchant: Option<MerchantCredential>) -> TerminalConfiguration {
     let limit = Money::new(5_000, Currency::EUR);
     let kernel = KernelConfiguration::attended(&AID, 276, limit).unwrap();
-    TerminalConfiguration { merchant, ..TerminalConfiguration::new([kernel], Vec::new()) }
+    TerminalConfiguration {
+        merchant,
+        ..TerminalConfiguration::new([kernel], Currency::EUR, Vec::new())
+    }
 }
 
 fn ok(mut data: Vec<u8>) -> Vec<u8> {

@@ -99,8 +99,11 @@ fn pay(script: &Script) -> TapEnd {
 
 /// Taps at a terminal that is set up like this; the commands that were sent, and the end.
 fn pay_at(application: KernelConfiguration, script: &Script) -> (Vec<Vec<u8>>, TapEnd) {
-    let terminal =
-        Terminal::new(TerminalConfiguration::new(vec![application], vec![script.ca_public_key()]));
+    let terminal = Terminal::new(TerminalConfiguration::new(
+        [application],
+        Currency::EUR,
+        vec![script.ca_public_key()],
+    ));
     let armed = terminal.arm(arming(script)).unwrap();
     let mut tap = armed.tap(script.now()).unwrap();
     let mut answers = std::iter::once(directory(script)).chain(script.responses());

@@ -122,7 +122,7 @@ fn writing() -> TerminalConfiguration {
     objects.insert(0xBF_8104, side.session[&0xBF_8104].clone());
     let objects = objects.iter().map(|(tag, value)| (Tag::new(*tag), value.as_slice()));
     let kernel = KernelConfiguration::from_data_objects(objects).unwrap();
-    TerminalConfiguration::new([kernel], vec![authority_key()])
+    TerminalConfiguration::new([kernel], Currency::EUR, vec![authority_key()])
 }
 
 /// A tap at [`writing`], up to the command before which it is interrupted.

@@ -56,7 +56,7 @@ fn euros(minor: i64) -> Money {
 
 fn terminal(limit: Option<Money>) -> Terminal<Unarmed> {
     let application = KernelConfiguration::attended(&FIRST[..6], 276, euros(5_000)).unwrap();
-    let mut configuration = TerminalConfiguration::new([application], Vec::new());
+    let mut configuration = TerminalConfiguration::new([application], Currency::EUR, Vec::new());
     configuration.applications[0].contactless_transaction_limit = limit;
     Terminal::new(configuration)
 }
@@ -124,15 +124,32 @@ fn amounts_that_cannot_be_asked_for_do_not_arm() {
         assert_eq!(refused.unwrap_err(), ArmingError::Amount(euros(minor)));
     }
     assert_eq!(terminal(None).arm(arming(euros(0))).unwrap_err().error, ArmingError::ZeroAmount);
-    let empty = Terminal::new(TerminalConfiguration::new([], Vec::new()));
+    let empty = Terminal::new(TerminalConfiguration::new([], Currency::EUR, Vec::new()));
     let refused = empty.arm(arming(euros(100))).unwrap_err().error;
     assert_eq!(refused, ArmingError::NoApplication);
     let refused = |limit, amount| terminal(Some(limit)).arm(arming(amount)).unwrap_err().error;
     let (amount, limit) = (euros(2_501), euros(2_500));
     assert_eq!(refused(limit, amount), ArmingError::AboveContactlessLimit { amount, limit });
-    let yen = Money::new(1, "JPY".parse().unwrap());
-    assert_eq!(refused(limit, yen), ArmingError::Currency(yen));
     assert!(terminal(Some(limit)).arm(arming(limit)).is_ok());
+}
+
+/// 4999 of anything is below "5000", and would need nobody: the limits count in their currency alone,
+/// also where there is no contactless limit to compare with.
+#[test]
+fn attack_no_verification_limit_bypass_by_currency_at_the_terminal() {
+    for code in ["JPY", "KWD", "USD"] {
+        let amount = Money::new(4_999, code.parse().unwrap());
+        for limit in [None, Some(euros(2_500))] {
+            let refused = terminal(limit).arm(arming(amount)).unwrap_err().error;
+            assert_eq!(refused, ArmingError::Currency { amount, limits: Currency::EUR });
+            assert!(
+                refused
+                    .to_string()
+                    .contains(&format!("limits are in EUR and say nothing about {amount}"))
+            );
+        }
+    }
+    assert!(terminal(None).arm(arming(euros(4_999))).is_ok());
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Till {
     pub(crate) fn trusting(trust: &Value) -> Self {
         let aid = unhex(&trust["issuers"][0]["aid"]);
         let application = KernelConfiguration::attended(&aid, 276, TILL_LIMIT).unwrap();
-        Self(TerminalConfiguration::new(vec![application], vec![authority(trust)]))
+        Self(TerminalConfiguration::new([application], TILL_LIMIT.currency, vec![authority(trust)]))
     }
 
     /// Holds the phone to the till; gives the chip data (hex) of the one question to the platform.

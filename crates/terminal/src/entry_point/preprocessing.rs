@@ -1,6 +1,6 @@
 //! Pre-processing: what the amount means for each application before any card is there (Book B 3.1).
 
-use tapfer_payment_types::Money;
+use tapfer_payment_types::{Currency, Money};
 
 use crate::arming::ArmingError;
 use crate::kernel8::{KernelConfiguration, bcd_amount};
@@ -11,6 +11,9 @@ use crate::kernel8::{KernelConfiguration, bcd_amount};
 pub struct Application {
     /// How Kernel 8 is set up for it, with its floor and verification limits.
     pub kernel: KernelConfiguration,
+    /// In which the limits are, the kernel's as well, which are numbers only. Nothing else is taken: 5000
+    /// is not the same limit in euros, yen and dinars.
+    pub currency: Currency,
     /// The most it takes by a tap. `None`: anything.
     pub contactless_transaction_limit: Option<Money>,
     /// Whether it may be tapped for nothing, to learn whether a card is there.
@@ -21,11 +24,14 @@ pub struct Application {
     pub extended_selection: bool,
 }
 
-impl From<KernelConfiguration> for Application {
-    /// Without a limit of its own and without any of the special rules.
-    fn from(kernel: KernelConfiguration) -> Self {
+impl Application {
+    /// Without a limit of its own and without any of the special rules. `currency` is that of the
+    /// kernel's limits.
+    #[must_use]
+    pub const fn new(kernel: KernelConfiguration, currency: Currency) -> Self {
         Self {
             kernel,
+            currency,
             contactless_transaction_limit: None,
             zero_amount_allowed: false,
             status_check: false,
@@ -68,6 +74,10 @@ impl Application {
     }
 
     fn refusal(&self, amount: Money) -> Option<ArmingError> {
+        let wrong_currency = ArmingError::Currency { amount, limits: self.currency };
+        if amount.currency != self.currency {
+            return Some(wrong_currency);
+        }
         if amount.minor == 0 && !self.zero_amount_allowed {
             return Some(ArmingError::ZeroAmount);
         }
@@ -75,7 +85,7 @@ impl Application {
         match limit.checked_sub(amount) {
             Ok(room) if room.minor >= 0 => None,
             Ok(_) => Some(ArmingError::AboveContactlessLimit { amount, limit }),
-            Err(_) => Some(ArmingError::Currency(amount)),
+            Err(_) => Some(wrong_currency),
         }
     }
 }
@@ -100,7 +110,10 @@ mod tests {
         let mut kernel = KernelConfiguration::attended(&aid, 276, euros(2_500)).unwrap();
         kernel.floor_limit = bcd_amount(1_000).unwrap();
         let limit = Some(euros(5_000));
-        Application { contactless_transaction_limit: limit, ..Application::from(kernel) }
+        Application {
+            contactless_transaction_limit: limit,
+            ..Application::new(kernel, Currency::EUR)
+        }
     }
 
     #[test]
@@ -120,7 +133,8 @@ mod tests {
             assert_eq!(found.not_allowed.is_none(), allowed, "{minor}");
         }
         let yen = Money::new(1, "JPY".parse().unwrap());
-        assert_eq!(application().pre_process(yen).not_allowed, Some(ArmingError::Currency(yen)));
+        let refused = ArmingError::Currency { amount: yen, limits: Currency::EUR };
+        assert_eq!(application().pre_process(yen).not_allowed, Some(refused));
     }
 
     #[test]
@@ -144,7 +158,9 @@ mod tests {
             ..application()
         };
         let requested = |amount| asking.pre_process(amount).status_check_requested;
-        assert!(requested(euros(100)) && requested(Money::new(1, "JPY".parse().unwrap())));
+        let yen = Application { currency: "JPY".parse().unwrap(), ..asking.clone() };
+        let one_yen = yen.pre_process(Money::new(1, yen.currency));
+        assert!(requested(euros(100)) && one_yen.status_check_requested);
         assert!(!requested(euros(1)) && !requested(euros(101)));
         assert!(!application().pre_process(euros(100)).status_check_requested);
     }

@@ -9,7 +9,7 @@ const AMOUNT: Money = Money::new(1_000, Currency::EUR);
 fn taken(aids: &[&[u8]]) -> Vec<Application> {
     let limit = Money::new(5_000, Currency::EUR);
     let kernel = |aid: &&[u8]| KernelConfiguration::attended(aid, 276, limit).unwrap();
-    aids.iter().map(kernel).map(Application::from).collect()
+    aids.iter().map(kernel).map(|kernel| Application::new(kernel, limit.currency)).collect()
 }
 
 fn applications() -> Vec<Application> {

@@ -27,7 +27,7 @@ fn euros(minor: i64) -> Money {
 
 fn terminal(issuer: &Issuer, limit: Money) -> Terminal<Unarmed> {
     let application = KernelConfiguration::attended(&AID, 276, limit).unwrap();
-    Terminal::new(TerminalConfiguration::new(vec![application], vec![issuer.ca]))
+    Terminal::new(TerminalConfiguration::new([application], limit.currency, vec![issuer.ca]))
 }
 
 /// Arms a new terminal and holds the phone to it. The phone leaves after `stays` commands.
