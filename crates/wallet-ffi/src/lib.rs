@@ -42,9 +42,9 @@ mod wallet;
 
 pub use error::WalletError;
 pub use file_storage::file_storage;
-pub use news::News;
+pub use news::{Merchant, News};
 pub use policy::Policy;
-pub use records::{Amount, DeviceState, Readiness, TapReply, TokenStatus};
+pub use records::{Amount, DataEnvelope, DeviceState, Readiness, TapReply, TokenStatus};
 pub use storage::{StorageError, WalletStorage};
 pub use wallet::{TapferWallet, store_report};
 

@@ -1,14 +1,18 @@
-//! What the person does at the wallet: chooses a level, sets, changes and enters a PIN.
+//! What the person does at the wallet: chooses a level, sets, changes and enters a PIN, and looks after
+//! what terminals have stored on the card.
+
+use std::time::SystemTime;
 
 use tapfer_payment_types::Pin;
 use tapfer_payment_types::messages::PinStatus;
 use tapfer_payment_types::policy::Requirement;
+use tapfer_wallet::UnknownToken;
 use tapfer_wallet::pin::PinHardness;
 use zeroize::Zeroizing;
 
-use crate::WalletError;
-use crate::surroundings::{now, random};
+use crate::surroundings::{now, random, to_app};
 use crate::wallet::{TapferWallet, to_json, token_id};
+use crate::{DataEnvelope, WalletError};
 
 #[uniffi::export]
 impl TapferWallet {
@@ -99,6 +103,17 @@ impl TapferWallet {
         self.with(|opened| Ok(opened.wallet_mut().enter_pin(token, &pin, now())?))
     }
 
+    /// Until when the PIN is good that was entered for the next payment; nothing if none is waiting. Call
+    /// [`Self::forget_pins`] then: nothing here keeps time, and its key stays in memory until somebody
+    /// asks.
+    ///
+    /// # Errors
+    /// [`WalletError::Argument`] if `token` is no token id.
+    pub fn pin_entered_until(&self, token: String) -> Result<Option<SystemTime>, WalletError> {
+        let token = token_id(&token)?;
+        self.with(|opened| Ok(opened.wallet().pin_entered_until(token, now()).and_then(to_app)))
+    }
+
     /// Forgets a PIN that was entered and not used: when its minute is over, the app goes to the
     /// background, or the person changes her mind.
     ///
@@ -109,6 +124,27 @@ impl TapferWallet {
             opened.wallet_mut().forget_pins();
             Ok(())
         })
+    }
+
+    /// What terminals have stored on the card: the envelopes that hold something, by their numbers.
+    ///
+    /// # Errors
+    /// [`WalletError::UnknownToken`].
+    pub fn data_envelopes(&self, token: String) -> Result<Vec<DataEnvelope>, WalletError> {
+        let token = token_id(&token)?;
+        self.with(|opened| {
+            let token = opened.wallet().token(token).ok_or(UnknownToken)?;
+            Ok(token.data_envelopes().map(DataEnvelope::from).collect())
+        })
+    }
+
+    /// Empties all data envelopes of a token: they are the person's to keep or to throw away.
+    ///
+    /// # Errors
+    /// [`WalletError::UnknownToken`], [`WalletError::Storage`].
+    pub fn erase_data_envelopes(&self, token: String) -> Result<(), WalletError> {
+        let token = token_id(&token)?;
+        self.with(|opened| opened.change(|wallet| wallet.erase_data_envelopes(token)))
     }
 }
 

@@ -62,6 +62,21 @@ pub struct TapReply {
     pub news: Vec<News>,
 }
 
+/// What a terminal has stored on the card, a loyalty number say.
+#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
+pub struct DataEnvelope {
+    /// Its number, 1 to 10: tags `9F8111` to `9F811A` (EMV Contactless Book C-8).
+    pub number: u8,
+    /// What is in it: what it means is between card and merchant.
+    pub content: Vec<u8>,
+}
+
+impl From<(u8, &[u8])> for DataEnvelope {
+    fn from((number, content): (u8, &[u8])) -> Self {
+        Self { number, content: content.to_vec() }
+    }
+}
+
 /// One token on the phone, as the app shows it. No key, no number.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
 pub struct TokenStatus {

@@ -13,6 +13,8 @@ import java.net.ServerSocket
 import java.security.KeyStore
 import java.security.SecureRandom
 import java.security.cert.CertificateFactory
+import java.time.Instant
+import java.util.concurrent.LinkedBlockingQueue
 import java.util.concurrent.TimeUnit
 import javax.net.ssl.SSLContext
 import javax.net.ssl.SSLSocketFactory
@@ -20,15 +22,18 @@ import javax.net.ssl.TrustManagerFactory
 import kotlin.concurrent.thread
 import kotlin.system.exitProcess
 import org.json.JSONObject
+import tapfer.phone.Alarm
 import tapfer.phone.Enrolment
 import tapfer.phone.Issuer
 import tapfer.phone.Line
 import tapfer.phone.Phone
 import tapfer.phone.Platform
+import tapfer.phone.ThreadAlarm
 import tapfer.phone.said
 import tapfer.phone.wantsKeys
 import tapfer.wallet.DeviceState
 import tapfer.wallet.News
+import tapfer.wallet.PinStanding
 import tapfer.wallet.StorageException
 import tapfer.wallet.TapferWallet
 import tapfer.wallet.UnlockMethod
@@ -117,10 +122,11 @@ fun Phone.answerAll(listener: ServerSocket, state: DeviceState, tell: (News) -> 
                 fieldIsGone()
                 continue
             }
-            val answer = answer(message, state, tell) ?: return
-            answers.writeShort(answer.size)
-            answers.write(answer)
+            val reply = answer(message, state) ?: return
+            answers.writeShort(reply.response.size)
+            answers.write(reply.response)
             answers.flush()
+            reply.news.forEach(tell)
         }
     }
 }
@@ -170,6 +176,50 @@ fun freshKeysComeAndTheCounterGoesOn() {
     check(after.transactionCounter == before.transactionCounter)
     check(phone.pay("1.00").first == 0)
     phone.close()
+}
+
+fun aPinPaysWhatALockedPhoneCannotAndAWrongOneIsCounted() {
+    val phone = enrolled()
+    phone.setPin("2580", null)
+    check(phone.pay("60.00").first == 1) { "a locked phone, and no PIN" }
+    phone.enterPin("2580")
+    val (code, receipt) = phone.pay("60.00")
+    check(code == 0 && receipt.getString("outcome") == "approved") { receipt }
+    val before = checkNotNull(phone.token()?.pinTriesLeft)
+    phone.enterPin("2581")
+    val (refused, declined) = phone.pay("60.00")
+    check(refused == 1 && declined.getString("reason") == "pin_wrong") { declined }
+    phone.replenish()
+    check(phone.token()?.pinTriesLeft == (before - 1u).toUByte())
+    phone.setPin("1379", "2580")
+    phone.enterPin("1379")
+    check(phone.pay("60.00").first == 0)
+    phone.close()
+}
+
+fun aPinThatWasNotUsedIsForgottenWhenItsMinuteIsOver() {
+    val minute = object : Alarm {
+        var isOver = {}
+        override fun set(at: Instant, work: () -> Unit) { isOver = work }
+        override fun close() = Unit
+    }
+    val phone = enrolled(alarm = minute)
+    phone.setPin("2580", null)
+    phone.enterPin("2580")
+    check(phone.token()?.pin == PinStanding.ENTERED)
+    minute.isOver()
+    check(phone.token()?.pin == PinStanding.SET)
+    check(phone.pay("60.00").first == 1)
+    phone.close()
+}
+
+fun anAlarmRingsOnceForWhatWasSetLast() {
+    val rung = LinkedBlockingQueue<String>()
+    ThreadAlarm().use { alarm ->
+        alarm.set(Instant.now().plusSeconds(PATIENCE_SECONDS / 2)) { rung.add("first") }
+        alarm.set(Instant.now()) { rung.add("second") }
+        check(rung.poll(PATIENCE_SECONDS, TimeUnit.SECONDS) == "second") { "$rung" }
+    }
 }
 
 fun aStorageThatBreaksLetsNoReplyOut() {
@@ -225,8 +275,8 @@ fun everyLineHasItsText() {
 
 fun issuerOfTheCard(): String = run("card", "show").second.getString("issuer")
 
-fun enrolled(storage: WalletStorage = Memory()): Phone {
-    val phone = Phone.open(storage, secret(), null, trust)
+fun enrolled(storage: WalletStorage = Memory(), alarm: Alarm = ThreadAlarm()): Phone {
+    val phone = Phone.open(storage, secret(), null, trust, alarm)
     phone.enrol(issuerOfTheCard(), "phone in Kotlin", issuer)
     return phone
 }
@@ -240,6 +290,9 @@ fun main(arguments: Array<String>) {
         ::aPaymentIsApprovedAndThePlatformKnowsIt,
         ::thePersonIsAskedForAndTheNextTapPays,
         ::freshKeysComeAndTheCounterGoesOn,
+        ::aPinPaysWhatALockedPhoneCannotAndAWrongOneIsCounted,
+        ::aPinThatWasNotUsedIsForgottenWhenItsMinuteIsOver,
+        ::anAlarmRingsOnceForWhatWasSetLast,
         ::aStorageThatBreaksLetsNoReplyOut,
         ::aWalletInAFileIsOneWalletAtATimeAndOpensAgain,
         ::anotherDevicesSecretDoesNotOpenIt,

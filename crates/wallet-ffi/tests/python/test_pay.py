@@ -11,6 +11,7 @@ from tapfer_wallet_ffi import (
     Ask,
     DeviceState,
     News,
+    PinStanding,
     StorageError,
     TapferWallet,
     UnlockMethod,
@@ -80,6 +81,12 @@ class Phone:
         request = self.wallet.replenish_request(self.token)
         answer = self.platform.post_text(f"/v1/tokens/{self.token}/replenish", request)
         self.wallet.accept(self.token, answer)
+
+    def set_pin(self, pin, old=None):
+        request = self.wallet.set_pin(self.token, pin, old)
+        answer = self.platform.post_text(f"/v1/tokens/{self.token}/pin", request)
+        self.wallet.pin_answered(self.token, answer)
+        self.replenish()
 
     def answer(self, command):
         before = getattr(self.storage, "replaced", 0)
@@ -175,6 +182,38 @@ class Paying(unittest.TestCase):
         self.assertEqual(code, 0, receipt)
 
 
+class Pins(unittest.TestCase):
+    def test_a_pin_pays_what_a_locked_phone_cannot_and_a_wrong_one_is_counted(self):
+        phone = Phone().enrol()
+        with self.assertRaises(WalletError.PersonRefused):
+            phone.wallet.enter_pin(phone.token, "2580")
+        phone.set_pin("2580")
+        self.assertEqual(phone.status().pin, PinStanding.SET)
+        self.assertEqual(phone.field.pay("60.00")[0], 1, "a locked phone, and no PIN")
+        phone.wallet.enter_pin(phone.token, "2580")
+        self.assertEqual(phone.status().pin, PinStanding.ENTERED)
+        code, receipt = phone.field.pay("60.00")
+        self.assertEqual((code, receipt.get("outcome")), (0, "approved"), receipt)
+        self.assertEqual(phone.status().pin, PinStanding.SET, "one PIN, one payment")
+        before = phone.status().pin_tries_left
+        phone.wallet.enter_pin(phone.token, "2581")
+        code, receipt = phone.field.pay("60.00")
+        self.assertEqual((code, receipt.get("reason")), (1, "pin_wrong"), receipt)
+        phone.replenish()
+        self.assertEqual(phone.status().pin_tries_left, before - 1)
+        phone.wallet.enter_pin(phone.token, "2580")
+        self.assertEqual(phone.field.pay("60.00")[0], 0)
+
+    def test_a_pin_that_was_forgotten_does_not_pay(self):
+        phone = Phone().enrol()
+        phone.set_pin("2580")
+        phone.wallet.enter_pin(phone.token, "2580")
+        self.assertIsNotNone(phone.wallet.pin_entered_until(phone.token))
+        phone.wallet.forget_pins()
+        self.assertIsNone(phone.wallet.pin_entered_until(phone.token))
+        self.assertEqual(phone.field.pay("60.00")[0], 1)
+
+
 class Refusing(unittest.TestCase):
     def test_another_devices_secret_does_not_open_it(self):
         phone = Phone()
@@ -194,6 +233,8 @@ class Refusing(unittest.TestCase):
                 wrong()
         with self.assertRaises(WalletError.UnknownToken):
             phone.wallet.forget_token("tok_00000000000000000000000000")
+        with self.assertRaises(WalletError.UnknownToken):
+            phone.wallet.data_envelopes("tok_00000000000000000000000000")
 
     def test_keys_for_another_phone_are_refused_and_change_nothing(self):
         mine, other = Phone().enrol(), Phone().enrol()
@@ -209,6 +250,15 @@ class Refusing(unittest.TestCase):
         phone = Phone()
         for command in [b"", b"\x00", b"\x00\xa4\x04\x00", os.urandom(300)]:
             self.assertEqual(len(phone.wallet.handle_apdu(command, IN_HAND).response), 2)
+
+
+class Envelopes(unittest.TestCase):
+    def test_what_terminals_stored_is_the_persons_to_erase(self):
+        phone = Phone().enrol()
+        self.assertEqual(phone.wallet.data_envelopes(phone.token), [])
+        before = phone.storage.replaced
+        phone.wallet.erase_data_envelopes(phone.token)
+        self.assertEqual(phone.storage.replaced, before + 1, "it stays erased")
 
 
 class Files(unittest.TestCase):

@@ -3,6 +3,8 @@ package tapfer.app
 import android.app.KeyguardManager
 import android.nfc.cardemulation.HostApduService
 import android.os.Bundle
+import android.os.Handler
+import android.os.Looper
 import android.os.PowerManager
 import tapfer.phone.said
 import tapfer.phone.wantsKeys
@@ -16,6 +18,7 @@ import tapfer.wallet.UnlockMethod
  */
 class CardService : HostApduService() {
     private val shared get() = TapferApplication.of(this)
+    private val main = Handler(Looper.getMainLooper())
 
     override fun onCreate() {
         super.onCreate()
@@ -28,16 +31,19 @@ class CardService : HostApduService() {
 
     override fun processCommandApdu(command: ByteArray, extras: Bundle?): ByteArray? {
         val phone = shared.phone ?: return NOT_READY
-        return phone.answer(command, deviceState(), ::tell)
+        val reply = phone.answer(command, deviceState()) ?: return null
+        // After the answer has gone out: the terminal measures the time, and nothing here may cost the tap.
+        if (reply.news.isNotEmpty()) main.post { tell(reply.news) }
+        return reply.response
     }
 
     override fun onDeactivated(reason: Int) {
         shared.phone?.fieldIsGone()
     }
 
-    private fun tell(news: News) {
-        if (news.wantsKeys()) ReplenishWorker.soon(this)
-        Screen.show(this, news.said())
+    private fun tell(news: List<News>) {
+        Screen.show(applicationContext, news.map(News::said))
+        if (news.any(News::wantsKeys)) ReplenishWorker.soon(applicationContext)
     }
 
     private fun deviceState() =
@@ -55,7 +61,7 @@ class CardService : HostApduService() {
     }
 
     private companion object {
-        /** `6985`, conditions of use not satisfied (ISO/IEC 7816-4): the terminal says "see phone". */
+        /** `6985`, conditions of use not satisfied (ISO/IEC 7816-4): this tap ends, a later one pays. */
         val NOT_READY = byteArrayOf(0x69, 0x85.toByte())
     }
 }

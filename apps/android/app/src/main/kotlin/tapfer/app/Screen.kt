@@ -10,16 +10,16 @@ object Screen {
     const val WHAT = "tapfer.app.WHAT"
 
     /** Brings the app to the front with it. */
-    fun show(context: Context, said: Said) {
+    fun show(context: Context, said: List<Said>) {
         val intent = Intent(context, MainActivity::class.java)
             .addFlags(Intent.FLAG_ACTIVITY_NEW_TASK)
-            .putExtra(WHAT, inWords(context, said))
+            .putExtra(WHAT, said.joinToString("\n") { inWords(context, it) })
         context.startActivity(intent)
     }
 
     /** The texts bear the names of the lines, and a test of the project holds them together. */
     @SuppressLint("DiscouragedApi")
-    fun inWords(context: Context, said: Said): String {
+    private fun inWords(context: Context, said: Said): String {
         val text = context.resources.getIdentifier(said.line.textName, "string", context.packageName)
         val about = said.about.orEmpty()
         return context.getString(text, said.merchant?.let { context.getString(R.string.amount_to, about, it) } ?: about)

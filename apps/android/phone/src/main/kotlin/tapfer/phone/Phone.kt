@@ -2,8 +2,8 @@ package tapfer.phone
 
 import javax.net.ssl.SSLSocketFactory
 import tapfer.wallet.DeviceState
-import tapfer.wallet.News
 import tapfer.wallet.Requirement
+import tapfer.wallet.TapReply
 import tapfer.wallet.TapferWallet
 import tapfer.wallet.TokenStatus
 import tapfer.wallet.WalletException
@@ -21,6 +21,7 @@ class Phone private constructor(
     private val wallet: TapferWallet,
     private var enrolment: Enrolment?,
     private val trust: SSLSocketFactory?,
+    private val alarm: Alarm,
 ) : AutoCloseable {
 
     /** Makes the phone known to its issuer and fetches the first keys. */
@@ -64,8 +65,12 @@ class Phone private constructor(
         replenish()
     }
 
-    /** The person enters the PIN for the next payment: good for one, within a minute. */
-    fun enterPin(pin: String) = wallet.enterPin(known().first.token, pin)
+    /** The person enters the PIN for the next payment: good for one, within a minute, then forgotten. */
+    fun enterPin(pin: String) {
+        val token = known().first.token
+        wallet.enterPin(token, pin)
+        wallet.pinEnteredUntil(token)?.let { alarm.set(it, ::forgetPins) }
+    }
 
     /** Forgets a PIN that was entered and not used: the app goes to the background. */
     fun forgetPins() = wallet.forgetPins()
@@ -75,13 +80,12 @@ class Phone private constructor(
 
     /**
      * Answers one command of a terminal, or nothing: then the phone must stay silent, because the wallet
-     * could not be stored.
+     * could not be stored. The response goes to the terminal at once, which measures how long it takes;
+     * the news is for the person, after that.
      */
-    fun answer(command: ByteArray, device: DeviceState, tell: (News) -> Unit): ByteArray? =
+    fun answer(command: ByteArray, device: DeviceState): TapReply? =
         try {
-            val reply = wallet.handleApdu(command, device)
-            reply.news.forEach(tell)
-            reply.response
+            wallet.handleApdu(command, device)
         } catch (broken: WalletException) {
             null
         }
@@ -92,7 +96,10 @@ class Phone private constructor(
     /** The card on this phone, nothing before it is enrolled. */
     fun token(): TokenStatus? = wallet.tokens().firstOrNull()
 
-    override fun close() = wallet.close()
+    override fun close() {
+        alarm.close()
+        wallet.close()
+    }
 
     private fun known(): Pair<Enrolment, Platform> {
         val enrolled = checkNotNull(enrolment) { "the phone is not enrolled yet" }
@@ -109,6 +116,7 @@ class Phone private constructor(
             secret: ByteArray,
             enrolment: Enrolment?,
             trust: SSLSocketFactory? = null,
+            alarm: Alarm = ThreadAlarm(),
         ): Phone {
             try {
                 val share = storeReport(storage)?.let { report ->
@@ -116,7 +124,7 @@ class Phone private constructor(
                     val platform = Platform(enrolment.platform, enrolment.apiKey, trust)
                     platform.post("/v1/devices/${enrolment.device}/store-share", report)
                 }
-                return Phone(TapferWallet.open(storage, secret, share), enrolment, trust)
+                return Phone(TapferWallet.open(storage, secret, share), enrolment, trust, alarm)
             } finally {
                 secret.fill(0)
             }
