@@ -40,6 +40,34 @@ pub struct Verdict {
     pub found_at: Timestamp,
 }
 
+/// Who found out how a phone stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// The phone attested, with its hardware or without.
+    Attestation,
+    /// The issuer's own service says so.
+    IssuersWord,
+}
+
+impl Verdict {
+    /// What holds when this is found of a phone of which `known` was found before. A failure is lifted by the
+    /// issuer's word or by hardware, not by what the operating system says of itself: that speaks well of a
+    /// changed phone, too.
+    #[must_use]
+    pub fn replacing(self, known: Option<Self>, evidence: Evidence) -> Self {
+        match known {
+            Some(known)
+                if known.standing == Standing::Failed
+                    && evidence == Evidence::Attestation
+                    && self.standing <= Standing::Software =>
+            {
+                known
+            }
+            _ => self,
+        }
+    }
+}
+
 /// What follows for a phone that does not stand well enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -134,7 +162,7 @@ impl IntegrityPolicy {
         }
     }
 
-    /// A failure counts for ever, until something better is found; the rest grows old.
+    /// A failure counts until something lifts it ([`Verdict::replacing`]); the rest grows old.
     fn standing(&self, verdict: Option<Verdict>, now: Timestamp) -> Standing {
         match verdict {
             Some(Verdict { standing: Standing::Failed, .. }) => Standing::Failed,
@@ -178,7 +206,7 @@ impl Consequence {
 
 #[cfg(test)]
 mod tests {
-    use super::{AttestationTerms, Consequence, IntegrityPolicy, Standing, Verdict};
+    use super::{AttestationTerms, Consequence, Evidence, IntegrityPolicy, Standing, Verdict};
     use tapfer_emv::own_checks::OwnChecks;
     use tapfer_payment_types::Timestamp;
 
@@ -239,6 +267,37 @@ mod tests {
                 _ => Consequence::Refuse,
             };
             assert_eq!(policy().judge(verdict, own, NOW), expected, "{row:?}");
+        }
+    }
+
+    /// Columns: known before, found now, by whom, what holds.
+    const SUCCESSION: &str = "
+        none                 software            attestation  software
+        failed               software            attestation  failed
+        failed               unknown             attestation  failed
+        failed               failed              attestation  failed
+        failed               trusted_environment attestation  trusted_environment
+        failed               strongbox           attestation  strongbox
+        failed               software            issuer       software
+        failed               unknown             issuer       unknown
+        strongbox            software            attestation  software
+        strongbox            failed              attestation  failed
+        trusted_environment  failed              issuer       failed
+    ";
+
+    #[test]
+    fn what_lifts_a_failure() {
+        let before = NOW.plus_seconds(-60);
+        let verdict = |word: &str, found_at| Verdict { standing: word.parse().unwrap(), found_at };
+        for row in SUCCESSION.lines().filter(|line| !line.trim().is_empty()) {
+            let words: Vec<&str> = row.split_whitespace().collect();
+            let known = (words[0] != "none").then(|| verdict(words[0], before));
+            let evidence = match words[2] {
+                "attestation" => Evidence::Attestation,
+                _ => Evidence::IssuersWord,
+            };
+            let held = verdict(words[1], NOW).replacing(known, evidence);
+            assert_eq!(held.standing.as_str(), words[3], "{row}");
         }
     }
 

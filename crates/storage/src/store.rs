@@ -217,12 +217,12 @@ pub trait IntegrityStore {
     ) -> Result<Written<Challenge>>;
     /// The question a phone has not answered yet.
     fn open_challenge(&self, device: DeviceId) -> Result<Option<Challenge>>;
-    /// Writes down what was found out about a phone. With `answered`, the open question must be that
-    /// one, and is spent.
+    /// Writes down what holds of a phone now that this was found out ([`Verdict::replacing`]), and gives
+    /// it back. With `answered` the phone attested: the open question must be that one, and is spent.
     fn record_verdict(
         &self,
         device: DeviceId,
-        verdict: Verdict,
+        found: Verdict,
         answered: Option<[u8; 32]>,
         reason: String,
         write: Write<Verdict>,

@@ -181,27 +181,45 @@ fn trust(terms: &AttestationTerms) -> Result<Trust, ServiceError> {
     Ok(Trust { roots, revoked })
 }
 
-/// How a phone stands that says this about itself by its hardware. Everything that speaks against it
-/// is a failure, because the hardware said so.
+/// How a phone stands that says this about itself. Everything that speaks against it is a failure. How it was
+/// started, how old its system is and where the key was made only hardware can say; which app asked, any system.
 fn standing(attested: &KeyAttestation, terms: &AttestationTerms) -> (Standing, &'static str) {
     let description = &attested.description;
     let level = description.attestation_security_level.min(description.key_security_level);
-    if level == SecurityLevel::Software {
-        return (Standing::Software, "made by the operating system");
-    }
-    if let Some(objection) = objection(description, terms) {
+    let by_hardware = match level {
+        SecurityLevel::Software => None,
+        _ => hardware_objection(description, terms),
+    };
+    if let Some(objection) = by_hardware.or_else(|| app_objection(description, terms)) {
         return (Standing::Failed, objection);
     }
     match level {
+        SecurityLevel::Software => (Standing::Software, "made by the operating system"),
         SecurityLevel::StrongBox => (Standing::StrongBox, "made by a security chip"),
         _ => (Standing::TrustedEnvironment, "made by the trusted execution environment"),
     }
 }
 
-fn objection(description: &KeyDescription, terms: &AttestationTerms) -> Option<&'static str> {
+fn hardware_objection(
+    description: &KeyDescription,
+    terms: &AttestationTerms,
+) -> Option<&'static str> {
     let Some(root_of_trust) = &description.root_of_trust else {
         return Some("the hardware does not say how the phone was started");
     };
+    let patched = description.os_patch_level.unwrap_or(0) >= terms.oldest_patch_level;
+    first_that_fails(&[
+        (root_of_trust.device_locked, "the boot loader is unlocked"),
+        (
+            root_of_trust.verified_boot == VerifiedBootState::Verified,
+            "the phone was not started from its maker's system",
+        ),
+        (description.generated_inside, "the key was not made inside the hardware"),
+        (patched, "the system's security patches are too old"),
+    ])
+}
+
+fn app_objection(description: &KeyDescription, terms: &AttestationTerms) -> Option<&'static str> {
     let app = description.application.clone().unwrap_or_default();
     let is_ours = terms.package.is_empty() || app.packages == [terms.package.as_str()];
     let is_signed = terms.signature_digests.is_empty()
@@ -210,17 +228,12 @@ fn objection(description: &KeyDescription, terms: &AttestationTerms) -> Option<&
                 .signature_digests
                 .iter()
                 .all(|digest| terms.signature_digests.iter().any(|ours| ours.0 == *digest)));
-    let patched = description.os_patch_level.unwrap_or(0) >= terms.oldest_patch_level;
-    let checks = [
-        (root_of_trust.device_locked, "the boot loader is unlocked"),
-        (
-            root_of_trust.verified_boot == VerifiedBootState::Verified,
-            "the phone was not started from its maker's system",
-        ),
-        (description.generated_inside, "the key was not made inside the hardware"),
+    first_that_fails(&[
         (is_ours, "another app had the key made"),
         (is_signed, "the app is signed by somebody else"),
-        (patched, "the system's security patches are too old"),
-    ];
-    checks.into_iter().find(|(holds, _)| !holds).map(|(_, objection)| objection)
+    ])
+}
+
+fn first_that_fails(checks: &[(bool, &'static str)]) -> Option<&'static str> {
+    checks.iter().find(|(holds, _)| !holds).map(|(_, objection)| *objection)
 }

@@ -82,7 +82,9 @@ fn a_phone_that_fails_pays_nothing_and_gets_no_keys() {
     let path = format!("/v1/tokens/{}/replenish", shop.token);
     let request = shop.phone.replenish_request(shop.token.parse().unwrap());
     assert_eq!(shop.device.post(&path, &request).problem(409), "conflict");
-    assert_eq!(attest(&shop, &maker, |statement| statement.level = 0)["standing"], "software");
+    let software = attest(&shop, &maker, |statement| statement.level = 0);
+    assert_eq!(software["standing"], "failed", "the operating system's word lifts no failure");
+    assert_eq!(shop.pay(1)["reason"], "device_integrity");
     assert_eq!(attest(&shop, &maker, |_| {})["standing"], "trusted_environment");
     assert_eq!(shop.pay(1)["outcome"], "approved");
 }
@@ -100,6 +102,33 @@ fn another_app_or_another_signer_is_a_failure() {
         let shop = shop_with(&policy);
         assert_eq!(attest(&shop, &maker, |_| {})["standing"], "failed", "{field}");
     }
+}
+
+/// Software's word of how the phone was started is worth nothing; which app it names, it is asked for.
+#[test]
+fn software_answers_for_the_app_it_names() {
+    let maker = Maker::new();
+    let by_software = |shop: &Shop| attest(shop, &maker, |statement| statement.level = 0);
+    let shop = shop_with(&policy(&maker));
+    assert_eq!(by_software(&shop)["standing"], "software");
+    for (field, value) in
+        [("package", json!("org.example.other")), ("signature_digests", json!([hex(&[0xD2; 32])]))]
+    {
+        let mut policy = policy(&maker);
+        policy["key_attestation"][field] = value;
+        assert_eq!(by_software(&shop_with(&policy))["standing"], "failed", "{field}");
+    }
+}
+
+/// A failed phone is good again for its issuer, too, if the issuer's own service says so.
+#[test]
+fn the_issuer_lifts_a_failure() {
+    let maker = Maker::new();
+    let mut shop = shop_with(&policy(&maker));
+    assert_eq!(attest(&shop, &maker, |statement| statement.locked = false)["standing"], "failed");
+    let lifted = json!({ "standing": "software", "reason": "repaired, seen at the counter" });
+    shop.issuer.post(&of_device(&shop, "/verdicts"), &lifted).expect(201);
+    assert_eq!(shop.pay(1_000)["outcome"], "approved");
 }
 
 #[test]

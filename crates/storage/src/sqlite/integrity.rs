@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{DeviceId, IssuerId, Timestamp};
 use tapfer_payments::audit::AuditAction;
-use tapfer_payments::integrity::{IntegrityError, IntegrityPolicy, Verdict};
+use tapfer_payments::integrity::{Evidence, IntegrityError, IntegrityPolicy, Verdict};
 
 use super::rows::{Columns, execute, first};
 use super::{Changed, Result, SqliteStorage, devices, issuers};
@@ -139,18 +139,27 @@ impl IntegrityStore for SqliteStorage {
     fn record_verdict(
         &self,
         device: DeviceId,
-        verdict: Verdict,
+        found: Verdict,
         answered: Option<[u8; 32]>,
         reason: String,
         write: Write<Verdict>,
     ) -> Result<Written<Verdict>> {
         self.change(write, AuditAction::DeviceJudged, move |connection, now| {
             devices::get(connection, device)?;
+            let mut evidence = Evidence::IssuersWord;
             if let Some(answered) = answered {
                 spend_challenge(connection, device, &answered, now)?;
+                evidence = Evidence::Attestation;
             }
-            put_verdict(connection, device, verdict)?;
-            Ok(Changed::new(verdict, device).because(format!("{}: {reason}", verdict.standing)))
+            let known = verdict(connection, device)?;
+            let holds = found.replacing(known, evidence);
+            put_verdict(connection, device, holds)?;
+            let detail = if holds == found {
+                format!("{}: {reason}", found.standing)
+            } else {
+                format!("stays {}, not {}: {reason}", holds.standing, found.standing)
+            };
+            Ok(Changed::new(holds, device).because(detail))
         })
     }
 
