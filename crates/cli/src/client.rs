@@ -11,7 +11,8 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use ureq::http::{Response, StatusCode, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body};
+use ureq::typestate::WithBody;
+use ureq::{Agent, Body, RequestBuilder};
 
 use crate::clock;
 use crate::failure::UsageError;
@@ -275,10 +276,23 @@ impl Client {
         }
     }
 
+    /// Replaces something, under the command's next idempotency key.
+    pub(crate) fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self.agent.put(format!("{}{path}", self.server));
+        self.send(request, body, &self.idempotency.next(path))
+    }
+
     fn post_attempt(&self, path: &str, body: &Value, key: &str) -> anyhow::Result<Value> {
-        let request = self
-            .agent
-            .post(format!("{}{path}", self.server))
+        self.send(self.agent.post(format!("{}{path}", self.server)), body, key)
+    }
+
+    fn send(
+        &self,
+        request: RequestBuilder<WithBody>,
+        body: &Value,
+        key: &str,
+    ) -> anyhow::Result<Value> {
+        let request = request
             .header("authorization", self.bearer())
             .header("accept-language", self.language.tag())
             .header("idempotency-key", key);

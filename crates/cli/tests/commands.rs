@@ -344,3 +344,64 @@ fn policy_files_are_checked() {
         assert_eq!(check(&own).0, Some(code), "{above}");
     }
 }
+
+/// Policy, PIN and payment through the same doors that an issuer, a person and a till have.
+#[test]
+fn a_pin_is_set_mistyped_and_changed() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "200.00"]);
+    let files = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = files.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let policy = file(
+        "policy.toml",
+        "name = \"own\"\ncurrency = \"EUR\"\nlimit = 2500\nup_to_limit = \"screen_on\"\n\
+         above_limit = \"app_pin\"\n[pin]\nlength = 4\ntries = 3\n",
+    );
+    let (first, wrong, second) =
+        (file("first", "7391\n"), file("wrong", "7392\n"), file("second", "2846\n"));
+    let set = platform.tapfer(&["issuer", "policy", "set", &policy]);
+    assert_eq!(set, platform.tapfer(&["issuer", "policy", "show"]));
+    assert_eq!(
+        (&set["policy"]["version"], &set["policy"]["above_limit"]),
+        (&2.into(), &"app_pin".into())
+    );
+    platform.tapfer(&["wallet", "replenish"]);
+
+    let pay = |amount: &str, pin: &[&str]| {
+        let arguments = [&["terminal", "pay", "--wallet", "--amount", amount][..], pin].concat();
+        let output = platform.run(&arguments);
+        let receipt: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), receipt["reason"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(
+        platform
+            .run(&["terminal", "pay", "--wallet", "--amount", "30.00", "--pin-file", &first])
+            .status
+            .code(),
+        Some(1),
+        "no PIN yet"
+    );
+    let status = platform.tapfer(&["wallet", "pin", "set", "--pin-file", &first]);
+    assert_eq!((&status["generation"], &status["tries_left"]), (&1.into(), &3.into()));
+    let again = platform.run(&["wallet", "pin", "set", "--pin-file", &second]);
+    assert_eq!(again.status.code(), Some(1), "there is one already");
+
+    assert_eq!(pay("30.00", &["--pin-file", &first]).0, Some(0));
+    assert_eq!(pay("30.00", &[]).0, Some(1), "the phone asks for the PIN");
+    assert_eq!(pay("30.00", &["--pin-file", &wrong]), (Some(1), "pin_wrong".to_owned()));
+    assert_eq!(platform.tapfer(&["wallet", "pin", "status"])["tries_left"], 2);
+
+    let change = |old: &str| {
+        platform.run(&["wallet", "pin", "change", "--old-pin-file", old, "--pin-file", &second])
+    };
+    assert_eq!(change(&wrong).status.code(), Some(1));
+    assert_eq!(platform.tapfer(&["wallet", "pin", "status"])["tries_left"], 1);
+    let changed = change(&first);
+    assert_eq!(changed.status.code(), Some(0), "{changed:?}");
+    assert_eq!(pay("30.00", &["--pin-file", &second]).0, Some(0));
+    assert_eq!(platform.tapfer(&["card", "show"])["balance"], 20_000 - 6_000);
+}

@@ -1,5 +1,7 @@
 //! `tapfer issuer`: who gives out cards and decides on payments.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tapfer_payment_types::Currency;
@@ -7,6 +9,7 @@ use tapfer_payment_types::Currency;
 use crate::amount;
 use crate::context::{Context, PageArguments, segment};
 use crate::failure::Ending;
+use crate::policy_file;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IssuerCommand {
@@ -26,6 +29,29 @@ pub(crate) enum IssuerCommand {
     Show {
         /// Issuer id; the latest if not given
         id: Option<String>,
+    },
+    /// When the person is asked for what
+    #[command(subcommand)]
+    Policy(IssuerPolicyCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IssuerPolicyCommand {
+    /// Set the verification policy from a file; phones get it with their next keys
+    #[command(after_help = "Example:\n  tapfer issuer policy set policies/google-pay.toml")]
+    Set {
+        /// Policy in TOML, like those in policies/
+        file: PathBuf,
+        /// Issuer id; the latest if not given
+        #[arg(long)]
+        issuer: Option<String>,
+    },
+    /// Show the policy that phones are given now
+    #[command(after_help = "Example:\n  tapfer issuer policy show")]
+    Show {
+        /// Issuer id; the latest if not given
+        #[arg(long)]
+        issuer: Option<String>,
     },
 }
 
@@ -113,6 +139,21 @@ pub(crate) fn run(context: &Context, command: &IssuerCommand) -> anyhow::Result<
             let id = context.id_or_latest(id, "issuer")?;
             context.show(&format!("/v1/issuers/{}", segment(&id)))?;
         }
+        IssuerCommand::Policy(command) => policy(context, command)?,
     }
     Ok(Ending::Done)
+}
+
+fn policy(context: &Context, command: &IssuerPolicyCommand) -> anyhow::Result<()> {
+    let path = |issuer| {
+        let id = context.id_or_latest(issuer, "issuer")?;
+        anyhow::Ok(format!("/v1/issuers/{}/policy", segment(&id)))
+    };
+    match command {
+        IssuerPolicyCommand::Set { file, issuer } => {
+            let policy = serde_json::to_value(policy_file::read(file)?)?;
+            context.output.object(&context.client()?.put(&path(issuer)?, &policy)?)
+        }
+        IssuerPolicyCommand::Show { issuer } => context.show(&path(issuer)?),
+    }
 }

@@ -20,3 +20,4 @@ pub(crate) mod token;
 pub(crate) mod trust;
 pub(crate) mod vectors;
 pub(crate) mod wallet;
+pub(crate) mod wallet_pin;

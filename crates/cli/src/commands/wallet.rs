@@ -10,6 +10,7 @@ use tapfer_payment_types::policy::Requirement;
 use tapfer_payment_types::{Money, TokenId};
 use tapfer_wallet::{Token, Wallet};
 
+use super::wallet_pin::{self, PinCommand};
 use crate::client::{Client, text_of};
 use crate::clock;
 use crate::context::{Context, segment};
@@ -24,6 +25,9 @@ pub(crate) enum WalletCommand {
     /// Fetch fresh keys and a fresh certificate
     #[command(after_help = "Example:\n  tapfer wallet replenish")]
     Replenish(Place),
+    /// The person's PIN on the phone
+    #[command(subcommand)]
+    Pin(PinCommand),
     /// Show what the wallet holds and how far it goes
     #[command(after_help = "Example:\n  tapfer wallet show --wallet ./phone")]
     Show(Place),
@@ -82,6 +86,7 @@ pub(crate) fn run(context: &Context, command: &WalletCommand) -> anyhow::Result<
             let share = WalletStore::share(context, &place.directory(context))?;
             context.output.json_line(&serde_json::to_value(share)?)?;
         }
+        WalletCommand::Pin(command) => return wallet_pin::run(context, command),
         WalletCommand::Show(place) => {
             let (_store, wallet) = WalletStore::open(context, &place.directory(context))?;
             show(context, &wallet)?;

@@ -31,6 +31,7 @@ use crate::narrate::{self, Step};
 use crate::output::Output;
 use crate::pcsc_reader::PcscReader;
 use crate::phone::Phone;
+use crate::pin_file;
 use crate::tap::{CardReader, Exchange, Tapped, WithoutDirectory, tap};
 use crate::terminal_profile;
 use crate::till::{self, Trust};
@@ -86,6 +87,9 @@ pub(crate) struct PayArguments {
     /// With --wallet: the person has unlocked the phone
     #[arg(long)]
     unlocked: bool,
+    /// With --wallet: the person enters this PIN on the phone before the tap; a file, or - for standard input
+    #[arg(long, value_name = "FILE", requires = "wallet")]
+    pin_file: Option<PathBuf>,
     /// Application to take; all of the platform's issuers if not given
     #[arg(long, value_name = "HEX")]
     aid: Option<String>,
@@ -212,6 +216,10 @@ impl PayArguments {
         let (store, mut wallet) = WalletStore::open(context, &directory)?;
         if let Some(token) = self.token {
             wallet.set_default_token(token)?;
+        }
+        if let Some(file) = &self.pin_file {
+            let token = wallet.default_token().context("the wallet is empty")?;
+            wallet.enter_pin(token, &pin_file::read(file)?, clock::now())?;
         }
         Ok(Some(Phone::new(store, wallet, device_state(self.screen, self.unlocked))))
     }
