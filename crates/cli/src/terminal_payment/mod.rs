@@ -393,6 +393,9 @@ fn not_decided(
     let why = match (reader_error, error, outcome.and_then(|outcome| outcome.error.level2), status)
     {
         (Some(reader), ..) => format!("{reader:#}"),
+        _ if message == MessageIdentifier::SEE_PHONE => {
+            "the phone needs its owner: see what it asks for, then tap again".to_owned()
+        }
         (_, Some(error), ..) => error.to_string(),
         (.., Some([0x69, 0x85])) => {
             "the card does not want to pay now: look at the phone".to_owned()
