@@ -317,7 +317,8 @@ pub const PERSON_KEY_INFO: &[u8] = b"tapfer-person-key-1";
 /// outside it would be something to test a PIN against, in recordings and in the phone's own store.
 ///
 /// `generation` is one more than the platform's; the same request once more, byte for byte, is answered
-/// as the first time, so that a lost answer does no harm. Any other request with the platform's current
+/// as the first time, so that a lost answer does no harm: a wrong proof costs one try, however often it is
+/// sent, and stays refused. Any other request with the platform's current
 /// generation is refused. A new generation ends the class `02` keys that were given under the old one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -167,6 +167,8 @@ pub struct StoredPersonKey {
     pub key_sealed: Vec<u8>,
     /// SHA-256 of the request that brought it.
     pub request_hash: [u8; 32],
+    /// SHA-256 of the last request for a newer one that was refused for a wrong PIN.
+    pub refused_hash: Option<[u8; 32]>,
 }
 
 /// What came of a phone's wish to set or change its PIN.
@@ -175,7 +177,10 @@ pub enum PersonKeyChange {
     /// The new key.
     Taken(StoredPersonKey),
     /// The old PIN was wrong.
-    WrongProof,
+    WrongProof {
+        /// SHA-256 of the request.
+        request_hash: [u8; 32],
+    },
 }
 
 /// What is known of the person behind a token.

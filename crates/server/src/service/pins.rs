@@ -99,8 +99,11 @@ impl Service {
                 state: PersonKeyState::fresh(request.generation),
                 key_sealed: key.0,
                 request_hash: hash(&request.sealed_key),
+                refused_hash: None,
             }),
-            PersonKeyVerdict::WrongProof => PersonKeyChange::WrongProof,
+            PersonKeyVerdict::WrongProof => {
+                PersonKeyChange::WrongProof { request_hash: hash(&request.sealed_key) }
+            }
         })
     }
 
@@ -200,9 +203,15 @@ impl Service {
     }
 }
 
-/// A phone that lost the answer asks again, byte for byte.
+/// A phone that lost the answer asks again, byte for byte: for the key in force, or for the next one, which was refused
+/// then. A refused request stays refused, whatever the issuer grants meanwhile: a wrong PIN stands in it, and who
+/// knows whose.
 fn is_repeated(known: &StoredPersonKey, request: &SetPersonKeyRequest) -> bool {
-    known.state.generation == request.generation && known.request_hash == hash(&request.sealed_key)
+    let (generation, hash) = (known.state.generation, hash(&request.sealed_key));
+    let was_taken = request.generation == generation && known.request_hash == hash;
+    let was_refused =
+        generation.checked_add(1) == Some(request.generation) && known.refused_hash == Some(hash);
+    was_taken || was_refused
 }
 
 fn hash(sealed: &SealedPayload) -> [u8; 32] {

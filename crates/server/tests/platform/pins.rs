@@ -118,6 +118,26 @@ fn a_wrong_old_pin_costs_a_try_and_changes_nothing() {
     assert_eq!(pay_with_pin(&mut shop, "7391", 3_000)["reason"], "approved");
 }
 
+/// The phone did not hear that the old PIN was wrong, and goes on sending the same bytes: one mistake, one try.
+#[test]
+fn a_wrong_old_pin_that_is_sent_again_costs_one_try() {
+    let mut shop = shop_with_pin("7391");
+    let token = shop.token.parse().unwrap();
+    let wrong = shop.phone.new_pin(token, "2846", Some("7392"));
+    let first = shop.device.post(&pin_path(&shop), &wrong).expect(200);
+    assert_eq!((&first["generation"], &first["tries_left"]), (&json!(1), &json!(2)));
+    for _ in 0..4 {
+        assert_eq!(shop.device.post(&pin_path(&shop), &wrong).expect(200), first);
+    }
+    // A reset lets a new request in, not this one.
+    shop.issuer.post(&format!("{}/reset", pin_path(&shop)), &reason("forgot")).expect(200);
+    let still = shop.device.post(&pin_path(&shop), &wrong).expect(200);
+    assert_eq!((&still["generation"], &still["reset_granted"]), (&json!(1), &json!(true)));
+    shop.phone.hear_pin_status(token, &wrong, &still);
+    assert_eq!(change_pin(&mut shop, "1357", None)["generation"], 2);
+    assert_eq!(shop.device.post(&pin_path(&shop), &wrong).problem(409), "conflict");
+}
+
 /// The answer is lost: the phone sends the same bytes again, under another name for the request.
 #[test]
 fn a_change_whose_answer_was_lost_ends_the_same_for_both() {

@@ -23,6 +23,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V7__people", include_str!("../../migrations/V7__people.sql")),
     ("V8__stores", include_str!("../../migrations/V8__stores.sql")),
     ("V9__integrity", include_str!("../../migrations/V9__integrity.sql")),
+    ("V10__refused_pins", include_str!("../../migrations/V10__refused_pins.sql")),
 ];
 
 /// Written when the file is made, and never changed: keys and database of a realm have one id.

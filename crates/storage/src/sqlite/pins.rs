@@ -34,6 +34,10 @@ fn read_person_key(row: &Row<'_>) -> Result<StoredPersonKey> {
         },
         key_sealed: columns.get("key_sealed")?,
         request_hash: columns.bytes("request_hash")?,
+        refused_hash: match columns.get::<Option<Vec<u8>>>("refused_hash")? {
+            None => None,
+            Some(_) => Some(columns.bytes("refused_hash")?),
+        },
     })
 }
 
@@ -56,11 +60,12 @@ fn put_person_key(connection: &Connection, token: TokenId, key: &StoredPersonKey
     execute(
         connection,
         "INSERT INTO person_keys
-             (token_id, generation, key_sealed, request_hash, failed, reset_granted)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             (token_id, generation, key_sealed, request_hash, failed, reset_granted, refused_hash)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (token_id) DO UPDATE SET generation = excluded.generation,
              key_sealed = excluded.key_sealed, request_hash = excluded.request_hash,
-             failed = excluded.failed, reset_granted = excluded.reset_granted",
+             failed = excluded.failed, reset_granted = excluded.reset_granted,
+             refused_hash = excluded.refused_hash",
         params![
             token.to_string(),
             key.state.generation,
@@ -68,6 +73,7 @@ fn put_person_key(connection: &Connection, token: TokenId, key: &StoredPersonKey
             key.request_hash.as_slice(),
             key.state.failed,
             key.state.reset_granted,
+            key.refused_hash.as_ref().map(<[u8; 32]>::as_slice),
         ],
     )?;
     Ok(())
@@ -173,12 +179,17 @@ fn change(
             tokens::end_keys(connection, token.id, KeyClass::Verified, now)?;
             Ok(key.state)
         }
-        (PersonKeyChange::WrongProof, Some(state)) => {
+        (PersonKeyChange::WrongProof { request_hash }, Some(state)) => {
             let state = state.after(false);
             update_person_key(connection, token.id, state)?;
+            execute(
+                connection,
+                "UPDATE person_keys SET refused_hash = ?2 WHERE token_id = ?1",
+                params![token.id.to_string(), request_hash.as_slice()],
+            )?;
             Ok(state)
         }
-        (PersonKeyChange::WrongProof, None) => Err(PinError::NotSet.into()),
+        (PersonKeyChange::WrongProof { .. }, None) => Err(PinError::NotSet.into()),
     }
 }
 
@@ -199,7 +210,7 @@ impl PinStore for SqliteStorage {
     ) -> Result<Written<PinStatus>> {
         let action = match to {
             PersonKeyChange::Taken(_) => AuditAction::TokenPinSet,
-            PersonKeyChange::WrongProof => AuditAction::TokenPinRefused,
+            PersonKeyChange::WrongProof { .. } => AuditAction::TokenPinRefused,
         };
         self.change(write, action, move |connection, now| {
             let subject = tokens::get(connection, token)?;
