@@ -259,10 +259,15 @@ pub trait TokenStore {
     fn token_history(&self, id: TokenId) -> Result<Vec<TokenChange>>;
     /// Writes down which keys a phone is given, and ends those that they replace
     /// ([`tapfer_payments::keys::replace`]). Must be done before they leave the house. Refused for
-    /// tokens that are suspended or deactivated, or whose card is blocked, at this moment.
+    /// tokens that are suspended or deactivated, or whose card is blocked, at this moment. `person_key` is the
+    /// generation that they were sealed under, if the token has one.
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if the token has another person's key by now.
     fn grant_keys(
         &self,
         token: TokenId,
+        person_key: Option<u32>,
         keys: Vec<GrantedKey>,
         write: Write<Vec<GrantedKey>>,
     ) -> Result<Written<Vec<GrantedKey>>>;

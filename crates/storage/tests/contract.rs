@@ -29,6 +29,7 @@ use tapfer_payments::cards::CardStatus;
 use tapfer_payments::intents::{CaptureMethod, IntentStatus};
 use tapfer_payments::keys::{GrantedKey, KeyError};
 use tapfer_payments::ledger::TransferKind;
+use tapfer_payments::pins::PersonKeyState;
 use tapfer_payments::reversals::ReversalError;
 use tapfer_payments::store_shares::{DeviceError, Locker, StoreState};
 use tapfer_payments::tokens::{
@@ -37,8 +38,8 @@ use tapfer_payments::tokens::{
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{
     Answer, AuthorizationFilter, Begun, CardChange, IdempotencyClaim, LedgerEntry, NewRefund,
-    NewReversal, Page, RefundFilter, Refusal, Storage, StorageError, StoredResponse, TokenFilter,
-    TopUp, Write, Written,
+    NewReversal, Page, PersonKeyChange, RefundFilter, Refusal, Storage, StorageError,
+    StoredPersonKey, StoredResponse, TokenFilter, TopUp, Write, Written,
 };
 use world::{World, caller, done, euro, granted_key, issuer, merchant, noon, presented, write};
 
@@ -119,7 +120,7 @@ fn stores_go_forward_and_stay_closed<B: Backend>() {
     let locked = || Refusal::Device(DeviceError::Locked(Locker::Issuer));
     assert_eq!(refusal(open(1, 7)), locked());
     assert_eq!(refusal(rotate(1, 7)), locked());
-    assert_eq!(refusal(store.grant_keys(world.token, vec![], write())), locked());
+    assert_eq!(refusal(store.grant_keys(world.token, None, vec![], write())), locked());
     done(store.unlock_device(world.device, Locker::Issuer, reason(), write()));
     assert_eq!(open(1, 7).unwrap(), 1);
     let actions: Vec<_> = store.audit_events(Page::first(4)).unwrap().items;
@@ -138,7 +139,7 @@ fn what_is_not_there_is_said_so<B: Backend>() {
         store.cancel_intent(intent, write()).err(),
         store.capture_intent(intent, None, write()).err(),
         store.arm_intent(intent, terminal, noon().plus_seconds(60), write()).err(),
-        store.grant_keys(TokenId::new(noon(), world.next()), vec![], write()).err(),
+        store.grant_keys(TokenId::new(noon(), world.next()), None, vec![], write()).err(),
     ];
     for error in missing {
         assert!(matches!(error, Some(StorageError::NotFound { .. })), "{error:?}");
@@ -189,7 +190,7 @@ fn nothing_is_there_twice<B: Backend>() {
         assert_eq!(overlap, Refusal::Exists("number prefix"), "{prefix}");
     }
     done(store.create_issuer(issuer(9, "999901"), write()));
-    let again = refusal(store.grant_keys(world.token, vec![granted_key()], write()));
+    let again = refusal(store.grant_keys(world.token, None, vec![granted_key()], write()));
     assert_eq!(again, Refusal::Exists("key index"));
     assert_eq!(store.granted_keys(world.token).unwrap().len(), 1);
 }
@@ -262,7 +263,7 @@ fn keys_are_given_only_to_who_may_pay<B: Backend>() {
         counter += 1;
         let index = KeyIndex::at(noon(), counter).unwrap();
         let keys = vec![GrantedKey { index, ..granted_key() }];
-        world.store.grant_keys(world.token, keys, write())
+        world.store.grant_keys(world.token, None, keys, write())
     };
     done(grant());
     let change = |change| world.store.change_card(world.card, change, "lost".into(), write());
@@ -278,13 +279,41 @@ fn keys_are_given_only_to_who_may_pay<B: Backend>() {
     assert_eq!(world.store.granted_keys(world.token).unwrap().len(), 3);
 }
 
+/// Keys that were sealed before a change of PIN do not leave the house after it.
+fn keys_under_an_old_pin_are_not_given<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let grant = |counter, person_key| {
+        let index = KeyIndex::at(noon(), counter).unwrap();
+        let keys = vec![GrantedKey { index, ..granted_key() }];
+        world.store.grant_keys(world.token, person_key, keys, write())
+    };
+    let set_pin = |known, generation| {
+        let key = StoredPersonKey {
+            state: PersonKeyState::fresh(generation),
+            key_sealed: vec![1],
+            request_hash: [2; 32],
+            refused_hash: None,
+        };
+        let change = PersonKeyChange::Taken(key);
+        done(world.store.change_person_key(world.token, known, change, write()));
+    };
+    let is_conflict = |result| matches!(result, Err(StorageError::Conflict));
+    assert!(is_conflict(grant(2, Some(1))));
+    set_pin(None, 1);
+    assert!(is_conflict(grant(3, None)));
+    done(grant(4, Some(1)));
+    set_pin(Some(PersonKeyState::fresh(1)), 2);
+    assert!(is_conflict(grant(5, Some(1))));
+    done(grant(6, Some(2)));
+}
+
 /// The issuer's policy has three keys a replenishment.
 fn new_keys_take_the_place_of_old_ones<B: Backend>() {
     let (world, _backend) = world::<B>();
     let grant = |counters: std::ops::Range<u8>| {
         let index = |counter| KeyIndex::at(noon(), counter).unwrap();
         let keys = counters.map(|counter| GrantedKey { index: index(counter), ..granted_key() });
-        world.store.grant_keys(world.token, keys.collect(), write())
+        world.store.grant_keys(world.token, None, keys.collect(), write())
     };
     let alive = || {
         let keys = world.store.granted_keys(world.token).unwrap();
@@ -317,7 +346,7 @@ fn keys_are_not_used_up_faster_than_the_policy_allows<B: Backend>() {
     };
     let grant = |counter| {
         let key = GrantedKey { index: KeyIndex::at(noon(), counter).unwrap(), ..granted_key() };
-        world.store.grant_keys(world.token, vec![key], write())
+        world.store.grant_keys(world.token, None, vec![key], write())
     };
     pay(ceiling - 2_501);
     done(grant(2));
@@ -753,6 +782,7 @@ macro_rules! contract_of {
             an_api_key_is_taken_back_once,
             a_token_lives_by_the_rules,
             keys_are_given_only_to_who_may_pay,
+            keys_under_an_old_pin_are_not_given,
             new_keys_take_the_place_of_old_ones,
             keys_are_not_used_up_faster_than_the_policy_allows,
             what_moves_no_money_leaves_the_total_of_a_key,

@@ -48,6 +48,11 @@ struct Subject {
 }
 
 impl Subject {
+    /// Number of the person's key in force, if there is one.
+    fn generation(&self) -> Option<u32> {
+        self.person.key.as_ref().map(|key| key.state.generation)
+    }
+
     fn pin_status(&self) -> PinStatus {
         pins::status(self.person.key.as_ref().map(|key| key.state), &self.policy.pin)
     }
@@ -74,7 +79,7 @@ impl Service {
         let token = self.token(caller, id)?;
         let icc_key = icc_key(&request.icc_public_key)?;
         self.once_with_secret(repetition, || {
-            let subject = self.subject(token)?;
+            let mut subject = self.subject(token)?;
             self.require_may_pay(caller, &subject, request)?;
             let mut attempts = ATTEMPTS;
             loop {
@@ -85,8 +90,12 @@ impl Service {
                 let clear = done(&payload);
                 let write = self.sealed_write(caller, repetition, &clear)?;
                 attempts = attempts.saturating_sub(1);
-                match self.storage.grant_keys(id, keys, write) {
+                match self.storage.grant_keys(id, subject.generation(), keys, write) {
                     Err(StorageError::Refused(Refusal::Exists(_))) if attempts > 0 => {}
+                    // The PIN was changed meanwhile: seal again, under the new key.
+                    Err(StorageError::Conflict) if attempts > 0 => {
+                        subject.person = self.storage.token_person(id)?;
+                    }
                     result => return Ok((clear, result?)),
                 }
             }
@@ -218,8 +227,8 @@ impl Service {
             (rows(KeyClass::Unverified), rows(KeyClass::Verified));
         let stored_key =
             subject.person.key.as_ref().map(|key| SealedPersonKey(key.key_sealed.clone()));
-        let generation = subject.person.key.as_ref().map(|key| key.state.generation);
-        let person_key = generation
+        let person_key = subject
+            .generation()
             .zip(stored_key.as_ref())
             .map(|(generation, key)| PersonKeyInUse { generation, key });
         let recipient = subject.device.public_key.as_bytes();

@@ -11,8 +11,10 @@ use tapfer_payments::tokens::{
 };
 
 use super::rows::{Columns, Listing, all, execute, first, found};
-use super::{Changed, Result, SqliteStorage, cards, devices, issuers};
-use crate::{Page, Refusal, SealedNumber, Slice, TokenFilter, TokenStore, Write, Written};
+use super::{Changed, Result, SqliteStorage, cards, devices, issuers, pins};
+use crate::{
+    Page, Refusal, SealedNumber, Slice, StorageError, TokenFilter, TokenStore, Write, Written,
+};
 
 pub(super) fn find(connection: &Connection, id: TokenId) -> Result<Option<Token>> {
     first(connection, "SELECT * FROM tokens WHERE id = ?1", [id.to_string()], read)
@@ -323,6 +325,7 @@ impl TokenStore for SqliteStorage {
     fn grant_keys(
         &self,
         token: TokenId,
+        person_key: Option<u32>,
         keys: Vec<GrantedKey>,
         write: Write<Vec<GrantedKey>>,
     ) -> Result<Written<Vec<GrantedKey>>> {
@@ -331,6 +334,11 @@ impl TokenStore for SqliteStorage {
             subject.state.may_get_keys()?;
             may_be_served(devices::get(connection, subject.device)?.lock.as_ref())?;
             cards::get(connection, subject.card)?.card.status.may_get_keys()?;
+            let in_force = pins::person_key(connection, token)?.map(|key| key.state.generation);
+            if in_force != person_key {
+                // The old PIN would open what was sealed under the old key, after it was changed.
+                return Err(StorageError::Conflict);
+            }
             let issuer =
                 found(issuers::find(connection, subject.issuer)?, "issuer", subject.issuer)?;
             for ended in keys::replace(&keys_of(connection, token)?, &issuer.key_policy, now)? {

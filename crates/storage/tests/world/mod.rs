@@ -185,7 +185,7 @@ impl World {
         done(store.create_device(self.device(self.device), key, write()));
         done(store.create_token(self.token(self.token), token_number(self.token), write()));
         self.change_token(TokenAction::Activate, Actor::Issuer).unwrap();
-        done(store.grant_keys(self.token, vec![granted_key()], write()));
+        done(store.grant_keys(self.token, None, vec![granted_key()], write()));
         let key = self.new_api_key(Principal::Merchant(self.merchant));
         done(store.create_merchant(merchant(self.merchant), key, write()));
         self.create_terminal(self.terminal);
