@@ -9,10 +9,6 @@ use serde::{Deserialize, Serialize};
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Currency, IssuerId, Timestamp};
 
-/// Whether the screen must be on to pay at all. Every issuer's policy says so: phones obey it, and the
-/// platform asks for it.
-pub const SCREEN_MUST_BE_ON: bool = true;
-
 /// What is wrong with an issuer's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IssuerError {

@@ -62,9 +62,6 @@ pub enum AttestationError {
     /// Made for another question.
     #[error("the key description answers another challenge: ask for a new one and attest again")]
     Challenge,
-    /// The key cannot be the one that was asked about.
-    #[error("the attested key is not the key that the app presents")]
-    OtherKey,
 }
 
 /// What the platform accepts.
