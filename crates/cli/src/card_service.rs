@@ -108,7 +108,7 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Resu
         keys.show(context.output)?;
     }
     let device = device_state(arguments.screen, arguments.unlocked);
-    let phone = Phone::new(store, wallet, device);
+    let phone = Phone::new(store, wallet, device, context.access.language.of_people());
     let mut card = ServedPhone { phone, context, test_keys, supply: KeySupply::default() };
     serve_for_ever(context, &arguments.vpcd, &mut card)
 }

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-/// Language of receipts, and of the reasons that the platform gives.
+/// Language of receipts, of what the phone's screen says, and of the reasons that the platform gives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Language {
     /// English
@@ -15,11 +15,11 @@ pub(crate) enum Language {
 }
 
 impl Language {
-    /// As the terminal names it.
-    pub(crate) const fn of_terminal(self) -> tapfer_terminal::Language {
+    /// As phone and terminal name it.
+    pub(crate) const fn of_people(self) -> tapfer_payment_types::Language {
         match self {
-            Self::English => tapfer_terminal::Language::English,
-            Self::German => tapfer_terminal::Language::German,
+            Self::English => tapfer_payment_types::Language::English,
+            Self::German => tapfer_payment_types::Language::German,
         }
     }
 

@@ -19,6 +19,7 @@ mod narrate;
 mod output;
 mod pcsc_reader;
 mod phone;
+mod phone_news;
 mod pin_file;
 mod platform;
 mod policy_file;

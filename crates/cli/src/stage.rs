@@ -83,7 +83,7 @@ impl Stage {
         let identity = TerminalIdentity::open(&self.context.home, &till.terminal_id)?;
         let credential = identity.into_credential(&till.terminal, WithoutProof::EndTap)?;
         configuration.merchant = Some(credential);
-        let phone = Phone::new(store, wallet, in_hand);
+        let phone = Phone::new(store, wallet, in_hand, self.context.access.language.of_people());
         Ok(Players { card, token, phone, till, configuration })
     }
 }

@@ -30,9 +30,13 @@ fn path_with_the_binary() -> String {
 #[test]
 fn what_the_readme_says_works() {
     let samples = samples();
-    assert_eq!(samples.len(), 3, "first steps, refund and suspension, the same over HTTP");
+    assert_eq!(
+        samples.len(),
+        4,
+        "first steps, refund and suspension, a policy, the same over HTTP"
+    );
     let platform = Platform::start();
-    let phones = tempfile::tempdir().unwrap();
+    let files = tempfile::tempdir().unwrap();
     // The part over HTTP may be run again: it says so.
     let again = samples.last().copied();
     let script = samples
@@ -42,7 +46,7 @@ fn what_the_readme_says_works() {
         .collect::<Vec<_>>()
         .join("\n")
         .replace(ADDRESS, platform.address())
-        .replace("/tmp/phone-of-", &format!("{}/phone-of-", phones.path().display()));
+        .replace("/tmp/", &format!("{}/", files.path().display()));
 
     let output = Command::new("bash")
         .args(["-euo", "pipefail", "-c", &script])
@@ -56,7 +60,9 @@ fn what_the_readme_says_works() {
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{complained}");
 
-    assert_eq!(said.matches("APPROVED").count(), 3, "12.34, 60.00 and 1.00: {said}");
+    assert_eq!(said.matches("APPROVED").count(), 4, "12.34, 60.00, 1.00 and 15.00: {said}");
+    assert_eq!(said.matches("The PIN was wrong").count(), 1, "{said}");
+    assert!(said.contains("tries_left     2"), "{said}");
     assert!(said.contains("declined, as it should be"), "{said}");
     assert_eq!(said.matches("\"outcome\":\"approved\"").count(), 4, "lunch and tea: {said}");
     assert_eq!(said.matches("\"reason\":\"token_suspended\"").count(), 2, "coffee: {said}");

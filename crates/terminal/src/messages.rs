@@ -2,31 +2,7 @@
 
 use crate::kernel8::{MessageIdentifier, Outcome, UserInterfaceRequest};
 
-/// A language of the till.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Language {
-    /// English
-    #[default]
-    #[serde(rename = "en")]
-    English,
-    /// Deutsch
-    #[serde(rename = "de")]
-    German,
-}
-
-impl Language {
-    /// The first language of the card's preference (`5F2D`, up to four ISO 639-1 codes, filled with
-    /// zeros) that the till has, or else the till's own (Book 4, 11.1).
-    #[must_use]
-    pub fn choose(preference: &[u8], till: Self) -> Self {
-        let known = |code: &[u8]| match code {
-            [b'e' | b'E', b'n' | b'N'] => Some(Self::English),
-            [b'd' | b'D', b'e' | b'E'] => Some(Self::German),
-            _ => None,
-        };
-        preference.chunks_exact(2).find_map(known).unwrap_or(till)
-    }
-}
+pub use tapfer_payment_types::Language;
 
 /// Identifier, English, German.
 type Text = (MessageIdentifier, &'static str, &'static str);

@@ -23,8 +23,12 @@ pub(crate) enum PolicyCommand {
 
 pub(crate) fn run(context: &Context, command: &PolicyCommand) -> anyhow::Result<Ending> {
     let PolicyCommand::Check { files } = command;
-    for file in files {
+    for (position, file) in files.iter().enumerate() {
         let policy = policy_file::read(file)?;
+        if position > 0 {
+            context.output.line("");
+        }
+        context.output.line(file.display().to_string());
         context.output.object(&serde_json::to_value(&policy)?)?;
     }
     Ok(Ending::done_if(true))

@@ -6,7 +6,6 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
-use tapfer_payment_types::policy::Requirement;
 use tapfer_payment_types::{Money, TokenId};
 use tapfer_wallet::{Token, Wallet};
 
@@ -217,7 +216,8 @@ fn show(context: &Context, wallet: &Wallet) -> anyhow::Result<()> {
 
 /// A token as the wallet sees it. No key, no number.
 fn describe(token: &Token) -> Value {
-    let readiness = token.readiness(clock::now());
+    let now = clock::now();
+    let readiness = token.readiness(now);
     let policy = token.policy();
     json!({
         "token": token.id(),
@@ -225,10 +225,18 @@ fn describe(token: &Token) -> Value {
         "label": String::from_utf8_lossy(&token.profile().label),
         "application_transaction_counter": token.application_transaction_counter(),
         "payments_left": readiness.payments_left,
+        "payments_left_with_pin": readiness.verified_payments_left,
         "largest_payment": Money::new(readiness.largest_payment_minor, policy.currency).to_string(),
         "usable_until": readiness.usable_until,
-        "unverified_limit": Money::new(policy.limit, policy.currency).to_string(),
-        "screen_must_be_on": policy.up_to_limit > Requirement::Anything,
         "wants_replenishment": readiness.wants_replenishment,
+        "login_is_due": token.login_is_due(now),
+        "policy": {
+            "name": policy.name,
+            "version": policy.version,
+            "limit": Money::new(policy.limit, policy.currency).to_string(),
+            "up_to_limit": policy.up_to_limit,
+            "above_limit": policy.above_limit,
+        },
+        "pin": token.pin_status(),
     })
 }

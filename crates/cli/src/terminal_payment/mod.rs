@@ -221,7 +221,9 @@ impl PayArguments {
             let token = wallet.default_token().context("the wallet is empty")?;
             wallet.enter_pin(token, &pin_file::read(file)?, clock::now())?;
         }
-        Ok(Some(Phone::new(store, wallet, device_state(self.screen, self.unlocked))))
+        let device = device_state(self.screen, self.unlocked);
+        let language = context.access.language.of_people();
+        Ok(Some(Phone::new(store, wallet, device, language)))
     }
 }
 
@@ -378,7 +380,7 @@ fn request_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<E
 
 /// What the till speaks to people.
 const fn language(context: &Context) -> Language {
-    context.access.language.of_terminal()
+    context.access.language.of_people()
 }
 
 /// Why a tap led to nothing.
