@@ -5,14 +5,15 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tapfer_server::RealmPaths;
-use tapfer_wallet::store::{Directory, replace_file};
+use tapfer_wallet::store::replace_file;
+use tapfer_wallet_file::PrivateDirectory;
 
 /// Where the platform is asked if nobody says otherwise.
 pub(crate) const DEFAULT_SERVER: &str = "https://127.0.0.1:8443";
@@ -112,71 +113,16 @@ impl Home {
 
 /// Replaces a file in one step, readable only by its owner; durable when it returns.
 pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let directory = PrivateDirectory::new(file.parent().unwrap_or_else(|| Path::new(".")));
-    create_private_directory(&directory.0)?;
+    let parent = file.parent().unwrap_or_else(|| Path::new("."));
+    let directory = create_private_directory(parent)?;
     let name = file.file_name().and_then(OsStr::to_str).context("a file has a name")?;
     replace_file(&directory, name, bytes)
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// A directory on this machine whose files only their owner can read.
-pub(crate) struct PrivateDirectory(PathBuf);
-
-impl PrivateDirectory {
-    /// This directory, which is there.
-    pub(crate) fn new(directory: &Path) -> Self {
-        Self(directory.to_owned())
-    }
-}
-
-impl Directory for PrivateDirectory {
-    type Error = io::Error;
-    type File = File;
-
-    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.0.join(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.0.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    fn create(&self, name: &str) -> io::Result<File> {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).open(self.0.join(name))
-    }
-
-    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
-        file.write_all(bytes)
-    }
-
-    fn sync(&self, file: &mut File) -> io::Result<()> {
-        file.sync_all()
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
-    }
-}
-
-/// Makes a directory that only its owner may enter.
-pub(crate) fn create_private_directory(directory: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
+/// A directory whose files are their owner's alone; made if it is not there.
+pub(crate) fn create_private_directory(directory: &Path) -> anyhow::Result<PrivateDirectory> {
+    PrivateDirectory::create(directory)
         .with_context(|| format!("cannot create {}", directory.display()))
 }
 
@@ -197,18 +143,6 @@ mod tests {
         assert_eq!(home.latest("card").unwrap(), "card_1");
         let mode = std::fs::metadata(home.memory_file()).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0);
-    }
-
-    #[test]
-    fn a_planted_link_is_not_written_through() {
-        let directory = tempfile::tempdir().unwrap();
-        let (victim, file) = (directory.path().join("victim"), directory.path().join("x.json"));
-        std::fs::write(&victim, "untouched").unwrap();
-        std::os::unix::fs::symlink(&victim, directory.path().join("x.json.new")).unwrap();
-        super::write_private(&file, b"secret").unwrap();
-        assert_eq!(std::fs::read(&victim).unwrap(), b"untouched");
-        assert_eq!(std::fs::read(&file).unwrap(), b"secret");
-        assert!(!std::fs::symlink_metadata(&file).unwrap().is_symlink());
     }
 
     #[test]

@@ -22,11 +22,12 @@ use tapfer_payment_types::TokenId;
 use tapfer_payment_types::store_share::{StoreReport, StoreShareMessage};
 use tapfer_wallet::store::{ClosedStore, DeviceSecret, FileMedium, SealedStore, StoreShare};
 use tapfer_wallet::{Snapshot, Wallet};
+use tapfer_wallet_file::PrivateDirectory;
 use zeroize::Zeroizing;
 
 use crate::clock;
 use crate::context::Context;
-use crate::home::{PrivateDirectory, create_private_directory, write_private};
+use crate::home::{create_private_directory, write_private};
 use crate::store_keeper::{Confirmation, StoreKeeper};
 
 /// Name of the sealed wallet.
@@ -257,7 +258,7 @@ fn lock(directory: &Path) -> anyhow::Result<File> {
 }
 
 fn medium(directory: &Path) -> FileMedium<PrivateDirectory> {
-    FileMedium::new(PrivateDirectory::new(directory))
+    FileMedium::new(PrivateDirectory::at(directory))
 }
 
 fn read_secret(directory: &Path) -> anyhow::Result<DeviceSecret> {

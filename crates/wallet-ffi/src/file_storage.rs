@@ -1,11 +1,12 @@
 //! A storage that is ready: one file in a directory of the app.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tapfer_wallet::store::{Directory, FileMedium, StoreMedium as _};
+use tapfer_wallet::store::{FileMedium, StoreMedium as _};
+use tapfer_wallet_file::PrivateDirectory;
 
 use crate::{StorageError, WalletStorage};
 
@@ -17,9 +18,6 @@ struct FileStorage {
     _lock: File,
 }
 
-/// A directory whose files only their owner can read.
-struct PrivateDirectory(PathBuf);
-
 /// Keeps the sealed wallet in `directory`, which is made if it is not there and belongs to the wallet
 /// alone. On Android: a directory below `Context.getNoBackupFilesDir()`.
 ///
@@ -29,11 +27,12 @@ struct PrivateDirectory(PathBuf);
 #[uniffi::export]
 pub fn file_storage(directory: String) -> Result<Arc<dyn WalletStorage>, StorageError> {
     let directory = PathBuf::from(directory);
-    create_private(&directory).map_err(|error| failed("make", &directory, &error))?;
+    let private = PrivateDirectory::create(&directory);
+    let private = private.map_err(|error| failed("make", &directory, &error))?;
     let lock = File::open(&directory).map_err(|error| failed("open", &directory, &error))?;
     match lock.try_lock() {
         Ok(()) => {
-            let file = FileMedium::new(PrivateDirectory(directory.clone()));
+            let file = FileMedium::new(private);
             Ok(Arc::new(FileStorage { directory, file, _lock: lock }))
         }
         Err(TryLockError::WouldBlock) => Err(StorageError::Failed {
@@ -43,50 +42,6 @@ pub fn file_storage(directory: String) -> Result<Arc<dyn WalletStorage>, Storage
             ),
         }),
         Err(TryLockError::Error(error)) => Err(failed("lock", &directory, &error)),
-    }
-}
-
-/// The order of the steps of a replacement is the wallet's ([`FileMedium`]); here are the system's calls
-/// behind them.
-impl Directory for PrivateDirectory {
-    type Error = io::Error;
-    type File = File;
-
-    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.0.join(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.0.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    fn create(&self, name: &str) -> io::Result<File> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).open(self.0.join(name))
-    }
-
-    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
-        file.write_all(bytes)
-    }
-
-    fn sync(&self, file: &mut File) -> io::Result<()> {
-        file.sync_all()
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
     }
 }
 
@@ -110,15 +65,9 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
     StorageError::Failed { reason: format!("cannot {what} {}: {error}", path.display()) }
 }
 
-/// A directory that only its owner may enter.
-fn create_private(directory: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::file_storage;
 
@@ -153,18 +102,6 @@ mod tests {
         assert!(error.to_string().contains("open already"), "{error}");
         drop(storage);
         file_storage(text(home.path())).unwrap();
-    }
-
-    #[test]
-    fn a_planted_link_is_not_written_through() {
-        let home = tempfile::tempdir().unwrap();
-        let victim = home.path().join("victim");
-        std::fs::write(&victim, "untouched").unwrap();
-        symlink(&victim, home.path().join(FRESH)).unwrap();
-        let storage = file_storage(text(home.path())).unwrap();
-        storage.replace(vec![7]).unwrap();
-        assert_eq!(std::fs::read(&victim).unwrap(), b"untouched");
-        assert_eq!(storage.load().unwrap(), Some(vec![7]));
     }
 
     /// Nothing was replaced, so nothing may be believed to be durable; and what was there stays.
