@@ -36,6 +36,8 @@ const DAY_MILLIS: i64 = 86_400_000;
 /// limit, the mark of Kernel 8, and whether the relay check was performed. That the person was not verified
 /// has a reason of its own.
 const SERIOUS_FINDINGS: [u8; 5] = [0xFF, 0x7F, 0x7F, 0x7F, 0x7C];
+/// The same once the card has answered: only then can a PIN have been entered at the terminal.
+const SERIOUS_FINDINGS_IN_THE_END: [u8; 5] = [0xFF, 0x7F, 0x7B, 0x7F, 0x7C];
 
 /// A payment by a known token, as the rules see it.
 struct Case<'a> {
@@ -294,7 +296,7 @@ fn is_found_wrong(case: &Case<'_>) -> bool {
         || says_both(&signed)
         || says_both(&in_the_end)
         || signed.intersects(SERIOUS_FINDINGS)
-        || in_the_end.intersects(SERIOUS_FINDINGS)
+        || in_the_end.intersects(SERIOUS_FINDINGS_IN_THE_END)
 }
 
 /// What the phone suspects about itself, and what was found out about it.

@@ -23,6 +23,7 @@ mod merchants;
 mod payments;
 mod phone;
 mod pins;
+mod policies;
 mod provisioning;
 mod running;
 mod shop;

@@ -1,9 +1,10 @@
 //! A real phone and a real till: the wallet answers as a card, and the terminal's kernel speaks to it.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use getrandom::SysRng;
-use rand_core::UnwrapErr;
+use rand_core::{TryCryptoRng, TryRng, UnwrapErr};
 use serde_json::{Value, json};
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
@@ -12,7 +13,7 @@ use tapfer_payment_types::{Currency, Money, Timestamp, TokenId};
 use tapfer_terminal::kernel8::KernelConfiguration;
 use tapfer_terminal::{Arming, TapAction, TapEnd, Terminal, TerminalConfiguration};
 use tapfer_wallet::pin::PinHardness;
-use tapfer_wallet::{Card, DeviceState, Effect, Wallet};
+use tapfer_wallet::{Card, DeviceState, Effect, Notification, Wallet};
 
 /// Above this the till asks for the person.
 const TILL_LIMIT: Money = Money::new(2_500, Currency::EUR);
@@ -21,18 +22,26 @@ const TILL_LIMIT: Money = Money::new(2_500, Currency::EUR);
 pub(crate) struct Phone {
     pub(crate) card: Card,
     pub(crate) device: DeviceState,
+    /// What chance says when the policy asks it.
+    pub(crate) chance: Chance,
+    /// What the card told the app during the last tap.
+    pub(crate) news: Vec<Notification>,
 }
 
 impl Phone {
     pub(crate) fn new() -> Self {
         let device = DeviceState { screen_on: true, unlocked: false, ..DeviceState::default() };
-        Self { card: Card::new(Wallet::new(&mut random())), device }
+        Self::holding(Wallet::new(&mut random()), device)
+    }
+
+    fn holding(wallet: Wallet, device: DeviceState) -> Self {
+        Self { card: Card::new(wallet), device, chance: Chance::Real, news: Vec::new() }
     }
 
     /// What a thief of its memory has.
     pub(crate) fn copy(&mut self) -> Self {
         let wallet = self.card.wallet_mut().snapshot().unwrap().restore().unwrap();
-        Self { card: Card::new(wallet), device: self.device }
+        Self::holding(wallet, self.device)
     }
 
     /// The wallet between taps.
@@ -42,7 +51,7 @@ impl Phone {
 
     /// A phone with this wallet.
     pub(crate) fn with(wallet: Wallet) -> Self {
-        Self { card: Card::new(wallet), ..Self::new() }
+        Self::holding(wallet, Self::new().device)
     }
 
     pub(crate) fn public_key(&self) -> String {
@@ -85,14 +94,50 @@ impl Phone {
     }
 
     pub(crate) fn answer(&mut self, command: &[u8], now: Timestamp) -> Vec<u8> {
-        let effects = self.card.handle(command, now, &mut random(), &self.device);
-        let mut replies = effects.into_iter().filter_map(|effect| match effect {
-            Effect::Reply(response) => Some(response.encode()),
-            Effect::Persist(_) | Effect::Notify(_) => None,
-        });
-        replies.next().expect("a card answers")
+        let mut reply = None;
+        for effect in self.card.handle(command, now, &mut self.chance, &self.device) {
+            match effect {
+                Effect::Persist(_) => {}
+                Effect::Reply(response) => reply = Some(response.encode()),
+                Effect::Notify(news) => self.news.push(news),
+            }
+        }
+        reply.expect("a card answers")
     }
 }
+
+/// What stands behind "one payment in so many": real randomness, or what a test wants. Everything else is
+/// random in any case.
+#[derive(Clone, Copy)]
+pub(crate) enum Chance {
+    Real,
+    /// It asks every time.
+    Always,
+    /// It never asks.
+    Never,
+}
+
+impl TryRng for Chance {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        random().try_next_u32()
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        match self {
+            Self::Real => random().try_next_u64(),
+            Self::Always => Ok(0),
+            Self::Never => Ok(1),
+        }
+    }
+
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
+        random().try_fill_bytes(out)
+    }
+}
+
+impl TryCryptoRng for Chance {}
 
 /// A terminal as it is set up in a shop: it trusts whom the platform trusts.
 pub(crate) struct Till(pub(crate) TerminalConfiguration);
@@ -104,6 +149,16 @@ impl Till {
         Self(TerminalConfiguration::new([application], TILL_LIMIT.currency, vec![authority(trust)]))
     }
 
+    /// The same till with a PIN pad.
+    pub(crate) fn with_pin_pad(trust: &Value) -> Self {
+        let aid = unhex(&trust["issuers"][0]["aid"]);
+        let mut application = KernelConfiguration::attended(&aid, 276, TILL_LIMIT).unwrap();
+        // As in profiles/terminal/pin-pad.toml.
+        application.cvm_capability_required = 0x44;
+        application.cvm_capability_not_required = 0x4C;
+        Self(TerminalConfiguration::new([application], TILL_LIMIT.currency, vec![authority(trust)]))
+    }
+
     /// Holds the phone to the till; gives the chip data (hex) of the one question to the platform.
     pub(crate) fn tap(
         &self,
@@ -112,18 +167,31 @@ impl Till {
         minor: i64,
         now: Timestamp,
     ) -> String {
+        let asked = self.try_tap(phone, intent, minor, now);
+        asked.unwrap_or_else(|| panic!("the phone does not pay: {:?}", phone.news))
+    }
+
+    /// As [`Till::tap`]; nothing if the platform is not asked.
+    pub(crate) fn try_tap(
+        &self,
+        phone: &mut Phone,
+        intent: &str,
+        minor: i64,
+        now: Timestamp,
+    ) -> Option<String> {
         let amount = Money::new(minor, Currency::EUR);
         let arming = Arming::new(intent.parse().unwrap(), amount, now.plus_seconds(60)).unwrap();
         let armed = Terminal::new(self.0.clone()).arm(arming).unwrap();
         let mut tap = armed.tap(now).unwrap();
+        phone.news.clear();
         while let TapAction::Transmit(command) = tap.poll() {
             let answer = phone.answer(&command.encode().unwrap(), now);
             tap = tap.handle_response(&answer, Duration::from_millis(5), &mut random());
         }
         phone.card.deselect();
         match tap.finish() {
-            TapEnd::Online(payment) => hex(payment.request().chip_data()),
-            other => panic!("the phone does not pay: {other:?}"),
+            TapEnd::Online(payment) => Some(hex(payment.request().chip_data())),
+            TapEnd::Decided { .. } | TapEnd::Undecided { .. } => None,
         }
     }
 }

@@ -50,7 +50,7 @@ fn shop_with_pin(pin: &str) -> Shop {
 }
 
 /// The person sets or changes the PIN, and the phone hears the answer.
-fn change_pin(shop: &mut Shop, new: &str, old: Option<&str>) -> Value {
+pub(crate) fn change_pin(shop: &mut Shop, new: &str, old: Option<&str>) -> Value {
     let token = shop.token.parse().unwrap();
     let request = shop.phone.new_pin(token, new, old);
     let status = shop.device.post(&pin_path(shop), &request).expect(200);
@@ -152,6 +152,66 @@ fn a_change_whose_answer_was_lost_ends_the_same_for_both() {
     assert_eq!(pay_with_pin(&mut shop, "2846", 3_000)["reason"], "approved");
 }
 
+/// The PIN is changed after the keys of a replenishment were sealed under the old one, and before they are
+/// given out: they are sealed again, and the old PIN pays with none of them.
+#[test]
+fn a_pin_change_that_overtakes_a_replenishment_is_obeyed_by_it() {
+    let mut shop = shop_with_pin("7391");
+    let token = shop.token.parse().unwrap();
+    let asked = shop.phone.replenish_request(token);
+    let change = shop.phone.new_pin(token, "2846", Some("7391"));
+    let (device, path, body) = (shop.device.clone(), pin_path(&shop), change.clone());
+    let (tell, hear) = std::sync::mpsc::channel();
+    // The serial number of the phone's certificate: the token's PIN was looked up before.
+    shop.platform.interruption.at_draw_of(6, move || {
+        tell.send(device.post(&path, &body).expect(200)).unwrap();
+    });
+    let keys = shop.device.post(&format!("/v1/tokens/{token}/replenish"), &asked).expect(200);
+    let status = hear.try_recv().expect("the change came in between");
+    assert_eq!(status["generation"], 2);
+    let now = shop.now();
+    shop.phone.accept(token, &keys, now);
+    shop.phone.hear_pin_status(token, &change, &status);
+    assert_eq!(pay_with_pin(&mut shop, "7391", 3_000)["reason"], "pin_wrong");
+    assert_eq!(pay_with_pin(&mut shop, "2846", 3_000)["reason"], "approved");
+}
+
+/// Two cards on one phone: the right PIN of one is a wrong one of the other, and each has its own tries.
+#[test]
+fn every_token_has_a_pin_and_tries_of_its_own() {
+    let mut shop = shop_with_pin("7391");
+    let first = shop.token.clone();
+    shop.take_another_card(10_000);
+    assert_eq!(change_pin(&mut shop, "2846", None)["generation"], 1);
+    shop.replenish();
+    let second = shop.token.clone();
+    assert_eq!(pay_with_pin(&mut shop, "2846", 3_000)["reason"], "approved");
+    assert_eq!(pay_with_pin(&mut shop, "7391", 3_000)["reason"], "pin_wrong");
+    assert_eq!(tries_left(&shop), 2);
+    shop.choose(&first);
+    assert_eq!(tries_left(&shop), 3);
+    assert_eq!(pay_with_pin(&mut shop, "2846", 3_000)["reason"], "pin_wrong");
+    assert_eq!(tries_left(&shop), 2);
+    // What is right for one gives the other no tries back.
+    assert_eq!(pay_with_pin(&mut shop, "7391", 3_000)["reason"], "approved");
+    assert_eq!(tries_left(&shop), 3);
+    shop.choose(&second);
+    assert_eq!(tries_left(&shop), 2);
+    for _ in 0..2 {
+        assert_eq!(pay_with_pin(&mut shop, "7391", 3_000)["reason"], "pin_wrong");
+    }
+    assert_eq!(pay_with_pin(&mut shop, "2846", 3_000)["reason"], "pin_blocked");
+    // A reset of one, a change of the other: neither touches its neighbour.
+    shop.choose(&first);
+    assert_eq!(pay_with_pin(&mut shop, "7391", 3_000)["reason"], "approved");
+    assert_eq!(change_pin(&mut shop, "1357", Some("7391"))["generation"], 2);
+    shop.replenish();
+    shop.choose(&second);
+    assert_eq!(shop.device.get(&pin_path(&shop)).expect(200)["blocked"], true);
+    shop.choose(&first);
+    assert_eq!(pay_with_pin(&mut shop, "1357", 3_000)["reason"], "approved");
+}
+
 /// The answer to a payment with a wrong PIN is lost: asked again, it is told again and costs nothing.
 #[test]
 fn one_wrong_tap_costs_one_try() {
@@ -220,7 +280,7 @@ fn attack_key_use_after_suspension() {
     assert_eq!(shop.issuer.get(&pin_path(&shop)).expect(200)["tries_left"], 3);
 }
 
-fn seal(shop: &Shop, info: &[u8], associated: &str, pin: &str) -> Value {
+pub(crate) fn seal(shop: &Shop, info: &[u8], associated: &str, pin: &str) -> Value {
     let trust = shop.terminal.get("/v1/trust").expect(200);
     let key = unhex(&trust["issuers"][0]["pin_key"]);
     let key = <DhP256HkdfSha256 as Kem>::PublicKey::from_bytes(&key).unwrap();

@@ -6,9 +6,12 @@ use tapfer_emv::certificate::{IccCertificate, IssuerCertificate};
 use tapfer_emv::tags;
 use tapfer_emv::tlv;
 
+use serde_json::json;
+use tapfer_wallet::Notification;
+
 use crate::liar::{Liar, Tap};
 use crate::phone::{authority, hex};
-use crate::shop::Shop;
+use crate::shop::{Shop, issuer_request};
 
 #[test]
 fn a_terminal_that_trusts_the_platform_trusts_the_phone() {
@@ -111,4 +114,72 @@ fn an_hour_has_so_many_keys() {
     liar.replenish();
     let tap = Tap::new(100, shop.now());
     assert_eq!(shop.pay_with_lie(&mut liar, &tap)["outcome"], "approved");
+}
+
+/// An issuer whose phones get a key for each payment, and none from which others could be derived.
+fn shop_with_single_use_keys() -> Shop {
+    let mut issuer = issuer_request();
+    issuer["key_policy"]["single_use"] = json!(true);
+    Shop::open_for(&issuer)
+}
+
+#[test]
+fn single_use_keys_pay_once_each() {
+    let mut shop = shop_with_single_use_keys();
+    let liar = Liar::enrol(&shop);
+    let payload = liar.payload.as_ref().unwrap();
+    assert!(payload.limited_use_keys.is_empty());
+    // Two keys of four payments each would have been good for as many.
+    assert_eq!(payload.single_use_keys.iter().map(|row| row.blocks.len()).sum::<usize>(), 8);
+    for round in 0..2 {
+        for payment in 0..8 {
+            assert_eq!(shop.pay(100)["reason"], "approved", "{round}, {payment}");
+        }
+        shop.tap_in_vain(100);
+        let is_empty = |news: &Notification| matches!(news, Notification::NoKeysLeft { .. });
+        assert!(shop.phone.news.iter().any(is_empty), "{:?}", shop.phone.news);
+        shop.platform.clock.advance_seconds(60);
+        shop.replenish();
+    }
+    assert_eq!(shop.account(), (8_400, 8_400));
+}
+
+#[test]
+fn a_single_use_key_is_not_taken_twice() {
+    let mut shop = shop_with_single_use_keys();
+    let mut copy = shop.phone.copy();
+    // What was paid with once is a replay anywhere else.
+    let intent = shop.armed_intent(100);
+    let chip_data = shop.tap(&intent, 100);
+    assert_eq!(shop.authorize(&intent, &chip_data).expect(201)["reason"], "approved");
+    let other = shop.armed_intent(100);
+    assert_eq!(shop.authorize(&other, &chip_data).expect(201)["reason"], "replay");
+    // The rest of the row is still good, and skips nothing.
+    assert_eq!(shop.pay(100)["reason"], "approved");
+    // Who copied the phone before has the same keys, and makes other cryptograms with them.
+    let intent = shop.armed_intent(200);
+    let now = shop.now();
+    let chip_data = shop.till.tap(&mut copy, &intent, 200, now);
+    assert_eq!(shop.authorize(&intent, &chip_data).expect(201)["reason"], "counter_reused");
+    assert_eq!(shop.pay(100)["reason"], "token_suspended", "there are two of this phone");
+}
+
+/// Keys for counters that the phone had not come to are replaced, not piled up.
+#[test]
+fn replenishing_replaces_single_use_keys_that_were_left() {
+    let mut shop = shop_with_single_use_keys();
+    let mut before = shop.phone.copy();
+    for _ in 0..3 {
+        assert_eq!(shop.pay(100)["reason"], "approved");
+        shop.platform.clock.advance_seconds(60);
+        shop.replenish();
+    }
+    // Counter 4 has a key of the first row as well, which has ended.
+    for _ in 0..3 {
+        let (intent, now) = (shop.intent(100), shop.now());
+        shop.till.tap(&mut before, &intent, 100, now);
+    }
+    let (intent, now) = (shop.armed_intent(100), shop.now());
+    let chip_data = shop.till.tap(&mut before, &intent, 100, now);
+    assert_eq!(shop.authorize(&intent, &chip_data).expect(201)["reason"], "key_expired");
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tapfer_hsm::Unlock;
 use tapfer_payment_types::Timestamp;
 use tapfer_server::clock::Clock;
+use tapfer_server::entropy::{Entropy, EntropyError, SystemEntropy};
 use tapfer_server::{Limits, Realm, RealmKind, RunningServer, Server, ServerConfig};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -63,8 +64,33 @@ pub(crate) fn log() -> String {
     String::from_utf8(LOG.lock().unwrap().clone()).unwrap()
 }
 
+/// The system's randomness, with whose drawing a test can interrupt a request: what is drawn within a request
+/// is drawn in a known place.
+#[derive(Default)]
+pub(crate) struct Interruption(Mutex<Option<(usize, Act)>>);
+
+type Act = Box<dyn FnOnce() + Send>;
+
+impl Interruption {
+    /// Does this once, when so many bytes are drawn at a time.
+    pub(crate) fn at_draw_of(&self, length: usize, act: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap() = Some((length, Box::new(act)));
+    }
+}
+
+impl Entropy for Interruption {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+        let due = self.0.lock().unwrap().take_if(|(length, _)| *length == buffer.len());
+        if let Some((_, act)) = due {
+            act();
+        }
+        SystemEntropy.fill(buffer)
+    }
+}
+
 /// A platform with its realm in a directory of its own.
 pub(crate) struct Platform {
+    pub(crate) interruption: Arc<Interruption>,
     limits: Limits,
     runtime: Runtime,
     server: Option<RunningServer>,
@@ -91,15 +117,17 @@ impl Platform {
         let clock = Arc::new(TestClock(AtomicI64::new(now.max(start))));
         let realm = Realm::create(home.path(), RealmKind::Demo, &unlock(), clock.now()).unwrap();
         let runtime = Runtime::new().unwrap();
-        let (server, operator) = serve(&runtime, realm, &clock, limits);
-        Self { limits, runtime, server: Some(server), home, clock, operator }
+        let interruption = Arc::<Interruption>::default();
+        let (server, operator) = serve(&runtime, realm, &clock, &interruption, limits);
+        Self { interruption, limits, runtime, server: Some(server), home, clock, operator }
     }
 
     /// Stops and starts again on the same realm.
     pub(crate) fn restart(&mut self) {
         self.stop();
         let realm = Realm::open(self.home.path(), &unlock()).unwrap();
-        let (server, operator) = serve(&self.runtime, realm, &self.clock, self.limits);
+        let (clock, interruption) = (&self.clock, &self.interruption);
+        let (server, operator) = serve(&self.runtime, realm, clock, interruption, self.limits);
         self.server = Some(server);
         self.operator = operator;
     }
@@ -127,11 +155,13 @@ fn serve(
     runtime: &Runtime,
     realm: Realm,
     clock: &Arc<TestClock>,
+    interruption: &Arc<Interruption>,
     limits: Limits,
 ) -> (RunningServer, Client) {
     let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap());
     config.limits = limits;
     config.clock = Arc::<TestClock>::clone(clock);
+    config.entropy = Arc::<Interruption>::clone(interruption);
     let server = runtime.block_on(Server::start(realm, config)).unwrap();
     let key = std::fs::read_to_string(server.paths().operator_key()).unwrap();
     let pem = std::fs::read(server.paths().ca_certificate()).unwrap();

@@ -47,18 +47,33 @@ pub(crate) fn by(actor: &str) -> Value {
     json!({ "actor": actor, "reason": "test" })
 }
 
+/// A card with so much money on it, minor units.
+fn new_card(issuer: &Client, issuer_id: &str, balance: i64) -> String {
+    let card = json!({ "issuer": issuer_id, "expiry": "2031-12", "holder_reference": "7" });
+    let card = id(&issuer.post("/v1/cards", &card).expect(201));
+    let top_up = json!({ "amount": balance, "currency": "EUR", "reference": "cash desk" });
+    issuer.post(&format!("/v1/cards/{card}/top-ups"), &top_up).expect(201);
+    card
+}
+
 impl Shop {
     /// 100.00 EUR on the card; the token is active and has its first keys.
     pub(crate) fn open() -> Self {
-        let platform = Platform::start();
+        Self::open_at(Platform::start(), &issuer_request())
+    }
+
+    /// As [`Shop::open`], with this issuer.
+    pub(crate) fn open_for(issuer: &Value) -> Self {
+        Self::open_at(Platform::start(), issuer)
+    }
+
+    /// As [`Shop::open`], on this platform.
+    pub(crate) fn open_at(platform: Platform, issuer: &Value) -> Self {
         let operator = platform.operator.clone();
-        let issuer_id = id(&operator.post("/v1/issuers", &issuer_request()).expect(201));
+        let issuer_id = id(&operator.post("/v1/issuers", issuer).expect(201));
         let key = operator.post(&format!("/v1/issuers/{issuer_id}/api-keys"), &json!({}));
         let issuer = operator.with_key(&key.expect(201)["api_key"]);
-        let card = json!({ "issuer": issuer_id, "expiry": "2031-12", "holder_reference": "7" });
-        let card = id(&issuer.post("/v1/cards", &card).expect(201));
-        let top_up = json!({ "amount": 10_000, "currency": "EUR", "reference": "cash desk" });
-        issuer.post(&format!("/v1/cards/{card}/top-ups"), &top_up).expect(201);
+        let card = new_card(&issuer, &issuer_id, 10_000);
 
         let phone = Phone::new();
         let device = json!({
@@ -92,6 +107,33 @@ impl Shop {
         shop.change_token("activate", "issuer").expect(200);
         shop.replenish();
         shop
+    }
+
+    /// Another phone, for another card with so much money on it; from now on it is the one that pays.
+    pub(crate) fn take_another_phone(&mut self, balance: i64) {
+        self.phone = Phone::new();
+        let key = self.phone.public_key();
+        let device = json!({ "issuer": self.issuer_id, "label": "another", "public_key": key });
+        let device = self.issuer.post("/v1/devices", &device).expect(201);
+        self.device = self.issuer.with_key(&device["api_key"]);
+        self.device_id = id(&device);
+        self.take_another_card(balance);
+    }
+
+    /// Another card on the same phone, with so much money on it; from now on it is the one that pays.
+    pub(crate) fn take_another_card(&mut self, balance: i64) {
+        self.card = new_card(&self.issuer, &self.issuer_id, balance);
+        let token = json!({ "card": self.card, "device": self.device_id });
+        self.token = id(&self.issuer.post("/v1/tokens", &token).expect(201));
+        self.change_token("activate", "issuer").expect(200);
+        self.replenish();
+        self.choose(&self.token.clone());
+    }
+
+    /// The person chooses with which of the phone's cards she pays.
+    pub(crate) fn choose(&mut self, token: &str) {
+        token.clone_into(&mut self.token);
+        self.phone.wallet().set_default_token(token.parse().unwrap()).unwrap();
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -136,6 +178,16 @@ impl Shop {
     pub(crate) fn tap(&mut self, intent: &str, amount: i64) -> String {
         let now = self.now();
         self.till.tap(&mut self.phone, intent, amount, now)
+    }
+
+    /// Arms, and holds a phone to the till that does not pay; the intent is over then.
+    pub(crate) fn tap_in_vain(&mut self, amount: i64) {
+        let intent = self.armed_intent(amount);
+        let now = self.now();
+        assert_eq!(self.till.try_tap(&mut self.phone, &intent, amount, now), None);
+        let path = format!("/v1/payment-intents/{intent}");
+        assert_eq!(self.merchant.get(&path).expect(200)["status"], "requires_action");
+        self.merchant.post(&format!("{path}/cancel"), &json!({})).expect(200);
     }
 
     /// Arms, taps, asks; gives the decision.
