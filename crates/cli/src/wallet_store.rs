@@ -25,6 +25,7 @@ use tapfer_wallet::{Snapshot, Wallet};
 use tapfer_wallet_file::PrivateDirectory;
 use zeroize::Zeroizing;
 
+use crate::client::NoAnswer;
 use crate::clock;
 use crate::context::Context;
 use crate::home::{create_private_directory, write_private};
@@ -100,13 +101,23 @@ impl Phone {
 }
 
 impl WalletStore {
-    /// Opens the wallet in a directory, with the platform's share if the phone is registered.
+    /// Opens the wallet in a directory, with the platform's share if the phone is registered, and moves it
+    /// to the next epoch: a copy from before this start opens nothing from now on.
     ///
     /// # Errors
     /// No wallet there, in use by another process, or damaged; the platform can't be reached, or
     /// withholds its share.
     pub(crate) fn open(context: &Context, directory: &Path) -> anyhow::Result<(Self, Wallet)> {
-        Self::open_by(directory, |report| keeper(context, directory)?.share(report))
+        let share = |report| keeper(context, directory)?.share(report);
+        let (mut store, mut wallet) = Self::open_by(directory, share)?;
+        if store.sealed.epoch() > 0 {
+            match store.move_on(context, &mut wallet) {
+                // It is open: what cannot be asked now is asked at the next start.
+                Err(error) if !error.is::<NoAnswer>() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok((store, wallet))
     }
 
     /// Opens the wallet in a directory with a share that was fetched before, where there is no network.
@@ -189,6 +200,11 @@ impl WalletStore {
         if self.sealed.epoch() > 0 {
             return Ok(());
         }
+        self.move_on(context, wallet)
+    }
+
+    /// Moves the store to the next epoch, and tells the platform.
+    fn move_on(&mut self, context: &Context, wallet: &mut Wallet) -> anyhow::Result<()> {
         let keeper = keeper(context, &self.directory)?;
         let share = keeper.next_share(self.report())?;
         self.save_in_next_epoch(&keeper, &share, &wallet.snapshot()?)?.run()

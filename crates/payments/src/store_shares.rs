@@ -24,6 +24,10 @@ words! {
     }
 }
 
+/// A phone reports its store at every start, and in between writes two or three snapshots for each payment;
+/// a token has 65,535 payments in its life. Who reports more than this has made the number up.
+pub const MOST_SNAPSHOTS_BETWEEN_REPORTS: u64 = 1 << 20;
+
 /// A store that is kept closed: its share is withheld.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceLock {
@@ -56,7 +60,10 @@ pub enum DeviceError {
     )]
     UnknownEpoch,
     /// The number of a snapshot is too high to be one.
-    #[error("generation is the number of a snapshot: 0 to 9223372036854775807")]
+    #[error(
+        "generation is the number of a snapshot: no phone has written {MOST_SNAPSHOTS_BETWEEN_REPORTS} of \
+         them since its last report. If this one has, enrol its cards again"
+    )]
     Generation,
     /// There is no next epoch.
     #[error("this device has used up its epochs: register the phone anew")]
@@ -110,11 +117,13 @@ impl StoreState {
     }
 
     fn seen(self, StoreReport { epoch, generation }: StoreReport) -> Result<Self, DeviceError> {
-        if i64::try_from(generation).is_err() {
-            return Err(DeviceError::Generation);
-        }
         if epoch < self.confirmed_epoch || generation < self.highest_generation {
             return Err(DeviceError::StoreRolledBack);
+        }
+        let is_storable = i64::try_from(generation).is_ok();
+        let step = generation.saturating_sub(self.highest_generation);
+        if !is_storable || step > MOST_SNAPSHOTS_BETWEEN_REPORTS {
+            return Err(DeviceError::Generation);
         }
         let is_next = self.is_next_offered && self.confirmed_epoch.checked_add(1) == Some(epoch);
         if epoch != self.confirmed_epoch && !is_next {
@@ -161,7 +170,10 @@ pub fn may_be_served(lock: Option<&DeviceLock>) -> Result<(), DeviceError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{DeviceError, DeviceLock, Locker, StoreState, may_be_served, may_lock, may_unlock};
+    use super::{
+        DeviceError, DeviceLock, Locker, MOST_SNAPSHOTS_BETWEEN_REPORTS, StoreState, may_be_served,
+        may_lock, may_unlock,
+    };
     use tapfer_payment_types::Timestamp;
     use tapfer_payment_types::store_share::StoreReport;
 
@@ -177,7 +189,7 @@ mod tests {
     #[test]
     fn which_share_for_which_report() {
         use DeviceError::{Generation, NoNextEpoch, StoreRolledBack, UnknownEpoch};
-        let highest = u64::try_from(i64::MAX).unwrap();
+        let furthest = 10 + MOST_SNAPSHOTS_BETWEEN_REPORTS;
         let rows = [
             // Before the first share: only the first move.
             (state(0, false), report(0, 10), Err(UnknownEpoch), Ok(1)),
@@ -186,8 +198,10 @@ mod tests {
             (state(0, false), report(1, 11), Err(UnknownEpoch), Err(UnknownEpoch)),
             // In an epoch.
             (state(3, false), report(3, 10), Ok(3), Ok(4)),
-            (state(3, false), report(3, highest), Ok(3), Ok(4)),
-            (state(3, false), report(3, highest + 1), Err(Generation), Err(Generation)),
+            (state(3, false), report(3, furthest), Ok(3), Ok(4)),
+            (state(3, false), report(3, furthest + 1), Err(Generation), Err(Generation)),
+            (state(3, true), report(4, furthest + 1), Err(Generation), Err(Generation)),
+            (state(0, false), report(0, u64::MAX), Err(Generation), Err(Generation)),
             (state(3, false), report(3, 9), Err(StoreRolledBack), Err(StoreRolledBack)),
             (state(3, false), report(2, 99), Err(StoreRolledBack), Err(StoreRolledBack)),
             (state(3, false), report(0, 99), Err(StoreRolledBack), Err(StoreRolledBack)),
@@ -206,6 +220,15 @@ mod tests {
             assert_eq!(epoch(state.reported(report)), share, "{state:?} {report:?}");
             assert_eq!(epoch(state.rotated(report)), next, "{state:?} {report:?}");
         }
+    }
+
+    /// The last number that can be kept is the last one there is.
+    #[test]
+    fn generations_end_where_a_database_ends() {
+        let last = u64::try_from(i64::MAX).unwrap();
+        let known = StoreState { highest_generation: last - 1, ..state(3, false) };
+        assert!(known.reported(report(3, last)).is_ok());
+        assert_eq!(known.reported(report(3, last + 1)), Err(DeviceError::Generation));
     }
 
     /// Naming the offered epoch ends the one before for ever.

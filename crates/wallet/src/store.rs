@@ -12,11 +12,12 @@
 //! * The **key** is made from what the device keeps (its key store, else a random secret) and a share
 //!   that the platform keeps: see [`StoreKey`]. The platform can withhold its share; then the store
 //!   stays closed.
-//! * The **epoch** says which share. It rises with every replenishment ([`SealedStore::reseal`]), and
+//! * The **epoch** says which share. It rises at every start and replenishment ([`SealedStore::reseal`]), and
 //!   once the platform has seen the new one it never gives out the old share again. A copy from an
 //!   earlier epoch is then noise, whoever holds it.
 //! * The **generation** rises with every snapshot. The phone reports the one it opens, and the
-//!   platform refuses a share for a generation below the highest it was told.
+//!   platform refuses a share for a generation below the highest it was told. It is the opener's own
+//!   word: against one who lies, only the epoch helps.
 //!
 //! Both stand in front of the ciphertext because the phone has to name them before it can open
 //! anything; they are authenticated, so that a blob can't be given the number of another.

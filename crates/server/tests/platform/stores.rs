@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use tapfer_payment_types::store_share::StoreReport;
+use tapfer_payments::store_shares::MOST_SNAPSHOTS_BETWEEN_REPORTS;
 use tapfer_wallet::store::{
     ClosedStore, DeviceSecret, SealedStore, StoreHeader, StoreMedium, StoreShare,
 };
@@ -160,7 +161,7 @@ fn a_move_that_stops_anywhere_leaves_a_phone_that_opens() {
 }
 
 #[test]
-fn cloned_store_on_a_second_phone() {
+fn attack_cloned_store_on_a_second_phone() {
     let mut shop = Shop::open();
     let mut phone = Kept::first(&mut shop);
     let copy = phone.flash.copy();
@@ -188,7 +189,7 @@ fn a_clone_that_is_faster_shuts_the_phone_out_and_is_noticed() {
 }
 
 #[test]
-fn rolled_back_store() {
+fn attack_rolled_back_store() {
     let mut shop = Shop::open();
     let mut phone = Kept::first(&mut shop);
     let older = phone.flash.copy();
@@ -237,9 +238,43 @@ fn no_share_of_an_epoch_that_was_not_offered() {
         let expected = if epoch == 0 { "store_rolled_back" } else { "conflict" };
         assert_eq!(answer.problem(409), expected, "{epoch}");
     }
-    let too_high = StoreReport { epoch: 1, generation: 1 << 63 };
-    assert_eq!(phone.report(too_high).problem(422), "invalid_request");
     must_open(phone.start(phone.flash.clone()), "nothing was changed");
+}
+
+/// Whoever has the phone's API key can name any snapshot. He cannot name one from so far ahead that the
+/// numbers run out.
+#[test]
+fn a_report_goes_only_so_far_ahead() {
+    let mut shop = Shop::open();
+    let phone = Kept::first(&mut shop);
+    let generation = phone.header().generation;
+    for step in [MOST_SNAPSHOTS_BETWEEN_REPORTS + 1, 1 << 40, (1 << 63) - 1 - generation, 1 << 63] {
+        let made_up = StoreReport { epoch: 1, generation: generation + step };
+        assert_eq!(phone.report(made_up).problem(422), "invalid_request", "{step}");
+        let answer = phone.api.post(&format!("{}/rotate", phone.path), &json!(made_up));
+        assert_eq!(answer.problem(422), "invalid_request", "{step}");
+    }
+    must_open(phone.start(phone.flash.clone()), "nothing was changed");
+}
+
+/// A phone that moves on at every start: copies from before a start open nothing, whatever number they
+/// claim to have.
+#[test]
+fn a_copy_from_before_the_last_start_never_opens_again() {
+    let mut shop = Shop::open();
+    let mut phone = Kept::first(&mut shop);
+    for _ in 0..3 {
+        let copy = phone.flash.copy();
+        let StoreHeader { epoch, generation } = phone.header();
+        phone = must_open(phone.start(phone.flash.clone()), "opens");
+        phone.move_on().expect(200);
+        phone.use_it();
+        assert_eq!(refused(phone.start(copy)), "store_rolled_back");
+        for ahead in [0, 1, 1_000] {
+            let claim = StoreReport { epoch, generation: generation + ahead };
+            assert_eq!(phone.report(claim).problem(409), "store_rolled_back", "{ahead}");
+        }
+    }
 }
 
 #[test]
