@@ -5,16 +5,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use tapfer_payment_types::TokenId;
 use tapfer_payment_types::store_share::StoreShareMessage;
-use tapfer_wallet::DeviceState;
+use tapfer_wallet::policy::Ask;
 use tapfer_wallet::store::StoreShare;
+use tapfer_wallet::{DeviceState, Notification};
 use zeroize::Zeroizing;
 
+use crate::clock;
 use crate::commands::wallet::Place;
 use crate::context::Context;
 use crate::failure::{Ending, UsageError};
 use crate::key_supply::KeySupply;
 use crate::phone::Phone;
+use crate::pin_pad;
 use crate::store_keeper::read_share;
 use crate::test_keys::TestKeys;
 use crate::vpcd::{self, Ended, VirtualCard};
@@ -44,6 +48,10 @@ pub(crate) struct ServeArguments {
     /// Read what `tapfer wallet share` says from standard input: the platform need not be reached
     #[arg(long)]
     share_from_stdin: bool,
+    /// When the phone asks for its PIN, its owner takes it out of the field, enters the next line of standard
+    /// input, and presents it again
+    #[arg(long)]
+    pin_from_stdin: bool,
     /// Show issuer master key, token number and key index, so that anybody can recompute the
     /// cryptogram (demo realm only)
     #[arg(long)]
@@ -71,6 +79,10 @@ struct ServedPhone<'a> {
     context: &'a Context,
     test_keys: Option<TestKeys>,
     supply: KeySupply,
+    /// Somebody at standard input enters PINs.
+    has_owner: bool,
+    /// The token whose PIN the phone has asked for.
+    asked_for: Option<TokenId>,
 }
 
 impl VirtualCard for ServedPhone<'_> {
@@ -88,9 +100,35 @@ impl VirtualCard for ServedPhone<'_> {
             keys.show_payment(self.context.output, &answer)?;
         }
         for news in self.phone.take_news() {
+            if let (Notification::PersonNeeded { token, ask: Ask::EnterPin, .. }, true) =
+                (&news, self.has_owner)
+            {
+                self.asked_for = Some(*token);
+            }
             self.context.output.remark(format!("phone: {}", self.phone.in_words(&news)));
         }
         Ok(answer)
+    }
+
+    fn leaves(&self) -> bool {
+        self.asked_for.is_some()
+    }
+}
+
+impl ServedPhone<'_> {
+    /// The owner looks at the phone, between taps, and enters the PIN.
+    fn see_phone(&mut self) -> anyhow::Result<()> {
+        let Some(token) = self.asked_for.take() else { return Ok(()) };
+        let Some(pin) = pin_pad::next_pin()? else {
+            self.has_owner = false;
+            return Ok(());
+        };
+        let (_, wallet) = self.phone.between_taps();
+        match wallet.enter_pin(token, &pin, clock::now()) {
+            Ok(()) => self.context.output.remark("phone: the PIN is entered"),
+            Err(error) => self.context.output.remark(format!("phone: {error}")),
+        }
+        Ok(())
     }
 }
 
@@ -109,7 +147,14 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Resu
     }
     let device = device_state(arguments.screen, arguments.unlocked);
     let phone = Phone::new(store, wallet, device, context.access.language.of_people());
-    let mut card = ServedPhone { phone, context, test_keys, supply: KeySupply::default() };
+    let mut card = ServedPhone {
+        phone,
+        context,
+        test_keys,
+        supply: KeySupply::default(),
+        has_owner: arguments.pin_from_stdin,
+        asked_for: None,
+    };
     serve_for_ever(context, &arguments.vpcd, &mut card)
 }
 
@@ -141,6 +186,7 @@ fn serve_for_ever(
                 context.output.remark(format!("in the virtual reader at {address}"));
                 let ended = vpcd::serve(&mut stream, card);
                 card.reset();
+                card.see_phone()?;
                 match ended {
                     Ended::ByReader(Ok(())) => {}
                     Ended::ByReader(Err(error)) => {

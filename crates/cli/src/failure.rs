@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use tapfer_payment_types::Language;
+
 /// The command ran, and this is what came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -39,13 +41,19 @@ pub(crate) struct NothingPaid {
     pub(crate) status_word: Option<String>,
     /// What the terminal shows to the person.
     pub(crate) display: &'static str,
+    /// The cashier's.
+    pub(crate) language: Language,
 }
 
 impl std::fmt::Display for NothingPaid {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "nothing was paid: {}", self.why)?;
+        let (nothing, answered) = match self.language {
+            Language::English => ("nothing was paid", "it answered"),
+            Language::German => ("es wurde nichts bezahlt", "sie antwortete"),
+        };
+        write!(f, "{nothing}: {}", self.why)?;
         match &self.status_word {
-            Some(status) => write!(f, " (it answered {status})"),
+            Some(status) => write!(f, " ({answered} {status})"),
             None => Ok(()),
         }
     }

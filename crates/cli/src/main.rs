@@ -21,6 +21,7 @@ mod pcsc_reader;
 mod phone;
 mod phone_news;
 mod pin_file;
+mod pin_pad;
 mod platform;
 mod policy_file;
 mod provisioning;

@@ -6,35 +6,97 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use pcsc::{Card, Context, Error, Protocols, ReaderState, Scope, ShareMode, State};
 
+use crate::clock;
 use crate::failure::UsageError;
 use crate::tap::CardReader;
 
-/// A card in a reader.
+/// The field of one reader, or of several whose names are alike, such as the two antennas of one device.
 pub(crate) struct PcscReader {
-    card: Card,
+    context: Context,
+    readers: Vec<CString>,
+    /// The card that is spoken to, from the first command on.
+    card: Option<Card>,
     buffer: Vec<u8>,
 }
 
 impl PcscReader {
-    /// Connects to the card in the named reader, waiting for one to come.
+    /// Waits for a card to come to the named reader.
     ///
-    /// `name` is the reader's name, or a part of it; if several readers have it, the one with a card.
+    /// `name` is the reader's name, or a part of it; several readers that have it are one field.
     ///
     /// # Errors
     /// No smart-card service, no such reader, no card in time; each says what to do.
     pub(crate) fn connect(name: &str, patience: Duration) -> anyhow::Result<Self> {
         let context = establish()?;
-        let reader = choose(&context, name)?;
-        wait_for_card(&context, &reader, patience)?;
-        let card = open(&context, &reader).map_err(explain)?;
-        Ok(Self { card, buffer: vec![0; pcsc::MAX_BUFFER_SIZE_EXTENDED] })
+        let readers = choose(&context, name)?;
+        let buffer = vec![0; pcsc::MAX_BUFFER_SIZE_EXTENDED];
+        let field = Self { context, readers, card: None, buffer };
+        if !field.wait_until(|cards| cards > 0, patience)? {
+            bail!(
+                "no card came to the reader in {} seconds: hold it to the reader and start again",
+                patience.as_secs()
+            );
+        }
+        Ok(field)
     }
+
+    /// The readers, with the state in which they are now.
+    fn states(&self) -> anyhow::Result<Vec<ReaderState>> {
+        let fresh = |reader: &CString| ReaderState::new(reader.clone(), State::UNAWARE);
+        let mut states: Vec<ReaderState> = self.readers.iter().map(fresh).collect();
+        self.context.get_status_change(Duration::ZERO, &mut states).map_err(explain)?;
+        Ok(states)
+    }
+
+    /// Waits until as many cards are in the field; `false` if that takes too long.
+    fn wait_until(
+        &self,
+        is_enough: impl Fn(usize) -> bool,
+        patience: Duration,
+    ) -> anyhow::Result<bool> {
+        let until = clock::instant().checked_add(patience).context("a very long patience")?;
+        let mut states = self.states()?;
+        while !is_enough(present(&states).count()) {
+            states.iter_mut().for_each(ReaderState::sync_current_state);
+            let left = until.saturating_duration_since(clock::instant());
+            match self.context.get_status_change(left, &mut states) {
+                Ok(()) => {}
+                Err(Error::Timeout) => return Ok(false),
+                Err(error) => return Err(explain(error)),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The readers in which a card lies.
+fn present(states: &[ReaderState]) -> impl Iterator<Item = &ReaderState> {
+    states.iter().filter(|state| state.event_state().contains(State::PRESENT))
 }
 
 impl CardReader for PcscReader {
     fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>> {
-        let answer = self.card.transmit(command, &mut self.buffer).map_err(explain)?;
+        if self.card.is_none() {
+            let states = self.states()?;
+            let reader = present(&states).next().map(ReaderState::name);
+            let reader = reader.ok_or_else(|| explain(Error::NoSmartcard))?;
+            self.card = Some(open(&self.context, &reader.to_owned()).map_err(explain)?);
+        }
+        let card = self.card.as_ref().context("the card is gone")?;
+        let answer = card.transmit(command, &mut self.buffer).map_err(explain)?;
         Ok(answer.to_vec())
+    }
+
+    fn sees_several(&mut self) -> anyhow::Result<bool> {
+        Ok(self.readers.len() > 1 && present(&self.states()?).count() > 1)
+    }
+
+    fn present_again(&mut self, patience: Duration) -> anyhow::Result<bool> {
+        let until = clock::instant().checked_add(patience).context("a very long patience")?;
+        self.card = None;
+        let is_empty = self.wait_until(|cards| cards == 0, patience)?;
+        let left = until.saturating_duration_since(clock::instant());
+        Ok(is_empty && self.wait_until(|cards| cards > 0, left)?)
     }
 }
 
@@ -68,7 +130,8 @@ fn names(context: &Context) -> anyhow::Result<Vec<String>> {
     }
 }
 
-fn choose(context: &Context, wanted: &str) -> anyhow::Result<CString> {
+/// The reader of that name, or else all whose names have it in them.
+fn choose(context: &Context, wanted: &str) -> anyhow::Result<Vec<CString>> {
     let names = names(context)?;
     let exact = names.iter().map(String::as_str).find(|name| *name == wanted);
     let partly: Vec<&str> = names
@@ -77,7 +140,7 @@ fn choose(context: &Context, wanted: &str) -> anyhow::Result<CString> {
         .filter(|name| name.to_lowercase().contains(&wanted.to_lowercase()))
         .collect();
     let chosen = match (exact, partly.as_slice()) {
-        (Some(name), _) | (None, &[name]) => name,
+        (Some(name), _) => vec![name],
         (None, []) if names.is_empty() => {
             bail!(
                 "no card reader is connected: plug one in, or install the virtual one (vsmartcard-vpcd)"
@@ -86,47 +149,9 @@ fn choose(context: &Context, wanted: &str) -> anyhow::Result<CString> {
         (None, []) => {
             bail!(UsageError(format!("no reader \"{wanted}\"; there are: {}", names.join(", "))))
         }
-        (None, several) => match with_card(context, several)?.as_slice() {
-            &[name] => name,
-            _ => bail!(UsageError(format!(
-                "several readers match \"{wanted}\": {}; name one of them in full",
-                several.join(", ")
-            ))),
-        },
+        (None, several) => several.to_vec(),
     };
-    CString::new(chosen).context("reader name")
-}
-
-/// Those of the readers in which a card lies now.
-fn with_card<'n>(context: &Context, names: &[&'n str]) -> anyhow::Result<Vec<&'n str>> {
-    let mut states = Vec::new();
-    for name in names {
-        states.push(ReaderState::new(CString::new(*name)?, State::UNAWARE));
-    }
-    context.get_status_change(Duration::ZERO, &mut states).map_err(explain)?;
-    let states = states.iter().zip(names);
-    let present = states.filter(|(state, _)| state.event_state().contains(State::PRESENT));
-    Ok(present.map(|(_, name)| *name).collect())
-}
-
-fn wait_for_card(context: &Context, reader: &CString, patience: Duration) -> anyhow::Result<()> {
-    let mut states = [ReaderState::new(reader.clone(), State::UNAWARE)];
-    loop {
-        match context.get_status_change(patience, &mut states) {
-            Ok(()) => {}
-            Err(Error::Timeout) => bail!(
-                "no card came to the reader in {} seconds: hold it to the reader and start again",
-                patience.as_secs()
-            ),
-            Err(error) => return Err(explain(error)),
-        }
-        for state in &mut states {
-            if state.event_state().contains(State::PRESENT) {
-                return Ok(());
-            }
-            state.sync_current_state();
-        }
-    }
+    chosen.into_iter().map(|name| CString::new(name).context("reader name")).collect()
 }
 
 /// What a PC/SC error means and what to do about it.

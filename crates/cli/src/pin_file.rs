@@ -21,6 +21,22 @@ pub(crate) struct PinFile {
 /// # Errors
 /// The file can't be read, or what it holds is no PIN.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Pin> {
+    parse(&text(path)?, path)
+}
+
+/// As [`read`]; `None` from an empty file: nobody entered a PIN.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_if_any(path: &Path) -> anyhow::Result<Option<Pin>> {
+    let text = text(path)?;
+    if text.trim_end_matches(['\r', '\n']).is_empty() {
+        return Ok(None);
+    }
+    parse(&text, path).map(Some)
+}
+
+fn text(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::new());
     if path == Path::new("-") {
         std::io::stdin().read_to_string(&mut text).context("the PIN on standard input")?;
@@ -30,6 +46,10 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Pin> {
         file.read_to_string(&mut text)
             .with_context(|| format!("can't read the PIN in {}", path.display()))?;
     }
+    Ok(text)
+}
+
+fn parse(text: &str, path: &Path) -> anyhow::Result<Pin> {
     let pin = text.trim_end_matches(['\r', '\n']).parse::<Pin>();
     pin.with_context(|| format!("{} holds no PIN", path.display()))
 }

@@ -13,6 +13,7 @@ pub(crate) fn to_json(receipt: &Receipt, answer: Option<&Value>) -> Value {
         PaymentState::Approved(_) => ("approved", None),
         PaymentState::ApprovedOffline => ("not_paid", Some("the platform was not asked")),
         PaymentState::Declined { reason, .. } => ("declined", Some(reason.as_str())),
+        PaymentState::PinCancelled => ("cancelled", Some("no PIN was entered")),
         PaymentState::Unknown => ("unknown", Some("the platform did not answer")),
     };
     let of_platform = |field: &str| answer.and_then(|answer| answer.get(field)).cloned();
@@ -43,10 +44,12 @@ const fn verification(verification: CardholderVerification) -> &'static str {
 }
 
 /// The words of a receipt, in English and in German.
-const WORDS: [(&str, &str); 14] = [
+const WORDS: [(&str, &str); 16] = [
     ("approved", "genehmigt"),
     ("declined", "abgelehnt"),
     ("unknown", "ungewiss"),
+    ("cancelled", "abgebrochen"),
+    ("no PIN was entered", "keine PIN eingegeben"),
     ("why", "warum"),
     ("merchant", "Händler"),
     ("transaction", "Vorgang"),
@@ -78,7 +81,7 @@ pub(crate) fn print(output: Output, language: Language, receipt: &Value) {
     output.line("  ----------------------------------------------");
     output.line(format!("  {}   {outcome}", amount(receipt)));
     let lines = [
-        ("why", text("reason_text").to_owned()),
+        ("why", word(text("reason_text"))),
         ("merchant", text("merchant").to_owned()),
         ("transaction", text("id").to_owned()),
         ("payment", text("payment_intent").to_owned()),

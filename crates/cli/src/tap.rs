@@ -20,6 +20,23 @@ pub(crate) trait CardReader {
     /// # Errors
     /// The card or the reader is gone.
     fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>>;
+
+    /// Whether more than one card is in the field now. What can hold one card only never sees several.
+    ///
+    /// # Errors
+    /// The reader is gone.
+    fn sees_several(&mut self) -> anyhow::Result<bool> {
+        Ok(false)
+    }
+
+    /// Waits until the field is empty and a card is presented again; `false` if none came in that time, or
+    /// nobody is there who could do it.
+    ///
+    /// # Errors
+    /// The reader is gone.
+    fn present_again(&mut self, _patience: Duration) -> anyhow::Result<bool> {
+        Ok(false)
+    }
 }
 
 /// One command and its answer, as they were on the wire.
@@ -61,6 +78,10 @@ pub(crate) fn tap(
     let mut reader_error = None;
     while let TapAction::Transmit(command) = tap.poll() {
         let command = command.encode()?;
+        if reader.sees_several().unwrap_or_default() {
+            tap = tap.handle_several_cards();
+            break;
+        }
         let sent = clock::instant();
         match reader.transmit(&command) {
             Ok(response) => {
@@ -114,6 +135,14 @@ impl CardReader for WithoutDirectory<'_> {
         let answer = self.reader.transmit(command)?;
         let is_directory = select_directory().encode().is_ok_and(|select| select == command);
         if is_directory && !self.is_listed(&answer) { Ok(self.directory()) } else { Ok(answer) }
+    }
+
+    fn sees_several(&mut self) -> anyhow::Result<bool> {
+        self.reader.sees_several()
+    }
+
+    fn present_again(&mut self, patience: Duration) -> anyhow::Result<bool> {
+        self.reader.present_again(patience)
     }
 }
 

@@ -12,7 +12,8 @@ use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{AuthorizationId, Money, PaymentIntentId};
 use tapfer_terminal::kernel8::KernelConfiguration;
 use tapfer_terminal::{
-    Armed, Arming, AuthorizationRequest, HostDecision, Terminal, TerminalConfiguration,
+    Armed, Arming, AuthorizationRequest, HostDecision, PinRecipient, Terminal,
+    TerminalConfiguration,
 };
 
 use crate::amount::money_json;
@@ -39,6 +40,8 @@ pub(crate) struct Trust {
     pub(crate) ca_keys: Vec<CaPublicKey>,
     /// Application identifiers of the platform's issuers, each once.
     pub(crate) applications: Vec<Vec<u8>>,
+    /// Where PINs are sealed to that are entered at the terminal: one an issuer.
+    pub(crate) pin_recipients: Vec<PinRecipient>,
 }
 
 impl Trust {
@@ -50,8 +53,9 @@ impl Trust {
         for other in list("other_authorities") {
             ca_keys.push(authority(other)?);
         }
-        let mut applications = Vec::new();
+        let (mut applications, mut pin_recipients) = (Vec::new(), Vec::new());
         for issuer in list("issuers") {
+            pin_recipients.push(pin_recipient(issuer)?);
             let HexBytes(aid) = text_of(issuer, "aid")?.try_into()?;
             if !applications.contains(&aid) {
                 applications.push(aid);
@@ -60,7 +64,7 @@ impl Trust {
         if applications.is_empty() {
             bail!("the platform has no issuer yet: run `tapfer init` or `tapfer issuer create`");
         }
-        Ok(Self { ca_keys, applications })
+        Ok(Self { ca_keys, applications, pin_recipients })
     }
 }
 
@@ -72,6 +76,13 @@ fn authority(value: &Value) -> anyhow::Result<CaPublicKey> {
         index: u8::try_from(index).context("ca_index")?,
         key: PublicX::from_bytes(&key)?,
     })
+}
+
+/// Where the PINs of an issuer's cards are sealed to, by its entry in `/v1/trust`.
+pub(crate) fn pin_recipient(issuer: &Value) -> anyhow::Result<PinRecipient> {
+    let HexBytes(certificate) = text_of(issuer, "certificate")?.try_into()?;
+    let HexBytes(key) = text_of(issuer, "pin_key")?.try_into()?;
+    Ok(PinRecipient::new(&certificate, &key)?)
 }
 
 fn array<const LENGTH: usize>(digits: &str) -> anyhow::Result<[u8; LENGTH]> {
@@ -150,7 +161,11 @@ impl Till {
         let intent = request.payment_intent();
         let counter = tlv::find(request.chip_data(), tags::APPLICATION_TRANSACTION_COUNTER)?;
         let key = format!("{intent}-{}", HEXLOWER.encode(counter.unwrap_or_default()));
-        self.ask(&question(intent, request.chip_data()), &key, patience)
+        let mut question = question(intent, request.chip_data());
+        if let (Some(fields), Some(pin)) = (question.as_object_mut(), request.online_pin()) {
+            fields.insert("online_pin".to_owned(), json!(pin));
+        }
+        self.ask(&question, &key, patience)
     }
 
     /// Asks about chip data as it is given.
@@ -169,8 +184,23 @@ pub(crate) fn question(intent: PaymentIntentId, chip_data: &[u8]) -> Value {
     json!({ "payment_intent": intent, "chip_data": HEXLOWER.encode(chip_data) })
 }
 
-/// The platform's answer as the terminal takes it.
-pub(crate) fn host_decision(answer: &Value) -> anyhow::Result<HostDecision> {
+/// The platform's answer as the terminal takes it: about this payment and this amount, or about nothing that
+/// may stand on its receipt.
+///
+/// # Errors
+/// It is about something else, or can't be read.
+pub(crate) fn host_decision(
+    request: &AuthorizationRequest,
+    answer: &Value,
+) -> anyhow::Result<HostDecision> {
+    let asked = (request.payment_intent(), request.amount());
+    if decided(answer)? != asked {
+        bail!(
+            "the platform decided on another payment or amount than it was asked about: give nothing \
+             away, and ask with `tapfer payment show {}`",
+            asked.0
+        );
+    }
     let authorization: AuthorizationId = text_of(answer, "id")?.parse()?;
     Ok(match text_of(answer, "outcome")?.as_str() {
         "approved" => HostDecision::Approved { authorization },
@@ -179,4 +209,11 @@ pub(crate) fn host_decision(answer: &Value) -> anyhow::Result<HostDecision> {
             reason: text_of(answer, "reason_text")?,
         },
     })
+}
+
+/// Which payment and how much an answer is about.
+fn decided(answer: &Value) -> anyhow::Result<(PaymentIntentId, Money)> {
+    let minor = answer.get("amount").and_then(Value::as_i64).context("the answer has no amount")?;
+    let amount = Money::new(minor, text_of(answer, "currency")?.parse()?);
+    Ok((text_of(answer, "payment_intent")?.parse()?, amount))
 }

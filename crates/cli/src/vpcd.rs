@@ -32,6 +32,11 @@ pub(crate) trait VirtualCard {
     /// Only what makes going on impossible, such as a store that cannot be written. Without an
     /// answer the reader sees a card that left the field.
     fn transmit(&mut self, command: &[u8]) -> anyhow::Result<Vec<u8>>;
+
+    /// Whether the card is taken out of the field now, after it was switched off or reset.
+    fn leaves(&self) -> bool {
+        false
+    }
 }
 
 /// Why a card is no longer in the reader.
@@ -62,7 +67,12 @@ fn answer_all(stream: &mut TcpStream, card: &mut impl VirtualCard) -> Result<(),
     stream.set_nodelay(true)?;
     while let Some(message) = read_frame(stream)? {
         match message.as_slice() {
-            [POWER_OFF | POWER_ON | RESET] => card.reset(),
+            [POWER_OFF | POWER_ON | RESET] => {
+                card.reset();
+                if card.leaves() {
+                    return Ok(());
+                }
+            }
             [GET_ANSWER_TO_RESET] => write_frame(stream, &ANSWER_TO_RESET)?,
             // A later vpcd may know further codes; none of them expects an answer.
             [_] | [] => {}

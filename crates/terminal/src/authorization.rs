@@ -6,6 +6,7 @@ use core::fmt;
 
 use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Tag};
+use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::{AuthorizationId, Money, PaymentIntentId};
 use zeroize::Zeroizing;
 
@@ -45,6 +46,7 @@ pub struct AuthorizationRequest {
     payment_intent: PaymentIntentId,
     amount: Money,
     chip_data: Zeroizing<Vec<u8>>,
+    pub(crate) online_pin: Option<SealedPayload>,
 }
 
 impl AuthorizationRequest {
@@ -55,7 +57,8 @@ impl AuthorizationRequest {
                 tlv::write(&mut chip_data, *tag, value);
             }
         }
-        Self { payment_intent: arming.payment_intent(), amount: arming.amount(), chip_data }
+        let (payment_intent, amount) = (arming.payment_intent(), arming.amount());
+        Self { payment_intent, amount, chip_data, online_pin: None }
     }
 
     /// What is paid for.
@@ -74,6 +77,12 @@ impl AuthorizationRequest {
     #[must_use]
     pub fn chip_data(&self) -> &[u8] {
         &self.chip_data
+    }
+
+    /// The PIN that the cardholder entered, sealed to her issuer; `None` if the card wanted none.
+    #[must_use]
+    pub const fn online_pin(&self) -> Option<&SealedPayload> {
+        self.online_pin.as_ref()
     }
 }
 
@@ -121,6 +130,8 @@ pub enum PaymentState {
         /// Why, in words for the merchant.
         reason: String,
     },
+    /// The card wanted the PIN, and nobody entered it: the platform was not asked.
+    PinCancelled,
     /// Nobody knows yet: the platform was asked and did not answer.
     Unknown,
 }

@@ -4,7 +4,7 @@
 //! commands it asks for, and brings answers, measured times and random numbers as arguments.
 //!
 //! - [`Terminal`]: armed for one payment ([`Arming`]), it takes a [`Tap`], which ends in an
-//!   [`OnlinePayment`], a decision, or an invitation to try again ([`TapEnd`]).
+//!   [`OnlinePayment`], a [`PinEntry`] before that, a decision, or an invitation to try again ([`TapEnd`]).
 //! - [`MerchantCredential`]: what it proves to phones that ask who wants to be paid.
 //! - [`profile`]: its set-up as data, as it stands in a file.
 //! - [`entry_point`]: which of the card's applications to try.
@@ -20,6 +20,7 @@ pub mod entry_point;
 pub mod kernel8;
 mod merchant_proof;
 mod messages;
+mod online_pin;
 pub mod profile;
 mod tap;
 mod terminal;
@@ -28,6 +29,7 @@ pub use arming::{Arming, ArmingError};
 pub use authorization::{AuthorizationRequest, HostDecision, PaymentState, Receipt};
 pub use merchant_proof::{MerchantCredential, WithoutProof};
 pub use messages::Language;
+pub use online_pin::{PinEntry, PinNotSealed, PinRecipient, PinRecipientError, PinSealError};
 pub use tap::{Tap, TapAction, TapEnd, TapError};
 pub use terminal::{
     Armed, NotArmed, NotTapped, NotTappedError, OnlinePayment, Terminal, TerminalConfiguration,

@@ -20,6 +20,7 @@ use crate::kernel8::{
     Action, DeclinedBy, ErrorLevel1, Inputs, Kernel, MessageIdentifier, Outcome, Session, Status,
 };
 use crate::merchant_proof::{WithoutProof, asks_for_proof};
+use crate::online_pin::PinEntry;
 use crate::terminal::{Armed, OnlinePayment, Terminal, Unarmed};
 
 /// One card in the field of an armed terminal.
@@ -118,6 +119,8 @@ pub enum TapAction<'a> {
 pub enum TapEnd {
     /// The platform has to decide. The arming is spent.
     Online(Box<OnlinePayment>),
+    /// The platform has to decide, and wants the cardholder's PIN with the question. The arming is spent.
+    AskPin(Box<PinEntry>),
     /// Decided by card and terminal alone. The terminal is disarmed.
     Decided {
         /// Ready to be armed again.
@@ -399,7 +402,12 @@ fn by_kernel(terminal: Terminal<Armed>, outcome: Outcome, merchant_proven: bool)
     let state = match (outcome.parameters.status, &outcome.data_record) {
         (Status::OnlineRequest, Some(record)) => {
             let request = AuthorizationRequest::new(terminal.arming(), record);
-            return TapEnd::Online(Box::new(terminal.go_online(request, outcome, merchant_proven)));
+            let payment = terminal.go_online(request, outcome, merchant_proven);
+            return if payment.wants_pin() {
+                TapEnd::AskPin(Box::new(PinEntry::new(payment)))
+            } else {
+                TapEnd::Online(Box::new(payment))
+            };
         }
         (Status::Approved, _) => PaymentState::ApprovedOffline,
         (Status::Declined, _) => {

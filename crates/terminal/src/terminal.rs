@@ -6,13 +6,15 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tapfer_emv::certificate::CaPublicKey;
+use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::{Currency, Money, PaymentIntentId, Timestamp};
 
 use crate::arming::{Arming, ArmingError};
 use crate::authorization::{AuthorizationRequest, HostDecision, PaymentState, Receipt};
 use crate::entry_point::{Application, Indicators};
 use crate::kernel8::{
-    ConfigurationError, KernelConfiguration, MessageIdentifier, Outcome, Session,
+    CardholderVerification, ConfigurationError, KernelConfiguration, MessageIdentifier, Outcome,
+    Session,
 };
 use crate::merchant_proof::MerchantCredential;
 use crate::messages::Language;
@@ -280,6 +282,15 @@ impl OnlinePayment {
         &self.outcome
     }
 
+    /// The card left it to its issuer to check the PIN.
+    pub(crate) fn wants_pin(&self) -> bool {
+        self.outcome.parameters.cardholder_verification == CardholderVerification::OnlinePin
+    }
+
+    pub(crate) fn set_online_pin(&mut self, sealed: SealedPayload) {
+        self.request.online_pin = Some(sealed);
+    }
+
     /// What the merchant's certificate says the merchant is called.
     fn merchant_name(&self) -> Option<String> {
         let merchant = self.terminal.configuration.merchant.as_ref()?;
@@ -296,6 +307,10 @@ impl OnlinePayment {
             }
             HostDecision::NoAnswer => PaymentState::Unknown,
         };
+        self.end(state)
+    }
+
+    pub(crate) fn end(self, state: PaymentState) -> (Terminal<Unarmed>, Receipt) {
         let name = self.merchant_name();
         let receipt = Receipt::new(&self.arming, &self.outcome, state, name, self.merchant_proven);
         (self.terminal, receipt)

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::amount::{AmountArguments, money_json};
 use crate::card_service::{self, ServeArguments};
 use crate::clock;
+use crate::commands::card_pin::{self, CardPinCommand};
 use crate::context::{Context, PageArguments, segment};
 use crate::failure::Ending;
 
@@ -55,6 +56,9 @@ pub(crate) enum CardCommand {
         #[command(flatten)]
         page: PageArguments,
     },
+    /// The PIN of a card at terminals
+    #[command(subcommand)]
+    Pin(CardPinCommand),
     /// Be the card in a virtual PC/SC reader, so that any smart-card program can talk to the wallet
     Serve(ServeArguments),
 }
@@ -135,6 +139,7 @@ pub(crate) fn run(context: &Context, command: &CardCommand) -> anyhow::Result<En
             let columns = ["created_at", "kind", "amount", "held", "reference", "id"];
             context.list(&page.path(&path(context, id, "/entries")?, &[]), &columns)?;
         }
+        CardCommand::Pin(command) => card_pin::run(context, command)?,
         CardCommand::Serve(arguments) => return card_service::run(context, arguments),
     }
     Ok(Ending::Done)

@@ -4,6 +4,7 @@ pub(crate) mod api_key;
 pub(crate) mod authorization;
 pub(crate) mod bench;
 pub(crate) mod card;
+pub(crate) mod card_pin;
 pub(crate) mod demo;
 pub(crate) mod device;
 pub(crate) mod doctor;

@@ -6,15 +6,19 @@ use anyhow::bail;
 use serde_json::{Value, json};
 use tapfer_payment_types::PaymentIntentId;
 use tapfer_terminal::{
-    HostDecision, MerchantCredential, OnlinePayment, PaymentState, Receipt, TapEnd,
+    HostDecision, Language, MerchantCredential, OnlinePayment, PaymentState, PinEntry,
+    PinRecipient, Receipt, TapEnd,
 };
 
-use super::{PayArguments, explain, insert, language, not_decided, tap_card, with_card};
+use super::presented::{tap_until_decided, with_card};
+use super::{PayArguments, explain, insert, language, not_decided};
 use crate::client;
+use crate::clock;
 use crate::context::Context;
 use crate::failure::Ending;
 use crate::kernel_report;
 use crate::narrate::milliseconds;
+use crate::pin_pad::{self, Entered};
 use crate::receipt;
 use crate::tap::Tapped;
 use crate::terminal_identity::TerminalIdentity;
@@ -32,19 +36,20 @@ pub(super) fn pay(context: &Context, arguments: &PayArguments) -> anyhow::Result
     };
     let merchant = credential(context, arguments, &till);
     let trust = Trust::fetch(&till.terminal)?;
-    let applications = arguments.applications()?.unwrap_or(trust.applications);
+    let applications = arguments.applications()?.unwrap_or_else(|| trust.applications.clone());
     let mut configuration =
-        arguments.configuration(&applications, trust.ca_keys, amount.currency)?;
+        arguments.configuration(&applications, trust.ca_keys.clone(), amount.currency)?;
     configuration.merchant = merchant;
     let capture = if arguments.manual_capture { "manual" } else { "automatic" };
     let intent = till.create_intent(amount, arguments.reference.as_deref(), capture)?;
     let tapped = till.arm(intent).and_then(|()| {
         with_card(context, arguments, |card| {
-            tap_card(arguments, configuration, intent, amount, card)
+            let terminal = till::arm(configuration, intent, amount)?;
+            tap_until_decided(context, arguments, terminal, card)
         })
     });
     match tapped {
-        Ok(tapped) => conclude(context, arguments, &till, tapped),
+        Ok(tapped) => conclude(context, arguments, &till, &trust.pin_recipients, tapped),
         Err(error) => {
             give_up(context, &till, intent);
             Err(error)
@@ -85,12 +90,24 @@ fn conclude(
     context: &Context,
     arguments: &PayArguments,
     till: &Till,
+    pin_recipients: &[PinRecipient],
     tapped: Tapped,
 ) -> anyhow::Result<Ending> {
     explain(context.output, arguments, &tapped.exchanges);
     let mut kernel = None;
     let (receipt, answer) = match tapped.end {
         TapEnd::Online(payment) => go_online(context, till, *payment, arguments.patience())?,
+        TapEnd::AskPin(entry) => {
+            match with_pin(context, arguments, till, pin_recipients, *entry)? {
+                PinPad::Entered(payment) => {
+                    go_online(context, till, *payment, arguments.patience())?
+                }
+                PinPad::Cancelled(receipt) => {
+                    give_up(context, till, receipt.payment_intent);
+                    (receipt, None)
+                }
+            }
+        }
         TapEnd::Decided { receipt, outcome, .. } => {
             give_up(context, till, receipt.payment_intent);
             kernel = Some(outcome);
@@ -127,6 +144,51 @@ fn conclude(
     Ok(Ending::done_if(matches!(receipt.state, PaymentState::Approved(_))))
 }
 
+/// What came of asking for the PIN.
+enum PinPad {
+    Entered(Box<OnlinePayment>),
+    Cancelled(Receipt),
+}
+
+/// Asks the cardholder for the PIN. Whatever keeps it from being sealed ends the payment: the platform is not
+/// asked.
+fn with_pin(
+    context: &Context,
+    arguments: &PayArguments,
+    till: &Till,
+    recipients: &[PinRecipient],
+    entry: PinEntry,
+) -> anyhow::Result<PinPad> {
+    let intent = entry.payment_intent();
+    let made = (|| {
+        let person = entry.outcome().language(language(context));
+        let prompt = format!("{}  {}", entry.amount(), entry.text(person));
+        let terminal = till.terminal_id.parse()?;
+        match pin_pad::ask(arguments.terminal_pin_file.as_deref(), &prompt, person)? {
+            Entered::Pin(pin) => {
+                let sealed = entry.enter(&pin, recipients, terminal, &mut clock::random());
+                Ok(PinPad::Entered(Box::new(sealed.map_err(|not_sealed| not_sealed.error)?)))
+            }
+            Entered::Cancelled => Ok(PinPad::Cancelled(entry.cancel().1)),
+            Entered::Nowhere => bail!(no_pin_pad(language(context))),
+        }
+    })();
+    made.inspect_err(|_: &anyhow::Error| give_up(context, till, intent))
+}
+
+const fn no_pin_pad(till: Language) -> &'static str {
+    match till {
+        Language::English => {
+            "nothing was paid: the card wants its PIN, and nobody can enter one. Run this at a keyboard, or \
+             give --terminal-pin-file"
+        }
+        Language::German => {
+            "es wurde nichts bezahlt: die Karte will ihre PIN, und niemand kann sie eingeben. An einer \
+             Tastatur starten oder --terminal-pin-file angeben"
+        }
+    }
+}
+
 /// Asks the platform. A terminal is freed on a definite refusal, never while the answer is unknown.
 fn go_online(
     context: &Context,
@@ -141,7 +203,8 @@ fn go_online(
     };
     match asked {
         Ok(answer) => {
-            let (_terminal, receipt) = payment.complete(till::host_decision(&answer)?);
+            let decision = till::host_decision(payment.request(), &answer)?;
+            let (_terminal, receipt) = payment.complete(decision);
             Ok((receipt, Some(answer)))
         }
         Err(error) if client::is_undecided(&error) => {

@@ -1,6 +1,8 @@
 //! `tapfer terminal pay`: this machine as a point of sale.
 
 mod at_platform;
+mod not_decided;
+mod presented;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,30 +14,30 @@ use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
-use tapfer_emv::status::StatusWord;
 use tapfer_payment_types::{Currency, Money, PaymentIntentId, TokenId};
-use tapfer_terminal::kernel8::{MessageIdentifier, Outcome, Status};
+use tapfer_terminal::kernel8::Status;
 use tapfer_terminal::{
-    Language, PaymentState, TapEnd, TapError, TerminalConfiguration, WithoutProof,
+    AuthorizationRequest, PaymentState, TapEnd, TerminalConfiguration, WithoutProof,
 };
 
 use crate::amount::{currency, hexadecimal, hexadecimal_array, money, payable};
-use crate::card_at::{self, CardAt};
+use crate::card_at;
 use crate::card_service::{Screen, device_state};
 use crate::client::{Client, text_of};
 use crate::clock;
 use crate::context::Context;
-use crate::failure::{Ending, NothingPaid, UsageError};
+use crate::failure::{Ending, UsageError};
 use crate::kernel_report;
 use crate::narrate::{self, Step};
 use crate::output::Output;
-use crate::pcsc_reader::PcscReader;
 use crate::phone::Phone;
 use crate::pin_file;
-use crate::tap::{CardReader, Exchange, Tapped, WithoutDirectory, tap};
+use crate::tap::Exchange;
 use crate::terminal_profile;
 use crate::till::{self, Trust};
 use crate::wallet_store::WalletStore;
+use not_decided::{language, not_decided};
+use presented::{tap_once, with_card};
 
 /// Application of the demo scheme.
 const DEMO_APPLICATION: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01];
@@ -67,14 +69,14 @@ pub(crate) struct PayArguments {
     #[arg(long, value_name = "NAME")]
     reader: Option<String>,
     /// A card that another program on this machine plays, instead of a reader: a test reader that
-    /// speaks the frames of the virtual PC/SC reader
+    /// speaks the frames of the virtual PC/SC reader. Given twice, two cards are in one field
     #[arg(
         long,
         value_name = "127.0.0.1:PORT",
         conflicts_with_all = ["reader", "wallet"],
         value_parser = card_at::loopback
     )]
-    card_at: Option<SocketAddr>,
+    card_at: Vec<SocketAddr>,
     /// Tap the phone in this directory instead, without a reader [default: wallet in the home directory]
     #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with = "reader")]
     wallet: Option<Option<PathBuf>>,
@@ -90,6 +92,13 @@ pub(crate) struct PayArguments {
     /// With --wallet: the person enters this PIN on the phone before the tap; a file, or - for standard input
     #[arg(long, value_name = "FILE", requires = "wallet")]
     pin_file: Option<PathBuf>,
+    /// If the card wants its PIN at the terminal: a file with it, or - for standard input; empty if nobody
+    /// enters one. Asked for at the keyboard if not given
+    #[arg(long, value_name = "FILE")]
+    terminal_pin_file: Option<PathBuf>,
+    /// End with the first tap, although the phone says to look at it and to tap again
+    #[arg(long)]
+    one_tap: bool,
     /// Application to take; all of the platform's issuers if not given
     #[arg(long, value_name = "HEX")]
     aid: Option<String>,
@@ -136,7 +145,7 @@ pub(crate) struct PayArguments {
 }
 
 pub(crate) fn run(context: &Context, arguments: &PayArguments) -> anyhow::Result<Ending> {
-    if arguments.reader.is_none() && arguments.wallet.is_none() && arguments.card_at.is_none() {
+    if arguments.reader.is_none() && arguments.wallet.is_none() && arguments.card_at.is_empty() {
         bail!(UsageError(
             "say which card pays: --wallet is the phone in the home directory, --reader NAME a card at \
              a reader (`tapfer terminal readers` lists them), --card-at one that a program plays"
@@ -239,45 +248,6 @@ fn ca_key(text: &str) -> anyhow::Result<CaPublicKey> {
     Ok(CaPublicKey { rid: hexadecimal_array(rid).context("--ca-key: RID")?, index, key })
 }
 
-/// The card of the arguments: a phone in this process, or whatever lies at the reader.
-fn with_card<T>(
-    context: &Context,
-    arguments: &PayArguments,
-    then: impl FnOnce(&mut dyn CardReader) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
-    if let Some(mut phone) = arguments.phone(context)? {
-        let result = then(&mut phone);
-        for news in phone.take_news() {
-            context.output.remark(format!("phone: {}", phone.in_words(&news)));
-        }
-        return result;
-    }
-    if let Some(address) = arguments.card_at {
-        return then(&mut CardAt::connect(address, arguments.patience())?);
-    }
-    let name = arguments.reader.as_deref().unwrap_or_default();
-    let mut reader = {
-        let _progress = context.output.progress("hold the card to the reader");
-        PcscReader::connect(name, arguments.patience())?
-    };
-    then(&mut reader)
-}
-
-/// Taps, with a directory made up for cards that were chosen by their AID.
-fn tap_card(
-    arguments: &PayArguments,
-    configuration: TerminalConfiguration,
-    intent: PaymentIntentId,
-    amount: Money,
-    card: &mut dyn CardReader,
-) -> anyhow::Result<Tapped> {
-    let terminal = till::arm(configuration, intent, amount)?;
-    match arguments.aid.as_deref().map(hexadecimal).transpose()? {
-        Some(aid) => tap(terminal, &mut WithoutDirectory::new(card, &aid)),
-        None => tap(terminal, card),
-    }
-}
-
 fn kernel_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<Ending> {
     let amount = arguments.amount()?;
     let applications = arguments.applications()?.unwrap_or_else(|| vec![DEMO_APPLICATION.to_vec()]);
@@ -287,11 +257,12 @@ fn kernel_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<En
     let configuration = arguments.configuration(&applications, Vec::new(), amount.currency)?;
     let intent = nobodys_intent();
     let tapped = with_card(context, arguments, |card| {
-        tap_card(arguments, configuration, intent, amount, card)
+        tap_once(arguments, till::arm(configuration, intent, amount)?, card)
     })?;
     explain(context.output, arguments, &tapped.exchanges);
     let outcome = match &tapped.end {
         TapEnd::Online(payment) => payment.outcome(),
+        TapEnd::AskPin(entry) => entry.outcome(),
         TapEnd::Decided { outcome, .. } | TapEnd::Undecided { outcome: Some(outcome), .. } => {
             outcome
         }
@@ -346,18 +317,14 @@ fn request_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<E
     let applications = arguments.applications()?.unwrap_or(trust.applications);
     let configuration = arguments.configuration(&applications, trust.ca_keys, amount.currency)?;
     let tapped = with_card(context, arguments, |card| {
-        tap_card(arguments, configuration, intent, amount, card)
+        tap_once(arguments, till::arm(configuration, intent, amount)?, card)
     })?;
     explain(context.output, arguments, &tapped.exchanges);
     match tapped.end {
-        TapEnd::Online(payment) => {
-            let chip_data = HEXLOWER.encode(payment.request().chip_data());
-            if context.output.is_json() {
-                context.output.json_line(&json!({ "chip_data": chip_data }))?;
-            } else {
-                context.output.line(chip_data);
-            }
-            Ok(Ending::Done)
+        TapEnd::Online(payment) => print_question(context.output, payment.request()),
+        TapEnd::AskPin(entry) => {
+            context.output.remark("the card wants its PIN beside this (`online_pin`)");
+            print_question(context.output, entry.without_pin().request())
         }
         TapEnd::Decided { receipt, .. } => match receipt.state {
             PaymentState::Declined { reason, .. } => {
@@ -378,37 +345,14 @@ fn request_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<E
     }
 }
 
-/// What the till speaks to people.
-const fn language(context: &Context) -> Language {
-    context.access.language.of_people()
-}
-
-/// Why a tap led to nothing.
-fn not_decided(
-    till: Language,
-    message: MessageIdentifier,
-    error: Option<&TapError>,
-    outcome: Option<&Outcome>,
-    reader_error: Option<&anyhow::Error>,
-) -> anyhow::Error {
-    let status = outcome.map(|outcome| outcome.error.status_word).filter(|word| *word != [0, 0]);
-    let why = match (reader_error, error, outcome.and_then(|outcome| outcome.error.level2), status)
-    {
-        (Some(reader), ..) => format!("{reader:#}"),
-        _ if message == MessageIdentifier::SEE_PHONE => {
-            "the phone needs its owner: see what it asks for, then tap again".to_owned()
-        }
-        (_, Some(error), ..) => error.to_string(),
-        (.., Some([0x69, 0x85])) => {
-            "the card does not want to pay now: look at the phone".to_owned()
-        }
-        (_, _, Some(error), _) => error.to_string(),
-        _ => "the card left the field or ended the payment".to_owned(),
-    };
-    let status_word = status.map(|[first, second]| StatusWord::from_bytes(first, second));
-    let status_word = status_word.map(|status| status.to_string());
-    let language = outcome.map_or(till, |outcome| outcome.language(till));
-    NothingPaid { why, status_word, display: message.text(language) }.into()
+fn print_question(output: Output, request: &AuthorizationRequest) -> anyhow::Result<Ending> {
+    let chip_data = HEXLOWER.encode(request.chip_data());
+    if output.is_json() {
+        output.json_line(&json!({ "chip_data": chip_data }))?;
+    } else {
+        output.line(chip_data);
+    }
+    Ok(Ending::Done)
 }
 
 fn explain(output: Output, arguments: &PayArguments, exchanges: &[Exchange]) {

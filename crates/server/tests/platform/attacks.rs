@@ -99,7 +99,7 @@ fn kernel(till: &mut TerminalConfiguration) -> &mut KernelConfiguration {
 fn chip_data(end: &TapEnd) -> Option<Vec<u8>> {
     match end {
         TapEnd::Online(payment) => Some(payment.request().chip_data().to_vec()),
-        TapEnd::Decided { .. } | TapEnd::Undecided { .. } => None,
+        TapEnd::AskPin(_) | TapEnd::Decided { .. } | TapEnd::Undecided { .. } => None,
     }
 }
 
@@ -118,12 +118,12 @@ fn declined_by_the_till(end: TapEnd) -> TerminalVerificationResults {
 }
 
 #[track_caller]
-fn declined(decision: &Value, reason: &str) {
+pub(crate) fn declined(decision: &Value, reason: &str) {
     assert_eq!((&decision["outcome"], &decision["reason"]), (&json!("declined"), &json!(reason)));
 }
 
 /// Puts another value where the first object of this tag stands, at any depth.
-fn with_value(data: &[u8], tag: Tag, value: &[u8]) -> Vec<u8> {
+pub(crate) fn with_value(data: &[u8], tag: Tag, value: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for object in tlv::parse(data).unwrap() {
         if object.tag == tag {

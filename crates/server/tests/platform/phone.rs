@@ -191,6 +191,7 @@ impl Till {
         phone.card.deselect();
         match tap.finish() {
             TapEnd::Online(payment) => Some(hex(payment.request().chip_data())),
+            TapEnd::AskPin(entry) => Some(hex(entry.without_pin().request().chip_data())),
             TapEnd::Decided { .. } | TapEnd::Undecided { .. } => None,
         }
     }

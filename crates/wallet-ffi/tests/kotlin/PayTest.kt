@@ -105,7 +105,7 @@ fun Phone.pay(
     ServerSocket(0, 1, InetAddress.getLoopbackAddress()).use { listener ->
         val card = thread { runCatching { answerAll(listener, state, tell) } }
         val address = "127.0.0.1:${listener.localPort}"
-        val receipt = run("terminal", "pay", "--card-at", address, "--amount", amount)
+        val receipt = run("terminal", "pay", "--one-tap", "--card-at", address, "--amount", amount)
         card.join()
         receipt
     }

@@ -68,7 +68,8 @@ class Field:
             card = threading.Thread(target=self._serve, args=[listener])
             card.start()
             address = "127.0.0.1:%d" % listener.getsockname()[1]
-            result = tapfer("terminal", "pay", "--card-at", address, "--amount", amount, *more)
+            pay = ["terminal", "pay", "--one-tap", "--card-at", address, "--amount", amount]
+            result = tapfer(*pay, *more)
             card.join(PATIENCE)
         return result
 

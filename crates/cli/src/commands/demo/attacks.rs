@@ -164,6 +164,7 @@ fn forged_certificate(story: &mut Story, players: &mut Players) -> anyhow::Resul
     let (state, outcome) = match tapped.end {
         TapEnd::Decided { receipt, outcome, .. } => (Some(receipt.state), Some(outcome)),
         TapEnd::Undecided { outcome, .. } => (None, outcome),
+        TapEnd::AskPin(entry) => (Some(entry.cancel().1.state), None),
         TapEnd::Online(payment) => {
             let (_terminal, receipt) = payment.complete(tapfer_terminal::HostDecision::NoAnswer);
             (Some(receipt.state), None)
@@ -253,7 +254,7 @@ fn no_keys_left(story: &mut Story, players: &mut Players) -> anyhow::Result<()> 
 
 const fn signed(end: &TapEnd) -> &'static str {
     match end {
-        TapEnd::Online(_) => "a payment was signed",
+        TapEnd::Online(_) | TapEnd::AskPin(_) => "a payment was signed",
         TapEnd::Decided { .. } | TapEnd::Undecided { .. } => "nothing was signed",
     }
 }

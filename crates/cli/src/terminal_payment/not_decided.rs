@@ -1,0 +1,68 @@
+//! Why a tap led to nothing, for the cashier and for the person with the card.
+
+use tapfer_emv::status::StatusWord;
+use tapfer_terminal::kernel8::{MessageIdentifier, Outcome};
+use tapfer_terminal::{Language, TapError};
+
+use crate::context::Context;
+use crate::failure::NothingPaid;
+
+/// What the till speaks to people.
+pub(super) const fn language(context: &Context) -> Language {
+    context.access.language.of_people()
+}
+
+/// Why a tap led to nothing. Faults of terminal or card are named in English, for whoever mends them.
+pub(super) fn not_decided(
+    till: Language,
+    message: MessageIdentifier,
+    error: Option<&TapError>,
+    outcome: Option<&Outcome>,
+    reader_error: Option<&anyhow::Error>,
+) -> anyhow::Error {
+    let status = outcome.map(|outcome| outcome.error.status_word).filter(|word| *word != [0, 0]);
+    let why = match (reader_error, error, outcome.and_then(|outcome| outcome.error.level2), status)
+    {
+        (Some(reader), ..) => format!("{reader:#}"),
+        _ if message == MessageIdentifier::SEE_PHONE => see_phone(till).to_owned(),
+        (_, Some(TapError::SeveralCards), ..) => several_cards(till).to_owned(),
+        (_, Some(error), ..) => error.to_string(),
+        (.., Some([0x69, 0x85])) => look_at_the_phone(till).to_owned(),
+        (_, _, Some(error), _) => error.to_string(),
+        _ => card_left(till).to_owned(),
+    };
+    let status_word = status.map(|[first, second]| StatusWord::from_bytes(first, second));
+    let status_word = status_word.map(|status| status.to_string());
+    let language = outcome.map_or(till, |outcome| outcome.language(till));
+    NothingPaid { why, status_word, display: message.text(language), language: till }.into()
+}
+
+const fn see_phone(till: Language) -> &'static str {
+    match till {
+        Language::English => "the phone needs its owner: see what it asks for, then tap again",
+        Language::German => {
+            "das Telefon braucht seinen Besitzer: nachsehen, was es fragt, dann erneut vorhalten"
+        }
+    }
+}
+
+const fn several_cards(till: Language) -> &'static str {
+    match till {
+        Language::English => "there is more than one card in the field: present one card only",
+        Language::German => "mehr als eine Karte im Feld: bitte nur eine vorhalten",
+    }
+}
+
+const fn look_at_the_phone(till: Language) -> &'static str {
+    match till {
+        Language::English => "the card does not want to pay now: look at the phone",
+        Language::German => "die Karte will jetzt nicht zahlen: aufs Telefon schauen",
+    }
+}
+
+const fn card_left(till: Language) -> &'static str {
+    match till {
+        Language::English => "the card left the field or ended the payment",
+        Language::German => "die Karte hat das Feld verlassen oder die Zahlung beendet",
+    }
+}
