@@ -26,6 +26,7 @@ mod pins;
 mod policies;
 mod provisioning;
 mod running;
+mod same_bytes;
 mod shop;
 mod stores;
 mod tokens;

@@ -15,14 +15,14 @@ use crate::running::{Client, Reply};
 use crate::shop::{Shop, reason};
 
 /// A terminal with a key of its own.
-struct Certifiable {
-    id: TerminalId,
-    client: Client,
-    key: MerchantPrivateKey,
+pub(crate) struct Certifiable {
+    pub(crate) id: TerminalId,
+    pub(crate) client: Client,
+    pub(crate) key: MerchantPrivateKey,
 }
 
 impl Certifiable {
-    fn of(shop: &Shop) -> Self {
+    pub(crate) fn of(shop: &Shop) -> Self {
         let id = shop.terminal_id.parse().unwrap();
         Self { id, client: shop.terminal.clone(), key: key(1) }
     }
@@ -45,13 +45,13 @@ impl Certifiable {
         self.client.post(&format!("/v1/terminals/{}/certificate", self.id), request)
     }
 
-    fn certify(&self) -> MerchantCertificate {
+    pub(crate) fn certify(&self) -> MerchantCertificate {
         let answer = self.ask(&self.request()).expect(201);
         MerchantCertificate::parse(&unhex(&answer["certificate"])).unwrap()
     }
 }
 
-fn key(number: u8) -> MerchantPrivateKey {
+pub(crate) fn key(number: u8) -> MerchantPrivateKey {
     MerchantPrivateKey::from_bytes(&[number; 32]).unwrap()
 }
 
