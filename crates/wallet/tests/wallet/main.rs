@@ -34,3 +34,4 @@ mod sequences;
 mod status_words;
 mod taps;
 mod torn_off;
+mod torn_off_whole;
