@@ -33,23 +33,34 @@ fn refused(platform: &Platform, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn a_copied_wallet_is_worth_nothing_after_the_next_replenishment() {
+fn a_copied_wallet_is_worth_nothing_after_the_next_start() {
     let platform = Platform::start();
     platform.tapfer(&["init", "--balance", "50.00"]);
     let elsewhere = tempfile::tempdir().unwrap();
     let copy = copied(&platform.home().join("wallet"), elsewhere.path().join("copy"));
     let copy = copy.to_str().unwrap();
-    platform.tapfer(&["wallet", "show", "--wallet", copy]);
     let before = platform.tapfer(&["device", "show"])["store"]["epoch"].as_u64().unwrap();
     platform.tapfer(&["wallet", "replenish"]);
     let after = platform.tapfer(&["device", "show"])["store"]["epoch"].as_u64().unwrap();
-    assert_eq!(after, before + 1, "the move was confirmed");
+    assert_eq!(after, before + 2, "one move at the start and one with the keys, both confirmed");
     for command in ["show", "replenish"] {
         let text = refused(&platform, &["wallet", command, "--wallet", copy]);
         assert!(text.contains("are an old copy"), "{text}");
     }
     platform.tapfer(&["wallet", "show"]);
     platform.tapfer(&["wallet", "replenish"]);
+}
+
+/// The copy is used first: then the phone itself is refused, and says so.
+#[test]
+fn a_copied_wallet_that_is_faster_is_noticed_at_the_next_start() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "50.00"]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let copy = copied(&platform.home().join("wallet"), elsewhere.path().join("copy"));
+    platform.tapfer(&["wallet", "show", "--wallet", copy.to_str().unwrap()]);
+    let text = refused(&platform, &["wallet", "show"]);
+    assert!(text.contains("are an old copy"), "{text}");
 }
 
 #[test]
