@@ -14,6 +14,9 @@ use crate::mac::aes_cmac;
 
 /// In front of what proves the old key when a PIN is changed.
 const PIN_CHANGE: &[u8] = b"tapfer-pin-change-1";
+/// One key for each use: the person's key itself only derives them.
+const SESSION_KEYS: &[u8] = b"tapfer-person-session-keys-1";
+const PROOF: &[u8] = b"tapfer-person-proof-1";
 
 /// A person's key: 16 random bytes made by the phone.
 ///
@@ -58,16 +61,21 @@ impl PersonKey {
         Self(decrypted(pin_key.0.expose(), block))
     }
 
-    /// A session key of class `02` as it travels and is stored: one block under the person's key.
+    /// The key for one use: AES-CMAC of the person's key over its name.
+    fn key_for(&self, label: &[u8]) -> Secret<[u8; 16]> {
+        Secret::new(aes_cmac(self.expose(), &[label]))
+    }
+
+    /// A session key of class `02` as it travels and is stored: one block under a key of the person's key.
     #[must_use]
     pub fn seal_session_key(&self, key: &SessionKey) -> [u8; 16] {
-        *derive(self.expose(), *key.expose()).expose()
+        *derive(self.key_for(SESSION_KEYS).expose(), *key.expose()).expose()
     }
 
     /// The session key out of that block. Every person's key gives one.
     #[must_use]
     pub fn open_session_key(&self, block: [u8; 16]) -> SessionKey {
-        SessionKey::new(*decrypted(self.expose(), block).expose())
+        SessionKey::new(*decrypted(self.key_for(SESSION_KEYS).expose(), block).expose())
     }
 
     /// Proves to the issuer that whoever brings a new key knows this one: AES-CMAC over
@@ -77,7 +85,7 @@ impl PersonKey {
     pub fn change_proof(&self, token: &str, generation: u32, new_key: &Self) -> Secret<[u8; 16]> {
         let generation = generation.to_be_bytes();
         let parts: [&[u8]; 4] = [PIN_CHANGE, token.as_bytes(), &generation, new_key.expose()];
-        Secret::new(aes_cmac(self.expose(), &parts))
+        Secret::new(aes_cmac(self.key_for(PROOF).expose(), &parts))
     }
 }
 
@@ -89,7 +97,7 @@ fn decrypted(key: &[u8; 16], block: [u8; 16]) -> Secret<[u8; 16]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PersonKey, PinKey};
+    use super::{PersonKey, PinKey, aes_cmac, derive};
     use crate::keys::SessionKey;
     use tapfer_payment_types::Secret;
 
@@ -107,11 +115,30 @@ mod tests {
 
     /// AES-128 of FIPS 197, appendix C.1, so that the block is that of the standard.
     #[test]
-    fn blocks_are_plain_aes() {
-        let key = PersonKey::new([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
-        let plain = SessionKey::new(core::array::from_fn(|i| u8::try_from(i * 0x11).unwrap()));
-        let sealed = key.seal_session_key(&plain);
-        assert_eq!(sealed[..4], [0x69, 0xC4, 0xE0, 0xD8]);
+    fn a_key_under_a_pin_is_one_block_of_plain_aes() {
+        let pin_key = PinKey::new(Secret::new(core::array::from_fn(|i| u8::try_from(i).unwrap())));
+        let key = PersonKey::new(core::array::from_fn(|i| u8::try_from(i * 0x11).unwrap()));
+        assert_eq!(key.under_pin(&pin_key)[..4], [0x69, 0xC4, 0xE0, 0xD8]);
+    }
+
+    /// Whoever could have the one computed must learn nothing of the other.
+    #[test]
+    fn each_use_has_a_key_of_its_own_and_none_has_the_persons() {
+        let person = PersonKey::new([1; 16]);
+        let session = SessionKey::new([7; 16]);
+        let sealed = person.seal_session_key(&session);
+        let keys = [person.key_for(super::SESSION_KEYS), person.key_for(super::PROOF)];
+        assert_ne!(keys[0].expose(), keys[1].expose());
+        assert_eq!(&sealed, derive(keys[0].expose(), [7; 16]).expose());
+        for key in [person.expose(), keys[1].expose()] {
+            assert_ne!(&sealed, derive(key, [7; 16]).expose());
+        }
+        let proof = person.change_proof("tok_1", 2, &PersonKey::new([2; 16]));
+        let message: [&[u8]; 4] = [super::PIN_CHANGE, b"tok_1", &2_u32.to_be_bytes(), &[2; 16]];
+        assert_eq!(proof.expose(), &aes_cmac(keys[1].expose(), &message));
+        for key in [person.expose(), keys[0].expose()] {
+            assert_ne!(proof.expose(), &aes_cmac(key, &message));
+        }
     }
 
     #[test]

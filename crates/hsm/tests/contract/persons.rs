@@ -73,7 +73,8 @@ fn sealed_key(
 
 fn proof(old: &[u8; 16], new: PersonKeySubject, new_key: &[u8; 16]) -> [u8; 16] {
     let (token, generation) = (new.token.to_string(), new.generation.to_be_bytes());
-    aes_cmac(old, &[b"tapfer-pin-change-1", token.as_bytes(), &generation, new_key])
+    let key = aes_cmac(old, &[b"tapfer-person-proof-1"]);
+    aes_cmac(&key, &[b"tapfer-pin-change-1", token.as_bytes(), &generation, new_key])
 }
 
 fn accept(
