@@ -49,9 +49,12 @@ fn english(news: &Notification, reach: Option<(Readiness, Currency)>) -> String 
         Notification::MerchantRefused { name, fault, .. } => {
             format!("refused a terminal that says it is {name}: {fault}")
         }
-        Notification::MerchantProofWrong { name, .. } => {
-            let name = name.as_deref().unwrap_or("a merchant");
-            format!("refused a terminal that says it is {name} and could not prove it")
+        Notification::MerchantProofWrong { name: Some(name), .. } => {
+            format!("refused a terminal that says it is {name}: its proof does not fit the payment")
+        }
+        Notification::MerchantProofWrong { name: None, .. } => {
+            "refused a terminal that did not keep to what it asked for, or could not prove it"
+                .to_owned()
         }
         Notification::DataRead { envelope, .. } => {
             format!("the terminal read data envelope {envelope}")
@@ -107,9 +110,12 @@ fn german(news: &Notification, reach: Option<(Readiness, Currency)>) -> String {
             };
             format!("Terminal abgewiesen, das sich {name} nennt: {fault}")
         }
-        Notification::MerchantProofWrong { name, .. } => {
-            let name = name.as_deref().unwrap_or("einen Händler");
-            format!("Terminal abgewiesen, das sich {name} nennt und es nicht beweisen konnte")
+        Notification::MerchantProofWrong { name: Some(name), .. } => {
+            format!("Terminal abgewiesen, das sich {name} nennt: sein Beweis passt nicht zur Zahlung")
+        }
+        Notification::MerchantProofWrong { name: None, .. } => {
+            "Terminal abgewiesen, das nicht bei dem blieb, was es verlangt hat, oder es nicht beweisen konnte"
+                .to_owned()
         }
         Notification::DataRead { envelope, .. } => {
             format!("Das Terminal hat den Datenumschlag {envelope} gelesen")

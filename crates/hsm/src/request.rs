@@ -168,6 +168,8 @@ pub struct ProvisioningRequest<'a> {
     pub since_verified: Option<SinceVerified>,
     /// The last payment in which the person was verified.
     pub last_verified: Option<LastVerified>,
+    /// The highest counter of a payment that both take into account.
+    pub counter_heard: Option<u16>,
     /// When the person last logged in at the issuer.
     pub logged_in_at: Option<Timestamp>,
     /// When the phone has to ask for what.

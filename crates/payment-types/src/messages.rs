@@ -153,6 +153,10 @@ pub struct ProvisioningPayload {
     /// The last payment in which the person was verified.
     #[serde(default)]
     pub last_verified: Option<LastVerified>,
+    /// The highest transaction counter that the platform has heard in a right cryptogram: a payment behind
+    /// it is still on its way, and in none of the counts.
+    #[serde(default)]
+    pub counter_heard: Option<u16>,
     /// When the person last logged in at the issuer, as the issuer told the platform.
     #[serde(default)]
     pub logged_in_at: Option<Timestamp>,

@@ -27,7 +27,7 @@ pub enum WalletError {
     // What the platform sent.
     /// The platform's answer is refused; the wallet is unchanged.
     #[error("the platform's answer is refused: {0}")]
-    AnswerRefused(#[from] AcceptError),
+    AnswerRefused(AcceptError),
 
     // What is stored.
     /// The app's storage failed. In a tap: send no reply.
@@ -48,6 +48,16 @@ impl From<KeepError<StorageError>> for WalletError {
         match error {
             KeepError::Store(error) => Self::Stored(error),
             KeepError::Medium(error) => Self::Storage(error),
+        }
+    }
+}
+
+/// A platform's answer that was taken and could not be written down is no refusal: the wallet has changed.
+impl From<AcceptError> for WalletError {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Store(error) => Self::Stored(error),
+            refused => Self::AnswerRefused(refused),
         }
     }
 }
@@ -78,5 +88,20 @@ impl From<EnterPinError> for WalletError {
             EnterPinError::UnknownToken(error) => Self::UnknownToken(error),
             other => Self::PersonRefused(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WalletError;
+    use tapfer_wallet::{AcceptError, StoreError};
+
+    /// "The wallet is unchanged" is said of refusals only.
+    #[test]
+    fn an_answer_that_was_taken_and_not_stored_is_not_called_refused() {
+        let stored = WalletError::from(AcceptError::Store(StoreError::Sealing));
+        assert!(matches!(stored, WalletError::Stored(StoreError::Sealing)), "{stored}");
+        let refused = WalletError::from(AcceptError::NotRequested);
+        assert!(matches!(refused, WalletError::AnswerRefused(_)), "{refused}");
     }
 }

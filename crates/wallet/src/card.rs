@@ -20,6 +20,7 @@ use tapfer_emv::apdu::{CommandApdu, ResponseApdu};
 use tapfer_emv::status::StatusWord;
 use tapfer_payment_types::Timestamp;
 
+use crate::clock::Clock;
 use crate::device::DeviceState;
 use crate::effect::{Effects, Notification};
 use crate::wallet::Wallet;
@@ -52,7 +53,7 @@ pub struct Card {
 
 /// What comes with a command from outside.
 struct Moment<'a> {
-    now: Timestamp,
+    clock: Clock,
     device: &'a DeviceState,
 }
 
@@ -149,7 +150,7 @@ impl Card {
         rng: &mut impl CryptoRng,
         device: &DeviceState,
     ) -> Effects {
-        let moment = Moment { now, device };
+        let moment = Moment { clock: self.wallet.clock(now), device };
         let answer = CommandApdu::parse(command)
             .map_err(|_| Refusal::from(StatusWord::WRONG_LENGTH))
             .and_then(|command| self.carry_out(&command, &moment, rng));
@@ -199,7 +200,7 @@ impl Card {
             return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
         }
         let token = self.wallet.token(application.token).ok_or(StatusWord::FILE_NOT_FOUND)?;
-        let presented = application.credential.present(token, command, moment.now, rng)?;
+        let presented = application.credential.present(token, command, moment.clock.latest, rng)?;
         let nonce = presented.map_err(|news| {
             self.is_refused_merchant = true;
             Refusal::with_news(StatusWord::CONDITIONS_NOT_SATISFIED, news)
@@ -273,6 +274,7 @@ impl Card {
         Ok(self.persist_then_reply(answer)?.and_notify([news]))
     }
 
+    /// Who asks for one payment and then for another gets neither: the dialogue ends.
     fn generate_ac(
         &mut self,
         command: &CommandApdu,
@@ -283,6 +285,10 @@ impl Card {
             return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
         };
         let token = self.wallet.token_mut(session.token).ok_or(StatusWord::FILE_NOT_FOUND)?;
+        if let Some(refusal) = cryptogram::contradiction(token, session, command) {
+            self.phase = Phase::Idle;
+            return Err(refusal);
+        }
         let request = cryptogram::Request::read(token, session, command)?;
         let made = cryptogram::generate(token, session, &request, &mut self.asked, moment, rng)?;
         let token = session.token;
@@ -290,7 +296,7 @@ impl Card {
         let wants_keys = self
             .wallet
             .token(token)
-            .is_some_and(|token| token.readiness(moment.now).wants_replenishment);
+            .is_some_and(|token| token.readiness(moment.clock.latest).wants_replenishment);
         let soon = wants_keys.then_some(Notification::ReplenishSoon { token });
         Ok(self.persist_then_reply(made.answer)?.and_notify(made.news).and_notify(soon))
     }

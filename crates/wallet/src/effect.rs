@@ -140,12 +140,13 @@ pub enum Notification {
         /// What is wrong with it.
         fault: CredentialFault,
     },
-    /// The terminal's proof does not fit its certificate or what it asks for, and the tap was refused:
-    /// someone pretends to be a merchant, or stands in between. Warn the person.
+    /// The terminal's proof does not fit its certificate or what it asks for, or it asks in the end for another
+    /// payment than it began with; the tap was refused. Someone pretends to be a merchant, or stands in
+    /// between. Warn the person.
     MerchantProofWrong {
         /// The token that was asked to pay.
         token: TokenId,
-        /// The name in the certificate, if there was one: most likely not the one who asked.
+        /// The name in the certificate, if there was one: perhaps not the one who asked.
         name: Option<String>,
     },
     /// A terminal has read a data envelope.

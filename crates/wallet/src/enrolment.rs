@@ -142,6 +142,8 @@ impl Wallet {
         match checked {
             Ok(checked) => {
                 self.install(token, checked, icc_key, now);
+                // A clock that went wrong once must not keep good keys from being used.
+                self.latest = Some(now);
                 Ok(self.snapshot()?)
             }
             Err(error) => {
@@ -158,8 +160,9 @@ impl Wallet {
 
     fn install(&mut self, id: TokenId, checked: Checked, icc_key: PrivateKey, now: Timestamp) {
         let Checked { profile, certificate, policy, merchant_trust, keys, person } = checked;
+        let latest = self.clock(now).latest;
         if let Some(token) = self.token_mut(id) {
-            if token.has_only_expired_keys(now) {
+            if token.has_only_expired_keys(latest) {
                 token.history.keys_had_expired(token.application_transaction_counter);
             }
             token.profile = profile;
@@ -290,6 +293,7 @@ impl PersonNews {
                 since_verified: payload.since_verified,
                 last_verified: payload.last_verified,
                 logged_in_at: payload.logged_in_at,
+                heard: payload.counter_heard,
             },
         }
     }

@@ -188,6 +188,12 @@ impl LimitedUseKeys {
         usable.map(StoredKey::total_left).max().unwrap_or(0)
     }
 
+    /// The largest amount that a single payment could have when the keys were new. Without any, as much as
+    /// there is.
+    pub(crate) fn largest_grant(&self) -> i64 {
+        self.0.iter().map(|key| key.maximum_total_minor).max().unwrap_or(i64::MAX)
+    }
+
     /// When the last key that is usable now expires.
     pub(crate) fn expire_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.0.iter().filter(|key| key.is_usable(0, now)).map(|key| key.expires_at).max()

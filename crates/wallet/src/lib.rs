@@ -20,6 +20,7 @@
 extern crate alloc;
 
 mod card;
+mod clock;
 mod data_storage;
 mod device;
 mod effect;

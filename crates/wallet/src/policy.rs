@@ -14,7 +14,7 @@ use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::messages::charge_minor;
 use tapfer_payment_types::policy::{Requirement, Shown, VerificationPolicy};
 
-pub use history::{Confirmation, History};
+pub use history::{Confirmation, Counted, History};
 pub use terminal_demand::TerminalDemand;
 
 use crate::{DeviceState, PaymentAmount};
@@ -38,6 +38,8 @@ pub struct Situation<'a> {
     pub merchant_proven: bool,
     /// How it stands with the wallet's PIN.
     pub pin: PinStanding,
+    /// Whether a key under the PIN is left for this payment.
+    pub has_verified_key: bool,
     /// The time now, UTC.
     pub now: Timestamp,
 }
@@ -188,9 +190,11 @@ fn lacking(situation: &Situation<'_>, wanted: Requirement) -> Option<Decision> {
     })
 }
 
-/// A PIN that was entered is used, whether it was needed or not: the person wanted it so.
+/// A PIN that was entered is used, whether it was needed or not: the person wanted it so. But where nobody
+/// needs it and no key under it is left, the payment does not fail for that.
 fn online(situation: &Situation<'_>, requirement: Requirement) -> Decision {
-    if situation.pin == PinStanding::Entered {
+    let is_needed = requirement >= Requirement::AppPin;
+    if situation.pin == PinStanding::Entered && (is_needed || situation.has_verified_key) {
         return Decision::Online { method: VerificationMethod::Pin, key_class: KeyClass::Verified };
     }
     let method = match requirement {
@@ -205,6 +209,15 @@ impl Decision {
     #[must_use]
     pub const fn is_online(self) -> bool {
         matches!(self, Self::Online { .. } | Self::AskAtTerminal)
+    }
+
+    /// What such a payment shows of phone and person, as far as the phone can tell: whether a PIN was right
+    /// it never knows. The platform reads the same from the issuer application data.
+    #[must_use]
+    pub fn reached(self, device: &DeviceState) -> Requirement {
+        let by_lock = matches!(self, Self::Online { method: VerificationMethod::DeviceUnlock, .. });
+        let (screen_on, unlocked) = (device.screen_on, by_lock && device.is_unlocked());
+        Shown { screen_on, unlocked, ..Shown::default() }.reached()
     }
 
     /// Which class of key signs. A decline, too, is signed.

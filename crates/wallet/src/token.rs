@@ -10,10 +10,11 @@ use tapfer_payment_types::messages::{HexBytes, MerchantTrust, PinStatus};
 use tapfer_payment_types::policy::{Requirement, VerificationPolicy};
 use tapfer_payment_types::{Timestamp, TokenId};
 
+use crate::clock::Clock;
 use crate::data_storage::DataEnvelopes;
 use crate::keys::{DrawnKey, LimitedUseKeys, SessionKeys};
 use crate::pin::TokenPin;
-use crate::policy::{self, Decision, History, PinStanding, Situation, TerminalDemand};
+use crate::policy::{self, Counted, Decision, History, PinStanding, Situation, TerminalDemand};
 use crate::secret_bytes::private_key;
 use crate::{DeviceState, PaymentAmount};
 
@@ -79,7 +80,17 @@ pub(crate) struct Tap<'a> {
     pub(crate) device: &'a DeviceState,
     pub(crate) terminal: TerminalDemand,
     pub(crate) merchant_proven: bool,
-    pub(crate) now: Timestamp,
+    pub(crate) counter: u16,
+    pub(crate) clock: Clock,
+}
+
+/// A payment that was decided on, and waits for its key.
+pub(crate) struct Payment {
+    pub(crate) decision: Decision,
+    /// What it takes up of a key's total, minor units of the policy's currency.
+    pub(crate) charge_minor: i64,
+    pub(crate) counter: u16,
+    pub(crate) device: DeviceState,
 }
 
 impl Token {
@@ -177,7 +188,7 @@ impl Token {
         let ends_soon = usable_until.is_none_or(|end| end.millis_since(now) < LOW_TIME_MILLIS);
         let is_low = payments_left <= LOW_PAYMENTS
             || ends_soon
-            || largest_payment_minor < self.policy.limit
+            || largest_payment_minor < self.largest_payment_wanted()
             || self.wants_verified_keys(verified_left, now)
             || self.history.awaits_confirmation();
         Readiness {
@@ -187,6 +198,12 @@ impl Token {
             usable_until,
             wants_replenishment: is_low && !worn_out,
         }
+    }
+
+    /// What one payment should be able to have: all that needs no more than the policy's limit, as far as a
+    /// key's total, when it was new, went at all. Fresh keys bring no more than that.
+    fn largest_payment_wanted(&self) -> i64 {
+        self.policy.limit.min(self.keys.largest_grant())
     }
 
     fn wants_verified_keys(&self, left: u32, now: Timestamp) -> bool {
@@ -234,28 +251,24 @@ impl Token {
     /// Draws the key for a payment and erases what belongs to its counter in every list. A PIN that was
     /// entered has then served: it is for one payment. Persist the token before the key's work leaves
     /// the phone.
-    pub(crate) fn draw(
-        &mut self,
-        decision: Decision,
-        charge_minor: i64,
-        counter: u16,
-        now: Timestamp,
-    ) -> Option<DrawnKey> {
+    pub(crate) fn draw(&mut self, payment: &Payment, clock: Clock) -> Option<DrawnKey> {
+        let &Payment { decision, charge_minor, counter, device } = payment;
         let drawn = match decision.key_class() {
-            KeyClass::Verified => self.draw_verified(counter, now),
-            KeyClass::Unverified => self.draw_unverified(charge_minor, counter, now),
+            KeyClass::Verified => self.draw_verified(counter, clock),
+            KeyClass::Unverified => self.draw_unverified(charge_minor, counter, clock.latest),
         }?;
         self.erase_to(counter);
-        self.history.count(&self.policy, charge_minor, decision);
+        let reached = decision.reached(&device);
+        self.history.count(&self.policy, Counted { counter, charge_minor, reached }, decision);
         if decision.is_online() {
             self.pin.forget();
         }
         Some(drawn)
     }
 
-    fn draw_verified(&mut self, counter: u16, now: Timestamp) -> Option<DrawnKey> {
-        let person_key = self.pin.entered_key(now)?;
-        let drawn = self.verified.draw(counter, now)?;
+    fn draw_verified(&mut self, counter: u16, clock: Clock) -> Option<DrawnKey> {
+        let person_key = self.pin.entered_key(clock.now)?;
+        let drawn = self.verified.draw(counter, clock.latest)?;
         Some(DrawnKey {
             session_key: person_key.open_session_key(*drawn.block.expose()),
             index: drawn.index,
@@ -282,7 +295,7 @@ impl Token {
     /// What becomes of a payment. Chance has its say first, and what it asks for stays due: persist the
     /// token before the decision is told to anyone.
     pub(crate) fn decide(&mut self, tap: &Tap<'_>, rng: &mut impl CryptoRng) -> Decision {
-        self.pin.forget_if_over(tap.now);
+        self.pin.forget_if_over(tap.clock.now);
         self.history.draw_lots(&self.policy, self.application_transaction_counter, rng);
         policy::decide(&self.situation(tap))
     }
@@ -292,15 +305,17 @@ impl Token {
         &self,
         amount: PaymentAmount,
         device: &DeviceState,
-        now: Timestamp,
+        clock: Clock,
     ) -> Decision {
         let terminal = TerminalDemand::SILENT;
+        let counter = self.next_counter().unwrap_or(u16::MAX);
         policy::decide(&self.situation(&Tap {
             amount,
             device,
             terminal,
             merchant_proven: true,
-            now,
+            counter,
+            clock,
         }))
     }
 
@@ -313,8 +328,9 @@ impl Token {
             history: &self.history,
             terminal: tap.terminal,
             merchant_proven: tap.merchant_proven,
-            pin: self.pin.standing(tap.now),
-            now: tap.now,
+            pin: self.pin.standing(tap.clock.now),
+            has_verified_key: self.verified.can_pay(tap.counter, tap.clock.latest),
+            now: tap.clock.latest,
         }
     }
 

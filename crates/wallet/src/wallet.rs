@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use tapfer_emv::curve::PrivateKey;
-use tapfer_payment_types::TokenId;
+use tapfer_payment_types::{Timestamp, TokenId};
 
 use crate::data_storage::DataEnvelopes;
 use crate::enrolment::PendingKey;
@@ -26,6 +26,9 @@ pub struct Wallet {
     pub(crate) default_token: Option<TokenId>,
     pub(crate) tokens: Vec<Token>,
     pub(crate) pending_keys: Vec<PendingKey>,
+    /// The latest time that a tap was told since the platform last answered.
+    #[serde(default)]
+    pub(crate) latest: Option<Timestamp>,
 }
 
 /// No such token in the wallet.
@@ -43,6 +46,7 @@ impl Wallet {
             default_token: None,
             tokens: Vec::new(),
             pending_keys: Vec::new(),
+            latest: None,
         }
     }
 

@@ -51,6 +51,7 @@ pub(super) fn seal(
         pin: request.pin,
         since_verified: request.since_verified,
         last_verified: request.last_verified,
+        counter_heard: request.counter_heard,
         logged_in_at: request.logged_in_at,
         policy: request.policy,
         merchant_trust: request.merchant_trust,

@@ -133,6 +133,7 @@ fn provisioning_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
         pin: None,
         since_verified: None,
         last_verified: None,
+        counter_heard: None,
         logged_in_at: None,
         policy: VerificationPolicy::by_limit(1, Currency::EUR, 0),
         merchant_trust: MerchantTrust::default(),

@@ -96,6 +96,7 @@ fn request<'a>(
         pin: None,
         since_verified: None,
         last_verified: None,
+        counter_heard: None,
         logged_in_at: None,
         policy: VerificationPolicy::by_limit(1, Currency::EUR, 2_500),
         merchant_trust: MerchantTrust::default(),

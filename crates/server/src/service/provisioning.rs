@@ -45,6 +45,9 @@ struct Subject {
     device: Device,
     policy: VerificationPolicy,
     person: TokenPerson,
+    /// Highest counter that was heard before the person's history was read: what comes in between is counted
+    /// twice on the phone, which asks sooner then, and never not at all.
+    heard: Option<u16>,
 }
 
 impl Subject {
@@ -107,10 +110,12 @@ impl Service {
         let issuer = self.storage.issuer(token.issuer)?;
         let device = self.storage.device(token.device)?;
         let policy = self.storage.policy(token.issuer)?;
+        let heard = self.storage.highest_counter(token.id)?;
         let person = self.storage.token_person(token.id)?;
         Ok(Subject {
             policy: policy.ok_or(ServiceError::Damaged("a policy"))?.policy,
             person,
+            heard,
             card: card.card,
             issuer: issuer.ok_or(ServiceError::Damaged("a token's issuer"))?,
             device: device.ok_or(ServiceError::Damaged("a token's device"))?,
@@ -252,6 +257,7 @@ impl Service {
                 pin: Some(subject.pin_status()),
                 since_verified: Some(subject.person.history.since),
                 last_verified: subject.person.history.last,
+                counter_heard: Some(subject.heard.unwrap_or(0)),
                 logged_in_at: subject.person.logged_in_at,
                 policy: subject.policy.clone(),
                 merchant_trust,

@@ -1,5 +1,6 @@
 //! GENERATE AC: the card decides, and signs what it decided on (Book C-8 3, Book E 4).
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
@@ -21,7 +22,7 @@ use crate::effect::{Notification, ProvenMerchant};
 use crate::keys::DrawnKey;
 use crate::payment::PaymentAmount;
 use crate::policy::{self, Ask, Decision, DeclineReason, PinStanding, TerminalDemand};
-use crate::token::{Tap, Token};
+use crate::token::{Payment, Tap, Token};
 
 /// What the terminal may ask for in P1. This card never approves offline: asked for a TC it answers
 /// with an ARQC, as EMV Book 3, 9.3 lets it.
@@ -69,9 +70,6 @@ impl Request {
         if command.data.len() != cdol1.value_length() {
             return Err(StatusWord::WRONG_LENGTH.into());
         }
-        if !agrees_with_options(token, session, &cdol1, &command.data) {
-            return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
-        }
         let input = cryptogram_input(token, session, &cdol1, &command.data);
         let input = input.ok_or(StatusWord::WRONG_DATA)?;
         let amount = PaymentAmount::from_terminal(&input.amount_authorized, &input.currency)
@@ -84,6 +82,24 @@ impl Request {
         let cdol1_values = command.data.clone();
         Ok(Self { terminal_declines, announces_data, cdol1_values, amount, demand, input })
     }
+}
+
+/// Somebody asks for another payment than the one that the transaction began with, and that a merchant may
+/// have proven: a terminal that lies, or someone in between.
+pub(super) fn contradiction(
+    token: &Token,
+    session: &Session,
+    command: &CommandApdu,
+) -> Option<Refusal> {
+    let cdol1 = DataObjectList::parse(&token.profile().cdol1).ok()?;
+    let is_readable = command.data.len() == cdol1.value_length();
+    if !is_readable || agrees_with_options(token, session, &cdol1, &command.data) {
+        return None;
+    }
+    let merchant = session.merchant.as_ref();
+    let name = merchant.map(|proven| String::from(proven.certificate().name.as_str()));
+    let news = Notification::MerchantProofWrong { token: token.id(), name };
+    Some(Refusal::with_news(StatusWord::CONDITIONS_NOT_SATISFIED, news))
 }
 
 /// Whether all that both lists ask for is what the transaction began with: amounts, currency, country,
@@ -158,7 +174,8 @@ pub(super) fn generate(
     let charge = policy::charge(token.policy(), request.amount, decision);
     let id = token.id();
     let counter = session.application_transaction_counter;
-    let drawn = token.draw(decision, charge, counter, moment.now).ok_or_else(|| {
+    let payment = Payment { decision, charge_minor: charge, counter, device: *moment.device };
+    let drawn = token.draw(&payment, moment.clock).ok_or_else(|| {
         let status = StatusWord::CONDITIONS_NOT_SATISFIED;
         Refusal::with_news(status, Notification::NoKeysLeft { token: id })
     })?;
@@ -186,20 +203,21 @@ fn decide(
         amount: request.amount,
         merchant: session.merchant.as_ref().map(MerchantProven::identity),
     };
-    let pin_is_entered = token.pin_standing(moment.now) == PinStanding::Entered;
-    let is_other = asked
-        .as_ref()
-        .is_some_and(|asked| asked.is_about_other(&payment, pin_is_entered, moment.now));
+    let now = moment.clock.now;
+    let pin_is_entered = token.pin_standing(now) == PinStanding::Entered;
+    let is_other =
+        asked.as_ref().is_some_and(|asked| asked.is_about_other(&payment, pin_is_entered, now));
     if is_other {
         token.pin.forget();
     }
-    let is_kept_out = asked.as_ref().is_some_and(|asked| asked.keeps_out(&payment, moment.now));
+    let is_kept_out = asked.as_ref().is_some_and(|asked| asked.keeps_out(&payment, now));
     let tap = Tap {
         amount: request.amount,
         device: moment.device,
         terminal: request.demand,
         merchant_proven: session.merchant.is_some(),
-        now: moment.now,
+        counter: session.application_transaction_counter,
+        clock: moment.clock,
     };
     let decision = match token.decide(&tap, rng) {
         Decision::Online { method: VerificationMethod::DeviceUnlock, .. } if is_other => {
@@ -208,7 +226,7 @@ fn decide(
         decision => decision,
     };
     match decision {
-        Decision::AskPerson(_) if !is_kept_out => *asked = Some(Asked { payment, at: moment.now }),
+        Decision::AskPerson(_) if !is_kept_out => *asked = Some(Asked { payment, at: now }),
         _ if decision.is_online() && !is_other => *asked = None,
         _ => {}
     }

@@ -113,20 +113,19 @@ fn check_readiness(
 ) -> Result<(), Refusal> {
     let refuse = |news| Err(Refusal::with_news(StatusWord::CONDITIONS_NOT_SATISFIED, news));
     let id = token.id();
-    if token.next_counter().is_none() {
+    let Some(counter) = token.next_counter() else {
         return refuse(Notification::CounterExhausted { token: id });
-    }
-    if token.has_expired(moment.now) {
+    };
+    if token.has_expired(moment.clock.latest) {
         return refuse(Notification::CertificateExpired { token: id });
     }
     // A dark phone in a bag answers no reader, and spends no counter value on it.
-    let decision = token.foresee(amount, moment.device, moment.now);
+    let decision = token.foresee(amount, moment.device, moment.clock);
     if decision == Decision::AskPerson(Ask::TurnScreenOn) {
         return refuse(Notification::ScreenOff { token: id });
     }
     let charge = policy::charge(token.policy(), amount, decision);
-    let counter = token.next_counter().unwrap_or_default();
-    if !token.can_pay(decision, charge, counter, moment.now) {
+    if !token.can_pay(decision, charge, counter, moment.clock.latest) {
         return refuse(Notification::NoKeysLeft { token: id });
     }
     Ok(())

@@ -1,22 +1,28 @@
 //! What a token has paid since its owner was last asked: what counts, sums and chance go by.
 
+use alloc::vec::Vec;
+
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use tapfer_emv::iad::VerificationMethod;
 use tapfer_payment_types::Timestamp;
-use tapfer_payment_types::policy::{
-    LastVerified, Requirement, Shown, SinceVerified, VerificationPolicy,
-};
+use tapfer_payment_types::policy::{LastVerified, Requirement, SinceVerified, VerificationPolicy};
 
 use super::Decision;
 
 const HOUR_MILLIS: i64 = 3_600_000;
+/// So many payments are remembered that the platform may not have heard of; keys for more than that no phone
+/// is given at once.
+const MAXIMUM_UNHEARD: usize = 256;
 
 /// The history of one token, persisted with the use of its keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct History {
     since_verified: SinceVerified,
+    /// Payments that the platform had not heard of when it answered last, the oldest first.
+    #[serde(default)]
+    unheard: Vec<Counted>,
     /// Chance asked at this transaction counter, and was not answered yet.
     ask_due_since: Option<u16>,
     /// At this transaction counter all keys had run out of time: the phone lay idle, or in other hands.
@@ -35,6 +41,7 @@ impl History {
     pub fn new(enrolled_at: Timestamp) -> Self {
         Self {
             since_verified: SinceVerified::default(),
+            unheard: Vec::new(),
             ask_due_since: None,
             fresh_check_due_since: None,
             awaits_confirmation: false,
@@ -106,28 +113,37 @@ impl History {
     ///
     /// What was asked of the phone's lock is done. Whether a PIN was right only the platform knows: that
     /// is done when it says so ([`Self::confirmed`]), and until then the payment counts as unverified.
-    pub fn count(&mut self, policy: &VerificationPolicy, charge_minor: i64, decision: Decision) {
-        let method = match decision {
-            Decision::Online { method, .. } => method,
-            Decision::AskAtTerminal => VerificationMethod::None,
+    pub fn count(&mut self, policy: &VerificationPolicy, payment: Counted, decision: Decision) {
+        self.awaits_confirmation |= match decision {
+            Decision::Online { method, .. } => method == VerificationMethod::Pin,
+            Decision::AskAtTerminal => true,
             Decision::AskPerson(_) | Decision::Decline(_) => return,
         };
-        let by_lock = method == VerificationMethod::DeviceUnlock;
-        let shown = Shown { screen_on: by_lock, unlocked: by_lock, ..Shown::default() };
-        self.awaits_confirmation |=
-            decision == Decision::AskAtTerminal || method == VerificationMethod::Pin;
         self.payments_since_login = self.payments_since_login.saturating_add(1);
-        let before = self.since_verified;
-        self.since_verified = before.after(policy, charge_minor, shown.reached());
-        self.settle(policy, u16::MAX, shown.reached());
+        if self.unheard.len() >= MAXIMUM_UNHEARD {
+            self.unheard.remove(0);
+        }
+        self.unheard.push(payment);
+        self.add(policy, payment);
+        self.settle(policy, u16::MAX, payment.reached);
+    }
+
+    fn add(&mut self, policy: &VerificationPolicy, payment: Counted) {
+        let Counted { charge_minor, reached, .. } = payment;
+        self.since_verified = self.since_verified.after(policy, charge_minor, reached);
     }
 
     /// Takes the platform's word: how the last verified payment was verified, what was paid since, and
-    /// when the person logged in.
+    /// when the person logged in. What was paid and has not come there yet is added to its count.
     pub fn confirmed(&mut self, policy: &VerificationPolicy, news: &Confirmation) {
         self.awaits_confirmation = false;
+        let heard = news.heard.unwrap_or(u16::MAX);
+        self.unheard.retain(|payment| payment.counter > heard);
         if let Some(since) = news.since_verified {
             self.since_verified = since;
+            for payment in self.unheard.clone() {
+                self.add(policy, payment);
+            }
         }
         if let Some(last) = news.last_verified {
             self.settle(policy, last.application_transaction_counter, last.reached);
@@ -151,6 +167,18 @@ impl History {
     }
 }
 
+/// A payment for which the card has asked the issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counted {
+    /// Its application transaction counter.
+    pub counter: u16,
+    /// What it adds to a sum, minor units of the policy's currency.
+    pub charge_minor: i64,
+    /// What it showed of the person.
+    pub reached: Requirement,
+}
+
 /// What the platform says about the person when it sends keys; each part may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Confirmation {
@@ -160,6 +188,8 @@ pub struct Confirmation {
     pub last_verified: Option<LastVerified>,
     /// The person's last login at the issuer.
     pub logged_in_at: Option<Timestamp>,
+    /// The highest counter of a payment that all this takes into account; missing: of every payment.
+    pub heard: Option<u16>,
 }
 
 /// A fresh check of the person: what the policy wants for a large payment, and the lock at least.

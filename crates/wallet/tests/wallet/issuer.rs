@@ -125,6 +125,7 @@ impl Issuer {
             pin: None,
             since_verified: None,
             last_verified: None,
+            counter_heard: None,
             logged_in_at: None,
             policy: VerificationPolicy::by_limit(3, Currency::EUR, UNVERIFIED_LIMIT),
             merchant_trust: self.merchant_trust.clone(),

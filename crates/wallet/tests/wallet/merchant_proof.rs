@@ -101,8 +101,35 @@ fn attack_amount_swap_between_proof_and_cryptogram() {
             }
         });
         assert_eq!(ended.unwrap_err(), Ended::Refused(0xAE, REFUSED), "at {place}");
-        assert!(phone.notifications.is_empty(), "nothing was signed");
+        // Nothing was signed, the person is warned, and the dialogue is over.
+        assert!(proof_is_wrong(&phone), "at {place}: {:?}", phone.notifications);
+        let honest =
+            command(0x80, 0xAE, 0x80, 0x00, &cdol1_values(&Purchase::euros(1_500), [5; 4]));
+        assert_eq!(phone.transmit(&honest).unwrap(), REFUSED);
     }
+}
+
+/// Without a proof as well: who begins with one amount and goes on with another gets no second chance.
+#[test]
+fn a_terminal_that_changes_its_mind_ends_the_dialogue() {
+    let issuer = Issuer::new();
+    let mut phone = Phone::enrolled(&issuer);
+    let kernel = Kernel::new(&issuer, now(), 5);
+    let mut honest = Vec::new();
+    let ended = kernel.tap(&Purchase::euros(1_500), |command| {
+        let mut sent = command.to_vec();
+        if command[1] == 0xAE {
+            honest = command.to_vec();
+            sent[10] ^= 0x01;
+        }
+        phone.transmit(&sent)
+    });
+    assert_eq!(ended.unwrap_err(), Ended::Refused(0xAE, REFUSED));
+    assert!(matches!(
+        phone.notifications[..],
+        [Notification::MerchantProofWrong { name: None, .. }]
+    ));
+    assert_eq!(phone.transmit(&honest).unwrap(), REFUSED, "the amount it began with");
 }
 
 #[test]

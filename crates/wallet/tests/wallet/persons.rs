@@ -43,12 +43,22 @@ pub struct Platform {
     tries_left: u8,
     reset_granted: bool,
     replenishments: u8,
+    /// What payments up to the limit, and above it, need.
+    pub asks: (Requirement, Requirement),
+    /// Keys of class `01` are session keys of single use.
+    pub single_use: bool,
 }
 
 impl Platform {
     pub fn new() -> Self {
+        Self::of(Issuer::new())
+    }
+
+    pub fn of(issuer: Issuer) -> Self {
         Self {
-            issuer: Issuer::new(),
+            issuer,
+            asks: (Requirement::AppPin, Requirement::AppPin),
+            single_use: false,
             key: PrivateKey::generate(&mut TestRng(90)),
             person_key: None,
             last: None,
@@ -134,17 +144,25 @@ impl Platform {
     pub fn payload(&mut self, request: &ReplenishRequest, at: Timestamp) -> ProvisioningPayload {
         self.replenishments += 1;
         let after = request.application_transaction_counter;
-        let row = self.row(KeyClass::Verified, 10 + self.replenishments, after, at);
+        let number = self.replenishments % 40;
+        let row = self.row(KeyClass::Verified, 10 + number, after, at);
+        let payload = self.issuer.payload(request, at);
+        let (limited_use_keys, single_use_keys) = match self.single_use {
+            true => (Vec::new(), vec![self.row(KeyClass::Unverified, 50 + number, after, at)]),
+            false => (payload.limited_use_keys, Vec::new()),
+        };
         ProvisioningPayload {
+            limited_use_keys,
+            single_use_keys,
             verified_keys: self.person_key.map(|_| row).into_iter().collect(),
             person_key_recipient: Some(HexBytes([&[4], &self.key.public_point()[..]].concat())),
             pin: Some(self.status()),
             policy: VerificationPolicy {
-                up_to_limit: Requirement::AppPin,
-                above_limit: Requirement::AppPin,
-                ..self.issuer.payload(request, at).policy
+                up_to_limit: self.asks.0,
+                above_limit: self.asks.1,
+                ..payload.policy
             },
-            ..self.issuer.payload(request, at)
+            ..payload
         }
     }
 
@@ -161,12 +179,22 @@ impl Platform {
     /// A phone whose owner has chosen a PIN, with keys of both classes.
     pub fn phone_with_pin(&mut self, text: &str) -> Phone {
         let mut phone = Phone::with(Wallet::new(&mut TestRng(1)));
-        self.replenish(&mut phone);
-        let request = self.begin(&mut phone, text, None).unwrap();
+        self.enrol(&mut phone, text);
+        phone
+    }
+
+    /// The token comes onto a phone, and its owner chooses a PIN for it.
+    pub fn enrol(&mut self, phone: &mut Phone, text: &str) {
+        self.replenish(phone);
+        self.set_pin(phone, text, None);
+    }
+
+    /// A new PIN, told to the platform, and keys under it.
+    pub fn set_pin(&mut self, phone: &mut Phone, text: &str, old: Option<&str>) {
+        let request = self.begin(phone, text, old).unwrap();
         let status = self.set(&request).unwrap();
         phone.card.wallet_mut().pin_answered(self.issuer.token, status).unwrap();
-        self.replenish(&mut phone);
-        phone
+        self.replenish(phone);
     }
 
     /// The phone's half of setting a PIN, persisted as it has to be.
@@ -533,4 +561,59 @@ fn keys_that_make_no_sense_are_refused() {
         let refused = wallet.accept(token, &sealed, now()).map(|_| ());
         assert_eq!(refused, Err(AcceptError::Keys(error)));
     }
+}
+
+/// The keys under the PIN are used up, and the payment needs nobody: that the PIN was entered is no reason
+/// to refuse it. One that needs the PIN is refused.
+#[test]
+fn a_pin_that_nobody_asked_for_does_not_end_a_payment_for_want_of_its_keys() {
+    let mut platform = Platform::new();
+    let (token, mut phone) = (platform.issuer.token, platform.phone_with_pin("2580"));
+    for (up_to_limit, pays) in [(Requirement::ScreenOn, true), (Requirement::AppPin, false)] {
+        let request = phone.card.wallet_mut().replenish_request(token, &mut TestRng(1));
+        let mut payload = platform.payload(&request, phone.now);
+        payload.verified_keys.clear();
+        payload.policy.up_to_limit = up_to_limit;
+        let sealed = seal(phone.card.wallet(), token, &payload);
+        phone.card.wallet_mut().accept(token, &sealed, phone.now).unwrap();
+        platform.enter(&mut phone, "2580");
+        let kernel = Kernel::new(&platform.issuer, phone.now, 5);
+        let tap = kernel.tap(&Purchase::euros(100), |command| phone.transmit(command));
+        assert_eq!(tap.is_ok(), pays, "{tap:?}");
+        if let Ok(tap) = tap {
+            assert_eq!(tap.data.results.method, VerificationMethod::None);
+            assert_eq!(
+                (tap.cryptogram_information, tap.data.results.key_class),
+                (0x80, KeyClass::Unverified)
+            );
+            assert!(tap.is_right);
+        }
+    }
+    assert_eq!(phone.notifications.last(), Some(&Notification::NoKeysLeft { token }));
+}
+
+#[test]
+fn each_token_has_a_pin_of_its_own() {
+    let mut first = Platform::new();
+    let mut second = Platform::of(Issuer::of_token(2));
+    let mut phone = first.phone_with_pin("2580");
+    second.enrol(&mut phone, "1379");
+    let choose = |phone: &mut Phone, platform: &Platform| {
+        phone.card.wallet_mut().set_default_token(platform.issuer.token).unwrap();
+    };
+    // Entered for the one card, it opens nothing of the other.
+    first.enter(&mut phone, "2580");
+    choose(&mut phone, &second);
+    assert_eq!(
+        (first.standing(&phone), second.standing(&phone)),
+        (PinStanding::Entered, PinStanding::Set)
+    );
+    assert_eq!(second.tap(&mut phone, 100).cryptogram_information, 0x00);
+    assert!(!second.pays_with(&mut phone, "2580"), "the other card's PIN");
+    assert!(second.pays_with(&mut phone, "1379"));
+    // A new one for the second leaves the first as it was, keys and all.
+    second.set_pin(&mut phone, "9713", Some("1379"));
+    assert!(second.pays_with(&mut phone, "9713"));
+    choose(&mut phone, &first);
+    assert!(first.pays_with(&mut phone, "2580"));
 }

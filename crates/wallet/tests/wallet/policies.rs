@@ -9,8 +9,8 @@ use tapfer_payment_types::policy::{
 };
 use tapfer_payment_types::{Currency, Timestamp};
 use tapfer_wallet::policy::{
-    Ask, Confirmation, Decision, DeclineReason, History, PinStanding, Situation, TerminalDemand,
-    decide,
+    Ask, Confirmation, Counted, Decision, DeclineReason, History, PinStanding, Situation,
+    TerminalDemand, decide,
 };
 use tapfer_wallet::{DeviceState, PaymentAmount};
 
@@ -160,6 +160,7 @@ fn the_shipped_policies_do_what_the_table_says() {
             terminal: terminal(takes),
             merchant_proven: merchant == "proven",
             pin: pin(wallet_pin),
+            has_verified_key: true,
             now: now(),
         });
         assert_eq!(decided, decision(does), "{line}");
@@ -205,18 +206,21 @@ fn chance_asks_as_often_as_the_policy_says() {
     assert!((675..=925).contains(&asked), "{asked}");
 }
 
+/// One euro, with the screen on.
+fn in_hand(counter: u16) -> Counted {
+    Counted { counter, charge_minor: 100, reached: Requirement::ScreenOn }
+}
+
 /// Tapping again does not throw the dice again: what chance asked for is done first.
 #[test]
 fn what_chance_asked_for_stays_due_until_it_is_done() {
     let policy = with_asks(25);
     let mut history = History::new(now());
     history.draw_lots(&policy, 7, &mut crate::random::Always(0));
-    let unverified =
-        Decision::Online { method: VerificationMethod::None, key_class: KeyClass::Unverified };
-    for _ in 0..3 {
+    for counter in [8, 10, 12] {
         history.draw_lots(&policy, 8, &mut crate::random::Always(1));
-        history.count(&policy, 100, unverified);
-        history.count(&policy, 100, Decision::AskAtTerminal);
+        history.count(&policy, in_hand(counter), UNVERIFIED);
+        history.count(&policy, in_hand(counter + 1), Decision::AskAtTerminal);
         assert_eq!(history.asks_for(&policy), Requirement::TerminalPin);
     }
     let seen = |counter, reached| Confirmation {
@@ -234,6 +238,72 @@ fn what_chance_asked_for_stays_due_until_it_is_done() {
     }
     history.confirmed(&policy, &seen(8, Requirement::TerminalPin));
     assert_eq!(history.asks_for(&policy), Requirement::Anything);
+}
+
+const UNVERIFIED: Decision =
+    Decision::Online { method: VerificationMethod::None, key_class: KeyClass::Unverified };
+
+/// Where nobody is asked up to the limit, and now and then for a lit screen, a payment with a lit screen is
+/// the answer, on the phone as on the platform.
+#[test]
+fn a_lit_screen_counts_where_that_is_what_is_asked_for() {
+    let mut policy = with_asks(u32::MAX);
+    policy.up_to_limit = Requirement::Anything;
+    policy.person_may_choose.clear();
+    let asks = policy.asks.as_mut().unwrap();
+    (asks.with, asks.every_payments) = (Requirement::ScreenOn, Some(2));
+    assert_eq!(policy.check(), Ok(()));
+    let mut history = History::new(now());
+    history.draw_lots(&policy, 1, &mut crate::random::Always(0));
+    for (phone, payments) in [("dark", 1), ("dark", 2), ("locked", 0)] {
+        let reached = UNVERIFIED.reached(&device(phone));
+        let payment = Counted { counter: 1, charge_minor: 100, reached };
+        history.count(&policy, payment, UNVERIFIED);
+        assert_eq!(history.since_verified().payments, payments, "{phone}");
+    }
+    assert_eq!(history.asks_for(&policy), Requirement::Anything, "chance was answered too");
+}
+
+/// The lock counts if the payment went by it, and never for a phone without one.
+#[test]
+fn what_a_payment_reached_is_what_the_issuer_reads() {
+    let by_lock = Decision::Online {
+        method: VerificationMethod::DeviceUnlock,
+        key_class: KeyClass::Unverified,
+    };
+    for (decision, phone, reached) in [
+        (UNVERIFIED, "dark", Requirement::Anything),
+        (UNVERIFIED, "unlocked", Requirement::ScreenOn),
+        (Decision::AskAtTerminal, "locked", Requirement::ScreenOn),
+        (by_lock, "unlocked", Requirement::Unlocked),
+        (by_lock, "no-lock", Requirement::ScreenOn),
+    ] {
+        assert_eq!(decision.reached(&device(phone)), reached, "{decision:?} {phone}");
+    }
+}
+
+/// The platform's count takes the place of the phone's; what has not come there yet is added to it, or the
+/// phone would pay where the platform expects the person.
+#[test]
+fn payments_that_the_platform_has_not_heard_of_stay_counted() {
+    let policy = with_asks(u32::MAX);
+    let since = |payments, sum_minor| SinceVerified { payments, sum_minor };
+    for (heard, counted) in [
+        (Some(0), since(7, 700)),
+        (Some(2), since(5, 500)),
+        (Some(3), since(4, 400)),
+        (None, since(4, 400)),
+    ] {
+        let mut history = History::new(now());
+        (1..=3).for_each(|counter| history.count(&policy, in_hand(counter), UNVERIFIED));
+        let news =
+            Confirmation { since_verified: Some(since(4, 400)), heard, ..Default::default() };
+        history.confirmed(&policy, &news);
+        assert_eq!(*history.since_verified(), counted, "{heard:?}");
+        // Once heard, they are in the platform's count.
+        history.confirmed(&policy, &Confirmation { heard: Some(3), ..news });
+        assert_eq!(*history.since_verified(), since(4, 400));
+    }
 }
 
 #[test]

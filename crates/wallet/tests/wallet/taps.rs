@@ -227,3 +227,63 @@ fn a_stricter_policy_takes_effect_at_once() {
     let declined = tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
     assert_eq!((declined.cryptogram_information, declined.data.policy_version), (0x00, 4));
 }
+
+fn refused(phone: &mut Phone, issuer: &Issuer) -> bool {
+    let ended = tap(phone, issuer, &Purchase::euros(100));
+    ended.err() == Some(Ended::Refused(GET_PROCESSING_OPTIONS, CONDITIONS_NOT_SATISFIED))
+}
+
+/// Attack: whoever has the phone sets its clock back, and what has ended is good again.
+#[test]
+fn what_was_over_at_an_earlier_tap_stays_so_when_the_clock_is_set_back() {
+    let issuer = Issuer::new();
+    let mut phone = Phone::enrolled(&issuer);
+    // The first key ends a second before the second one, at which the phone pays.
+    phone.now = now().plus_seconds(6 * 3_600 + 1);
+    tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
+    phone.restart();
+    phone.now = now();
+    for _ in 1..PAYMENTS_PER_KEY {
+        tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
+    }
+    assert!(holds_key(&phone, &issuer, 0), "the first key was never used");
+    assert!(refused(&mut phone, &issuer));
+    // The platform is the way back: whether its keys are good, it judges by a clock of its own.
+    issuer.provision(phone.card.wallet_mut(), now().plus_seconds(3_600));
+    phone.now = now().plus_seconds(3_600);
+    tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
+}
+
+/// A tap that was refused for the time counts as well: the next one must not find it changed.
+#[test]
+fn a_refused_tap_tells_the_time_too() {
+    let issuer = Issuer::new();
+    let mut phone = Phone::enrolled(&issuer);
+    phone.now = now().plus_seconds(25 * 3_600);
+    assert!(refused(&mut phone, &issuer), "everything has ended");
+    phone.now = now();
+    assert!(refused(&mut phone, &issuer));
+}
+
+/// Keys that never had the limit in them do not have it when they are new: asking again changes nothing.
+#[test]
+fn a_key_below_the_policys_limit_is_no_reason_to_ask_for_keys_again_and_again() {
+    let issuer = Issuer::new();
+    let mut wallet = Wallet::new(&mut TestRng(1));
+    let request = wallet.replenish_request(issuer.token, &mut TestRng(2));
+    let mut payload = issuer.payload(&request, now());
+    payload.policy.limit = 50_000;
+    let sealed = seal(&wallet, issuer.token, &payload);
+    wallet.accept(issuer.token, &sealed, now()).unwrap();
+    let mut phone = Phone::with(wallet);
+    let readiness = |phone: &Phone| {
+        let token = phone.card.wallet().token(issuer.token).unwrap();
+        (token.readiness(now()).largest_payment_minor, token.readiness(now()).wants_replenishment)
+    };
+    assert_eq!(readiness(&phone), (15_000, false));
+    // Both keys have paid something: fresh ones would bring more.
+    for _ in 0..=PAYMENTS_PER_KEY {
+        tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
+    }
+    assert_eq!(readiness(&phone), (14_900, true));
+}
