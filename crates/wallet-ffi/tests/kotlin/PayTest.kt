@@ -24,10 +24,13 @@ import kotlin.system.exitProcess
 import org.json.JSONObject
 import tapfer.phone.Alarm
 import tapfer.phone.Enrolment
+import tapfer.phone.EnrolmentStore
 import tapfer.phone.Issuer
 import tapfer.phone.Line
 import tapfer.phone.Phone
 import tapfer.phone.Platform
+import tapfer.phone.PlatformRefused
+import tapfer.phone.Seal
 import tapfer.phone.ThreadAlarm
 import tapfer.phone.said
 import tapfer.phone.wantsKeys
@@ -239,7 +242,7 @@ fun aWalletInAFileIsOneWalletAtATimeAndOpensAgain() {
     val key = secret()
     val storage = fileStorage(directory)
     val phone = Phone.open(storage, key.copyOf(), null, trust)
-    val enrolment = phone.enrol(issuerOfTheCard(), "phone in Kotlin", issuer)
+    val enrolment = phone.enrol(issuerOfTheCard(), "phone in Kotlin", issuer) {}
     check(runCatching { fileStorage(directory) }.exceptionOrNull() is StorageException.Failed)
     phone.close()
     (storage as AutoCloseable).close()
@@ -256,6 +259,57 @@ fun anotherDevicesSecretDoesNotOpenIt() {
     TapferWallet.open(storage, secret(), null).close()
     val refused = runCatching { TapferWallet.open(storage, secret(), null) }.exceptionOrNull()
     check(refused is WalletException.Stored && "does not open" in refused.message.orEmpty()) { "$refused" }
+}
+
+/** The API key is shown once: it is kept before anything can go wrong behind it. */
+fun aPhoneThatDiesBehindItsRegistrationGoesOnWithTheKeyItKept() {
+    val (storage, key) = Memory() to secret()
+    var kept: Enrolment? = null
+    val phone = Phone.open(storage, key.copyOf(), null, trust)
+    val died = runCatching {
+        phone.enrol(issuerOfTheCard(), "phone in Kotlin", issuer) {
+            kept = it
+            storage.broken = true
+        }
+    }
+    check(died.isFailure && kept != null)
+    phone.close()
+    storage.broken = false
+    val again = Phone.open(storage, key, kept, trust)
+    check(again.token() == null)
+    again.replenish()
+    check(again.pay("1.00").first == 0)
+    again.close()
+}
+
+fun anEnrolmentIsKeptSealedAndReplacedWhole() {
+    val seal = object : Seal {
+        override fun seal(content: ByteArray) = ByteArray(content.size) { (content[it].toInt() xor 0x55).toByte() }
+        override fun open(sealed: ByteArray) = seal(sealed)
+    }
+    val file = File(home, "enrolment.sealed")
+    val store = EnrolmentStore(file, seal)
+    check(store.load() == null)
+    for (token in listOf("tok_1", "tok_2")) {
+        store.keep(Enrolment(server, "dev_1", "tapfer_device_secret", token))
+        check(EnrolmentStore(file, seal).load()?.token == token)
+    }
+    check("tapfer_device" !in file.readText() && !File(file.path + ".new").exists())
+}
+
+/** Whoever has copied the store, and has the secret and the API key as well, has nothing once the phone went on. */
+fun aCopyOfTheStoreIsWorthlessAfterTheNextKeys() {
+    val (storage, key) = Memory() to secret()
+    val phone = Phone.open(storage, key.copyOf(), null, trust)
+    val enrolment = phone.enrol(issuerOfTheCard(), "phone in Kotlin", issuer) {}
+    val copy = Memory().apply { sealed = storage.sealed }
+    phone.replenish()
+    val refused = runCatching { Phone.open(copy, key.copyOf(), enrolment, trust) }.exceptionOrNull()
+    check(refused is PlatformRefused) { "$refused" }
+    phone.close()
+    val again = Phone.open(storage, key, enrolment, trust)
+    check(again.pay("1.00").first == 0)
+    again.close()
 }
 
 /** In English and in German, and none too many. */
@@ -277,7 +331,7 @@ fun issuerOfTheCard(): String = run("card", "show").second.getString("issuer")
 
 fun enrolled(storage: WalletStorage = Memory(), alarm: Alarm = ThreadAlarm()): Phone {
     val phone = Phone.open(storage, secret(), null, trust, alarm)
-    phone.enrol(issuerOfTheCard(), "phone in Kotlin", issuer)
+    phone.enrol(issuerOfTheCard(), "phone in Kotlin", issuer) {}
     return phone
 }
 
@@ -296,6 +350,9 @@ fun main(arguments: Array<String>) {
         ::aStorageThatBreaksLetsNoReplyOut,
         ::aWalletInAFileIsOneWalletAtATimeAndOpensAgain,
         ::anotherDevicesSecretDoesNotOpenIt,
+        ::aPhoneThatDiesBehindItsRegistrationGoesOnWithTheKeyItKept,
+        ::anEnrolmentIsKeptSealedAndReplacedWhole,
+        ::aCopyOfTheStoreIsWorthlessAfterTheNextKeys,
         ::everyLineHasItsText,
     )
     val failed = tests.count { test ->

@@ -70,12 +70,26 @@ class Phone:
         registration = self.wallet.registration_request(card["issuer"], "phone in Python")
         device = operator.post_text("/v1/devices", registration)
         device = json.loads(device)
-        token = operator.post("/v1/tokens", {"card": card["id"], "device": device["id"]})["id"]
-        activation = {"actor": "issuer", "reason": "enrolled by a test"}
-        operator.post(f"/v1/tokens/{token}/activate", activation)
-        self.token, self.platform = token, Platform(device["api_key"])
-        self.replenish()
+        self.device, self.platform = device["id"], Platform(device["api_key"])
+        self.enrol_card(card["id"])
         return self
+
+    def enrol_card(self, card):
+        operator = Platform.as_operator()
+        self.token = operator.post("/v1/tokens", {"card": card, "device": self.device})["id"]
+        activation = {"actor": "issuer", "reason": "enrolled by a test"}
+        operator.post(f"/v1/tokens/{self.token}/activate", activation)
+        self.replenish()
+        return self.token
+
+    def enrol_another_card(self):
+        """A card of its own, with money of its own, beside the first one."""
+        operator = Platform.as_operator()
+        _, first = tapfer("card", "show")
+        card = operator.post("/v1/cards", {"issuer": first["issuer"], "expiry": "2031-12"})["id"]
+        money = {"amount": 100_000, "currency": "EUR", "reference": "put there by a test"}
+        operator.post(f"/v1/cards/{card}/top-ups", money)
+        return self.enrol_card(card)
 
     def replenish(self):
         request = self.wallet.replenish_request(self.token)
@@ -108,7 +122,7 @@ class Phone:
         return [ask for ask in asks if ask is not None]
 
     def status(self):
-        [status] = self.wallet.tokens()
+        [status] = [status for status in self.wallet.tokens() if status.token == self.token]
         return status
 
 
@@ -212,6 +226,31 @@ class Pins(unittest.TestCase):
         phone.wallet.forget_pins()
         self.assertIsNone(phone.wallet.pin_entered_until(phone.token))
         self.assertEqual(phone.field.pay("60.00")[0], 1)
+
+
+class SeveralCards(unittest.TestCase):
+    def test_each_card_has_a_pin_of_its_own(self):
+        phone = Phone().enrol()
+        first, second = phone.token, phone.enrol_another_card()
+        for phone.token, pin in [(first, "2580"), (second, "1379")]:
+            phone.set_pin(pin)
+        phone.wallet.set_default_token(second)
+        phone.wallet.enter_pin(first, "2580")
+        self.assertEqual(phone.status().pin, PinStanding.SET, "entered for the other card")
+        self.assertEqual(phone.field.pay("60.00")[0], 1)
+        phone.wallet.enter_pin(second, "2580")
+        code, receipt = phone.field.pay("60.00")
+        self.assertEqual((code, receipt.get("reason")), (1, "pin_wrong"), receipt)
+        left = {}
+        for phone.token in [first, second]:
+            phone.replenish()
+            left[phone.token] = phone.status().pin_tries_left
+        self.assertEqual(left[second], left[first] - 1, "counted for the card it was entered for")
+        for phone.token, pin in [(second, "1379"), (first, "2580")]:
+            phone.wallet.set_default_token(phone.token)
+            phone.wallet.enter_pin(phone.token, pin)
+            code, receipt = phone.field.pay("60.00")
+            self.assertEqual(code, 0, receipt)
 
 
 class Refusing(unittest.TestCase):

@@ -46,18 +46,16 @@ class CardService : HostApduService() {
         if (news.any(News::wantsKeys)) ReplenishWorker.soon(applicationContext)
     }
 
-    private fun deviceState() =
-        DeviceState(
+    private fun deviceState(): DeviceState {
+        val keyguard = getSystemService(KeyguardManager::class.java)
+        return DeviceState(
             screenOn = getSystemService(PowerManager::class.java).isInteractive,
-            unlocked = !getSystemService(KeyguardManager::class.java).isDeviceLocked,
+            // A phone without a lock is never locked, in whoever's hands.
+            unlocked = keyguard.isDeviceSecure && !keyguard.isDeviceLocked,
             // Android does not say which method it is.
-            unlockMethod = unlockMethod(),
+            unlockMethod = if (keyguard.isDeviceSecure) UnlockMethod.UNKNOWN else UnlockMethod.NONE,
             integrityVerdict = 0u,
         )
-
-    private fun unlockMethod(): UnlockMethod {
-        val keyguard = getSystemService(KeyguardManager::class.java)
-        return if (keyguard.isDeviceSecure) UnlockMethod.UNKNOWN else UnlockMethod.NONE
     }
 
     private companion object {

@@ -9,6 +9,7 @@ import javax.crypto.KeyGenerator
 import javax.crypto.Mac
 import javax.crypto.SecretKey
 import javax.crypto.spec.GCMParameterSpec
+import tapfer.phone.Seal
 
 /**
  * This phone's own secret, from the Android Keystore. The keystore gives no key away, so the secret is
@@ -17,7 +18,7 @@ import javax.crypto.spec.GCMParameterSpec
  *
  * Neither key asks for the person: a tap must work with a locked phone, where the policy says so.
  */
-object DeviceSecret {
+object DeviceSecret : Seal {
     private const val PROVIDER = "AndroidKeyStore"
     private const val SECRET = "tapfer-device-secret-1"
     private const val SEAL = "tapfer-enrolment-1"
@@ -32,13 +33,13 @@ object DeviceSecret {
         }
 
     /** Seals the enrolment: AES-256-GCM, the nonce in front. */
-    fun seal(content: ByteArray): ByteArray =
+    override fun seal(content: ByteArray): ByteArray =
         Cipher.getInstance("AES/GCM/NoPadding").run {
             init(Cipher.ENCRYPT_MODE, sealingKey())
             iv + doFinal(content)
         }
 
-    fun open(sealed: ByteArray): ByteArray =
+    override fun open(sealed: ByteArray): ByteArray =
         Cipher.getInstance("AES/GCM/NoPadding").run {
             init(Cipher.DECRYPT_MODE, sealingKey(), GCMParameterSpec(TAG_BITS, sealed, 0, NONCE_LENGTH))
             doFinal(sealed, NONCE_LENGTH, sealed.size - NONCE_LENGTH)

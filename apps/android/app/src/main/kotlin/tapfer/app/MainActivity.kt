@@ -10,6 +10,7 @@ import android.os.Bundle
 import android.text.InputType
 import android.view.Gravity
 import android.view.View
+import android.view.WindowManager
 import android.widget.Button
 import android.widget.EditText
 import android.widget.LinearLayout
@@ -27,6 +28,8 @@ class MainActivity : Activity() {
 
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
+        // Neither screenshots nor the list of recent apps show a PIN.
+        window.setFlags(WindowManager.LayoutParams.FLAG_SECURE, WindowManager.LayoutParams.FLAG_SECURE)
         message = TextView(this).apply { textSize = 22f; gravity = Gravity.CENTER }
         code = EditText(this).apply {
             hint = getString(R.string.enrol_login)
@@ -46,15 +49,17 @@ class MainActivity : Activity() {
                 orientation = LinearLayout.VERTICAL
                 gravity = Gravity.CENTER
                 setPadding(48, 48, 48, 48)
+                // Another app's window on top must not get the person to tap what she does not see.
+                filterTouchesWhenObscured = true
                 listOf(message, pin, code, enrol).forEach(::addView)
             },
         )
-        listenAgain(intent)
+        refresh()
     }
 
     override fun onNewIntent(intent: Intent) {
         super.onNewIntent(intent)
-        listenAgain(intent)
+        refresh()
     }
 
     /** While the app is in front, its card is asked first, whichever the person chose as the default. */
@@ -70,14 +75,15 @@ class MainActivity : Activity() {
 
     /** A PIN that was entered belongs to whoever holds the phone with this screen on it. */
     override fun onStop() {
-        shared.background.execute { shared.phone?.forgetPins() }
+        // At once, and not behind whatever waits for the network in the background.
+        shared.phone?.forgetPins()
         super.onStop()
     }
 
     private fun cardEmulation() = NfcAdapter.getDefaultAdapter(this)?.let(CardEmulation::getInstance)
 
-    private fun listenAgain(intent: Intent?) {
-        val said = intent?.getStringExtra(Screen.WHAT)
+    private fun refresh() {
+        val said = shared.said.also { shared.said = null }
         if (said != null) message.text = said else inBackground(::readiness) { message.text = it }
         val isEnrolled = shared.enrolment() != null
         listOf(code, enrol).forEach { it.visibility = if (isEnrolled) View.GONE else View.VISIBLE }
@@ -85,6 +91,8 @@ class MainActivity : Activity() {
 
     private fun readiness(): String {
         if (shared.enrolment() == null) return getString(R.string.app_name)
+        // Also after an enrolment that was cut off before its first keys.
+        ReplenishWorker.regularly(this)
         val phone = try {
             shared.open()
         } catch (withheld: PlatformRefused) {
@@ -108,12 +116,10 @@ class MainActivity : Activity() {
         code.text.clear()
         message.text = getString(R.string.enrol_running)
         inBackground({
-            val enrolment = shared.open().enrol(BuildConfig.ISSUER_ID, Build.MODEL, issuer)
-            shared.remember(enrolment)
-            ReplenishWorker.regularly(this)
+            shared.open().enrol(BuildConfig.ISSUER_ID, Build.MODEL, issuer, shared::keep)
             readiness()
         }) {
-            listenAgain(null)
+            refresh()
             message.text = it
         }
     }

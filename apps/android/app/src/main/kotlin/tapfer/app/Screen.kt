@@ -7,13 +7,10 @@ import tapfer.phone.Said
 
 /** What the phone has to say, in the person's language. */
 object Screen {
-    const val WHAT = "tapfer.app.WHAT"
-
-    /** Brings the app to the front with it. */
+    /** Brings the app to the front with it. The words stay in this process: any app can start the screen. */
     fun show(context: Context, said: List<Said>) {
-        val intent = Intent(context, MainActivity::class.java)
-            .addFlags(Intent.FLAG_ACTIVITY_NEW_TASK)
-            .putExtra(WHAT, said.joinToString("\n") { inWords(context, it) })
+        TapferApplication.of(context).said = said.joinToString("\n") { inWords(context, it) }
+        val intent = Intent(context, MainActivity::class.java).addFlags(Intent.FLAG_ACTIVITY_NEW_TASK)
         context.startActivity(intent)
     }
 

@@ -5,6 +5,7 @@ import android.content.Context
 import java.io.File
 import java.util.concurrent.Executors
 import tapfer.phone.Enrolment
+import tapfer.phone.EnrolmentStore
 import tapfer.phone.Phone
 import tapfer.wallet.fileStorage
 
@@ -21,7 +22,7 @@ class TapferApplication : Application() {
     /** Below the folder that no backup takes. */
     private val directory get() = File(noBackupFilesDir, "wallet")
 
-    private val enrolmentFile get() = File(noBackupFilesDir, "enrolment.sealed")
+    private val kept by lazy { EnrolmentStore(File(noBackupFilesDir, "enrolment.sealed"), DeviceSecret) }
 
     @Volatile private var opened: Phone? = null
 
@@ -32,16 +33,12 @@ class TapferApplication : Application() {
     @Synchronized
     fun open(): Phone = opened ?: Phone.open(storage, DeviceSecret.ofThisPhone(), enrolment()).also { opened = it }
 
-    fun enrolment(): Enrolment? {
-        if (!enrolmentFile.exists()) return null
-        return Enrolment.fromJson(DeviceSecret.open(enrolmentFile.readBytes()).decodeToString())
-    }
+    fun enrolment(): Enrolment? = kept.load()
 
-    fun remember(enrolment: Enrolment) {
-        val fresh = File(enrolmentFile.path + ".new")
-        fresh.writeBytes(DeviceSecret.seal(enrolment.toJson().encodeToByteArray()))
-        check(fresh.renameTo(enrolmentFile)) { "the enrolment could not be stored" }
-    }
+    fun keep(enrolment: Enrolment) = kept.keep(enrolment)
+
+    /** What the phone said last, for the screen: handed over in here, so that no other app can say anything. */
+    @Volatile var said: String? = null
 
     companion object {
         fun of(context: Context) = context.applicationContext as TapferApplication

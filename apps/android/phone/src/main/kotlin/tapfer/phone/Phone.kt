@@ -15,7 +15,7 @@ import tapfer.wallet.storeReport
  * in the tests of the project, on a Java machine, against the real platform and the real terminal.
  *
  * Everything but [answer], [fieldIsGone], [token] and [forgetPins] waits for the network or for a long
- * calculation: call it from a background thread.
+ * calculation: call it from a background thread. What talks to the platform does so one after another.
  */
 class Phone private constructor(
     private val wallet: TapferWallet,
@@ -24,32 +24,52 @@ class Phone private constructor(
     private val alarm: Alarm,
 ) : AutoCloseable {
 
-    /** Makes the phone known to its issuer and fetches the first keys. */
-    fun enrol(issuerId: String, label: String, issuer: Issuer): Enrolment {
+    /**
+     * Makes the phone known to its issuer and fetches the first keys. [keep] makes the enrolment durable before
+     * anything else is done: it holds an API key that is shown once. A phone that dies after that goes on
+     * with [replenish].
+     */
+    @Synchronized
+    fun enrol(issuerId: String, label: String, issuer: Issuer, keep: (Enrolment) -> Unit): Enrolment {
         val enrolled = issuer.register(wallet.registrationRequest(issuerId, label))
+        keep(enrolled)
         enrolment = enrolled
         replenish()
         return enrolled
     }
 
-    /** Fetches fresh keys and a fresh certificate. */
+    /**
+     * Fetches fresh keys and a fresh certificate, and moves the store to the platform's next share: from then
+     * on every copy of the store that was made before is worthless.
+     */
+    @Synchronized
     fun replenish() {
         val (enrolled, platform) = known()
         val request = wallet.replenishRequest(enrolled.token)
         val answer = platform.post("/v1/tokens/${enrolled.token}/replenish", request)
         wallet.accept(enrolled.token, answer)
+        moveStore(enrolled, platform)
+    }
+
+    /** If the last step is lost, the next start of the wallet takes it: until then both shares are good. */
+    private fun moveStore(enrolled: Enrolment, platform: Platform) {
+        val path = "/v1/devices/${enrolled.device}/store-share"
+        wallet.reseal(platform.post("$path/rotate", wallet.storeReport()))
+        platform.post(path, wallet.storeReport())
     }
 
     /**
      * The person chooses a PIN, or changes it. [old] is needed when there is one and the issuer granted no
      * reset. Whether it was right, the platform says: [PlatformRefused]; then the old PIN stays.
      */
+    @Synchronized
     fun setPin(pin: String, old: String?) {
         wallet.setPin(known().first.token, pin, old)
         finishPin()
     }
 
     /** Tells the platform a new PIN's key, if that is outstanding: a phone may die in between. */
+    @Synchronized
     fun finishPin() {
         val (enrolled, platform) = known()
         val path = "/v1/tokens/${enrolled.token}/pin"
