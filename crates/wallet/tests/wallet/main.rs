@@ -14,16 +14,19 @@
 
 mod any_order;
 mod asked;
+mod breaking_disk;
 mod data_storage;
 mod enrolment;
 mod issuer;
 mod kernel;
+mod life;
 mod merchant_proof;
 mod persons;
 mod phone;
 mod pin_thief;
 mod policies;
 mod power_loss;
+mod promises;
 mod proving_terminal;
 mod random;
 mod real_terminal;

@@ -7,6 +7,7 @@ use tapfer_payment_types::policy::UnlockMethod;
 use tapfer_wallet::store::{self, DeviceSecret, StoreKey};
 use tapfer_wallet::{Card, DeviceState, Effect, Notification, Wallet};
 
+use crate::breaking_disk::replaced_until;
 use crate::issuer::{Issuer, now};
 use crate::random::TestRng;
 
@@ -39,6 +40,8 @@ pub struct Phone {
     pub rng: TestRng,
     /// How many more effects are carried out before the power goes; `None`: for ever.
     pub power: Option<usize>,
+    /// If the power goes at a write: at which step of it.
+    pub cut: Option<usize>,
 }
 
 pub fn store_key() -> StoreKey {
@@ -64,6 +67,7 @@ impl Phone {
             notifications: Vec::new(),
             rng,
             power: None,
+            cut: None,
         }
     }
 
@@ -72,7 +76,13 @@ impl Phone {
         let mut reply = None;
         for effect in self.card.handle(command, self.now, &mut self.rng, &self.device) {
             match &mut self.power {
-                Some(0) => return reply,
+                Some(0) => {
+                    if let (Effect::Persist(snapshot), Some(step)) = (effect, self.cut) {
+                        let fresh = snapshot.seal(&store_key(), &mut self.rng).unwrap();
+                        self.disk = replaced_until(step, &self.disk, &fresh);
+                    }
+                    return reply;
+                }
                 Some(left) => *left -= 1,
                 None => {}
             }
@@ -105,7 +115,7 @@ impl Phone {
     /// The power is back: what the disk holds is all there is.
     pub fn restart(&mut self) {
         self.card = Card::new(self.stored());
-        self.power = None;
+        (self.power, self.cut) = (None, None);
     }
 
     pub fn stored(&self) -> Wallet {

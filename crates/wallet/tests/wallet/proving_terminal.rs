@@ -42,6 +42,13 @@ impl ProvingTerminal {
         Self::certified_by(&merchant_ca(), "M00000000000666", 0x62, now().plus_seconds(86_400))
     }
 
+    /// Another number for its certificate.
+    pub fn numbered(mut self, ca: &MerchantPrivateKey, serial: [u8; 6]) -> Self {
+        self.certificate.serial = serial;
+        self.certificate.signature = ca.sign(&self.certificate.message()).unwrap();
+        self
+    }
+
     pub fn certified_by(
         ca: &MerchantPrivateKey,
         merchant: &str,
