@@ -171,6 +171,30 @@ mod tests {
         assert!(matches!(end_after(&[0, 4, 0, 0xA4, 4, 0]), Ended::ByCard(_)));
     }
 
+    /// Two frames, an empty one among them, cut at every byte: what was read is what was written before.
+    #[test]
+    fn a_stream_that_ends_anywhere_gives_whole_frames_only() {
+        let frames: [&[u8]; 3] = [&[1], &[], &[0x00, 0xA4, 0x04, 0x00]];
+        let mut written = Vec::new();
+        frames.iter().for_each(|frame| write_frame(&mut written, frame).unwrap());
+        let boundaries = [0, 3, 5, written.len()];
+        for cut in 0..=written.len() {
+            let mut stream = &written[..cut];
+            let mut read = Vec::new();
+            let end = loop {
+                match read_frame(&mut stream) {
+                    Ok(Some(frame)) => read.push(frame),
+                    end => break end.map(|_none| ()),
+                }
+            };
+            let whole = boundaries.iter().filter(|boundary| (1..=cut).contains(*boundary)).count();
+            assert_eq!(read, frames[..whole], "cut at {cut}");
+            // Half a length is nothing, half a message is an error.
+            let behind = cut - boundaries[whole];
+            assert_eq!(end.is_ok(), behind < 2, "cut at {cut}");
+        }
+    }
+
     #[test]
     fn a_torn_frame_is_an_error_and_a_clean_end_is_not() {
         assert!(read_frame(&mut [].as_slice()).unwrap().is_none());

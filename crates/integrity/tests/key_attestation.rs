@@ -214,6 +214,17 @@ fn every_truncation_of_a_description_is_refused() {
 
 proptest! {
     #[test]
+    fn a_status_list_revokes_what_it_names_and_any_text_is_answered(
+        text in ".*",
+        serial in proptest::collection::vec(any::<u8>(), 1..20),
+    ) {
+        let _ = RevokedCertificates::from_status_list(&text);
+        let digits: String = serial.iter().map(|byte| format!("{byte:02X}")).collect();
+        let list = format!(r#"{{"entries": {{"{digits}": {{"status": "REVOKED"}}}}}}"#);
+        prop_assert!(RevokedCertificates::from_status_list(&list).unwrap().contains(&serial));
+    }
+
+    #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = KeyDescription::parse(&bytes);
         let chain = vec![bytes.clone(), bytes];

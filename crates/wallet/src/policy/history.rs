@@ -20,7 +20,8 @@ const MAXIMUM_UNHEARD: usize = 256;
 #[serde(deny_unknown_fields)]
 pub struct History {
     since_verified: SinceVerified,
-    /// Payments that the platform had not heard of when it answered last, the oldest first.
+    /// Payments that the platform had not heard of when it answered last, the oldest first. None by PIN: if it
+    /// was wrong, the platform never hears the cryptogram of a payment in it.
     #[serde(default)]
     unheard: Vec<Counted>,
     /// Chance asked at this transaction counter, and was not answered yet.
@@ -114,16 +115,18 @@ impl History {
     /// What was asked of the phone's lock is done. Whether a PIN was right only the platform knows: that
     /// is done when it says so ([`Self::confirmed`]), and until then the payment counts as unverified.
     pub fn count(&mut self, policy: &VerificationPolicy, payment: Counted, decision: Decision) {
-        self.awaits_confirmation |= match decision {
+        let by_pin = match decision {
             Decision::Online { method, .. } => method == VerificationMethod::Pin,
-            Decision::AskAtTerminal => true,
+            Decision::AskAtTerminal => false,
             Decision::AskPerson(_) | Decision::Decline(_) => return,
         };
+        self.awaits_confirmation |= by_pin || decision == Decision::AskAtTerminal;
         self.payments_since_login = self.payments_since_login.saturating_add(1);
-        if self.unheard.len() >= MAXIMUM_UNHEARD {
-            self.unheard.remove(0);
+        if !by_pin {
+            self.unheard.push(payment);
+            let too_many = self.unheard.len().saturating_sub(MAXIMUM_UNHEARD);
+            self.unheard.drain(..too_many);
         }
-        self.unheard.push(payment);
         self.add(policy, payment);
         self.settle(policy, u16::MAX, payment.reached);
     }

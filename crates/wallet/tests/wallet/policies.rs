@@ -300,6 +300,12 @@ fn payments_that_the_platform_has_not_heard_of_stay_counted() {
             Confirmation { since_verified: Some(since(4, 400)), heard, ..Default::default() };
         history.confirmed(&policy, &news);
         assert_eq!(*history.since_verified(), counted, "{heard:?}");
+        // One by PIN is left to the platform: it may never be heard, because the PIN was wrong.
+        let by_pin =
+            Decision::Online { method: VerificationMethod::Pin, key_class: KeyClass::Verified };
+        history.count(&policy, in_hand(4), by_pin);
+        history.confirmed(&policy, &news);
+        assert_eq!(*history.since_verified(), counted, "{heard:?}");
         // Once heard, they are in the platform's count.
         history.confirmed(&policy, &Confirmation { heard: Some(3), ..news });
         assert_eq!(*history.since_verified(), since(4, 400));
