@@ -1,5 +1,6 @@
 package tapfer.phone
 
+import java.io.IOException
 import javax.net.ssl.SSLSocketFactory
 import tapfer.wallet.DeviceState
 import tapfer.wallet.Requirement
@@ -49,6 +50,19 @@ class Phone private constructor(
         val answer = platform.post("/v1/tokens/${enrolled.token}/replenish", request)
         wallet.accept(enrolled.token, answer)
         moveStore(enrolled, platform)
+    }
+
+    /** At a start: a platform that is gone again by now must not keep the phone from paying. */
+    private fun moveStoreIfReached() {
+        val (enrolled, platform) = known()
+        try {
+            moveStore(enrolled, platform)
+        } catch (refused: PlatformRefused) {
+            close()
+            throw refused
+        } catch (noNetwork: IOException) {
+            return
+        }
     }
 
     /** If the last step is lost, the next start of the wallet takes it: until then both shares are good. */
@@ -129,7 +143,8 @@ class Phone private constructor(
     companion object {
         /**
          * Opens the wallet. If the platform has a share in its key, the platform is asked for it, and
-         * may withhold it: [PlatformRefused]. [secret] is wiped when it has been used.
+         * may withhold it: [PlatformRefused]; then the store moves on to the next one. [secret] is wiped when
+         * it has been used.
          */
         fun open(
             storage: WalletStorage,
@@ -144,7 +159,8 @@ class Phone private constructor(
                     val platform = Platform(enrolment.platform, enrolment.apiKey, trust)
                     platform.post("/v1/devices/${enrolment.device}/store-share", report)
                 }
-                return Phone(TapferWallet.open(storage, secret, share), enrolment, trust, alarm)
+                val phone = Phone(TapferWallet.open(storage, secret, share), enrolment, trust, alarm)
+                return phone.also { if (share != null) it.moveStoreIfReached() }
             } finally {
                 secret.fill(0)
             }
