@@ -10,7 +10,7 @@ use tapfer_emv::curve::PublicX;
 use tapfer_emv::{tags, tlv};
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{AuthorizationId, Money, PaymentIntentId};
-use tapfer_terminal::kernel8::KernelConfiguration;
+use tapfer_terminal::kernel8::{KernelConfiguration, RevokedCertificate};
 use tapfer_terminal::{
     Armed, Arming, AuthorizationRequest, HostDecision, PinRecipient, Terminal,
     TerminalConfiguration,
@@ -42,6 +42,8 @@ pub(crate) struct Trust {
     pub(crate) applications: Vec<Vec<u8>>,
     /// Where PINs are sealed to that are entered at the terminal: one an issuer.
     pub(crate) pin_recipients: Vec<PinRecipient>,
+    /// Issuer certificates that are not trusted any more.
+    pub(crate) revoked: Vec<RevokedCertificate>,
 }
 
 impl Trust {
@@ -64,7 +66,8 @@ impl Trust {
         if applications.is_empty() {
             bail!("the platform has no issuer yet: run `tapfer init` or `tapfer issuer create`");
         }
-        Ok(Self { ca_keys, applications, pin_recipients })
+        let revoked = list("revoked_certificates").map(revoked).collect::<anyhow::Result<_>>()?;
+        Ok(Self { ca_keys, applications, pin_recipients, revoked })
     }
 }
 
@@ -75,6 +78,15 @@ fn authority(value: &Value) -> anyhow::Result<CaPublicKey> {
         rid: array(&text_of(value, "rid")?)?,
         index: u8::try_from(index).context("ca_index")?,
         key: PublicX::from_bytes(&key)?,
+    })
+}
+
+fn revoked(value: &Value) -> anyhow::Result<RevokedCertificate> {
+    let index = value.get("ca_index").and_then(Value::as_u64).context("no ca_index")?;
+    Ok(RevokedCertificate {
+        rid: array(&text_of(value, "rid")?)?,
+        ca_index: u8::try_from(index).context("ca_index")?,
+        serial: array(&text_of(value, "serial")?)?,
     })
 }
 
@@ -102,6 +114,13 @@ pub(crate) fn configuration(
         .map(|aid| KernelConfiguration::attended(aid, country, verification_limit))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(TerminalConfiguration::new(applications, verification_limit.currency, ca_public_keys))
+}
+
+/// Adds the platform's revocation list to what the terminal was set up with.
+pub(crate) fn revoke(configuration: &mut TerminalConfiguration, revoked: &[RevokedCertificate]) {
+    for application in &mut configuration.applications {
+        application.kernel.revoked_certificates.extend_from_slice(revoked);
+    }
 }
 
 /// A terminal armed for one payment.

@@ -204,6 +204,30 @@ fn see_phone_enter_the_pin_and_tap_again() {
     assert_eq!(counter.balance(), 27_000);
 }
 
+/// The operator takes the issuer's certificate out of use: every till hears of it, with a profile of its own or
+/// without, and declines the card by itself.
+#[test]
+fn a_revoked_issuer_certificate_is_declined_at_every_till() {
+    let counter = Counter::open("unlocked");
+    let pay = ["--wallet", "--amount", "1.00"];
+    assert_eq!(counter.pay(&pay).0, Some(0));
+    let issuer = counter.platform.tapfer(&["issuer", "list"])["data"][0]["id"].clone();
+    let revoke = ["issuer", "revoke-certificate", issuer.as_str().unwrap(), "--reason", "copied"];
+    let revoked = counter.platform.tapfer(&revoke);
+    let listed = &counter.platform.tapfer(&["trust", "show"])["revoked_certificates"];
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]), (1, &revoked));
+    let profile = counter.file("attended.toml", ATTENDED);
+    for more in [&[][..], &["--profile", &profile]] {
+        let (code, receipt, _) = counter.pay(&[&pay[..], more].concat());
+        assert_eq!((code, &receipt["outcome"]), (Some(1), &"declined".into()), "{receipt}");
+        let why = receipt["reason_text"].as_str().unwrap();
+        assert!(why.contains("local authentication failed"), "{why}");
+        let results = receipt["kernel"]["tvr"].as_str().unwrap();
+        assert!(results.starts_with("04"), "{results}");
+    }
+    assert_eq!(counter.balance(), 29_900);
+}
+
 #[test]
 fn two_cards_in_the_field_are_refused_and_nothing_is_booked() {
     let counter = Counter::open("unlocked");

@@ -14,6 +14,8 @@ words! {
         IssuerCreated = "issuer.created",
         /// An issuer set a version of its verification policy.
         IssuerPolicySet = "issuer.policy_set",
+        /// An issuer's certificate was taken out of use.
+        IssuerCertificateRevoked = "issuer.certificate_revoked",
         /// A card was put into the vault.
         CardCreated = "card.created",
         /// A card was blocked.

@@ -1,7 +1,7 @@
 //! The rules: who may pay whom, when, and what is booked.
 //!
 //! Entities with their states: [`issuers`], [`cards`], [`devices`] and the platform's share in their stores
-//! ([`store_shares`]), [`tokens`] and their [`keys`], [`policies`] and [`pins`], [`merchants`], [`terminals`], [`intents`],
+//! ([`store_shares`]), [`tokens`] and their [`keys`], [`policies`] and [`pins`], [`revocations`], [`merchants`], [`terminals`], [`intents`],
 //! [`access`]. What happens to money: [`authorization`] decides,
 //! [`ledger`] books, [`refunds`] and [`reversals`] give back. [`audit`] names what is recorded.
 //!
@@ -29,6 +29,7 @@ pub mod pins;
 pub mod policies;
 pub mod refunds;
 pub mod reversals;
+pub mod revocations;
 pub mod store_shares;
 pub mod terminals;
 pub mod tokens;

@@ -31,6 +31,6 @@ pub use records::{
 pub use store::{
     AccessStore, AuditStore, AuthorizationStore, CardStore, DeviceStore, IdempotencyStore,
     IntegrityStore, IntentStore, IssuerStore, MerchantStore, PinStore, PolicyStore, RefundStore,
-    ReversalStore, Storage, TerminalStore, TokenStore,
+    ReversalStore, RevocationStore, Storage, TerminalStore, TokenStore,
 };
 pub use write::{Answer, StoredResponse, Write, Written};

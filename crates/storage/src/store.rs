@@ -28,6 +28,7 @@ use tapfer_payments::pins::{CardPin, PersonKeyState};
 use tapfer_payments::policies::IssuedPolicy;
 use tapfer_payments::refunds::Refund;
 use tapfer_payments::reversals::Reversal;
+use tapfer_payments::revocations::RevokedIssuerCertificate;
 use tapfer_payments::store_shares::Locker;
 use tapfer_payments::terminals::{Terminal, TerminalCertificate};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange};
@@ -64,6 +65,18 @@ pub trait PolicyStore {
     ) -> Result<Written<IssuedPolicy>>;
     /// The version that phones are given now.
     fn policy(&self, issuer: IssuerId) -> Result<Option<IssuedPolicy>>;
+}
+
+/// Certificates of issuers that no terminal is to trust any more.
+pub trait RevocationStore {
+    /// Adds one, for good. One that is there already stays as it is, and is the answer.
+    fn revoke_issuer_certificate(
+        &self,
+        revoked: RevokedIssuerCertificate,
+        write: Write<RevokedIssuerCertificate>,
+    ) -> Result<Written<RevokedIssuerCertificate>>;
+    /// All of them, the oldest first.
+    fn revoked_issuer_certificates(&self) -> Result<Vec<RevokedIssuerCertificate>>;
 }
 
 /// PINs: on phones (person's keys) and of cards.
@@ -483,6 +496,7 @@ pub trait IdempotencyStore {
 pub trait Storage:
     IssuerStore
     + PolicyStore
+    + RevocationStore
     + PinStore
     + CardStore
     + DeviceStore

@@ -31,6 +31,7 @@ use tapfer_payments::keys::{GrantedKey, KeyError};
 use tapfer_payments::ledger::TransferKind;
 use tapfer_payments::pins::PersonKeyState;
 use tapfer_payments::reversals::ReversalError;
+use tapfer_payments::revocations::RevokedIssuerCertificate;
 use tapfer_payments::store_shares::{DeviceError, Locker, StoreState};
 use tapfer_payments::tokens::{
     Actor, SuspendedBy, TokenAction, TokenError, TokenState, TokenStatus,
@@ -330,6 +331,26 @@ fn new_keys_take_the_place_of_old_ones<B: Backend>() {
     assert_eq!(world.pay(armed.id, 1, 100).outcome, declined(DeclineReason::KeyExpired));
     done(grant(30..33));
     assert_eq!(alive(), 6);
+}
+
+fn a_revoked_issuer_certificate_stays_revoked<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let revoked = |serial, reason: &str| RevokedIssuerCertificate {
+        issuer: world.issuer.id,
+        rid: [0xF0, 0x54, 0x41, 0x50, 0x46],
+        ca_index: 1,
+        serial: [0, 0, serial],
+        reason: reason.into(),
+        revoked_at: noon(),
+    };
+    let revoke = |entry| done(world.store.revoke_issuer_certificate(entry, write()));
+    assert!(world.store.revoked_issuer_certificates().unwrap().is_empty());
+    assert_eq!(revoke(revoked(2, "copied")), revoked(2, "copied"));
+    assert_eq!(revoke(revoked(1, "lost")), revoked(1, "lost"));
+    // Once is for good: the first reason stays.
+    assert_eq!(revoke(revoked(2, "again")), revoked(2, "copied"));
+    let listed = world.store.revoked_issuer_certificates().unwrap();
+    assert_eq!(listed, [revoked(1, "lost"), revoked(2, "copied")]);
 }
 
 fn keys_are_not_used_up_faster_than_the_policy_allows<B: Backend>() {
@@ -785,6 +806,7 @@ macro_rules! contract_of {
             keys_under_an_old_pin_are_not_given,
             new_keys_take_the_place_of_old_ones,
             keys_are_not_used_up_faster_than_the_policy_allows,
+            a_revoked_issuer_certificate_stays_revoked,
             what_moves_no_money_leaves_the_total_of_a_key,
             a_tap_that_was_decided_is_found_again,
             a_blocked_card_stops_its_tokens,

@@ -30,6 +30,17 @@ pub(crate) enum IssuerCommand {
         /// Issuer id; the latest if not given
         id: Option<String>,
     },
+    /// Tell all tills to decline cards with this issuer's certificate, for good
+    #[command(
+        after_help = "Example:\n  tapfer issuer revoke-certificate iss_... --reason \"its signing key was copied\"\n\nTills hear of it with the platform's trust list, at their next payment."
+    )]
+    RevokeCertificate {
+        /// Issuer id
+        id: String,
+        /// Why, for the record
+        #[arg(long)]
+        reason: String,
+    },
     /// When the person is asked for what
     #[command(subcommand)]
     Policy(IssuerPolicyCommand),
@@ -138,6 +149,11 @@ pub(crate) fn run(context: &Context, command: &IssuerCommand) -> anyhow::Result<
         IssuerCommand::Show { id } => {
             let id = context.id_or_latest(id, "issuer")?;
             context.show(&format!("/v1/issuers/{}", segment(&id)))?;
+        }
+        IssuerCommand::RevokeCertificate { id, reason } => {
+            let path = format!("/v1/issuers/{}/certificate/revoke", segment(id));
+            let revoked = context.client()?.post(&path, &json!({ "reason": reason }))?;
+            context.output.object(&revoked)?;
         }
         IssuerCommand::Policy(command) => policy(context, command)?,
     }

@@ -35,6 +35,12 @@ pub(crate) fn run(context: &Context, command: &TrustCommand) -> anyhow::Result<E
         context.output.line(format!("  aid          {}", field("aid").to_uppercase()));
         context.output.line(format!("  certificate  {}", field("certificate").to_uppercase()));
     }
+    for revoked in trust.get("revoked_certificates").and_then(Value::as_array).into_iter().flatten()
+    {
+        let field = |name: &str| revoked.get(name).map(plain).unwrap_or_default().to_uppercase();
+        let (rid, serial) = (field("rid"), field("serial"));
+        context.output.line(format!("revoked     {rid} {} {serial}", field("ca_index")));
+    }
     Ok(Ending::Done)
 }
 

@@ -40,6 +40,7 @@ pub(super) fn pay(context: &Context, arguments: &PayArguments) -> anyhow::Result
     let mut configuration =
         arguments.configuration(&applications, trust.ca_keys.clone(), amount.currency)?;
     configuration.merchant = merchant;
+    till::revoke(&mut configuration, &trust.revoked);
     let capture = if arguments.manual_capture { "manual" } else { "automatic" };
     let intent = till.create_intent(amount, arguments.reference.as_deref(), capture)?;
     let tapped = till.arm(intent).and_then(|()| {

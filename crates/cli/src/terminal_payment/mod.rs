@@ -315,7 +315,9 @@ fn request_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<E
     };
     let trust = Trust::fetch(&client)?;
     let applications = arguments.applications()?.unwrap_or(trust.applications);
-    let configuration = arguments.configuration(&applications, trust.ca_keys, amount.currency)?;
+    let mut configuration =
+        arguments.configuration(&applications, trust.ca_keys, amount.currency)?;
+    till::revoke(&mut configuration, &trust.revoked);
     let tapped = with_card(context, arguments, |card| {
         tap_once(arguments, till::arm(configuration, intent, amount)?, card)
     })?;

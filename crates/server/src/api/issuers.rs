@@ -118,10 +118,37 @@ pub struct Trust {
     pub other_authorities: Vec<Authority>,
     /// The certified issuers.
     pub issuers: Vec<TrustedIssuer>,
+    /// Certificates of issuers that are not to be trusted any more although they have not expired.
+    pub revoked_certificates: Vec<RevokedCertificate>,
     /// x and y, 64 bytes, of the public keys on P-256 that certify terminals: whom phones believe when a
     /// terminal says whose it is.
     #[schema(value_type = Vec<String>)]
     pub merchant_authorities: Vec<HexBytes>,
+}
+
+/// An issuer's certificate is to be taken out of use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeCertificate {
+    /// Why, for the record.
+    #[schema(value_type = String, min_length = 1, max_length = 140)]
+    pub reason: ShortText,
+}
+
+/// An issuer certificate that is not to be trusted any more (Book E annex B.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RevokedCertificate {
+    /// Provider identifier of the authority that signed it, five bytes.
+    #[schema(value_type = String)]
+    pub rid: HexBytes,
+    /// Index of the authority's key.
+    pub ca_index: u8,
+    /// Serial number, three bytes.
+    #[schema(value_type = String)]
+    pub serial: HexBytes,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub revoked_at: Timestamp,
 }
 
 /// A certification authority.
@@ -154,6 +181,17 @@ pub struct TrustedIssuer {
     /// Where PINs are sealed to: an uncompressed P-256 point (HPKE, RFC 9180).
     #[schema(value_type = String)]
     pub pin_key: HexBytes,
+}
+
+impl From<&tapfer_payments::revocations::RevokedIssuerCertificate> for RevokedCertificate {
+    fn from(revoked: &tapfer_payments::revocations::RevokedIssuerCertificate) -> Self {
+        Self {
+            rid: HexBytes(revoked.rid.to_vec()),
+            ca_index: revoked.ca_index,
+            serial: HexBytes(revoked.serial.to_vec()),
+            revoked_at: revoked.revoked_at,
+        }
+    }
 }
 
 impl From<&tapfer_payments::issuers::Issuer> for Issuer {

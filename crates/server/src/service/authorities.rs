@@ -8,7 +8,7 @@ use tapfer_payments::access::Principal;
 use tapfer_payments::issuers::Issuer;
 use tapfer_storage::Page;
 
-use crate::api::issuers::{Authority, Trust, TrustedIssuer};
+use crate::api::issuers::{Authority, RevokedCertificate, Trust, TrustedIssuer};
 use crate::service::caller::Caller;
 use crate::service::{Service, ServiceError};
 
@@ -71,12 +71,14 @@ impl Service {
                 certificate: HexBytes(issuer.certificate),
             });
         }
+        let revoked = self.storage.revoked_issuer_certificates()?;
         Ok(Trust {
             rid: platform.rid,
             ca_index: platform.ca_index,
             ca_public_key_x: platform.ca_public_key_x,
             other_authorities,
             issuers,
+            revoked_certificates: revoked.iter().map(RevokedCertificate::from).collect(),
             merchant_authorities: vec![HexBytes(self.merchant_ca_key()?.bytes().to_vec())],
         })
     }

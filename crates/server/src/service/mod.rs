@@ -25,6 +25,7 @@ mod provisioning;
 mod refunds;
 pub(crate) mod repetition;
 mod reversals;
+mod revocations;
 pub(crate) mod store_shares;
 mod terminal_certificates;
 mod terminals;

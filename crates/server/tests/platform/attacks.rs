@@ -16,9 +16,9 @@ use tapfer_terminal::kernel8::KernelConfiguration;
 use tapfer_terminal::{Arming, TapAction, TapEnd, Terminal, TerminalConfiguration};
 
 use crate::liar::{Liar, Tap};
-use crate::phone::hex;
+use crate::phone::{Till, hex};
 use crate::running::Client;
-use crate::shop::{Shop, id};
+use crate::shop::{Shop, id, reason};
 
 const SELECT: u8 = 0xA4;
 const EXCHANGE_RELAY_RESISTANCE_DATA: u8 = 0xEA;
@@ -337,6 +337,33 @@ fn attack_card_brand_mix_up() {
         declined(&shop.authorize(&intent, &hex(&mixed_up(&chip))).expect(201), "aid_mismatch");
     }
     assert_eq!(shop.account(), (10_000, 10_000));
+}
+
+/// A card with all its keys, whose issuer's certificate was taken out of use: the till declines it by itself.
+#[test]
+fn attack_revoked_issuer_certificate() {
+    let mut shop = Shop::open();
+    assert_eq!(shop.pay(500)["outcome"], "approved");
+    let path = format!("/v1/issuers/{}/certificate/revoke", shop.issuer_id);
+    for client in [&shop.issuer, &shop.merchant, &shop.terminal, &shop.device] {
+        assert_eq!(client.post(&path, &reason("no")).problem(403), "forbidden");
+    }
+    let operator = shop.platform.operator.clone();
+    let revoked = operator.post(&path, &reason("copied")).expect(200);
+    assert_eq!(operator.post(&path, &reason("again")).expect(200), revoked);
+    let trust = shop.terminal.get("/v1/trust").expect(200);
+    assert_eq!(trust["revoked_certificates"], json!([revoked]));
+
+    let intent = shop.armed_intent(500);
+    let unaware = shop.till.0.clone();
+    let (end, _) = meet_altered(&mut shop, &unaware, &intent, |_, answer| answer);
+    assert!(chip_data(&end).is_some(), "a till that has not asked since");
+    shop.phone.card.deselect();
+    let till = Till::trusting(&trust).0;
+    let (end, _) = meet_altered(&mut shop, &till, &intent, |_, answer| answer);
+    let found = declined_by_the_till(end);
+    assert!(found.contains(tvr::LOCAL_AUTHENTICATION_FAILED), "{found:?}");
+    assert_eq!(shop.account(), (9_500, 9_500));
 }
 
 /// A tap from before the suspension, and one with the keys that are still on the phone: neither pays, and

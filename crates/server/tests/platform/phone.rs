@@ -10,7 +10,7 @@ use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
 use tapfer_payment_types::messages::PinStatus;
 use tapfer_payment_types::{Currency, Money, Timestamp, TokenId};
-use tapfer_terminal::kernel8::KernelConfiguration;
+use tapfer_terminal::kernel8::{KernelConfiguration, RevokedCertificate};
 use tapfer_terminal::{Arming, TapAction, TapEnd, Terminal, TerminalConfiguration};
 use tapfer_wallet::pin::PinHardness;
 use tapfer_wallet::{Card, DeviceState, Effect, Notification, Wallet};
@@ -145,7 +145,9 @@ pub(crate) struct Till(pub(crate) TerminalConfiguration);
 impl Till {
     pub(crate) fn trusting(trust: &Value) -> Self {
         let aid = unhex(&trust["issuers"][0]["aid"]);
-        let application = KernelConfiguration::attended(&aid, 276, TILL_LIMIT).unwrap();
+        let mut application = KernelConfiguration::attended(&aid, 276, TILL_LIMIT).unwrap();
+        let revoked = trust["revoked_certificates"].as_array().unwrap().iter();
+        application.revoked_certificates = revoked.map(revoked_certificate).collect();
         Self(TerminalConfiguration::new([application], TILL_LIMIT.currency, vec![authority(trust)]))
     }
 
@@ -194,6 +196,15 @@ impl Till {
             TapEnd::AskPin(entry) => Some(hex(entry.without_pin().request().chip_data())),
             TapEnd::Decided { .. } | TapEnd::Undecided { .. } => None,
         }
+    }
+}
+
+/// An entry of the revocation list in `/v1/trust`.
+fn revoked_certificate(entry: &Value) -> RevokedCertificate {
+    RevokedCertificate {
+        rid: unhex(&entry["rid"]).try_into().unwrap(),
+        ca_index: u8::try_from(entry["ca_index"].as_u64().unwrap()).unwrap(),
+        serial: unhex(&entry["serial"]).try_into().unwrap(),
     }
 }
 

@@ -24,6 +24,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V8__stores", include_str!("../../migrations/V8__stores.sql")),
     ("V9__integrity", include_str!("../../migrations/V9__integrity.sql")),
     ("V10__refused_pins", include_str!("../../migrations/V10__refused_pins.sql")),
+    (
+        "V11__revoked_issuer_certificates",
+        include_str!("../../migrations/V11__revoked_issuer_certificates.sql"),
+    ),
 ];
 
 /// Written when the file is made, and never changed: keys and database of a realm have one id.

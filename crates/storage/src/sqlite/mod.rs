@@ -21,6 +21,7 @@ mod policies;
 mod readers;
 mod refunds;
 mod reversals;
+mod revocations;
 mod rows;
 mod terminal_certificates;
 mod terminals;

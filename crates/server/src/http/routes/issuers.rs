@@ -7,7 +7,7 @@ use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payments::access::Principal;
 
 use crate::api::api_keys::CreatedApiKey;
-use crate::api::issuers::{CreateIssuer, Issuer, Trust};
+use crate::api::issuers::{CreateIssuer, Issuer, RevokeCertificate, RevokedCertificate, Trust};
 use crate::api::payment_intents::Nothing;
 use crate::api::policies::{IssuerPolicy, VerificationPolicySchema};
 use crate::api::{Page, PageQuery};
@@ -120,6 +120,24 @@ pub(super) async fn create_api_key(
 ) -> Result<impl IntoResponse, Problem> {
     let owner = Principal::Issuer(id);
     app.run(move |service| service.create_api_key(&caller, &repetition, owner)).await
+}
+
+/// Take an issuer's certificate out of use
+///
+/// For good: terminals hear of it with `GET /v1/trust` and decline cards whose certificate it is. Operator.
+#[utoipa::path(
+    post, path = "/v1/issuers/{issuer}/certificate/revoke", tag = "issuers",
+    operation_id = "revoke_issuer_certificate",
+    params(("issuer" = String, Path, description = "The issuer's id"), IdempotencyHeader),
+    request_body = RevokeCertificate,
+    responses((status = 200, description = "The entry of the revocation list", body = RevokedCertificate))
+)]
+pub(super) async fn revoke_certificate(
+    State(app): State<App>,
+    PathId(id): PathId<IssuerId>,
+    Command { caller, repetition, body }: Command<RevokeCertificate>,
+) -> Result<impl IntoResponse, Problem> {
+    app.run(move |service| service.revoke_issuer_certificate(&caller, &repetition, id, body)).await
 }
 
 /// Whom a terminal has to trust

@@ -46,6 +46,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(issuers::get))
         .routes(routes!(issuers::create_api_key))
         .routes(routes!(issuers::set_policy, issuers::policy))
+        .routes(routes!(issuers::revoke_certificate))
         .routes(routes!(issuers::trust))
         .routes(routes!(api_keys::create, api_keys::list))
         .routes(routes!(api_keys::revoke))

@@ -1,0 +1,76 @@
+//! Certificates of issuers that are not trusted any more.
+
+use rusqlite::{Connection, Row, params};
+use tapfer_payments::audit::AuditAction;
+use tapfer_payments::revocations::RevokedIssuerCertificate;
+
+use super::rows::{Columns, all, execute, first, found};
+use super::{Changed, Result, SqliteStorage};
+use crate::{RevocationStore, Write, Written};
+
+fn read(row: &Row<'_>) -> Result<RevokedIssuerCertificate> {
+    let columns = Columns::keyed(row, "revoked_issuer_certificates", "serial");
+    Ok(RevokedIssuerCertificate {
+        issuer: columns.parse("issuer_id")?,
+        rid: columns.bytes("rid")?,
+        ca_index: columns.number("ca_index")?,
+        serial: columns.bytes("serial")?,
+        reason: columns.get("reason")?,
+        revoked_at: columns.time("revoked_at")?,
+    })
+}
+
+/// Once is for good: a second time changes nothing, not even the reason.
+fn insert(
+    connection: &Connection,
+    revoked: &RevokedIssuerCertificate,
+) -> Result<RevokedIssuerCertificate> {
+    execute(
+        connection,
+        "INSERT INTO revoked_issuer_certificates
+             (rid, ca_index, serial, issuer_id, reason, revoked_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO NOTHING",
+        params![
+            revoked.rid.as_slice(),
+            revoked.ca_index,
+            revoked.serial.as_slice(),
+            revoked.issuer.to_string(),
+            revoked.reason,
+            revoked.revoked_at.unix_millis(),
+        ],
+    )?;
+    let kept = first(
+        connection,
+        "SELECT * FROM revoked_issuer_certificates
+         WHERE rid = ?1 AND ca_index = ?2 AND serial = ?3",
+        params![revoked.rid.as_slice(), revoked.ca_index, revoked.serial.as_slice()],
+        read,
+    )?;
+    found(kept, "revoked certificate", revoked.issuer)
+}
+
+impl RevocationStore for SqliteStorage {
+    fn revoke_issuer_certificate(
+        &self,
+        revoked: RevokedIssuerCertificate,
+        write: Write<RevokedIssuerCertificate>,
+    ) -> Result<Written<RevokedIssuerCertificate>> {
+        self.change(write, AuditAction::IssuerCertificateRevoked, move |connection, _| {
+            let kept = insert(connection, &revoked)?;
+            let (issuer, reason) = (kept.issuer, kept.reason.clone());
+            Ok(Changed::new(kept, issuer).because(reason))
+        })
+    }
+
+    fn revoked_issuer_certificates(&self) -> Result<Vec<RevokedIssuerCertificate>> {
+        self.read(|connection| {
+            all(
+                connection,
+                "SELECT * FROM revoked_issuer_certificates ORDER BY revoked_at, rid, ca_index, serial",
+                [],
+                read,
+            )
+        })
+    }
+}
