@@ -57,6 +57,10 @@ impl Opened {
         self.card.wallet_mut()
     }
 
+    pub(crate) fn withdraw_from_question(&mut self) {
+        self.card.withdraw_from_question();
+    }
+
     pub(crate) fn deselect(&mut self) {
         self.card.deselect();
     }

@@ -126,6 +126,19 @@ impl TapferWallet {
         })
     }
 
+    /// The person does not want the payment that she was asked about ([`crate::News`]): the till has
+    /// corrected the amount, say. The next one is asked about at once, and in any case. For a button;
+    /// forgets PINs that were entered.
+    ///
+    /// # Errors
+    /// [`WalletError::Closed`].
+    pub fn withdraw_from_question(&self) -> Result<(), WalletError> {
+        self.with(|opened| {
+            opened.withdraw_from_question();
+            Ok(())
+        })
+    }
+
     /// What terminals have stored on the card: the envelopes that hold something, by their numbers.
     ///
     /// # Errors

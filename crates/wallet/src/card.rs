@@ -133,6 +133,19 @@ impl Card {
         &mut self.wallet
     }
 
+    /// The person does not want the payment that the phone has asked her about, because the till has corrected the
+    /// amount, for example. The next one is asked about at once and not after the minute of this one, and is
+    /// asked about in any case: neither an unlocked phone nor a PIN that was entered answers for it. Forgets
+    /// every PIN that was entered.
+    ///
+    /// For a button in the app and for nothing that a reader could cause.
+    pub fn withdraw_from_question(&mut self) {
+        self.wallet_mut().forget_pins();
+        if let Some(asked) = &mut self.asked {
+            asked.withdraw();
+        }
+    }
+
     /// The field is gone: forgets the dialogue and wipes its session keys.
     pub fn deselect(&mut self) {
         self.phase = Phase::Idle;

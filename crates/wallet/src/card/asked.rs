@@ -24,11 +24,23 @@ pub(super) struct AskedPayment {
 
 /// The last question. In memory only: a phone that starts again asks again.
 pub(super) struct Asked {
-    pub(super) payment: AskedPayment,
-    pub(super) at: Timestamp,
+    /// `None`: the person has said that she does not want this payment. Whatever comes next is another one, and
+    /// has to be asked about, although the phone is unlocked by now.
+    payment: Option<AskedPayment>,
+    at: Timestamp,
 }
 
 impl Asked {
+    pub(super) const fn about(payment: AskedPayment, at: Timestamp) -> Self {
+        Self { payment: Some(payment), at }
+    }
+
+    /// The person says no on the phone, which no reader can do for her: the question keeps nobody out any more, and
+    /// what she did is the answer to nothing.
+    pub(super) const fn withdraw(&mut self) {
+        self.payment = None;
+    }
+
     /// Whether what the person does now is the answer to this question, and `payment` is another one.
     pub(super) fn is_about_other(
         &self,
@@ -38,14 +50,15 @@ impl Asked {
     ) -> bool {
         let age = now.millis_since(self.at);
         let is_open = age < UNLOCKED_FOR_MILLIS || (pin_is_entered && age < PIN_FOR_MILLIS);
-        is_open && self.payment != *payment
+        is_open && self.payment != Some(*payment)
     }
 
     /// Whether this question keeps its place while `payment` is asked for. A clock that was set back must not
     /// keep every other payment waiting.
     pub(super) fn keeps_out(&self, payment: &AskedPayment, now: Timestamp) -> bool {
         let age = now.millis_since(self.at);
-        (0..UNLOCKED_FOR_MILLIS).contains(&age) && self.payment != *payment
+        let is_other = self.payment.is_some_and(|asked| asked != *payment);
+        (0..UNLOCKED_FOR_MILLIS).contains(&age) && is_other
     }
 }
 
@@ -63,7 +76,7 @@ mod tests {
             amount: PaymentAmount::new(minor, 978),
             merchant: None,
         };
-        let asked = Asked { payment: payment(3_000), at };
+        let mut asked = Asked::about(payment(3_000), at);
         let is_other = |minor, pin, seconds| {
             asked.is_about_other(&payment(minor), pin, at.plus_seconds(seconds))
         };
@@ -76,5 +89,11 @@ mod tests {
             |minor, seconds| asked.keeps_out(&payment(minor), at.plus_seconds(seconds));
         assert!(is_kept_out(3_001, 0) && is_kept_out(3_001, 59));
         assert!(!is_kept_out(3_001, 60) && !is_kept_out(3_001, -1) && !is_kept_out(3_000, 0));
+        // Withdrawn: whatever comes is another payment, and nobody is kept out.
+        asked.withdraw();
+        for minor in [3_000, 3_001] {
+            assert!(asked.is_about_other(&payment(minor), false, at));
+            assert!(!asked.keeps_out(&payment(minor), at));
+        }
     }
 }

@@ -189,7 +189,7 @@ pub(super) fn generate(
 
 /// Decides, and sees to it that what the person did for one payment serves no other: a terminal that
 /// comes back with another amount, or another merchant's terminal, is sent away, and is not asked about
-/// before the minute of the first question is over.
+/// before the minute of the first question is over or the person has withdrawn from it.
 fn decide(
     token: &mut Token,
     session: &Session,
@@ -226,7 +226,7 @@ fn decide(
         decision => decision,
     };
     match decision {
-        Decision::AskPerson(_) if !is_kept_out => *asked = Some(Asked { payment, at: now }),
+        Decision::AskPerson(_) if !is_kept_out => *asked = Some(Asked::about(payment, now)),
         _ if decision.is_online() && !is_other => *asked = None,
         _ => {}
     }
