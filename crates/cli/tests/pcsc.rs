@@ -81,13 +81,32 @@ fn inside() {
     let directory = Path::new(&socket).parent().unwrap();
     let platform = Platform::start();
     platform.tapfer(&["init", "--balance", "100.00"]);
-    let _reader = VirtualReader::start(directory, &platform);
-    let name = wait_for_card(directory);
+    let second = directory.join("second-wallet");
+    let second = second.to_str().unwrap();
+    platform.tapfer(&["wallet", "enrol", "--wallet", second]);
+    let mut reader = VirtualReader::start(directory, &platform, second);
+    let name = wait_for_card("Virtual PCD 00 00");
+    let log = std::fs::read_to_string(directory.join("card.log")).unwrap();
+    assert!(log.contains("issuer_master_key"), "the test keys are shown: {log}");
 
     an_independent_program_finds_the_application(&name);
     our_terminal_is_paid(&platform);
     let outcome = the_kernel_alone_tells_its_outcome(&platform);
     the_cryptogram_can_be_recomputed_from_what_is_shown(directory, &outcome);
+    reader.put_in(&platform.tapfer(&["wallet", "share", "--wallet", second]));
+    wait_for_card("Virtual PCD 00 01");
+    two_cards_are_refused(&platform);
+}
+
+/// Both slots are one field to a till that takes "Virtual" for its reader's name.
+fn two_cards_are_refused(platform: &Platform) {
+    let before = platform.tapfer(&["card", "show"])["balance"].clone();
+    let pay = ["terminal", "pay", "--reader", "Virtual", "--amount", "1.00", "--one-tap"];
+    let refused = platform.run(&pay);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("Please present one card only"), "{said}");
+    assert_eq!(platform.tapfer(&["card", "show"])["balance"], before);
 }
 
 fn our_terminal_is_paid(platform: &Platform) {
@@ -177,7 +196,7 @@ fn an_independent_program_finds_the_application(reader: &str) {
 struct VirtualReader(Child);
 
 impl VirtualReader {
-    fn start(directory: &Path, platform: &Platform) -> Self {
+    fn start(directory: &Path, platform: &Platform, second: &str) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pcsc/virtual-reader.sh");
         let mut child = Command::new(script)
             .arg(directory)
@@ -193,12 +212,19 @@ impl VirtualReader {
                 "--home",
             ])
             .arg(platform.home())
+            .env("TAPFER_SECOND_WALLET", second)
+            .env("TAPFER_HOME", platform.home())
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
         let share = platform.tapfer(&["wallet", "share"]);
         writeln!(child.stdin.as_mut().unwrap(), "{share}").unwrap();
         Self(child)
+    }
+
+    /// Puts the second wallet into the second slot.
+    fn put_in(&mut self, share: &Value) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{share}").unwrap();
     }
 }
 
@@ -210,14 +236,12 @@ impl Drop for VirtualReader {
 }
 
 /// The name of the reader, once a card is in it.
-fn wait_for_card(directory: &Path) -> String {
+fn wait_for_card(reader: &str) -> String {
     let context = platform::until("the smart-card service answers", PATIENCE, || {
         pcsc::Context::establish(pcsc::Scope::User).ok()
     });
-    let mut states = vec![pcsc::ReaderState::new(
-        std::ffi::CString::new("Virtual PCD 00 00").unwrap(),
-        pcsc::State::UNAWARE,
-    )];
+    let mut states =
+        vec![pcsc::ReaderState::new(std::ffi::CString::new(reader).unwrap(), pcsc::State::UNAWARE)];
     platform::until("a card is in the virtual reader", PATIENCE, || {
         let changed = context.get_status_change(Duration::from_secs(5), &mut states);
         if changed.is_err() {
@@ -227,7 +251,5 @@ fn wait_for_card(directory: &Path) -> String {
         states[0].sync_current_state();
         states[0].event_state().contains(pcsc::State::PRESENT).then_some(())
     });
-    let log = std::fs::read_to_string(directory.join("card.log")).unwrap();
-    assert!(log.contains("issuer_master_key"), "the test keys are shown: {log}");
     states[0].name().to_string_lossy().into_owned()
 }
