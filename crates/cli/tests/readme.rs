@@ -63,6 +63,7 @@ fn what_the_readme_says_works() {
     assert_eq!(said.matches("APPROVED").count(), 4, "12.34, 60.00, 1.00 and 15.00: {said}");
     assert_eq!(said.matches("The PIN was wrong").count(), 1, "{said}");
     assert!(said.contains("tries_left     2"), "{said}");
+    assert!(complained.contains("phone: wrong PIN: 2 tries are left"), "{complained}");
     assert!(said.contains("declined, as it should be"), "{said}");
     assert_eq!(said.matches("\"outcome\":\"approved\"").count(), 4, "lunch and tea: {said}");
     assert_eq!(said.matches("\"reason\":\"token_suspended\"").count(), 2, "coffee: {said}");

@@ -62,7 +62,12 @@ pub(crate) struct Place {
 
 impl Place {
     /// The wallet in the home directory.
-    pub(crate) const IN_HOME: Self = Self { wallet: None };
+    pub(crate) const IN_HOME: Self = Self::at(None);
+
+    /// The wallet in this directory, or in the home directory.
+    pub(crate) const fn at(wallet: Option<PathBuf>) -> Self {
+        Self { wallet }
+    }
 
     /// The directory given, else the one in the home directory.
     pub(crate) fn directory(&self, context: &Context) -> PathBuf {

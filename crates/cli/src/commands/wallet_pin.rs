@@ -10,8 +10,8 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use tapfer_payment_types::messages::{PinStatus, SetPersonKeyRequest};
 use tapfer_payment_types::{Pin, TokenId};
-use tapfer_wallet::Wallet;
 use tapfer_wallet::pin::PinHardness;
+use tapfer_wallet::{Wallet, texts};
 
 use super::wallet::Place;
 use crate::client::{Client, is_undecided};
@@ -84,6 +84,16 @@ pub(crate) fn run(context: &Context, command: &PinCommand) -> anyhow::Result<End
             Ok(Ending::Done)
         }
     }
+}
+
+/// What the app tells the person after a payment that ended for the PIN: how many tries are left.
+pub(crate) fn tries_left(
+    context: &Context,
+    place: Place,
+    token: Option<TokenId>,
+) -> anyhow::Result<String> {
+    let status = Errand::open(context, &Which { token, place })?.settle()?;
+    Ok(texts::tries_left(&status, context.access.language.of_people()))
 }
 
 fn choose(

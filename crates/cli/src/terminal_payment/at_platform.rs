@@ -14,6 +14,8 @@ use super::presented::{tap_until_decided, with_card};
 use super::{PayArguments, explain, insert, language, not_decided};
 use crate::client;
 use crate::clock;
+use crate::commands::wallet::Place;
+use crate::commands::wallet_pin;
 use crate::context::Context;
 use crate::failure::Ending;
 use crate::kernel_report;
@@ -142,7 +144,24 @@ fn conclude(
         }
         receipt::print(context.output, context.access.language, &report);
     }
+    tell_tries_left(context, arguments, answer.as_ref());
     Ok(Ending::done_if(matches!(receipt.state, PaymentState::Approved(_))))
+}
+
+/// The phone asks its issuer how many tries are left, if its PIN was wrong. The receipt does not say it: it is
+/// the merchant's, too.
+fn tell_tries_left(context: &Context, arguments: &PayArguments, answer: Option<&Value>) {
+    let reason = answer.and_then(|answer| answer.get("reason")).and_then(Value::as_str);
+    let is_for_the_pin = matches!(reason, Some("pin_wrong" | "pin_blocked"));
+    let (Some(place), Some(_), true) = (&arguments.wallet, &arguments.pin_file, is_for_the_pin)
+    else {
+        return;
+    };
+    let told = wallet_pin::tries_left(context, Place::at(place.clone()), arguments.token);
+    context.output.remark(match told {
+        Ok(text) => format!("phone: {text}"),
+        Err(error) => format!("phone: nobody knows how many tries are left: {error:#}"),
+    });
 }
 
 /// What came of asking for the PIN.
