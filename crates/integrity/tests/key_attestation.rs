@@ -212,6 +212,33 @@ fn every_truncation_of_a_description_is_refused() {
     assert!(KeyDescription::parse(&old.encode()).is_err());
 }
 
+/// A truth value of no bytes: found by fuzzing, where the library beneath looked at the first of them.
+#[test]
+fn a_truth_value_without_content_is_refused() {
+    let genuine = Statement::default().encode();
+    let place = genuine.windows(3).position(|bytes| bytes == [0x01, 0x01, 0xFF]).unwrap();
+    let mut empty = genuine.clone();
+    empty[place + 1] = 0;
+    assert!(matches!(KeyDescription::parse(&empty), Err(AttestationError::Description(_))));
+    // Neither DER's false nor its true.
+    let mut loose = genuine.clone();
+    loose[place + 2] = 0x01;
+    assert!(matches!(KeyDescription::parse(&loose), Err(AttestationError::Description(_))));
+}
+
+/// Every value at every place: two hundred bytes are few enough to try them all.
+#[test]
+fn any_byte_anywhere_in_a_description_is_answered() {
+    let genuine = Statement::default().encode();
+    for position in 0..genuine.len() {
+        for value in 0..=u8::MAX {
+            let mut altered = genuine.clone();
+            altered[position] = value;
+            let _ = KeyDescription::parse(&altered);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn a_status_list_revokes_what_it_names_and_any_text_is_answered(

@@ -2,7 +2,7 @@
 //! (source.android.com, "Key and ID attestation", KeyDescription schema, versions 3 to 400).
 
 use x509_parser::der_parser::asn1_rs::{
-    Any, Boolean, Class, Enumerated, FromDer, Integer, OctetString, Sequence,
+    Any, Class, Enumerated, FromDer, Integer, OctetString, Sequence, Tag,
 };
 
 use super::{AttestationError, AttestedApplication};
@@ -171,7 +171,7 @@ impl RootOfTrust {
             return Err(wrong);
         };
         let (rest, _key) = octets(&sequence.content, "the boot key")?;
-        let (rest, locked) = Boolean::from_der(rest).map_err(|_| wrong.clone())?;
+        let (rest, device_locked) = boolean(rest)?;
         // The hash of what was started may follow.
         let (_, state) = Enumerated::from_der(rest).map_err(|_| wrong.clone())?;
         let verified_boot = match state.0 {
@@ -181,7 +181,19 @@ impl RootOfTrust {
             3 => VerifiedBootState::Failed,
             _ => return Err(wrong),
         };
-        Ok(Self { device_locked: locked.bool(), verified_boot })
+        Ok(Self { device_locked, verified_boot })
+    }
+}
+
+/// X.690, 8.2 and 11.1: one byte, `00` or `FF`. Read here, because `asn1-rs` 0.7 looks at that byte before it
+/// looks at the length, and panics where there is none.
+fn boolean(input: &[u8]) -> Result<(&[u8], bool), AttestationError> {
+    let wrong = form("a truth value");
+    let (rest, any) = Any::from_der(input).map_err(|_| wrong.clone())?;
+    match (any.tag(), any.data) {
+        (Tag::Boolean, [0x00]) => Ok((rest, false)),
+        (Tag::Boolean, [0xFF]) => Ok((rest, true)),
+        _ => Err(wrong),
     }
 }
 
