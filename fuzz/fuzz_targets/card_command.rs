@@ -139,7 +139,8 @@ fuzz_target!(|bytes: &[u8]| {
     let mut before = Vec::new();
     while let [code, argument] = taken(&mut rest, 2) {
         let screen_on = code & 0x80 == 0;
-        let device = DeviceState { screen_on, unlocked: code & 0x40 != 0, ..DeviceState::default() };
+        let device =
+            DeviceState { screen_on, unlocked: code & 0x40 != 0, ..DeviceState::default() };
         if *code & 0x20 != 0 {
             card.deselect();
         }

@@ -384,6 +384,9 @@ impl Card {
             0xEA if self.has(Fault::RelayStatus) => vec![0x69, 0x85],
             0xEA => done(self.relay_answer(command)),
             0xB2 if self.has(Fault::RecordStatus) && command.p1 == 1 => vec![0x6A, 0x83],
+            0xB2 if !(1..=self.records.len()).contains(&usize::from(command.p1)) => {
+                vec![0x6A, 0x83]
+            }
             0xB2 => done(self.record(command.p1)),
             0x32 => self.read_data(command),
             0xAE if self.has(Fault::GenerateStatus) => vec![0x69, 0x85],
