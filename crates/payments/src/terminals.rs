@@ -88,10 +88,11 @@ pub enum TerminalError {
     /// It was revoked, which is for good.
     #[error("the terminal was revoked at {0}, for good: set up another one in its place")]
     Revoked(Timestamp),
-    /// It has as many certificates as a terminal may have.
+    /// It has as many certificates as phones can be told about.
     #[error(
-        "the terminal has {MAXIMUM_LIVE_CERTIFICATES} certificates that have not ended; use the newest, or \
-         ask again after {0}, when the first of them ends"
+        "the terminal was given {MOST_UNENDED_CERTIFICATES} certificates that have not ended; use the \
+         newest, or ask again after {0}, when the first of them ends. If somebody else asked for them, \
+         revoke the terminal and set up another one"
     )]
     Certificates(Timestamp),
 }
@@ -146,9 +147,12 @@ pub const MINIMUM_CERTIFICATE_LIFE_SECONDS: i64 = 600;
 /// A certificate lives no longer than this: seven days.
 pub const MAXIMUM_CERTIFICATE_LIFE_SECONDS: i64 = 7 * 86_400;
 /// How many certificates of one terminal may be good at the same time. Two overlap when one is renewed;
-/// more than that happens when a terminal lost its key. It bounds what phones have to be told about
-/// when a terminal is revoked.
+/// more than that happens when a terminal lost its key. One more takes the place of the oldest, which is
+/// revoked.
 pub const MAXIMUM_LIVE_CERTIFICATES: usize = 4;
+/// How many certificates of one terminal, good or revoked, may not have ended. It bounds what phones have to
+/// be told about one terminal.
+pub const MOST_UNENDED_CERTIFICATES: usize = 16;
 
 /// A certificate with which a terminal proves to phones whose it is (`docs/adr/0008-merchant-proof.md`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,7 +181,8 @@ impl TerminalCertificate {
     }
 }
 
-/// Whether a terminal with these certificates may have one more.
+/// Whether a terminal with these certificates may have one more, and which of them is revoked for it: the
+/// oldest that is good, if there are as many as may be.
 ///
 /// # Errors
 /// [`TerminalError::Revoked`], [`TerminalError::Certificates`].
@@ -185,16 +190,21 @@ pub fn may_certify(
     terminal: &Terminal,
     certificates: &[TerminalCertificate],
     now: Timestamp,
-) -> Result<(), TerminalError> {
+) -> Result<Option<TerminalCertificateId>, TerminalError> {
     terminal.require_in_service()?;
-    let live = certificates.iter().filter(|certificate| certificate.is_live(now));
-    let ends: Vec<Timestamp> = live.map(|certificate| certificate.expires_at).collect();
+    let unended = certificates.iter().filter(|certificate| now < certificate.expires_at);
+    let ends: Vec<Timestamp> = unended.map(|certificate| certificate.expires_at).collect();
     match ends.iter().min() {
-        Some(first) if ends.len() >= MAXIMUM_LIVE_CERTIFICATES => {
-            Err(TerminalError::Certificates(*first))
+        Some(first) if ends.len() >= MOST_UNENDED_CERTIFICATES => {
+            return Err(TerminalError::Certificates(*first));
         }
-        _ => Ok(()),
+        _ => {}
     }
+    let live = certificates.iter().filter(|certificate| certificate.is_live(now));
+    let mut oldest_first: Vec<_> = live.map(|certificate| certificate.id).collect();
+    oldest_first.sort_unstable();
+    let is_full = oldest_first.len() >= MAXIMUM_LIVE_CERTIFICATES;
+    Ok(oldest_first.first().copied().filter(|_| is_full))
 }
 
 #[cfg(test)]

@@ -13,12 +13,14 @@ mod world;
 
 use std::sync::Arc;
 
-use tapfer_payment_types::{TerminalCertificateId, TerminalId, Timestamp};
+use tapfer_payment_types::{MerchantId, TerminalCertificateId, TerminalId, Timestamp};
 use tapfer_payments::access::Principal;
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::authorization::{DeclineReason, Outcome};
 use tapfer_payments::intents::{CaptureMethod, IntentStatus};
-use tapfer_payments::terminals::{MAXIMUM_LIVE_CERTIFICATES, TerminalCertificate, TerminalError};
+use tapfer_payments::terminals::{
+    MAXIMUM_LIVE_CERTIFICATES, MOST_UNENDED_CERTIFICATES, TerminalCertificate, TerminalError,
+};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{Page, Refusal, Storage, StorageError, Write, Written};
 use world::{World, done, noon, presented, write};
@@ -80,17 +82,26 @@ fn a_terminal_has_so_many_certificates<B: Backend>() {
     let (world, _backend) = world::<B>();
     let made: Vec<_> = (0..4).map(|n| certify(&world, world.terminal, n * 60).unwrap()).collect();
     assert_eq!(made.len(), MAXIMUM_LIVE_CERTIFICATES);
-    refused(certify(&world, world.terminal, 300), TerminalError::Certificates(at(3_600)));
-    // Another terminal has its own, and when the first has ended there is room again.
-    let other = TerminalId::new(noon(), world.next());
-    world.create_terminal(other);
-    certify(&world, other, 300).unwrap();
-    certify(&world, world.terminal, 3_600).unwrap();
+    assert_eq!(world.store.revoked_certificates(at(240), 99).unwrap(), [[0; 6]; 0]);
+    // One more takes the place of the oldest, and phones are told.
+    certify(&world, world.terminal, 300).unwrap();
+    assert_eq!(world.store.revoked_certificates(at(300), 99).unwrap(), [made[0].serial]);
     let list = |page| world.store.list_terminal_certificates(world.terminal, page).unwrap();
     let newest = list(Page::first(3));
     assert_eq!(newest.items.len(), 3);
     let rest = list(Page { cursor: newest.next, limit: 3 });
-    assert_eq!(rest.items, [made[1].clone(), made[0].clone()]);
+    let replaced = TerminalCertificate { revoked_at: Some(at(300)), ..made[0].clone() };
+    assert_eq!(rest.items, [made[1].clone(), replaced]);
+    // Phones can be told of so many of one terminal. Another has its own, and when the first has ended there
+    // is room again.
+    for number in 5..MOST_UNENDED_CERTIFICATES {
+        certify(&world, world.terminal, 300 + i64::try_from(number).unwrap()).unwrap();
+    }
+    refused(certify(&world, world.terminal, 400), TerminalError::Certificates(at(3_600)));
+    let other = TerminalId::new(noon(), world.next());
+    world.create_terminal(other);
+    certify(&world, other, 400).unwrap();
+    certify(&world, world.terminal, 3_600).unwrap();
     let taken = TerminalCertificate {
         id: TerminalCertificateId::new(noon(), world.next()),
         terminal: other,
@@ -189,6 +200,34 @@ fn the_list_for_phones_is_bounded<B: Backend>() {
     assert_eq!(world.store.revoked_certificates(at(10), 3).unwrap(), serials[..3]);
 }
 
+/// A merchant with many terminals that were revoked, or one terminal with many certificates that were, does not
+/// push others' off the list.
+fn the_list_for_phones_is_shared_fairly<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let add = |merchant, certificates: i64| {
+        let terminal = TerminalId::new(noon(), world.next());
+        world.create_terminal_of(merchant, terminal);
+        // The one that is revoked with its terminal ends first, and would be last on a list by time.
+        let serials = (0..certificates).map(|n| certify(&world, terminal, n).unwrap().serial);
+        let serials: Vec<_> = serials.collect();
+        revoke(&world, terminal, 90);
+        serials
+    };
+    let victim = world.merchant;
+    let stolen = add(victim, 1);
+    let greedy = MerchantId::new(noon(), world.next());
+    let key = world.new_api_key(Principal::Merchant(greedy));
+    done(world.store.create_merchant(world::merchant(greedy), key, write()));
+    let flood: Vec<_> = (0..10).flat_map(|_| add(greedy, 4)).collect();
+    let hoarder = add(victim, 16);
+    let told = world.store.revoked_certificates(at(100), 6).unwrap();
+    assert!(told.contains(&stolen[0]), "{told:?}");
+    let count = |of: &[[u8; 6]]| told.iter().filter(|serial| of.contains(serial)).count();
+    assert_eq!((count(&flood), count(&hoarder)), (3, 2));
+    let all = world.store.revoked_certificates(at(100), 400).unwrap();
+    assert_eq!(all.len(), 57);
+}
+
 macro_rules! contract_of {
     ($module:ident, $backend:ty: $($case:ident)+) => {
         mod $module {
@@ -212,4 +251,5 @@ contract_of! { sqlite, tempfile::TempDir:
     a_revocation_is_for_good
     a_terminal_revoked_meanwhile_is_not_paid
     the_list_for_phones_is_bounded
+    the_list_for_phones_is_shared_fairly
 }

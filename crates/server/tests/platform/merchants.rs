@@ -97,6 +97,33 @@ fn a_proven_payment_is_approved_and_recorded() {
     );
 }
 
+/// Where the policy demands the proof, a terminal that could have proven itself and did not is not paid, whatever
+/// phone or terminal say.
+#[test]
+fn a_policy_that_demands_the_proof_gets_it() {
+    let shop = Shop::open();
+    let identity = Certifiable::of(&shop).certify().identity();
+    let path = format!("/v1/issuers/{}/policy", shop.issuer_id);
+    let mut liar = Liar::enrol(&shop);
+    let mut pay = |rule: &str, amount, merchant| {
+        let policy = json!({
+            "name": "proof", "currency": "EUR", "limit": 2_500,
+            "up_to_limit": "screen_on", "above_limit": "screen_on", "merchant_proof": rule
+        });
+        shop.issuer.put(&path, &policy).expect(200);
+        shop.platform.clock.advance_seconds(60);
+        liar.replenish();
+        let tap = Tap { merchant, ..Tap::new(amount, shop.now()) };
+        shop.pay_with_lie(&mut liar, &tap)["reason"].clone()
+    };
+    assert_eq!(pay("if_offered", 2_501, None), "approved");
+    assert_eq!(pay("above_limit", 100, None), "approved");
+    assert_eq!(pay("above_limit", 2_501, None), "merchant_proof_required");
+    assert_eq!(pay("above_limit", 2_501, Some(identity)), "approved");
+    assert_eq!(pay("always", 1, None), "merchant_proof_required");
+    assert_eq!(pay("always", 1, Some(identity)), "approved");
+}
+
 /// A tap that a phone meant for one terminal is worth nothing at another, armed or not: neither with a
 /// certificate that was borrowed nor with a recorded tap that nobody sent in.
 #[test]
@@ -174,21 +201,45 @@ fn attack_expired_terminal() {
     let ended = certificate.verify(&ca, certificate.expires_at()).map(|_| ());
     assert_eq!(ended, Err(MerchantCertificateError::Expired));
 
-    // The next one overlaps it. More than four at a time are not given.
+    // The next one overlaps it.
     shop.platform.clock.advance_seconds(60_000);
     let next = terminal.certify();
     assert_ne!(next.serial, certificate.serial);
     assert!(certificate.verify(&ca, shop.now()).is_ok());
     terminal.certify();
     terminal.certify();
-    assert_eq!(terminal.ask(&terminal.request()).problem(409), "conflict");
     let path = format!("/v1/terminals/{}/certificates", terminal.id);
     let listed = shop.merchant.get(&format!("{path}?limit=3")).expect(200);
     assert_eq!(listed["data"].as_array().unwrap().len(), 3);
     let rest = format!("{path}?cursor={}", listed["next_cursor"].as_str().unwrap());
     assert_eq!(shop.terminal.get(&rest).expect(200)["data"][0]["serial"], hex(&certificate.serial));
-    shop.platform.clock.advance_seconds(26_460);
-    terminal.certify();
+}
+
+/// Somebody with a terminal's API key asks for certificates until there are no more. The terminal's own next one
+/// takes the place of the oldest, and phones are told of that; nothing else is pushed away.
+#[test]
+fn a_terminal_gets_its_next_certificate_whoever_asked_before() {
+    let shop = Shop::open();
+    let terminal = Certifiable::of(&shop);
+    let first = terminal.certify();
+    let thief = Certifiable { key: key(7), client: terminal.client.clone(), id: terminal.id };
+    for _ in 0..3 {
+        shop.platform.clock.advance_seconds(1);
+        thief.certify();
+    }
+    let mut liar = Liar::enrol(&shop);
+    assert!(liar.payload.as_ref().unwrap().merchant_trust.revoked_serials.is_empty());
+    let next = terminal.certify();
+    shop.platform.clock.advance_seconds(60);
+    liar.replenish();
+    let trust = &liar.payload.as_ref().unwrap().merchant_trust;
+    assert_eq!(trust.revoked_serials, [HexBytes(first.serial.to_vec())]);
+    assert!(!trust.has_revoked(next.serial));
+    // Phones can be told of so many, and then it ends.
+    for _ in 5..16 {
+        thief.certify();
+    }
+    assert_eq!(terminal.ask(&terminal.request()).problem(409), "conflict");
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn insert(connection: &Connection, certificate: &TerminalCertificate) -> Result<
     Ok(())
 }
 
-/// One more certificate, if the terminal may have it at this moment.
+/// One more certificate, if the terminal may have it at this moment; the one whose place it takes is revoked.
 pub(super) fn add(
     connection: &Connection,
     certificate: &TerminalCertificate,
@@ -52,7 +52,13 @@ pub(super) fn add(
         params![certificate.terminal.to_string(), now.unix_millis()],
         read,
     )?;
-    may_certify(&terminal, &unexpired, now)?;
+    if let Some(replaced) = may_certify(&terminal, &unexpired, now)? {
+        execute(
+            connection,
+            "UPDATE terminal_certificates SET revoked_at = ?2 WHERE id = ?1",
+            params![replaced.to_string(), now.unix_millis()],
+        )?;
+    }
     insert(connection, certificate)
 }
 
@@ -70,7 +76,8 @@ pub(super) fn revoke_all(
     )
 }
 
-/// Serial numbers that were revoked and have not ended, those that end last first.
+/// Serial numbers that were revoked and have not ended. Merchants take turns, and the terminals of each, so
+/// that nobody's revocations push another's off the list; of one terminal those that end last come first.
 pub(super) fn revoked_serials(
     connection: &Connection,
     now: Timestamp,
@@ -79,8 +86,18 @@ pub(super) fn revoked_serials(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     all(
         connection,
-        "SELECT * FROM terminal_certificates WHERE revoked_at IS NOT NULL AND expires_at > ?1
-         ORDER BY expires_at DESC LIMIT ?2",
+        "WITH revoked AS (
+             SELECT certificate.*, terminal.merchant_id AS merchant_id,
+                 row_number() OVER (PARTITION BY terminal.id
+                     ORDER BY certificate.expires_at DESC, certificate.id) AS of_terminal
+             FROM terminal_certificates certificate
+             JOIN terminals terminal ON terminal.id = certificate.terminal_id
+             WHERE certificate.revoked_at IS NOT NULL AND certificate.expires_at > ?1),
+         turns AS (
+             SELECT revoked.*, row_number() OVER (PARTITION BY merchant_id
+                 ORDER BY of_terminal, expires_at DESC, id) AS of_merchant
+             FROM revoked)
+         SELECT * FROM turns ORDER BY of_merchant, expires_at DESC, id LIMIT ?2",
         params![now.unix_millis(), limit],
         |row| Ok(read(row)?.serial),
     )

@@ -262,10 +262,14 @@ impl World {
     }
 
     pub(crate) fn create_terminal(&self, id: TerminalId) {
+        self.create_terminal_of(self.merchant, id);
+    }
+
+    pub(crate) fn create_terminal_of(&self, merchant: MerchantId, id: TerminalId) {
         let [.., a, b, c, d, e] = self.next();
         let terminal = Terminal {
             id,
-            merchant: self.merchant,
+            merchant,
             label: "till".into(),
             identification: TerminalIdentification::from_random([a, b, c, d, e]),
             revocation: None,
