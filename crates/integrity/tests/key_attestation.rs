@@ -168,13 +168,26 @@ fn certificates_are_good_in_their_time_only() {
     assert_eq!(refused(&maker.chain(&early), &trust_in(&maker)), AttestationError::Validity(0));
 }
 
+/// The root is trusted by its key. Phones go on sending the certificate that they were made with.
+#[test]
+fn a_trusted_root_does_not_end_with_its_certificate() {
+    for (not_before, not_after) in [(2016, 2026), (2027, 2040)] {
+        let mut root = params("Maker Root", 1, true);
+        (root.not_before, root.not_after) =
+            (date_time_ymd(not_before, 5, 26), date_time_ymd(not_after, 5, 24));
+        let maker = Maker::with(root, params("Maker Intermediate", 2, true));
+        let chain = maker.chain(&leaf(&Statement::default()));
+        assert!(verify(&chain, CHALLENGE, &trust_in(&maker), NOW).is_ok());
+        assert_eq!(refused(&chain, &Trust::default()), AttestationError::UnknownRoot);
+    }
+}
+
 #[test]
 fn what_the_maker_revoked_is_not_believed() {
     let maker = Maker::new();
     let chain = maker.chain(&leaf(&Statement::default()));
-    let list = r#"{"entries": {"201": {"status": "REVOKED"}}}"#;
     let mut trust = trust_in(&maker);
-    trust.revoked = RevokedCertificates::from_status_list(list).unwrap();
+    trust.revoked = RevokedCertificates::from_serials(&["201".to_owned()]);
     assert_eq!(refused(&chain, &trust), AttestationError::Revoked(1));
 }
 

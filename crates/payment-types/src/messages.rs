@@ -175,7 +175,7 @@ pub struct MerchantTrust {
     /// terminal can prove anything.
     pub authorities: Vec<HexBytes>,
     /// Serial numbers, 6 bytes each, of certificates that were revoked before their end. At most
-    /// [`MAXIMUM_REVOKED_SERIALS`]; of more than that the platform sends those that end last.
+    /// [`MAXIMUM_REVOKED_SERIALS`]; of more than that merchants take turns.
     pub revoked_serials: Vec<HexBytes>,
 }
 
@@ -186,6 +186,14 @@ pub struct MerchantTrust {
 pub fn terminal_key_possession(terminal: TerminalId, public_key: &[u8; 64]) -> Vec<u8> {
     let terminal = alloc::format!("{terminal}");
     [b"tapfer-terminal-key-1".as_slice(), terminal.as_bytes(), public_key].concat()
+}
+
+/// What a phone has its hardware attest (`setAttestationChallenge`): a label, the platform's question and the
+/// phone's own public key, 114 bytes of the 128 that the hardware takes. The app makes it from the key of
+/// its own wallet, so that what is attested is the phone that pays, and not another one that was lent.
+#[must_use]
+pub fn attestation_challenge(question: &[u8; 32], device_public_key: &[u8]) -> Vec<u8> {
+    [b"tapfer-attested-1".as_slice(), question, device_public_key].concat()
 }
 
 /// Most authorities in a [`MerchantTrust`]: one, its successor, and those of platforms beside.

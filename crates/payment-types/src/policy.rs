@@ -14,6 +14,7 @@ use crate::Currency;
 use crate::data_storage::DataStorageRules;
 use crate::messages::charge_minor;
 
+const HOUR_MILLIS: i64 = 3_600_000;
 /// Three bytes of the version travel in every cryptogram.
 pub const MAXIMUM_POLICY_VERSION: u32 = 0x00FF_FFFF;
 /// A policy's name has at most so many bytes.
@@ -307,6 +308,15 @@ impl FreshLogin {
         let occasions = [self.every_payments, self.every_hours, self.at_random_one_in];
         let sane = occasions.iter().flatten().all(|count| *count > 0) && occasions != [None; 3];
         if sane { Ok(()) } else { Err(PolicyError::FreshLogin) }
+    }
+
+    /// Whether so many payments and so much time since the last login ask for another one. Phone and platform
+    /// agree on it; what chance asks for is the phone's alone.
+    #[must_use]
+    pub fn is_due(&self, payments: u32, millis: i64) -> bool {
+        let life = self.every_hours.map(|hours| i64::from(hours).saturating_mul(HOUR_MILLIS));
+        self.every_payments.is_some_and(|most| payments >= most)
+            || life.is_some_and(|life| millis >= life)
     }
 }
 

@@ -15,6 +15,8 @@ use tapfer_payment_types::messages::HexBytes;
 
 use crate::words::words;
 
+const SHA_256_LENGTH: usize = 32;
+
 words! {
     /// How a phone stands, from worst to best.
     Standing, "device standing" {
@@ -106,10 +108,12 @@ pub struct AttestationTerms {
     /// Serial numbers that their makers revoked, hexadecimal digits.
     #[serde(default)]
     pub revoked_serials: Vec<String>,
-    /// Package name of the app; any if empty.
+    /// Package name of the app. Whoever trusts a root names it: any other app on any other phone would attest
+    /// whatever it is asked to.
     #[serde(default)]
     pub package: String,
-    /// SHA-256 of the certificates the app may be signed with; any if empty.
+    /// SHA-256 of the certificates the app may be signed with, 32 bytes each; as needed as the package, whose
+    /// name anyone can take.
     #[serde(default)]
     pub signature_digests: Vec<HexBytes>,
     /// Security patches at least of this year and month, YYYYMM; any if 0.
@@ -127,6 +131,12 @@ pub enum IntegrityError {
          less"
     )]
     Policy,
+    /// Roots without an app.
+    #[error(
+        "an integrity policy that trusts roots names the app: key_attestation.package, and \
+         signature_digests, SHA-256 of each certificate it may be signed with (32 bytes)"
+    )]
+    App,
     /// The challenge was answered before, has expired, or was never asked.
     #[error(
         "there is no open challenge of this value for the device: ask for a new one and attest again"
@@ -138,7 +148,7 @@ impl IntegrityPolicy {
     /// Whether it makes sense.
     ///
     /// # Errors
-    /// [`IntegrityError::Policy`]
+    /// [`IntegrityError::Policy`], [`IntegrityError::App`].
     pub fn check(&self) -> Result<(), IntegrityError> {
         let sane = self.maximum_age_seconds > 0
             && self.least >= Standing::Software
@@ -146,7 +156,7 @@ impl IntegrityPolicy {
                 .iter()
                 .all(|one| one.limit().is_none_or(|minor| minor >= 0))
             && self.failed.strictness() >= self.below.strictness();
-        if sane { Ok(()) } else { Err(IntegrityError::Policy) }
+        if sane { self.key_attestation.check() } else { Err(IntegrityError::Policy) }
     }
 
     /// What follows for a phone with this verdict, from its issuer's or the platform's checks, and
@@ -173,6 +183,19 @@ impl IntegrityPolicy {
             }
             _ => Standing::Unknown,
         }
+    }
+}
+
+impl AttestationTerms {
+    /// Whether an attestation can be told from one that another app made. Without roots there is none.
+    ///
+    /// # Errors
+    /// [`IntegrityError::App`].
+    pub fn check(&self) -> Result<(), IntegrityError> {
+        let names_app = !self.package.is_empty()
+            && !self.signature_digests.is_empty()
+            && self.signature_digests.iter().all(|digest| digest.0.len() == SHA_256_LENGTH);
+        if self.roots.is_empty() || names_app { Ok(()) } else { Err(IntegrityError::App) }
     }
 }
 
@@ -206,9 +229,12 @@ impl Consequence {
 
 #[cfg(test)]
 mod tests {
-    use super::{AttestationTerms, Consequence, Evidence, IntegrityPolicy, Standing, Verdict};
+    use super::{
+        AttestationTerms, Consequence, Evidence, IntegrityError, IntegrityPolicy, Standing, Verdict,
+    };
     use tapfer_emv::own_checks::OwnChecks;
     use tapfer_payment_types::Timestamp;
+    use tapfer_payment_types::messages::HexBytes;
 
     const NOW: Timestamp = Timestamp::from_unix_millis(1_800_000_000_000);
 
@@ -315,6 +341,29 @@ mod tests {
             let mut policy = policy();
             broken(&mut policy);
             assert!(policy.check().is_err(), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn who_trusts_a_root_names_the_app() {
+        let digest = |length| HexBytes(vec![0xD1; length]);
+        let terms = |roots: usize, package: &str, digests: &[HexBytes]| AttestationTerms {
+            roots: vec![digest(91); roots],
+            package: package.into(),
+            signature_digests: digests.to_vec(),
+            ..AttestationTerms::default()
+        };
+        assert_eq!(terms(0, "", &[]).check(), Ok(()));
+        assert_eq!(terms(1, "org.example.wallet", &[digest(32)]).check(), Ok(()));
+        for terms in [
+            terms(1, "", &[]),
+            terms(1, "org.example.wallet", &[]),
+            terms(1, "", &[digest(32)]),
+            terms(1, "org.example.wallet", &[digest(32), digest(20)]),
+        ] {
+            assert_eq!(terms.check(), Err(IntegrityError::App));
+            let policy = IntegrityPolicy { key_attestation: terms, ..policy() };
+            assert_eq!(policy.check(), Err(IntegrityError::App));
         }
     }
 

@@ -157,6 +157,8 @@ pub struct VerificationHistory {
     pub since: SinceVerified,
     /// The last payment that was verified.
     pub last: Option<LastVerified>,
+    /// Payments since the phone heard of the last login at the issuer.
+    pub since_login: u32,
 }
 
 impl VerificationHistory {
@@ -174,6 +176,7 @@ impl VerificationHistory {
         Self {
             since: self.since.after(policy, charge_minor, reached),
             last: if is_verified { Some(this) } else { self.last },
+            since_login: self.since_login.saturating_add(1),
         }
     }
 }

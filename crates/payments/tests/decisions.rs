@@ -16,7 +16,7 @@ use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_emv::merchant::MerchantIdentity;
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::policy::{
-    Asks, MerchantProofRule, PinRules, Requirement, VerificationPolicy,
+    Asks, FreshLogin, MerchantProofRule, PinRules, Requirement, VerificationPolicy,
 };
 use tapfer_payment_types::{
     AuthorizationId, CardId, Currency, DeviceId, IssuerId, MerchantId, Money, PanSequenceNumber,
@@ -217,6 +217,7 @@ fn token_facts() -> TokenFacts {
         policy: Some(policy(1)),
         pin_rules: PinRules::default(),
         history: VerificationHistory::default(),
+        logged_in_at: now(),
         person_key: Some(PersonKeyState { failed: 1, ..PersonKeyState::fresh(1) }),
         card_pin: Some(CardPin { value: [0; 32], failed: 1 }),
         available: euro("100.00"),
@@ -441,6 +442,17 @@ fn change_token(token: &mut TokenFacts, name: &str, value: &str) {
             token.history.since.payments = payments.parse().unwrap();
             token.history.since.sum_minor = euro(sum).minor;
         }
+        ("login_every", payments) => {
+            if let Some(issued) = &mut token.policy {
+                issued.policy.fresh_login = Some(FreshLogin {
+                    every_payments: Some(payments.parse().unwrap()),
+                    every_hours: Some(24),
+                    at_random_one_in: None,
+                });
+            }
+        }
+        ("since_login", payments) => token.history.since_login = payments.parse().unwrap(),
+        ("logged_in", at) => token.logged_in_at = at.parse().unwrap(),
         ("merchant_proof", "always") => {
             if let Some(issued) = &mut token.policy {
                 issued.policy.merchant_proof = MerchantProofRule::Always;

@@ -9,7 +9,7 @@ use data_encoding::HEXLOWER;
 use serde::Serialize;
 use serde_json::json;
 use tapfer_payment_types::TokenId;
-use tapfer_payment_types::messages::SealedPayload;
+use tapfer_payment_types::messages::{SealedPayload, attestation_challenge};
 use tapfer_payment_types::store_share::{StoreReport, StoreShareMessage};
 use tapfer_wallet::store::{DeviceSecret, StoreHeader, StoreShare};
 use zeroize::Zeroizing;
@@ -85,6 +85,19 @@ impl TapferWallet {
         let public_key = self.with(|opened| Ok(opened.wallet().device_public_key()))?;
         let public_key = HEXLOWER.encode(&public_key);
         Ok(json!({ "issuer": issuer, "label": label, "public_key": public_key }).to_string())
+    }
+
+    /// What the phone's hardware is to attest (`setAttestationChallenge`) for a challenge of the platform's
+    /// (`POST /v1/devices/{device}/integrity/challenges`, 32 bytes): the wallet's own key is part of it, so that
+    /// no other phone can attest in this one's place.
+    ///
+    /// # Errors
+    /// [`WalletError::Argument`] if the challenge has another length.
+    pub fn attestation_challenge(&self, challenge: Vec<u8>) -> Result<Vec<u8>, WalletError> {
+        let question = challenge.as_slice().try_into();
+        let question = question.map_err(|_| WalletError::Argument("a challenge has 32 bytes"))?;
+        let public_key = self.with(|opened| Ok(opened.wallet().device_public_key()))?;
+        Ok(attestation_challenge(question, &public_key))
     }
 
     /// Begins an enrolment or a replenishment: the body of `POST /v1/tokens/{token}/replenish`, to be
@@ -289,6 +302,18 @@ mod tests {
         ));
         assert!(matches!(wallet.reseal(share.clone()), Err(WalletError::Closed)));
         open(&storage).unwrap().reseal(share).unwrap();
+    }
+
+    #[test]
+    fn an_attestation_names_the_wallet_s_own_key() {
+        let wallet = open(&Arc::default()).unwrap();
+        let registration = wallet.registration_request("issuer".into(), "phone".into()).unwrap();
+        let attested = wallet.attestation_challenge(vec![7; 32]).unwrap();
+        let (question, key) = attested.split_at(49);
+        assert!(question.ends_with(&[7; 32]) && attested.len() <= 128);
+        assert!(registration.contains(&data_encoding::HEXLOWER.encode(key)), "{registration}");
+        let short = wallet.attestation_challenge(vec![7; 31]);
+        assert!(matches!(short, Err(WalletError::Argument(_))));
     }
 
     #[test]

@@ -125,8 +125,12 @@ impl Maker {
     }
 
     pub(crate) fn with_intermediate(intermediate: CertificateParams) -> Self {
+        Self::with(params("Maker Root", 1, true), intermediate)
+    }
+
+    pub(crate) fn with(own: CertificateParams, intermediate: CertificateParams) -> Self {
         let root = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
-        let root_der = params("Maker Root", 1, true).self_signed(&root).unwrap().der().to_vec();
+        let root_der = own.self_signed(&root).unwrap().der().to_vec();
         Self { root, root_der, intermediate_key: KeyPair::generate().unwrap(), intermediate }
     }
 

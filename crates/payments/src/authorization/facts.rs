@@ -7,7 +7,9 @@ use tapfer_emv::merchant::{AcquirerId, MerchantIdentity};
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::messages::charge_minor;
 use tapfer_payment_types::policy::PinRules;
-use tapfer_payment_types::{AuthorizationId, Currency, Money, PaymentIntentId, TerminalId};
+use tapfer_payment_types::{
+    AuthorizationId, Currency, Money, PaymentIntentId, TerminalId, Timestamp,
+};
 
 use crate::cards::Card;
 use crate::integrity::{IntegrityPolicy, Verdict};
@@ -103,6 +105,8 @@ pub struct TokenFacts {
     pub pin_rules: PinRules,
     /// How the person was verified so far.
     pub history: VerificationHistory,
+    /// When the person last logged in at the issuer, or was enrolled: when the phone got its first keys.
+    pub logged_in_at: Timestamp,
     /// The person's key, if the phone has set a PIN.
     pub person_key: Option<PersonKeyState>,
     /// The card's PIN for terminals, if it has one.

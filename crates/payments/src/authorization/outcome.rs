@@ -158,6 +158,10 @@ decline_reasons! {
     DeviceIntegrity = 30, "device_integrity",
         "This phone may not pay this amount. The owner's bank can help.",
         "Mit diesem Telefon kann dieser Betrag nicht bezahlt werden. Der Herausgeber der Karte hilft weiter.";
+    /// The person has not logged in at the issuer for as long, or as many payments, as its policy allows.
+    LoginRequired = 32, "login_required",
+        "Please log in at the card's issuer again, in its app, before you pay on.",
+        "Bitte vor der nächsten Zahlung in der App des Kartenherausgebers neu anmelden.";
     /// The issuer's policy wants to know who is paid, and the terminal did not prove it to the phone.
     MerchantProofRequired = 31, "merchant_proof_required",
         "This card is good only at terminals that prove to the phone whose they are.",

@@ -29,6 +29,8 @@ use crate::tokens::TokenStatus;
 
 /// `9C`: purchase of goods and services (ISO 8583 processing code).
 const PURCHASE: u8 = 0x00;
+/// By so much a phone's clock may be behind, and its first keys be late: an hour.
+const CLOCKS_DIFFER_MILLIS: i64 = 3_600_000;
 /// The terminal's date is local: it may be one day before or after the date in UTC.
 const DAY_MILLIS: i64 = 86_400_000;
 
@@ -79,6 +81,7 @@ const RULES: &[Rule] = &[
     (DeclineReason::LocalAuthenticationFailed, is_not_authenticated_locally),
     (DeclineReason::TerminalChecksFailed, is_found_wrong),
     (DeclineReason::DeviceIntegrity, is_phone_not_good_enough),
+    (DeclineReason::LoginRequired, is_login_due),
     (DeclineReason::MerchantProofRequired, is_merchant_unproven),
     (DeclineReason::PinBlocked, is_pin_blocked),
     (DeclineReason::PinWrong, is_pin_wrong),
@@ -306,6 +309,15 @@ fn is_phone_not_good_enough(case: &Case<'_>) -> bool {
     let verdict = case.token.integrity_verdict;
     let consequence = policy.judge(verdict, OwnChecks::from_byte(own), case.now);
     !consequence.allows(case.facts.intent.amount.minor)
+}
+
+/// The person has to log in at the issuer first: by the payments that were seen and the time since the issuer last
+/// said that she did. The phone asks for it before it pays; one that does not is declined.
+fn is_login_due(case: &Case<'_>) -> bool {
+    let rule = case.token.policy.as_ref().and_then(|issued| issued.policy.fresh_login.as_ref());
+    let since = case.now.millis_since(case.token.logged_in_at);
+    let payments = case.token.history.since_login;
+    rule.is_some_and(|rule| rule.is_due(payments, since.saturating_sub(CLOCKS_DIFFER_MILLIS)))
 }
 
 /// The policy may demand that the phone knows whom it pays. That a proof is another terminal's was judged

@@ -54,9 +54,9 @@ pub(crate) struct AttestationTermsSchema {
     roots: Vec<String>,
     /// Serial numbers that their makers revoked, hexadecimal.
     revoked_serials: Option<Vec<String>>,
-    /// Package name of the app; any if empty.
+    /// Package name of the app; needed with roots.
     package: Option<String>,
-    /// SHA-256 of the certificates the app may be signed with, hexadecimal; any if empty.
+    /// SHA-256 of the certificates the app may be signed with, hexadecimal; needed with roots.
     signature_digests: Option<Vec<String>>,
     /// Security patches at least of this year and month, YYYYMM; any if 0.
     oldest_patch_level: Option<u32>,
@@ -65,7 +65,8 @@ pub(crate) struct AttestationTermsSchema {
 /// A question that the next attestation has to answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Challenge {
-    /// 32 bytes for `setAttestationChallenge`.
+    /// 32 bytes. What goes to `setAttestationChallenge` is `tapfer-attested-1`, these bytes, and the device's
+    /// public key (65 bytes), one behind the other.
     #[schema(value_type = String)]
     pub challenge: HexBytes,
     /// Answers after this do not count.

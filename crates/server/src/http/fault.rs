@@ -66,7 +66,7 @@ fn of_refusal(refusal: &Refusal) -> Problem {
         )
         | Refusal::Refund(RefundError::Amount { .. })
         | Refusal::Issuer(_)
-        | Refusal::Integrity(IntegrityError::Policy)
+        | Refusal::Integrity(IntegrityError::Policy | IntegrityError::App)
         | Refusal::Policy(PolicyRefusal::Unusable(_))
         | Refusal::Device(DeviceError::Generation)
         | Refusal::Money(_)

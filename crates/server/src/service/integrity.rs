@@ -4,7 +4,7 @@ use tapfer_integrity::key_attestation::{
     self, KeyAttestation, KeyDescription, RevokedCertificates, SecurityLevel, Trust,
     VerifiedBootState,
 };
-use tapfer_payment_types::messages::HexBytes;
+use tapfer_payment_types::messages::{HexBytes, attestation_challenge};
 use tapfer_payment_types::{DeviceId, IssuerId};
 use tapfer_payments::devices::Device;
 use tapfer_payments::integrity::{
@@ -87,8 +87,9 @@ impl Service {
         })
     }
 
-    /// Takes a phone's Key Attestation. One that is not genuine changes nothing: the phone stands as it
-    /// stood, and the question stays open until its time is over.
+    /// Takes a phone's Key Attestation, which covers the question and the phone's own public key. One that is not
+    /// genuine changes nothing: the phone stands as it stood, and the question stays open until its time is
+    /// over.
     ///
     /// # Errors
     /// [`ServiceError::Invalid`] if the chain is not genuine; [`ServiceError`].
@@ -106,7 +107,8 @@ impl Service {
             let terms = policy.map(|policy| policy.key_attestation).unwrap_or_default();
             let chain: Vec<Vec<u8>> = request.chain.iter().map(|one| one.0.clone()).collect();
             let trust = trust(&terms)?;
-            let attested = key_attestation::verify(&chain, &answered, &trust, write.now)
+            let covered = attestation_challenge(&answered, device.public_key.as_bytes());
+            let attested = key_attestation::verify(&chain, &covered, &trust, write.now)
                 .map_err(|error| refused(caller, &device, error.to_string()))?;
             let (standing, reason) = standing(&attested, &terms);
             let verdict = Verdict { standing, found_at: write.now };
@@ -176,6 +178,8 @@ fn trust(terms: &AttestationTerms) -> Result<Trust, ServiceError> {
         let detail = "the issuer accepts no key attestation: its integrity policy names no roots";
         return Err(ServiceError::Conflict(detail.to_owned()));
     }
+    // A policy from before apps had to be named.
+    terms.check().map_err(|error| ServiceError::Conflict(error.to_string()))?;
     let roots = terms.roots.iter().map(|root| root.0.clone()).collect();
     let revoked = RevokedCertificates::from_serials(&terms.revoked_serials);
     Ok(Trust { roots, revoked })
@@ -221,13 +225,9 @@ fn hardware_objection(
 
 fn app_objection(description: &KeyDescription, terms: &AttestationTerms) -> Option<&'static str> {
     let app = description.application.clone().unwrap_or_default();
-    let is_ours = terms.package.is_empty() || app.packages == [terms.package.as_str()];
-    let is_signed = terms.signature_digests.is_empty()
-        || (!app.signature_digests.is_empty()
-            && app
-                .signature_digests
-                .iter()
-                .all(|digest| terms.signature_digests.iter().any(|ours| ours.0 == *digest)));
+    let is_ours = app.packages == [terms.package.as_str()];
+    let is_own = |digest: &Vec<u8>| terms.signature_digests.iter().any(|ours| ours.0 == *digest);
+    let is_signed = !app.signature_digests.is_empty() && app.signature_digests.iter().all(is_own);
     first_that_fails(&[
         (is_ours, "another app had the key made"),
         (is_signed, "the app is signed by somebody else"),

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use tapfer_payment_types::messages::attestation_challenge;
+
 use crate::maker::{Maker, Statement, leaf};
-use crate::phone::hex;
+use crate::phone::{Phone, hex};
 use crate::shop::Shop;
 
 /// Known by hardware, or no more than 10.00; a phone that failed pays nothing.
@@ -35,18 +37,29 @@ fn challenge(shop: &Shop) -> String {
     asked["challenge"].as_str().unwrap().to_owned()
 }
 
-/// The request of a phone of this maker, that answers `challenge` with what `change` makes of a good
-/// statement.
-fn attestation(maker: &Maker, challenge: &str, change: impl FnOnce(&mut Statement)) -> Value {
-    let answered = data_encoding::HEXLOWER.decode(challenge.as_bytes()).unwrap();
-    let mut statement = Statement { challenge: answered, ..Statement::default() };
+/// What the app of the phone with this key asks its hardware to attest.
+fn covered(challenge: &str, public_key: &str) -> Vec<u8> {
+    let bytes = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap();
+    attestation_challenge(&bytes(challenge).try_into().unwrap(), &bytes(public_key))
+}
+
+/// The request of a phone of this maker with this key, that answers `challenge` with what `change` makes of a
+/// good statement.
+fn attestation(
+    maker: &Maker,
+    public_key: &str,
+    challenge: &str,
+    change: impl FnOnce(&mut Statement),
+) -> Value {
+    let challenged = covered(challenge, public_key);
+    let mut statement = Statement { challenge: challenged, ..Statement::default() };
     change(&mut statement);
     let chain: Vec<String> = maker.chain(&leaf(&statement)).iter().map(|one| hex(one)).collect();
     json!({ "challenge": challenge, "chain": chain })
 }
 
 fn attest(shop: &Shop, maker: &Maker, change: impl FnOnce(&mut Statement)) -> Value {
-    let request = attestation(maker, &challenge(shop), change);
+    let request = attestation(maker, &shop.phone.public_key(), &challenge(shop), change);
     shop.device.post(&of_device(shop, "/attestations"), &request).expect(201)
 }
 
@@ -137,7 +150,7 @@ fn what_is_not_genuine_changes_nothing() {
     let mut shop = shop_with(&policy(&maker));
     attest(&shop, &maker, |_| {});
     let path = of_device(&shop, "/attestations");
-    let forged = attestation(&forger, &challenge(&shop), |_| {});
+    let forged = attestation(&forger, &shop.phone.public_key(), &challenge(&shop), |_| {});
     assert_eq!(shop.device.post(&path, &forged).problem(422), "invalid_request");
     assert_eq!(
         shop.device.get(&of_device(&shop, "")).expect(200)["standing"],
@@ -153,16 +166,57 @@ fn an_attestation_answers_one_question_once() {
     let shop = shop_with(&policy(&maker));
     let path = of_device(&shop, "/attestations");
     let first = challenge(&shop);
-    let request = attestation(&maker, &first, |_| {});
+    let request = attestation(&maker, &shop.phone.public_key(), &first, |_| {});
     shop.device.post(&path, &request).expect(201);
     assert_eq!(shop.device.post(&path, &request).problem(409), "conflict");
     let second = challenge(&shop);
     let mut renamed = request;
     renamed["challenge"] = json!(second);
     assert_eq!(shop.device.post(&path, &renamed).problem(422), "invalid_request");
-    let late = attestation(&maker, &second, |_| {});
+    let late = attestation(&maker, &shop.phone.public_key(), &second, |_| {});
     shop.platform.clock.advance_seconds(601);
     assert_eq!(shop.device.post(&path, &late).problem(409), "conflict");
+}
+
+/// The owner of a changed phone has the platform's question attested by another one that is clean and runs the
+/// genuine app. That app makes its own phone's key part of the question.
+#[test]
+fn attack_attestation_lent_by_another_phone() {
+    let maker = Maker::new();
+    let mut shop = shop_with(&policy(&maker));
+    let (path, clean) = (of_device(&shop, "/attestations"), Phone::new().public_key());
+    let lent = attestation(&maker, &clean, &challenge(&shop), |_| {});
+    assert_eq!(shop.device.post(&path, &lent).problem(422), "invalid_request");
+    // Nor does the question alone say which phone it is about.
+    let question = challenge(&shop);
+    let bare = data_encoding::HEXLOWER.decode(question.as_bytes()).unwrap();
+    let own = shop.phone.public_key();
+    let bare = attestation(&maker, &own, &question, |statement| statement.challenge = bare);
+    assert_eq!(shop.device.post(&path, &bare).problem(422), "invalid_request");
+    assert_eq!(shop.device.get(&of_device(&shop, "")).problem(404), "not_found");
+    assert_eq!(shop.pay(1_001)["reason"], "device_integrity");
+    assert_eq!(attest(&shop, &maker, |_| {})["standing"], "trusted_environment");
+}
+
+/// Without the app's name and signers, any app on any phone could answer for it.
+#[test]
+fn a_policy_with_roots_names_the_app() {
+    let maker = Maker::new();
+    let shop = Shop::open();
+    let path = format!("/v1/issuers/{}/integrity-policy", shop.issuer_id);
+    for (field, value) in [
+        ("package", json!("")),
+        ("signature_digests", json!([])),
+        ("signature_digests", json!(["d1d1"])),
+    ] {
+        let mut policy = policy(&maker);
+        policy["key_attestation"][field] = value;
+        let refused = shop.issuer.put(&path, &policy);
+        assert_eq!(refused.problem(422), "invalid_request", "{field}");
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("key_attestation.package"), "{detail}");
+    }
+    shop.issuer.put(&path, &policy(&maker)).expect(200);
 }
 
 #[test]
@@ -185,7 +239,7 @@ fn an_issuer_without_roots_accepts_no_attestation() {
     let mut policy = policy(&maker);
     policy["key_attestation"]["roots"] = json!([]);
     let shop = shop_with(&policy);
-    let request = attestation(&maker, &challenge(&shop), |_| {});
+    let request = attestation(&maker, &shop.phone.public_key(), &challenge(&shop), |_| {});
     let refused = shop.device.post(&of_device(&shop, "/attestations"), &request);
     assert_eq!(refused.problem(409), "conflict");
     let path = format!("/v1/issuers/{}/integrity-policy", shop.issuer_id);

@@ -241,6 +241,79 @@ fn what_chance_asked_for_is_done_once() {
     assert_eq!(told(&shop.phone.news), "sends:nothing");
 }
 
+/// Unlocked up to 25.00; a login after three payments, and after two days.
+fn policy_with_logins() -> Value {
+    json!({
+        "name": "logins", "currency": "EUR", "limit": 2_500,
+        "up_to_limit": "screen_on", "above_limit": "unlocked",
+        "fresh_login": { "every_payments": 3, "every_hours": 48 }
+    })
+}
+
+fn shop_with_logins() -> Shop {
+    let mut issuer = issuer_request();
+    issuer["key_policy"]["maximum_payments"] = json!(20);
+    let mut shop = Shop::open_for(&issuer);
+    let path = format!("/v1/issuers/{}/policy", shop.issuer_id);
+    shop.issuer.put(&path, &policy_with_logins()).expect(200);
+    shop.replenish();
+    shop
+}
+
+fn log_in(shop: &Shop, token: &str) {
+    shop.platform.clock.advance_seconds(1);
+    let path = format!("/v1/tokens/{token}/login");
+    shop.issuer.post(&path, &reason("web session")).expect(200);
+}
+
+/// A phone that never asks its person to log in is declined, until her issuer says that she did.
+#[test]
+fn attack_login_skipped_by_the_phone() {
+    let shop = shop_with_logins();
+    let mut liar = Liar::enrol(&shop);
+    let pays = |liar: &mut Liar| {
+        let tap = Tap::new(100, shop.now());
+        shop.pay_with_lie(liar, &tap)["reason"].clone()
+    };
+    for _ in 0..3 {
+        assert_eq!(pays(&mut liar), "approved");
+    }
+    assert_eq!(pays(&mut liar), "login_required");
+    liar.replenish();
+    assert_eq!(pays(&mut liar), "login_required", "new keys are no login");
+    let path = format!("/v1/tokens/{}/login", liar.token);
+    assert_eq!(liar.device.post(&path, &reason("by myself")).problem(403), "forbidden");
+    log_in(&shop, &liar.token);
+    liar.replenish();
+    assert_eq!(pays(&mut liar), "approved");
+    // Two days later, without another payment.
+    shop.platform.clock.advance_seconds(49 * 3_600);
+    liar.replenish();
+    assert_eq!(pays(&mut liar), "login_required");
+    log_in(&shop, &liar.token);
+    liar.replenish();
+    assert_eq!(pays(&mut liar), "approved");
+}
+
+/// A login that the phone has not heard of yet does not make the platform count more than the phone does.
+#[test]
+fn phone_and_platform_count_the_same_payments_since_a_login() {
+    let mut shop = shop_with_logins();
+    for _ in 0..2 {
+        assert_eq!(shop.pay(100)["reason"], "approved");
+        log_in(&shop, &shop.token.clone());
+        assert_eq!(shop.pay(100)["reason"], "approved");
+        shop.replenish();
+        for _ in 0..3 {
+            assert_eq!(shop.pay(100)["reason"], "approved");
+        }
+        shop.tap_in_vain(100);
+        assert_eq!(told(&shop.phone.news), "asks:login");
+        log_in(&shop, &shop.token.clone());
+        shop.replenish();
+    }
+}
+
 /// By chance or after ninety days, the person logs in at the issuer, and nothing else helps.
 #[test]
 fn a_login_that_is_due_is_done_at_the_issuer() {

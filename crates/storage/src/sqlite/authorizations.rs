@@ -112,11 +112,16 @@ fn token_facts(
     };
     let version = presented.input.application_data().map(|data| data.policy_version);
     let policy = version.map(|version| policies::find(connection, issuer.id, version));
-    let (history, _) = pins::history(connection, token.id)?;
+    let (history, logged_in_at) = pins::history(connection, token.id)?;
+    let logged_in_at = match logged_in_at {
+        Some(at) => at,
+        None => tokens::first_granted_at(connection, token.id)?.unwrap_or(token.created_at),
+    };
     Ok(TokenFacts {
         policy: policy.transpose()?.flatten(),
         pin_rules: policies::current(connection, &issuer)?.policy.pin,
         history,
+        logged_in_at,
         person_key: pins::person_key(connection, token.id)?.map(|key| key.state),
         card_pin: pins::card_pin(connection, token.card)?,
         card: account.card,

@@ -28,6 +28,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "V11__revoked_issuer_certificates",
         include_str!("../../migrations/V11__revoked_issuer_certificates.sql"),
     ),
+    ("V12__logins", include_str!("../../migrations/V12__logins.sql")),
 ];
 
 /// Written when the file is made, and never changed: keys and database of a realm have one id.

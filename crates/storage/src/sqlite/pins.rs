@@ -119,7 +119,9 @@ fn read_history(row: &Row<'_>) -> Result<(VerificationHistory, Option<Timestamp>
     };
     let (payments, sum_minor) = (columns.number("payments")?, columns.get("sum_minor")?);
     let since = SinceVerified { payments, sum_minor };
-    Ok((VerificationHistory { since, last }, columns.time_optional("logged_in_at")?))
+    let since_login = columns.number("since_login")?;
+    let history = VerificationHistory { since, last, since_login };
+    Ok((history, columns.time_optional("logged_in_at")?))
 }
 
 fn requirement(word: &str) -> Option<Requirement> {
@@ -138,18 +140,31 @@ pub(super) fn put_history(
 ) -> Result<()> {
     execute(
         connection,
-        "INSERT INTO token_histories (token_id, payments, sum_minor, verified_counter, verified_by)
-         VALUES (?1, ?2, ?3, ?4, ?5)
+        "INSERT INTO token_histories
+             (token_id, payments, sum_minor, verified_counter, verified_by, since_login)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (token_id) DO UPDATE SET payments = excluded.payments,
              sum_minor = excluded.sum_minor, verified_counter = excluded.verified_counter,
-             verified_by = excluded.verified_by",
+             verified_by = excluded.verified_by, since_login = excluded.since_login",
         params![
             token.to_string(),
             history.since.payments,
             history.since.sum_minor,
             history.last.map(|last| last.application_transaction_counter),
             history.last.and_then(|last| word(last.reached)),
+            history.since_login,
         ],
+    )?;
+    Ok(())
+}
+
+/// The phone is told of the last login with these keys, if it was not told yet, and counts from then on.
+pub(super) fn tell_login(connection: &Connection, token: TokenId) -> Result<()> {
+    execute(
+        connection,
+        "UPDATE token_histories SET since_login = 0, login_heard = 1
+         WHERE token_id = ?1 AND NOT login_heard",
+        [token.to_string()],
     )?;
     Ok(())
 }
@@ -259,9 +274,11 @@ impl PinStore for SqliteStorage {
             tokens::get(connection, token)?;
             execute(
                 connection,
-                "INSERT INTO token_histories (token_id, payments, sum_minor, logged_in_at)
-                 VALUES (?1, 0, 0, ?2)
-                 ON CONFLICT (token_id) DO UPDATE SET logged_in_at = excluded.logged_in_at",
+                "INSERT INTO token_histories
+                     (token_id, payments, sum_minor, logged_in_at, login_heard)
+                 VALUES (?1, 0, 0, ?2, 0)
+                 ON CONFLICT (token_id) DO UPDATE SET logged_in_at = excluded.logged_in_at,
+                     login_heard = 0, since_login = 0",
                 params![token.to_string(), now.unix_millis()],
             )?;
             Ok(Changed::new(now, token).because(reason))

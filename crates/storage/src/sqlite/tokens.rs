@@ -187,6 +187,16 @@ fn keys_of(connection: &Connection, token: TokenId) -> Result<Vec<GrantedKey>> {
     all(connection, sql, [token.to_string()], read_key)
 }
 
+/// When the token was given its first keys.
+pub(super) fn first_granted_at(
+    connection: &Connection,
+    token: TokenId,
+) -> Result<Option<Timestamp>> {
+    let sql = "SELECT * FROM limited_use_keys WHERE token_id = ?1 ORDER BY granted_at LIMIT 1";
+    let key = first(connection, sql, [token.to_string()], read_key)?;
+    Ok(key.map(|key| key.granted_at))
+}
+
 /// A key that the token was given.
 pub(super) fn find_key(
     connection: &Connection,
@@ -347,6 +357,7 @@ impl TokenStore for SqliteStorage {
             for key in &keys {
                 insert_key(connection, token, key)?;
             }
+            pins::tell_login(connection, token)?;
             let detail = format!("{} keys", keys.len());
             Ok(Changed::new(keys, token).because(detail))
         })

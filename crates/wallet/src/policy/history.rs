@@ -10,7 +10,6 @@ use tapfer_payment_types::policy::{LastVerified, Requirement, SinceVerified, Ver
 
 use super::Decision;
 
-const HOUR_MILLIS: i64 = 3_600_000;
 /// So many payments are remembered that the platform may not have heard of; keys for more than that no phone
 /// is given at once.
 const MAXIMUM_UNHEARD: usize = 256;
@@ -104,10 +103,8 @@ impl History {
     #[must_use]
     pub fn login_is_due(&self, policy: &VerificationPolicy, now: Timestamp) -> bool {
         let Some(rule) = &policy.fresh_login else { return false };
-        let life = rule.every_hours.map(|hours| i64::from(hours).saturating_mul(HOUR_MILLIS));
-        self.login_is_drawn
-            || rule.every_payments.is_some_and(|most| self.payments_since_login >= most)
-            || life.is_some_and(|life| now.millis_since(self.logged_in_at) >= life)
+        let since = now.millis_since(self.logged_in_at);
+        self.login_is_drawn || rule.is_due(self.payments_since_login, since)
     }
 
     /// Counts a payment for which the card asks the issuer. A decline counts as nothing.

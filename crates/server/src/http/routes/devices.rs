@@ -124,7 +124,9 @@ async fn share(
 /// Lock a device
 ///
 /// Its store stays closed the next time the wallet starts, and it gets no keys. What it holds open in
-/// memory goes on: suspend its tokens to stop payments at once. Operator and issuer.
+/// memory goes on: suspend its tokens to stop payments at once. A phone with cards of several issuers is a
+/// device with each, and keeps its store under the first one alone: a lock of another one's device stops that
+/// one's keys, and leaves the store open. Operator and issuer.
 #[utoipa::path(
     post, path = "/v1/devices/{device}/lock", tag = "devices", operation_id = "lock_device",
     params(("device" = String, Path, description = "The device's id"), IdempotencyHeader),

@@ -14,7 +14,11 @@ import java.security.spec.ECGenParameterSpec
 object Attestation {
     private const val ALIAS = "tapfer-attestation"
 
-    /** The chain, DER, the key's own certificate first. Takes a second: call it in the background. */
+    /**
+     * The chain, DER, the key's own certificate first. [challenge] is what the wallet makes of the
+     * platform's (`attestationChallenge`): it names this phone's key, and nothing from outside may take its
+     * place. Takes a second: call it in the background.
+     */
     fun chain(challenge: ByteArray): List<ByteArray> {
         val keystore = KeyStore.getInstance("AndroidKeyStore").apply { load(null) }
         // A challenge fits one key, so there is a new key each time.
