@@ -403,3 +403,29 @@ fn a_pin_is_set_mistyped_and_changed() {
     assert_eq!(pay("30.00", &["--pin-file", &second]).0, Some(0));
     assert_eq!(platform.tapfer(&["card", "show"])["balance"], 20_000 - 6_000);
 }
+
+/// The status list of attestation certificates is taken as its maker publishes it.
+#[test]
+fn an_integrity_policy_takes_the_published_list_of_revoked_certificates() {
+    let platform = Platform::start();
+    platform.tapfer(&["init"]);
+    let files = tempfile::tempdir().unwrap();
+    let list = files.path().join("status.json");
+    let list = list.to_str().unwrap();
+    let policy =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../profiles/integrity/lower-limit.toml");
+    let policy = policy.to_str().unwrap();
+
+    std::fs::write(list, "<html>").unwrap();
+    let set = ["issuer", "integrity", "set", policy, "--status-list", list];
+    let refused = platform.run(&set);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("status.json is not the list as it is published"), "{said}");
+
+    std::fs::write(list, r#"{"entries": {"00ABCD": {"status": "REVOKED"}}}"#).unwrap();
+    platform.tapfer(&set);
+    let shown = platform.tapfer(&["issuer", "integrity", "show"]);
+    assert_eq!(shown["below"]["lower_limit"], 2500, "{shown}");
+    assert_eq!(shown["key_attestation"]["revoked_serials"][0], "abcd", "{shown}");
+}

@@ -32,6 +32,12 @@ pub(crate) enum DeviceCommand {
         /// Device id; the latest if not given
         id: Option<String>,
     },
+    /// Show how a phone stands: what was found out about its integrity
+    #[command(after_help = "Example:\n  tapfer device integrity dev_...")]
+    Integrity {
+        /// Device id; the latest if not given
+        id: Option<String>,
+    },
     /// Keep a phone's wallet closed: it does not open again, and gets no keys
     #[command(
         after_help = "Example:\n  tapfer device lock dev_... --reason \"reported lost\"\n\nA wallet that is open goes on until it is closed: `tapfer token suspend` stops payments at once."
@@ -78,6 +84,10 @@ pub(crate) fn run(context: &Context, command: &DeviceCommand) -> anyhow::Result<
         DeviceCommand::Show { id } => {
             let id = context.id_or_latest(id, "device")?;
             context.show(&format!("/v1/devices/{}", segment(&id)))?;
+        }
+        DeviceCommand::Integrity { id } => {
+            let id = context.id_or_latest(id, "device")?;
+            context.show(&format!("/v1/devices/{}/integrity", segment(&id)))?;
         }
     }
     Ok(Ending::Done)

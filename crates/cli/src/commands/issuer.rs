@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tapfer_payment_types::Currency;
 
+use super::issuer_integrity::{self, IntegrityCommand};
 use crate::amount;
 use crate::context::{Context, PageArguments, segment};
 use crate::failure::Ending;
@@ -44,6 +45,9 @@ pub(crate) enum IssuerCommand {
     /// When the person is asked for what
     #[command(subcommand)]
     Policy(IssuerPolicyCommand),
+    /// What is asked of phones: who may pay how much on which
+    #[command(subcommand)]
+    Integrity(IntegrityCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -156,6 +160,7 @@ pub(crate) fn run(context: &Context, command: &IssuerCommand) -> anyhow::Result<
             context.output.object(&revoked)?;
         }
         IssuerCommand::Policy(command) => policy(context, command)?,
+        IssuerCommand::Integrity(command) => issuer_integrity::run(context, command)?,
     }
     Ok(Ending::Done)
 }

@@ -10,6 +10,7 @@ pub(crate) mod device;
 pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod issuer;
+pub(crate) mod issuer_integrity;
 pub(crate) mod merchant;
 pub(crate) mod payment;
 pub(crate) mod policy;

@@ -43,6 +43,11 @@ impl RevokedCertificates {
         Self(serials.iter().map(|serial| normalised(serial)).collect())
     }
 
+    /// The serial numbers, hexadecimal digits.
+    pub fn into_serials(self) -> impl Iterator<Item = String> {
+        self.0.into_iter()
+    }
+
     /// Whether a certificate with this serial number (big endian, as in DER) is on the list.
     #[must_use]
     pub fn contains(&self, serial: &[u8]) -> bool {
