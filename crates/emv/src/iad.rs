@@ -5,7 +5,7 @@
 //! | 0 | `1F`, the length of what follows |
 //! | 1 | derivation key index: which issuer master key |
 //! | 2 | cryptogram version `C8` |
-//! | 3..9 | verification results: method, screen and lock and decision, key class, merchant proven, relay checked, integrity verdict |
+//! | 3..9 | method, screen and lock and decision, key class, merchant proven, relay checked, integrity verdict |
 //! | 9..13 | key index YHHHHCC |
 //! | 13..16 | policy version |
 //! | 16..24 | which terminal proved itself, [`MerchantIdentity`]; zero: none did |

@@ -1,8 +1,8 @@
 //! The rules: who may pay whom, when, and what is booked.
 //!
 //! Entities with their states: [`issuers`], [`cards`], [`devices`] and the platform's share in their stores
-//! ([`store_shares`]), [`tokens`] and their [`keys`], [`policies`] and [`pins`], [`revocations`], [`merchants`], [`terminals`], [`intents`],
-//! [`access`]. What happens to money: [`authorization`] decides,
+//! ([`store_shares`]), [`tokens`] and their [`keys`], [`policies`] and [`pins`], [`revocations`], [`merchants`],
+//! [`terminals`], [`intents`], [`access`]. What happens to money: [`authorization`] decides,
 //! [`ledger`] books, [`refunds`] and [`reversals`] give back. [`audit`] names what is recorded.
 //!
 //! Ground floor: everything is a function of its arguments. Nothing here stores, sends, waits or

@@ -5,7 +5,7 @@
 //! | start | what happens | here |
 //! |---|---|---|
 //! | A | a new amount: pre-processing | [`Terminal::arm`](crate::Terminal::arm) |
-//! | B | the card is presented (again): protocol activation; pre-processing is kept | [`Terminal::tap`](crate::Terminal::tap) of a terminal that stayed armed |
+//! | B | the card is presented (again): pre-processing is kept | [`Terminal::tap`](crate::Terminal::tap), armed still |
 //! | C | Select Next: combination selection without what was tried | inside a [`Tap`](crate::Tap) |
 //! | D | a kernel is activated again with the issuer's answer | never: no kernel here asks for online response data |
 

@@ -3,8 +3,8 @@
 //! `TAPFERKS`, format (2 bytes, big endian), length of the header (4), the header in JSON, SHA-256 of all
 //! before it (32), then the key ring in JSON, encrypted with AES-256-GCM. All bytes before the
 //! ciphertext are its associated data, so that nobody can weaken the parameters, turn a production realm
-//! into a demo or make its keys another realm's. The digest tells an accident in the header from a wrong passphrase; it protects
-//! nothing.
+//! into a demo or make its keys another realm's. The digest tells an accident in the header from a wrong
+//! passphrase; it protects nothing.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

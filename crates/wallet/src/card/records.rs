@@ -14,8 +14,9 @@ use crate::token::Token;
 /// Three lower bits of P2: P1 is a record number (ISO/IEC 7816-4, 7.3.3).
 const BY_NUMBER: u8 = 0b100;
 
-/// Reads one record, which ends the time for the relay check. The kernel reads in the order of the file locator, each record once; a record
-/// that is read again is encrypted again, under the next counter of the channel, never the same.
+/// Reads one record, which ends the time for the relay check. The kernel reads in the order of the file locator,
+/// each record once; a record that is read again is encrypted again, under the next counter of the channel,
+/// never the same.
 pub(super) fn read(
     token: &Token,
     session: &mut Session,

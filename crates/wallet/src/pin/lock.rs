@@ -16,7 +16,8 @@ const MAXIMUM_PASSES: u32 = 100;
 /// How hard Argon2id (RFC 9106) makes it to get from a PIN to its key.
 ///
 /// It slows down whoever has something to test PINs against, and a PIN has few digits: ten thousand
-/// PINs at 25 ms each (one core of a server, November 2026) are four minutes. That nothing to test against is there is what protects the PIN.
+/// PINs at 25 ms each (one core of a server, November 2026) are four minutes. That nothing to test against is
+/// there is what protects the PIN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PinHardness {
