@@ -128,11 +128,25 @@ impl Situation<'_> {
             .max(self.terminal.asks_for())
     }
 
-    fn shown(&self) -> Shown {
+    /// Whether a key under the PIN signs. A PIN that was entered is used, whether it was needed or not: the person
+    /// wanted it so. But where nobody needs it and no key under it is left, the payment does not fail for that;
+    /// and beside a PIN at the terminal it has nothing to sign.
+    fn pin_signs(&self, requirement: Requirement) -> bool {
+        let has_use = match requirement {
+            Requirement::AppPin => true,
+            Requirement::TerminalPin => false,
+            _ => self.has_verified_key,
+        };
+        self.pin == PinStanding::Entered && has_use
+    }
+
+    /// What the phone shows. Whether a PIN was right, the phone can't tell: one that will not sign shows nothing,
+    /// or any digits at all would stand for the lock.
+    fn shown(&self, pin_signs: bool) -> Shown {
         Shown {
             screen_on: self.device.screen_on,
             unlocked: self.device.is_unlocked(),
-            app_pin: self.pin == PinStanding::Entered,
+            app_pin: pin_signs,
             terminal_pin: false,
         }
     }
@@ -163,23 +177,24 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         Requirement::TerminalPin => situation.device_floor(),
         other => other,
     };
-    if let Some(decision) = lacking(situation, of_the_phone) {
+    let pin_signs = situation.pin_signs(requirement);
+    if let Some(decision) = lacking(situation, of_the_phone, pin_signs) {
         return decision;
     }
     match requirement {
         Requirement::TerminalPin if situation.terminal.takes_pin() => Decision::AskAtTerminal,
         Requirement::TerminalPin => Decision::Decline(DeclineReason::TerminalTakesNoPin),
-        _ => online(situation, requirement),
+        _ => online(requirement, pin_signs),
     }
 }
 
 /// What speaks against paying now, if the phone has to show `wanted`.
-fn lacking(situation: &Situation<'_>, wanted: Requirement) -> Option<Decision> {
+fn lacking(situation: &Situation<'_>, wanted: Requirement, pin_signs: bool) -> Option<Decision> {
     let is_dark = !situation.device.screen_on && wanted > Requirement::Anything;
     if is_dark {
         return Some(Decision::AskPerson(Ask::TurnScreenOn));
     }
-    if situation.shown().reached() >= wanted {
+    if situation.shown(pin_signs).reached() >= wanted {
         return None;
     }
     Some(match (wanted, situation.pin) {
@@ -190,11 +205,8 @@ fn lacking(situation: &Situation<'_>, wanted: Requirement) -> Option<Decision> {
     })
 }
 
-/// A PIN that was entered is used, whether it was needed or not: the person wanted it so. But where nobody
-/// needs it and no key under it is left, the payment does not fail for that.
-fn online(situation: &Situation<'_>, requirement: Requirement) -> Decision {
-    let is_needed = requirement >= Requirement::AppPin;
-    if situation.pin == PinStanding::Entered && (is_needed || situation.has_verified_key) {
+fn online(requirement: Requirement, pin_signs: bool) -> Decision {
+    if pin_signs {
         return Decision::Online { method: VerificationMethod::Pin, key_class: KeyClass::Verified };
     }
     let method = match requirement {

@@ -1,6 +1,7 @@
 //! A payment that waits for the person: what the terminal and the app hear, and which tap then pays.
 
 use tapfer_emv::curve::PrivateKey;
+use tapfer_emv::iad::VerificationMethod;
 use tapfer_emv::tags;
 use tapfer_emv::tlv;
 use tapfer_payment_types::policy::{Requirement, UnlockMethod, VerificationPolicy};
@@ -67,6 +68,36 @@ fn attack_verification_downgrade_by_a_phone_without_a_lock() {
     }
     phone.device = DeviceState { unlock_method: UnlockMethod::Unknown, ..UNLOCKED };
     assert_eq!(tap(&mut phone, &issuer, 3_000).cryptogram_information, 0x80);
+}
+
+/// Whoever holds the locked phone enters any digits, which the phone cannot tell from the PIN, when no key under the
+/// PIN is left to show that they are wrong: that must not stand for the lock.
+#[test]
+fn attack_verification_downgrade_by_a_pin_that_signs_nothing() {
+    let mut platform = Platform::new();
+    platform.asks = (Requirement::ScreenOn, Requirement::Unlocked);
+    let (token, mut phone) = (platform.issuer.token, platform.phone_with_pin("2580"));
+    let request = phone.card.wallet_mut().replenish_request(token, &mut TestRng(1));
+    let mut payload = platform.payload(&request, phone.now);
+    payload.verified_keys.clear();
+    let sealed = seal(phone.card.wallet(), token, &payload);
+    let _snapshot = phone.card.wallet_mut().accept(token, &sealed, phone.now).unwrap();
+    for without_lock in [false, true] {
+        if without_lock {
+            phone.device = DeviceState { unlock_method: UnlockMethod::None, ..UNLOCKED };
+        }
+        platform.enter(&mut phone, "0246");
+        assert!(is_sent_to_the_phone(&platform.tap(&mut phone, 9_000)));
+        let ask = |news: &Notification| {
+            matches!(news, Notification::PersonNeeded { ask: Ask::Unlock, .. })
+        };
+        assert!(phone.notifications.iter().any(ask), "{:?}", phone.notifications);
+    }
+    // Its owner unlocks it.
+    phone.device = UNLOCKED;
+    let paid = platform.tap(&mut phone, 9_000);
+    assert_eq!(paid.data.results.method, VerificationMethod::DeviceUnlock);
+    assert!(paid.cryptogram_information == 0x80 && paid.data.results.unlocked);
 }
 
 #[test]

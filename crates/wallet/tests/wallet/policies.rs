@@ -18,7 +18,7 @@ use crate::issuer::now;
 use crate::random::TestRng;
 
 const TABLE: &str = include_str!("../data/policies.txt");
-const ROWS: usize = 102;
+const ROWS: usize = 121;
 const FILES: [(&str, &str); 6] = [
     ("sparkasse", include_str!("../../../../policies/sparkasse.toml")),
     ("volksbank", include_str!("../../../../policies/volksbank.toml")),
@@ -65,7 +65,7 @@ fn pin(word: &str) -> PinStanding {
     match word {
         "none" => PinStanding::NotSet,
         "set" => PinStanding::Set,
-        "entered" => PinStanding::Entered,
+        "entered" | "keyless" => PinStanding::Entered,
         "blocked" => PinStanding::Blocked,
         other => panic!("{other} is no standing of a PIN"),
     }
@@ -160,7 +160,7 @@ fn the_shipped_policies_do_what_the_table_says() {
             terminal: terminal(takes),
             merchant_proven: merchant == "proven",
             pin: pin(wallet_pin),
-            has_verified_key: true,
+            has_verified_key: wallet_pin != "keyless",
             now: now(),
         });
         assert_eq!(decided, decision(does), "{line}");

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use tapfer_emv::channel::{derivation_key, session_keys};
 use tapfer_emv::curve::{PrivateKey, PublicX};
-use tapfer_emv::iad::IssuerApplicationData;
+use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod};
 use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_emv::merchant::MerchantIdentity;
 use tapfer_emv::tags;
@@ -125,6 +125,11 @@ impl Promises {
         account.budget = account.budget.checked_sub(1).expect("more cryptograms than keys");
         if data.results.key_class == KeyClass::Verified {
             assert!(account.pin_is_entered, "a key under the PIN, and nobody has entered it");
+        }
+        let unlocked = phone.device.is_unlocked();
+        assert_eq!(data.results.unlocked, unlocked, "the issuer is told of another lock");
+        if data.results.method == VerificationMethod::DeviceUnlock {
+            assert!(unlocked, "verified by the lock of a phone that is locked");
         }
         if is_request {
             assert!(counter > account.approved, "a second approval under counter {counter}");
