@@ -272,6 +272,12 @@ impl SinceVerified {
         if policy.asks.as_ref().is_none_or(|asks| reached >= asks.with) {
             return Self::default();
         }
+        self.and_one_more(charge_minor)
+    }
+
+    /// The count behind one more payment that does not start it again.
+    #[must_use]
+    pub const fn and_one_more(self, charge_minor: i64) -> Self {
         Self {
             payments: self.payments.saturating_add(1),
             sum_minor: self.sum_minor.saturating_add(charge_minor),

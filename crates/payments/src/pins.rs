@@ -179,6 +179,16 @@ impl VerificationHistory {
             since_login: self.since_login.saturating_add(1),
         }
     }
+
+    /// Behind one more payment that verified nobody, by whatever rule.
+    #[must_use]
+    pub fn after_unverified(self, charge_minor: i64) -> Self {
+        Self {
+            since: self.since.and_one_more(charge_minor),
+            last: self.last,
+            since_login: self.since_login.saturating_add(1),
+        }
+    }
 }
 
 #[cfg(test)]

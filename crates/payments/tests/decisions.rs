@@ -661,12 +661,12 @@ fn what_was_decided_before() {
 /// counter. Where it does not count, right and wrong are the same in everything.
 #[test]
 fn when_a_pin_on_the_phone_counts() {
-    // Uses the counter, burns it, wrong PINs in a row; for a right PIN and for a wrong one.
+    // Uses the counter, remembers the cryptogram, wrong PINs in a row; for a right PIN and for a wrong one.
     let right = (true, false, Some(0));
     let right_but_declined = (true, false, Some(1));
     let wrong = (false, true, Some(2));
     let nothing = (false, false, None);
-    let burnt = (false, true, None);
+    let remembered = (false, true, None);
     let table = [
         ("", right, wrong),
         ("available=0.00", right, wrong),
@@ -675,8 +675,10 @@ fn when_a_pin_on_the_phone_counts() {
         ("card_says=no", right_but_declined, wrong),
         ("key_until=2026-11-21T11:00:00Z", right_but_declined, wrong),
         ("counter_used=with_other_cryptogram", (false, false, Some(1)), (false, false, Some(2))),
-        ("counter_used=by_other_wrong_pin", (false, false, Some(1)), (false, false, Some(2))),
-        ("pin=blocked", burnt, burnt),
+        ("counter_used=by_other_wrong_pin", right, (false, false, Some(2))),
+        ("counter_used=by_other_wrong_pin highest=9", nothing, nothing),
+        ("pin=blocked", remembered, remembered),
+        ("pin=blocked counter_used=by_other_wrong_pin", nothing, nothing),
         ("armed=no", nothing, nothing),
         ("armed=elsewhere", nothing, nothing),
         ("token=suspended", nothing, nothing),
@@ -701,7 +703,7 @@ fn when_a_pin_on_the_phone_counts() {
         };
         let spent = |decision: &Decision| {
             let failed = decision.person_key().map(|state| state.failed);
-            (decision.uses_counter(), decision.burns_counter(), failed)
+            (decision.uses_counter(), decision.remembers_cryptogram(), failed)
         };
         let (of_right, of_wrong) = (decided("right"), decided("wrong"));
         assert_eq!(spent(&of_right), if_right, "{row}: right");
@@ -729,7 +731,7 @@ fn an_invented_key_costs_no_try() {
             [("class", "02"), ("method", "pin"), ("key", key), ("cryptogram", cryptogram)];
         let decision = decide_with(&changes.into_iter().collect());
         assert_eq!(decision.person_key(), None, "{key}");
-        assert!(!decision.burns_counter());
+        assert!(!decision.remembers_cryptogram());
         assert!(!decision.outcome().is_approved());
     }
 }
@@ -768,6 +770,8 @@ fn what_the_platform_remembers_of_the_person() {
         ("since=2,20.00 method=unlock", Some((3, 3_234))),
         ("since=2,20.00 terminal_pin=right", Some((0, 0))),
         ("since=2,20.00 terminal_pin=wrong", Some((3, 3_234))),
+        ("since=2,20.00 terminal_pin=right policy_replaced=2026-11-21T11:59:59Z", Some((3, 3_234))),
+        ("since=2,20.00 terminal_pin=right policy_replaced=2026-11-21T12:00:00Z", Some((0, 0))),
         ("since=2,20.00 card_says=no", None),
         ("since=2,20.00 card_says=no terminal_pin=right", None),
         ("since=2,20.00 cryptogram=wrong", None),

@@ -80,7 +80,7 @@ pub struct SpentCounter {
     pub terminal: TerminalId,
     /// The cryptogram; absent where it was spent before cryptograms were kept.
     pub cryptogram: Option<[u8; 8]>,
-    /// Whether the cryptogram was right. A wrong one under the person's key burns its counter.
+    /// Whether the cryptogram was right. A wrong one under the person's key is remembered as well.
     pub verified: bool,
 }
 
@@ -120,6 +120,14 @@ pub struct TokenFacts {
 }
 
 impl TokenFacts {
+    /// The policy that the application data names, if a payment with the named key may be judged by it now.
+    #[must_use]
+    pub fn policy_in_force(&self, now: Timestamp) -> Option<&IssuedPolicy> {
+        let granted_at = self.key?.granted_at;
+        let keys = &self.issuer.key_policy;
+        self.policy.as_ref().filter(|policy| policy.is_acceptable(keys, granted_at, now))
+    }
+
     /// Whether the counter was spent by another cryptogram that was right. A phone writes its counter down before it
     /// signs, so one phone makes one cryptogram under a counter; two are made by two copies of it.
     #[must_use]
@@ -129,14 +137,16 @@ impl TokenFacts {
         spent_by.is_some_and(|cryptogram| cryptogram != presented.cryptogram)
     }
 
-    /// Whether the presented counter is gone for what was presented. A counter that a wrong PIN burnt is
-    /// gone for the person's key only: anybody can send a wrong cryptogram in a phone's name, and the
-    /// phone's payments under its other keys must not be taken for replays.
+    /// Whether the presented counter is gone for what was presented. A wrong PIN uses up its own cryptogram
+    /// under the person's key and no other: anybody can send a wrong one in a phone's name, and what the phone
+    /// itself signs under that counter must not be taken for a replay.
     #[must_use]
     pub fn is_spent_for(&self, presented: &PresentedPayment) -> bool {
         let claims = presented.input.application_data();
         let by_person = claims.is_some_and(|data| data.results.key_class == KeyClass::Verified);
-        self.counter_spent.is_some_and(|spent| spent.verified || by_person)
+        self.counter_spent.is_some_and(|spent| {
+            spent.verified || (by_person && spent.cryptogram == Some(presented.cryptogram))
+        })
     }
 }
 

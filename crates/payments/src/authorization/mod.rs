@@ -42,7 +42,7 @@ pub struct Decision {
     outcome: Outcome,
     facts: Facts,
     uses_counter: bool,
-    burns_counter: bool,
+    remembers_cryptogram: bool,
     used_key: Option<GrantedKey>,
     person_key: Option<PersonKeyState>,
     card_pin: Option<CardPin>,
@@ -67,17 +67,18 @@ impl Decision {
     }
 
     /// Whether a right cryptogram with a fresh counter was presented: the counter and one use of the
-    /// key are spent then, whatever the outcome. A wrong one spends nothing, so that nobody can burn the
-    /// counters of a phone that is not his; but see [`Decision::burns_counter`].
+    /// key are spent then, whatever the outcome. A wrong one spends nothing, so that nobody can use up the
+    /// counters of a phone that is not his; but see [`Decision::remembers_cryptogram`].
     #[must_use]
     pub const fn uses_counter(&self) -> bool {
         self.uses_counter
     }
 
-    /// Whether a wrong PIN on the phone burns the counter: one counter, one guess.
+    /// Whether the cryptogram is kept with its counter although it spends nothing: it is of a wrong PIN, or
+    /// came while the PIN is blocked. The same once more is told the same answer.
     #[must_use]
-    pub const fn burns_counter(&self) -> bool {
-        self.burns_counter
+    pub const fn remembers_cryptogram(&self) -> bool {
+        self.remembers_cryptogram
     }
 
     /// The person's key after a PIN on the phone that counted, right or wrong.
@@ -168,13 +169,13 @@ pub fn decide(
     let suspended =
         |token: &TokenFacts| token.token.state.after(TokenAction::Suspend, Actor::Platform).ok();
     let is_attempt = person_key_use == PersonKeyUse::Attempt;
-    let is_burnt = person_key_use == PersonKeyUse::Blocked || (is_attempt && !proven);
+    let is_worthless = person_key_use == PersonKeyUse::Blocked || (is_attempt && !proven);
     let judged_pin = rules::judged_terminal_pin(outcome, &evidence);
     Decision {
         outcome,
         suspended: copied.and_then(suspended),
         uses_counter: using.is_some(),
-        burns_counter: is_burnt && fresh.is_some(),
+        remembers_cryptogram: is_worthless && fresh.is_some(),
         used_key: using.and_then(|token| token.key.map(|key| after(key, token))),
         person_key: token
             .filter(|_| is_attempt)
@@ -183,7 +184,8 @@ pub fn decide(
         card_pin: using
             .and_then(|token| token.card_pin)
             .and_then(|pin| Some(pin.after(judged_pin?))),
-        history: using.and_then(|token| rules::history_after(&facts.presented, token, judged_pin)),
+        history: using
+            .and_then(|token| rules::history_after(&facts.presented, token, judged_pin, now)),
         merchant_proven: proven
             && facts.presented.proven_merchant() == Some(facts.terminal.identity()),
         consumes_arming: facts.intent.is_armed_at(facts.terminal.id(), now),

@@ -4,12 +4,12 @@
 //! Therefore one rule: **where a wrong one does not count, a right one is not told from it.** It counts if
 //! the terminal waits for this payment, the token is active, the phone was given a key for this counter,
 //! the counter is fresh (or was spent by another cryptogram), and the PIN is not blocked. Then a wrong one
-//! costs a try and burns the counter, and a right one gives all tries back, if the payment is approved or
-//! fails for want of money alone. Everywhere else the answer is the same for both, and nothing is written
-//! down that would differ.
+//! costs a try, and a right one gives all tries back, if the payment is approved or fails for want of money
+//! alone. Everywhere else the answer is the same for both, and nothing is written down that would differ.
 //!
-//! A counter that was burnt counts as spent, but not as seen: nobody who never had the phone can make its
-//! next payments stale, nor have it taken for a copy.
+//! A wrong cryptogram, and any while the PIN is blocked, is remembered with its counter, so that the same
+//! once more costs no second try and is never approved later. It uses up nothing else: nobody who never had
+//! the phone can spend its counters, make its next payments stale, or have it taken for a copy.
 
 use tapfer_emv::keys::KeyClass;
 use tapfer_payment_types::Timestamp;
@@ -24,7 +24,7 @@ pub(super) enum PersonKeyUse {
     AsCompared,
     /// It counts, right or wrong.
     Attempt,
-    /// The PIN is blocked: it does not count, and its counter is burnt.
+    /// The PIN is blocked: it does not count, and is remembered.
     Blocked,
     /// It does not count.
     Ignored,
@@ -58,8 +58,10 @@ fn is_founded(token: &TokenFacts, facts: &Facts) -> bool {
 
 fn is_countable(token: &TokenFacts, facts: &Facts) -> bool {
     let counter = facts.presented.application_transaction_counter();
+    let is_not_stale = token.highest_counter.is_none_or(|highest| counter >= highest);
     match token.counter_spent {
-        Some(spent) => spent.cryptogram != Some(facts.presented.cryptogram),
-        None => token.highest_counter.is_none_or(|highest| counter >= highest),
+        Some(spent) if spent.cryptogram == Some(facts.presented.cryptogram) => false,
+        Some(spent) => spent.verified || is_not_stale,
+        None => is_not_stale,
     }
 }

@@ -144,18 +144,23 @@ pub(super) fn judged_terminal_pin(outcome: Outcome, evidence: &Evidence) -> Opti
 }
 
 /// The token's history behind a payment whose cryptogram was right. What the phone declined it did not count,
-/// whoever passed it on as a request.
+/// whoever passed it on as a request. A policy that no payment may name any more starts no count again: it
+/// may have asked for nothing, and a tap that is declined for it is cheap.
 pub(super) fn history_after(
     presented: &PresentedPayment,
     token: &TokenFacts,
     judged_pin: Option<bool>,
+    now: Timestamp,
 ) -> Option<VerificationHistory> {
     if presented.is_declined_by_card() {
         return None;
     }
-    let (issued, data) = (token.policy.as_ref()?, presented.input.application_data()?);
-    let reached = shown(&data.results, judged_pin == Some(true)).reached();
     let charge = presented.charge_minor(token.issuer.currency);
+    let Some(issued) = token.policy_in_force(now) else {
+        return Some(token.history.after_unverified(charge));
+    };
+    let data = presented.input.application_data()?;
+    let reached = shown(&data.results, judged_pin == Some(true)).reached();
     let counter = presented.application_transaction_counter();
     Some(token.history.after(&issued.policy, charge, counter, reached))
 }
@@ -251,13 +256,8 @@ fn is_key_unknown(case: &Case<'_>) -> bool {
 
 /// The key is too old, or the policy that the phone obeys with it.
 fn is_key_expired(case: &Case<'_>) -> bool {
-    let keys = &case.token.issuer.key_policy;
-    let policy = case.token.policy.as_ref();
-    case.token.key.is_none_or(|key| {
-        let granted_at = key.granted_at;
-        case.now > key.expires_at
-            || policy.is_none_or(|policy| !policy.is_acceptable(keys, granted_at, case.now))
-    })
+    case.token.key.is_none_or(|key| case.now > key.expires_at)
+        || case.token.policy_in_force(case.now).is_none()
 }
 
 fn is_key_exhausted(case: &Case<'_>) -> bool {

@@ -379,3 +379,50 @@ fn a_policy_has_versions_and_old_ones_end() {
     assert_eq!(shop.issuer.put(&path, &bad).problem(422), "invalid_request");
     assert_eq!(shop.merchant.put(&path, &app_pin_policy()).problem(403), "forbidden");
 }
+
+/// The chip data of a real tap under another counter, with an invented cryptogram.
+fn invented(chip_data: &str, counter: u16) -> String {
+    use tapfer_emv::{tags, tlv};
+    let bytes = data_encoding::HEXLOWER.decode(chip_data.as_bytes()).unwrap();
+    let mut out = Vec::new();
+    for object in tlv::parse(&bytes).unwrap() {
+        let value = match object.tag {
+            tags::APPLICATION_TRANSACTION_COUNTER => counter.to_be_bytes().to_vec(),
+            tags::APPLICATION_CRYPTOGRAM => vec![0xEE; 8],
+            _ => object.value.to_vec(),
+        };
+        tlv::write(&mut out, object.tag, &value);
+    }
+    hex(&out)
+}
+
+/// A merchant with one real tap invents forty more and blocks the PIN. After the issuer's reset the new PIN pays,
+/// under the very counters that were invented.
+#[test]
+fn attack_counters_invented_behind_a_blocked_pin() {
+    let mut shop = shop_with_pin("7391");
+    let now = shop.now();
+    shop.phone.enter_pin(shop.token.parse().unwrap(), "7391", now);
+    let intent = shop.armed_intent(3_000);
+    let real = shop.tap(&intent, 3_000);
+    let paid = shop.authorize(&intent, &real).expect(201);
+    assert_eq!(paid["reason"], "approved");
+    let bytes = data_encoding::HEXLOWER.decode(real.as_bytes()).unwrap();
+    let counter = tapfer_emv::tlv::find(&bytes, tapfer_emv::tags::APPLICATION_TRANSACTION_COUNTER);
+    let last = u16::from_be_bytes(counter.unwrap().unwrap().try_into().unwrap());
+    let mut blocked = 0;
+    for counter in last + 1..last + 41 {
+        let intent = shop.armed_intent(3_000);
+        let answer = shop.authorize(&intent, &invented(&real, counter)).expect(201);
+        blocked += u16::from(answer["reason"] == "pin_blocked");
+    }
+    assert!(blocked > 20, "{blocked}");
+    let reset = format!("{}/reset", pin_path(&shop));
+    shop.issuer.post(&reset, &reason("hotline, caller identified")).expect(200);
+    shop.replenish();
+    assert_eq!(change_pin(&mut shop, "2846", None)["blocked"], false);
+    for _ in 0..6 {
+        shop.replenish();
+        assert_eq!(pay_with_pin(&mut shop, "2846", 500)["reason"], "approved");
+    }
+}

@@ -352,3 +352,38 @@ fn a_login_that_is_due_is_done_at_the_issuer() {
     shop.replenish();
     pays(&mut shop);
 }
+
+/// A declined tap that names an older version, which asked for nothing now and then, must not give the count back.
+#[test]
+fn attack_count_reset_by_naming_an_older_policy() {
+    let mut shop = shop_under("sparkasse");
+    // Keys that came with the newer policy do not pay by the older one.
+    shop.platform.clock.advance_seconds(60);
+    shop.take_another_phone(PLENTY);
+    set_card_pin(&shop);
+    let mut liar = Liar::enrol(&shop);
+    let newest = liar.payload.as_ref().unwrap().policy.version;
+    let small = |shop: &Shop| Tap::new(100, shop.now());
+    let mut approved = 0;
+    let reason = loop {
+        let tap = small(&shop);
+        let answer = shop.pay_with_lie(&mut liar, &tap);
+        if answer["reason"] != "approved" {
+            break answer["reason"].clone();
+        }
+        approved += 1;
+    };
+    assert_eq!((approved, reason), (5, "verification_required".into()));
+    let tap = small(&shop);
+    assert_eq!(shop.pay_with_lie(&mut liar, &tap)["reason"], "verification_required");
+    liar.payload.as_mut().unwrap().policy.version = 1;
+    let tap = small(&shop);
+    assert_eq!(shop.pay_with_lie(&mut liar, &tap)["reason"], "key_expired");
+    // The terminal waits for nothing.
+    let intent = shop.intent(100);
+    let chip_data = liar.tap(&small(&shop));
+    assert_eq!(shop.authorize(&intent, &chip_data).expect(201)["reason"], "terminal_not_armed");
+    liar.payload.as_mut().unwrap().policy.version = newest;
+    let tap = small(&shop);
+    assert_eq!(shop.pay_with_lie(&mut liar, &tap)["reason"], "verification_required");
+}

@@ -256,7 +256,7 @@ fn write_use(
     id: AuthorizationId,
 ) -> Result<()> {
     let subject = token.token.id;
-    if commit.uses_counter || commit.burns_counter {
+    if commit.uses_counter || commit.remembers_cryptogram {
         let presented = &commit.facts.presented;
         spend_counter(connection, token, presented, commit.uses_counter, id)?;
     }
@@ -275,7 +275,7 @@ fn write_use(
     Ok(())
 }
 
-/// A right cryptogram spends its counter, and a wrong PIN burns it.
+/// A right cryptogram spends its counter, and one of a wrong PIN is remembered with it.
 fn spend_counter(
     connection: &Connection,
     token: &TokenFacts,
@@ -288,7 +288,7 @@ fn spend_counter(
         "INSERT INTO transaction_counters
              (token_id, application_transaction_counter, authorization_id, cryptogram, verified)
          VALUES (?1, ?2, ?3, ?4, ?5)
-         -- What a wrong PIN burnt, a right cryptogram of another key may still spend.
+         -- Where a wrong PIN was, a right cryptogram may still spend the counter.
          ON CONFLICT (token_id, application_transaction_counter) DO UPDATE SET
              authorization_id = excluded.authorization_id, cryptogram = excluded.cryptogram,
              verified = excluded.verified
