@@ -18,7 +18,7 @@ pub use certificate::{
 pub use name::{MerchantName, MerchantNameError};
 pub use proof::{
     MerchantPrivateKey, MerchantProofError, MerchantProofInput, MerchantProven, MerchantSigner,
-    MerchantSigningError,
+    MerchantSigningError, refused_credential,
 };
 
 use core::fmt;

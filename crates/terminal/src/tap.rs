@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use rand_core::CryptoRng;
 use tapfer_emv::apdu::{CommandApdu, ResponseApdu};
-use tapfer_emv::merchant::{MerchantSignature, MerchantSigningError};
+use tapfer_emv::merchant::{MerchantSignature, MerchantSigningError, refused_credential};
 use tapfer_emv::status::StatusWord;
 use tapfer_emv::tags;
 use tapfer_emv::tvr::{self, TerminalVerificationResults, TvrBit};
@@ -266,6 +266,7 @@ impl Tap {
         rng: &mut impl CryptoRng,
     ) -> Stage {
         let Selection { chosen, others, unproven, .. } = selection;
+        self.merchant_proven = false;
         if !is_selected(&answer) {
             return select_next(others);
         }
@@ -280,14 +281,16 @@ impl Tap {
     }
 
     /// A number: the proof is made with it. `6985`: the phone knows the terminal, and will not have it.
-    /// Anything else: it does not know who certified the terminal, and may pay an unproven one.
+    /// Anything else: it does not know who certified the terminal, and may pay an unproven one, which tells it
+    /// what it has presented.
     fn after_presentation(&mut self, presentation: Presentation, answer: &ResponseApdu) -> Stage {
-        let Presentation { chosen, others, fci, inputs, .. } = presentation;
+        let Presentation { command, chosen, others, fci, inputs } = presentation;
         if answer.status == StatusWord::CONDITIONS_NOT_SATISFIED {
             return Stage::refused(TapError::TerminalRefused);
         }
         if !answer.status.is_ok() {
-            return self.start_kernel(chosen, others, &fci, inputs, None);
+            let refused = refused_credential(&command.data);
+            return self.start_kernel(chosen, others, &fci, inputs, Some(refused));
         }
         let Ok(nonce) = answer.data.as_slice().try_into() else {
             return Stage::refused(TapError::Nonce);
@@ -298,7 +301,10 @@ impl Tap {
             return select_next(others);
         };
         match merchant.prove(&application.kernel, &self.session, &inputs, nonce) {
-            Ok(proof) => self.start_kernel(chosen, others, &fci, inputs, Some(proof)),
+            Ok(proof) => {
+                self.merchant_proven = true;
+                self.start_kernel(chosen, others, &fci, inputs, Some(proof))
+            }
             // The phone waits for a proof now: only a new selection lets go of that.
             Err(_) if merchant.without_proof == WithoutProof::GoOn => {
                 Stage::Application(Selection::of(chosen, others, true))
@@ -307,21 +313,22 @@ impl Tap {
         }
     }
 
+    /// `said` is what stands in `DF51`: the proof, or what was presented and refused.
     fn start_kernel(
-        &mut self,
+        &self,
         chosen: Candidate,
         others: Vec<Candidate>,
         fci: &[u8],
         inputs: Inputs,
-        proof: Option<MerchantSignature>,
+        said: Option<MerchantSignature>,
     ) -> Stage {
         let configuration = self.terminal.configuration();
         let Some(application) = configuration.applications.get(chosen.application) else {
             return select_next(others);
         };
         let mut session = self.session.clone();
-        if let Some(proof) = proof {
-            session.set(tags::MERCHANT_PROOF, &proof);
+        if let Some(said) = said {
+            session.set(tags::MERCHANT_PROOF, &said);
         }
         let kernel = Kernel::start(
             application.kernel.clone(),
@@ -330,7 +337,6 @@ impl Tap {
             inputs,
             fci,
         );
-        self.merchant_proven = proof.is_some();
         after_kernel(kernel, others)
     }
 }

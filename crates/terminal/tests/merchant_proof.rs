@@ -12,7 +12,7 @@ use tapfer_emv::certificate::CertificateDate;
 use tapfer_emv::dol::DataObjectList;
 use tapfer_emv::merchant::{
     MerchantCaKey, MerchantCertificate, MerchantPrivateKey, MerchantProofInput, MerchantSignature,
-    MerchantSigner, MerchantSigningError,
+    MerchantSigner, MerchantSigningError, refused_credential,
 };
 use tapfer_emv::profile::PDOL;
 use tapfer_emv::tags;
@@ -199,14 +199,17 @@ fn standard_cards_are_never_shown_a_certificate() {
     assert_eq!(option(&PDOL, &sent[2], tags::MERCHANT_PROOF), [0; 64], "nothing is proven");
 }
 
-/// A phone that knows no such authority, or no such command, is asked without a proof.
+/// A phone that knows no such authority, or no such command, is asked without a proof, and told what was
+/// presented: it compares that with what arrived.
 #[test]
 fn a_phone_that_does_not_know_the_authority_is_asked_unproven() {
     for status in [[0x6A, 0x88], [0x6D, 0x00], [0x69, 0x00]] {
         let answers = [directory(), application(&PDOL), status.to_vec()];
         let (sent, _) = tap(configuration(Some(credential())), &answers);
         assert_eq!(instructions(&sent), [0xA4, 0xA4, 0x52, 0xA8]);
-        assert_eq!(option(&PDOL, &sent[3], tags::MERCHANT_PROOF), [0; 64]);
+        let said = option(&PDOL, &sent[3], tags::MERCHANT_PROOF);
+        assert_eq!(said, refused_credential(&sent[2].data));
+        assert_eq!(said[..32], [0; 32], "begins no signature");
         assert_eq!(option(&PDOL, &sent[3], tags::TERMINAL_IDENTIFICATION), b"T0000001");
     }
 }

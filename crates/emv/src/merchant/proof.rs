@@ -7,6 +7,7 @@ use core::fmt;
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{Signature, SigningKey};
 use rand_core::CryptoRng;
+use sha2::{Digest as _, Sha256};
 use tapfer_payment_types::Secret;
 
 use super::{
@@ -62,6 +63,24 @@ impl MerchantProofInput {
         ]
         .concat()
     }
+}
+
+/// Keeps the digest apart from every other one of the platform.
+const REFUSED_LABEL: &[u8] = b"tapfer-refused-credential-1";
+
+/// What stands in `DF51` when the card answered PRESENT MERCHANT CREDENTIAL with anything but a number: 32
+/// zeros, which begin no signature, and SHA-256 over the label and the data that was presented.
+///
+/// A card that does not know the authority behind a certificate may pay an unproven terminal. By this value
+/// it learns that the terminal presented just what arrived: somebody who spoils or keeps back a certificate
+/// on its way would otherwise make a certified terminal pass for an unproven one.
+#[must_use]
+pub fn refused_credential(presented: &[u8]) -> MerchantSignature {
+    let digest = Sha256::new().chain_update(REFUSED_LABEL).chain_update(presented).finalize();
+    let mut value = [0; 64];
+    let (_, second_half) = value.split_at_mut(32);
+    second_half.copy_from_slice(&digest);
+    value
 }
 
 /// Holds a terminal's key and signs with it: in software, or in a keystore, a secure element or an HSM.

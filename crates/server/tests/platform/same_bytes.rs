@@ -1,8 +1,9 @@
 //! What the phone believes, what the till shows and what the platform books are the same bytes: somebody
 //! changes amount, currency or merchant at each place where they pass, and the payment ends.
 //!
-//! The phone's policy demands the merchant's proof. Its owner has unlocked it and lets it pay whatever it shows:
-//! no case may end only because she was asked.
+//! The phone's owner has unlocked it and lets it pay whatever it shows: no case may end only because she was
+//! asked. Nor only because her issuer demands the merchant's proof: it ends as well where the proof is taken if it
+//! is offered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,11 +101,11 @@ impl Shown {
 type Hand = Box<dyn Fn(&mut CommandApdu)>;
 
 impl Scene {
-    fn open() -> Self {
+    fn open(merchant_proof: &str) -> Self {
         let mut shop = Shop::open();
         let policy = json!({
             "name": "proof", "currency": "EUR", "limit": 2_500, "up_to_limit": "screen_on",
-            "above_limit": "unlocked", "merchant_proof": "always"
+            "above_limit": "unlocked", "merchant_proof": merchant_proof
         });
         shop.issuer.put(&format!("/v1/issuers/{}/policy", shop.issuer_id), &policy).expect(200);
         shop.replenish();
@@ -239,6 +240,14 @@ fn on_the_way(kiosk: &MerchantCertificate) -> Vec<(&'static str, Hand)> {
         ("name in the certificate", in_certificate(move |own| own.name = name.clone())),
         ("merchant in the certificate", in_certificate(move |own| own.merchant = merchant)),
         ("another certificate", in_certificate(move |own| *own = whole.clone())),
+        (
+            "no certificate at all",
+            Box::new(|command| {
+                if command.instruction == PRESENT_MERCHANT_CREDENTIAL {
+                    command.data.clear();
+                }
+            }),
+        ),
         ("amount, GENERATE AC", cryptogram(amount, &OTHER_AMOUNT)),
         ("currency, GENERATE AC", cryptogram(currency, &OTHER_CURRENCY)),
         ("country, GENERATE AC", cryptogram(tags::TERMINAL_COUNTRY_CODE, &OTHER_CURRENCY)),
@@ -334,17 +343,18 @@ fn the_honest_payment(scene: &mut Scene) {
 
 #[test]
 fn attack_amount_currency_or_merchant_changed_on_the_way() {
-    let mut scene = Scene::open();
-    let cases = on_the_way(&scene.kiosk.credential.certificate);
-    for (what, hand) in cases {
-        let (end, shown) = scene.tap_through(hand);
-        assert!(shown.paid().is_none(), "{what}: the phone signed: {:?}", shown.0);
-        assert!(!matches!(end, TapEnd::Online(_)), "{what}: {end:?}");
-        scene.nobody_paid(what);
+    for merchant_proof in ["always", "if_offered"] {
+        let mut scene = Scene::open(merchant_proof);
+        for (what, hand) in on_the_way(&scene.kiosk.credential.certificate) {
+            let (end, shown) = scene.tap_through(hand);
+            assert!(shown.paid().is_none(), "{what}: the phone signed: {:?}", shown.0);
+            assert!(!matches!(end, TapEnd::Online(_)), "{what}: {end:?}");
+            scene.nobody_paid(what);
+        }
+        a_reader_that_asks_for_something_else(&mut scene);
+        scene.shop.replenish();
+        what_is_sent_in(&mut scene);
+        scene.shop.replenish();
+        the_honest_payment(&mut scene);
     }
-    a_reader_that_asks_for_something_else(&mut scene);
-    scene.shop.replenish();
-    what_is_sent_in(&mut scene);
-    scene.shop.replenish();
-    the_honest_payment(&mut scene);
 }

@@ -10,7 +10,7 @@ use tapfer_emv::apdu::CommandApdu;
 use tapfer_emv::dol::DataObjectList;
 use tapfer_emv::merchant::{
     MerchantCaKey, MerchantCertificate, MerchantCertificateError, MerchantProofInput,
-    MerchantProven, TrustedMerchant,
+    MerchantProven, MerchantSignature, TrustedMerchant, refused_credential,
 };
 use tapfer_emv::status::StatusWord;
 use tapfer_emv::tags;
@@ -28,9 +28,12 @@ const NO_PROOF: [u8; 64] = [0; 64];
 /// What is known of the terminal between SELECT and GET PROCESSING OPTIONS.
 #[derive(Default)]
 pub(super) enum Credential {
-    /// It presented nothing that the phone believes: the payment goes on without a name.
+    /// It presented nothing: the payment goes on without a name.
     #[default]
     None,
+    /// It presented what the phone does not believe, and has to say that it was just this
+    /// ([`refused_credential`]): then the payment goes on without a name.
+    Refused(MerchantSignature),
     /// It presented a good certificate, and now has to prove that the key is its own.
     Presented(Box<Presented>),
 }
@@ -44,8 +47,7 @@ pub(super) struct Presented {
 impl Credential {
     /// Answers PRESENT MERCHANT CREDENTIAL with a nonce, and remembers what it was given for.
     ///
-    /// A signature that nobody we trust made says nothing, and leaves the terminal without a name, as if
-    /// it had presented nothing. A certificate of ours that has expired or was revoked is worse than
+    /// A signature that nobody we trust made says nothing, and leaves the terminal without a name. A certificate of ours that has expired or was revoked is worse than
     /// none: somebody uses a terminal that was taken out of service. The inner error is the news of it,
     /// and the caller sees to it that there is no second try in this field.
     pub(super) fn present(
@@ -61,7 +63,7 @@ impl Credential {
         if !asks_for_proof(token) {
             return Err(StatusWord::FUNCTION_NOT_SUPPORTED.into());
         }
-        *self = Self::None;
+        *self = Self::Refused(refused_credential(&command.data));
         let certificate =
             MerchantCertificate::parse(&command.data).map_err(|_| StatusWord::WRONG_DATA)?;
         match trusted(&token.merchant_trust, &certificate, now) {
@@ -120,8 +122,12 @@ pub(super) fn verify(
     let (merchant, nonce) = match credential {
         // A proof without a certificate proves nothing, and no honest terminal sends one.
         Credential::None if proof.is_none_or(|proof| proof == NO_PROOF) => return Ok(None),
+        // Something else arrived here than was presented there: somebody takes the name away.
+        Credential::Refused(arrived) if proof.is_some_and(|sent| sent == arrived) => {
+            return Ok(None);
+        }
         Credential::Presented(presented) => (presented.merchant, presented.nonce),
-        Credential::None => return Err(wrong(token, None)),
+        Credential::None | Credential::Refused(_) => return Err(wrong(token, None)),
     };
     let verified = proof_input(nonce, pdol, values)
         .zip(field(proof))

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use rand_core::Rng;
 use tapfer_emv::curve::PrivateKey;
+use tapfer_emv::merchant::refused_credential;
 use tapfer_payment_types::messages::{HexBytes, MerchantTrust, SealedPayload};
 use tapfer_payment_types::policy::Requirement;
 use tapfer_wallet::{Wallet, store};
@@ -339,11 +340,11 @@ impl Life {
         }
     }
 
-    /// `DF51`. Whoever was given no nonce has nothing to sign.
+    /// `DF51`. Whoever was given no nonce has nothing to sign, and says what was presented.
     fn proof(&self, purchase: &Purchase) -> [u8; 64] {
         let Some(terminal) = self.merchant.terminal() else { return [0; 64] };
         if self.merchant == Merchant::Stranger {
-            return [0; 64];
+            return refused_credential(&terminal.certificate.encode());
         }
         let mut proof = terminal.proof(self.nonce, self.kernel_point, purchase, NUMBER);
         if self.merchant == Merchant::Wrong {

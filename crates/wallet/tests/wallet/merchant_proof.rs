@@ -1,5 +1,6 @@
 //! Whom the phone believes it pays: a proof that holds, and every attack on one.
 
+use tapfer_emv::curve::PrivateKey;
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::policy::MerchantProofRule;
 use tapfer_wallet::policy::DeclineReason;
@@ -207,6 +208,64 @@ fn a_certificate_of_another_authority_counts_as_none() {
     let kernel = Kernel::new(&issuer, now(), 5);
     let paid = kernel.tap(&Purchase::euros(100), |command| phone.transmit(command)).unwrap();
     assert_eq!(paid.data.merchant_identity, None);
+}
+
+/// Up to GET PROCESSING OPTIONS: what arrives for a certificate, and what the terminal says in `DF51` that it
+/// has presented. `None` is nothing at all.
+fn options_after(arrives: Option<&[u8]>, said: &[u8; 64]) -> (Phone, [u8; 2]) {
+    let mut phone = Phone::enrolled(&trusting_issuer());
+    assert!(phone.exchange(&select(&AID)).1.is_ok());
+    if let Some(data) = arrives {
+        assert!(!phone.exchange(&command(0x80, PRESENT, 0x00, 0x00, data)).1.is_ok());
+    }
+    let kernel_key = PrivateKey::from_bytes(&[0x77; 32]).unwrap().public_point();
+    let options = proven_options(&kernel_key, &Purchase::euros(100), [1; 4], said);
+    let status = phone.exchange(&options).1.bytes();
+    (phone, status)
+}
+
+/// The phone may pay a terminal that proves nothing. Somebody spoils a good certificate on its way, or keeps it
+/// back, to have the phone pay without the name: what arrived is not what the terminal says it presented.
+#[test]
+fn attack_certificate_spoiled_on_the_way() {
+    let presented = ProvingTerminal::new().certificate.encode();
+    let mut spoiled = presented.clone();
+    *spoiled.last_mut().unwrap() ^= 0x01;
+    let other = ProvingTerminal::certified_by(
+        &ProvingTerminal::of_another_merchant().key,
+        "M00000000000042",
+        0x61,
+        now().plus_seconds(3_600),
+    );
+    let other = other.certificate.encode();
+    let said = tapfer_emv::merchant::refused_credential(&presented);
+    for arrives in [None, Some(&spoiled[..]), Some(&other), Some(&presented[..40])] {
+        for said in [&said, &[0; 64]] {
+            // Nothing arrived and nothing was presented: an unproven terminal.
+            if arrives.is_none() && *said == [0; 64] {
+                continue;
+            }
+            let (phone, status) = options_after(arrives, said);
+            assert_eq!(status, REFUSED, "{arrives:02X?}");
+            assert!(proof_is_wrong(&phone));
+            assert_eq!(phone.counter(), 0, "nothing was counted");
+        }
+    }
+}
+
+/// A terminal of another platform is paid unproven, if it says what the phone could not believe.
+#[test]
+fn a_terminal_whose_authority_is_unknown_is_paid_unproven() {
+    let stranger = ProvingTerminal::certified_by(
+        &ProvingTerminal::of_another_merchant().key,
+        "M00000000000042",
+        0x61,
+        now().plus_seconds(3_600),
+    );
+    let presented = stranger.certificate.encode();
+    let said = tapfer_emv::merchant::refused_credential(&presented);
+    let (phone, status) = options_after(Some(&presented), &said);
+    assert_eq!((status, phone.counter()), ([0x90, 0x00], 1));
 }
 
 #[test]
