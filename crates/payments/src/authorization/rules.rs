@@ -37,9 +37,11 @@ const DAY_MILLIS: i64 = 86_400_000;
 /// All bits of `95` but those that may stand in a good payment: versions that differ, an exceeded floor
 /// limit, the mark of Kernel 8, and whether the relay check was performed. That the person was not verified
 /// has a reason of its own.
-const SERIOUS_FINDINGS: [u8; 5] = [0xFF, 0x7F, 0x7F, 0x7F, 0x7C];
+const SERIOUS_FINDINGS: [u8; 5] = [0xFF, 0x7F, 0x7F, 0x7F, SERIOUS_IN_BYTE_5];
 /// The same once the card has answered: only then can a PIN have been entered at the terminal.
-const SERIOUS_FINDINGS_IN_THE_END: [u8; 5] = [0xFF, 0x7F, 0x7B, 0x7F, 0x7C];
+const SERIOUS_FINDINGS_IN_THE_END: [u8; 5] = [0xFF, 0x7F, 0x7B, 0x7F, SERIOUS_IN_BYTE_5];
+/// The slow relay is among them.
+const SERIOUS_IN_BYTE_5: u8 = 0x7C;
 
 /// A payment by a known token, as the rules see it.
 struct Case<'a> {

@@ -16,14 +16,14 @@ use tapfer_hsm::{
 use tapfer_payment_types::messages::{HexBytes, PinStatus, ReplenishRequest, SealedPayload};
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Timestamp, TokenId, TokenPan};
-use tapfer_payments::cards::{Card, CardStatus};
+use tapfer_payments::cards::Card;
 use tapfer_payments::devices::Device;
 use tapfer_payments::integrity::Consequence;
 use tapfer_payments::issuers::Issuer;
 use tapfer_payments::keys::{self, GrantedKey};
 use tapfer_payments::pins;
 use tapfer_payments::store_shares::may_be_served;
-use tapfer_payments::tokens::{Token, TokenStatus};
+use tapfer_payments::tokens::Token;
 use tapfer_storage::{Refusal, StorageError, TokenPerson};
 
 use crate::service::answer::{Answered, done};
@@ -132,13 +132,8 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let conflict = |detail: String| Err(ServiceError::Conflict(detail));
         may_be_served(subject.device.lock.as_ref()).map_err(StorageError::from)?;
-        let status = subject.token.state.status();
-        if matches!(status, TokenStatus::Suspended | TokenStatus::Deactivated) {
-            return conflict(format!("the token is {status}; it gets no keys"));
-        }
-        if subject.card.status == CardStatus::Blocked {
-            return conflict("the card is blocked; its tokens get no keys".to_owned());
-        }
+        subject.token.state.may_get_keys().map_err(StorageError::from)?;
+        subject.card.status.may_get_keys().map_err(StorageError::from)?;
         if subject.card.expiry.is_past(self.now()) {
             return conflict("the card has expired; its tokens get no keys".to_owned());
         }
