@@ -1,9 +1,11 @@
 //! What every command gets: where to print, where home is, who asks the platform.
 
+use anyhow::bail;
 use clap::Args;
 use serde_json::Value;
 
 use crate::client::{Access, Client};
+use crate::failure::UsageError;
 use crate::home::Home;
 use crate::output::Output;
 
@@ -83,6 +85,27 @@ impl Context {
         given.clone().map_or_else(|| self.home.latest(kind), Ok)
     }
 
+    /// The id given, else that of the only one there is: for what changes somebody's phone, card or token. The
+    /// latest would often be another one than the person at the keyboard thinks of.
+    ///
+    /// # Errors
+    /// [`UsageError`] if there are several, with what there is to choose from.
+    pub(crate) fn id_or_only(&self, given: &Option<String>, kind: &str) -> anyhow::Result<String> {
+        if let Some(id) = given {
+            return Ok(id.clone());
+        }
+        let page = self.client()?.get(&format!("/v1/{kind}s"))?;
+        let listed = page.get("data").and_then(Value::as_array).into_iter().flatten();
+        // A token that was deleted comes back to nobody.
+        let living: Vec<&Value> = listed.filter(|one| text(one, "status") != "deleted").collect();
+        let is_all = page.get("next_cursor").is_none_or(Value::is_null);
+        match living.as_slice() {
+            [only] if is_all => Ok(text(only, "id").to_owned()),
+            [] if is_all => self.home.latest(kind),
+            several => bail!(UsageError(which(kind, several, is_all))),
+        }
+    }
+
     /// Shows one resource by its path.
     pub(crate) fn show(&self, path: &str) -> anyhow::Result<()> {
         self.output.object(&self.client()?.get(path)?)
@@ -116,6 +139,36 @@ impl Context {
         self.home.remember(|memory| drop(memory.keys.insert(id, key)))
     }
 }
+
+fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// What to choose from: ids, with what a person knows them by.
+fn which(kind: &str, several: &[&Value], is_all: bool) -> String {
+    let named = several.iter().map(|one| {
+        let known_by: Vec<&str> = ["label", "last_four", "status"]
+            .into_iter()
+            .map(|field| text(one, field))
+            .filter(|known_by| !known_by.is_empty())
+            .collect();
+        match known_by.as_slice() {
+            [] => text(one, "id").to_owned(),
+            known_by => format!("{} ({})", text(one, "id"), known_by.join(", ")),
+        }
+    });
+    let mut named: Vec<String> = named.take(SHOWN_TO_CHOOSE_FROM).collect();
+    if !is_all || several.len() > SHOWN_TO_CHOOSE_FROM {
+        named.push(format!("and more: `tapfer {kind} list`"));
+    }
+    format!(
+        "there is more than one {kind}, so give the ID of the one you mean: {}",
+        named.join("; ")
+    )
+}
+
+/// More than these are looked up in a list.
+const SHOWN_TO_CHOOSE_FROM: usize = 5;
 
 #[cfg(test)]
 mod tests {

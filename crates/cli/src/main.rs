@@ -34,6 +34,7 @@ mod terminal_payment;
 mod terminal_profile;
 mod test_keys;
 mod till;
+mod toml_file;
 mod unlock;
 mod vpcd;
 mod wallet_store;

@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use tapfer_payment_types::policy::VerificationPolicy;
 
+use crate::toml_file;
+
 /// Reads a policy and checks that it makes sense.
 ///
 /// # Errors
@@ -12,7 +14,7 @@ use tapfer_payment_types::policy::VerificationPolicy;
 pub(crate) fn read(path: &Path) -> anyhow::Result<VerificationPolicy> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("can't read the policy {}", path.display()))?;
-    let policy: VerificationPolicy = toml::from_str(&text)
+    let policy: VerificationPolicy = toml_file::parse(&text)
         .with_context(|| format!("{} is no verification policy", path.display()))?;
     policy.check().with_context(|| format!("{} makes no sense", path.display()))?;
     Ok(policy)

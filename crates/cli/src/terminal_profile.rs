@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow};
 use tapfer_terminal::profile::TerminalProfile;
 
+use crate::toml_file;
+
 /// Reads and checks a profile.
 ///
 /// # Errors
@@ -16,8 +18,7 @@ pub(crate) fn load(path: &Path) -> anyhow::Result<TerminalProfile> {
 }
 
 fn parse(text: &str) -> anyhow::Result<TerminalProfile> {
-    // The parser's own errors name line and column, and show the line.
-    let profile: TerminalProfile = toml::from_str(text)?;
+    let profile: TerminalProfile = toml_file::parse(text)?;
     profile.check().map_err(|error| match line_of(text, error.key) {
         Some(line) => anyhow!("line {line}: {error}"),
         None => anyhow!("{error}"),
@@ -63,6 +64,7 @@ mod tests {
         for (key, from, to, what) in [
             ("terminal_type", "\"21\"", "\"2\"", "write 1 bytes as 2 hexadecimal digits"),
             ("floor", "floor = 0", "flor = 0", "unknown field `flor`"),
+            ("verification", "= 5000", "= 50.00", "minor units: 1000 for 10.00 EUR"),
             ("verification", "= 5000", "= -1", "write minor units from 0 to 999999999999"),
             ("country", "276", "0", "three digits of ISO 3166-1"),
             ("message_hold_time", "\"000013\"", "\"00001A\"", "six decimal digits"),

@@ -175,10 +175,28 @@ fn what_is_not_named_is_what_one_would_think() {
     let first = platform.tapfer(&["init", "--balance", "50.00"]);
     let other = platform.home().join("other-phone");
     platform.tapfer(&["wallet", "enrol", "--wallet", other.to_str().unwrap()]);
-    platform.tapfer(&["token", "suspend", "--reason", "phone lost"]);
+    // What changes somebody's phone or card is not guessed at all.
+    for ambiguous in [
+        &["token", "suspend", "--reason", "phone lost"][..],
+        &["token", "delete"],
+        &["token", "pin-reset"],
+        &["device", "lock", "--reason", "reported lost"],
+        &["device", "unlock"],
+    ] {
+        let refused = platform.run(ambiguous);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("more than one"), "{said}");
+    }
+    let wallet = platform.tapfer(&["wallet", "show"]);
+    let token = wallet["tokens"][0]["token"].as_str().unwrap();
+    platform.tapfer(&["token", "suspend", token, "--reason", "phone lost"]);
     let pay = ["terminal", "pay", "--wallet", "--amount", "1.00"];
     assert_eq!(platform.run(&pay).status.code(), Some(1), "the phone at home is suspended");
-    platform.tapfer(&["token", "unsuspend", "--reason", "found"]);
+    platform.tapfer(&["token", "unsuspend", token, "--reason", "found"]);
+    platform.tapfer(&["card", "create"]);
+    let top_up = ["card", "top-up", "--amount", "1.00"];
+    assert_eq!(platform.run(&top_up).status.code(), Some(2), "which of two cards?");
 
     platform.tapfer(&["merchant", "create", "--name", "Second"]);
     let refused = platform.run(&pay);
@@ -341,6 +359,13 @@ fn policy_files_are_checked() {
         std::fs::write(&own, format!("{good}above_limit = \"{above}\"\n")).unwrap();
         assert_eq!(check(&own).0, Some(code), "{above}");
     }
+    let behind = directory.path().join("behind.toml");
+    std::fs::write(&behind, format!("{good}above_limit = \"unlocked\"\n")).unwrap();
+    let both = tapfer().args(["policy", "check"]).args([&own, &behind]).output().unwrap();
+    let [said, complained] =
+        [both.stdout, both.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert_eq!(both.status.code(), Some(1));
+    assert!(complained.contains("own.toml") && said.contains("behind.toml"), "{said}{complained}");
 }
 
 /// Policy, PIN and payment through the same doors that an issuer, a person and a till have.

@@ -89,7 +89,7 @@ fn the_cards_pin_is_asked_for_at_the_terminal() {
 
     let (code, receipt, _) = pay(&["--terminal-pin-file", &right]);
     assert_eq!((code, reason(&receipt).as_str()), (Some(1), "verification_required"), "{receipt}");
-    assert_eq!(set()["failed"], 0);
+    assert_eq!(set()["wrong_tries"], 0);
     let (code, receipt, said) = pay(&["--terminal-pin-file", &right]);
     assert_eq!((code, &receipt["outcome"]), (Some(0), &"approved".into()), "{receipt} {said}");
     assert_eq!(receipt["verification"], "PIN");

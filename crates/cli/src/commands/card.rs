@@ -40,7 +40,7 @@ pub(crate) enum CardCommand {
         after_help = "Example:\n  tapfer card top-up --amount 20.00 --reference \"cash desk 3\""
     )]
     TopUp {
-        /// Card id; the latest if not given
+        /// Card id; not needed if there is only one
         id: Option<String>,
         #[command(flatten)]
         amount: AmountArguments,
@@ -81,7 +81,7 @@ pub(crate) struct Create {
 
 #[derive(Debug, Args)]
 pub(crate) struct Reason {
-    /// Card id; the latest if not given
+    /// Card id; not needed if there is only one
     id: Option<String>,
     /// Why, for the record
     #[arg(long, default_value = "asked for on the command line")]
@@ -132,7 +132,8 @@ pub(crate) fn run(context: &Context, command: &CardCommand) -> anyhow::Result<En
             if let Some(fields) = body.as_object_mut() {
                 fields.insert("reference".to_owned(), json!(reference));
             }
-            let path = path(context, id, "/top-ups")?;
+            let id = context.id_or_only(id, "card")?;
+            let path = format!("/v1/cards/{}/top-ups", segment(&id));
             context.output.object(&context.client()?.post(&path, &body)?)?;
         }
         CardCommand::Entries { id, page } => {
@@ -151,7 +152,8 @@ fn path(context: &Context, id: &Option<String>, below: &str) -> anyhow::Result<S
 }
 
 fn post_reason(context: &Context, reason: &Reason, verb: &str) -> anyhow::Result<()> {
-    let path = path(context, &reason.id, verb)?;
+    let id = context.id_or_only(&reason.id, "card")?;
+    let path = format!("/v1/cards/{}{verb}", segment(&id));
     let answer = context.client()?.post(&path, &json!({ "reason": reason.reason }))?;
     context.output.object(&answer)
 }

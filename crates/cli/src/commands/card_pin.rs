@@ -18,7 +18,7 @@ pub(crate) enum CardPinCommand {
         after_help = "Example:\n  tapfer card pin set --pin-file card.pin\n\nThe PIN leaves this machine sealed to the issuer; only its security module opens it."
     )]
     Set {
-        /// Card id; the latest if not given
+        /// Card id; not needed if there is only one
         id: Option<String>,
         #[command(flatten)]
         new: PinFile,
@@ -27,7 +27,7 @@ pub(crate) enum CardPinCommand {
 
 pub(crate) fn run(context: &Context, command: &CardPinCommand) -> anyhow::Result<()> {
     let CardPinCommand::Set { id, new } = command;
-    let id = context.id_or_latest(id, "card")?;
+    let id = context.id_or_only(id, "card")?;
     let pin = pin_file::read(&new.path)?;
     let client = context.client()?;
     let path = format!("/v1/cards/{}", segment(&id));
@@ -39,5 +39,6 @@ pub(crate) fn run(context: &Context, command: &CardPinCommand) -> anyhow::Result
         till::pin_recipient(own.context("the platform does not name the card's issuer")?)?;
     let sealed = recipient.seal(&pin, CARD_PIN_INFO, id.as_bytes(), &mut clock::random())?;
     let answer = client.post(&format!("{path}/pin"), &json!({ "sealed_pin": sealed }))?;
-    context.output.object(&answer)
+    let wrong_tries = answer.get("failed").cloned().unwrap_or_default();
+    context.output.object(&json!({ "card": id, "pin": "set", "wrong_tries": wrong_tries }))
 }

@@ -50,7 +50,7 @@ pub(crate) enum DeviceCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Reason {
-    /// Device id; the latest if not given
+    /// Device id; not needed if there is only one
     id: Option<String>,
     /// Why, for the record
     #[arg(long, default_value = "asked for on the command line")]
@@ -59,7 +59,7 @@ pub(crate) struct Reason {
 
 impl Reason {
     fn post(&self, context: &Context, verb: &str) -> anyhow::Result<()> {
-        let id = context.id_or_latest(&self.id, "device")?;
+        let id = context.id_or_only(&self.id, "device")?;
         let path = format!("/v1/devices/{}/{verb}", segment(&id));
         let answer = context.client()?.post(&path, &json!({ "reason": self.reason }))?;
         context.output.object(&answer)

@@ -23,13 +23,22 @@ pub(crate) enum PolicyCommand {
 
 pub(crate) fn run(context: &Context, command: &PolicyCommand) -> anyhow::Result<Ending> {
     let PolicyCommand::Check { files } = command;
+    let mut is_good = true;
     for (position, file) in files.iter().enumerate() {
-        let policy = policy_file::read(file)?;
-        if position > 0 {
-            context.output.line("");
+        match policy_file::read(file) {
+            Ok(policy) => {
+                if position > 0 {
+                    context.output.line("");
+                }
+                context.output.line(file.display().to_string());
+                context.output.object(&serde_json::to_value(&policy)?)?;
+            }
+            // The files behind it are checked all the same.
+            Err(error) => {
+                is_good = false;
+                context.output.remark(format!("tapfer: {error:#}"));
+            }
         }
-        context.output.line(file.display().to_string());
-        context.output.object(&serde_json::to_value(&policy)?)?;
     }
-    Ok(Ending::done_if(true))
+    Ok(Ending::done_if(is_good))
 }

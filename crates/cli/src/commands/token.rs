@@ -55,7 +55,7 @@ pub(crate) enum TokenCommand {
     /// Let the phone choose a new PIN without the old one; a blocked PIN stays blocked until then
     #[command(after_help = "Example:\n  tapfer token pin-reset --reason \"caller was verified\"")]
     PinReset {
-        /// Token id; the latest if not given
+        /// Token id; not needed if there is only one
         id: Option<String>,
         /// Why, for the record
         #[arg(long, default_value = "asked for on the command line")]
@@ -71,7 +71,7 @@ pub(crate) enum TokenCommand {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Change {
-    /// Token id; the latest if not given
+    /// Token id; not needed if there is only one
     id: Option<String>,
     /// In whose name
     #[arg(long, value_enum, default_value_t = Actor::Issuer)]
@@ -122,7 +122,7 @@ pub(crate) fn run(context: &Context, command: &TokenCommand) -> anyhow::Result<E
         TokenCommand::Unsuspend(change) => apply(context, change, "unsuspend")?,
         TokenCommand::Delete(change) => apply(context, change, "delete")?,
         TokenCommand::PinReset { id, reason } => {
-            let id = context.id_or_latest(id, "token")?;
+            let id = context.id_or_only(id, "token")?;
             let path = format!("/v1/tokens/{}/pin/reset", segment(&id));
             context.output.object(&context.client()?.post(&path, &json!({ "reason": reason }))?)?;
         }
@@ -135,7 +135,7 @@ pub(crate) fn run(context: &Context, command: &TokenCommand) -> anyhow::Result<E
 }
 
 fn apply(context: &Context, change: &Change, verb: &str) -> anyhow::Result<()> {
-    let id = context.id_or_latest(&change.id, "token")?;
+    let id = context.id_or_only(&change.id, "token")?;
     let body = json!({ "actor": change.actor.name(), "reason": change.reason });
     let path = format!("/v1/tokens/{}/{verb}", segment(&id));
     context.output.object(&context.client()?.post(&path, &body)?)
