@@ -22,6 +22,7 @@ mod merchant_proof;
 mod messages;
 mod online_pin;
 pub mod profile;
+mod reasons;
 mod tap;
 mod terminal;
 

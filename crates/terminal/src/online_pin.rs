@@ -166,7 +166,9 @@ impl PinEntry {
         }
     }
 
-    /// The issuer is the one whose certificate the kernel has checked.
+    /// The issuer is the one whose certificate the card showed. Whether the certificate and the card are genuine
+    /// is not asked here, nor need it be: recipients are the platform's own, so the PIN is sealed to one of its
+    /// issuers or to nobody, and the platform judges the results of local authentication.
     fn seal(
         &self,
         pin: &Pin,

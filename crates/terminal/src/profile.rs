@@ -185,6 +185,12 @@ pub struct ProfileError {
 
 /// Bits that a CVM capability has: online PIN, signature, none, verified on the phone.
 const CVM_BITS: u8 = 0x6C;
+/// Types of Terminal Type `9F35` (Book 4 annex A1): the first digit is who runs it (a bank, a merchant, the
+/// cardholder), the second where and how it asks; a cardholder's terminal is attended by nobody.
+const TERMINAL_TYPES: [u8; 15] =
+    [0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x34, 0x35, 0x36];
+/// Second digits of those that ask the issuer for every payment.
+const ONLINE_ONLY: [u8; 2] = [0x1, 0x4];
 /// Byte 1 of `9F8209`: certificates with RSA keys.
 const RSA_CERTIFICATES: u8 = 0x20;
 
@@ -210,7 +216,15 @@ impl TerminalProfile {
         }
         self.limits.check()?;
         self.check_revoked_certificates()?;
-        self.kernel8.check()
+        self.kernel8.check()?;
+        let Hex([terminal_type]) = self.kernel8.terminal_type;
+        if ONLINE_ONLY.contains(&(terminal_type & 0x0F)) && self.limits.floor != 0 {
+            return fails(
+                "limits.floor",
+                "a terminal of this terminal_type asks the issuer for every payment: write 0",
+            );
+        }
+        Ok(())
     }
 
     /// An entry that could never match revokes nothing, although somebody meant it to.
@@ -345,6 +359,14 @@ impl KernelProfile {
                 "certificates with RSA keys (bit 20 of the first byte) are not supported: clear it",
             );
         }
+        let Hex([terminal_type]) = self.terminal_type;
+        if !TERMINAL_TYPES.contains(&terminal_type) {
+            return fails(
+                "kernel8.terminal_type",
+                "write a type of Book 4 annex A1: 11 to 16, 21 to 26 or 34 to 36, such as 21 for a till with \
+                 a cashier that always asks the issuer",
+            );
+        }
         let capabilities = [
             ("kernel8.cvm_capability_required", self.cvm_capability_required),
             ("kernel8.cvm_capability_not_required", self.cvm_capability_not_required),
@@ -354,6 +376,13 @@ impl KernelProfile {
                 return fails(
                     key,
                     "it has the bits 40, 20, 08 and 04 only: online PIN, signature, none, phone",
+                );
+            }
+            // Whatever the card decided would count as a failed verification.
+            if byte == 0 {
+                return fails(
+                    key,
+                    "offer at least one way: 40 online PIN, 20 signature, 08 none, 04 phone",
                 );
             }
         }

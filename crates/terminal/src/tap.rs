@@ -1,7 +1,6 @@
 //! A tap: one card against an armed terminal, from the directory to what becomes of the payment.
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -11,16 +10,16 @@ use tapfer_emv::apdu::{CommandApdu, ResponseApdu};
 use tapfer_emv::merchant::{MerchantSignature, MerchantSigningError, refused_credential};
 use tapfer_emv::status::StatusWord;
 use tapfer_emv::tags;
-use tapfer_emv::tvr::{self, TerminalVerificationResults, TvrBit};
 use tapfer_payment_types::Timestamp;
 
 use crate::authorization::{AuthorizationRequest, PaymentState, Receipt};
 use crate::entry_point::{self, Candidate, EntryPointError};
 use crate::kernel8::{
-    Action, DeclinedBy, ErrorLevel1, Inputs, Kernel, MessageIdentifier, Outcome, Session, Status,
+    Action, ErrorLevel1, Inputs, Kernel, MessageIdentifier, Outcome, Session, Status,
 };
 use crate::merchant_proof::{WithoutProof, asks_for_proof};
 use crate::online_pin::PinEntry;
+use crate::reasons::decline_reason;
 use crate::terminal::{Armed, OnlinePayment, Terminal, Unarmed};
 
 /// One card in the field of an armed terminal.
@@ -417,7 +416,8 @@ fn by_kernel(terminal: Terminal<Armed>, outcome: Outcome, merchant_proven: bool)
         }
         (Status::Approved, _) => PaymentState::ApprovedOffline,
         (Status::Declined, _) => {
-            PaymentState::Declined { authorization: None, reason: decline_reason(&outcome) }
+            let reason = decline_reason(&outcome, terminal.configuration().language);
+            PaymentState::Declined { authorization: None, reason }
         }
         _ => return TapEnd::Undecided { terminal, message, outcome: Some(outcome), error: None },
     };
@@ -425,32 +425,4 @@ fn by_kernel(terminal: Terminal<Armed>, outcome: Outcome, merchant_proven: bool)
     let (terminal, arming) = terminal.disarm();
     let receipt = Receipt::new(&arming, &outcome, state, name, merchant_proven);
     TapEnd::Decided { terminal, receipt, outcome }
-}
-
-/// In words for the merchant. The results that the terminal declined for are in it.
-fn decline_reason(outcome: &Outcome) -> String {
-    let results = outcome.tvr.unwrap_or_default();
-    let serious = serious_results(results);
-    match outcome.declined_by {
-        // The phone could not verify its person, or not in a way that the terminal offers.
-        _ if serious.len() == 1 && results.contains(tvr::CARDHOLDER_VERIFICATION_FAILED) => {
-            String::from("the phone's owner must be verified: unlock the phone and tap again")
-        }
-        Some(DeclinedBy::Terminal) => format!("the terminal declined: {}", serious.join(", ")),
-        _ => String::from("the card declined"),
-    }
-}
-
-/// The results that speak against a payment, in words.
-fn serious_results(results: TerminalVerificationResults) -> Vec<&'static str> {
-    const HARMLESS: [TvrBit; 5] = [
-        tvr::KERNEL_8_FORMAT,
-        tvr::RELAY_RESISTANCE_PERFORMED,
-        tvr::RELAY_RESISTANCE_NOT_PERFORMED,
-        tvr::FLOOR_LIMIT_EXCEEDED,
-        tvr::ONLINE_CVM_CAPTURED,
-    ];
-    let mut serious = results;
-    HARMLESS.into_iter().for_each(|bit| serious.clear(bit));
-    serious.meanings().collect()
 }

@@ -63,7 +63,7 @@ fn a_key_that_is_not_known_or_missing_is_refused() {
 #[test]
 fn what_cannot_work_is_named_by_its_key() {
     type Change = fn(&mut TerminalProfile);
-    let cases: [(Change, &str); 18] = [
+    let cases: [(Change, &str); 23] = [
         (|p| p.name.clear(), "name"),
         (|p| p.country = 0, "country"),
         (|p| p.country = 1_000, "country"),
@@ -74,6 +74,16 @@ fn what_cannot_work_is_named_by_its_key() {
         (|p| p.limits.contactless_transaction = Some(-1), "limits.contactless_transaction"),
         (|p| p.kernel8.kernel_configuration.0[0] = 0x20, "kernel8.kernel_configuration"),
         (|p| p.kernel8.cvm_capability_required.0[0] = 0x01, "kernel8.cvm_capability_required"),
+        (|p| p.kernel8.cvm_capability_required.0[0] = 0x00, "kernel8.cvm_capability_required"),
+        (
+            |p| p.kernel8.cvm_capability_not_required.0[0] = 0x00,
+            "kernel8.cvm_capability_not_required",
+        ),
+        (|p| p.kernel8.terminal_type.0[0] = 0x99, "kernel8.terminal_type"),
+        // A cardholder's own terminal has nobody beside it.
+        (|p| p.kernel8.terminal_type.0[0] = 0x31, "kernel8.terminal_type"),
+        // Online only, and yet with a floor.
+        (|p| p.limits.floor = 1, "limits.floor"),
         (|p| p.kernel8.revoked_certificates = vec![REVOKED; 2], "kernel8.revoked_certificates"),
         // Of an authority that no application of the profile has: it would revoke nothing.
         (
@@ -101,6 +111,15 @@ fn what_cannot_work_is_named_by_its_key() {
         change(&mut profile);
         assert_eq!(profile.check().unwrap_err().key, key);
     }
+}
+
+/// Floor and verification limit are two questions: a terminal that may decide alone has any two.
+#[test]
+fn a_terminal_that_may_decide_alone_has_a_floor() {
+    let mut profile = read(ATTENDED);
+    profile.kernel8.terminal_type = Hex([0x22]);
+    profile.limits.floor = profile.limits.verification + 1;
+    profile.check().unwrap();
 }
 
 proptest! {
