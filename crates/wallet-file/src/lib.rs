@@ -16,12 +16,20 @@ use tapfer_wallet::store::Directory;
 pub struct PrivateDirectory(PathBuf);
 
 impl PrivateDirectory {
-    /// This directory, which is made if it is not there: then only its owner may enter it.
+    /// This directory, which is made if it is not there, with those above it: then only its owner may enter it, and
+    /// it is durable when this returns.
     ///
     /// # Errors
     /// It is not there and cannot be made.
     pub fn create(directory: &Path) -> io::Result<Self> {
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let missing: Vec<&Path> = directory.ancestors().take_while(is_missing).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        // A new directory is durable once the one that it lies in is.
+        for made in missing {
+            let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+            File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
         Ok(Self::at(directory))
     }
 
