@@ -25,7 +25,7 @@ use tapfer_wallet::{Snapshot, Wallet};
 use tapfer_wallet_file::PrivateDirectory;
 use zeroize::Zeroizing;
 
-use crate::client::NoAnswer;
+use crate::client::is_undecided;
 use crate::clock;
 use crate::context::Context;
 use crate::home::{create_private_directory, write_private};
@@ -112,8 +112,9 @@ impl WalletStore {
         let (mut store, mut wallet) = Self::open_by(directory, share)?;
         if store.sealed.epoch() > 0 {
             match store.move_on(context, &mut wallet) {
-                // It is open: what cannot be asked now is asked at the next start.
-                Err(error) if !error.is::<NoAnswer>() => return Err(error),
+                // It is open: what a platform that is silent or broken cannot be asked now, it is asked at the
+                // next start.
+                Err(error) if !is_undecided(&error) => return Err(error),
                 _ => {}
             }
         }

@@ -11,6 +11,8 @@
 
 mod platform;
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 use platform::Platform;
@@ -86,4 +88,48 @@ fn without_the_platform_the_wallet_says_so() {
     assert!(text.contains("cannot be reached"), "{text}");
     platform.restart();
     platform.tapfer(&["wallet", "show"]);
+}
+
+/// The platform gives its share and breaks down: the phone goes on with the wallet that is open.
+#[test]
+fn a_platform_that_breaks_behind_its_share_keeps_no_wallet_closed() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "50.00"]);
+    let share = platform.tapfer(&["wallet", "share"]).to_string();
+    for (status, is_shown) in [("503 Service Unavailable", true), ("403 Forbidden", false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let share = share.clone();
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                answer(connection.unwrap(), &share, status);
+            }
+        });
+        let shown = platform.run(&["wallet", "show", "--server", &server]);
+        assert_eq!(shown.status.success(), is_shown, "{status}: {shown:?}");
+    }
+}
+
+/// The share to whoever opens, and the status to whoever wants the next one. One request a connection.
+fn answer(mut connection: TcpStream, share: &str, status: &str) {
+    let mut reader = BufReader::new(connection.try_clone().unwrap());
+    let (mut first, mut length) = (String::new(), 0);
+    reader.read_line(&mut first).unwrap();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap() == 0 || line.trim().is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(':').unwrap();
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    std::io::copy(&mut reader.take(length), &mut std::io::sink()).unwrap();
+    let (status, body) = match first.contains("/rotate ") {
+        true => (status, r#"{"title":"as told"}"#),
+        false => ("200 OK", share),
+    };
+    let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json");
+    write!(connection, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
 }
