@@ -126,7 +126,10 @@ impl ServedPhone<'_> {
         let (_, wallet) = self.phone.between_taps();
         match wallet.enter_pin(token, &pin, clock::now()) {
             Ok(()) => self.context.output.remark("phone: the PIN is entered"),
-            Err(error) => self.context.output.remark(format!("phone: {error}")),
+            Err(error) => {
+                let text = self.context.access.language.refusal(&error);
+                self.context.output.remark(format!("phone: {text}"));
+            }
         }
         Ok(())
     }

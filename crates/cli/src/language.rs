@@ -1,6 +1,7 @@
 //! The languages that merchants and their customers read.
 
 use clap::ValueEnum;
+use tapfer_wallet::texts::PersonText;
 
 /// Language of receipts, of what the phone's screen says, and of the reasons that the platform gives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -21,6 +22,11 @@ impl Language {
             Self::English => tapfer_payment_types::Language::English,
             Self::German => tapfer_payment_types::Language::German,
         }
+    }
+
+    /// A refusal by the phone itself, in the words of its screen.
+    pub(crate) fn refusal(self, text: &impl PersonText) -> anyhow::Error {
+        anyhow::Error::msg(text.text(self.of_people()))
     }
 
     /// As HTTP names it (RFC 9110, 8.5.1).

@@ -412,6 +412,8 @@ fn a_pin_is_set_mistyped_and_changed() {
     assert_eq!((&status["generation"], &status["tries_left"]), (&1.into(), &3.into()));
     let again = platform.run(&["wallet", "pin", "set", "--pin-file", &second]);
     assert_eq!(again.status.code(), Some(1), "there is one already");
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(said.contains("tapfer wallet pin change"), "{said}");
 
     assert_eq!(pay("30.00", &["--pin-file", &first]).0, Some(0));
     assert_eq!(pay("30.00", &[]).0, Some(1), "the phone asks for the PIN");
@@ -427,6 +429,14 @@ fn a_pin_is_set_mistyped_and_changed() {
     assert_eq!(changed.status.code(), Some(0), "{changed:?}");
     assert_eq!(pay("30.00", &["--pin-file", &second]).0, Some(0));
     assert_eq!(platform.tapfer(&["card", "show"])["balance"], 20_000 - 6_000);
+
+    for _ in 0..3 {
+        assert_eq!(pay("30.00", &["--pin-file", &wrong]), (Some(1), "pin_wrong".to_owned()));
+    }
+    let pay = ["terminal", "pay", "--wallet", "--amount", "30.00", "--pin-file", &second];
+    let blocked = platform.run(&[&pay[..], &["--language", "de"]].concat());
+    let said = String::from_utf8_lossy(&blocked.stderr).into_owned();
+    assert!(blocked.status.code() == Some(1) && said.contains("Die PIN ist gesperrt"), "{said}");
 }
 
 /// The status list of attestation certificates is taken as its maker publishes it.

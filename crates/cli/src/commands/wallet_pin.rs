@@ -5,12 +5,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use tapfer_payment_types::messages::{PinStatus, SetPersonKeyRequest};
 use tapfer_payment_types::{Pin, TokenId};
-use tapfer_wallet::pin::PinHardness;
+use tapfer_wallet::pin::{PinHardness, SetPinError};
 use tapfer_wallet::{Wallet, texts};
 
 use super::wallet::Place;
@@ -18,6 +18,7 @@ use crate::client::{Client, is_undecided};
 use crate::clock;
 use crate::context::Context;
 use crate::failure::Ending;
+use crate::language::Language;
 use crate::pin_file::{self, PinFile};
 use crate::provisioning;
 use crate::wallet_store::WalletStore;
@@ -106,20 +107,48 @@ fn choose(
     // What was left undone, and whether the issuer has granted a reset.
     errand.settle()?;
     let hardness = PinHardness::default();
-    let (request, snapshot) =
-        errand.wallet.set_pin(errand.token, new, old, hardness, &mut clock::random())?;
+    let language = context.access.language;
+    let set = errand.wallet.set_pin(errand.token, new, old, hardness, &mut clock::random());
+    let (request, snapshot) = set.map_err(|error| match error {
+        SetPinError::OldPinNeeded => {
+            let command = "tapfer wallet pin change --old-pin-file OLD --pin-file NEW";
+            anyhow!("{}: `{command}`", language.refusal(&error))
+        }
+        _ => language.refusal(&error),
+    })?;
     errand.store.save(&snapshot)?;
     let status = errand.send(&request)?;
     let is_taken = status.generation == request.generation;
+    context.output.object(&serde_json::to_value(status)?)?;
     if is_taken {
         // Keys under the old PIN have ended.
         let Errand { store, wallet, token, .. } = &mut errand;
-        provisioning::replenish(context, store, wallet, *token)?;
+        let fetched = provisioning::replenish(context, store, wallet, *token);
+        fetched.context(set_without_keys(language))?;
     } else {
-        context.output.remark("the old PIN was wrong: nothing is changed, and a try is gone");
+        context.output.remark(old_pin_wrong(language));
     }
-    context.output.object(&serde_json::to_value(status)?)?;
     Ok(Ending::done_if(is_taken))
+}
+
+const fn set_without_keys(language: Language) -> &'static str {
+    match language {
+        Language::English => {
+            "the PIN is set, but there are no keys for it yet: until `tapfer wallet replenish` has \
+             fetched them, no payment goes with it"
+        }
+        Language::German => {
+            "Die PIN ist gesetzt, aber es fehlen noch Schlüssel dafür: bis `tapfer wallet replenish` sie \
+             geholt hat, geht keine Zahlung damit"
+        }
+    }
+}
+
+const fn old_pin_wrong(language: Language) -> &'static str {
+    match language {
+        Language::English => "the old PIN was wrong: nothing is changed, and a try is gone",
+        Language::German => "Die alte PIN war falsch: nichts ist geändert, und ein Versuch ist weg",
+    }
 }
 
 impl Errand {

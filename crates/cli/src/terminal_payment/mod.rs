@@ -228,7 +228,8 @@ impl PayArguments {
         }
         if let Some(file) = &self.pin_file {
             let token = wallet.default_token().context("the wallet is empty")?;
-            wallet.enter_pin(token, &pin_file::read(file)?, clock::now())?;
+            let entered = wallet.enter_pin(token, &pin_file::read(file)?, clock::now());
+            entered.map_err(|error| context.access.language.refusal(&error))?;
         }
         let device = device_state(self.screen, self.unlocked);
         let language = context.access.language.of_people();
