@@ -44,9 +44,12 @@ impl Phone {
         phone_news::text(news, reach, self.language)
     }
 
-    /// What the wallet has told the person since the last time.
+    /// What the wallet has told the person since the last time. That a PIN waits for confirmation is for whoever
+    /// fetches keys, and not for her.
     pub(crate) fn take_news(&mut self) -> Vec<Notification> {
-        std::mem::take(&mut self.news)
+        let mut news = std::mem::take(&mut self.news);
+        news.retain(|news| !matches!(news, Notification::PinUnconfirmed { .. }));
+        news
     }
 
     /// The wallet and where it is kept, between taps: a dialogue with a terminal is over.

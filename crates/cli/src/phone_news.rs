@@ -77,6 +77,15 @@ fn english(news: &Notification, reach: Option<(Readiness, Currency)>) -> String 
                     .to_owned()
             }
         },
+        Notification::PinUnconfirmed { .. } => {
+            "whether the PIN was right comes with the next keys (tapfer wallet replenish)"
+                .to_owned()
+        }
+        Notification::NoPinKeysLeft { .. } => {
+            "no key is left for a payment with your PIN: fetch new ones (tapfer wallet replenish), \
+             then tap again"
+                .to_owned()
+        }
         Notification::CertificateExpired { .. } => {
             "the card's certificate has expired: fetch a new one, then tap again".to_owned()
         }
@@ -143,6 +152,15 @@ fn german(news: &Notification, reach: Option<(Readiness, Currency)>) -> String {
                     .to_owned()
             }
         },
+        Notification::PinUnconfirmed { .. } => {
+            "Ob die PIN richtig war, kommt mit den nächsten Schlüsseln (tapfer wallet replenish)"
+                .to_owned()
+        }
+        Notification::NoPinKeysLeft { .. } => {
+            "Für eine Zahlung mit Ihrer PIN ist kein Schlüssel mehr da: bitte neue holen (tapfer wallet \
+             replenish) und das Telefon noch einmal anhalten"
+                .to_owned()
+        }
         Notification::CertificateExpired { .. } => {
             "Das Zertifikat der Karte ist abgelaufen: bitte ein neues holen und das Telefon noch \
              einmal anhalten"
@@ -180,6 +198,15 @@ mod tests {
     }
 
     #[test]
+    fn without_keys_under_the_pin_nothing_is_said_of_amounts() {
+        let news = Notification::NoPinKeysLeft { token: token() };
+        for language in [Language::English, Language::German] {
+            let text = text(&news, None, language);
+            assert!(text.contains("PIN") && text.contains("tapfer wallet replenish"), "{text}");
+        }
+    }
+
+    #[test]
     fn without_a_fitting_key_the_largest_payment_is_told_if_there_is_one() {
         let news = Notification::NoKeysLeft { token: token() };
         let reach = |payments_left| {
@@ -188,6 +215,7 @@ mod tests {
                 verified_payments_left: 0,
                 largest_payment_minor: 1000,
                 usable_until: None,
+                runs_low: true,
                 wants_replenishment: true,
             };
             Some((readiness, Currency::EUR))

@@ -102,7 +102,7 @@ fn a_phone_in_kotlin_pays() {
         .args(["-cp", &class_path, "PayTestKt", env!("CARGO_BIN_EXE_tapfer")])
         .args([platform.home(), Path::new(platform.address())])
         .arg(app.join("app/src/main/res")));
-    assert!(said.contains("13 passed, 0 failed"), "{said}");
+    assert!(said.contains("15 passed, 0 failed"), "{said}");
 }
 
 /// No compiler for it here, so this shows only that the generator makes it, and of the whole interface.

@@ -104,8 +104,19 @@ pub enum News {
         /// The token that needs keys.
         token: String,
     },
+    /// Whether the PIN of an earlier payment was right only the platform knows: replenish at the next occasion to
+    /// hear it. Nothing that the person has to be told.
+    PinUnconfirmed {
+        /// The token whose PIN it is.
+        token: String,
+    },
     /// No key is left that could pay this amount now: replenish, then tap again.
     NoKeysLeft {
+        /// The token that needs keys.
+        token: String,
+    },
+    /// The PIN was entered for a payment that needs it, and no key under it is left: replenish, then tap again.
+    NoPinKeysLeft {
         /// The token that needs keys.
         token: String,
     },
@@ -171,7 +182,13 @@ impl From<Notification> for News {
             Notification::ReplenishSoon { token } => {
                 Self::ReplenishSoon { token: token.to_string() }
             }
+            Notification::PinUnconfirmed { token } => {
+                Self::PinUnconfirmed { token: token.to_string() }
+            }
             Notification::NoKeysLeft { token } => Self::NoKeysLeft { token: token.to_string() },
+            Notification::NoPinKeysLeft { token } => {
+                Self::NoPinKeysLeft { token: token.to_string() }
+            }
             Notification::CertificateExpired { token } => {
                 Self::CertificateExpired { token: token.to_string() }
             }

@@ -58,7 +58,7 @@ impl Opened {
     }
 
     pub(crate) fn withdraw_from_question(&mut self) {
-        self.card.withdraw_from_question();
+        self.card.withdraw_from_question(now());
     }
 
     pub(crate) fn deselect(&mut self) {

@@ -127,8 +127,8 @@ impl TapferWallet {
     }
 
     /// The person does not want the payment that she was asked about ([`crate::News`]): the till has
-    /// corrected the amount, say. The next one is asked about at once, and in any case. For a button;
-    /// forgets PINs that were entered.
+    /// corrected the amount, say. For a minute the next one is asked about at once, and in any case. For a
+    /// button; forgets PINs that were entered.
     ///
     /// # Errors
     /// [`WalletError::Closed`].

@@ -20,7 +20,6 @@ use tapfer_emv::apdu::{CommandApdu, ResponseApdu};
 use tapfer_emv::status::StatusWord;
 use tapfer_payment_types::Timestamp;
 
-use crate::clock::Clock;
 use crate::device::DeviceState;
 use crate::effect::{Effects, Notification};
 use crate::wallet::Wallet;
@@ -53,7 +52,7 @@ pub struct Card {
 
 /// What comes with a command from outside.
 struct Moment<'a> {
-    clock: Clock,
+    now: Timestamp,
     device: &'a DeviceState,
 }
 
@@ -136,13 +135,13 @@ impl Card {
     /// The person does not want the payment that the phone has asked her about, because the till has corrected the
     /// amount, for example. The next one is asked about at once and not after the minute of this one, and is
     /// asked about in any case: neither an unlocked phone nor a PIN that was entered answers for it. Forgets
-    /// every PIN that was entered.
+    /// every PIN that was entered. So it is for a minute after `now`, the device's time in UTC.
     ///
     /// For a button in the app and for nothing that a reader could cause.
-    pub fn withdraw_from_question(&mut self) {
+    pub fn withdraw_from_question(&mut self, now: Timestamp) {
         self.wallet_mut().forget_pins();
         if let Some(asked) = &mut self.asked {
-            asked.withdraw();
+            asked.withdraw(now);
         }
     }
 
@@ -163,7 +162,8 @@ impl Card {
         rng: &mut impl CryptoRng,
         device: &DeviceState,
     ) -> Effects {
-        let moment = Moment { clock: self.wallet.clock(now), device };
+        self.wallet.tell_time(now);
+        let moment = Moment { now, device };
         let answer = CommandApdu::parse(command)
             .map_err(|_| Refusal::from(StatusWord::WRONG_LENGTH))
             .and_then(|command| self.carry_out(&command, &moment, rng));
@@ -213,7 +213,8 @@ impl Card {
             return Err(StatusWord::CONDITIONS_NOT_SATISFIED.into());
         }
         let token = self.wallet.token(application.token).ok_or(StatusWord::FILE_NOT_FOUND)?;
-        let presented = application.credential.present(token, command, moment.clock.latest, rng)?;
+        let latest = token.clock(moment.now).latest;
+        let presented = application.credential.present(token, command, latest, rng)?;
         let nonce = presented.map_err(|news| {
             self.is_refused_merchant = true;
             Refusal::with_news(StatusWord::CONDITIONS_NOT_SATISFIED, news)
@@ -306,11 +307,13 @@ impl Card {
         let made = cryptogram::generate(token, session, &request, &mut self.asked, moment, rng)?;
         let token = session.token;
         self.go_on_behind(&made);
-        let wants_keys = self
-            .wallet
-            .token(token)
-            .is_some_and(|token| token.readiness(moment.clock.latest).wants_replenishment);
-        let soon = wants_keys.then_some(Notification::ReplenishSoon { token });
+        let readiness = self.wallet.token(token).map(|token| token.readiness(moment.now));
+        let soon = readiness.filter(|readiness| readiness.wants_replenishment).map(|readiness| {
+            match readiness.runs_low {
+                true => Notification::ReplenishSoon { token },
+                false => Notification::PinUnconfirmed { token },
+            }
+        });
         Ok(self.persist_then_reply(made.answer)?.and_notify(made.news).and_notify(soon))
     }
 

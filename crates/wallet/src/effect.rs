@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use tapfer_emv::apdu::ResponseApdu;
 use tapfer_emv::iad::VerificationMethod;
+use tapfer_emv::keys::KeyClass;
 use tapfer_emv::merchant::MerchantProven;
 use tapfer_payment_types::TokenId;
 use tapfer_payment_types::policy::UnlockMethod;
@@ -191,8 +192,19 @@ pub enum Notification {
         /// The token that needs keys.
         token: TokenId,
     },
+    /// Whether the PIN of an earlier payment was right only the platform knows: replenish at the next occasion to
+    /// hear it. Nothing that the person has to be told.
+    PinUnconfirmed {
+        /// The token whose PIN it is.
+        token: TokenId,
+    },
     /// No key is left that could pay this amount now: replenish, then tap again.
     NoKeysLeft {
+        /// The token that needs keys.
+        token: TokenId,
+    },
+    /// The PIN was entered for a payment that needs it, and no key under it is left: replenish, then tap again.
+    NoPinKeysLeft {
         /// The token that needs keys.
         token: TokenId,
     },
@@ -207,4 +219,14 @@ pub enum Notification {
         /// The token that is worn out.
         token: TokenId,
     },
+}
+
+impl Notification {
+    /// No key of this class is left for a payment.
+    pub(crate) const fn no_keys(token: TokenId, class: KeyClass) -> Self {
+        match class {
+            KeyClass::Unverified => Self::NoKeysLeft { token },
+            KeyClass::Verified => Self::NoPinKeysLeft { token },
+        }
+    }
 }

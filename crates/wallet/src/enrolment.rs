@@ -142,8 +142,6 @@ impl Wallet {
         match checked {
             Ok(checked) => {
                 self.install(token, checked, icc_key, now);
-                // A clock that went wrong once must not keep good keys from being used.
-                self.latest = Some(now);
                 Ok(self.snapshot()?)
             }
             Err(error) => {
@@ -160,8 +158,11 @@ impl Wallet {
 
     fn install(&mut self, id: TokenId, checked: Checked, icc_key: PrivateKey, now: Timestamp) {
         let Checked { profile, certificate, policy, merchant_trust, keys, person } = checked;
-        let latest = self.clock(now).latest;
         if let Some(token) = self.token_mut(id) {
+            let latest = token.clock(now).latest;
+            token.history.keep_login_due(&token.policy, latest);
+            // A clock that went wrong once must not keep good keys from being used.
+            token.latest = Some(now);
             if token.has_only_expired_keys(latest) {
                 token.history.keys_had_expired(token.application_transaction_counter);
             }
@@ -189,6 +190,7 @@ impl Wallet {
             single_use: SessionKeys::default(),
             verified: SessionKeys::default(),
             pin: TokenPin::default(),
+            latest: Some(now),
         };
         token.install_keys(keys, person);
         self.tokens.push(token);

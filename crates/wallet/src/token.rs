@@ -55,6 +55,9 @@ pub struct Token {
     pub(crate) verified: SessionKeys,
     #[serde(default)]
     pub(crate) pin: TokenPin,
+    /// The latest time that a tap was told since the token's platform last answered.
+    #[serde(default)]
+    pub(crate) latest: Option<Timestamp>,
 }
 
 /// What a token can still do before it needs the platform again.
@@ -69,7 +72,10 @@ pub struct Readiness {
     pub largest_payment_minor: i64,
     /// Until when: the earlier of certificate and last key. `None` if nothing can be paid now.
     pub usable_until: Option<Timestamp>,
-    /// Whether the wallet should ask for keys at the next occasion.
+    /// Whether keys or certificate last for a little while only: worth telling the person.
+    pub runs_low: bool,
+    /// Whether the wallet should ask the platform at the next occasion: because it runs low, or to hear whether a
+    /// PIN was right.
     pub wants_replenishment: bool,
 }
 
@@ -168,9 +174,10 @@ impl Token {
         self.data_envelopes.iter()
     }
 
-    /// What is left at this moment.
+    /// What is left at this moment, for a tap: by a clock that was set back, nothing is good again.
     #[must_use]
     pub fn readiness(&self, now: Timestamp) -> Readiness {
+        let now = self.clock(now).latest;
         let worn_out = self.application_transaction_counter == u16::MAX;
         let is_dead = worn_out || self.has_expired(now);
         let counter = self.application_transaction_counter;
@@ -186,17 +193,17 @@ impl Token {
         let payments_left = if is_dead { 0 } else { unverified };
         let verified_left = if is_dead { 0 } else { self.verified.left_after(counter, now) };
         let ends_soon = usable_until.is_none_or(|end| end.millis_since(now) < LOW_TIME_MILLIS);
-        let is_low = payments_left <= LOW_PAYMENTS
+        let runs_low = payments_left <= LOW_PAYMENTS
             || ends_soon
             || largest_payment_minor < self.largest_payment_wanted()
-            || self.wants_verified_keys(verified_left, now)
-            || self.history.awaits_confirmation();
+            || self.wants_verified_keys(verified_left, now);
         Readiness {
             payments_left,
             verified_payments_left: verified_left,
             largest_payment_minor: if is_dead { 0 } else { largest_payment_minor },
             usable_until,
-            wants_replenishment: is_low && !worn_out,
+            runs_low: runs_low && !worn_out,
+            wants_replenishment: (runs_low || self.history.awaits_confirmation()) && !worn_out,
         }
     }
 

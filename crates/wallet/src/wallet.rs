@@ -3,9 +3,10 @@
 use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use tapfer_emv::curve::PrivateKey;
-use tapfer_payment_types::{Timestamp, TokenId};
+use tapfer_payment_types::TokenId;
 
 use crate::data_storage::DataEnvelopes;
 use crate::enrolment::PendingKey;
@@ -26,9 +27,9 @@ pub struct Wallet {
     pub(crate) default_token: Option<TokenId>,
     pub(crate) tokens: Vec<Token>,
     pub(crate) pending_keys: Vec<PendingKey>,
-    /// The latest time that a tap was told since the platform last answered.
-    #[serde(default)]
-    pub(crate) latest: Option<Timestamp>,
+    /// Where earlier stores have the time of the last tap, which each token now keeps for itself.
+    #[serde(default, skip_serializing, rename = "latest")]
+    _earlier_latest: IgnoredAny,
 }
 
 /// No such token in the wallet.
@@ -46,7 +47,7 @@ impl Wallet {
             default_token: None,
             tokens: Vec::new(),
             pending_keys: Vec::new(),
-            latest: None,
+            _earlier_latest: IgnoredAny,
         }
     }
 

@@ -43,6 +43,7 @@ import tapfer.wallet.UnlockMethod
 import tapfer.wallet.WalletException
 import tapfer.wallet.WalletStorage
 import tapfer.wallet.fileStorage
+import tapfer.wallet.storeReport
 
 const val PATIENCE_SECONDS = 120L
 
@@ -151,9 +152,9 @@ fun aPaymentIsApprovedAndThePlatformKnowsIt() {
     val paid = succeeded()
     check(paid.size == before + 1 && paid.first() == 1234L) { paid }
     val sent = news.filterIsInstance<News.PaymentSent>().single()
-    check(sent.amount.text == "12.34 EUR" && sent.said().line == Line.PAYMENT_SENT)
+    check(sent.amount.text == "12.34 EUR" && sent.said()?.line == Line.PAYMENT_SENT)
     val shop = run("merchant", "show").second.getString("name")
-    check(sent.said().about == "12.34 EUR" && sent.said().merchant == shop) { "${sent.said().merchant}, not $shop" }
+    check(sent.said()?.about == "12.34 EUR" && sent.said()?.merchant == shop) { "${sent.said()?.merchant}, not $shop" }
     check(phone.token()?.transactionCounter == sent.transactionCounter)
     phone.close()
 }
@@ -161,7 +162,7 @@ fun aPaymentIsApprovedAndThePlatformKnowsIt() {
 fun thePersonIsAskedForAndTheNextTapPays() {
     val phone = enrolled()
     val lines = mutableListOf<Line>()
-    val tell = { news: News -> lines.add(news.said().line); Unit }
+    val tell = { news: News -> news.said()?.let { lines.add(it.line) }; Unit }
     check(phone.pay("1.00", device(screenOn = false), tell).first == 1)
     check(phone.pay("60.00", tell = tell).first == 1)
     check(lines == listOf(Line.TURN_SCREEN_ON, Line.UNLOCK)) { lines }
@@ -277,6 +278,8 @@ fun aPhoneThatDiesBehindItsRegistrationGoesOnWithTheKeyItKept() {
     storage.broken = false
     val again = Phone.open(storage, key, kept, trust)
     check(again.token() == null)
+    again.moveStoreIfReached()
+    check(storeReport(storage) != null) { "moved before there are keys" }
     again.replenish()
     check(again.pay("1.00").first == 0)
     again.close()
@@ -312,6 +315,51 @@ fun aCopyOfTheStoreIsWorthlessAfterTheNextKeys() {
     again.close()
 }
 
+/** Not even the first keys: whoever copies the storage at any moment, and has the secret, opens no keys with it. */
+fun noKeyEverLiesInAStoreThatOpensWithoutThePlatform() {
+    val copies = mutableListOf<ByteArray>()
+    val storage = object : WalletStorage {
+        var sealed: ByteArray? = null
+        override fun load() = sealed
+        override fun replace(sealed: ByteArray) {
+            this.sealed = sealed
+            copies.add(sealed)
+        }
+    }
+    val key = secret()
+    val phone = Phone.open(storage, key.copyOf(), null, trust)
+    phone.enrol(issuerOfTheCard(), "phone in Kotlin", issuer) {}
+    check(copies.size >= 3) { "${copies.size} copies" }
+    val open = copies.mapNotNull { copy ->
+        runCatching { TapferWallet.open(Memory().apply { sealed = copy }, key, null) }.getOrNull()
+    }
+    check(open.isNotEmpty()) { "the empty one opens" }
+    open.forEach { check(it.tokens().isEmpty()) { "a card opens without the platform" } }
+    phone.close()
+}
+
+/** A platform that answers like a broken one keeps nobody from paying; one that refuses does. */
+fun aStartGoesOnWhenThePlatformIsBrokenAndEndsWhenItRefuses() {
+    for ((status, problem, goesOn) in listOf(Triple(503, "busy", true), Triple(403, "share_withheld", false))) {
+        val storage = Memory()
+        val broken = com.sun.net.httpserver.HttpServer.create(java.net.InetSocketAddress("127.0.0.1", 0), 0)
+        broken.createContext("/") { exchange ->
+            val body = """{"type":"urn:tapfer:problem:$problem","detail":"as told"}""".toByteArray()
+            exchange.sendResponseHeaders(status, body.size.toLong())
+            exchange.responseBody.use { it.write(body) }
+        }
+        broken.start()
+        val at = Enrolment("http://127.0.0.1:${broken.address.port}", "dev_1", "tapfer_device_x", "tok_1")
+        val phone = Phone.open(storage, secret(), at, null)
+        val moved = runCatching { phone.moveStoreIfReached() }
+        check(moved.isSuccess == goesOn) { "$status: $moved" }
+        phone.close()
+        phone.forgetPins()
+        check(phone.answer(byteArrayOf(0, 0), device()) == null) { "closed" }
+        broken.stop(0)
+    }
+}
+
 /** In English and in German, and none too many. */
 fun everyLineHasItsText() {
     for (folder in listOf("values", "values-de")) {
@@ -325,6 +373,8 @@ fun everyLineHasItsText() {
     }
     check(english == german) { "the languages differ: ${english - german} ${german - english}" }
     check(News.ReplenishSoon("").wantsKeys() && !News.ScreenOff("").wantsKeys())
+    check(News.PinUnconfirmed("").wantsKeys() && News.PinUnconfirmed("").said() == null)
+    check(News.NoPinKeysLeft("").wantsKeys() && News.NoPinKeysLeft("").said()?.line == Line.NO_PIN_KEYS_LEFT)
 }
 
 fun issuerOfTheCard(): String = run("card", "show").second.getString("issuer")
@@ -353,6 +403,8 @@ fun main(arguments: Array<String>) {
         ::aPhoneThatDiesBehindItsRegistrationGoesOnWithTheKeyItKept,
         ::anEnrolmentIsKeptSealedAndReplacedWhole,
         ::aCopyOfTheStoreIsWorthlessAfterTheNextKeys,
+        ::noKeyEverLiesInAStoreThatOpensWithoutThePlatform,
+        ::aStartGoesOnWhenThePlatformIsBrokenAndEndsWhenItRefuses,
         ::everyLineHasItsText,
     )
     val failed = tests.count { test ->

@@ -36,9 +36,9 @@ impl Asked {
     }
 
     /// The person says no on the phone, which no reader can do for her: the question keeps nobody out any more, and
-    /// what she did is the answer to nothing.
-    pub(super) const fn withdraw(&mut self) {
-        self.payment = None;
+    /// what she did is the answer to nothing, for a minute from now on.
+    pub(super) const fn withdraw(&mut self, now: Timestamp) {
+        (self.payment, self.at) = (None, now);
     }
 
     /// Whether what the person does now is the answer to this question, and `payment` is another one.
@@ -89,11 +89,14 @@ mod tests {
             |minor, seconds| asked.keeps_out(&payment(minor), at.plus_seconds(seconds));
         assert!(is_kept_out(3_001, 0) && is_kept_out(3_001, 59));
         assert!(!is_kept_out(3_001, 60) && !is_kept_out(3_001, -1) && !is_kept_out(3_000, 0));
-        // Withdrawn: whatever comes is another payment, and nobody is kept out.
-        asked.withdraw();
-        for minor in [3_000, 3_001] {
-            assert!(asked.is_about_other(&payment(minor), false, at));
-            assert!(!asked.keeps_out(&payment(minor), at));
+        // Withdrawn: for a minute, whatever comes is another payment, and nobody is kept out.
+        asked.withdraw(at.plus_seconds(55));
+        for (minor, seconds, is_other) in
+            [(3_000, 55, true), (3_001, 65, true), (3_000, 114, true), (3_000, 115, false)]
+        {
+            let now = at.plus_seconds(seconds);
+            assert_eq!(asked.is_about_other(&payment(minor), false, now), is_other, "{seconds}");
+            assert!(!asked.keeps_out(&payment(minor), now));
         }
     }
 }

@@ -175,9 +175,9 @@ pub(super) fn generate(
     let id = token.id();
     let counter = session.application_transaction_counter;
     let payment = Payment { decision, charge_minor: charge, counter, device: *moment.device };
-    let drawn = token.draw(&payment, moment.clock).ok_or_else(|| {
+    let drawn = token.draw(&payment, token.clock(moment.now)).ok_or_else(|| {
         let status = StatusWord::CONDITIONS_NOT_SATISFIED;
-        Refusal::with_news(status, Notification::NoKeysLeft { token: id })
+        Refusal::with_news(status, Notification::no_keys(id, decision.key_class()))
     })?;
     let data = issuer_application_data(token, session, &drawn, decision, moment);
     let answer = answer(token, session, request, &drawn, decision, data);
@@ -203,7 +203,7 @@ fn decide(
         amount: request.amount,
         merchant: session.merchant.as_ref().map(MerchantProven::identity),
     };
-    let now = moment.clock.now;
+    let now = moment.now;
     let pin_is_entered = token.pin_standing(now) == PinStanding::Entered;
     let is_other =
         asked.as_ref().is_some_and(|asked| asked.is_about_other(&payment, pin_is_entered, now));
@@ -217,7 +217,7 @@ fn decide(
         terminal: request.demand,
         merchant_proven: session.merchant.is_some(),
         counter: session.application_transaction_counter,
-        clock: moment.clock,
+        clock: token.clock(now),
     };
     let decision = match token.decide(&tap, rng) {
         Decision::Online { method: VerificationMethod::DeviceUnlock, .. } if is_other => {

@@ -116,17 +116,18 @@ fn check_readiness(
     let Some(counter) = token.next_counter() else {
         return refuse(Notification::CounterExhausted { token: id });
     };
-    if token.has_expired(moment.clock.latest) {
+    let clock = token.clock(moment.now);
+    if token.has_expired(clock.latest) {
         return refuse(Notification::CertificateExpired { token: id });
     }
     // A dark phone in a bag answers no reader, and spends no counter value on it.
-    let decision = token.foresee(amount, moment.device, moment.clock);
+    let decision = token.foresee(amount, moment.device, clock);
     if decision == Decision::AskPerson(Ask::TurnScreenOn) {
         return refuse(Notification::ScreenOff { token: id });
     }
     let charge = policy::charge(token.policy(), amount, decision);
-    if !token.can_pay(decision, charge, counter, moment.clock.latest) {
-        return refuse(Notification::NoKeysLeft { token: id });
+    if !token.can_pay(decision, charge, counter, clock.latest) {
+        return refuse(Notification::no_keys(id, decision.key_class()));
     }
     Ok(())
 }

@@ -143,6 +143,7 @@ fn card(transaction: &Value, now: Timestamp) -> Card {
         single_use: SessionKeys::default(),
         verified: SessionKeys::default(),
         pin: TokenPin::default(),
+        latest: None,
     });
     Card::new(wallet)
 }

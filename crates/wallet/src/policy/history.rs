@@ -10,8 +10,9 @@ use tapfer_payment_types::policy::{LastVerified, Requirement, SinceVerified, Ver
 
 use super::Decision;
 
-/// So many payments are remembered that the platform may not have heard of; keys for more than that no phone
-/// is given at once.
+/// So many payments are remembered that the platform may not have heard of. Of more than that, and a grant can be
+/// larger, the oldest are taken to have come there: after the platform's next answer the phone may then count fewer
+/// payments than were made. The platform counts all of them when they come in, and declines what went too far.
 const MAXIMUM_UNHEARD: usize = 256;
 
 /// The history of one token, persisted with the use of its keys.
@@ -31,7 +32,7 @@ pub struct History {
     awaits_confirmation: bool,
     logged_in_at: Timestamp,
     payments_since_login: u32,
-    /// Chance wants a login, and there was none since.
+    /// Chance wants a login, or one was due by a clock that was set back since; and there was none.
     login_is_drawn: bool,
 }
 
@@ -105,6 +106,11 @@ impl History {
         let Some(rule) = &policy.fresh_login else { return false };
         let since = now.millis_since(self.logged_in_at);
         self.login_is_drawn || rule.is_due(self.payments_since_login, since)
+    }
+
+    /// A login that is due stays so until there is one, whatever the clock says later.
+    pub(crate) fn keep_login_due(&mut self, policy: &VerificationPolicy, latest: Timestamp) {
+        self.login_is_drawn |= self.login_is_due(policy, latest);
     }
 
     /// Counts a payment for which the card asks the issuer. A decline counts as nothing.

@@ -126,20 +126,20 @@ fn a_corrected_amount_is_asked_about_at_once_when_the_person_withdraws() {
     let mut phone = Phone::enrolled(&issuer);
     assert!(is_sent_to_the_phone(&tap(&mut phone, &issuer, 9_000)));
     phone.device = UNLOCKED;
-    phone.card.withdraw_from_question();
+    phone.card.withdraw_from_question(phone.now);
     assert!(is_sent_to_the_phone(&tap(&mut phone, &issuer, 3_000)), "unlocked, and not asked yet");
     // That question stands like any other.
     assert!(is_sent_to_the_phone(&tap(&mut phone, &issuer, 9_000)));
     assert_eq!(tap(&mut phone, &issuer, 3_000).cryptogram_information, 0x80);
     // With nothing to withdraw from, nothing happens.
-    phone.card.withdraw_from_question();
+    phone.card.withdraw_from_question(phone.now);
     assert_eq!(tap(&mut phone, &issuer, 3_000).cryptogram_information, 0x80);
 
     let mut platform = Platform::new();
     let mut phone = platform.phone_with_pin("2580");
     assert!(is_sent_to_the_phone(&platform.tap(&mut phone, 9_000)));
     platform.enter(&mut phone, "2580");
-    phone.card.withdraw_from_question();
+    phone.card.withdraw_from_question(phone.now);
     assert!(is_sent_to_the_phone(&platform.tap(&mut phone, 1_000)), "the PIN was for the other");
     platform.enter(&mut phone, "2580");
     assert_eq!(platform.tap(&mut phone, 1_000).cryptogram_information, 0x80);

@@ -232,6 +232,7 @@ impl Life {
     /// Fresh keys, or, from a platform that gives none, what somebody has recorded of earlier ones.
     fn replenish(&mut self, card: usize) {
         self.phone.now = self.phone.now.plus_seconds(3_600);
+        let without_verified_keys = self.chance(30);
         let owned = &mut self.cards[card];
         let (token, at) = (owned.platform.issuer.token, self.phone.now);
         let rng = &mut TestRng(self.rng.next_u64());
@@ -243,7 +244,10 @@ impl Life {
         if owned.is_suspended {
             return;
         }
-        let payload = owned.platform.payload(&request, at);
+        let mut payload = owned.platform.payload(&request, at);
+        if without_verified_keys {
+            payload.verified_keys.clear();
+        }
         let sealed = seal(wallet, token, &payload);
         let snapshot = wallet.accept(token, &sealed, at).unwrap();
         self.phone.disk = snapshot.seal(&store_key(), &mut self.phone.rng).unwrap();

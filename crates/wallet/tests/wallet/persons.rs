@@ -257,6 +257,10 @@ fn a_right_pin_pays_and_a_wrong_one_only_the_issuer_notices() {
     assert_eq!(paid.data.results.method, VerificationMethod::Pin);
     assert_eq!(paid.data.results.key_class, KeyClass::Verified);
     assert!(paid.is_right);
+    // There are keys enough: the person has nothing to do about it that her PIN waits for confirmation.
+    let token = platform.issuer.token;
+    assert_eq!(phone.notifications.last(), Some(&Notification::PinUnconfirmed { token }));
+    assert!(!phone.notifications.contains(&Notification::ReplenishSoon { token }));
     platform.enter(&mut phone, "2581");
     let wrong = platform.tap(&mut phone, 100);
     assert_eq!(
@@ -589,7 +593,7 @@ fn a_pin_that_nobody_asked_for_does_not_end_a_payment_for_want_of_its_keys() {
             assert!(tap.is_right);
         }
     }
-    assert_eq!(phone.notifications.last(), Some(&Notification::NoKeysLeft { token }));
+    assert_eq!(phone.notifications.last(), Some(&Notification::NoPinKeysLeft { token }));
 }
 
 #[test]

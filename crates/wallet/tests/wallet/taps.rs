@@ -2,7 +2,7 @@
 
 use data_encoding::HEXLOWER;
 use tapfer_emv::iad::VerificationMethod;
-use tapfer_payment_types::policy::VerificationPolicy;
+use tapfer_payment_types::policy::{FreshLogin, VerificationPolicy};
 use tapfer_wallet::policy::Ask;
 use tapfer_wallet::{Notification, PaymentAmount, Wallet};
 
@@ -252,6 +252,52 @@ fn what_was_over_at_an_earlier_tap_stays_so_when_the_clock_is_set_back() {
     issuer.provision(phone.card.wallet_mut(), now().plus_seconds(3_600));
     phone.now = now().plus_seconds(3_600);
     tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
+}
+
+/// Two issuers: the answer of one platform says nothing about the other's keys.
+#[test]
+fn the_answer_of_one_platform_leaves_the_other_token_its_time() {
+    let (issuer, other) = (Issuer::of_token(1), Issuer::of_token(2));
+    let mut wallet = Wallet::new(&mut TestRng(1));
+    [&issuer, &other].iter().for_each(|issuer| issuer.provision(&mut wallet, now()));
+    let mut phone = Phone::with(wallet);
+    phone.now = now().plus_seconds(25 * 3_600);
+    assert!(refused(&mut phone, &issuer), "everything has ended");
+    phone.now = now().plus_seconds(3_600);
+    issuer.provision(phone.card.wallet_mut(), phone.now);
+    tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
+    // What is fetched for goes by the same time.
+    let wants = |phone: &Phone, issuer: &Issuer| {
+        let readiness = phone.card.wallet().token(issuer.token).unwrap().readiness(phone.now);
+        (readiness.payments_left == 0, readiness.wants_replenishment)
+    };
+    assert_eq!((wants(&phone, &issuer), wants(&phone, &other)), ((false, false), (true, true)));
+    phone.card.wallet_mut().set_default_token(other.token).unwrap();
+    phone.card.wallet_mut().remove_token(issuer.token).unwrap();
+    assert!(refused(&mut phone, &other), "good again by the other platform's answer");
+}
+
+/// A login that was due at a tap is due until there is one, though the clock is set back and keys are fetched.
+#[test]
+fn a_login_that_was_due_stays_due_when_the_clock_is_set_back() {
+    let issuer = Issuer::new();
+    let mut phone = Phone::enrolled(&issuer);
+    let fetch = |phone: &mut Phone, logged_in_at| {
+        let wallet = phone.card.wallet_mut();
+        let request = wallet.replenish_request(issuer.token, &mut TestRng(3));
+        let mut payload = issuer.payload(&request, now().plus_seconds(3_600));
+        let rule =
+            FreshLogin { every_hours: Some(24), every_payments: None, at_random_one_in: None };
+        (payload.policy.fresh_login, payload.logged_in_at) = (Some(rule), logged_in_at);
+        let sealed = seal(wallet, issuer.token, &payload);
+        let _snapshot = wallet.accept(issuer.token, &sealed, now().plus_seconds(3_600)).unwrap();
+        wallet.token(issuer.token).unwrap().login_is_due(now().plus_seconds(3_600))
+    };
+    assert!(!fetch(&mut phone, None));
+    phone.now = now().plus_seconds(24 * 3_600);
+    assert!(refused(&mut phone, &issuer), "keys have ended, and the login is due");
+    assert!(fetch(&mut phone, None), "forgotten with the keys");
+    assert!(!fetch(&mut phone, Some(now().plus_seconds(3_000))));
 }
 
 /// A tap that was refused for the time counts as well: the next one must not find it changed.

@@ -42,7 +42,8 @@ class CardService : HostApduService() {
     }
 
     private fun tell(news: List<News>) {
-        Screen.show(applicationContext, news.map(News::said))
+        val said = news.mapNotNull(News::said)
+        if (said.isNotEmpty()) Screen.show(applicationContext, said)
         if (news.any(News::wantsKeys)) ReplenishWorker.soon(applicationContext)
     }
 

@@ -24,6 +24,7 @@ class MainActivity : Activity() {
     private lateinit var message: TextView
     private lateinit var code: EditText
     private lateinit var enrol: Button
+    private lateinit var withdraw: Button
     private lateinit var pin: PinForm
 
     override fun onCreate(state: Bundle?) {
@@ -39,6 +40,13 @@ class MainActivity : Activity() {
             text = getString(R.string.enrol)
             setOnClickListener { enrol() }
         }
+        withdraw = Button(this).apply {
+            text = getString(R.string.withdraw)
+            setOnClickListener {
+                shared.phone?.withdrawFromQuestion()
+                refresh()
+            }
+        }
         pin = PinForm(
             this,
             enter = { digits -> change { it.enterPin(digits) } },
@@ -51,7 +59,7 @@ class MainActivity : Activity() {
                 setPadding(48, 48, 48, 48)
                 // Another app's window on top must not get the person to tap what she does not see.
                 filterTouchesWhenObscured = true
-                listOf(message, pin, code, enrol).forEach(::addView)
+                listOf(message, pin, withdraw, code, enrol).forEach(::addView)
             },
         )
         refresh()
@@ -75,18 +83,22 @@ class MainActivity : Activity() {
 
     /** A PIN that was entered belongs to whoever holds the phone with this screen on it. */
     override fun onStop() {
-        // At once, and not behind whatever waits for the network in the background.
+        // At once, and not behind whatever waits for the network in the background; and once more behind it, where
+        // a PIN may still be waiting to be entered.
         shared.phone?.forgetPins()
+        shared.background.execute { shared.phone?.forgetPins() }
         super.onStop()
     }
 
     private fun cardEmulation() = NfcAdapter.getDefaultAdapter(this)?.let(CardEmulation::getInstance)
 
     private fun refresh() {
-        val said = shared.said.also { shared.said = null }
-        if (said != null) message.text = said else inBackground(::readiness) { message.text = it }
+        val said = shared.takeSaid()
+        if (said != null) message.text = said
+        inBackground(::readiness) { if (said == null) message.text = it }
         val isEnrolled = shared.enrolment() != null
         listOf(code, enrol).forEach { it.visibility = if (isEnrolled) View.GONE else View.VISIBLE }
+        withdraw.visibility = if (isEnrolled) View.VISIBLE else View.GONE
     }
 
     private fun readiness(): String {
@@ -106,7 +118,14 @@ class MainActivity : Activity() {
 
     private fun change(work: (Phone) -> Unit) {
         inBackground({
-            work(shared.open())
+            val phone = shared.open()
+            try {
+                work(phone)
+            } finally {
+                // Also after a wrong old PIN: one try is gone.
+                val card = phone.token()
+                runOnUiThread { pin.show(card) }
+            }
             readiness()
         }) { message.text = it }
     }

@@ -6,12 +6,13 @@ import android.view.View
 import android.widget.Button
 import android.widget.EditText
 import android.widget.LinearLayout
+import android.widget.TextView
 import tapfer.wallet.PinStanding
 import tapfer.wallet.TokenStatus
 
 /**
  * The PIN on the screen: chosen where there is none, entered for the next payment where there is one, and
- * changed. Digits are handed on once and cleared; nothing here can tell whether they are right.
+ * changed, with how many wrong ones the platform still forgives. Digits are handed on once and cleared; nothing here can tell whether they are right.
  */
 class PinForm(
     context: Context,
@@ -20,13 +21,14 @@ class PinForm(
 ) : LinearLayout(context) {
     private val pin = digits(context)
     private val new = digits(context).apply { hint = context.getString(R.string.pin_new) }
+    private val left = TextView(context)
     private val act = Button(context)
     private val change = Button(context).apply { text = context.getString(R.string.pin_change) }
     private var standing = PinStanding.NOT_SET
 
     init {
         orientation = VERTICAL
-        listOf(pin, new, act, change).forEach(::addView)
+        listOf(left, pin, new, act, change).forEach(::addView)
         act.setOnClickListener {
             val digits = taken(pin)
             if (standing == PinStanding.NOT_SET) set(digits, null) else enter(digits)
@@ -45,7 +47,10 @@ class PinForm(
         act.text = context.getString(if (isSet) R.string.pin_pay else R.string.pin_set)
         change.visibility = if (isSet) View.VISIBLE else View.GONE
         new.visibility = View.GONE
-        isEnabled = standing != PinStanding.BLOCKED
+        listOf(pin, new, act, change).forEach { it.isEnabled = standing != PinStanding.BLOCKED }
+        val tries = card?.pinTriesLeft?.toInt() ?: 0
+        left.text = context.getString(R.string.pin_tries_left, tries)
+        left.visibility = if (isSet) View.VISIBLE else View.GONE
     }
 
     private fun reveal(field: View) {

@@ -38,6 +38,7 @@ class ReplenishWorker(context: Context, parameters: WorkerParameters) : Worker(c
         private const val SOON = "replenish-soon"
         private const val EVERY_HOURS = 6L
         private const val FIRST_RETRY_SECONDS = 30L
+        private const val BEHIND_THE_TAP_SECONDS = 10L
 
         private val online = Constraints.Builder().setRequiredNetworkType(NetworkType.CONNECTED).build()
 
@@ -53,6 +54,8 @@ class ReplenishWorker(context: Context, parameters: WorkerParameters) : Worker(c
         fun soon(context: Context) {
             val work = OneTimeWorkRequestBuilder<ReplenishWorker>()
                 .setConstraints(online)
+                // What asks for keys is a tap, and taking them in would cut it short.
+                .setInitialDelay(BEHIND_THE_TAP_SECONDS, TimeUnit.SECONDS)
                 .setBackoffCriteria(BackoffPolicy.EXPONENTIAL, FIRST_RETRY_SECONDS, TimeUnit.SECONDS)
                 .build()
             WorkManager.getInstance(context).enqueueUniqueWork(SOON, ExistingWorkPolicy.KEEP, work)

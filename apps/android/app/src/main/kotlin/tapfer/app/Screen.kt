@@ -9,7 +9,7 @@ import tapfer.phone.Said
 object Screen {
     /** Brings the app to the front with it. The words stay in this process: any app can start the screen. */
     fun show(context: Context, said: List<Said>) {
-        TapferApplication.of(context).said = said.joinToString("\n") { inWords(context, it) }
+        TapferApplication.of(context).say(said.joinToString("\n") { inWords(context, it) })
         val intent = Intent(context, MainActivity::class.java).addFlags(Intent.FLAG_ACTIVITY_NEW_TASK)
         context.startActivity(intent)
     }

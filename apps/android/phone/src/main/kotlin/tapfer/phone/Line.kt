@@ -25,6 +25,7 @@ enum class Line {
     LOG_IN,
     KEYS_RUN_LOW,
     NO_KEYS_LEFT,
+    NO_PIN_KEYS_LEFT,
     CERTIFICATE_EXPIRED,
     CARD_WORN_OUT;
 
@@ -38,7 +39,8 @@ enum class Line {
  */
 class Said(val line: Line, val about: String? = null, val merchant: String? = null)
 
-fun News.said(): Said =
+/** Nothing where the person has nothing to hear. */
+fun News.said(): Said? =
     when (this) {
         is News.PaymentSent -> Said(Line.PAYMENT_SENT, amount.text, merchant?.name)
         is News.PaymentDeclined -> Said(reason.line(), amount.text, merchant?.name)
@@ -51,7 +53,9 @@ fun News.said(): Said =
         is News.DiscouragedUnlock -> Said(Line.UNLOCK_DISCOURAGED)
         is News.ScreenOff -> Said(Line.TURN_SCREEN_ON)
         is News.ReplenishSoon -> Said(Line.KEYS_RUN_LOW)
+        is News.PinUnconfirmed -> null
         is News.NoKeysLeft -> Said(Line.NO_KEYS_LEFT)
+        is News.NoPinKeysLeft -> Said(Line.NO_PIN_KEYS_LEFT)
         is News.CertificateExpired -> Said(Line.CERTIFICATE_EXPIRED)
         is News.CounterExhausted -> Said(Line.CARD_WORN_OUT)
     }
@@ -73,6 +77,10 @@ private fun Ask.line(): Line =
         Ask.LOG_IN -> Line.LOG_IN
     }
 
-/** After which news the app should fetch keys. */
+/** After which news the app should ask the platform: for keys, or whether a PIN was right. */
 fun News.wantsKeys(): Boolean =
-    this is News.ReplenishSoon || this is News.NoKeysLeft || this is News.CertificateExpired
+    when (this) {
+        is News.ReplenishSoon, is News.PinUnconfirmed -> true
+        is News.NoKeysLeft, is News.NoPinKeysLeft, is News.CertificateExpired -> true
+        else -> false
+    }

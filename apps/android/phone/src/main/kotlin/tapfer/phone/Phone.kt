@@ -15,7 +15,7 @@ import tapfer.wallet.storeReport
  * A phone with its wallet: what an app does around a tap. Nothing here knows Android, so that it runs
  * in the tests of the project, on a Java machine, against the real platform and the real terminal.
  *
- * Everything but [answer], [fieldIsGone], [token] and [forgetPins] waits for the network or for a long
+ * Everything but [answer], [fieldIsGone], [token], [forgetPins] and [withdrawFromQuestion] waits for the network or for a long
  * calculation: call it from a background thread. What talks to the platform does so one after another.
  */
 class Phone private constructor(
@@ -26,7 +26,8 @@ class Phone private constructor(
 ) : AutoCloseable {
 
     /**
-     * Makes the phone known to its issuer and fetches the first keys. [keep] makes the enrolment durable before
+     * Makes the phone known to its issuer, moves the still empty store under the platform's share, and fetches the
+     * first keys. [keep] makes the enrolment durable before
      * anything else is done: it holds an API key that is shown once. A phone that dies after that goes on
      * with [replenish].
      */
@@ -40,26 +41,31 @@ class Phone private constructor(
     }
 
     /**
-     * Fetches fresh keys and a fresh certificate, and moves the store to the platform's next share: from then
-     * on every copy of the store that was made before is worthless.
+     * Moves the store to the platform's next share, so that every copy of it that was made before is worthless, and
+     * fetches fresh keys and a fresh certificate. In this order: no key ever lies in a store that opens without
+     * the platform.
      */
     @Synchronized
     fun replenish() {
         val (enrolled, platform) = known()
+        moveStore(enrolled, platform)
         val request = wallet.replenishRequest(enrolled.token)
         val answer = platform.post("/v1/tokens/${enrolled.token}/replenish", request)
         wallet.accept(enrolled.token, answer)
-        moveStore(enrolled, platform)
     }
 
-    /** At a start: a platform that is gone again by now must not keep the phone from paying. */
-    private fun moveStoreIfReached() {
-        val (enrolled, platform) = known()
+    /**
+     * At a start, when taps can have the phone already: moves the store of an enrolled phone to the next share. A
+     * platform that is silent, or broken, must not keep the phone from paying; one that refuses must: then
+     * close the phone.
+     */
+    @Synchronized
+    fun moveStoreIfReached() {
+        val enrolled = enrolment ?: return
         try {
-            moveStore(enrolled, platform)
+            moveStore(enrolled, known().second)
         } catch (refused: PlatformRefused) {
-            close()
-            throw refused
+            if (refused.isFinal) throw refused
         } catch (noNetwork: IOException) {
             return
         }
@@ -106,8 +112,22 @@ class Phone private constructor(
         wallet.pinEnteredUntil(token)?.let { alarm.set(it, ::forgetPins) }
     }
 
-    /** Forgets a PIN that was entered and not used: the app goes to the background. */
-    fun forgetPins() = wallet.forgetPins()
+    /** Forgets a PIN that was entered and not used: the app goes to the background. A closed phone has none. */
+    fun forgetPins() {
+        try {
+            wallet.forgetPins()
+        } catch (closed: WalletException) {
+            return
+        } catch (closed: IllegalStateException) {
+            return
+        }
+    }
+
+    /**
+     * For a button: the person does not want the payment that she was asked about. For a minute whatever comes next is
+     * asked about, although the phone is unlocked by now.
+     */
+    fun withdrawFromQuestion() = wallet.withdrawFromQuestion()
 
     /** The person chooses what small payments need. */
     fun chooseLevel(level: Requirement) = wallet.chooseLevel(known().first.token, level)
@@ -121,6 +141,8 @@ class Phone private constructor(
         try {
             wallet.handleApdu(command, device)
         } catch (broken: WalletException) {
+            null
+        } catch (closed: IllegalStateException) {
             null
         }
 
@@ -143,8 +165,8 @@ class Phone private constructor(
     companion object {
         /**
          * Opens the wallet. If the platform has a share in its key, the platform is asked for it, and
-         * may withhold it: [PlatformRefused]; then the store moves on to the next one. [secret] is wiped when
-         * it has been used.
+         * may withhold it: [PlatformRefused]. [moveStoreIfReached] comes next. [secret] is wiped when it has
+         * been used.
          */
         fun open(
             storage: WalletStorage,
@@ -159,8 +181,7 @@ class Phone private constructor(
                     val platform = Platform(enrolment.platform, enrolment.apiKey, trust)
                     platform.post("/v1/devices/${enrolment.device}/store-share", report)
                 }
-                val phone = Phone(TapferWallet.open(storage, secret, share), enrolment, trust, alarm)
-                return phone.also { if (share != null) it.moveStoreIfReached() }
+                return Phone(TapferWallet.open(storage, secret, share), enrolment, trust, alarm)
             } finally {
                 secret.fill(0)
             }
