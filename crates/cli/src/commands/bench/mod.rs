@@ -199,3 +199,35 @@ fn report(output: Output, measured: &Measured) -> anyhow::Result<Ending> {
     figure::print(output, &figures)?;
     Ok(Ending::Done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CENT, CardReader as _, RELAY_CHECK, phone_in_memory};
+    use crate::output::Output;
+    use crate::{client, clock, till};
+    use std::time::Duration;
+    use tapfer_payment_types::PaymentIntentId;
+    use tapfer_terminal::{TapAction, TapEnd};
+
+    /// The real wallet and the real terminal, from the directory to the question to the platform. The relay check
+    /// is told a time within its limits: how fast this machine is has no part in it.
+    #[test]
+    fn a_tap_with_merchant_proof_and_relay_check_takes_ten_commands_at_most() {
+        client::install_tls_provider();
+        let (mut phone, configuration) = phone_in_memory(Output::new(true)).unwrap();
+        let intent = PaymentIntentId::new(clock::now(), [1; 10]);
+        let mut tap = till::arm(configuration, intent, CENT).unwrap().tap(clock::now()).unwrap();
+        let mut commands = Vec::new();
+        while let TapAction::Transmit(command) = tap.poll() {
+            let command = command.encode().unwrap();
+            let answer = phone.transmit(&command).unwrap();
+            tap = tap.handle_response(&answer, Duration::from_millis(5), &mut clock::random());
+            commands.push(command);
+        }
+        assert!(matches!(tap.finish(), TapEnd::Online(_)));
+        let checks = commands.iter().filter(|command| command.starts_with(&RELAY_CHECK)).count();
+        assert!(phone.proven, "the merchant was not proven");
+        assert_eq!(checks, 1, "within its limits one check is enough");
+        assert!(commands.len() <= 10, "{} commands", commands.len());
+    }
+}
