@@ -2,7 +2,7 @@
 //!
 //! This is no PIN pad in the sense of PCI PTS: whoever controls the machine sees the PIN (ADR 11).
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 
 use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
@@ -21,18 +21,19 @@ pub(crate) enum Entered {
     Nowhere,
 }
 
-/// Asks for a PIN: `file` if there is one, else whoever sits at the keyboard.
+/// What a file has in place of the person at the keyboard.
 ///
 /// # Errors
-/// A file that can't be read or holds no PIN; a keyboard that fails.
-pub(crate) fn ask(
-    file: Option<&Path>,
-    prompt: &str,
-    language: Language,
-) -> anyhow::Result<Entered> {
-    if let Some(file) = file {
-        return Ok(pin_file::read_if_any(file)?.map_or(Entered::Cancelled, Entered::Pin));
-    }
+/// It can't be read, or holds no PIN.
+pub(crate) fn read(file: &Path) -> anyhow::Result<Entered> {
+    Ok(pin_file::read_if_any(file)?.map_or(Entered::Cancelled, Entered::Pin))
+}
+
+/// Asks whoever sits at the keyboard for a PIN.
+///
+/// # Errors
+/// The keyboard fails.
+pub(crate) fn ask(prompt: &str, language: Language) -> anyhow::Result<Entered> {
     if !io::stdin().is_terminal() {
         return Ok(Entered::Nowhere);
     }
@@ -80,10 +81,21 @@ fn line_without_echo() -> anyhow::Result<Zeroizing<String>> {
     line()
 }
 
+/// One line, a byte at a time and straight from the system, which leaves no second copy in this process: the buffer
+/// of `std::io::Stdin` is wiped by nobody. What is longer than any PIN is cut off, and is none.
 fn line() -> anyhow::Result<Zeroizing<String>> {
-    // Sized in advance, so that no unwiped copy is left behind by growing.
-    let mut line = Zeroizing::new(String::with_capacity(256));
-    io::stdin().read_line(&mut line)?;
+    let mut input = pin_file::standard_input()?;
+    let mut line = Zeroizing::new(String::with_capacity(pin_file::LONGEST));
+    let mut byte = Zeroizing::new([0]);
+    while input.read(&mut *byte)? == 1 {
+        let [letter] = *byte;
+        if line.len() < pin_file::LONGEST.saturating_sub(1) {
+            line.push(char::from(letter));
+        }
+        if letter == b'\n' {
+            break;
+        }
+    }
     Ok(line)
 }
 

@@ -40,7 +40,8 @@ pub(crate) struct Trust {
     pub(crate) ca_keys: Vec<CaPublicKey>,
     /// Application identifiers of the platform's issuers, each once.
     pub(crate) applications: Vec<Vec<u8>>,
-    /// Where PINs are sealed to that are entered at the terminal: one an issuer.
+    /// Where PINs are sealed to that are entered at the terminal: one an issuer, without those whose certificate
+    /// or key cannot be read.
     pub(crate) pin_recipients: Vec<PinRecipient>,
     /// Issuer certificates that are not trusted any more.
     pub(crate) revoked: Vec<RevokedCertificate>,
@@ -49,15 +50,20 @@ pub(crate) struct Trust {
 impl Trust {
     /// Asks the platform.
     pub(crate) fn fetch(client: &Client) -> anyhow::Result<Self> {
-        let trust = client.get("/v1/trust")?;
+        Self::read(&client.get("/v1/trust")?)
+    }
+
+    /// What the platform published.
+    fn read(trust: &Value) -> anyhow::Result<Self> {
         let list = |field: &str| trust.get(field).and_then(Value::as_array).into_iter().flatten();
-        let mut ca_keys = vec![authority(&trust)?];
+        let mut ca_keys = vec![authority(trust)?];
         for other in list("other_authorities") {
             ca_keys.push(authority(other)?);
         }
         let (mut applications, mut pin_recipients) = (Vec::new(), Vec::new());
         for issuer in list("issuers") {
-            pin_recipients.push(pin_recipient(issuer)?);
+            // One that cannot be read takes PINs from the cards of that issuer, and nothing from anybody else.
+            pin_recipients.extend(pin_recipient(issuer).ok());
             let HexBytes(aid) = text_of(issuer, "aid")?.try_into()?;
             if !applications.contains(&aid) {
                 applications.push(aid);
@@ -167,8 +173,9 @@ impl Till {
     }
 
     /// Puts the question of a tap to the platform, again and again until `patience` is over. The
-    /// idempotency key follows from the question, payment and transaction counter: a till that lost
-    /// its memory in between asks the same question, not another one.
+    /// idempotency key follows from payment and transaction counter: a till that lost its memory in between asks
+    /// the same question, not another one. With a PIN it does not: a PIN that is sealed again is another
+    /// question, which the platform refuses under the key of the first (422), and `payment show` tells how that ended.
     ///
     /// # Errors
     /// As [`Client::post_patiently`].
@@ -209,10 +216,9 @@ pub(crate) fn question(intent: PaymentIntentId, chip_data: &[u8]) -> Value {
 /// # Errors
 /// It is about something else, or can't be read.
 pub(crate) fn host_decision(
-    request: &AuthorizationRequest,
+    asked: (PaymentIntentId, Money),
     answer: &Value,
 ) -> anyhow::Result<HostDecision> {
-    let asked = (request.payment_intent(), request.amount());
     if decided(answer)? != asked {
         bail!(
             "the platform decided on another payment or amount than it was asked about: give nothing \
@@ -235,4 +241,52 @@ fn decided(answer: &Value) -> anyhow::Result<(PaymentIntentId, Money)> {
     let minor = answer.get("amount").and_then(Value::as_i64).context("the answer has no amount")?;
     let amount = Money::new(minor, text_of(answer, "currency")?.parse()?);
     Ok((text_of(answer, "payment_intent")?.parse()?, amount))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Trust, host_decision};
+    use serde_json::{Value, json};
+    use tapfer_payment_types::{AuthorizationId, Currency, Money, PaymentIntentId, Timestamp};
+    use tapfer_terminal::HostDecision;
+
+    /// Attack: whoever answers in the platform's place, or mixes its answers up, has the till print a receipt over
+    /// something that nobody paid.
+    #[test]
+    fn attack_amount_or_payment_changed_in_the_answer() {
+        let at = Timestamp::from_unix_millis(1_790_000_000_000);
+        let intent = |last| PaymentIntentId::new(at, [last; 10]);
+        let asked = (intent(1), Money::new(1_234, Currency::EUR));
+        let id = AuthorizationId::new(at, [7; 10]);
+        let answer = |changed: Value| {
+            let mut answer = json!({
+                "id": id, "outcome": "approved", "payment_intent": asked.0, "amount": 1_234, "currency": "EUR",
+            });
+            let fields = answer.as_object_mut().unwrap();
+            fields.extend(changed.as_object().unwrap().clone());
+            host_decision(asked, &answer)
+        };
+        assert!(matches!(answer(json!({})).unwrap(), HostDecision::Approved { .. }));
+        for changed in [
+            json!({ "amount": 123 }),
+            json!({ "amount": null }),
+            json!({ "currency": "USD" }),
+            json!({ "payment_intent": intent(2) }),
+        ] {
+            assert!(answer(changed.clone()).is_err(), "{changed}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_that_cannot_be_read_stops_no_other_payment() {
+        let x = "70868BC787242203506001F70CA6E77552D0D6B9F711A29D6956E367AC919531";
+        let trust = |certificate: &str| {
+            Trust::read(&json!({
+                "rid": "F000000001", "ca_index": 0xE0, "ca_public_key_x": x,
+                "issuers": [{ "aid": "F00000000101", "certificate": certificate, "pin_key": "04" }],
+            }))
+        };
+        let read = trust("00").unwrap();
+        assert_eq!((read.applications.len(), read.pin_recipients.len()), (1, 0));
+    }
 }

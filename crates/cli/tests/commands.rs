@@ -249,6 +249,42 @@ fn a_large_amount_wants_the_phone_unlocked_and_a_dark_screen_pays_nothing() {
     assert_eq!(platform.tapfer(&["card", "show"])["balance"], 20_000 - 6_200);
 }
 
+/// What cannot work is said once, about what was given, and to cashiers in their language.
+#[test]
+fn refusals_of_the_till_name_what_is_wrong() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "50.00"]);
+    let files = tempfile::tempdir().unwrap();
+    let profile = files.path().join("own.toml");
+    let with = |from: &str, to: &str| {
+        let attended = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../profiles/terminal");
+        let text = std::fs::read_to_string(attended.join("attended.toml")).unwrap();
+        assert!(text.contains(from));
+        std::fs::write(&profile, text.replace(from, to)).unwrap();
+    };
+    let pay = |more: &[&str]| {
+        let arguments = [&["terminal", "pay", "--wallet"][..], more].concat();
+        String::from_utf8(platform.run(&arguments).stderr).unwrap()
+    };
+    let path = profile.to_str().unwrap();
+
+    with("terminal_type = \"21\"", "terminal_type = \"99\"");
+    let said = pay(&["--amount", "1.00", "--profile", path]);
+    assert_eq!(said.matches("Book 4 annex A1").count(), 1, "{said}");
+    assert!(!said.contains("prove"), "{said}");
+
+    with("[limits]", "[limits]\ncontactless_transaction = 500");
+    let arguments = ["--amount", "6.00", "--profile", path];
+    assert!(pay(&arguments).contains("6.00 EUR is above 5.00 EUR"));
+    let german = pay(&[&arguments[..], &["--language", "de"]].concat());
+    assert!(german.contains("6.00 EUR sind mehr als 5.00 EUR"), "{german}");
+
+    let yen = pay(&["--amount", "100", "--currency", "JPY"]);
+    assert!(!yen.contains("--verification-limit"), "{yen}");
+    let wrong = pay(&["--amount", "100", "--currency", "JPY", "--verification-limit", "5.00"]);
+    assert!(wrong.contains("--verification-limit"), "{wrong}");
+}
+
 #[test]
 fn a_till_of_its_own_puts_the_question_itself() {
     let platform = Platform::start();

@@ -101,11 +101,15 @@ fn the_cards_pin_is_asked_for_at_the_terminal() {
     let intent = receipt["payment_intent"].as_str().unwrap();
     let shown = counter.platform.tapfer(&["payment", "show", intent]);
     assert_eq!(shown["status"], "canceled", "{shown}");
-    for (more, advice) in [
-        (&["--terminal-pin-file", &no_pin][..], "holds no PIN"),
-        (&[], "nobody can enter one"),
-        (&["--language", "de"], "niemand kann sie eingeben"),
-    ] {
+    // A file that holds no PIN is found before anybody holds a card there.
+    let (code, receipt, said) = pay(&["--terminal-pin-file", &no_pin]);
+    assert_eq!((code, receipt), (Some(1), Value::Null));
+    assert!(said.contains("holds no PIN") && !said.contains("phone:"), "{said}");
+    let (code, _, said) = pay(&["--terminal-pin-file", "-", "--pin-file", "-"]);
+    assert!(code == Some(2) && said.contains("both read standard input"), "{said}");
+    for (more, advice) in
+        [(&[][..], "nobody can enter one"), (&["--language", "de"], "niemand kann sie eingeben")]
+    {
         let (code, receipt, said) = pay(more);
         assert_eq!((code, receipt), (Some(1), Value::Null));
         assert!(said.contains(advice), "{said}");

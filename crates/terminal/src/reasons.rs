@@ -77,11 +77,11 @@ impl PinSealError {
         match (language, self) {
             (Language::English, error) => error.to_string(),
             (Language::German, Self::UnknownIssuer) => String::from(
-                "das Terminal hat keinen Schlüssel der Herausgeberin dieser Karte, um eine PIN zu \
+                "das Terminal hat keinen Schlüssel des Herausgebers dieser Karte, um eine PIN zu \
                  versiegeln: bitte eine andere Karte",
             ),
             (Language::German, Self::Seal) => {
-                String::from("die PIN ließ sich nicht für ihre Herausgeberin versiegeln")
+                String::from("die PIN ließ sich nicht für den Herausgeber versiegeln")
             }
         }
     }

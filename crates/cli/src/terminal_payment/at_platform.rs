@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tapfer_payment_types::PaymentIntentId;
 use tapfer_terminal::{
     HostDecision, Language, MerchantCredential, OnlinePayment, PaymentState, PinEntry,
-    PinRecipient, Receipt, TapEnd,
+    PinRecipient, Receipt, TapEnd, WithoutProof,
 };
 
 use super::presented::{tap_until_decided, with_card};
@@ -29,6 +29,9 @@ use crate::till::{self, Till, Trust};
 /// A payment from its intent to its receipt.
 pub(super) fn pay(context: &Context, arguments: &PayArguments) -> anyhow::Result<Ending> {
     let amount = arguments.amount()?;
+    // What is wrong on this machine is said before anybody is asked for a card.
+    let profile = arguments.profile()?;
+    let entered = arguments.terminal_pin_file.as_deref().map(pin_pad::read).transpose()?;
     let merchant = context.id_or_latest(&arguments.merchant, "merchant")?;
     let terminal_id = context.id_or_latest(&arguments.terminal, "terminal")?;
     let till = Till {
@@ -36,11 +39,17 @@ pub(super) fn pay(context: &Context, arguments: &PayArguments) -> anyhow::Result
         terminal: context.client_of(&terminal_id)?.patient(arguments.patience()),
         terminal_id,
     };
-    let merchant = credential(context, arguments, &till);
+    let without_proof = profile.as_ref().map(|profile| profile.without_proof).unwrap_or_default();
+    let merchant = credential(context, without_proof, &till);
     let trust = Trust::fetch(&till.terminal)?;
     let applications = arguments.applications()?.unwrap_or_else(|| trust.applications.clone());
-    let mut configuration =
-        arguments.configuration(&applications, trust.ca_keys.clone(), amount.currency)?;
+    let mut configuration = arguments.configuration(
+        profile,
+        &applications,
+        trust.ca_keys.clone(),
+        amount.currency,
+        language(context),
+    )?;
     configuration.merchant = merchant;
     till::revoke(&mut configuration, &trust.revoked);
     let capture = if arguments.manual_capture { "manual" } else { "automatic" };
@@ -52,7 +61,10 @@ pub(super) fn pay(context: &Context, arguments: &PayArguments) -> anyhow::Result
         })
     });
     match tapped {
-        Ok(tapped) => conclude(context, arguments, &till, &trust.pin_recipients, tapped),
+        Ok(tapped) => {
+            let pad = Pad { recipients: &trust.pin_recipients, entered };
+            conclude(context, arguments, &till, pad, tapped)
+        }
         Err(error) => {
             give_up(context, &till, intent);
             Err(error)
@@ -64,12 +76,12 @@ pub(super) fn pay(context: &Context, arguments: &PayArguments) -> anyhow::Result
 /// payment: phones whose policy wants no proof are served without.
 fn credential(
     context: &Context,
-    arguments: &PayArguments,
+    without_proof: WithoutProof,
     till: &Till,
 ) -> Option<MerchantCredential> {
     let made = || -> anyhow::Result<MerchantCredential> {
         let identity = TerminalIdentity::open(&context.home, &till.terminal_id)?;
-        identity.into_credential(&till.terminal, arguments.without_proof()?)
+        identity.into_credential(&till.terminal, without_proof)
     };
     made()
         .inspect_err(|error| {
@@ -82,9 +94,15 @@ fn credential(
 /// Frees the terminal. That it could not be freed is worth a remark, but never hides why.
 fn give_up(context: &Context, till: &Till, intent: PaymentIntentId) {
     if let Err(error) = till.cancel(intent) {
-        context.output.remark(format!(
-            "the terminal may still be armed ({error:#}): `tapfer payment cancel {intent}` frees it"
-        ));
+        let frees = format!("`tapfer payment cancel {intent}`");
+        context.output.remark(match language(context) {
+            Language::English => {
+                format!("the terminal may still be armed ({error:#}): {frees} frees it")
+            }
+            Language::German => {
+                format!("das Terminal ist vielleicht noch belegt ({error:#}): {frees} gibt es frei")
+            }
+        });
     }
 }
 
@@ -93,24 +111,20 @@ fn conclude(
     context: &Context,
     arguments: &PayArguments,
     till: &Till,
-    pin_recipients: &[PinRecipient],
+    pad: Pad<'_>,
     tapped: Tapped,
 ) -> anyhow::Result<Ending> {
     explain(context.output, arguments, &tapped.exchanges);
     let mut kernel = None;
     let (receipt, answer) = match tapped.end {
         TapEnd::Online(payment) => go_online(context, till, *payment, arguments.patience())?,
-        TapEnd::AskPin(entry) => {
-            match with_pin(context, arguments, till, pin_recipients, *entry)? {
-                PinPad::Entered(payment) => {
-                    go_online(context, till, *payment, arguments.patience())?
-                }
-                PinPad::Cancelled(receipt) => {
-                    give_up(context, till, receipt.payment_intent);
-                    (receipt, None)
-                }
+        TapEnd::AskPin(entry) => match with_pin(context, till, pad, *entry)? {
+            PinPad::Entered(payment) => go_online(context, till, *payment, arguments.patience())?,
+            PinPad::Cancelled(receipt) => {
+                give_up(context, till, receipt.payment_intent);
+                (receipt, None)
             }
-        }
+        },
         TapEnd::Decided { receipt, outcome, .. } => {
             give_up(context, till, receipt.payment_intent);
             kernel = Some(outcome);
@@ -129,9 +143,7 @@ fn conclude(
         }
     };
     if receipt.state == PaymentState::ApprovedOffline {
-        bail!(
-            "nothing was paid: the card approved, but the platform was not asked. Give nothing away"
-        );
+        bail!(approved_alone(language(context)));
     }
     let mut report = receipt::to_json(&receipt, answer.as_ref());
     if context.output.is_json() {
@@ -164,6 +176,14 @@ fn tell_tries_left(context: &Context, arguments: &PayArguments, answer: Option<&
     });
 }
 
+/// The till's PIN pad.
+struct Pad<'a> {
+    /// Whom a PIN is sealed to.
+    recipients: &'a [PinRecipient],
+    /// What a file has in place of somebody at the keyboard.
+    entered: Option<Entered>,
+}
+
 /// What came of asking for the PIN.
 enum PinPad {
     Entered(Box<OnlinePayment>),
@@ -174,9 +194,8 @@ enum PinPad {
 /// asked.
 fn with_pin(
     context: &Context,
-    arguments: &PayArguments,
     till: &Till,
-    recipients: &[PinRecipient],
+    pad: Pad<'_>,
     entry: PinEntry,
 ) -> anyhow::Result<PinPad> {
     let intent = entry.payment_intent();
@@ -184,9 +203,10 @@ fn with_pin(
         let person = entry.outcome().language(language(context));
         let prompt = format!("{}  {}", entry.amount(), entry.text(person));
         let terminal = till.terminal_id.parse()?;
-        match pin_pad::ask(arguments.terminal_pin_file.as_deref(), &prompt, person)? {
+        let entered = pad.entered.map_or_else(|| pin_pad::ask(&prompt, person), Ok)?;
+        match entered {
             Entered::Pin(pin) => {
-                let sealed = entry.enter(&pin, recipients, terminal, &mut clock::random());
+                let sealed = entry.enter(&pin, pad.recipients, terminal, &mut clock::random());
                 Ok(PinPad::Entered(Box::new(sealed.map_err(|not_sealed| not_sealed.error)?)))
             }
             Entered::Cancelled => Ok(PinPad::Cancelled(entry.cancel().1)),
@@ -194,6 +214,18 @@ fn with_pin(
         }
     })();
     made.inspect_err(|_: &anyhow::Error| give_up(context, till, intent))
+}
+
+const fn approved_alone(till: Language) -> &'static str {
+    match till {
+        Language::English => {
+            "nothing was paid: the card approved, but the platform was not asked. Give nothing away"
+        }
+        Language::German => {
+            "es wurde nichts bezahlt: die Karte hat genehmigt, aber die Plattform wurde nicht gefragt. Nichts \
+             herausgeben"
+        }
+    }
 }
 
 const fn no_pin_pad(till: Language) -> &'static str {
@@ -223,15 +255,23 @@ fn go_online(
     };
     match asked {
         Ok(answer) => {
-            let decision = till::host_decision(payment.request(), &answer)?;
+            let asked = (payment.request().payment_intent(), payment.request().amount());
+            let decision = till::host_decision(asked, &answer)?;
             let (_terminal, receipt) = payment.complete(decision);
             Ok((receipt, Some(answer)))
         }
         Err(error) if client::is_undecided(&error) => {
-            context.output.remark(format!(
-                "{error:#}. Nobody knows yet whether the payment was made: `tapfer payment show \
-                 {intent}` tells, once the platform is back"
-            ));
+            let tells = format!("`tapfer payment show {intent}`");
+            context.output.remark(match language(context) {
+                Language::English => format!(
+                    "{error:#}. Nobody knows yet whether the payment was made: {tells} tells, once the platform \
+                     is back"
+                ),
+                Language::German => format!(
+                    "{error:#}. Noch weiß niemand, ob bezahlt wurde: {tells} sagt es, sobald die Plattform \
+                     wieder da ist"
+                ),
+            });
             let (_terminal, receipt) = payment.complete(HostDecision::NoAnswer);
             Ok((receipt, None))
         }

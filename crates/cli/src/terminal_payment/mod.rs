@@ -16,8 +16,9 @@ use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
 use tapfer_payment_types::{Currency, Money, PaymentIntentId, TokenId};
 use tapfer_terminal::kernel8::Status;
+use tapfer_terminal::profile::TerminalProfile;
 use tapfer_terminal::{
-    AuthorizationRequest, PaymentState, TapEnd, TerminalConfiguration, WithoutProof,
+    AuthorizationRequest, Language, PaymentState, TapEnd, TerminalConfiguration,
 };
 
 use crate::amount::{currency, hexadecimal, hexadecimal_array, money, payable};
@@ -36,11 +37,14 @@ use crate::tap::Exchange;
 use crate::terminal_profile;
 use crate::till::{self, Trust};
 use crate::wallet_store::WalletStore;
-use not_decided::{language, not_decided};
+use not_decided::{for_cashiers, language, not_decided};
 use presented::{tap_once, with_card};
 
 /// Application of the demo scheme.
 const DEMO_APPLICATION: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01];
+
+/// Above it the terminal wants the person verified, if neither profile nor option says otherwise.
+const VERIFICATION_LIMIT_MINOR: i64 = 5_000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -92,8 +96,8 @@ pub(crate) struct PayArguments {
     /// With --wallet: the person enters this PIN on the phone before the tap; a file, or - for standard input
     #[arg(long, value_name = "FILE", requires = "wallet")]
     pin_file: Option<PathBuf>,
-    /// If the card wants its PIN at the terminal: a file with it, or - for standard input; empty if nobody
-    /// enters one. Asked for at the keyboard if not given
+    /// If the card wants its PIN at the terminal: a file with it, or - for standard input, read before the tap;
+    /// empty if nobody enters one. Asked for at the keyboard if not given
     #[arg(long, value_name = "FILE")]
     terminal_pin_file: Option<PathBuf>,
     /// End with the first tap, although the phone says to look at it and to tap again
@@ -121,9 +125,9 @@ pub(crate) struct PayArguments {
     /// Set the terminal up from this file, such as profiles/terminal/attended.toml
     #[arg(long, value_name = "FILE", conflicts_with_all = ["verification_limit", "country"])]
     profile: Option<PathBuf>,
-    /// From this amount the terminal wants the person verified
-    #[arg(long, value_name = "50.00", default_value = "50.00")]
-    verification_limit: String,
+    /// Above this amount the terminal wants the person verified [default: 5000 minor units, such as 50.00 EUR]
+    #[arg(long, value_name = "50.00")]
+    verification_limit: Option<String>,
     /// Country of the terminal, ISO 3166-1 numeric
     #[arg(long, default_value_t = 276)]
     country: u16,
@@ -152,11 +156,13 @@ pub(crate) fn run(context: &Context, arguments: &PayArguments) -> anyhow::Result
                 .to_owned()
         ));
     }
-    match (arguments.kernel_only, arguments.request_only) {
+    arguments.check_standard_input()?;
+    let ended = match (arguments.kernel_only, arguments.request_only) {
         (true, _) => kernel_only(context, arguments),
         (false, true) => request_only(context, arguments),
         (false, false) => at_platform::pay(context, arguments),
-    }
+    };
+    ended.map_err(|error| for_cashiers(error, language(context)))
 }
 
 impl PayArguments {
@@ -177,38 +183,56 @@ impl PayArguments {
         Ok(Some(vec![aid]))
     }
 
+    /// Two PINs cannot both be all that standard input has.
+    fn check_standard_input(&self) -> anyhow::Result<()> {
+        let files = [&self.pin_file, &self.terminal_pin_file];
+        if files.iter().all(|file| file.as_deref() == Some(Path::new("-"))) {
+            bail!(UsageError(
+                "--pin-file - and --terminal-pin-file - would both read standard input: give a file for one"
+                    .to_owned()
+            ));
+        }
+        Ok(())
+    }
+
+    /// The terminal profile, if one is given: read once, before anything is told or asked.
+    fn profile(&self) -> anyhow::Result<Option<TerminalProfile>> {
+        self.profile.as_deref().map(terminal_profile::load).transpose()
+    }
+
+    /// A terminal as these arguments set it up; `till` is what the cashier reads.
     fn configuration(
         &self,
+        profile: Option<TerminalProfile>,
         applications: &[Vec<u8>],
         platform: Vec<CaPublicKey>,
         currency: Currency,
+        till: Language,
     ) -> anyhow::Result<TerminalConfiguration> {
         let given = self.ca_key.iter().map(|text| ca_key(text));
         let mut keys = given.collect::<anyhow::Result<Vec<_>>>()?;
         keys.extend(platform);
-        if let Some(path) = &self.profile {
-            return self.set_up_by(path, applications, keys, currency);
-        }
-        let limit = self.verification_limit.as_str();
-        let limit = money("--verification-limit", limit, currency)?;
-        till::configuration(applications, keys, self.country, limit)
-    }
-
-    /// What becomes of a tap whose merchant proof cannot be made.
-    fn without_proof(&self) -> anyhow::Result<WithoutProof> {
-        let profile = self.profile.as_deref().map(terminal_profile::load).transpose()?;
-        Ok(profile.map(|profile| profile.without_proof).unwrap_or_default())
+        let configuration = if let Some(profile) = profile {
+            self.set_up_by(profile, applications, keys, currency)?
+        } else {
+            let limit = self.verification_limit.as_deref();
+            let limit = limit
+                .map_or(Ok(Money::new(VERIFICATION_LIMIT_MINOR, currency)), |limit| {
+                    money("--verification-limit", limit, currency)
+                })?;
+            till::configuration(applications, keys, self.country, limit)?
+        };
+        Ok(TerminalConfiguration { language: till, ..configuration })
     }
 
     /// The profile's own applications count, unless one was named on the command line.
     fn set_up_by(
         &self,
-        path: &Path,
+        mut profile: TerminalProfile,
         applications: &[Vec<u8>],
         keys: Vec<CaPublicKey>,
         currency: Currency,
     ) -> anyhow::Result<TerminalConfiguration> {
-        let mut profile = terminal_profile::load(path)?;
         if profile.currency != currency {
             let own = profile.currency.code();
             bail!(UsageError(format!("--profile: its limits are in {own}: pay in that currency")));
@@ -255,7 +279,9 @@ fn kernel_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<En
     if arguments.ca_key.is_empty() {
         context.output.remark("no --ca-key is given, so the card's certificates cannot be checked (`tapfer trust show` prints the platform's)");
     }
-    let configuration = arguments.configuration(&applications, Vec::new(), amount.currency)?;
+    let (profile, till) = (arguments.profile()?, language(context));
+    let configuration =
+        arguments.configuration(profile, &applications, Vec::new(), amount.currency, till)?;
     let intent = nobodys_intent();
     let tapped = with_card(context, arguments, |card| {
         tap_once(arguments, till::arm(configuration, intent, amount)?, card)
@@ -309,6 +335,7 @@ fn armed_amount(client: &Client, intent: PaymentIntentId) -> anyhow::Result<Mone
 
 /// The question to the platform, for a till that puts it itself.
 fn request_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<Ending> {
+    let (profile, till) = (arguments.profile()?, language(context));
     let client = context.client()?;
     let (intent, amount) = match arguments.payment_intent {
         Some(intent) => (intent, armed_amount(&client, intent)?),
@@ -317,7 +344,7 @@ fn request_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<E
     let trust = Trust::fetch(&client)?;
     let applications = arguments.applications()?.unwrap_or(trust.applications);
     let mut configuration =
-        arguments.configuration(&applications, trust.ca_keys, amount.currency)?;
+        arguments.configuration(profile, &applications, trust.ca_keys, amount.currency, till)?;
     till::revoke(&mut configuration, &trust.revoked);
     let tapped = with_card(context, arguments, |card| {
         tap_once(arguments, till::arm(configuration, intent, amount)?, card)

@@ -1,8 +1,9 @@
 //! Why a tap led to nothing, for the cashier and for the person with the card.
 
+use anyhow::anyhow;
 use tapfer_emv::status::StatusWord;
 use tapfer_terminal::kernel8::{MessageIdentifier, Outcome};
-use tapfer_terminal::{Language, TapError};
+use tapfer_terminal::{ArmingError, Language, PinSealError, TapError};
 
 use crate::context::Context;
 use crate::failure::NothingPaid;
@@ -12,7 +13,18 @@ pub(super) const fn language(context: &Context) -> Language {
     context.access.language.of_people()
 }
 
-/// Why a tap led to nothing. Faults of terminal or card are named in English, for whoever mends them.
+/// What the terminal itself refused, in the cashier's language; other errors stay as they are.
+pub(super) fn for_cashiers(error: anyhow::Error, till: Language) -> anyhow::Error {
+    let arming = error.downcast_ref::<ArmingError>().map(|refused| refused.text(till));
+    let sealing = || error.downcast_ref::<PinSealError>().map(|refused| refused.text(till));
+    match arming.or_else(sealing) {
+        Some(text) => anyhow!(text),
+        None => error,
+    }
+}
+
+/// Why a tap led to nothing. Faults that the kernel found in terminal or card are named in English, for whoever
+/// mends them.
 pub(super) fn not_decided(
     till: Language,
     message: MessageIdentifier,
@@ -25,8 +37,7 @@ pub(super) fn not_decided(
     {
         (Some(reader), ..) => format!("{reader:#}"),
         _ if message == MessageIdentifier::SEE_PHONE => see_phone(till).to_owned(),
-        (_, Some(TapError::SeveralCards), ..) => several_cards(till).to_owned(),
-        (_, Some(error), ..) => error.to_string(),
+        (_, Some(error), ..) => error.text(till),
         (.., Some([0x69, 0x85])) => look_at_the_phone(till).to_owned(),
         (_, _, Some(error), _) => error.to_string(),
         _ => card_left(till).to_owned(),
@@ -43,13 +54,6 @@ const fn see_phone(till: Language) -> &'static str {
         Language::German => {
             "das Telefon braucht seinen Besitzer: nachsehen, was es fragt, dann erneut vorhalten"
         }
-    }
-}
-
-const fn several_cards(till: Language) -> &'static str {
-    match till {
-        Language::English => "there is more than one card in the field: present one card only",
-        Language::German => "mehr als eine Karte im Feld: bitte nur eine vorhalten",
     }
 }
 

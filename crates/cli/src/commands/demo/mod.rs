@@ -84,7 +84,7 @@ fn payment(story: &mut Story, players: &mut Players) -> anyhow::Result<Recorded>
         players.till.ask(&question, "demo-payment-1", std::time::Duration::ZERO)
     })?;
     story.decision(&answer);
-    let decision = till::host_decision(payment.request(), &answer)?;
+    let decision = till::host_decision((intent, PRICE), &answer)?;
     let (_terminal, paper) = payment.complete(decision);
     let report = receipt::to_json(&paper, Some(&answer));
     story.receipt(&report)?;
