@@ -84,6 +84,16 @@ fn every_attack_has_its_controls_and_tests_where_the_table_says() {
     }
 }
 
+/// `scripts/controls` takes something away for every attack, and knows none that the table does not.
+#[test]
+fn every_attack_has_a_control_that_is_taken_away() {
+    let list = fs::read_to_string(root().join("scripts/controls.toml")).unwrap();
+    let names = list.lines().filter_map(|line| line.strip_prefix("attack = \"")?.strip_suffix('"'));
+    let taken_away: BTreeSet<_> = names.map(str::to_owned).collect();
+    let listed: BTreeSet<_> = rows().into_iter().map(|row| row.attack).collect();
+    assert_eq!(taken_away, listed);
+}
+
 /// No attack is tested behind the table's back.
 #[test]
 fn every_test_of_an_attack_is_in_the_table() {
