@@ -475,6 +475,31 @@ fn a_pin_is_set_mistyped_and_changed() {
     assert!(blocked.status.code() == Some(1) && said.contains("Die PIN ist gesperrt"), "{said}");
 }
 
+/// The PIN is taken while the token has had all the keys of the hour: both are said, and the phone asks for the lock,
+/// because a PIN without keys verifies nobody.
+#[test]
+fn a_pin_that_is_set_while_no_keys_can_be_had_is_set_all_the_same() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "200.00"]);
+    let files = tempfile::tempdir().unwrap();
+    let pin = files.path().join("pin");
+    std::fs::write(&pin, "2580\n").unwrap();
+    let pin = pin.to_str().unwrap();
+    let is_refused = |_: &u8| !platform.run(&["wallet", "replenish"]).status.success();
+    assert!((0..20).find(is_refused).is_some(), "keys without end");
+    let set = platform.run(&["wallet", "pin", "set", "--pin-file", pin, "--language", "de"]);
+    if !is_refused(&0) {
+        // A new hour has begun meanwhile, and with it there are keys again.
+        return;
+    }
+    let said = String::from_utf8_lossy(&set.stderr).into_owned();
+    assert!(set.status.code() == Some(1) && said.contains("Die PIN ist gesetzt"), "{said}");
+    assert_eq!(platform.tapfer(&["wallet", "pin", "status"])["generation"], 1);
+    let pay = ["terminal", "pay", "--wallet", "--amount", "30.00", "--pin-file", pin];
+    let said = platform.run(&pay).stderr;
+    assert!(String::from_utf8_lossy(&said).contains("unlock the phone"), "{said:?}");
+}
+
 /// The status list of attestation certificates is taken as its maker publishes it.
 #[test]
 fn an_integrity_policy_takes_the_published_list_of_revoked_certificates() {
