@@ -1,10 +1,12 @@
 //! Real and virtual card readers over PC/SC.
 
 use std::ffi::CString;
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use pcsc::{Card, Context, Error, Protocols, ReaderState, Scope, ShareMode, State};
+use tapfer_payment_types::Language;
 
 use crate::clock;
 use crate::failure::UsageError;
@@ -32,10 +34,7 @@ impl PcscReader {
         let buffer = vec![0; pcsc::MAX_BUFFER_SIZE_EXTENDED];
         let field = Self { context, readers, card: None, buffer };
         if !field.wait_until(|cards| cards > 0, patience)? {
-            bail!(
-                "no card came to the reader in {} seconds: hold it to the reader and start again",
-                patience.as_secs()
-            );
+            bail!(FieldError::Empty(patience));
         }
         Ok(field)
     }
@@ -154,6 +153,66 @@ fn choose(context: &Context, wanted: &str) -> anyhow::Result<Vec<CString>> {
     chosen.into_iter().map(|name| CString::new(name).context("reader name")).collect()
 }
 
+/// What is wrong in the field or with the reader, and the cashier can mend. Other errors are for whoever set the
+/// machine up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FieldError {
+    /// Nobody held a card there in this time.
+    Empty(Duration),
+    /// The card was taken away.
+    CardLeft(Error),
+    /// Something lies there and says nothing.
+    CardSilent(Error),
+    /// The reader was unplugged.
+    ReaderGone(Error),
+}
+
+impl FieldError {
+    /// What it is and what to do, in the cashier's language.
+    pub(crate) fn text(self, language: Language) -> String {
+        let (english, german, error) = match self {
+            Self::Empty(patience) => {
+                let seconds = patience.as_secs();
+                return match language {
+                    Language::English => format!(
+                        "no card came to the reader in {seconds} seconds: hold it to the reader and start again"
+                    ),
+                    Language::German => format!(
+                        "in {seconds} Sekunden kam keine Karte an den Leser: vorhalten und neu beginnen"
+                    ),
+                };
+            }
+            Self::CardLeft(error) => (
+                "the card left the field: hold it still and tap again",
+                "die Karte hat das Feld verlassen: stillhalten und erneut vorhalten",
+                error,
+            ),
+            Self::CardSilent(error) => (
+                "the card does not answer: it may be no smart card, or not have had enough field",
+                "die Karte antwortet nicht: vielleicht ist es keine Chipkarte, oder sie war zu weit weg",
+                error,
+            ),
+            Self::ReaderGone(error) => (
+                "the reader is gone: connect it again",
+                "der Leser ist weg: wieder anschließen",
+                error,
+            ),
+        };
+        match language {
+            Language::English => format!("{english} ({error})"),
+            Language::German => format!("{german} ({error})"),
+        }
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text(Language::English))
+    }
+}
+
+impl std::error::Error for FieldError {}
+
 /// What a PC/SC error means and what to do about it.
 fn explain(error: Error) -> anyhow::Error {
     let advice = match error {
@@ -162,17 +221,39 @@ fn explain(error: Error) -> anyhow::Error {
              or `sudo pcscd` where there is no systemd"
         }
         Error::NoReadersAvailable | Error::UnknownReader | Error::ReaderUnavailable => {
-            "the reader is gone: connect it again"
+            return FieldError::ReaderGone(error).into();
         }
         Error::NoSmartcard | Error::RemovedCard | Error::ResetCard => {
-            "the card left the field: hold it still and tap again"
+            return FieldError::CardLeft(error).into();
+        }
+        Error::UnresponsiveCard | Error::UnpoweredCard | Error::UnsupportedCard => {
+            return FieldError::CardSilent(error).into();
         }
         Error::SharingViolation => "another program is using the card: close it and tap again",
-        Error::UnresponsiveCard | Error::UnpoweredCard | Error::UnsupportedCard => {
-            "the card does not answer: it may be no smart card, or not have had enough field"
-        }
         Error::ProtoMismatch => "the card speaks none of the protocols T=0 and T=1",
         _ => "unexpected answer from the smart-card service; `tapfer doctor` looks further",
     };
     anyhow!("{advice} ({error})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FieldError, explain};
+    use pcsc::Error;
+    use tapfer_payment_types::Language;
+
+    #[test]
+    fn what_the_cashier_can_mend_is_said_in_both_languages() {
+        for (error, english, german) in [
+            (Error::RemovedCard, "left the field", "hat das Feld verlassen"),
+            (Error::UnresponsiveCard, "does not answer", "antwortet nicht"),
+            (Error::ReaderUnavailable, "the reader is gone", "der Leser ist weg"),
+        ] {
+            let explained = explain(error);
+            let field = explained.downcast_ref::<FieldError>().unwrap();
+            assert!(explained.to_string().contains(english), "{explained}");
+            assert!(field.text(Language::German).contains(german), "{error}");
+        }
+        assert!(explain(Error::NoService).downcast_ref::<FieldError>().is_none());
+    }
 }

@@ -7,6 +7,7 @@ use tapfer_terminal::{ArmingError, Language, PinSealError, TapError};
 
 use crate::context::Context;
 use crate::failure::NothingPaid;
+use crate::pcsc_reader::FieldError;
 
 /// What the till speaks to people.
 pub(super) const fn language(context: &Context) -> Language {
@@ -17,10 +18,15 @@ pub(super) const fn language(context: &Context) -> Language {
 pub(super) fn for_cashiers(error: anyhow::Error, till: Language) -> anyhow::Error {
     let arming = error.downcast_ref::<ArmingError>().map(|refused| refused.text(till));
     let sealing = || error.downcast_ref::<PinSealError>().map(|refused| refused.text(till));
-    match arming.or_else(sealing) {
+    match arming.or_else(sealing).or_else(|| in_field(&error, till)) {
         Some(text) => anyhow!(text),
         None => error,
     }
+}
+
+/// What is wrong in the reader's field.
+fn in_field(error: &anyhow::Error, till: Language) -> Option<String> {
+    error.downcast_ref::<FieldError>().map(|trouble| trouble.text(till))
 }
 
 /// Why a tap led to nothing. Faults that the kernel found in terminal or card are named in English, for whoever
@@ -35,7 +41,7 @@ pub(super) fn not_decided(
     let status = outcome.map(|outcome| outcome.error.status_word).filter(|word| *word != [0, 0]);
     let why = match (reader_error, error, outcome.and_then(|outcome| outcome.error.level2), status)
     {
-        (Some(reader), ..) => format!("{reader:#}"),
+        (Some(reader), ..) => in_field(reader, till).unwrap_or_else(|| format!("{reader:#}")),
         _ if message == MessageIdentifier::SEE_PHONE => see_phone(till).to_owned(),
         (_, Some(error), ..) => error.text(till),
         (.., Some([0x69, 0x85])) => look_at_the_phone(till).to_owned(),
