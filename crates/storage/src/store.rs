@@ -6,7 +6,9 @@
 //! [`StorageError::NotFound`].
 
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 
+use tapfer_emv::keys::KeyIndex;
 use tapfer_payment_types::messages::PinStatus;
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::store_share::StoreReport;
@@ -21,7 +23,7 @@ use tapfer_payments::cards::Card;
 use tapfer_payments::devices::Device;
 use tapfer_payments::integrity::{IntegrityPolicy, Verdict};
 use tapfer_payments::intents::PaymentIntent;
-use tapfer_payments::issuers::Issuer;
+use tapfer_payments::issuers::{Issuer, KeyPolicy};
 use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::merchants::Merchant;
 use tapfer_payments::pins::{CardPin, PersonKeyState};
@@ -284,8 +286,20 @@ pub trait TokenStore {
         keys: Vec<GrantedKey>,
         write: Write<Vec<GrantedKey>>,
     ) -> Result<Written<Vec<GrantedKey>>>;
-    /// The keys a phone was given, newest first, with what is used up.
-    fn granted_keys(&self, token: TokenId) -> Result<Vec<GrantedKey>>;
+    /// The keys of a token that new ones depend on, newest first, with what is used up: those that have not
+    /// ended, and those that were used within the lifetime of a key.
+    fn keys_that_count(
+        &self,
+        token: TokenId,
+        policy: &KeyPolicy,
+        now: Timestamp,
+    ) -> Result<Vec<GrantedKey>>;
+    /// Which of these indices the token was given keys under, ever, in whatever class.
+    fn key_indices(
+        &self,
+        token: TokenId,
+        indices: RangeInclusive<KeyIndex>,
+    ) -> Result<Vec<KeyIndex>>;
     /// The highest transaction counter seen in a right cryptogram of this token.
     fn highest_counter(&self, token: TokenId) -> Result<Option<u16>>;
 }

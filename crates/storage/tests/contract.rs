@@ -27,6 +27,7 @@ use tapfer_payments::authorization::{
 };
 use tapfer_payments::cards::CardStatus;
 use tapfer_payments::intents::{CaptureMethod, IntentStatus};
+use tapfer_payments::issuers::KeyPolicy;
 use tapfer_payments::keys::{GrantedKey, KeyError};
 use tapfer_payments::ledger::TransferKind;
 use tapfer_payments::pins::PersonKeyState;
@@ -81,7 +82,7 @@ fn what_is_put_in_comes_out<B: Backend>() {
     done(store.create_api_key(key.clone(), write()));
     assert_eq!(store.api_key_by_hash(key.secret_hash).unwrap(), Some(key));
     assert_eq!(store.api_key_by_hash([0xFF; 32]).unwrap(), None);
-    assert_eq!(store.granted_keys(world.token).unwrap(), [granted_key()]);
+    assert_eq!(world.keys_that_count().unwrap(), [granted_key()]);
     let number = world.number();
     let card = world.card(CardId::new(noon(), world.next()));
     done(store.create_card(card.clone(), number.clone(), write()));
@@ -193,7 +194,7 @@ fn nothing_is_there_twice<B: Backend>() {
     done(store.create_issuer(issuer(9, "999901"), write()));
     let again = refusal(store.grant_keys(world.token, None, vec![granted_key()], write()));
     assert_eq!(again, Refusal::Exists("key index"));
-    assert_eq!(store.granted_keys(world.token).unwrap().len(), 1);
+    assert_eq!(world.keys_that_count().unwrap().len(), 1);
 }
 
 fn what_belongs_to_others_stays_theirs<B: Backend>() {
@@ -277,7 +278,7 @@ fn keys_are_given_only_to_who_may_pay<B: Backend>() {
     done(grant());
     world.change_token(TokenAction::Delete, Actor::Platform).unwrap();
     assert!(matches!(refusal(grant()), Refusal::Token(TokenError::NoKeys(_))));
-    assert_eq!(world.store.granted_keys(world.token).unwrap().len(), 3);
+    assert_eq!(world.keys_that_count().unwrap().len(), 3);
 }
 
 /// Keys that were sealed before a change of PIN do not leave the house after it.
@@ -308,6 +309,29 @@ fn keys_under_an_old_pin_are_not_given<B: Backend>() {
     done(grant(6, Some(2)));
 }
 
+/// However many keys a token has had: new ones depend on those that can pay and those that were used.
+fn keys_that_are_over_are_not_read_again<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let index = |counter| KeyIndex::at(noon(), counter).unwrap();
+    let armed = world.armed(100, CaptureMethod::Automatic);
+    done(world.commit(&world.decide(armed.id, world.terminal, presented(1, 100)), None));
+    for first in (10..70).step_by(3) {
+        let keys = (first..first + 3).map(|n| GrantedKey { index: index(n), ..granted_key() });
+        done(world.store.grant_keys(world.token, None, keys.collect(), write()));
+    }
+    let count = |policy: &KeyPolicy, at| {
+        world.store.keys_that_count(world.token, policy, at).unwrap().len()
+    };
+    let policy = KeyPolicy::default();
+    assert_eq!(count(&policy, noon()), 7, "two replenishments, and one key that was used");
+    let later = noon().plus_seconds(policy.lifetime_seconds);
+    assert_eq!(count(&policy, later), 7);
+    assert_eq!(count(&policy, later.plus_millis(1)), 0);
+    let of_this_hour = world.store.key_indices(world.token, index(0)..=index(99)).unwrap();
+    assert_eq!(of_this_hour.len(), 61, "no number is given out twice");
+    assert_eq!(world.store.key_indices(world.token, index(11)..=index(12)).unwrap().len(), 2);
+}
+
 /// The issuer's policy has three keys a replenishment.
 fn new_keys_take_the_place_of_old_ones<B: Backend>() {
     let (world, _backend) = world::<B>();
@@ -317,7 +341,7 @@ fn new_keys_take_the_place_of_old_ones<B: Backend>() {
         world.store.grant_keys(world.token, None, keys.collect(), write())
     };
     let alive = || {
-        let keys = world.store.granted_keys(world.token).unwrap();
+        let keys = world.keys_that_count().unwrap();
         keys.iter().filter(|key| noon() <= key.expires_at).count()
     };
     let armed = world.armed(100, CaptureMethod::Automatic);
@@ -374,7 +398,7 @@ fn keys_are_not_used_up_faster_than_the_policy_allows<B: Backend>() {
     pay(2_501);
     let until = noon().plus_seconds(policy.lifetime_seconds);
     assert_eq!(refusal(grant(3)), Refusal::Key(KeyError::UsedTooFast { until }));
-    assert_eq!(world.store.granted_keys(world.token).unwrap().len(), 2);
+    assert_eq!(world.keys_that_count().unwrap().len(), 2);
 }
 
 /// Phone and platform count alike: a foreign amount, or what the card declines, is a payment and no money.
@@ -393,7 +417,7 @@ fn what_moves_no_money_leaves_the_total_of_a_key<B: Backend>() {
         assert_eq!(decision.outcome(), declined(reason));
         done(world.commit(&decision, None));
     }
-    let key = world.store.granted_keys(world.token).unwrap()[0];
+    let key = world.keys_that_count().unwrap()[0];
     assert_eq!((key.used_payments, key.used_total_minor), (2, 0));
 }
 
@@ -494,7 +518,7 @@ fn a_payment_moves_money_once<B: Backend>() {
     assert_eq!(intent.authorization, Some(authorization.id));
     assert_eq!(world.store.armed_intent(world.terminal, noon()).unwrap(), None);
     assert_eq!(world.store.highest_counter(world.token).unwrap(), Some(7));
-    let key = world.store.granted_keys(world.token).unwrap()[0];
+    let key = world.keys_that_count().unwrap()[0];
     assert_eq!((key.used_payments, key.used_total_minor), (1, 1_234));
     // The same tap again: without arming, and with a terminal that waits.
     let again = world.pay(intent.id, 7, 1_234);
@@ -520,7 +544,7 @@ fn a_decline_spends_the_counter_but_no_money<B: Backend>() {
     world.arm(intent.id, world.terminal);
     assert_eq!(world.pay(intent.id, 1, 2_501).outcome, declined(DeclineReason::Replay));
     assert_eq!(world.money(), (100_000, 100_000));
-    assert_eq!(world.store.granted_keys(world.token).unwrap()[0].used_payments, 2);
+    assert_eq!(world.keys_that_count().unwrap()[0].used_payments, 2);
 }
 
 /// Two copies of one phone: both sign under the same counter, and the second one ends it for both.
@@ -805,6 +829,7 @@ macro_rules! contract_of {
             keys_are_given_only_to_who_may_pay,
             keys_under_an_old_pin_are_not_given,
             new_keys_take_the_place_of_old_ones,
+            keys_that_are_over_are_not_read_again,
             keys_are_not_used_up_faster_than_the_policy_allows,
             a_revoked_issuer_certificate_stays_revoked,
             what_moves_no_money_leaves_the_total_of_a_key,

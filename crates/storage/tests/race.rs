@@ -59,7 +59,7 @@ fn of_a_thousand_racers_with_one_counter_one_is_approved() {
     let replay = Outcome::Declined(DeclineReason::Replay).number();
     assert_eq!(outcomes, BTreeMap::from([(0, 1), (replay, RACERS - 1)]));
     assert_eq!(world.money(), (99_900, 99_900));
-    let key = world.store.granted_keys(world.token).unwrap()[0];
+    let key = world.keys_that_count().unwrap()[0];
     assert_eq!((key.used_payments, key.used_total_minor), (1, 100));
     let mut page = Page::first(100);
     let mut written = 0;

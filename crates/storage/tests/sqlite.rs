@@ -191,7 +191,7 @@ fn a_row_that_makes_no_sense_is_named() {
             presented: world::presented(1, 100),
         };
         let facts = world.store.authorization_facts(query);
-        let error = facts.and_then(|_| world.store.granted_keys(world.token));
+        let error = facts.and_then(|_| world.keys_that_count());
         match error {
             Err(StorageError::Inconsistent(found)) => {
                 assert_eq!((found.table, found.column), (table, column), "{statement}");

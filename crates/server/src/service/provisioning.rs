@@ -34,6 +34,10 @@ use crate::service::{Service, ServiceError};
 
 /// Two replenishments of one token at the same moment: the slower one takes later counters.
 const ATTEMPTS: usize = 8;
+/// Key numbers of so many hours before this one may still be given out.
+const HOURS_OF_INDICES: i64 = 24;
+/// No replenishment has more keys and rows of them, so no more indices are looked for.
+const INDICES_AT_ONCE: usize = 64;
 /// Longest application label `50` (Book 1, 12.2.3).
 const LABEL_LENGTH: usize = 16;
 
@@ -82,11 +86,13 @@ impl Service {
         let token = self.token(caller, id)?;
         let icc_key = icc_key(&request.icc_public_key)?;
         self.once_with_secret(repetition, || {
+            // Before the policy is read: keys are not to look younger than a policy that came meanwhile, for
+            // the one that they are given with would then not be good for them.
+            let now = self.now();
             let mut subject = self.subject(token)?;
             self.require_may_pay(caller, &subject, request)?;
             let mut attempts = ATTEMPTS;
             loop {
-                let now = self.now();
                 let counter = request.application_transaction_counter;
                 let keys = self.next_keys(&subject, counter, now)?;
                 let payload = self.seal_payload(&subject, &icc_key, &keys, now)?;
@@ -161,10 +167,8 @@ impl Service {
         Ok(policy.judge(verdict, OwnChecks::NOT_RUN, self.now()) == Consequence::Refuse)
     }
 
-    /// Keys for the phone, under the next free indices YHHHHCC of this hour: no index twice for one token,
-    /// in no class. Rows of session keys begin behind the phone's counter, which is not behind any that was
-    /// seen. The store refuses one that is taken after all, and
-    /// asks the same rule again whether there may be new keys.
+    /// Keys for the phone. Rows of session keys begin behind the phone's counter, which is not behind any that
+    /// was seen. The store asks the same rule again whether there may be new keys.
     fn next_keys(
         &self,
         subject: &Subject,
@@ -173,12 +177,9 @@ impl Service {
     ) -> Result<Vec<GrantedKey>, ServiceError> {
         let issuer = &subject.issuer;
         let policy = &issuer.key_policy;
-        let granted = self.storage.granted_keys(subject.token.id)?;
+        let granted = self.storage.keys_that_count(subject.token.id, policy, now)?;
         keys::replace(&granted, policy, now).map_err(StorageError::from)?;
-        let is_free = |index: &KeyIndex| !granted.iter().any(|key| key.index == *index);
-        let of_this_hour: Vec<_> =
-            (0..=99_u8).map(|number| index_at(now, number)).collect::<Result<_, _>>()?;
-        let mut free = of_this_hour.into_iter().filter(is_free);
+        let mut free = self.free_indices(subject.token.id, now)?.into_iter();
         let first = counter.checked_add(1);
         let mut keys = Vec::new();
         if let Some(first) = first.filter(|_| subject.pin_is_usable()) {
@@ -194,10 +195,31 @@ impl Service {
             keys.extend(free.take(count).map(|index| GrantedKey::new(index, issuer, now)));
         }
         if !keys.iter().any(|key| key.class == KeyClass::Unverified) {
-            let detail = "this token has had all the keys of this hour; ask again in the next one";
+            let detail = "this token has had 2,500 keys within a day, as many as there are numbers \
+                          for; the keys it has stay good. Ask again in an hour";
             return Err(ServiceError::Conflict(detail.to_owned()));
         }
         Ok(keys)
+    }
+
+    /// Indices YHHHHCC for a replenishment, of which the token has had none, in no class: those of this hour,
+    /// and what is left of the hours before. How much a phone may pay is for [`keys::replace`] to say; a
+    /// person who sets a PIN, or tries something out, does not wait for the next hour. The store refuses an
+    /// index that is taken after all.
+    fn free_indices(&self, token: TokenId, now: Timestamp) -> Result<Vec<KeyIndex>, ServiceError> {
+        let mut free = Vec::new();
+        for hours in 0..=HOURS_OF_INDICES {
+            let hour = now.plus_seconds(hours.saturating_mul(-3_600));
+            let indices: Vec<_> =
+                (0..=99).map(|number| index_at(hour, number)).collect::<Result<_, _>>()?;
+            let taken =
+                self.storage.key_indices(token, index_at(hour, 0)?..=index_at(hour, 99)?)?;
+            free.extend(indices.into_iter().filter(|index| !taken.contains(index)));
+            if free.len() >= INDICES_AT_ONCE {
+                break;
+            }
+        }
+        Ok(free)
     }
 
     fn seal_payload(

@@ -380,6 +380,21 @@ fn a_policy_has_versions_and_old_ones_end() {
     assert_eq!(shop.merchant.put(&path, &app_pin_policy()).problem(403), "forbidden");
 }
 
+/// Who has fetched keys all day long and then forgets the PIN pays with the new one at once.
+#[test]
+fn a_new_pin_has_keys_whatever_was_fetched_before() {
+    let mut shop = shop_with_pin("7391");
+    for _ in 0..60 {
+        shop.replenish();
+    }
+    let reset = format!("{}/reset", pin_path(&shop));
+    shop.issuer.post(&reset, &reason("hotline, caller identified")).expect(200);
+    shop.replenish();
+    assert_eq!(change_pin(&mut shop, "2846", None)["generation"], 2);
+    shop.replenish();
+    assert_eq!(pay_with_pin(&mut shop, "2846", 3_000)["reason"], "approved");
+}
+
 /// The chip data of a real tap under another counter, with an invented cryptogram.
 fn invented(chip_data: &str, counter: u16) -> String {
     use tapfer_emv::{tags, tlv};

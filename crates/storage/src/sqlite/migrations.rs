@@ -29,6 +29,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/V11__revoked_issuer_certificates.sql"),
     ),
     ("V12__logins", include_str!("../../migrations/V12__logins.sql")),
+    ("V13__keys_that_count", include_str!("../../migrations/V13__keys_that_count.sql")),
 ];
 
 /// Written when the file is made, and never changed: keys and database of a realm have one id.

@@ -1,9 +1,12 @@
 //! Tokens and the keys that phones were given.
 
+use std::ops::RangeInclusive;
+
 use rusqlite::{Connection, Row, params};
 use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_payment_types::{Timestamp, TokenId};
 use tapfer_payments::audit::AuditAction;
+use tapfer_payments::issuers::KeyPolicy;
 use tapfer_payments::keys::{self, CounterRange, GrantedKey};
 use tapfer_payments::store_shares::may_be_served;
 use tapfer_payments::tokens::{
@@ -180,11 +183,35 @@ fn insert_key(connection: &Connection, token: TokenId, key: &GrantedKey) -> Resu
     Ok(())
 }
 
-/// The keys that the token was given, newest first.
-fn keys_of(connection: &Connection, token: TokenId) -> Result<Vec<GrantedKey>> {
-    let sql = "SELECT * FROM limited_use_keys WHERE token_id = ?1
+/// The keys of a token that new ones depend on: those that have not ended, and those that were used within
+/// the lifetime of a key.
+fn keys_that_count(
+    connection: &Connection,
+    token: TokenId,
+    policy: &KeyPolicy,
+    now: Timestamp,
+) -> Result<Vec<GrantedKey>> {
+    let lifetime_ago = now.plus_seconds(policy.lifetime_seconds.saturating_neg());
+    // Each half by an index of its own; UNION names a key once.
+    let sql = "SELECT * FROM limited_use_keys WHERE token_id = ?1 AND expires_at >= ?2
+               UNION SELECT * FROM limited_use_keys
+               WHERE token_id = ?1 AND used_payments > 0 AND granted_at >= ?3
                ORDER BY granted_at DESC, key_index DESC";
-    all(connection, sql, [token.to_string()], read_key)
+    let times = (now.unix_millis(), lifetime_ago.unix_millis());
+    all(connection, sql, params![token.to_string(), times.0, times.1], read_key)
+}
+
+/// The keys of a class that have not ended.
+fn keys_alive(
+    connection: &Connection,
+    token: TokenId,
+    class: KeyClass,
+    now: Timestamp,
+) -> Result<Vec<GrantedKey>> {
+    let sql = "SELECT * FROM limited_use_keys
+               WHERE token_id = ?1 AND expires_at >= ?2 AND key_class = ?3";
+    let of_class = params![token.to_string(), now.unix_millis(), class.to_byte()];
+    all(connection, sql, of_class, read_key)
 }
 
 /// When the token was given its first keys.
@@ -192,9 +219,9 @@ pub(super) fn first_granted_at(
     connection: &Connection,
     token: TokenId,
 ) -> Result<Option<Timestamp>> {
-    let sql = "SELECT * FROM limited_use_keys WHERE token_id = ?1 ORDER BY granted_at LIMIT 1";
-    let key = first(connection, sql, [token.to_string()], read_key)?;
-    Ok(key.map(|key| key.granted_at))
+    let sql = "SELECT id, first_granted_at FROM tokens WHERE id = ?1";
+    let read = |row: &Row<'_>| Columns::new(row, "tokens").time_optional("first_granted_at");
+    Ok(first(connection, sql, [token.to_string()], read)?.flatten())
 }
 
 /// A key that the token was given.
@@ -238,8 +265,7 @@ pub(super) fn end_keys(
     class: KeyClass,
     now: Timestamp,
 ) -> Result<()> {
-    let of_class = |key: &GrantedKey| key.class == class && now <= key.expires_at;
-    for key in keys_of(connection, token)?.into_iter().filter(of_class) {
+    for key in keys_alive(connection, token, class, now)? {
         update_key(connection, token, &key.ended(now))?;
     }
     Ok(())
@@ -351,20 +377,49 @@ impl TokenStore for SqliteStorage {
             }
             let issuer =
                 found(issuers::find(connection, subject.issuer)?, "issuer", subject.issuer)?;
-            for ended in keys::replace(&keys_of(connection, token)?, &issuer.key_policy, now)? {
+            let policy = &issuer.key_policy;
+            let granted = keys_that_count(connection, token, policy, now)?;
+            for ended in keys::replace(&granted, policy, now)? {
                 update_key(connection, token, &ended)?;
             }
             for key in &keys {
                 insert_key(connection, token, key)?;
             }
+            execute(
+                connection,
+                "UPDATE tokens SET first_granted_at = ?2
+                 WHERE id = ?1 AND first_granted_at IS NULL",
+                params![token.to_string(), now.unix_millis()],
+            )?;
             pins::tell_login(connection, token)?;
             let detail = format!("{} keys", keys.len());
             Ok(Changed::new(keys, token).because(detail))
         })
     }
 
-    fn granted_keys(&self, token: TokenId) -> Result<Vec<GrantedKey>> {
-        self.read(|connection| keys_of(connection, token))
+    fn keys_that_count(
+        &self,
+        token: TokenId,
+        policy: &KeyPolicy,
+        now: Timestamp,
+    ) -> Result<Vec<GrantedKey>> {
+        self.read(|connection| keys_that_count(connection, token, policy, now))
+    }
+
+    fn key_indices(
+        &self,
+        token: TokenId,
+        indices: RangeInclusive<KeyIndex>,
+    ) -> Result<Vec<KeyIndex>> {
+        let sql = "SELECT * FROM limited_use_keys
+                   WHERE token_id = ?1 AND key_class IN (1, 2) AND key_index BETWEEN ?2 AND ?3";
+        let [first, last] = [indices.start(), indices.end()].map(|index| index.to_bytes());
+        let range = params![token.to_string(), first.as_slice(), last.as_slice()];
+        self.read(|connection| {
+            all(connection, sql, range, |row| {
+                Columns::keyed(row, "limited_use_keys", "token_id").key_index("key_index")
+            })
+        })
     }
 
     fn highest_counter(&self, token: TokenId) -> Result<Option<u16>> {

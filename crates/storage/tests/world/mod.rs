@@ -151,6 +151,11 @@ pub(crate) fn proof(token: TokenId, presented: &PresentedPayment) -> CryptogramV
 }
 
 impl World {
+    /// The keys that new ones depend on, at noon.
+    pub(crate) fn keys_that_count(&self) -> Result<Vec<GrantedKey>, StorageError> {
+        self.store.keys_that_count(self.token, &KeyPolicy::default(), noon())
+    }
+
     /// Sets everything up. The card has 1,000.00 EUR.
     pub(crate) fn new(store: Arc<dyn Storage>) -> Self {
         let world = Self::reopened(store, 100);
