@@ -172,6 +172,8 @@ pub struct ProvisioningRequest<'a> {
     pub counter_heard: Option<u16>,
     /// When the person last logged in at the issuer.
     pub logged_in_at: Option<Timestamp>,
+    /// Payments since then.
+    pub payments_since_login: Option<u32>,
     /// When the phone has to ask for what.
     pub policy: VerificationPolicy,
     /// Whom the phone believes when a terminal says who it is.

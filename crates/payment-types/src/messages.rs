@@ -160,6 +160,9 @@ pub struct ProvisioningPayload {
     /// When the person last logged in at the issuer, as the issuer told the platform.
     #[serde(default)]
     pub logged_in_at: Option<Timestamp>,
+    /// Payments since then, as the platform counts them. Without it the phone keeps its own count.
+    #[serde(default)]
+    pub payments_since_login: Option<u32>,
     /// When the phone has to ask for what.
     pub policy: VerificationPolicy,
     /// Whom the phone believes when a terminal says who it is.

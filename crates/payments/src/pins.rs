@@ -157,7 +157,7 @@ pub struct VerificationHistory {
     pub since: SinceVerified,
     /// The last payment that was verified.
     pub last: Option<LastVerified>,
-    /// Payments since the phone heard of the last login at the issuer.
+    /// Payments since the last login at the issuer.
     pub since_login: u32,
 }
 

@@ -295,6 +295,7 @@ impl PersonNews {
                 since_verified: payload.since_verified,
                 last_verified: payload.last_verified,
                 logged_in_at: payload.logged_in_at,
+                since_login: payload.payments_since_login,
                 heard: payload.counter_heard,
             },
         }

@@ -266,7 +266,8 @@ impl Token {
         }?;
         self.erase_to(counter);
         let reached = decision.reached(&device);
-        self.history.count(&self.policy, Counted { counter, charge_minor, reached }, decision);
+        let payment = Counted { counter, charge_minor, reached, by_pin: false };
+        self.history.count(&self.policy, payment, decision);
         if decision.is_online() {
             self.pin.forget();
         }

@@ -53,6 +53,7 @@ pub(super) fn seal(
         last_verified: request.last_verified,
         counter_heard: request.counter_heard,
         logged_in_at: request.logged_in_at,
+        payments_since_login: request.payments_since_login,
         policy: request.policy,
         merchant_trust: request.merchant_trust,
     };

@@ -135,6 +135,7 @@ fn provisioning_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
         last_verified: None,
         counter_heard: None,
         logged_in_at: None,
+        payments_since_login: None,
         policy: VerificationPolicy::by_limit(1, Currency::EUR, 0),
         merchant_trust: MerchantTrust::default(),
     }))

@@ -98,6 +98,7 @@ fn request<'a>(
         last_verified: None,
         counter_heard: None,
         logged_in_at: None,
+        payments_since_login: None,
         policy: VerificationPolicy::by_limit(1, Currency::EUR, 2_500),
         merchant_trust: MerchantTrust::default(),
     }

@@ -276,6 +276,7 @@ impl Service {
                 last_verified: subject.person.history.last,
                 counter_heard: Some(subject.heard.unwrap_or(0)),
                 logged_in_at: subject.person.logged_in_at,
+                payments_since_login: Some(subject.person.history.since_login),
                 policy: subject.policy.clone(),
                 merchant_trust,
             })

@@ -30,6 +30,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ),
     ("V12__logins", include_str!("../../migrations/V12__logins.sql")),
     ("V13__keys_that_count", include_str!("../../migrations/V13__keys_that_count.sql")),
+    (
+        "V14__logins_are_counted_at_once",
+        include_str!("../../migrations/V14__logins_are_counted_at_once.sql"),
+    ),
 ];
 
 /// Written when the file is made, and never changed: keys and database of a realm have one id.

@@ -158,17 +158,6 @@ pub(super) fn put_history(
     Ok(())
 }
 
-/// The phone is told of the last login with these keys, if it was not told yet, and counts from then on.
-pub(super) fn tell_login(connection: &Connection, token: TokenId) -> Result<()> {
-    execute(
-        connection,
-        "UPDATE token_histories SET since_login = 0, login_heard = 1
-         WHERE token_id = ?1 AND NOT login_heard",
-        [token.to_string()],
-    )?;
-    Ok(())
-}
-
 /// How many wrong PINs the token's issuer forgives now.
 fn rules(connection: &Connection, token: &Token) -> Result<PinRules> {
     let issuer = issuers::get(connection, token.issuer)?;
@@ -275,10 +264,10 @@ impl PinStore for SqliteStorage {
             execute(
                 connection,
                 "INSERT INTO token_histories
-                     (token_id, payments, sum_minor, logged_in_at, login_heard)
-                 VALUES (?1, 0, 0, ?2, 0)
+                     (token_id, payments, sum_minor, logged_in_at)
+                 VALUES (?1, 0, 0, ?2)
                  ON CONFLICT (token_id) DO UPDATE SET logged_in_at = excluded.logged_in_at,
-                     login_heard = 0, since_login = 0",
+                     since_login = 0",
                 params![token.to_string(), now.unix_millis()],
             )?;
             Ok(Changed::new(now, token).because(reason))

@@ -391,7 +391,6 @@ impl TokenStore for SqliteStorage {
                  WHERE id = ?1 AND first_granted_at IS NULL",
                 params![token.to_string(), now.unix_millis()],
             )?;
-            pins::tell_login(connection, token)?;
             let detail = format!("{} keys", keys.len());
             Ok(Changed::new(keys, token).because(detail))
         })

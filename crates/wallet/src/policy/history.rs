@@ -20,8 +20,7 @@ const MAXIMUM_UNHEARD: usize = 256;
 #[serde(deny_unknown_fields)]
 pub struct History {
     since_verified: SinceVerified,
-    /// Payments that the platform had not heard of when it answered last, the oldest first. None by PIN: if it
-    /// was wrong, the platform never hears the cryptogram of a payment in it.
+    /// Payments that the platform had not heard of when it answered last, the oldest first.
     #[serde(default)]
     unheard: Vec<Counted>,
     /// Chance asked at this transaction counter, and was not answered yet.
@@ -125,11 +124,9 @@ impl History {
         };
         self.awaits_confirmation |= by_pin || decision == Decision::AskAtTerminal;
         self.payments_since_login = self.payments_since_login.saturating_add(1);
-        if !by_pin {
-            self.unheard.push(payment);
-            let too_many = self.unheard.len().saturating_sub(MAXIMUM_UNHEARD);
-            self.unheard.drain(..too_many);
-        }
+        self.unheard.push(Counted { by_pin, ..payment });
+        let too_many = self.unheard.len().saturating_sub(MAXIMUM_UNHEARD);
+        self.unheard.drain(..too_many);
         self.add(policy, payment);
         self.settle(policy, u16::MAX, payment.reached);
     }
@@ -147,7 +144,8 @@ impl History {
         self.unheard.retain(|payment| payment.counter > heard);
         if let Some(since) = news.since_verified {
             self.since_verified = since;
-            for payment in self.unheard.clone() {
+            // Not by PIN: if it was wrong, the platform never hears the cryptogram of a payment in it.
+            for payment in self.unheard.clone().into_iter().filter(|payment| !payment.by_pin) {
                 self.add(policy, payment);
             }
         }
@@ -158,6 +156,11 @@ impl History {
             self.logged_in_at = at;
             self.payments_since_login = 0;
             self.login_is_drawn = false;
+        }
+        if let Some(payments) = news.since_login {
+            // One with a wrong PIN counts until the platform has heard a later one: so the phone asks sooner.
+            let unheard = u32::try_from(self.unheard.len()).unwrap_or(u32::MAX);
+            self.payments_since_login = payments.saturating_add(unheard);
         }
     }
 
@@ -183,6 +186,9 @@ pub struct Counted {
     pub charge_minor: i64,
     /// What it showed of the person.
     pub reached: Requirement,
+    /// Made with the wallet's PIN, right or wrong.
+    #[serde(default)]
+    pub by_pin: bool,
 }
 
 /// What the platform says about the person when it sends keys; each part may be missing.
@@ -194,6 +200,8 @@ pub struct Confirmation {
     pub last_verified: Option<LastVerified>,
     /// The person's last login at the issuer.
     pub logged_in_at: Option<Timestamp>,
+    /// Payments since then.
+    pub since_login: Option<u32>,
     /// The highest counter of a payment that all this takes into account; missing: of every payment.
     pub heard: Option<u16>,
 }

@@ -127,6 +127,7 @@ impl Issuer {
             last_verified: None,
             counter_heard: None,
             logged_in_at: None,
+            payments_since_login: None,
             policy: VerificationPolicy::by_limit(3, Currency::EUR, UNVERIFIED_LIMIT),
             merchant_trust: self.merchant_trust.clone(),
         }

@@ -208,7 +208,7 @@ fn chance_asks_as_often_as_the_policy_says() {
 
 /// One euro, with the screen on.
 fn in_hand(counter: u16) -> Counted {
-    Counted { counter, charge_minor: 100, reached: Requirement::ScreenOn }
+    Counted { counter, charge_minor: 100, reached: Requirement::ScreenOn, by_pin: false }
 }
 
 /// Tapping again does not throw the dice again: what chance asked for is done first.
@@ -257,7 +257,7 @@ fn a_lit_screen_counts_where_that_is_what_is_asked_for() {
     history.draw_lots(&policy, 1, &mut crate::random::Always(0));
     for (phone, payments) in [("dark", 1), ("dark", 2), ("locked", 0)] {
         let reached = UNVERIFIED.reached(&device(phone));
-        let payment = Counted { counter: 1, charge_minor: 100, reached };
+        let payment = Counted { counter: 1, charge_minor: 100, reached, by_pin: false };
         history.count(&policy, payment, UNVERIFIED);
         assert_eq!(history.since_verified().payments, payments, "{phone}");
     }
@@ -330,6 +330,27 @@ fn only_the_platform_can_say_that_the_person_logged_in() {
     assert!(history.login_is_due(&policy, later(61)), "the same login again");
     history.confirmed(&policy, &login(later(61)));
     assert!(!history.login_is_due(&policy, later(61)));
+}
+
+/// The platform's count since the login, and what it has not heard of: with a PIN or without.
+#[test]
+fn payments_since_a_login_are_counted_by_the_platform_and_what_is_on_its_way() {
+    let mut policy = shipped("fidor");
+    policy.fresh_login.as_mut().unwrap().every_payments = Some(5);
+    let by_pin =
+        Decision::Online { method: VerificationMethod::Pin, key_class: KeyClass::Verified };
+    for (told, heard, is_due) in
+        [(1, 0, false), (2, 0, true), (2, 1, false), (4, 3, false), (5, 3, true)]
+    {
+        let mut history = History::new(now());
+        history.count(&policy, in_hand(1), UNVERIFIED);
+        history.count(&policy, in_hand(2), by_pin);
+        history.count(&policy, in_hand(3), UNVERIFIED);
+        let since_login = Some(told);
+        let news = Confirmation { since_login, heard: Some(heard), ..Default::default() };
+        history.confirmed(&policy, &news);
+        assert_eq!(history.login_is_due(&policy, now()), is_due, "{told} {heard}");
+    }
 }
 
 /// Attack: many payments below the limit, or in another currency, in the place of one above it.
