@@ -71,7 +71,8 @@ impl Service {
                 certificate: HexBytes(issuer.certificate),
             });
         }
-        let revoked = self.storage.revoked_issuer_certificates()?;
+        let mut revoked = self.storage.revoked_issuer_certificates()?;
+        revoked.retain(|entry| only.is_none_or(|own| own == entry.issuer));
         Ok(Trust {
             rid: platform.rid,
             ca_index: platform.ca_index,

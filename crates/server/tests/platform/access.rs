@@ -108,6 +108,12 @@ fn issuers_and_phones_do_not_learn_of_other_issuers() {
         "name": "Other", "country": "040", "currency": "EUR", "token_prefix": "888888"
     });
     let other = id(&shop.platform.operator.post("/v1/issuers", &other).expect(201));
+    let path = format!("/v1/issuers/{other}/certificate/revoke");
+    shop.platform.operator.post(&path, &json!({ "reason": "copied" })).expect(200);
+    let revoked = |caller: &Client| {
+        caller.get("/v1/trust").expect(200)["revoked_certificates"].as_array().unwrap().len()
+    };
+    assert_eq!([&shop.terminal, &shop.issuer, &shop.device].map(revoked), [1, 0, 0]);
     let seen = |caller: &Client| {
         let trust = caller.get("/v1/trust").expect(200);
         assert_eq!(trust["ca_index"], 1, "the authority is for everyone");

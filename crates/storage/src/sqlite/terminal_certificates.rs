@@ -1,7 +1,7 @@
 //! Certificates of terminals.
 
 use rusqlite::{Connection, Row, params};
-use tapfer_payment_types::{TerminalId, Timestamp};
+use tapfer_payment_types::{TerminalCertificateId, TerminalId, Timestamp};
 use tapfer_payments::terminals::{TerminalCertificate, may_certify};
 
 use super::rows::{Columns, all, execute};
@@ -39,12 +39,13 @@ fn insert(connection: &Connection, certificate: &TerminalCertificate) -> Result<
     Ok(())
 }
 
-/// One more certificate, if the terminal may have it at this moment; the one whose place it takes is revoked.
+/// One more certificate, if the terminal may have it at this moment; the one whose place it takes is revoked,
+/// and returned.
 pub(super) fn add(
     connection: &Connection,
     certificate: &TerminalCertificate,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Option<TerminalCertificateId>> {
     let terminal = terminals::get(connection, certificate.terminal)?;
     let unexpired = all(
         connection,
@@ -52,14 +53,16 @@ pub(super) fn add(
         params![certificate.terminal.to_string(), now.unix_millis()],
         read,
     )?;
-    if let Some(replaced) = may_certify(&terminal, &unexpired, now)? {
+    let replaced = may_certify(&terminal, &unexpired, now)?;
+    if let Some(replaced) = replaced {
         execute(
             connection,
             "UPDATE terminal_certificates SET revoked_at = ?2 WHERE id = ?1",
             params![replaced.to_string(), now.unix_millis()],
         )?;
     }
-    insert(connection, certificate)
+    insert(connection, certificate)?;
+    Ok(replaced)
 }
 
 /// Revokes what a terminal has; returns how many there were.

@@ -128,8 +128,11 @@ impl TerminalStore for SqliteStorage {
         write: Write<TerminalCertificate>,
     ) -> Result<Written<TerminalCertificate>> {
         self.change(write, AuditAction::TerminalCertified, move |connection, now| {
-            terminal_certificates::add(connection, &certificate, now)?;
-            let detail = format!("{}, until {}", certificate.id, certificate.expires_at);
+            let replaced = terminal_certificates::add(connection, &certificate, now)?;
+            let mut detail = format!("{}, until {}", certificate.id, certificate.expires_at);
+            if let Some(replaced) = replaced {
+                detail.push_str(&format!("; {replaced} is revoked for it"));
+            }
             let terminal = certificate.terminal;
             Ok(Changed::new(certificate, terminal).because(detail))
         })
