@@ -67,8 +67,9 @@ impl fmt::Display for Problem {
         let (title, detail) = (self.text("title"), self.text("detail"));
         if self.status == 401 {
             return f.write_str(
-                "the API key is not known to this platform, or was taken back: check TAPFER_KEY or \
-                 --key-file, or leave both out to use the keys in the home directory",
+                "the API key is not known to this platform, or was taken back (a terminal's with the \
+                 terminal: `tapfer terminal show`): check TAPFER_KEY or --key-file, or leave both out to \
+                 use the keys in the home directory",
             );
         }
         match (title, detail) {

@@ -520,3 +520,16 @@ fn an_integrity_policy_takes_the_published_list_of_revoked_certificates() {
     assert_eq!(shown["below"]["lower_limit"], 2500, "{shown}");
     assert_eq!(shown["key_attestation"]["revoked_serials"][0], "abcd", "{shown}");
 }
+
+/// A revoked terminal is done: the first set-up run again makes another one, which takes payments.
+#[test]
+fn a_set_up_after_a_revocation_has_a_terminal_that_works() {
+    let platform = Platform::start();
+    let first = platform.tapfer(&["init"])["terminal"].clone();
+    let revoke = ["terminal", "revoke", first.as_str().unwrap(), "--reason", "stolen"];
+    platform.tapfer(&revoke);
+    let second = platform.tapfer(&["init"])["terminal"].clone();
+    assert_ne!(first, second);
+    let paid = platform.tapfer(&["terminal", "pay", "--wallet", "--amount", "1.00"]);
+    assert_eq!(paid["outcome"], "approved", "{paid}");
+}

@@ -21,9 +21,18 @@ use crate::{clock, pcsc_reader};
     after_help = "Example:\n  tapfer doctor --home ./realm\n\nExit code 1 if something is missing that payments need."
 )]
 pub(crate) struct DoctorArguments {
-    /// Address on which the platform listens or is to listen
-    #[arg(long, value_name = "IP:PORT", env = "TAPFER_LISTEN", default_value = DEFAULT_LISTEN)]
-    listen: SocketAddr,
+    /// Address on which the platform listens or is to listen [default: where it last listened, else
+    /// 127.0.0.1:8443]
+    #[arg(long, value_name = "IP:PORT", env = "TAPFER_LISTEN")]
+    listen: Option<SocketAddr>,
+}
+
+impl DoctorArguments {
+    fn listen(&self, context: &Context) -> anyhow::Result<SocketAddr> {
+        let last = context.home.memory().ok().and_then(|memory| memory.server);
+        let last = last.as_deref().and_then(|url| url.strip_prefix("https://")?.parse().ok());
+        Ok(self.listen.or(last).map_or_else(|| DEFAULT_LISTEN.parse(), Ok)?)
+    }
 }
 
 /// How a check came out.
@@ -67,7 +76,7 @@ impl Check {
 pub(crate) fn run(context: &Context, arguments: &DoctorArguments) -> anyhow::Result<Ending> {
     let mut checks = vec![wall_clock()];
     checks.extend(realm(context));
-    checks.push(platform(context, arguments.listen));
+    checks.push(platform(context, arguments.listen(context)?));
     checks.extend([card_library(), card_service(), readers(), virtual_reader()]);
     if context.output.is_json() {
         context.output.json_line(&json!({ "checks": checks }))?;
@@ -156,6 +165,7 @@ fn platform(context: &Context, listen: SocketAddr) -> Check {
     match (answer, TcpListener::bind(listen)) {
         (Ok(address), _) => Check::good("platform", format!("answers at {address}")),
         (Err(_), Ok(_)) => {
+            let serve = format!("{serve} --listen {listen}");
             Check::missing("platform", format!("not running; {listen} is free"), serve)
         }
         (Err(error), Err(taken)) => Check::missing(

@@ -90,8 +90,10 @@ fn ensure(
     path: &str,
     body: impl FnOnce() -> Value,
 ) -> anyhow::Result<String> {
+    // A terminal that was revoked takes no payment any more: it counts as none.
     if let Ok(id) = context.home.latest(kind)
-        && client.get(&format!("{path}/{}", segment(&id))).is_ok()
+        && let Ok(known) = client.get(&format!("{path}/{}", segment(&id)))
+        && known.get("revoked_at").is_none_or(Value::is_null)
     {
         return Ok(id);
     }

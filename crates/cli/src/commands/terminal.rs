@@ -105,7 +105,10 @@ pub(crate) fn run(context: &Context, command: &TerminalCommand) -> anyhow::Resul
         }
         TerminalCommand::List { merchant, page } => {
             let path = page.path("/v1/terminals", &[("merchant", merchant)]);
-            context.list(&path, &["id", "label", "terminal_identification", "armed_for"])?;
+            context.list(
+                &path,
+                &["id", "label", "terminal_identification", "armed_for", "revoked_at"],
+            )?;
         }
         TerminalCommand::Show { id } => {
             let id = context.id_or_latest(id, "terminal")?;
