@@ -97,7 +97,8 @@ impl Context {
         let page = self.client()?.get(&format!("/v1/{kind}s"))?;
         let listed = page.get("data").and_then(Value::as_array).into_iter().flatten();
         // A token that was deleted comes back to nobody.
-        let living: Vec<&Value> = listed.filter(|one| text(one, "status") != "deleted").collect();
+        let living: Vec<&Value> =
+            listed.filter(|one| text(one, "status") != "DEACTIVATED").collect();
         let is_all = page.get("next_cursor").is_none_or(Value::is_null);
         match living.as_slice() {
             [only] if is_all => Ok(text(only, "id").to_owned()),

@@ -266,7 +266,8 @@ impl Token {
         }?;
         self.erase_to(counter);
         let reached = decision.reached(&device);
-        let payment = Counted { counter, charge_minor, reached, by_pin: false };
+        let payment =
+            Counted { counter, charge_minor, reached, by_pin: false, before_login: false };
         self.history.count(&self.policy, payment, decision);
         if decision.is_online() {
             self.pin.forget();

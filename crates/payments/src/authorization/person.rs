@@ -7,8 +7,8 @@
 //! costs a try, and a right one gives all tries back, if the payment is approved or fails for want of money
 //! alone. Everywhere else the answer is the same for both, and nothing is written down that would differ.
 //!
-//! A wrong cryptogram, and any while the PIN is blocked, is remembered with its counter, so that the same
-//! once more costs no second try and is never approved later. It uses up nothing else: nobody who never had
+//! A wrong cryptogram, and any while the PIN is blocked, is remembered with its counter, the first one of each:
+//! the same once more costs no second try and is not approved later. It uses up nothing else: nobody who never had
 //! the phone can spend its counters, make its next payments stale, or have it taken for a copy.
 
 use tapfer_emv::keys::KeyClass;

@@ -107,9 +107,11 @@ impl History {
         self.login_is_drawn || rule.is_due(self.payments_since_login, since)
     }
 
-    /// A login that is due stays so until there is one, whatever the clock says later.
+    /// A login that time has made due stays so until there is one, whatever the clock says later.
     pub(crate) fn keep_login_due(&mut self, policy: &VerificationPolicy, latest: Timestamp) {
-        self.login_is_drawn |= self.login_is_due(policy, latest);
+        let since = latest.millis_since(self.logged_in_at);
+        self.login_is_drawn |=
+            policy.fresh_login.as_ref().is_some_and(|rule| rule.is_due(0, since));
     }
 
     /// Counts a payment for which the card asks the issuer. A decline counts as nothing.
@@ -156,10 +158,14 @@ impl History {
             self.logged_in_at = at;
             self.payments_since_login = 0;
             self.login_is_drawn = false;
+            // Some of them may never come there, and nothing is paid while a login is due: they would count
+            // for ever.
+            self.unheard.iter_mut().for_each(|payment| payment.before_login = true);
         }
         if let Some(payments) = news.since_login {
             // One with a wrong PIN counts until the platform has heard a later one: so the phone asks sooner.
-            let unheard = u32::try_from(self.unheard.len()).unwrap_or(u32::MAX);
+            let unheard = self.unheard.iter().filter(|payment| !payment.before_login).count();
+            let unheard = u32::try_from(unheard).unwrap_or(u32::MAX);
             self.payments_since_login = payments.saturating_add(unheard);
         }
     }
@@ -189,6 +195,9 @@ pub struct Counted {
     /// Made with the wallet's PIN, right or wrong.
     #[serde(default)]
     pub by_pin: bool,
+    /// Made before the last login.
+    #[serde(default)]
+    pub before_login: bool,
 }
 
 /// What the platform says about the person when it sends keys; each part may be missing.

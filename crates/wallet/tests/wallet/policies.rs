@@ -208,7 +208,13 @@ fn chance_asks_as_often_as_the_policy_says() {
 
 /// One euro, with the screen on.
 fn in_hand(counter: u16) -> Counted {
-    Counted { counter, charge_minor: 100, reached: Requirement::ScreenOn, by_pin: false }
+    Counted {
+        counter,
+        charge_minor: 100,
+        reached: Requirement::ScreenOn,
+        by_pin: false,
+        before_login: false,
+    }
 }
 
 /// Tapping again does not throw the dice again: what chance asked for is done first.
@@ -257,7 +263,7 @@ fn a_lit_screen_counts_where_that_is_what_is_asked_for() {
     history.draw_lots(&policy, 1, &mut crate::random::Always(0));
     for (phone, payments) in [("dark", 1), ("dark", 2), ("locked", 0)] {
         let reached = UNVERIFIED.reached(&device(phone));
-        let payment = Counted { counter: 1, charge_minor: 100, reached, by_pin: false };
+        let payment = Counted { reached, ..in_hand(1) };
         history.count(&policy, payment, UNVERIFIED);
         assert_eq!(history.since_verified().payments, payments, "{phone}");
     }
@@ -330,6 +336,36 @@ fn only_the_platform_can_say_that_the_person_logged_in() {
     assert!(history.login_is_due(&policy, later(61)), "the same login again");
     history.confirmed(&policy, &login(later(61)));
     assert!(!history.login_is_due(&policy, later(61)));
+}
+
+/// Payments that never come to the platform count up to the login that they made due, and not behind it: the
+/// phone pays nothing while one is due, so the platform would never hear of a later one either.
+#[test]
+fn payments_from_before_a_login_count_no_more_behind_it() {
+    let mut policy = shipped("fidor");
+    policy.fresh_login.as_mut().unwrap().every_payments = Some(3);
+    let mut history = History::new(now());
+    for counter in 1..=3 {
+        history.count(&policy, in_hand(counter), UNVERIFIED);
+    }
+    assert!(history.login_is_due(&policy, now()));
+    let news = |logged_in_at| Confirmation {
+        logged_in_at,
+        since_login: Some(0),
+        heard: Some(0),
+        ..Default::default()
+    };
+    history.confirmed(&policy, &news(None));
+    assert!(history.login_is_due(&policy, now()), "there was no login");
+    let login = Some(now().plus_seconds(1));
+    history.confirmed(&policy, &news(login));
+    assert!(!history.login_is_due(&policy, now()));
+    for counter in 4..=6 {
+        assert!(!history.login_is_due(&policy, now()), "{counter}");
+        history.count(&policy, in_hand(counter), UNVERIFIED);
+    }
+    history.confirmed(&policy, &news(login));
+    assert!(history.login_is_due(&policy, now()), "those behind it count");
 }
 
 /// The platform's count since the login, and what it has not heard of: with a PIN or without.

@@ -113,21 +113,23 @@ class Phone private constructor(
     }
 
     /** Forgets a PIN that was entered and not used: the app goes to the background. A closed phone has none. */
-    fun forgetPins() {
+    fun forgetPins() = unlessClosed { wallet.forgetPins() }
+
+    /**
+     * For a button: the person does not want the payment that she was asked about. For a minute whatever comes next is
+     * asked about, although the phone is unlocked by now. A closed phone asks nothing.
+     */
+    fun withdrawFromQuestion() = unlessClosed { wallet.withdrawFromQuestion() }
+
+    private fun unlessClosed(act: () -> Unit) {
         try {
-            wallet.forgetPins()
+            act()
         } catch (closed: WalletException) {
             return
         } catch (closed: IllegalStateException) {
             return
         }
     }
-
-    /**
-     * For a button: the person does not want the payment that she was asked about. For a minute whatever comes next is
-     * asked about, although the phone is unlocked by now.
-     */
-    fun withdrawFromQuestion() = wallet.withdrawFromQuestion()
 
     /** The person chooses what small payments need. */
     fun chooseLevel(level: Requirement) = wallet.chooseLevel(known().first.token, level)
