@@ -266,8 +266,7 @@ impl Token {
         }?;
         self.erase_to(counter);
         let reached = decision.reached(&device);
-        let payment =
-            Counted { counter, charge_minor, reached, by_pin: false, before_login: false };
+        let payment = Counted { counter, charge_minor, reached, by_pin: false, at: clock.now };
         self.history.count(&self.policy, payment, decision);
         if decision.is_online() {
             self.pin.forget();

@@ -158,13 +158,13 @@ impl History {
             self.logged_in_at = at;
             self.payments_since_login = 0;
             self.login_is_drawn = false;
-            // Some of them may never come there, and nothing is paid while a login is due: they would count
-            // for ever.
-            self.unheard.iter_mut().for_each(|payment| payment.before_login = true);
         }
         if let Some(payments) = news.since_login {
-            // One with a wrong PIN counts until the platform has heard a later one: so the phone asks sooner.
-            let unheard = self.unheard.iter().filter(|payment| !payment.before_login).count();
+            // Of those before the login some may never come there, and nothing is paid while a login is due: they
+            // would count for ever. One with a wrong PIN counts until the platform has heard a later one: so the
+            // phone asks sooner.
+            let unheard =
+                self.unheard.iter().filter(|payment| payment.at >= self.logged_in_at).count();
             let unheard = u32::try_from(unheard).unwrap_or(u32::MAX);
             self.payments_since_login = payments.saturating_add(unheard);
         }
@@ -195,9 +195,8 @@ pub struct Counted {
     /// Made with the wallet's PIN, right or wrong.
     #[serde(default)]
     pub by_pin: bool,
-    /// Made before the last login.
-    #[serde(default)]
-    pub before_login: bool,
+    /// When, by the phone's clock.
+    pub at: Timestamp,
 }
 
 /// What the platform says about the person when it sends keys; each part may be missing.

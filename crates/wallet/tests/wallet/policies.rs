@@ -208,13 +208,7 @@ fn chance_asks_as_often_as_the_policy_says() {
 
 /// One euro, with the screen on.
 fn in_hand(counter: u16) -> Counted {
-    Counted {
-        counter,
-        charge_minor: 100,
-        reached: Requirement::ScreenOn,
-        by_pin: false,
-        before_login: false,
-    }
+    Counted { counter, charge_minor: 100, reached: Requirement::ScreenOn, by_pin: false, at: now() }
 }
 
 /// Tapping again does not throw the dice again: what chance asked for is done first.
@@ -362,7 +356,8 @@ fn payments_from_before_a_login_count_no_more_behind_it() {
     assert!(!history.login_is_due(&policy, now()));
     for counter in 4..=6 {
         assert!(!history.login_is_due(&policy, now()), "{counter}");
-        history.count(&policy, in_hand(counter), UNVERIFIED);
+        let behind_it = Counted { at: now().plus_seconds(2), ..in_hand(counter) };
+        history.count(&policy, behind_it, UNVERIFIED);
     }
     history.confirmed(&policy, &news(login));
     assert!(history.login_is_due(&policy, now()), "those behind it count");
