@@ -533,3 +533,18 @@ fn a_set_up_after_a_revocation_has_a_terminal_that_works() {
     let paid = platform.tapfer(&["terminal", "pay", "--wallet", "--amount", "1.00"]);
     assert_eq!(paid["outcome"], "approved", "{paid}");
 }
+
+/// A platform that is away is named as that, and not as a merchant's missing proof.
+#[test]
+fn a_payment_without_a_platform_says_that_there_is_none() {
+    let mut platform = Platform::start();
+    platform.tapfer(&["init"]);
+    let pay = ["terminal", "pay", "--wallet", "--amount", "1.00", "--patience", "1"];
+    platform.tapfer(&pay);
+    platform.kill();
+    let refused = platform.run(&pay);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("no answer from"), "{said}");
+    assert!(!said.contains("cannot prove"), "{said}");
+}

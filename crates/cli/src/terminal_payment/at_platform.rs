@@ -40,8 +40,9 @@ pub(super) fn pay(context: &Context, arguments: &PayArguments) -> anyhow::Result
         terminal_id,
     };
     let without_proof = profile.as_ref().map(|profile| profile.without_proof).unwrap_or_default();
-    let merchant = credential(context, without_proof, &till);
+    // First what no payment can do without: a platform that is away is not the certificate's fault.
     let trust = Trust::fetch(&till.terminal)?;
+    let merchant = credential(context, without_proof, &till);
     let applications = arguments.applications()?.unwrap_or_else(|| trust.applications.clone());
     let mut configuration = arguments.configuration(
         profile,

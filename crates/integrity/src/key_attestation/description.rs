@@ -190,6 +190,9 @@ impl RootOfTrust {
 fn boolean(input: &[u8]) -> Result<(&[u8], bool), AttestationError> {
     let wrong = form("a truth value");
     let (rest, any) = Any::from_der(input).map_err(|_| wrong.clone())?;
+    if any.class() != Class::Universal || any.header.is_constructed() {
+        return Err(wrong);
+    }
     match (any.tag(), any.data) {
         (Tag::Boolean, [0x00]) => Ok((rest, false)),
         (Tag::Boolean, [0xFF]) => Ok((rest, true)),
