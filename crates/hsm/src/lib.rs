@@ -25,6 +25,7 @@ mod merchant;
 mod person;
 mod request;
 pub mod software;
+pub mod vault;
 
 pub use error::{HsmError, KeystoreError};
 pub use grant::{DetokenizationGrant, OperatorGrant};

@@ -1,0 +1,181 @@
+//! The seam between the verbs and where keys are: what a place for keys must be able to do.
+//!
+//! A vault holds two root keys and nothing else for good. Every other key is made inside, leaves it
+//! wrapped under one of the roots, lies in the catalogue, and is loaded again to be used.
+
+use tapfer_emv::curve::PublicPoint;
+use tapfer_emv::keys::{KeyClass, KeyIndex, LimitedUseKey};
+use tapfer_payment_types::{PanSequenceNumber, Secret, TokenPan};
+
+use crate::HsmError;
+
+/// What a key is used for, and with that its algorithm and length. A key is used for nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyAlgorithm {
+    /// AES-128 that card keys are derived from (EMV option C).
+    CardKeyDerivation,
+    /// AES-256 that wraps data keys (NIST SP 800-38F, KW).
+    KeyWrapping,
+    /// HMAC-SHA-256 with a key of 32 bytes.
+    Authentication,
+    /// ECDSA over P-256 with SHA-256.
+    Signing,
+    /// ECDH over P-256.
+    Agreement,
+    /// EC-SDSA over P-256 (ISO/IEC 14888-3), which no module offers: a scalar that is used in memory.
+    SchnorrSigning,
+}
+
+/// Which root a key lies under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Custody {
+    /// It opens only inside, and never leaves.
+    Sealed,
+    /// It may be released into this crate's memory.
+    Releasable,
+}
+
+/// A key that has just been made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewKey {
+    /// The key under its root: AES key wrap of the raw bytes (RFC 3394), for P-256 keys of a PKCS#8
+    /// `PrivateKeyInfo` (RFC 5649); a [`KeyAlgorithm::SchnorrSigning`] scalar counts as raw bytes.
+    pub wrapped: Vec<u8>,
+    /// The public side of a P-256 key.
+    pub public: Option<PublicPoint>,
+    /// To tell keys apart by eye: the first three bytes of AES-CMAC over a block of zeros (AES keys,
+    /// ANSI X9.24-1 annex A), of HMAC over nothing, or of SHA-256 over the public point x‖y.
+    pub check_value: [u8; 3],
+}
+
+/// Which session key made a cryptogram.
+#[derive(Debug, Clone, Copy)]
+pub struct CardKeyPath<'a> {
+    /// The number the phone paid with.
+    pub token_pan: &'a TokenPan,
+    /// Its sequence number.
+    pub sequence: PanSequenceNumber,
+    /// Class of the limited-use key.
+    pub key_class: KeyClass,
+    /// Index of the limited-use key.
+    pub key_index: KeyIndex,
+    /// Transaction counter.
+    pub application_transaction_counter: u16,
+}
+
+/// A place where keys are used.
+///
+/// Keys come in wrapped and are named by what [`Vault::load`] gave. A key that is used for what its
+/// algorithm is not made for is a defect: [`HsmError::Internal`].
+pub trait Vault: Send + Sync {
+    /// A key that is ready for use.
+    type Key: Send + Sync;
+
+    /// Makes a key inside.
+    ///
+    /// # Errors
+    /// The module failed.
+    fn generate(&self, algorithm: KeyAlgorithm, custody: Custody) -> Result<NewKey, HsmError>;
+
+    /// Takes a key that was made elsewhere: raw bytes, for P-256 keys the scalar.
+    ///
+    /// # Errors
+    /// It is no key of this algorithm; the module failed.
+    fn import(
+        &self,
+        algorithm: KeyAlgorithm,
+        custody: Custody,
+        clear: &Secret<Vec<u8>>,
+    ) -> Result<NewKey, HsmError>;
+
+    /// Makes a wrapped key ready for use.
+    ///
+    /// # Errors
+    /// It does not open under this vault's root; the module failed.
+    fn load(
+        &self,
+        algorithm: KeyAlgorithm,
+        custody: Custody,
+        wrapped: &[u8],
+    ) -> Result<Self::Key, HsmError>;
+
+    /// The application cryptogram over `message`: issuer master key, token key, limited-use key, session
+    /// key, AES-CMAC, first eight bytes.
+    ///
+    /// # Errors
+    /// The module failed.
+    fn application_cryptogram(
+        &self,
+        master: &Self::Key,
+        path: &CardKeyPath<'_>,
+        message: &[u8],
+    ) -> Result<[u8; 8], HsmError>;
+
+    /// Limited-use keys, in the order asked for, which leave for the phone they are sealed to.
+    ///
+    /// # Errors
+    /// The module failed.
+    fn limited_use_keys(
+        &self,
+        master: &Self::Key,
+        token_pan: &TokenPan,
+        sequence: PanSequenceNumber,
+        keys: &[(KeyClass, KeyIndex)],
+    ) -> Result<Vec<LimitedUseKey>, HsmError>;
+
+    /// HMAC-SHA-256 over the parts, one behind the other.
+    ///
+    /// # Errors
+    /// The module failed.
+    fn authenticate(&self, key: &Self::Key, parts: &[&[u8]]) -> Result<[u8; 32], HsmError>;
+
+    /// ECDSA with SHA-256 over the message: r‖s.
+    ///
+    /// # Errors
+    /// The module failed.
+    fn sign(&self, key: &Self::Key, message: &[u8]) -> Result<[u8; 64], HsmError>;
+
+    /// ECDH: the x coordinate that both sides share.
+    ///
+    /// # Errors
+    /// The module failed.
+    fn agree(&self, key: &Self::Key, peer: &PublicPoint) -> Result<Secret<[u8; 32]>, HsmError>;
+
+    /// Wraps a data key (RFC 3394).
+    ///
+    /// # Errors
+    /// The module failed.
+    fn wrap_data_key(
+        &self,
+        key: &Self::Key,
+        data_key: &Secret<[u8; 32]>,
+    ) -> Result<[u8; 40], HsmError>;
+
+    /// Opens a data key. `None` if it is not one of this key's.
+    ///
+    /// # Errors
+    /// The module failed.
+    fn unwrap_data_key(
+        &self,
+        key: &Self::Key,
+        wrapped: &[u8; 40],
+    ) -> Result<Option<Secret<[u8; 32]>>, HsmError>;
+
+    /// The bytes of a [`Custody::Releasable`] key.
+    ///
+    /// # Errors
+    /// The key is sealed; the module failed.
+    fn release(&self, key: &Self::Key) -> Result<Secret<Vec<u8>>, HsmError>;
+
+    /// Fills `out` with random bytes fit for keys.
+    ///
+    /// # Errors
+    /// The module failed.
+    fn random(&self, out: &mut [u8]) -> Result<(), HsmError>;
+
+    /// Whether the vault serves. Asks whatever is behind it.
+    ///
+    /// # Errors
+    /// What keeps it from serving.
+    fn health(&self) -> Result<(), HsmError>;
+}
