@@ -21,8 +21,25 @@ pub(crate) fn derive(key: &[u8; 16], block: [u8; 16]) -> Secret<[u8; 16]> {
     derived
 }
 
-/// R = ATC ‖ fourteen zeros (Book E 4.1).
-const fn session_block(application_transaction_counter: u16) -> [u8; 16] {
+/// What a token key is derived from under the issuer master key: padded PAN ‖ PSN (EMV option C).
+///
+/// These three blocks are for modules that derive keys inside: AES-ECB of the block under the stage
+/// before is the next stage (`CKM_AES_ECB_ENCRYPT_DATA`).
+#[must_use]
+pub fn token_key_data(pan: &TokenPan, sequence: PanSequenceNumber) -> Secret<[u8; 16]> {
+    Secret::new(*CardDigits::of_token(pan, sequence).right_aligned())
+}
+
+/// What a limited-use key is derived from under the token key: class ‖ key index ‖ eleven zeros.
+#[must_use]
+pub fn limited_use_key_data(class: KeyClass, index: KeyIndex) -> [u8; 16] {
+    let [a, b, c, d] = index.to_bytes();
+    [class.to_byte(), a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// What a session key is derived from under the limited-use key: R = ATC ‖ fourteen zeros (Book E 4.1).
+#[must_use]
+pub const fn session_key_data(application_transaction_counter: u16) -> [u8; 16] {
     let [high, low] = application_transaction_counter.to_be_bytes();
     [high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
@@ -95,15 +112,13 @@ impl TokenKey {
     /// AES-ECB(token key, class ‖ key index ‖ eleven zeros).
     #[must_use]
     pub fn limited_use_key(&self, class: KeyClass, index: KeyIndex) -> LimitedUseKey {
-        let [a, b, c, d] = index.to_bytes();
-        let block = [class.to_byte(), a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        LimitedUseKey(derive(self.expose(), block))
+        LimitedUseKey(derive(self.expose(), limited_use_key_data(class, index)))
     }
 
     /// A card's session key without a limited-use key between (published vectors, cards of others).
     #[must_use]
     pub fn session_key(&self, application_transaction_counter: u16) -> SessionKey {
-        SessionKey(derive(self.expose(), session_block(application_transaction_counter)))
+        SessionKey(derive(self.expose(), session_key_data(application_transaction_counter)))
     }
 }
 
@@ -111,7 +126,7 @@ impl LimitedUseKey {
     /// AES-ECB(limited-use key, ATC ‖ fourteen zeros).
     #[must_use]
     pub fn session_key(&self, application_transaction_counter: u16) -> SessionKey {
-        SessionKey(derive(self.expose(), session_block(application_transaction_counter)))
+        SessionKey(derive(self.expose(), session_key_data(application_transaction_counter)))
     }
 }
 
@@ -122,7 +137,7 @@ impl CardMasterKey256 {
         let cipher = Aes256::new(self.expose().into());
         let mut key = Secret::new([0; 32]);
         for (half, marker) in key.expose_mut().chunks_exact_mut(16).zip([0xF0, 0x0F]) {
-            let [high, low, _, rest @ ..] = session_block(application_transaction_counter);
+            let [high, low, _, rest @ ..] = session_key_data(application_transaction_counter);
             let mut block = Zeroizing::new([0; 16]);
             block
                 .iter_mut()

@@ -3,7 +3,8 @@
 //! Encoding: [`tlv`], [`dol`], [`apdu`], [`status`], [`tags`], [`tvr`], and the card's static side in
 //! [`profile`]. For people: [`tlv_tree`], [`meaning`].
 //! Cryptography: [`curve`], [`ecsdsa`], [`channel`], [`mac`], [`certificate`], [`keys`],
-//! [`cryptogram`], [`iad`], [`own_checks`], [`triple_des`]; who asks for the payment: [`merchant`].
+//! [`cryptogram`], [`iad`], [`own_checks`], [`triple_des`]; who asks for the payment: [`merchant`];
+//! what the platform signs: [`document`].
 //!
 //! Ground floor: no IO, no clock, no random source. "Book E" and "Book C-8" are EMVCo's contactless
 //! security book and Kernel 8 book, version 1.1.
@@ -17,6 +18,7 @@ pub mod certificate;
 pub mod channel;
 pub mod cryptogram;
 pub mod curve;
+pub mod document;
 pub mod dol;
 pub mod ecsdsa;
 pub mod iad;

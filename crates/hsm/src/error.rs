@@ -50,6 +50,14 @@ pub enum HsmError {
          once, which makes it"
     )]
     UnknownMerchantAuthority,
+    /// The realm's document keys exist.
+    #[error("the module has the keys that sign documents already; a realm has them once")]
+    DocumentKeysExist,
+    /// The realm has no key for this purpose.
+    #[error(
+        "the module has no key to sign documents of this kind with; create the document keys first"
+    )]
+    UnknownDocumentKey,
     /// The certificate would be dead already, or live too long.
     #[error(
         "the certificate has to end after now and within {maximum_days} days; ask for another date"

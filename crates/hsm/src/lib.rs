@@ -44,11 +44,13 @@ pub use software::{SoftwareHsm, Unlock};
 use std::num::NonZeroU32;
 
 use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Rid};
+use tapfer_emv::curve::PublicPoint;
+pub use tapfer_emv::document::{DocumentPurpose, DocumentSignature};
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
 use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::store_share::STORE_SHARE_LENGTH;
-use tapfer_payment_types::{DeviceId, IssuerId, Pan, Secret};
+use tapfer_payment_types::{DeviceId, IssuerId, Pan, Secret, Timestamp};
 
 /// An ICC certificate lives no longer than this from the moment it is signed: 7 days, in seconds. A
 /// stolen phone dies by itself.
@@ -95,7 +97,12 @@ pub trait PaymentHsm: Send + Sync {
     ///
     /// # Errors
     /// [`HsmError::AuthorityExists`]; or the system failed.
-    fn create_certification_authority(&self, rid: Rid, index: u8) -> Result<CaPublicKey, HsmError>;
+    fn create_certification_authority(
+        &self,
+        rid: Rid,
+        index: u8,
+        now: Timestamp,
+    ) -> Result<CaPublicKey, HsmError>;
 
     /// The public key of a certification authority, for terminals to trust.
     ///
@@ -104,11 +111,12 @@ pub trait PaymentHsm: Send + Sync {
     fn ca_public_key(&self, rid: Rid, index: u8) -> Result<CaPublicKey, HsmError>;
 
     /// Makes all keys of an issuer: issuer master key (derivation key index 1), EC-SDSA signing key,
-    /// PAN look-up key, and the key that wraps the keys of card records.
+    /// PAN look-up key, the key that wraps the keys of card records, the key that person's keys and PINs
+    /// are sealed to, and those of card PINs and of shares of phones' stores. No verb makes one later.
     ///
     /// # Errors
     /// [`HsmError::IssuerExists`]; or the system failed.
-    fn create_issuer(&self, issuer: IssuerId) -> Result<IssuerKeys, HsmError>;
+    fn create_issuer(&self, issuer: IssuerId, now: Timestamp) -> Result<IssuerKeys, HsmError>;
 
     /// The public side of an issuer's keys.
     ///
@@ -140,7 +148,7 @@ pub trait PaymentHsm: Send + Sync {
     ///
     /// # Errors
     /// [`HsmError::MerchantAuthorityExists`]; or the system failed.
-    fn create_merchant_authority(&self) -> Result<MerchantCaKey, HsmError>;
+    fn create_merchant_authority(&self, now: Timestamp) -> Result<MerchantCaKey, HsmError>;
 
     /// The public key of the authority that certifies terminals, for phones to trust.
     ///
@@ -159,6 +167,29 @@ pub trait PaymentHsm: Send + Sync {
         &self,
         request: &MerchantCertificateRequest,
     ) -> Result<MerchantCertificate, HsmError>;
+
+    /// Makes the keys that sign documents of the platform, one for each purpose. A realm has them once.
+    ///
+    /// # Errors
+    /// [`HsmError::DocumentKeysExist`]; or the system failed.
+    fn create_document_keys(&self, now: Timestamp) -> Result<(), HsmError>;
+
+    /// The public key that verifies documents of a purpose signed now, for phones and terminals to trust.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownDocumentKey`]
+    fn document_key(&self, purpose: DocumentPurpose) -> Result<PublicPoint, HsmError>;
+
+    /// Signs [`DocumentPurpose::message`] of a document (ECDSA P-256 with SHA-256). Whether the document
+    /// should be signed is the caller's to decide.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownDocumentKey`], or the module failed.
+    fn sign_document(
+        &self,
+        purpose: DocumentPurpose,
+        document: &[u8],
+    ) -> Result<DocumentSignature, HsmError>;
 
     /// Derives the session key the card must have used, and compares its cryptogram in constant time.
     ///
@@ -181,7 +212,7 @@ pub trait PaymentHsm: Send + Sync {
         request: ProvisioningRequest<'_>,
     ) -> Result<SealedPayload, HsmError>;
 
-    /// The key that phones seal a person's key to, and tills a PIN. Made when it is first asked for.
+    /// The key that phones seal a person's key to, and tills a PIN.
     ///
     /// # Errors
     /// [`HsmError::UnknownIssuer`], or the module failed.
@@ -279,5 +310,6 @@ pub trait PaymentHsm: Send + Sync {
         &self,
         issuer: IssuerId,
         issuer_master_key: IssuerMasterKey,
+        now: Timestamp,
     ) -> Result<IssuerKeys, HsmError>;
 }

@@ -111,9 +111,9 @@ fn keys_survive_closing() {
     let place = Place::new();
     let hsm = place.create();
     assert!(!hsm.holds_keys().unwrap());
-    let ca = hsm.create_certification_authority([1; 5], 7).unwrap();
-    let merchant_ca = hsm.create_merchant_authority().unwrap();
-    let keys = hsm.create_issuer(issuer(1)).unwrap();
+    let ca = hsm.create_certification_authority([1; 5], 7, Timestamp::from_unix_millis(1)).unwrap();
+    let merchant_ca = hsm.create_merchant_authority(Timestamp::from_unix_millis(1)).unwrap();
+    let keys = hsm.create_issuer(issuer(1), Timestamp::from_unix_millis(1)).unwrap();
     let master_key = *hsm.demo_keys(issuer(1), 1).unwrap().issuer_master_key.expose();
     let pan = "4111111111111111".parse().unwrap();
     let lookup = hsm.pan_lookup(issuer(1), &pan).unwrap();
@@ -136,7 +136,7 @@ fn keys_survive_closing() {
 #[test]
 fn every_cut_is_noticed() {
     let place = Place::new();
-    place.create().create_issuer(issuer(1)).unwrap();
+    place.create().create_issuer(issuer(1), Timestamp::from_unix_millis(1)).unwrap();
     let whole = place.bytes();
     for length in 0..whole.len() {
         place.overwrite(&whole[..length]);
@@ -150,7 +150,7 @@ fn every_cut_is_noticed() {
 #[test]
 fn every_changed_byte_is_noticed_and_named() {
     let place = Place::new();
-    place.create().create_issuer(issuer(1)).unwrap();
+    place.create().create_issuer(issuer(1), Timestamp::from_unix_millis(1)).unwrap();
     let whole = place.bytes();
     let content = whole.len() - content_length(&whole);
     for position in 0..whole.len() {
@@ -206,7 +206,11 @@ fn a_passphrase_opens_and_is_not_weakened() {
 
     let good = passphrase("correct horse battery staple");
     drop(SoftwareHsm::create(&place.path(), &good, Realm::Demo, realm_id()).unwrap());
-    place.open_with(&good).unwrap().create_issuer(issuer(1)).unwrap();
+    place
+        .open_with(&good)
+        .unwrap()
+        .create_issuer(issuer(1), Timestamp::from_unix_millis(1))
+        .unwrap();
     place.open_with(&good).unwrap().issuer_keys(issuer(1)).unwrap();
     let wrong = place.open_with(&passphrase("correct horse battery stable"));
     assert!(matches!(wrong, Err(KeystoreError::WrongSecret { given: "passphrase", .. })));
@@ -236,7 +240,7 @@ fn only_the_owner_may_read() {
     let place = Place::new();
     let hsm = place.create();
     assert_eq!(mode(place.path()), 0o600);
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), Timestamp::from_unix_millis(1)).unwrap();
     assert_eq!(mode(place.path()), 0o600, "also after a change");
     drop(hsm);
     for mode in [0o640, 0o604, 0o620, 0o602, 0o666] {
@@ -254,14 +258,14 @@ fn only_the_owner_may_read() {
 fn one_writer_and_any_reader() {
     let place = Place::new();
     let hsm = place.create();
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), Timestamp::from_unix_millis(1)).unwrap();
     assert!(matches!(place.open(), Err(KeystoreError::InUse(_))));
     let files = fs::read_dir(place.directory.path()).unwrap().count();
     assert_eq!(files, 1, "there is no lock file, whose removal would let a second writer in");
 
     let reader = SoftwareHsm::open_read_only(&place.path(), &key()).unwrap();
     assert_eq!(reader.issuer_keys(issuer(1)).unwrap(), hsm.issuer_keys(issuer(1)).unwrap());
-    let refused = reader.create_issuer(issuer(2));
+    let refused = reader.create_issuer(issuer(2), Timestamp::from_unix_millis(1));
     assert!(matches!(refused, Err(HsmError::Keystore(KeystoreError::ReadOnly(_)))));
     assert!(matches!(reader.issuer_keys(issuer(2)), Err(HsmError::UnknownIssuer(_))));
     drop(hsm);
@@ -289,7 +293,7 @@ fn what_the_disk_does_not_have_is_not_used() {
     // A directory where the new file would be written.
     let in_the_way = place.directory.path().join("keystore.new");
     fs::create_dir(&in_the_way).unwrap();
-    let failed = hsm.create_issuer(issuer(1));
+    let failed = hsm.create_issuer(issuer(1), Timestamp::from_unix_millis(1));
     assert!(matches!(failed, Err(HsmError::Keystore(KeystoreError::Io { .. }))));
     assert!(matches!(hsm.issuer_keys(issuer(1)), Err(HsmError::UnknownIssuer(_))));
     assert_eq!(place.bytes(), before);
@@ -297,7 +301,7 @@ fn what_the_disk_does_not_have_is_not_used() {
     // Left over from a crash, half written and readable by all.
     fs::remove_dir(&in_the_way).unwrap();
     fs::write(&in_the_way, &before[..20]).unwrap();
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), Timestamp::from_unix_millis(1)).unwrap();
     assert!(!in_the_way.exists());
     assert_eq!(mode(place.path()), 0o600);
     drop(hsm);
@@ -309,9 +313,10 @@ fn no_key_and_no_nonce_twice_in_the_file() {
     let place = Place::new();
     let hsm = place.create();
     let secret = [0xA7; 16];
-    hsm.import_demo_issuer(issuer(1), IssuerMasterKey::new(secret)).unwrap();
+    hsm.import_demo_issuer(issuer(1), IssuerMasterKey::new(secret), Timestamp::from_unix_millis(1))
+        .unwrap();
     let first = place.bytes();
-    hsm.create_issuer(issuer(2)).unwrap();
+    hsm.create_issuer(issuer(2), Timestamp::from_unix_millis(1)).unwrap();
     let second = place.bytes();
     let hex = "a7".repeat(16);
     for bytes in [&first, &second] {
@@ -333,7 +338,7 @@ fn makes_issuers_until_killed() {
     let Some(path) = std::env::var_os(KEYSTORE_OF_CHILD) else { return };
     let hsm = SoftwareHsm::open(path.as_ref(), &key()).unwrap();
     for number in 0..=u8::MAX {
-        hsm.create_issuer(issuer(number)).unwrap();
+        hsm.create_issuer(issuer(number), Timestamp::from_unix_millis(1)).unwrap();
         println!("\nmade {number}");
     }
 }
@@ -361,7 +366,7 @@ fn killed_at_any_moment_it_opens_with_all_it_promised() {
         for number in 0..u8::try_from(lines_until_death).unwrap() {
             hsm.issuer_keys(issuer(number)).unwrap();
         }
-        hsm.create_issuer(issuer(u8::MAX)).unwrap();
+        hsm.create_issuer(issuer(u8::MAX), Timestamp::from_unix_millis(1)).unwrap();
     }
 }
 

@@ -51,8 +51,8 @@ proptest! {
         let mut texts = Vec::new();
         shown(&mut texts, &unlock);
         shown(&mut texts, &hsm);
-        shown(&mut texts, &hsm.import_demo_issuer(issuer, IssuerMasterKey::new(master_key)));
-        shown(&mut texts, &hsm.import_demo_issuer(issuer, IssuerMasterKey::new(master_key)));
+        shown(&mut texts, &hsm.import_demo_issuer(issuer, IssuerMasterKey::new(master_key), Timestamp::from_unix_millis(1)));
+        shown(&mut texts, &hsm.import_demo_issuer(issuer, IssuerMasterKey::new(master_key), Timestamp::from_unix_millis(1)));
         shown(&mut texts, &hsm.demo_keys(issuer, 1));
         shown(&mut texts, &hsm.demo_keys(issuer, 2));
         shown(&mut texts, &hsm.pan_lookup(issuer, &"4111111111111111".parse().unwrap()));

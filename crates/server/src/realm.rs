@@ -378,7 +378,10 @@ mod tests {
         let now = Timestamp::from_unix_millis(1);
         let (home, paths) = new_realm(RealmKind::Demo);
         let realm = Realm::open(home.path(), &unlock()).unwrap();
-        realm.hsm().create_certification_authority([1; 5], 1).unwrap();
+        realm
+            .hsm()
+            .create_certification_authority([1; 5], 1, Timestamp::from_unix_millis(1))
+            .unwrap();
         drop(realm);
         fs::remove_file(paths.description()).unwrap();
         let again = || Realm::create(home.path(), RealmKind::Demo, &unlock(), now);

@@ -1,7 +1,12 @@
 //! Key indexes and key derivations.
 
+use aes::Aes128;
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use proptest::prelude::*;
-use tapfer_emv::keys::{CardDigits, IssuerMasterKey, KeyClass, KeyIndex, TokenKey};
+use tapfer_emv::keys::{
+    CardDigits, IssuerMasterKey, KeyClass, KeyIndex, TokenKey, limited_use_key_data,
+    session_key_data, token_key_data,
+};
 use tapfer_emv::triple_des;
 use tapfer_payment_types::{PanSequenceNumber, Timestamp, TokenPan};
 
@@ -17,6 +22,28 @@ fn a_key_index_counts_hours_from_one() {
     for bytes in [[0x16, 0, 1, 0], [6, 0, 0, 0], [6, 0x87, 0x85, 0], [6, 0, 0x0A, 0]] {
         assert!(KeyIndex::from_bytes(bytes).is_err(), "{bytes:?}");
     }
+}
+
+/// A module that derives inside needs the blocks only: one AES block a stage.
+#[test]
+fn derivation_data_are_the_stages_encrypted_blocks() {
+    let encrypt = |key: [u8; 16], block: [u8; 16]| -> [u8; 16] {
+        let mut block = block.into();
+        Aes128::new(&key.into()).encrypt_block(&mut block);
+        block.into()
+    };
+    let token: TokenPan = "4111111111111111".parse().unwrap();
+    let (sequence, index) = (PanSequenceNumber::new(1).unwrap(), "6000100".parse().unwrap());
+    let token_key = IssuerMasterKey::new([9; 16]).token_key(&token, sequence);
+    let limited = token_key.limited_use_key(KeyClass::Verified, index);
+    let data = token_key_data(&token, sequence);
+    assert_eq!(*data.expose(), *b"\0\0\0\0\0\0\0\x41\x11\x11\x11\x11\x11\x11\x11\x01");
+    assert_eq!(encrypt([9; 16], *data.expose()), *token_key.expose());
+    let data = limited_use_key_data(KeyClass::Verified, index);
+    assert_eq!(data, [2, 6, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(encrypt(*token_key.expose(), data), *limited.expose());
+    let data = session_key_data(0x1234);
+    assert_eq!(encrypt(*limited.expose(), data), *limited.session_key(0x1234).expose());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use tapfer_payment_types::{IssuerId, Secret};
 use super::merchant::MerchantAuthority;
 use super::provisioning::HPKE;
 use super::randomness;
-use crate::HsmError;
+use crate::{DocumentPurpose, HsmError};
 
 /// The first generation of every key.
 const FIRST_GENERATION: u8 = 1;
@@ -125,6 +125,8 @@ pub(super) struct KeyRing {
     /// HMAC-SHA-256 keys that shares of phones' stores are derived from. An issuer has none until the
     /// first of its phones asks.
     pub(super) store_shares: BTreeMap<IssuerId, Arc<Secret<[u8; 32]>>>,
+    /// Sign documents of the platform.
+    pub(super) documents: BTreeMap<DocumentPurpose, Arc<MerchantAuthority>>,
 }
 
 /// A [`KeyRing`] as it stands in the keystore, in JSON.
@@ -139,6 +141,9 @@ pub(super) struct StoredKeyRing {
     merchant_signing_key: Option<HexSecret>,
     #[serde(default)]
     store_share_keys: Vec<StoredShareKey>,
+    /// In the order of [`DocumentPurpose::ALL`].
+    #[serde(default)]
+    document_keys: Vec<HexSecret>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -194,6 +199,7 @@ impl From<&KeyRing> for StoredKeyRing {
                 .as_ref()
                 .map(|authority| store(authority.private.expose())),
             store_share_keys: ring.store_shares.iter().map(share_key).collect(),
+            document_keys: ring.documents.values().map(|key| store(key.private.expose())).collect(),
         }
     }
 }
@@ -238,6 +244,14 @@ impl StoredKeyRing {
                 None => None,
             },
             store_shares: self.store_share_keys.iter().map(share_key).collect::<Option<_>>()?,
+            documents: DocumentPurpose::ALL
+                .into_iter()
+                .zip(&self.document_keys)
+                .map(|(purpose, key)| {
+                    let key = MerchantAuthority::from_bytes(load(key)?.expose())?;
+                    Some((purpose, Arc::new(key)))
+                })
+                .collect::<Option<_>>()?,
         })
     }
 }

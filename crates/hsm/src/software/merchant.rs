@@ -4,13 +4,16 @@
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use tapfer_emv::certificate::CertificateDate;
-use tapfer_emv::curve::PrivateKey;
+use tapfer_emv::curve::{PrivateKey, PublicPoint};
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate, MerchantSignature};
 use tapfer_payment_types::Secret;
 
 use super::certify::too_long;
 use super::randomness;
-use crate::{HsmError, MAXIMUM_MERCHANT_CERTIFICATE_LIFE_SECONDS, MerchantCertificateRequest};
+use crate::{
+    DocumentPurpose, DocumentSignature, HsmError, MAXIMUM_MERCHANT_CERTIFICATE_LIFE_SECONDS,
+    MerchantCertificateRequest,
+};
 
 const FAILED: HsmError = HsmError::Internal { operation: "signing with the merchant CA's key" };
 
@@ -46,6 +49,10 @@ impl MerchantAuthority {
         Some(Self { pair: pair.ok()?, private, public })
     }
 
+    pub(super) fn public_point(&self) -> Result<PublicPoint, HsmError> {
+        PublicPoint::from_bytes(&self.public.bytes()).map_err(|_| FAILED)
+    }
+
     fn sign(&self, message: &[u8]) -> Option<MerchantSignature> {
         let signature = self.pair.sign(&SystemRandom::new(), message).ok()?;
         signature.as_ref().try_into().ok()
@@ -78,4 +85,15 @@ pub(super) fn certificate(
     let certificate = MerchantCertificate::parse(&certificate.encode())?;
     certificate.verify(&authority.public, request.now)?;
     Ok(certificate)
+}
+
+/// Signs a document of the platform's.
+pub(super) fn document(
+    signer: &MerchantAuthority,
+    purpose: DocumentPurpose,
+    document: &[u8],
+) -> Result<DocumentSignature, HsmError> {
+    let signature = signer.sign(&purpose.message(document)).ok_or(FAILED)?;
+    let verifies = purpose.is_signed_by(&signer.public_point()?, document, &signature);
+    if verifies { Ok(signature) } else { Err(FAILED) }
 }

@@ -33,11 +33,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use aws_lc_rs::hmac;
 use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Rid};
 use tapfer_emv::cryptogram;
+use tapfer_emv::curve::PublicPoint;
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
 use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::store_share::STORE_SHARE_LENGTH;
-use tapfer_payment_types::{DeviceId, IssuerId, Pan, RealmId, Secret};
+use tapfer_payment_types::{DeviceId, IssuerId, Pan, RealmId, Secret, Timestamp};
 
 use self::key_ring::{IssuerKeySet, KeyRing, PersonKeySet, SigningKey};
 use self::keystore::Keystore;
@@ -47,10 +48,10 @@ use self::self_test::KnownAnswerTest;
 pub use self::unlock::{MINIMUM_PASSPHRASE_LENGTH, Unlock};
 use crate::{
     CardPinSubject, CardPinValue, CryptogramRequest, CryptogramVerdict, DemoKeys,
-    DetokenizationGrant, HsmDescription, HsmError, IccCertificateRequest, IssuerCertificateRequest,
-    IssuerKeys, MerchantCertificateRequest, PanLookup, PaymentHsm, PersonKeyImport,
-    PersonKeyRecipient, PersonKeyVerdict, ProvisioningRequest, Realm, RecordOwner,
-    SealedCardRecord,
+    DetokenizationGrant, DocumentPurpose, DocumentSignature, HsmDescription, HsmError,
+    IccCertificateRequest, IssuerCertificateRequest, IssuerKeys, MerchantCertificateRequest,
+    PanLookup, PaymentHsm, PersonKeyImport, PersonKeyRecipient, PersonKeyVerdict,
+    ProvisioningRequest, Realm, RecordOwner, SealedCardRecord,
 };
 
 /// A security module without hardware. See the [module](self).
@@ -67,7 +68,7 @@ use crate::{
 /// let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo, realm)?;
 /// let mut random = [0; 10];
 /// hsm.random(&mut random)?;
-/// let keys = hsm.create_issuer(IssuerId::new(now, random))?;
+/// let keys = hsm.create_issuer(IssuerId::new(now, random), now)?;
 /// assert_eq!(keys.derivation_key_index, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -153,45 +154,19 @@ impl SoftwareHsm {
         keys.issuers.get(&issuer).cloned().ok_or(HsmError::UnknownIssuer(issuer))
     }
 
-    /// What an issuer needs for PINs, made if this is the first time.
     fn persons(&self, issuer: IssuerId) -> Result<Arc<PersonKeySet>, HsmError> {
-        let keys = self.keys()?;
-        if let Some(found) = keys.persons.get(&issuer) {
-            return Ok(Arc::clone(found));
-        }
-        self.change(|ring| {
-            if !ring.issuers.contains_key(&issuer) {
-                return Err(HsmError::UnknownIssuer(issuer));
-            }
-            // Another thread may have been faster.
-            match ring.persons.get(&issuer) {
-                Some(found) => Ok(Arc::clone(found)),
-                None => {
-                    let made = Arc::new(PersonKeySet::generate()?);
-                    ring.persons.insert(issuer, Arc::clone(&made));
-                    Ok(made)
-                }
-            }
-        })
+        self.keys()?.persons.get(&issuer).cloned().ok_or(HsmError::UnknownIssuer(issuer))
     }
 
-    /// What an issuer needs for shares of stores, made if this is the first time.
     fn store_share_key(&self, issuer: IssuerId) -> Result<Arc<Secret<[u8; 32]>>, HsmError> {
-        if let Some(found) = self.keys()?.store_shares.get(&issuer) {
-            return Ok(Arc::clone(found));
-        }
-        self.change(|ring| {
-            if !ring.issuers.contains_key(&issuer) {
-                return Err(HsmError::UnknownIssuer(issuer));
-            }
-            // Another thread may have been faster.
-            if let Some(found) = ring.store_shares.get(&issuer) {
-                return Ok(Arc::clone(found));
-            }
-            let made = Arc::new(randomness::secret()?);
-            ring.store_shares.insert(issuer, Arc::clone(&made));
-            Ok(made)
-        })
+        self.keys()?.store_shares.get(&issuer).cloned().ok_or(HsmError::UnknownIssuer(issuer))
+    }
+
+    fn document_signer(
+        &self,
+        purpose: DocumentPurpose,
+    ) -> Result<Arc<MerchantAuthority>, HsmError> {
+        self.keys()?.documents.get(&purpose).cloned().ok_or(HsmError::UnknownDocumentKey)
     }
 
     fn authority(&self, rid: Rid, index: u8) -> Result<Arc<SigningKey>, HsmError> {
@@ -228,6 +203,8 @@ impl SoftwareHsm {
             let keys = generate()?;
             let public = public_side(issuer, &keys);
             ring.issuers.insert(issuer, Arc::new(keys));
+            ring.persons.insert(issuer, Arc::new(PersonKeySet::generate()?));
+            ring.store_shares.insert(issuer, Arc::new(randomness::secret()?));
             Ok(public)
         })
     }
@@ -288,7 +265,12 @@ impl PaymentHsm for SoftwareHsm {
         randomness::fill(out)
     }
 
-    fn create_certification_authority(&self, rid: Rid, index: u8) -> Result<CaPublicKey, HsmError> {
+    fn create_certification_authority(
+        &self,
+        rid: Rid,
+        index: u8,
+        _now: Timestamp,
+    ) -> Result<CaPublicKey, HsmError> {
         self.change(|ring| {
             if ring.authorities.contains_key(&(rid, index)) {
                 return Err(HsmError::AuthorityExists { index });
@@ -304,7 +286,7 @@ impl PaymentHsm for SoftwareHsm {
         Ok(CaPublicKey { rid, index, key: self.authority(rid, index)?.public })
     }
 
-    fn create_issuer(&self, issuer: IssuerId) -> Result<IssuerKeys, HsmError> {
+    fn create_issuer(&self, issuer: IssuerId, _now: Timestamp) -> Result<IssuerKeys, HsmError> {
         self.add_issuer(issuer, IssuerKeySet::generate)
     }
 
@@ -328,7 +310,7 @@ impl PaymentHsm for SoftwareHsm {
         certify::icc_certificate(&self.issuer(request.issuer)?.signing_key, request)
     }
 
-    fn create_merchant_authority(&self) -> Result<MerchantCaKey, HsmError> {
+    fn create_merchant_authority(&self, _now: Timestamp) -> Result<MerchantCaKey, HsmError> {
         self.change(|ring| {
             if ring.merchant_authority.is_some() {
                 return Err(HsmError::MerchantAuthorityExists);
@@ -349,6 +331,30 @@ impl PaymentHsm for SoftwareHsm {
         request: &MerchantCertificateRequest,
     ) -> Result<MerchantCertificate, HsmError> {
         merchant::certificate(&*self.merchant_authority()?, request)
+    }
+
+    fn create_document_keys(&self, _now: Timestamp) -> Result<(), HsmError> {
+        self.change(|ring| {
+            if !ring.documents.is_empty() {
+                return Err(HsmError::DocumentKeysExist);
+            }
+            for purpose in DocumentPurpose::ALL {
+                ring.documents.insert(purpose, Arc::new(MerchantAuthority::generate()?));
+            }
+            Ok(())
+        })
+    }
+
+    fn document_key(&self, purpose: DocumentPurpose) -> Result<PublicPoint, HsmError> {
+        self.document_signer(purpose)?.public_point()
+    }
+
+    fn sign_document(
+        &self,
+        purpose: DocumentPurpose,
+        document: &[u8],
+    ) -> Result<DocumentSignature, HsmError> {
+        merchant::document(&*self.document_signer(purpose)?, purpose, document)
     }
 
     fn verify_cryptogram(
@@ -464,6 +470,7 @@ impl PaymentHsm for SoftwareHsm {
         &self,
         issuer: IssuerId,
         issuer_master_key: IssuerMasterKey,
+        _now: Timestamp,
     ) -> Result<IssuerKeys, HsmError> {
         self.demand_demo_realm()?;
         self.add_issuer(issuer, || IssuerKeySet::generate_with(issuer_master_key))

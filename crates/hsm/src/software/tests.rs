@@ -13,9 +13,10 @@ use tapfer_payment_types::{
 use super::self_test::KnownAnswerTest;
 use super::{SoftwareHsm, Unlock};
 use crate::{
-    CardPinSubject, CardPinValue, CryptogramRequest, DetokenizationGrant, HsmError,
-    IccCertificateRequest, IssuerCertificateRequest, MerchantCertificateRequest, OperatorGrant,
-    PaymentHsm, PersonKeyImport, PersonKeySubject, ProvisioningRequest, Realm, RecordOwner,
+    CardPinSubject, CardPinValue, CryptogramRequest, DetokenizationGrant, DocumentPurpose,
+    HsmError, IccCertificateRequest, IssuerCertificateRequest, MerchantCertificateRequest,
+    OperatorGrant, PaymentHsm, PersonKeyImport, PersonKeySubject, ProvisioningRequest, Realm,
+    RecordOwner,
 };
 
 const BROKEN: &[KnownAnswerTest] = &[KnownAnswerTest { name: "broken", answer: || Some(false) }];
@@ -40,9 +41,9 @@ fn working_module() -> (SoftwareHsm, tempfile::TempDir) {
     let unlock = Unlock::key_from_hex(&"00".repeat(32)).unwrap();
     let path = directory.path().join("keystore");
     let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo, realm_id).unwrap();
-    hsm.create_certification_authority(RID, 1).unwrap();
-    hsm.create_merchant_authority().unwrap();
-    hsm.create_issuer(issuer()).unwrap();
+    hsm.create_certification_authority(RID, 1, now()).unwrap();
+    hsm.create_merchant_authority(now()).unwrap();
+    hsm.create_issuer(issuer(), now()).unwrap();
     (hsm, directory)
 }
 
@@ -170,12 +171,17 @@ fn a_failed_self_test_blocks_every_verb_for_ever() {
     assert!(refused(hsm.self_test()), "a failure is not forgotten");
     assert!(refused(hsm.health()));
     assert!(refused(hsm.random(&mut [0; 4])));
-    assert!(refused(hsm.create_certification_authority(RID, 2)));
+    assert!(refused(hsm.create_certification_authority(RID, 2, now())));
     assert!(refused(hsm.ca_public_key(RID, 1)));
-    assert!(refused(hsm.create_merchant_authority()));
+    assert!(refused(hsm.create_merchant_authority(now())));
     assert!(refused(hsm.merchant_ca_key()));
     assert!(merchant_certificate_is_refused(&hsm));
-    assert!(refused(hsm.create_issuer(IssuerId::new(now(), [2; 10]))));
+    assert!(refused(hsm.create_document_keys(now())));
+    for purpose in DocumentPurpose::ALL {
+        assert!(refused(hsm.document_key(purpose)));
+        assert!(refused(hsm.sign_document(purpose, b"document")));
+    }
+    assert!(refused(hsm.create_issuer(IssuerId::new(now(), [2; 10]), now())));
     assert!(refused(hsm.issuer_keys(issuer())));
     assert!(certificates_are_refused(&hsm, public_key));
     assert!(cryptogram_is_refused(&hsm, &token_pan));
@@ -187,5 +193,5 @@ fn a_failed_self_test_blocks_every_verb_for_ever() {
     assert!(refused(hsm.demo_keys(issuer(), 1)));
     assert!(person_verbs_are_refused(&hsm));
     let master_key = IssuerMasterKey::new([1; 16]);
-    assert!(refused(hsm.import_demo_issuer(IssuerId::new(now(), [3; 10]), master_key)));
+    assert!(refused(hsm.import_demo_issuer(IssuerId::new(now(), [3; 10]), master_key, now())));
 }

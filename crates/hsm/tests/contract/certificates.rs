@@ -41,29 +41,29 @@ fn next_year() -> CertificateDate {
 }
 
 pub fn authority_is_made_once(hsm: &impl PaymentHsm) {
-    let made = hsm.create_certification_authority(RID, CA_INDEX).unwrap();
+    let made = hsm.create_certification_authority(RID, CA_INDEX, now()).unwrap();
     assert_eq!((made.rid, made.index), (RID, CA_INDEX));
     assert_eq!(hsm.ca_public_key(RID, CA_INDEX).unwrap(), made);
-    let again = hsm.create_certification_authority(RID, CA_INDEX);
+    let again = hsm.create_certification_authority(RID, CA_INDEX, now());
     assert!(matches!(again, Err(HsmError::AuthorityExists { index: CA_INDEX })));
-    assert_ne!(hsm.create_certification_authority(RID, 0xA2).unwrap().key, made.key);
-    assert_ne!(hsm.create_certification_authority([1; 5], CA_INDEX).unwrap().key, made.key);
+    assert_ne!(hsm.create_certification_authority(RID, 0xA2, now()).unwrap().key, made.key);
+    assert_ne!(hsm.create_certification_authority([1; 5], CA_INDEX, now()).unwrap().key, made.key);
     assert_eq!(hsm.ca_public_key(RID, CA_INDEX).unwrap(), made);
 }
 
 pub fn issuer_is_made_once(hsm: &impl PaymentHsm) {
-    let made = hsm.create_issuer(issuer(1)).unwrap();
+    let made = hsm.create_issuer(issuer(1), now()).unwrap();
     assert_eq!((made.issuer, made.derivation_key_index), (issuer(1), 1));
     assert_eq!(hsm.issuer_keys(issuer(1)).unwrap(), made);
-    let again = hsm.create_issuer(issuer(1));
+    let again = hsm.create_issuer(issuer(1), now());
     assert!(matches!(again, Err(HsmError::IssuerExists(id)) if id == issuer(1)));
-    assert_ne!(hsm.create_issuer(issuer(2)).unwrap().public_key, made.public_key);
+    assert_ne!(hsm.create_issuer(issuer(2), now()).unwrap().public_key, made.public_key);
     assert_eq!(hsm.issuer_keys(issuer(1)).unwrap(), made);
 }
 
 pub fn chain_verifies(hsm: &impl PaymentHsm) {
-    let ca = hsm.create_certification_authority(RID, CA_INDEX).unwrap();
-    let keys = hsm.create_issuer(issuer(1)).unwrap();
+    let ca = hsm.create_certification_authority(RID, CA_INDEX, now()).unwrap();
+    let keys = hsm.create_issuer(issuer(1), now()).unwrap();
     let certificate = hsm.issue_issuer_certificate(&issuer_request(next_year())).unwrap();
     let certificate = IssuerCertificate::parse(&certificate.encode()).unwrap();
     certificate.verify(&ca, now()).unwrap();
@@ -71,7 +71,7 @@ pub fn chain_verifies(hsm: &impl PaymentHsm) {
     assert_eq!((certificate.expiry, certificate.serial), (next_year(), [0, 0, 1]));
     assert!(certificate.matches_pan("9990770996775434"));
 
-    let phone = hsm.create_issuer(issuer(2)).unwrap().public_key;
+    let phone = hsm.create_issuer(issuer(2), now()).unwrap().public_key;
     let expires_at = now().plus_seconds(86_400);
     let certificate = hsm.sign_icc_certificate(&icc_request(phone, expires_at)).unwrap();
     let certificate = IccCertificate::parse(&certificate.encode()).unwrap();
@@ -85,8 +85,8 @@ pub fn chain_verifies(hsm: &impl PaymentHsm) {
 }
 
 pub fn issuer_certificate_ends_in_bounds(hsm: &impl PaymentHsm) {
-    hsm.create_certification_authority(RID, CA_INDEX).unwrap();
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_certification_authority(RID, CA_INDEX, now()).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     let after = |seconds| CertificateDate::of(now().plus_seconds(seconds));
     let last = MAXIMUM_ISSUER_CERTIFICATE_LIFE_SECONDS;
     for good in [after(0), after(last)] {
@@ -102,7 +102,7 @@ pub fn issuer_certificate_ends_in_bounds(hsm: &impl PaymentHsm) {
 }
 
 pub fn icc_certificate_ends_in_bounds(hsm: &impl PaymentHsm) {
-    let phone = hsm.create_issuer(issuer(1)).unwrap().public_key;
+    let phone = hsm.create_issuer(issuer(1), now()).unwrap().public_key;
     let last = now().plus_seconds(MAXIMUM_ICC_CERTIFICATE_LIFE_SECONDS);
     for good in [now().plus_millis(1), last] {
         hsm.sign_icc_certificate(&icc_request(phone, good)).unwrap();
@@ -114,8 +114,8 @@ pub fn icc_certificate_ends_in_bounds(hsm: &impl PaymentHsm) {
 }
 
 pub fn malformed_issuer_identifier_is_refused(hsm: &impl PaymentHsm) {
-    hsm.create_certification_authority(RID, CA_INDEX).unwrap();
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_certification_authority(RID, CA_INDEX, now()).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     for issuer_identifier in [[0xFF; 5], [0x99, 0xF9, 0xFF, 0xFF, 0xFF], [0xAA; 5]] {
         let request = IssuerCertificateRequest { issuer_identifier, ..issuer_request(next_year()) };
         let refused = hsm.issue_issuer_certificate(&request);
@@ -128,7 +128,7 @@ pub fn unknown_keys_are_named(hsm: &impl PaymentHsm) {
     let request = issuer_request(next_year());
     let unknown = hsm.issue_issuer_certificate(&request);
     assert!(matches!(unknown, Err(HsmError::UnknownIssuer(id)) if id == issuer(1)));
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     let unknown = hsm.issue_issuer_certificate(&request);
     assert!(matches!(unknown, Err(HsmError::UnknownAuthority { index: CA_INDEX })));
     let unknown = hsm.ca_public_key(RID, CA_INDEX);

@@ -2,17 +2,17 @@ use std::thread;
 
 use tapfer_hsm::{DetokenizationGrant, OperatorGrant, PaymentHsm};
 
-use crate::{card, issuer};
+use crate::{card, issuer, now};
 
 /// Half of the threads make issuers while the others work with one that is there.
 pub fn threads_share_a_module(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(100)).unwrap();
+    hsm.create_issuer(issuer(100), now()).unwrap();
     let grant = || DetokenizationGrant::Operator(OperatorGrant::new("ada", "test").unwrap());
     thread::scope(|scope| {
         for thread_number in 0..4_u8 {
             scope.spawn(move || {
                 for turn in 0..5 {
-                    hsm.create_issuer(issuer(thread_number * 5 + turn)).unwrap();
+                    hsm.create_issuer(issuer(thread_number * 5 + turn), now()).unwrap();
                 }
             });
             scope.spawn(move || {

@@ -71,7 +71,7 @@ fn request<'a>(
 const MASTER_KEY: [u8; 16] = [0x42; 16];
 
 fn with_known_master_key(hsm: &impl PaymentHsm) -> TokenKey {
-    let keys = hsm.import_demo_issuer(issuer(1), IssuerMasterKey::new(MASTER_KEY)).unwrap();
+    let keys = hsm.import_demo_issuer(issuer(1), IssuerMasterKey::new(MASTER_KEY), now()).unwrap();
     assert_eq!(keys.derivation_key_index, 1);
     IssuerMasterKey::new(MASTER_KEY).token_key(&token_pan(), PanSequenceNumber::ZERO)
 }
@@ -87,7 +87,8 @@ pub fn golden_card_keys(hsm: &impl PaymentHsm) {
     for (number, case) in (1..).zip(&cases) {
         let Ok(token_pan) = case.pan.parse() else { continue };
         let issuer = issuer(number);
-        hsm.import_demo_issuer(issuer, IssuerMasterKey::new(key(&case.issuer_master_key))).unwrap();
+        hsm.import_demo_issuer(issuer, IssuerMasterKey::new(key(&case.issuer_master_key)), now())
+            .unwrap();
         let token_key = TokenKey::new(key(&case.aes_card_master_key_option_c));
         let (input, sequence) = (input(), case.pan_sequence_number.parse().unwrap());
         let received = cryptogram(&token_key, &input);
@@ -150,7 +151,7 @@ pub fn any_change_is_a_mismatch(hsm: &impl PaymentHsm) {
     assert!(mismatch(&CryptogramRequest { key_index, ..good() }));
     let other_pan = "4111111111111111".parse().unwrap();
     assert!(mismatch(&CryptogramRequest { token_pan: &other_pan, ..good() }));
-    hsm.create_issuer(issuer(2)).unwrap();
+    hsm.create_issuer(issuer(2), now()).unwrap();
     assert!(mismatch(&CryptogramRequest { issuer: issuer(2), ..good() }));
 }
 
@@ -165,7 +166,7 @@ pub fn unknown_generation_is_an_answer(hsm: &impl PaymentHsm) {
 }
 
 pub fn demo_keys_recompute_the_cryptogram(hsm: &impl PaymentHsm) {
-    let keys = hsm.create_issuer(issuer(1)).unwrap();
+    let keys = hsm.create_issuer(issuer(1), now()).unwrap();
     let demo = hsm.demo_keys(issuer(1), keys.derivation_key_index).unwrap();
     let token_key = demo.issuer_master_key.token_key(&token_pan(), PanSequenceNumber::ZERO);
     let (token_pan, input) = (token_pan(), input());

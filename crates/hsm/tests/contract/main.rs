@@ -15,6 +15,7 @@ mod backend;
 mod certificates;
 mod concurrency;
 mod cryptograms;
+mod documents;
 mod merchants;
 mod module;
 mod persons;
@@ -66,6 +67,8 @@ macro_rules! contract {
             merchants::certified_terminal_proves_itself
             merchants::merchant_certificate_ends_in_bounds
             merchants::unreadable_identifier_is_refused
+            documents::document_keys_are_made_once
+            documents::a_signed_document_verifies_for_its_purpose
             cryptograms::golden_card_keys
             cryptograms::right_cryptogram_is_proven
             cryptograms::any_change_is_a_mismatch

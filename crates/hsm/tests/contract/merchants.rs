@@ -35,16 +35,16 @@ pub fn merchant_authority_is_made_once(hsm: &impl PaymentHsm) {
     assert!(matches!(hsm.merchant_ca_key(), Err(HsmError::UnknownMerchantAuthority)));
     let signed = hsm.sign_merchant_certificate(&in_a_day());
     assert!(matches!(signed, Err(HsmError::UnknownMerchantAuthority)));
-    let made = hsm.create_merchant_authority().unwrap();
+    let made = hsm.create_merchant_authority(now()).unwrap();
     assert_eq!(hsm.merchant_ca_key().unwrap(), made);
-    let again = hsm.create_merchant_authority();
+    let again = hsm.create_merchant_authority(now());
     assert!(matches!(again, Err(HsmError::MerchantAuthorityExists)));
     assert_eq!(hsm.merchant_ca_key().unwrap(), made);
 }
 
 /// A phone that trusts the module's key believes the terminal, and nobody else's.
 pub fn certified_terminal_proves_itself(hsm: &impl PaymentHsm) {
-    let ca = hsm.create_merchant_authority().unwrap();
+    let ca = hsm.create_merchant_authority(now()).unwrap();
     let certificate = hsm.sign_merchant_certificate(&in_a_day()).unwrap();
     let certificate = MerchantCertificate::parse(&certificate.encode()).unwrap();
     assert_eq!(certificate.name.as_str(), "Bäckerei Müller");
@@ -71,7 +71,7 @@ pub fn certified_terminal_proves_itself(hsm: &impl PaymentHsm) {
 }
 
 pub fn merchant_certificate_ends_in_bounds(hsm: &impl PaymentHsm) {
-    hsm.create_merchant_authority().unwrap();
+    hsm.create_merchant_authority(now()).unwrap();
     let key = terminal_key().public_key();
     let last = now().plus_seconds(MAXIMUM_MERCHANT_CERTIFICATE_LIFE_SECONDS);
     for good in [now().plus_millis(1), last] {
@@ -84,7 +84,7 @@ pub fn merchant_certificate_ends_in_bounds(hsm: &impl PaymentHsm) {
 }
 
 pub fn unreadable_identifier_is_refused(hsm: &impl PaymentHsm) {
-    hsm.create_merchant_authority().unwrap();
+    hsm.create_merchant_authority(now()).unwrap();
     let hexadecimal = MerchantCertificateRequest { acquirer: [0xAA; 6], ..in_a_day() };
     let control = MerchantCertificateRequest { terminal: [7; 8], ..in_a_day() };
     for bad in [hexadecimal, control] {

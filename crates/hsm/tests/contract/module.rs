@@ -1,7 +1,7 @@
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_hsm::{HsmError, PaymentHsm, Realm};
 
-use crate::issuer;
+use crate::{issuer, now};
 
 pub fn describes_itself(hsm: &impl PaymentHsm) {
     let description = hsm.describe();
@@ -30,9 +30,9 @@ pub fn self_test_passes(hsm: &impl PaymentHsm) {
 
 pub fn production_realm_shows_no_key(hsm: &impl PaymentHsm) {
     assert_eq!(hsm.describe().realm, Realm::Production);
-    let index = hsm.create_issuer(issuer(1)).unwrap().derivation_key_index;
+    let index = hsm.create_issuer(issuer(1), now()).unwrap().derivation_key_index;
     assert!(matches!(hsm.demo_keys(issuer(1), index), Err(HsmError::NotADemoRealm)));
-    let imported = hsm.import_demo_issuer(issuer(2), IssuerMasterKey::new([7; 16]));
+    let imported = hsm.import_demo_issuer(issuer(2), IssuerMasterKey::new([7; 16]), now());
     assert!(matches!(imported, Err(HsmError::NotADemoRealm)));
     assert!(matches!(hsm.issuer_keys(issuer(2)), Err(HsmError::UnknownIssuer(_))));
 }

@@ -101,8 +101,8 @@ fn is_refused<T: std::fmt::Debug>(answer: Result<T, HsmError>) -> bool {
 }
 
 pub fn recipient_is_the_issuers_own_and_stays(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
-    hsm.create_issuer(issuer(2)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
+    hsm.create_issuer(issuer(2), now()).unwrap();
     let first = hsm.person_key_recipient(issuer(1)).unwrap();
     assert_eq!(first, hsm.person_key_recipient(issuer(1)).unwrap());
     assert_ne!(first, hsm.person_key_recipient(issuer(2)).unwrap());
@@ -112,7 +112,7 @@ pub fn recipient_is_the_issuers_own_and_stays(hsm: &impl PaymentHsm) {
 }
 
 pub fn old_person_key_proves_the_new_one(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     let key = first_key(hsm);
     assert!(!key.0.windows(16).any(|window| window == OLD_KEY));
     let old = || Some(PersonKeyInUse { generation: 1, key: &key });
@@ -142,8 +142,8 @@ pub fn old_person_key_proves_the_new_one(hsm: &impl PaymentHsm) {
 
 /// A stored key opens for its own token and generation only, and in no other issuer.
 pub fn stored_person_key_is_bound(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
-    hsm.create_issuer(issuer(2)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
+    hsm.create_issuer(issuer(2), now()).unwrap();
     let stored = first_key(hsm);
     let opens = |new: PersonKeySubject, generation, key: &SealedPersonKey| {
         let sealed = sealed_key(hsm, new, &NEW_KEY, &proof(&OLD_KEY, new, &NEW_KEY));
@@ -171,8 +171,8 @@ pub fn stored_person_key_is_bound(hsm: &impl PaymentHsm) {
 
 /// Whatever is wrong with an import, the answer is the same: nothing is learnt about any key.
 pub fn imports_are_refused_alike(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
-    hsm.create_issuer(issuer(2)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
+    hsm.create_issuer(issuer(2), now()).unwrap();
     let sealed = |subject, key: &[u8]| sealed_key(hsm, subject, key, &NO_PROOF);
     let good = sealed(subject(1), &OLD_KEY);
     assert!(accept(hsm, subject(1), &good, None).unwrap().is_some());
@@ -211,7 +211,7 @@ fn pin_block(digits: &str) -> Vec<u8> {
 }
 
 pub fn card_pin_is_compared_inside(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     let of = |number| CardPinSubject { issuer: issuer(1), card: card(number) };
     let set = |number, digits| {
         let bound_to = card(number).to_string();
@@ -235,7 +235,7 @@ pub fn card_pin_is_compared_inside(hsm: &impl PaymentHsm) {
 }
 
 pub fn pins_are_refused_alike(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     let subject = CardPinSubject { issuer: issuer(1), card: card(1) };
     let bound_to = card(1).to_string();
     let sealed = |info: &[u8], associated: &str, plain: &[u8]| {

@@ -105,7 +105,7 @@ fn request<'a>(
 }
 
 fn sealed(hsm: &impl PaymentHsm, recipient: &[u8; 65]) -> SealedPayload {
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     hsm.seal_provisioning(request(&token_pan(), recipient, &[terms(1), terms(2)])).unwrap()
 }
 
@@ -145,7 +145,7 @@ pub fn other_info_or_token_is_refused(hsm: &impl PaymentHsm) {
 }
 
 pub fn bad_recipient_is_refused(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     let (_, good) = phone();
     let mut off_the_curve = good;
     off_the_curve[64] ^= 1;
@@ -158,7 +158,7 @@ pub fn bad_recipient_is_refused(hsm: &impl PaymentHsm) {
 }
 
 pub fn bad_terms_are_refused(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     let (_, public) = phone();
     let seal = |terms: &[_]| hsm.seal_provisioning(request(&token_pan(), &public, terms));
     let count = u8::try_from(MAXIMUM_LIMITED_USE_KEYS).unwrap();
@@ -178,7 +178,7 @@ pub fn bad_terms_are_refused(hsm: &impl PaymentHsm) {
 
 /// Session keys come in clear without the PIN, and as one block each under the person's key with it.
 pub fn session_keys_pay_once_and_their_class_shows(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     let (private, public) = phone();
     let (person_key, stored) = persons::a_persons_key(hsm, token());
     let (token_pan, limited) = (token_pan(), [terms(1)]);
@@ -226,7 +226,7 @@ pub fn session_keys_pay_once_and_their_class_shows(hsm: &impl PaymentHsm) {
 }
 
 pub fn bad_rows_are_refused(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     let (_, public) = phone();
     let (_, stored) = persons::a_persons_key(hsm, token());
     let (token_pan, limited) = (token_pan(), [terms(1)]);

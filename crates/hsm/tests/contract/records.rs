@@ -3,7 +3,7 @@ use tapfer_hsm::{
 };
 use tapfer_payment_types::Pan;
 
-use crate::{card, cryptograms, issuer, token};
+use crate::{card, cryptograms, issuer, now, token};
 
 const RECORD: &[u8] = b"{\"pan\":\"4111111111111111\"}";
 
@@ -27,7 +27,7 @@ pub fn opens_with_a_grant(hsm: &impl PaymentHsm) {
 }
 
 pub fn every_byte_is_protected(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     let sealed = hsm.seal_card_record(issuer(1), card(1), RECORD).unwrap();
     let damaged = |bytes: Vec<u8>| {
         let opened =
@@ -46,8 +46,8 @@ pub fn every_byte_is_protected(hsm: &impl PaymentHsm) {
 }
 
 pub fn belongs_to_one_card_of_one_issuer(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
-    hsm.create_issuer(issuer(2)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
+    hsm.create_issuer(issuer(2), now()).unwrap();
     let sealed = hsm.seal_card_record(issuer(1), card(1), RECORD).unwrap();
     for (issuer, card) in [(issuer(1), card(2)), (issuer(2), card(1))] {
         let opened = hsm.open_card_record(issuer, card, &sealed, &operator());
@@ -61,7 +61,7 @@ pub fn belongs_to_one_card_of_one_issuer(hsm: &impl PaymentHsm) {
 
 /// A phone that is personalised gets its own token's number, and nothing else opens to it.
 pub fn personalisation_opens_its_own_token_only(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     let owners = [card(1), token(1), token(2)];
     let sealed = owners.map(|owner| hsm.seal_card_record(issuer(1), owner, RECORD).unwrap());
     let RecordOwner::Token(own) = token(1) else { unreachable!() };
@@ -80,8 +80,8 @@ pub fn personalisation_opens_its_own_token_only(hsm: &impl PaymentHsm) {
 }
 
 pub fn lookup_is_keyed_and_over_the_whole_number(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
-    hsm.create_issuer(issuer(2)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
+    hsm.create_issuer(issuer(2), now()).unwrap();
     let pan: Pan = "4111111111111111".parse().unwrap();
     // The same first six and last four digits: what may be shown of a number must not find it.
     let mut neighbours = (0..10).map(|digit| format!("41111100000{digit}1111").parse::<Pan>());

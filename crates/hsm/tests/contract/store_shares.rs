@@ -17,7 +17,7 @@ fn epoch(number: u32) -> NonZeroU32 {
 /// The same share each time; another one for every other issuer, phone or epoch.
 pub fn a_share_belongs_to_one_phone_and_epoch(hsm: &impl PaymentHsm) {
     for number in [1, 2] {
-        hsm.create_issuer(issuer(number)).unwrap();
+        hsm.create_issuer(issuer(number), now()).unwrap();
     }
     let mut shares = BTreeSet::new();
     for (of, phone, number) in
@@ -33,7 +33,7 @@ pub fn a_share_belongs_to_one_phone_and_epoch(hsm: &impl PaymentHsm) {
 
 /// Phones of one issuer that ask at the same moment, before there is a key, get shares of one key.
 pub fn the_first_share_is_made_once(hsm: &impl PaymentHsm) {
-    hsm.create_issuer(issuer(1)).unwrap();
+    hsm.create_issuer(issuer(1), now()).unwrap();
     let shares: BTreeSet<[u8; 32]> = std::thread::scope(|scope| {
         let ask = || *hsm.store_share(issuer(1), device(1), epoch(1)).unwrap().expose();
         let asking: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();

@@ -2,8 +2,8 @@
 
 use tapfer_emv::certificate::{CaPublicKey, Rid};
 use tapfer_hsm::HsmError;
-use tapfer_payment_types::IssuerId;
 use tapfer_payment_types::messages::HexBytes;
+use tapfer_payment_types::{IssuerId, Timestamp};
 use tapfer_payments::access::Principal;
 use tapfer_payments::issuers::Issuer;
 use tapfer_storage::Page;
@@ -24,10 +24,14 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError::Hsm`].
-    pub(super) fn ensure_authority(&self, rid: Rid) -> Result<CaPublicKey, ServiceError> {
+    pub(super) fn ensure_authority(
+        &self,
+        rid: Rid,
+        now: Timestamp,
+    ) -> Result<CaPublicKey, ServiceError> {
         let create = || {
             self.ask_hsm("create_certification_authority", |hsm| {
-                hsm.create_certification_authority(rid, CA_INDEX)
+                hsm.create_certification_authority(rid, CA_INDEX, now)
             })
         };
         match self.authority(rid) {

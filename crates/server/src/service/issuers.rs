@@ -72,7 +72,7 @@ impl Service {
         issuer.check().map_err(invalid)?;
         check_key_policy(&issuer.key_policy)?;
         self.require_free_ranges(&issuer)?;
-        let keys = self.ask_hsm("create_issuer", |hsm| hsm.create_issuer(issuer.id))?;
+        let keys = self.ask_hsm("create_issuer", |hsm| hsm.create_issuer(issuer.id, now))?;
         issuer.derivation_key_index = keys.derivation_key_index;
         issuer.certificate = self.certify(&issuer, &keys, now)?;
         Ok(issuer)
@@ -106,7 +106,7 @@ impl Service {
         now: Timestamp,
     ) -> Result<Vec<u8>, ServiceError> {
         let rid = rid_of(issuer.aid.as_bytes()).unwrap_or(PLATFORM_RID);
-        self.ensure_authority(rid)?;
+        self.ensure_authority(rid, now)?;
         let request = IssuerCertificateRequest {
             issuer: keys.issuer,
             rid,

@@ -63,8 +63,8 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Puts the parts together and makes the platform's certification authorities, of
-    /// issuers and of terminals, if there are none.
+    /// Puts the parts together and makes the platform's certification authorities, of issuers and of
+    /// terminals, and its keys for documents, if there are none.
     ///
     /// # Errors
     /// [`ServiceError::Hsm`].
@@ -77,8 +77,10 @@ impl Service {
         let acquirer = acquirer_of(hsm.describe().realm_id);
         let issuers = IssuerDirectory::default();
         let service = Self { hsm, storage, clock, entropy, issuers, acquirer };
-        service.ensure_authority(PLATFORM_RID)?;
-        service.ensure_merchant_authority()?;
+        let now = service.clock.now();
+        service.ensure_authority(PLATFORM_RID, now)?;
+        service.ensure_merchant_authority(now)?;
+        service.ensure_document_keys(now)?;
         Ok(service)
     }
 

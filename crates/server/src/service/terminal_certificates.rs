@@ -7,7 +7,7 @@
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use tapfer_emv::curve::PublicPoint;
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
-use tapfer_hsm::{HsmError, MerchantCertificateRequest};
+use tapfer_hsm::{DocumentPurpose, HsmError, MerchantCertificateRequest};
 use tapfer_payment_types::messages::{
     HexBytes, MAXIMUM_REVOKED_SERIALS, MerchantTrust, terminal_key_possession,
 };
@@ -38,12 +38,29 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError::Hsm`].
-    pub(super) fn ensure_merchant_authority(&self) -> Result<MerchantCaKey, ServiceError> {
+    pub(super) fn ensure_merchant_authority(
+        &self,
+        now: Timestamp,
+    ) -> Result<MerchantCaKey, ServiceError> {
         match self.merchant_ca_key() {
             Err(ServiceError::Hsm(HsmError::UnknownMerchantAuthority)) => {
-                self.ask_hsm("create_merchant_authority", |hsm| hsm.create_merchant_authority())
+                self.ask_hsm("create_merchant_authority", |hsm| hsm.create_merchant_authority(now))
             }
             result => result,
+        }
+    }
+
+    /// The keys that sign documents of the platform, made if there are none.
+    ///
+    /// # Errors
+    /// [`ServiceError::Hsm`].
+    pub(super) fn ensure_document_keys(&self, now: Timestamp) -> Result<(), ServiceError> {
+        let any = DocumentPurpose::Configuration;
+        match self.ask_hsm("document_key", |hsm| hsm.document_key(any)) {
+            Err(ServiceError::Hsm(HsmError::UnknownDocumentKey)) => {
+                self.ask_hsm("create_document_keys", |hsm| hsm.create_document_keys(now))
+            }
+            result => result.map(drop),
         }
     }
 
