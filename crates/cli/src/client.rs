@@ -126,6 +126,12 @@ impl fmt::Display for MayBeDone {
     }
 }
 
+/// Whether the platform lives but its security modules do not answer.
+pub(crate) fn is_hsm_down(error: &anyhow::Error) -> bool {
+    let problem = error.downcast_ref::<Problem>();
+    problem.is_some_and(|problem| problem.text("type") == "urn:tapfer:problem:hsm_down")
+}
+
 /// Whether it is unknown what came of a request: no answer, one that says so, or the first request
 /// under this idempotency key still running. Asking again with the same key is safe, and tells.
 pub(crate) fn is_undecided(error: &anyhow::Error) -> bool {

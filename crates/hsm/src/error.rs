@@ -128,6 +128,41 @@ pub enum HsmError {
         /// Name of the test.
         test: &'static str,
     },
+    /// A module, or the way to it, failed at this one call.
+    #[error("the security module failed at {operation}: {cause}")]
+    ModuleFailed {
+        /// What was being done.
+        operation: String,
+        /// What the module said, by its name in the specification of the interface.
+        cause: String,
+    },
+    /// No module serves.
+    #[error(
+        "no security module serves ({cause}); look at `tapfer hsm status` and bring one back: work goes on \
+         by itself then"
+    )]
+    Down {
+        /// What each one said last.
+        cause: String,
+    },
+    /// None answered in time.
+    #[error(
+        "no security module answered within {milliseconds} ms; ask again, and look at `tapfer hsm status` \
+         if it goes on"
+    )]
+    DeadlinePassed {
+        /// The deadline.
+        milliseconds: u64,
+    },
+    /// Too many calls wait already.
+    #[error(
+        "{waiting} calls wait for the security modules already; ask again in a second, and add workers or \
+         members to hsm.toml if it goes on"
+    )]
+    QueueFull {
+        /// How many.
+        waiting: usize,
+    },
     /// The operating system gives no random bytes.
     #[error("the operating system gives no random bytes; nothing can be made safely")]
     Randomness,
@@ -142,6 +177,36 @@ pub enum HsmError {
     /// The keystore file.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
+}
+
+impl HsmError {
+    /// Whether this says something about the module that was asked, so that another may well do what this
+    /// one did not. Anything else is an answer: every module of the realm would give the same.
+    #[must_use]
+    pub const fn is_of_the_module(&self) -> bool {
+        matches!(
+            self,
+            Self::SelfTestFailed { .. }
+                | Self::ModuleFailed { .. }
+                | Self::Down { .. }
+                | Self::DeadlinePassed { .. }
+                | Self::QueueFull { .. }
+                | Self::Randomness
+                | Self::Keystore(_)
+        )
+    }
+
+    /// Whether nothing was decided because no module serves in time, now: ask again later.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::ModuleFailed { .. }
+                | Self::Down { .. }
+                | Self::DeadlinePassed { .. }
+                | Self::QueueFull { .. }
+        )
+    }
 }
 
 /// What is wrong with the file that holds the software module's keys.

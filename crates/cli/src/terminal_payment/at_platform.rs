@@ -261,6 +261,21 @@ fn go_online(
             let (_terminal, receipt) = payment.complete(decision);
             Ok((receipt, Some(answer)))
         }
+        Err(error) if client::is_hsm_down(&error) => {
+            context.output.remark(match language(context) {
+                Language::English => format!(
+                    "{error:#}. No payment was decided: wait until the platform's security module is back, \
+                     then take the payment again"
+                ),
+                Language::German => {
+                    "Das Sicherheitsmodul der Plattform antwortet nicht. Es wurde keine Zahlung entschieden: \
+                     warten, bis es wieder da ist, dann noch einmal kassieren"
+                        .to_owned()
+                }
+            });
+            let (_terminal, receipt) = payment.complete(HostDecision::NoAnswer);
+            Ok((receipt, None))
+        }
         Err(error) if client::is_undecided(&error) => {
             let tells = format!("`tapfer payment show {intent}`");
             context.output.remark(match language(context) {

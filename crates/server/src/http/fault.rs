@@ -102,7 +102,36 @@ fn of_hsm(error: &HsmError) -> Problem {
             tracing::error!(target: "tapfer::fault", cause = %error, "the HSM refuses all work");
             Problem::unavailable("the security module refuses all work; tell the operator")
         }
+        error if error.is_passing() => {
+            tracing::error!(target: "tapfer::fault", cause = %error, "no HSM serves");
+            Problem::hsm_down()
+        }
         HsmError::OperatorGrant => Problem::invalid("give a reason that says something"),
         _ => Problem::internal(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tapfer_hsm::HsmError;
+
+    use super::of_hsm;
+    use crate::http::problem::ProblemKind;
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_a_defect() {
+        let cause = || "CKR_DEVICE_ERROR".to_owned();
+        for passing in [
+            HsmError::Down { cause: cause() },
+            HsmError::ModuleFailed { operation: "C_Sign".to_owned(), cause: cause() },
+            HsmError::DeadlinePassed { milliseconds: 2_000 },
+            HsmError::QueueFull { waiting: 512 },
+        ] {
+            let problem = of_hsm(&passing);
+            assert_eq!(problem.kind(), ProblemKind::HsmDown);
+            assert!(!problem.detail().contains("CKR_"), "the operator's to know");
+        }
+        let defect = HsmError::Internal { operation: "HMAC" };
+        assert_eq!(of_hsm(&defect).kind(), ProblemKind::Internal);
     }
 }

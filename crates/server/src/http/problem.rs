@@ -89,6 +89,8 @@ problem_kinds! {
     Internal = ("internal", INTERNAL_SERVER_ERROR, "The platform failed"),
     /// A part of the platform cannot be reached or has too much to do.
     Unavailable = ("unavailable", SERVICE_UNAVAILABLE, "The platform cannot answer at the moment"),
+    /// No security module serves: nothing was decided.
+    HsmDown = ("hsm_down", SERVICE_UNAVAILABLE, "No security module answers"),
 }
 
 /// What went wrong with one request: its kind, and what, why and what to do in words.
@@ -140,8 +142,14 @@ impl Problem {
         Self::new(ProblemKind::Unavailable, detail)
     }
 
+    /// No security module serves. Which one says what is the operator's to know, in log and status.
+    pub(crate) fn hsm_down() -> Self {
+        let detail = "no security module of the platform answers; nothing was decided. Ask again with the \
+                      same idempotency key: it goes on by itself when one is back";
+        Self::new(ProblemKind::HsmDown, detail)
+    }
+
     /// The kind.
-    #[cfg(test)]
     pub(crate) const fn kind(&self) -> ProblemKind {
         self.kind
     }
@@ -241,7 +249,7 @@ fn write_body(response: Response, problem: &Problem, request_id: &RequestId) -> 
         // RFC 6750, section 3: a 401 names the scheme.
         parts.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if kind == ProblemKind::Unavailable {
+    if kind.status() == StatusCode::SERVICE_UNAVAILABLE {
         parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     let bytes = serde_json::to_vec(&body).unwrap_or_default();

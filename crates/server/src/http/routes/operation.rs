@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::App;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, ProblemKind};
 use crate::metrics as count;
 use crate::service::caller::Caller;
 
@@ -46,8 +46,10 @@ pub(super) async fn health() -> Json<Health> {
 )]
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>, Problem> {
     let check = app.run(|service| service.check()).await;
-    check
-        .map_err(|_| Problem::unavailable("the database or the security module does not serve"))?;
+    check.map_err(|problem| match problem.kind() {
+        ProblemKind::HsmDown => problem,
+        _ => Problem::unavailable("the database or the security module does not serve"),
+    })?;
     Ok(Json(Health { status: "ok" }))
 }
 
