@@ -63,13 +63,28 @@ pub struct CardKeyPath<'a> {
     pub application_transaction_counter: u16,
 }
 
+/// What a vault is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VaultDescription {
+    /// Name of the backend, such as `software`.
+    pub backend: &'static str,
+    /// Whether keys are kept by certified hardware.
+    pub production_grade: bool,
+    /// What a person should know about it, in one sentence.
+    pub notice: &'static str,
+}
+
 /// A place where keys are used.
 ///
 /// Keys come in wrapped and are named by what [`Vault::load`] gave. A key that is used for what its
 /// algorithm is not made for is a defect: [`HsmError::Internal`].
 pub trait Vault: Send + Sync {
-    /// A key that is ready for use.
+    /// A key that is ready for use. It is kept for as long as the catalogue holds the key unchanged, so
+    /// it must outlive a lost session: what is bound to one belongs into a cache of the vault's own.
     type Key: Send + Sync;
+
+    /// What this vault is. Asks nobody.
+    fn describe(&self) -> VaultDescription;
 
     /// Makes a key inside.
     ///
