@@ -21,6 +21,7 @@
 
 mod error;
 mod grant;
+pub mod key_block;
 mod merchant;
 mod person;
 mod request;

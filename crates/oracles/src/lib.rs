@@ -7,3 +7,4 @@
 //! |---|---|
 //! | `emv_crate` | the Rust crate `emv`: EC-SDSA, issuer certificates, AES and 3DES keys and cryptograms |
 //! | `pyemv` | the Python package `pyemv`: 3DES keys, cryptograms and issuer responses |
+//! | `psec` | the Python package `psec`: key blocks of versions B and D |

@@ -7,9 +7,7 @@
     clippy::arithmetic_side_effects
 )]
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+mod python;
 
 use data_encoding::HEXLOWER;
 use proptest::collection::vec;
@@ -112,40 +110,12 @@ fn any_case() -> impl Strategy<Value = Case> {
     )
 }
 
-fn here() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn python() -> PathBuf {
-    let python = here().join("../../.venv/bin/python");
-    assert!(
-        python.exists(),
-        "no Python environment at .venv in the repository: run ./test, which makes it"
-    );
-    python
-}
-
-fn compute_with_pyemv(cases: &[Case]) -> Vec<Value> {
-    let mut child = Command::new(python())
-        .arg(here().join("pyemv_vectors.py"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let question = Value::Array(cases.iter().map(Case::to_json).collect());
-    child.stdin.take().unwrap().write_all(question.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "pyemv_vectors.py failed; what it said stands above");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
 #[test]
 fn triple_des_as_pyemv_has_it() {
     let mut runner = TestRunner::deterministic();
     let strategy = any_case();
     let cases: Vec<Case> =
         (0..CASES).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect();
-    let theirs = compute_with_pyemv(&cases);
-    assert_eq!(theirs.len(), CASES);
+    let theirs = python::ask("pyemv_vectors.py", cases.iter().map(Case::to_json).collect());
     cases.iter().zip(&theirs).for_each(|(case, theirs)| case.check(theirs));
 }
