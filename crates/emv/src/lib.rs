@@ -14,8 +14,10 @@
 extern crate alloc;
 
 pub mod apdu;
+pub mod audit_chain;
 pub mod certificate;
 pub mod channel;
+pub mod configuration;
 pub mod cryptogram;
 pub mod curve;
 pub mod document;

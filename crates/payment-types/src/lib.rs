@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod configuration;
 pub mod data_storage;
 pub mod id;
 pub mod language;

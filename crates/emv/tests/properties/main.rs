@@ -9,6 +9,7 @@
 
 mod certificates;
 mod channel;
+mod configuration;
 mod cryptogram;
 mod curve;
 mod keys;
