@@ -25,6 +25,7 @@ pub mod key_block;
 mod merchant;
 mod person;
 mod request;
+pub mod sharing;
 pub mod software;
 pub mod vault;
 
