@@ -3,6 +3,7 @@
 //! ```text
 //! hash 0 = SHA-256("tapfer-audit-genesis-1" ‖ realm id)
 //! hash n = SHA-256("tapfer-audit-link-1" ‖ hash n-1 ‖ n as 8 bytes ‖ hash of event n)
+//! hash of event = SHA-256("tapfer-audit-event-1" ‖ event)
 //! ```
 //!
 //! Who knows the hash of link n knows all events up to it, and no event: what an event says goes in as a
@@ -26,6 +27,12 @@ pub type AuditHash = [u8; 32];
 pub fn genesis(realm: RealmId) -> AuditHash {
     let realm = format!("{realm}");
     Sha256::new().chain_update(b"tapfer-audit-genesis-1").chain_update(realm).finalize().into()
+}
+
+/// The hash of an event, from its bytes (`tapfer_payments::audit::AuditEvent::encode`).
+#[must_use]
+pub fn event(encoded: &[u8]) -> AuditHash {
+    Sha256::new().chain_update(b"tapfer-audit-event-1").chain_update(encoded).finalize().into()
 }
 
 /// The hash of event number `sequence`, from 1, behind `previous`.

@@ -1,7 +1,10 @@
 //! What is recorded about every change and every view of card data: who did what to which object,
 //! when, from where, and with what result.
 
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use tapfer_emv::audit_chain::{self, AuditHash};
 use tapfer_payment_types::{ApiKeyId, Timestamp};
 
 use crate::access::Role;
@@ -94,6 +97,30 @@ words! {
         AuthorizationReversed = "authorization.reversed",
         /// Money was given back.
         RefundCreated = "refund.created",
+        /// A signed configuration was published.
+        ConfigurationPublished = "configuration.published",
+        /// The key that signs configurations was followed by another.
+        ConfigurationKeySucceeded = "configuration.key_succeeded",
+        /// The platform goes on from a backup; its devices are told.
+        PlatformRestored = "platform.restored",
+        /// A key was made in the security module.
+        KeyCreated = "key.created",
+        /// A key was followed by its next generation.
+        KeyRotated = "key.rotated",
+        /// A key makes nothing new any more.
+        KeyRetired = "key.retired",
+        /// A key was destroyed.
+        KeyDestroyed = "key.destroyed",
+        /// A key left the security module, wrapped.
+        KeyExported = "key.exported",
+        /// A key came into the security module, wrapped.
+        KeyImported = "key.imported",
+        /// Custodians brought their parts together.
+        KeyCeremonyHeld = "key.ceremony_held",
+        /// A member of the pool of security modules stopped serving.
+        HsmMemberDown = "hsm.member_down",
+        /// A member of the pool serves again.
+        HsmMemberUp = "hsm.member_up",
     }
 }
 
@@ -135,4 +162,58 @@ pub struct AuditEvent {
     pub result: AuditResult,
     /// Reason or outcome in a few words, as the caller gave it.
     pub detail: Option<String>,
+}
+
+impl Caller {
+    /// The platform itself, from its own machine: its command line, its keys, its chores.
+    #[must_use]
+    pub fn platform() -> Self {
+        let (origin, request_id) = (String::from("local"), String::new());
+        Self { api_key: None, role: Role::Operator, origin, request_id }
+    }
+}
+
+impl AuditEvent {
+    /// What the platform itself did or saw, such as a key that was rotated.
+    #[must_use]
+    pub fn of_platform(
+        action: AuditAction,
+        object: String,
+        detail: Option<String>,
+        at: Timestamp,
+    ) -> Self {
+        let result = AuditResult::Succeeded;
+        Self { at, caller: Caller::platform(), action, object, result, detail }
+    }
+
+    /// The event as one row of bytes, in which no two different events are the same: time as 8 bytes, then
+    /// each text behind its length as 4 bytes, `FF FF FF FF` for none.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::from(self.at.unix_millis().to_be_bytes());
+        let api_key = self.caller.api_key.map(|key| key.to_string());
+        let texts = [
+            api_key.as_deref(),
+            Some(self.caller.role.as_str()),
+            Some(&self.caller.origin),
+            Some(&self.caller.request_id),
+            Some(self.action.as_str()),
+            Some(&self.object),
+            Some(self.result.as_str()),
+            self.detail.as_deref(),
+        ];
+        for text in texts {
+            let length =
+                text.map_or(u32::MAX, |text| u32::try_from(text.len()).unwrap_or(u32::MAX));
+            out.extend(length.to_be_bytes());
+            out.extend_from_slice(text.unwrap_or_default().as_bytes());
+        }
+        out
+    }
+
+    /// What goes into the chain.
+    #[must_use]
+    pub fn hash(&self) -> AuditHash {
+        audit_chain::event(&self.encode())
+    }
 }

@@ -16,6 +16,7 @@ extern crate alloc;
 
 pub mod access;
 pub mod audit;
+pub mod audit_chain;
 pub mod authorization;
 pub mod cards;
 pub mod devices;

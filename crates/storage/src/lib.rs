@@ -24,13 +24,14 @@ pub use error::{Inconsistency, Refusal, StorageError};
 pub use idempotency::{Begun, IdempotencyClaim, IdempotencyKey, IdempotencyKeyError, Running};
 pub use page::{Page, Slice};
 pub use records::{
-    AuditRecord, AuthorizationFilter, CardAccount, CardChange, Challenge, CommitAuthorization,
-    FactsQuery, LedgerEntry, NewRefund, NewReversal, PersonKeyChange, RefundFilter, SealedNumber,
-    StoredPersonKey, TokenFilter, TokenPerson, TopUp,
+    AuditRecord, AuthorizationFilter, CardAccount, CardChange, ChainReport, Challenge,
+    CommitAuthorization, FactsQuery, LedgerEntry, NewRefund, NewReversal, PersonKeyChange,
+    PublishedConfiguration, RefundFilter, SealedNumber, StoredPersonKey, TokenFilter, TokenPerson,
+    TopUp,
 };
 pub use store::{
-    AccessStore, AuditStore, AuthorizationStore, CardStore, DeviceStore, IdempotencyStore,
-    IntegrityStore, IntentStore, IssuerStore, MerchantStore, PinStore, PolicyStore, RefundStore,
-    ReversalStore, RevocationStore, Storage, TerminalStore, TokenStore,
+    AccessStore, AuditStore, AuthorizationStore, CardStore, ConfigurationStore, DeviceStore,
+    IdempotencyStore, IntegrityStore, IntentStore, IssuerStore, MerchantStore, PinStore,
+    PolicyStore, RefundStore, ReversalStore, RevocationStore, Storage, TerminalStore, TokenStore,
 };
 pub use write::{Answer, StoredResponse, Write, Written};

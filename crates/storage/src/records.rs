@@ -1,11 +1,14 @@
 //! What goes into the store and comes out of it, beside the entities of `payments`.
 
+use tapfer_emv::audit_chain::{AuditHash, KnownHead};
 use tapfer_emv::merchant::AcquirerId;
+use tapfer_payment_types::configuration::{Audience, SignedDocument};
 use tapfer_payment_types::{
     AuthorizationId, CardId, DeviceId, IssuerId, LedgerEntryId, MerchantId, Money, PaymentIntentId,
     RefundId, ReversalId, TerminalId, Timestamp,
 };
 use tapfer_payments::audit::AuditEvent;
+use tapfer_payments::audit_chain::ChainFault;
 use tapfer_payments::authorization::{Decision, Facts, Outcome, PresentedPayment};
 use tapfer_payments::cards::Card;
 use tapfer_payments::keys::GrantedKey;
@@ -232,4 +235,33 @@ pub struct AuditRecord {
     pub sequence: i64,
     /// The line.
     pub event: AuditEvent,
+}
+
+/// What a walk along the audit chain found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainReport {
+    /// How far the chain is as it was written.
+    pub sound: KnownHead,
+    /// What is wrong behind that, if anything.
+    pub fault: Option<ChainFault>,
+    /// The heads that were signed, the oldest first, and the hash that the chain has in each one's place now,
+    /// as far as it is sound.
+    pub heads: Vec<(SignedDocument, Option<AuditHash>)>,
+}
+
+/// A signed configuration as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedConfiguration {
+    /// For whom.
+    pub audience: Audience,
+    /// How often the platform was restored before.
+    pub restoration: u32,
+    /// Its version.
+    pub version: u64,
+    /// SHA-256 of the content, to see whether it is still what would be said.
+    pub content: [u8; 32],
+    /// When it was signed.
+    pub issued_at: Timestamp,
+    /// The document.
+    pub signed: SignedDocument,
 }

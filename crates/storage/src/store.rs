@@ -8,7 +8,9 @@
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
+use tapfer_emv::audit_chain::{AuditHash, KnownHead};
 use tapfer_emv::keys::KeyIndex;
+use tapfer_payment_types::configuration::{Audience, SignedDocument};
 use tapfer_payment_types::messages::PinStatus;
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::store_share::StoreReport;
@@ -36,10 +38,10 @@ use tapfer_payments::terminals::{Terminal, TerminalCertificate};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange};
 
 use crate::{
-    AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, Challenge,
+    AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, ChainReport, Challenge,
     CommitAuthorization, FactsQuery, IdempotencyClaim, LedgerEntry, NewRefund, NewReversal, Page,
-    PersonKeyChange, RefundFilter, SealedNumber, Slice, StorageError, TokenFilter, TokenPerson,
-    TopUp, Write, Written,
+    PersonKeyChange, PublishedConfiguration, RefundFilter, SealedNumber, Slice, StorageError,
+    TokenFilter, TokenPerson, TopUp, Write, Written,
 };
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -493,6 +495,40 @@ pub trait AuditStore {
     fn record_audit(&self, event: AuditEvent) -> Result<()>;
     /// The log, newest first. The cursor is [`AuditRecord::sequence`].
     fn audit_events(&self, page: Page<i64>) -> List<AuditRecord, i64>;
+    /// Where the chain ends now.
+    fn audit_end(&self) -> Result<KnownHead>;
+    /// Hashes of the events behind a place, in order: what leads from an earlier head to a later one.
+    fn audit_hashes(&self, after: u64, limit: u16) -> Result<Vec<AuditHash>>;
+    /// The head that was signed last.
+    fn newest_audit_head(&self) -> Result<Option<SignedDocument>>;
+    /// Keeps a signed head. One that is there already for this place stays.
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if the chain has another hash there.
+    fn put_audit_head(&self, head: KnownHead, signed: SignedDocument) -> Result<()>;
+    /// Walks the whole chain.
+    fn verify_audit(&self) -> Result<ChainReport>;
+    /// Remembers that the platform goes on from a backup, and how often it has done so now.
+    fn restore(&self, reason: String, now: Timestamp) -> Result<u32>;
+}
+
+/// Signed configurations.
+pub trait ConfigurationStore {
+    /// The newest one for an audience.
+    fn configuration(&self, audience: Audience) -> Result<Option<PublishedConfiguration>>;
+    /// Puts a newer one in its place, with a line in the audit log.
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if one with this version or a later one is there.
+    fn publish_configuration(
+        &self,
+        published: PublishedConfiguration,
+        now: Timestamp,
+    ) -> Result<()>;
+    /// How the key that signs came to be the one that signs, the oldest first.
+    fn key_successions(&self) -> Result<Vec<SignedDocument>>;
+    /// Adds a succession, with a line in the audit log.
+    fn add_key_succession(&self, signed: SignedDocument, now: Timestamp) -> Result<()>;
 }
 
 /// Idempotency keys.
@@ -524,6 +560,7 @@ pub trait Storage:
     + RefundStore
     + ReversalStore
     + AuditStore
+    + ConfigurationStore
     + IdempotencyStore
     + Send
     + Sync

@@ -1,19 +1,25 @@
 //! The audit log.
 
 use rusqlite::{Connection, Row, params};
+use tapfer_emv::audit_chain::{AuditHash, KnownHead};
+use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payments::audit::{AuditEvent, Caller};
 
 use super::rows::{Columns, Listing, execute};
-use super::{Result, SqliteStorage};
-use crate::{AuditRecord, AuditStore, Page, Slice};
+use super::{Result, SqliteStorage, audit_chain};
+use crate::{AuditRecord, AuditStore, ChainReport, Page, Slice};
 
+/// Writes a line and its link in the chain.
 pub(super) fn insert(connection: &Connection, event: &AuditEvent) -> Result<()> {
+    let link = audit_chain::last(connection)?.behind(event);
     execute(
         connection,
         "INSERT INTO audit_events
-             (at, api_key_id, role, origin, request_id, action, object, result, detail)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             (sequence, at, api_key_id, role, origin, request_id, action, object, result, detail)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
+            audit_chain::place(link.sequence)?,
             event.at.unix_millis(),
             event.caller.api_key.map(|key| key.to_string()),
             event.caller.role.as_str(),
@@ -25,10 +31,10 @@ pub(super) fn insert(connection: &Connection, event: &AuditEvent) -> Result<()> 
             event.detail,
         ],
     )?;
-    Ok(())
+    audit_chain::insert(connection, &link)
 }
 
-fn read(row: &Row<'_>) -> Result<AuditRecord> {
+pub(super) fn read(row: &Row<'_>) -> Result<AuditRecord> {
     let columns = Columns::keyed(row, "audit_events", "sequence");
     Ok(AuditRecord {
         sequence: columns.get("sequence")?,
@@ -56,5 +62,29 @@ impl AuditStore for SqliteStorage {
     fn audit_events(&self, page: Page<i64>) -> Result<Slice<AuditRecord, i64>> {
         let list = Listing { select: "SELECT * FROM audit_events", key: "sequence", filters: &[] };
         self.read(|connection| list.slice(connection, page, read, |record| record.sequence))
+    }
+
+    fn audit_end(&self) -> Result<KnownHead> {
+        self.read(audit_chain::end)
+    }
+
+    fn audit_hashes(&self, after: u64, limit: u16) -> Result<Vec<AuditHash>> {
+        self.read(|connection| audit_chain::event_hashes(connection, after, limit))
+    }
+
+    fn newest_audit_head(&self) -> Result<Option<SignedDocument>> {
+        self.read(audit_chain::newest_head)
+    }
+
+    fn put_audit_head(&self, head: KnownHead, signed: SignedDocument) -> Result<()> {
+        self.writer.run(move |connection| audit_chain::put_head(connection, &head, &signed))
+    }
+
+    fn verify_audit(&self) -> Result<ChainReport> {
+        self.read(audit_chain::verify)
+    }
+
+    fn restore(&self, reason: String, now: Timestamp) -> Result<u32> {
+        self.writer.run(move |connection| audit_chain::restore(connection, reason, now))
     }
 }

@@ -224,6 +224,17 @@ fn authorization(commit: &CommitAuthorization, now: Timestamp) -> Authorization 
     }
 }
 
+/// Which key of the security module was asked about the cryptogram, for the audit log: issuer, generation of
+/// its master key, index of the limited-use key below it.
+fn used_key(facts: &Facts) -> String {
+    let token = facts.token.as_ref();
+    let data = facts.presented.input.application_data();
+    token.zip(data).map_or_else(String::new, |(token, data)| {
+        let (issuer, generation) = (token.issuer.id, data.derivation_key_index);
+        format!("; issuer master key of {issuer} generation {generation} index {}", data.key_index)
+    })
+}
+
 /// The platform suspends a token of which there are two copies, with a line in its history and one in
 /// the audit log beside the authorization's own.
 fn suspend(
@@ -338,9 +349,10 @@ impl AuthorizationStore for SqliteStorage {
     ) -> Result<Written<Authorization>> {
         let caller = write.caller.clone();
         self.change(write, AuditAction::AuthorizationDecided, move |connection, now| {
+            let used_key = used_key(&authorization.facts);
             let authorization = commit(connection, authorization, caller, now)?;
             let (id, outcome) = (authorization.id, authorization.outcome);
-            Ok(Changed::new(authorization, id).because(outcome.slug()))
+            Ok(Changed::new(authorization, id).because(format!("{}{used_key}", outcome.slug())))
         })
     }
 

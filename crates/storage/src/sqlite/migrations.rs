@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tapfer_payment_types::RealmId;
 
 use super::Result;
-use crate::StorageError;
+use crate::{Inconsistency, StorageError};
 
 /// Written into every database file, so that no other program's file is taken for ours: "tpfr".
 const APPLICATION_ID: i64 = 0x7470_6672;
@@ -34,6 +34,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "V14__logins_are_counted_at_once",
         include_str!("../../migrations/V14__logins_are_counted_at_once.sql"),
     ),
+    ("V15__audit_chain", include_str!("../../migrations/V15__audit_chain.sql")),
 ];
 
 /// Written when the file is made, and never changed: keys and database of a realm have one id.
@@ -56,6 +57,13 @@ pub(super) fn claim(connection: &mut Connection, path: &Path, realm: RealmId) ->
     transaction.execute_batch(REALM)?;
     transaction.execute("INSERT INTO realm (one, id) VALUES (1, ?1)", [realm.to_string()])?;
     Ok(transaction.commit()?)
+}
+
+/// Whose database this is.
+pub(super) fn realm(connection: &Connection) -> Result<RealmId> {
+    let id: String = connection.query_row("SELECT id FROM realm", [], |row| row.get(0))?;
+    let broken = |_| Inconsistency { table: "realm", id: "1".to_owned(), column: "id" }.into();
+    id.parse().map_err(broken)
 }
 
 /// Refuses a file that is not a database of this program and this realm. Changes nothing.

@@ -6,8 +6,10 @@
 
 mod access;
 mod audit;
+mod audit_chain;
 mod authorizations;
 mod cards;
+mod configurations;
 mod devices;
 mod idempotency;
 mod integrity;
@@ -36,6 +38,7 @@ use rusqlite::{Connection, OpenFlags};
 use tapfer_payment_types::{RealmId, Timestamp};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 
+pub use self::audit_chain::AuditFile;
 use crate::idempotency::RunningRequests;
 use crate::{Storage, StorageError, Write, Written};
 use readers::Readers;
@@ -125,6 +128,7 @@ impl SqliteStorage {
         // An acknowledged change is on the disk, not in the operating system's cache.
         connection.pragma_update(None, "synchronous", "FULL")?;
         migrations::run(&mut connection)?;
+        audit_chain::begin(&mut connection)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         let readers = (0..options.read_connections.max(1))
             .map(|_| open_reader(path, options))

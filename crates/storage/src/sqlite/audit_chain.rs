@@ -1,0 +1,248 @@
+//! The chain of hashes over the audit log, and the heads of it that were signed.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Row, params};
+use tapfer_emv::audit_chain::{AuditHash, KnownHead, genesis};
+use tapfer_payment_types::configuration::SignedDocument;
+use tapfer_payment_types::messages::HexBytes;
+use tapfer_payment_types::{RealmId, Timestamp};
+use tapfer_payments::audit::{AuditAction, AuditEvent};
+use tapfer_payments::audit_chain::{ChainFault, Link, Walk};
+
+use super::rows::{Columns, all, execute, first};
+use super::{Result, SqliteOptions, audit, migrations, open_reader, without_links};
+use crate::{AuditRecord, ChainReport, Inconsistency, StorageError};
+
+/// A place in the chain as SQLite counts.
+pub(super) fn place(sequence: u64) -> Result<i64> {
+    i64::try_from(sequence).map_err(|_| no_link().into())
+}
+
+/// The beginning is written when the database is opened first.
+fn no_link() -> Inconsistency {
+    Inconsistency { table: "audit_links", id: "0".to_owned(), column: "hash" }
+}
+
+fn read_link(row: &Row<'_>) -> Result<Link> {
+    let columns = Columns::keyed(row, "audit_links", "sequence");
+    Ok(Link {
+        sequence: columns.number("sequence")?,
+        event: columns.bytes("event_hash")?,
+        hash: columns.bytes("hash")?,
+    })
+}
+
+pub(super) fn read_document(row: &Row<'_>) -> Result<SignedDocument> {
+    let columns = Columns::keyed(row, "audit_heads", "document");
+    Ok(SignedDocument {
+        document: columns.get("document")?,
+        key: HexBytes(columns.get("key")?),
+        signature: HexBytes(columns.get("signature")?),
+    })
+}
+
+/// The last link.
+pub(super) fn last(connection: &Connection) -> Result<Link> {
+    let newest = "SELECT * FROM audit_links ORDER BY sequence DESC LIMIT 1";
+    Ok(first(connection, newest, [], read_link)?.ok_or_else(no_link)?)
+}
+
+pub(super) fn insert(connection: &Connection, link: &Link) -> Result<()> {
+    let insert = "INSERT INTO audit_links (sequence, event_hash, hash) VALUES (?1, ?2, ?3)";
+    let values = params![place(link.sequence)?, link.event.as_slice(), link.hash.as_slice()];
+    execute(connection, insert, values).map(|_| ())
+}
+
+/// Writes the beginning, and the links of the events that are older than the chain; in one transaction,
+/// so that no event which comes by another way is ever taken for an old one.
+pub(super) fn begin(connection: &mut Connection) -> Result<()> {
+    let transaction = connection.transaction()?;
+    if first(&transaction, "SELECT * FROM audit_links LIMIT 1", [], read_link)?.is_none() {
+        let hash = genesis(migrations::realm(&transaction)?);
+        let mut link = Link { sequence: 0, event: [0; 32], hash };
+        insert(&transaction, &link)?;
+        let mut statement = transaction.prepare("SELECT * FROM audit_events ORDER BY sequence")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let AuditRecord { sequence, event } = audit::read(row)?;
+            link = link.behind(&event);
+            if place(link.sequence)? != sequence {
+                let (table, id, column) = ("audit_events", sequence.to_string(), "sequence");
+                return Err(Inconsistency { table, id, column }.into());
+            }
+            insert(&transaction, &link)?;
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
+fn restorations(connection: &Connection) -> Result<u32> {
+    let count = "SELECT coalesce(max(number), 0) AS number FROM restorations";
+    let read = |row: &Row<'_>| Columns::keyed(row, "restorations", "number").number("number");
+    Ok(first(connection, count, [], read)?.unwrap_or(0))
+}
+
+/// Where the chain ends.
+pub(super) fn end(connection: &Connection) -> Result<KnownHead> {
+    let (restoration, link) = (restorations(connection)?, last(connection)?);
+    Ok(KnownHead { restoration, sequence: link.sequence, hash: link.hash })
+}
+
+pub(super) fn event_hashes(
+    connection: &Connection,
+    after: u64,
+    limit: u16,
+) -> Result<Vec<AuditHash>> {
+    let behind = "SELECT * FROM audit_links WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
+    let links = all(connection, behind, params![place(after)?, limit], read_link)?;
+    Ok(links.iter().map(|link| link.event).collect())
+}
+
+pub(super) fn newest_head(connection: &Connection) -> Result<Option<SignedDocument>> {
+    let newest = "SELECT * FROM audit_heads ORDER BY restoration DESC, sequence DESC LIMIT 1";
+    first(connection, newest, [], read_document)
+}
+
+pub(super) fn put_head(
+    connection: &Connection,
+    head: &KnownHead,
+    signed: &SignedDocument,
+) -> Result<()> {
+    if hash_at(connection, head.sequence)? != Some(head.hash) {
+        return Err(StorageError::Conflict);
+    }
+    execute(
+        connection,
+        "INSERT INTO audit_heads (restoration, sequence, document, key, signature)
+         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+        params![
+            head.restoration,
+            place(head.sequence)?,
+            signed.document,
+            signed.key.0,
+            signed.signature.0
+        ],
+    )?;
+    Ok(())
+}
+
+fn hash_at(connection: &Connection, sequence: u64) -> Result<Option<AuditHash>> {
+    let here = "SELECT * FROM audit_links WHERE sequence = ?1";
+    let link = first(connection, here, params![place(sequence)?], read_link)?;
+    Ok(link.map(|link| link.hash))
+}
+
+pub(super) fn restore(connection: &Connection, reason: String, now: Timestamp) -> Result<u32> {
+    let number = restorations(connection)?.saturating_add(1);
+    let insert = "INSERT INTO restorations (number, reason, restored_at) VALUES (?1, ?2, ?3)";
+    execute(connection, insert, params![number, reason, now.unix_millis()])?;
+    let (action, object) = (AuditAction::PlatformRestored, number.to_string());
+    audit::insert(connection, &AuditEvent::of_platform(action, object, Some(reason), now))?;
+    Ok(number)
+}
+
+/// Walks the chain, event by event, and compares the signed heads with what it found.
+pub(super) fn verify(connection: &Connection) -> Result<ChainReport> {
+    let mut walk = Walk::new(migrations::realm(connection)?);
+    let fault = fault(connection, &mut walk)?;
+    let sound = *walk.reached();
+    let heads = "SELECT * FROM audit_heads ORDER BY restoration, sequence";
+    let heads = all(connection, heads, [], |row| {
+        let sequence: u64 = Columns::keyed(row, "audit_heads", "sequence").number("sequence")?;
+        Ok((sequence, read_document(row)?))
+    })?;
+    let heads = heads.into_iter().map(|(sequence, signed)| {
+        let is_sound = sequence <= sound.sequence;
+        let hash = if is_sound { hash_at(connection, sequence)? } else { None };
+        Ok((signed, hash))
+    });
+    Ok(ChainReport { sound, fault, heads: heads.collect::<Result<_>>()? })
+}
+
+fn fault(connection: &Connection, walk: &mut Walk) -> Result<Option<ChainFault>> {
+    let mut statement = connection.prepare(
+        "SELECT l.sequence AS place, l.event_hash, l.hash, e.*
+         FROM audit_links AS l LEFT JOIN audit_events AS e ON e.sequence = l.sequence
+         WHERE l.sequence > 0 ORDER BY l.sequence",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let columns = Columns::keyed(row, "audit_links", "place");
+        let link = Link {
+            sequence: columns.number("place")?,
+            event: columns.bytes("event_hash")?,
+            hash: columns.bytes("hash")?,
+        };
+        let is_there = columns.get::<Option<i64>>("sequence")?.is_some();
+        // A line that cannot even be read was altered.
+        let event = is_there.then(|| audit::read(row).map(|record| record.event));
+        let event = match event {
+            Some(Err(_)) => return Ok(Some(ChainFault::Altered { sequence: link.sequence })),
+            Some(Ok(event)) => Some(event),
+            None => None,
+        };
+        let place_of = |hash: &AuditHash| place_of(connection, hash).ok().flatten();
+        if let Err(fault) = walk.step(&link, event.as_ref(), place_of) {
+            return Ok(Some(fault));
+        }
+    }
+    let beside = "SELECT sequence FROM audit_events
+         WHERE sequence NOT IN (SELECT sequence FROM audit_links) ORDER BY sequence LIMIT 1";
+    let read = |row: &Row<'_>| Columns::keyed(row, "audit_events", "sequence").number("sequence");
+    let added = first(connection, beside, [], read)?;
+    Ok(added.map(|sequence| ChainFault::Added { sequence }))
+}
+
+fn place_of(connection: &Connection, event: &AuditHash) -> Result<Option<u64>> {
+    let written = "SELECT * FROM audit_links WHERE event_hash = ?1 ORDER BY sequence LIMIT 1";
+    Ok(first(connection, written, params![event.as_slice()], read_link)?.map(|link| link.sequence))
+}
+
+/// The audit log of a database that this process does not run: read only, beside the platform or of a backup.
+#[derive(Debug)]
+pub struct AuditFile {
+    connection: Connection,
+    realm: RealmId,
+}
+
+impl AuditFile {
+    /// Opens a database for reading.
+    ///
+    /// # Errors
+    /// It is not there, not of this program, or has no chain yet.
+    pub fn open(path: &Path) -> Result<Self> {
+        if std::fs::metadata(path).map_or(true, |found| found.len() == 0) {
+            return Err(StorageError::MissingDatabase(path.display().to_string()));
+        }
+        let path = &without_links(path);
+        let connection = open_reader(path, &SqliteOptions::default())?;
+        let realm = migrations::realm(&connection)?;
+        migrations::check_owner(&connection, path, realm)?;
+        last(&connection)?;
+        Ok(Self { connection, realm })
+    }
+
+    /// Whose log it is.
+    #[must_use]
+    pub const fn realm(&self) -> RealmId {
+        self.realm
+    }
+
+    /// Walks the whole chain.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn verify(&mut self) -> Result<ChainReport> {
+        let transaction = self.connection.transaction()?;
+        verify(&transaction)
+    }
+
+    /// The hash of the link in a place.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn hash_at(&self, sequence: u64) -> Result<Option<AuditHash>> {
+        hash_at(&self.connection, sequence)
+    }
+}

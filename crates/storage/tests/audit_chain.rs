@@ -1,0 +1,266 @@
+//! The audit chain: written with every event, older events taken in once, and every hand on it found.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+mod world;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tapfer_emv::audit_chain::KnownHead;
+use tapfer_payment_types::configuration::{Audience, SignedDocument};
+use tapfer_payment_types::messages::HexBytes;
+use tapfer_payments::audit::{AuditAction, AuditEvent};
+use tapfer_payments::audit_chain::ChainFault;
+use tapfer_payments::intents::CaptureMethod;
+use tapfer_storage::sqlite::{AuditFile, SqliteOptions, SqliteStorage};
+use tapfer_storage::{
+    AuditStore as _, ConfigurationStore as _, PublishedConfiguration, Storage as _, StorageError,
+};
+use world::{World, noon, realm};
+
+struct File {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl File {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tapfer.db");
+        Self { _directory: directory, path }
+    }
+
+    fn create(&self) -> Arc<SqliteStorage> {
+        let options = SqliteOptions::default();
+        Arc::new(SqliteStorage::create(&self.path, realm(), &options).unwrap())
+    }
+
+    fn open(&self) -> Result<SqliteStorage, StorageError> {
+        SqliteStorage::open(&self.path, realm(), &SqliteOptions::default())
+    }
+
+    /// Somebody with a database tool, who has taken the triggers away first.
+    fn tamper(&self, statements: &str) {
+        let connection = Connection::open(&self.path).unwrap();
+        connection
+            .execute_batch(
+                "DROP TRIGGER audit_events_are_final; DROP TRIGGER audit_events_stay;
+                 DROP TRIGGER audit_links_are_final; DROP TRIGGER audit_links_stay;
+                 DROP TRIGGER audit_links_have_no_gaps;",
+            )
+            .unwrap();
+        connection.execute_batch(statements).unwrap();
+    }
+
+    fn fault(&self) -> Option<ChainFault> {
+        AuditFile::open(&self.path).unwrap().verify().unwrap().fault
+    }
+}
+
+/// A file with a few payments in it, closed; and how its chain ends.
+fn filled() -> (File, KnownHead) {
+    let file = File::new();
+    let store = file.create();
+    let world = World::new(store.clone());
+    world.pay_new(1, 100, CaptureMethod::Automatic);
+    world.pay_new(2, 100, CaptureMethod::Automatic);
+    let end = store.audit_end().unwrap();
+    store.close();
+    (file, end)
+}
+
+#[test]
+fn every_event_is_a_link() {
+    let (file, end) = filled();
+    let report = AuditFile::open(&file.path).unwrap().verify().unwrap();
+    assert_eq!((report.sound, report.fault), (end, None));
+    let count = "SELECT count(*) FROM audit_events";
+    let events: i64 =
+        Connection::open(&file.path).unwrap().query_row(count, [], |row| row.get(0)).unwrap();
+    assert!(events > 5);
+    assert_eq!(i64::try_from(end.sequence), Ok(events));
+
+    // What leads from an earlier end to a later one is hashes, and proves it.
+    let store = file.open().unwrap();
+    let hashes = store.audit_hashes(0, u16::MAX).unwrap();
+    KnownHead::beginning(realm()).proves(&hashes, &end).unwrap();
+    let more = AuditEvent::of_platform(AuditAction::HsmMemberDown, "one".into(), None, noon());
+    store.record_audit(more).unwrap();
+    let later = store.audit_end().unwrap();
+    end.proves(&store.audit_hashes(end.sequence, 10).unwrap(), &later).unwrap();
+    assert_eq!(later.sequence, end.sequence + 1);
+}
+
+/// Attack: somebody who may write into the database's file hides what was done.
+#[test]
+fn attack_audit_record_altered_removed_swapped_or_added() {
+    type Expected = fn(u64) -> ChainFault;
+    let tried: [(&str, Expected); 8] = [
+        ("UPDATE audit_events SET detail = 'nothing' WHERE sequence = 3", |_| {
+            ChainFault::Altered { sequence: 3 }
+        }),
+        ("UPDATE audit_events SET detail = '' WHERE sequence = 3", |_| ChainFault::Altered {
+            sequence: 3,
+        }),
+        ("UPDATE audit_events SET at = at + 1 WHERE sequence = 4", |_| ChainFault::Altered {
+            sequence: 4,
+        }),
+        ("UPDATE audit_events SET role = 'merchant' WHERE sequence = 5", |_| ChainFault::Altered {
+            sequence: 5,
+        }),
+        ("DELETE FROM audit_events WHERE sequence = 4", |_| ChainFault::Removed { sequence: 4 }),
+        (
+            "DELETE FROM audit_events WHERE sequence = 4; DELETE FROM audit_links WHERE sequence = 4",
+            |_| ChainFault::Removed { sequence: 4 },
+        ),
+        (
+            "UPDATE audit_events SET sequence = -1 WHERE sequence = 3;
+             UPDATE audit_events SET sequence = 3 WHERE sequence = 5;
+             UPDATE audit_events SET sequence = 5 WHERE sequence = -1",
+            |_| ChainFault::Swapped { sequence: 3, belongs: 5 },
+        ),
+        (
+            "INSERT INTO audit_events (at, role, origin, request_id, action, object, result)
+             VALUES (1, 'operator', 'local', '', 'card.blocked', 'card_x', 'succeeded')",
+            |end| ChainFault::Added { sequence: end + 1 },
+        ),
+    ];
+    for (statements, expected) in tried {
+        let (file, end) = filled();
+        assert_eq!(file.fault(), None);
+        file.tamper(statements);
+        assert_eq!(file.fault(), Some(expected(end.sequence)), "{statements}");
+    }
+    // With the event's hash, but not the links behind it.
+    let (file, _) = filled();
+    file.tamper(
+        "UPDATE audit_events SET action = (SELECT action FROM audit_events WHERE sequence = 2),
+             at = (SELECT at FROM audit_events WHERE sequence = 2),
+             object = (SELECT object FROM audit_events WHERE sequence = 2),
+             detail = (SELECT detail FROM audit_events WHERE sequence = 2),
+             origin = (SELECT origin FROM audit_events WHERE sequence = 2),
+             request_id = (SELECT request_id FROM audit_events WHERE sequence = 2),
+             api_key_id = (SELECT api_key_id FROM audit_events WHERE sequence = 2)
+             WHERE sequence = 3;
+         UPDATE audit_links SET event_hash = (SELECT event_hash FROM audit_links WHERE sequence = 2)
+             WHERE sequence = 3",
+    );
+    assert_eq!(file.fault(), Some(ChainFault::Rewritten { sequence: 3 }));
+}
+
+/// Attack: the last records are cut off, event and link, so that the chain is whole but shorter.
+#[test]
+fn attack_audit_log_cut_off_at_the_end() {
+    let (file, end) = filled();
+    let store = file.open().unwrap();
+    let signed = SignedDocument {
+        document: "head".into(),
+        key: HexBytes(vec![1; 64]),
+        signature: HexBytes(vec![2; 64]),
+    };
+    store.put_audit_head(end, signed.clone()).unwrap();
+    store.put_audit_head(end, signed.clone()).unwrap();
+    assert_eq!(store.newest_audit_head().unwrap(), Some(signed.clone()));
+    let forged = KnownHead { hash: [9; 32], ..end };
+    let forged = store.put_audit_head(forged, signed.clone());
+    assert!(matches!(forged, Err(StorageError::Conflict)));
+    store.close();
+    let last = end.sequence;
+    file.tamper(&format!(
+        "PRAGMA foreign_keys = OFF; DELETE FROM audit_events WHERE sequence = {last};
+         DELETE FROM audit_links WHERE sequence = {last}"
+    ));
+    let report = AuditFile::open(&file.path).unwrap().verify().unwrap();
+    assert_eq!((report.fault, report.sound.sequence), (None, last - 1));
+    assert_eq!(report.heads, [(signed, None)], "no hash in the signed place");
+}
+
+#[test]
+fn a_database_from_before_the_chain_is_taken_in_once() {
+    let (file, end) = filled();
+    file.tamper("DELETE FROM audit_links; PRAGMA foreign_keys = OFF");
+    assert!(AuditFile::open(&file.path).is_err(), "there is no chain yet");
+    let store = file.open().unwrap();
+    assert_eq!(store.audit_end().unwrap(), end, "the same events, the same chain");
+    store.close();
+    // From now on no event is taken for an old one.
+    let connection = Connection::open(&file.path).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO audit_events (at, role, origin, request_id, action, object, result)
+             VALUES (1, 'operator', 'local', '', 'card.blocked', 'card_x', 'succeeded')",
+        )
+        .unwrap();
+    file.open().unwrap().close();
+    assert_eq!(file.fault(), Some(ChainFault::Added { sequence: end.sequence + 1 }));
+}
+
+#[test]
+fn the_chain_is_append_only() {
+    let (file, _) = filled();
+    let store = file.open().unwrap();
+    assert_eq!(store.restore("a disk broke".into(), noon()).unwrap(), 1);
+    assert_eq!(store.audit_end().unwrap().restoration, 1);
+    let connection = Connection::open(&file.path).unwrap();
+    for statement in [
+        "UPDATE audit_links SET hash = zeroblob(32)",
+        "DELETE FROM audit_links",
+        "INSERT INTO audit_links VALUES (900, zeroblob(32), zeroblob(32))",
+        "UPDATE restorations SET number = 0",
+        "DELETE FROM restorations",
+    ] {
+        assert!(connection.execute(statement, []).is_err(), "{statement}");
+    }
+}
+
+fn published(restoration: u32, version: u64) -> PublishedConfiguration {
+    PublishedConfiguration {
+        audience: Audience::Terminals,
+        restoration,
+        version,
+        content: [3; 32],
+        issued_at: noon(),
+        signed: SignedDocument {
+            document: format!("version {version}"),
+            key: HexBytes(vec![1; 64]),
+            signature: HexBytes(vec![2; 64]),
+        },
+    }
+}
+
+#[test]
+fn a_version_is_published_once_and_never_lowered() {
+    let (file, _) = filled();
+    let store = file.open().unwrap();
+    assert_eq!(store.configuration(Audience::Terminals).unwrap(), None);
+    store.publish_configuration(published(0, 4), noon()).unwrap();
+    for (restoration, version) in [(0, 4), (0, 3)] {
+        let again = store.publish_configuration(published(restoration, version), noon());
+        assert!(matches!(again, Err(StorageError::Conflict)), "{restoration} {version}");
+    }
+    store.publish_configuration(published(0, 5), noon()).unwrap();
+    store.publish_configuration(published(1, 1), noon()).unwrap();
+    assert_eq!(store.configuration(Audience::Terminals).unwrap(), Some(published(1, 1)));
+    let connection = Connection::open(&file.path).unwrap();
+    let lower = connection.execute("UPDATE configurations SET restoration = 0", []);
+    assert!(lower.unwrap_err().to_string().contains("not lowered"));
+    assert!(connection.execute("DELETE FROM configurations", []).is_err());
+
+    assert!(store.key_successions().unwrap().is_empty());
+    let succession = published(0, 1).signed;
+    store.add_key_succession(succession.clone(), noon()).unwrap();
+    assert_eq!(store.key_successions().unwrap(), [succession]);
+    assert!(connection.execute("DELETE FROM key_successions", []).is_err());
+    let log = store.audit_events(tapfer_storage::Page::first(2)).unwrap().items;
+    let actions: Vec<_> = log.iter().map(|line| line.event.action).collect();
+    let expected = [AuditAction::ConfigurationKeySucceeded, AuditAction::ConfigurationPublished];
+    assert_eq!(actions, expected);
+    assert_eq!(file.fault(), None);
+}
