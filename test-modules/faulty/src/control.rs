@@ -1,0 +1,80 @@
+//! The control file: what to do wrong.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::sync::Mutex;
+
+use cryptoki_sys::*;
+
+/// What a function does instead of its work.
+pub(crate) enum Fault {
+    None,
+    Answer(CK_RV),
+    Hang,
+    Abort,
+}
+
+/// The file's content for which a rule that begins with `once` has struck.
+static STRUCK: Mutex<String> = Mutex::new(String::new());
+
+/// What this function is to do now. Reads the file at every call, so that a test changes it at any time.
+pub(crate) fn fault(function: &str) -> Fault {
+    count(function);
+    let Some(path) = std::env::var_os("FAULTY_CONTROL") else { return Fault::None };
+    let Ok(content) = fs::read_to_string(path) else { return Fault::None };
+    content.lines().find_map(|line| rule(line, function, &content)).unwrap_or(Fault::None)
+}
+
+/// A line: `[once] FAULT [FUNCTION]...`
+fn rule(line: &str, function: &str, content: &str) -> Option<Fault> {
+    let line = line.split('#').next().unwrap_or_default();
+    let mut words = line.split_whitespace().peekable();
+    let once = words.next_if_eq(&"once").is_some();
+    let fault = named(words.next()?);
+    let functions: Vec<&str> = words.collect();
+    // A library whose device is gone can still be put away.
+    let concerned = match functions.as_slice() {
+        [] => !matches!(function, "C_Finalize" | "C_CloseSession"),
+        named => named.contains(&function),
+    };
+    if !concerned {
+        return None;
+    }
+    if once {
+        let mut struck = STRUCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *struck == content {
+            return None;
+        }
+        content.clone_into(&mut struck);
+    }
+    Some(fault)
+}
+
+fn named(fault: &str) -> Fault {
+    Fault::Answer(match fault {
+        "hang" => return Fault::Hang,
+        "abort" => return Fault::Abort,
+        "CKR_DEVICE_ERROR" => CKR_DEVICE_ERROR,
+        "CKR_DEVICE_REMOVED" => CKR_DEVICE_REMOVED,
+        "CKR_FUNCTION_FAILED" => CKR_FUNCTION_FAILED,
+        "CKR_GENERAL_ERROR" => CKR_GENERAL_ERROR,
+        "CKR_SESSION_HANDLE_INVALID" => CKR_SESSION_HANDLE_INVALID,
+        "CKR_KEY_HANDLE_INVALID" => CKR_KEY_HANDLE_INVALID,
+        "CKR_USER_NOT_LOGGED_IN" => CKR_USER_NOT_LOGGED_IN,
+        "CKR_TOKEN_NOT_PRESENT" => CKR_TOKEN_NOT_PRESENT,
+        "CKR_CRYPTOKI_NOT_INITIALIZED" => CKR_CRYPTOKI_NOT_INITIALIZED,
+        "CKR_PIN_INCORRECT" => CKR_PIN_INCORRECT,
+        "CKR_MECHANISM_INVALID" => CKR_MECHANISM_INVALID,
+        // A misspelt rule must not pass for a module that is well.
+        _ => CKR_FUNCTION_REJECTED,
+    })
+}
+
+/// Writes one line for each call to the file `FAULTY_CALLS`, if there is one to be written.
+pub(crate) fn count(function: &str) {
+    let Some(path) = std::env::var_os("FAULTY_CALLS") else { return };
+    if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path) {
+        // A line that is lost is noticed by the test that counts.
+        let _ = writeln!(file, "{function}");
+    }
+}
