@@ -774,10 +774,13 @@ fn every_change_is_in_the_audit_log<B: Backend>() {
     let newest = &log.items[0].event;
     assert_eq!(newest.action, AuditAction::AuthorizationDecided);
     assert_eq!((newest.object.as_str(), newest.at), (paid.id.to_string().as_str(), noon()));
-    assert_eq!(
-        (newest.result, newest.detail.as_deref()),
-        (AuditResult::Succeeded, Some("approved"))
+    // The use of a key is part of the payment's own line.
+    let key = format!(
+        "approved; issuer master key of {} generation 1 index {}",
+        world.issuer.id,
+        world::key_index()
     );
+    assert_eq!((newest.result, newest.detail.as_ref()), (AuditResult::Succeeded, Some(&key)));
     assert_eq!(newest.caller, caller());
     assert_eq!(log.items[1].event.action, AuditAction::IntentArmed);
     let before = log.items[0].sequence;
