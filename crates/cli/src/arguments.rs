@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::Access;
 use crate::commands::{
-    api_key, authorization, bench, card, demo, device, doctor, init, issuer, merchant, payment,
-    policy, refund, serve, terminal, tlv, token, trust, vectors, wallet,
+    api_key, authorization, backup, bench, card, demo, device, doctor, init, issuer, merchant,
+    payment, policy, refund, serve, terminal, tlv, token, trust, vectors, wallet,
 };
 use crate::context::Context;
 use crate::failure::{self, Ending};
@@ -110,6 +110,9 @@ enum Command {
     /// Verification policies: when a phone asks its owner for what
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Backups of the platform
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// Files of golden values
     #[command(subcommand)]
     Vectors(vectors::VectorsCommand),
@@ -171,6 +174,7 @@ impl Command {
             Self::Authorization(command) => authorization::run(context, command),
             Self::Trust(command) => trust::run(context, command),
             Self::Policy(command) => policy::run(context, command),
+            Self::Backup(command) => backup::run(context, command),
             Self::Vectors(command) => vectors::run(context, command),
             Self::Tlv(arguments) => tlv::run(context, arguments),
             Self::Bench(command) => bench::run(context, command),

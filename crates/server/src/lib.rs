@@ -16,6 +16,7 @@
 
 pub mod api;
 mod api_key;
+pub mod backup;
 pub mod clock;
 mod connections;
 pub mod entropy;

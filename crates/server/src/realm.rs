@@ -162,6 +162,13 @@ struct Description {
     created_at: Timestamp,
 }
 
+/// Which realm lies in a directory and of what kind, by its own words.
+pub(crate) fn describe(paths: &RealmPaths) -> Option<(RealmId, RealmKind)> {
+    let text = fs::read(paths.description()).ok()?;
+    let found: Description = serde_json::from_slice(&text).ok()?;
+    (found.layout == LAYOUT).then_some((found.id, found.kind))
+}
+
 /// An open realm. Only one process at a time can have it open: the keystore is locked.
 pub struct Realm {
     paths: RealmPaths,

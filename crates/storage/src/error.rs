@@ -143,6 +143,9 @@ pub enum StorageError {
         /// The realm of the keys.
         realm: RealmId,
     },
+    /// The file does not hold together.
+    #[error("the database {0} is damaged: {1}; restore it from another backup")]
+    Damaged(String, String),
     /// A row makes no sense.
     #[error(transparent)]
     Inconsistent(#[from] Inconsistency),

@@ -2,6 +2,7 @@
 
 pub(crate) mod api_key;
 pub(crate) mod authorization;
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod card;
 pub(crate) mod card_pin;

@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 /// A running platform; killed when dropped.
 pub(crate) struct Platform {
-    home: TempDir,
+    home: PathBuf,
+    temporary: Option<TempDir>,
     process: Child,
     address: String,
 }
@@ -20,13 +21,20 @@ pub(crate) struct Platform {
 impl Platform {
     /// A new realm on a port of the system's choice.
     pub(crate) fn start() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let (process, address) = serve(home.path(), "127.0.0.1:0");
-        Self { home, process, address }
+        let temporary = tempfile::tempdir().unwrap();
+        let mut platform = Self::on(temporary.path());
+        platform.temporary = Some(temporary);
+        platform
+    }
+
+    /// The realm in a directory that outlives it, on a port of the system's choice.
+    pub(crate) fn on(home: &Path) -> Self {
+        let (process, address) = serve(home, "127.0.0.1:0");
+        Self { home: home.to_owned(), temporary: None, process, address }
     }
 
     pub(crate) fn home(&self) -> &Path {
-        self.home.path()
+        &self.home
     }
 
     /// Address with port, such as `https://127.0.0.1:40123`.
@@ -43,7 +51,7 @@ impl Platform {
     /// Starts the killed platform again, at the same address.
     pub(crate) fn restart(&mut self) {
         let listen = self.address.trim_start_matches("https://").to_owned();
-        let (process, address) = serve(self.home.path(), &listen);
+        let (process, address) = serve(&self.home, &listen);
         assert_eq!(address, self.address);
         self.process = process;
     }
@@ -57,7 +65,7 @@ impl Platform {
 
     /// Runs a command with JSON output, however it ends.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        tapfer().args(arguments).arg("--json").arg("--home").arg(self.home.path()).output().unwrap()
+        tapfer().args(arguments).arg("--json").arg("--home").arg(&self.home).output().unwrap()
     }
 }
 

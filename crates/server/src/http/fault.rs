@@ -50,6 +50,7 @@ fn of_storage(error: StorageError) -> Problem {
         | StorageError::ForeignDatabase(_)
         | StorageError::MissingDatabase(_)
         | StorageError::OtherRealm { .. }
+        | StorageError::Damaged(..)
         | StorageError::Inconsistent(_)
         | StorageError::Migration(_)
         | StorageError::Abandoned

@@ -8,6 +8,7 @@ mod access;
 mod audit;
 mod audit_chain;
 mod authorizations;
+mod backup;
 mod cards;
 mod configurations;
 mod devices;
@@ -41,6 +42,7 @@ use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 pub use self::audit_chain::AuditFile;
 use crate::idempotency::RunningRequests;
 use crate::{Storage, StorageError, Write, Written};
+pub use backup::{back_up, check};
 use readers::Readers;
 use writer::Writer;
 

@@ -1,0 +1,68 @@
+//! A copy of a realm's database while the platform goes on writing it.
+
+use std::fs::File;
+use std::path::Path;
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+use tapfer_payment_types::RealmId;
+
+use super::{
+    Result, SqliteOptions, connect, create_private, migrations, open_reader, without_links,
+};
+use crate::StorageError;
+
+/// Copies one moment of the database into a file that does not exist yet, checks the copy, and returns
+/// when it is on the disk. Whoever writes meanwhile does not wait (SQLite's online backup, in one step).
+///
+/// # Errors
+/// [`StorageError::OtherRealm`], [`StorageError::MissingDatabase`]; [`StorageError::Damaged`] if what was
+/// copied does not hold together; the file cannot be made, or the database is busy.
+pub fn back_up(database: &Path, realm: RealmId, copy: &Path) -> Result<()> {
+    if std::fs::metadata(database).map_or(true, |found| found.len() == 0) {
+        return Err(StorageError::MissingDatabase(database.display().to_string()));
+    }
+    let options = SqliteOptions::default();
+    let source = open_reader(&without_links(database), &options)?;
+    migrations::check_owner(&source, database, realm)?;
+    create_private(copy);
+    let path = without_links(copy);
+    let mut target = connect(&path, &options, OpenFlags::SQLITE_OPEN_CREATE)?;
+    // One step holds one snapshot: several would begin again with every change in between.
+    match Backup::new(&source, &mut target)?.step(-1)? {
+        StepResult::Done => {}
+        _ => return Err(StorageError::Busy),
+    }
+    // The copy is read by whoever restores it, perhaps from a medium that cannot be written.
+    target.pragma_update(None, "journal_mode", "DELETE")?;
+    hold_together(&target, copy)?;
+    drop(target);
+    let synced = File::open(&path).and_then(|file| file.sync_all());
+    synced.map_err(|error| StorageError::Damaged(copy.display().to_string(), error.to_string()))
+}
+
+/// Reads the whole database of a realm and says whether it holds together. Changes nothing.
+///
+/// # Errors
+/// As [`back_up`].
+pub fn check(database: &Path, realm: RealmId) -> Result<()> {
+    let connection = open_reader(&without_links(database), &SqliteOptions::default())?;
+    migrations::check_owner(&connection, database, realm)?;
+    hold_together(&connection, database)
+}
+
+/// What SQLite itself knows to be wrong with pages, indices and references between tables.
+fn hold_together(connection: &Connection, path: &Path) -> Result<()> {
+    let damaged = |what| StorageError::Damaged(path.display().to_string(), what);
+    let said: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if said != "ok" {
+        return Err(damaged(said));
+    }
+    let mut loose = connection.prepare("PRAGMA foreign_key_check")?;
+    match loose.query([])?.next()? {
+        None => Ok(()),
+        Some(row) => {
+            Err(damaged(format!("a row of {} refers to nothing", row.get::<_, String>(0)?)))
+        }
+    }
+}
