@@ -24,6 +24,7 @@ mod grant;
 pub mod key_block;
 mod merchant;
 mod person;
+pub mod pool;
 mod request;
 pub mod sharing;
 pub mod software;
@@ -81,6 +82,20 @@ pub trait PaymentHsm: Send + Sync {
     /// # Errors
     /// What keeps it from serving, such as a failed self-test.
     fn health(&self) -> Result<(), HsmError>;
+
+    /// How its workers stand, where it has some.
+    fn pool(&self) -> Option<pool::PoolStatus> {
+        None
+    }
+
+    /// Takes in what another process may have changed in the catalogue of keys. A module that shares its
+    /// keys with none has nothing to do.
+    ///
+    /// # Errors
+    /// The catalogue cannot be read.
+    fn refresh(&self) -> Result<(), HsmError> {
+        Ok(())
+    }
 
     /// Runs the known-answer tests again. After a failure the module refuses every verb until it is
     /// opened anew.

@@ -26,7 +26,7 @@ pub enum Realm {
 }
 
 /// What a module is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct HsmDescription {
     /// Name of the backend, such as `software`.
     pub backend: &'static str,

@@ -62,6 +62,18 @@ macro_rules! typed_id {
                 random_part.copy_from_slice(&random);
                 Self(u128::from_be_bytes(bytes))
             }
+
+            /// The id without its prefix, for messages between processes of one platform.
+            #[must_use]
+            pub const fn to_bits(self) -> u128 {
+                self.0
+            }
+
+            /// The id of such a message.
+            #[must_use]
+            pub const fn from_bits(bits: u128) -> Self {
+                Self(bits)
+            }
         }
 
         impl fmt::Display for $name {

@@ -117,3 +117,4 @@ macro_rules! contract {
 }
 
 contract!(software);
+contract!(pooled);

@@ -1,0 +1,266 @@
+//! The thread that keeps one worker alive: starts its process, hands its answers out, and starts it again.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::member::Member;
+use super::shared::{Shared, framed};
+use super::slot::Event;
+use super::wire::{Answer, GREETING_ID, Greeting, Incoming, PROTOCOL_VERSION, Request};
+use super::worker::{Phase, Purpose, Worker};
+use crate::HsmError;
+
+/// From the end of a process to the start of the next; doubles while none serves.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The socket's buffer, for as much as may be on its way to a worker.
+const SOCKET_BUFFER: usize = 1024 * 1024;
+
+/// How one process ended.
+struct End {
+    cause: String,
+    /// Starting it again would do harm, or no good.
+    halts: bool,
+    has_served: bool,
+}
+
+impl End {
+    fn before_serving(cause: impl Into<String>) -> Self {
+        Self { cause: cause.into(), halts: false, has_served: false }
+    }
+
+    fn for_good(cause: impl Into<String>) -> Self {
+        Self { halts: true, ..Self::before_serving(cause) }
+    }
+}
+
+/// Keeps the worker of this place until the pool stops.
+pub(super) fn keep(shared: &Shared, place: usize) {
+    let Some(worker) = shared.workers.get(place) else { return };
+    let Some(member) = shared.member_of(worker) else { return };
+    let mut pause = FIRST_PAUSE;
+    while !shared.is_stopping() {
+        let end = live(shared, place, worker, member);
+        bury(shared, worker, member, &end);
+        if end.halts {
+            return;
+        }
+        pause =
+            if end.has_served { FIRST_PAUSE } else { pause.saturating_mul(2).min(LONGEST_PAUSE) };
+        shared.wait(pause, || false);
+    }
+}
+
+/// One process from its start to its end.
+fn live(shared: &Shared, place: usize, worker: &Worker, member: &Member) -> End {
+    let changes = shared.changes.load(std::sync::atomic::Ordering::SeqCst);
+    let socket = match start(shared, worker, member) {
+        Ok(socket) => socket,
+        Err(error) => return End::before_serving(format!("cannot start its process: {error}")),
+    };
+    let mut incoming = Incoming::default();
+    if let Err(end) = greet(shared, worker, member, &socket, &mut incoming, changes) {
+        return end;
+    }
+    shared.wake();
+    let cause = loop {
+        match hand_out(shared, place, worker, member, &mut incoming) {
+            Ok(()) => {}
+            Err(cause) => break cause.to_owned(),
+        }
+        match incoming.read_from(&socket) {
+            Ok(0) => break String::new(),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => break error.to_string(),
+        }
+    };
+    End { cause, halts: false, has_served: true }
+}
+
+fn start(shared: &Shared, worker: &Worker, member: &Member) -> std::io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    rustix::net::sockopt::set_socket_send_buffer_size(&ours, SOCKET_BUFFER)?;
+    let mut command = (shared.launch)(&member.config);
+    command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
+    command.envs(&member.config.environment);
+    let child = command.spawn()?;
+    // With it goes our copy of the worker's end: without, we would never see it close.
+    drop(command);
+    let mut state = worker.state();
+    state.life = state.life.saturating_add(1);
+    state.phase = Phase::Starting { since: shared.clock.now() };
+    state.child = Some(child);
+    if shared.is_stopping() {
+        state.end("the pool is closed");
+    }
+    Ok(ours)
+}
+
+/// Waits for the greeting, and lets callers in.
+fn greet(
+    shared: &Shared,
+    worker: &Worker,
+    member: &Member,
+    socket: &UnixStream,
+    incoming: &mut Incoming,
+    changes: u64,
+) -> Result<(), End> {
+    let greeting = loop {
+        match incoming.next_frame() {
+            Ok(None) => {}
+            Ok(Some(frame)) if frame.id == GREETING_ID => {
+                break postcard::from_bytes::<Greeting>(frame.message);
+            }
+            Ok(Some(_)) | Err(_) => return Err(End::before_serving("it does not greet")),
+        }
+        match incoming.read_from(socket) {
+            Ok(0) => return Err(End::before_serving("")),
+            Ok(_) => {}
+            Err(error) => return Err(End::before_serving(error.to_string())),
+        }
+    };
+    let opened = match greeting {
+        Ok(Greeting { version: PROTOCOL_VERSION, opened }) => opened,
+        _ => {
+            return Err(End::for_good(
+                "the program was replaced by another version; start the server again",
+            ));
+        }
+    };
+    let module = opened.map_err(|error| refused(&error))?;
+    let description = module.description();
+    if shared.realm.is_some_and(|realm| realm != (description.realm, description.realm_id)) {
+        return Err(End::for_good(
+            "its keys belong to another realm; correct the token in hsm.toml and start the server again",
+        ));
+    }
+    member.opened(&module);
+    shared.description.get_or_init(|| description);
+    let mut state = worker.state();
+    if !matches!(state.phase, Phase::Starting { .. }) {
+        return Err(End::before_serving(""));
+    }
+    let now = shared.clock.now();
+    state.socket =
+        Some(socket.try_clone().map_err(|error| End::before_serving(error.to_string()))?);
+    state.phase = Phase::Serving;
+    state.cause = None;
+    state.last_answer = now;
+    state.is_memory_locked = module.is_memory_locked;
+    drop(state);
+    // Whoever changed the catalogue while this one read it either finds it serving or is seen here.
+    if shared.changes.load(std::sync::atomic::Ordering::SeqCst) != changes
+        && let Some(mut frame) = framed(&Request::Refresh)
+    {
+        let patience = shared.limits.deadline();
+        let _told = worker.ask(None, &mut frame, Purpose::Refresh, now, patience);
+    }
+    Ok(())
+}
+
+/// A token counts wrong PINs and locks itself: it is not asked again with the same one.
+fn refused(error: &HsmError) -> End {
+    let cause = error.to_string();
+    if cause.contains("CKR_PIN_") {
+        End::for_good(format!("{cause}; correct the PIN and start the server again"))
+    } else {
+        End::before_serving(cause)
+    }
+}
+
+/// Gives every answer that is there to whom it belongs.
+fn hand_out(
+    shared: &Shared,
+    place: usize,
+    worker: &Worker,
+    member: &Member,
+    incoming: &mut Incoming,
+) -> Result<(), &'static str> {
+    const NONSENSE: &str = "its answers make no sense";
+    let (mut ids, mut messages) = (Vec::new(), Vec::new());
+    while let Some(frame) = incoming.next_frame().map_err(|_| NONSENSE)? {
+        ids.push(frame.id);
+        messages.push(Zeroizing::new(frame.message.to_vec()));
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let now = shared.clock.now();
+    let questions = worker.answered(&ids, now).ok_or(NONSENSE)?;
+    for (question, message) in questions.into_iter().zip(messages) {
+        match question.purpose {
+            Purpose::Call(slot) => slot.put(Event::Answered { worker: place, message }),
+            Purpose::Probe => match failure_in(&message) {
+                None => {
+                    member.breaker().probed(now, Ok(()));
+                    shared.wake();
+                }
+                Some(cause) => {
+                    let mut breaker = member.breaker();
+                    if breaker.admits() {
+                        breaker.failed(now, cause);
+                    } else {
+                        breaker.probed(now, Err(cause));
+                    }
+                }
+            },
+            // A worker that cannot read the catalogue would answer from an old one.
+            Purpose::Refresh if failure_in(&message).is_some() => {
+                return Err("it cannot read the catalogue");
+            }
+            Purpose::Refresh => {}
+        }
+    }
+    Ok(())
+}
+
+fn failure_in(message: &[u8]) -> Option<String> {
+    match postcard::from_bytes::<Answer<'_>>(message) {
+        Ok(Answer::Done(_)) => None,
+        Ok(Answer::Failed(error)) => Some(error.to_string()),
+        Err(_) => Some("its answers make no sense".to_owned()),
+    }
+}
+
+/// Sees that the process is gone, and tells everybody who still waits for it.
+fn bury(shared: &Shared, worker: &Worker, member: &Member, end: &End) {
+    let mut state = worker.state();
+    let child = state.child.take();
+    let questions = state.abandon();
+    drop(state);
+    let status = child.and_then(kill);
+    let mut state = worker.state();
+    // Who ended it has said why already.
+    let cause = state.cause.take().filter(|_| state.phase == Phase::Waiting);
+    let cause = cause.unwrap_or_else(|| match (&*end.cause, status) {
+        ("", Some(status)) => format!("its process ended: {status}"),
+        ("", None) => "its process ended".to_owned(),
+        (cause, _) => cause.to_owned(),
+    });
+    state.cause = Some(cause.clone());
+    state.phase = if end.halts { Phase::Halted } else { Phase::Waiting };
+    drop(state);
+    let now = shared.clock.now();
+    let named = format!("{}: {cause}", member.name());
+    if questions.iter().any(|question| matches!(question.purpose, Purpose::Probe)) {
+        member.breaker().probed(now, Err(cause.clone()));
+    }
+    if end.has_served && !shared.is_stopping() {
+        // Once for a process, however many calls it took along: its sister may be well.
+        member.failed(now, cause);
+    }
+    for question in questions {
+        question.lose(&named);
+    }
+    shared.wake();
+}
+
+fn kill(mut child: Child) -> Option<ExitStatus> {
+    let _may_have_ended = child.kill();
+    child.wait().ok()
+}

@@ -1,0 +1,152 @@
+//! The worker: one module, served over one socket until the other side is gone.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use zeroize::{Zeroize, Zeroizing};
+
+use super::clock::Stopwatch;
+use super::wire::{
+    self, Answer, FrameError, GREETING_ID, Greeting, Incoming, Module, PROTOCOL_VERSION, Request,
+};
+use crate::{HsmError, PaymentHsm};
+
+/// Answers are kept back for others to go with them, but not longer than this.
+const LONGEST_DELAY: Duration = Duration::from_micros(200);
+
+/// Why a worker ended that was not told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The socket.
+    #[error("the socket to the server broke: {0}")]
+    Socket(#[from] io::Error),
+    /// The server is another program.
+    #[error("the server does not speak this protocol: {0}")]
+    Frame(#[from] FrameError),
+    /// The module did not open. The server was told.
+    #[error(transparent)]
+    Module(HsmError),
+}
+
+/// Takes the socket that the pool gave as standard input, and puts nothing in its place, so that a module that
+/// reads its standard input finds its end.
+///
+/// # Errors
+/// There is no socket: this process was not started by a pool.
+pub fn take_socket() -> io::Result<UnixStream> {
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    let is_socket =
+        rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&socket)?.st_mode).is_socket();
+    if !is_socket {
+        return Err(io::Error::other(
+            "this command is run by the server, with a socket as its standard input",
+        ));
+    }
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    Ok(UnixStream::from(socket))
+}
+
+/// Keeps this process's memory out of the swap, and out of the reach of other processes of the same user and
+/// of core files; ends it with its parent. Gives whether the memory is locked: a limit (`ulimit -l`) may forbid
+/// it, which is reported and no reason not to serve.
+///
+/// # Errors
+/// The system refuses one of the others.
+pub fn seclude_process() -> io::Result<bool> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, Signal};
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    }
+    let everything = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
+    Ok(rustix::mm::mlockall(everything).is_ok())
+}
+
+/// Opens a module, and serves it over the socket until the other side closes it.
+///
+/// # Errors
+/// [`ServeError`].
+pub fn serve<H: PaymentHsm>(
+    socket: UnixStream,
+    is_memory_locked: bool,
+    open: impl FnOnce() -> Result<H, HsmError>,
+) -> Result<(), ServeError> {
+    let mut outgoing = Outgoing::new(&socket);
+    let hsm = match open() {
+        Ok(hsm) => hsm,
+        Err(error) => {
+            let text = error.to_string();
+            outgoing.greet(Err(error))?;
+            let told = HsmError::ModuleFailed { operation: "opening it".to_owned(), cause: text };
+            return Err(ServeError::Module(told));
+        }
+    };
+    outgoing.greet(Ok(Module::of(&hsm.describe(), is_memory_locked)))?;
+    let mut incoming = Incoming::default();
+    while incoming.read_from(&socket)? > 0 {
+        // All that is there is worked off before the system is asked again, with few writes.
+        while let Some(frame) = incoming.next_frame()? {
+            let id = frame.id;
+            match postcard::from_bytes::<Request<'_>>(frame.message) {
+                Ok(request) => {
+                    let mut written = Ok(());
+                    wire::perform(&request, &hsm, &mut |answer| {
+                        written = outgoing.append(id, answer)
+                    });
+                    written?;
+                }
+                Err(_) => {
+                    let unreadable = HsmError::Internal { operation: "reading a request" };
+                    outgoing.append(id, &Answer::failed(unreadable))?;
+                }
+            }
+        }
+        outgoing.flush()?;
+    }
+    Ok(())
+}
+
+/// Answers that wait to be written together.
+struct Outgoing<'a> {
+    socket: &'a UnixStream,
+    buffer: Zeroizing<Vec<u8>>,
+    clock: Stopwatch,
+    /// When the oldest answer in the buffer was made.
+    waiting_since: Option<Duration>,
+}
+
+impl<'a> Outgoing<'a> {
+    fn new(socket: &'a UnixStream) -> Self {
+        Self {
+            socket,
+            buffer: Zeroizing::new(Vec::with_capacity(64 * 1024)),
+            clock: Stopwatch::start(),
+            waiting_since: None,
+        }
+    }
+
+    fn greet(&mut self, opened: Result<Module, HsmError>) -> Result<(), ServeError> {
+        let opened = opened.map_err(wire::portable);
+        let greeting = Greeting { version: PROTOCOL_VERSION, opened };
+        wire::append(&mut self.buffer, GREETING_ID, &greeting)?;
+        self.flush()
+    }
+
+    fn append(&mut self, id: u64, answer: &Answer<'_>) -> Result<(), ServeError> {
+        wire::append(&mut self.buffer, id, answer)?;
+        let now = self.clock.now();
+        let since = *self.waiting_since.get_or_insert(now);
+        if now.saturating_sub(since) >= LONGEST_DELAY { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), ServeError> {
+        self.waiting_since = None;
+        let written = self.socket.write_all(&self.buffer);
+        self.buffer.as_mut_slice().zeroize();
+        self.buffer.clear();
+        Ok(written?)
+    }
+}
