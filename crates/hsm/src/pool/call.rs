@@ -83,6 +83,8 @@ impl Shared {
                 }
             }
             self.broadcast_change(None);
+            // Whoever was asked may have been the only one, and is started again now.
+            self.wait(deadline, || self.serves());
             if let Some(made) = look()? {
                 return Ok(made);
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Time constant of forgetting: a worker that is not asked looks twice as fast after each such time, until
 /// it is asked and measured again.
-const HALF_LIFE: Duration = Duration::from_secs(1);
+const HALF_LIFE: Duration = Duration::from_millis(200);
 /// What a worker is taken for before it has answered anything.
 const UNKNOWN: Duration = Duration::from_micros(100);
 
@@ -23,6 +23,8 @@ impl Latency {
 
     /// `count` calls took `each`.
     pub(super) fn measured(&mut self, now: Duration, each: Duration, count: usize) {
+        // What was forgotten stays forgotten.
+        self.mean = self.expected(now);
         for _ in 0..count.min(8) {
             let more = each.saturating_sub(self.mean).checked_div(8).unwrap_or_default();
             let less = self.mean.saturating_sub(each).checked_div(8).unwrap_or_default();
@@ -130,16 +132,19 @@ mod tests {
     #[test]
     fn who_was_slow_once_is_tried_again() {
         let (fast, slow) = (candidate(100, 0), candidate(10_000, 0));
-        let after = |seconds| {
-            let mut fast = fast;
-            fast.latency.measured(
-                NOW + Duration::from_secs(seconds),
-                Duration::from_micros(100),
-                8,
-            );
-            choose(&[fast, slow], NOW + Duration::from_secs(seconds), 1)
+        let after = |millis| {
+            let (later, mut fast) = (NOW + Duration::from_millis(millis), fast);
+            fast.latency.measured(later, Duration::from_micros(100), 8);
+            choose(&[fast, slow], later, 1)
         };
-        assert_eq!(after(2), Some(0));
-        assert_eq!(after(8), Some(1));
+        assert_eq!(after(500), Some(0));
+        assert_eq!(after(1_500), Some(1));
+
+        let (later, mut well_again) = (NOW + Duration::from_millis(1_500), slow);
+        well_again.latency.measured(later, Duration::from_micros(100), 1);
+        assert!(
+            well_again.latency.mean() < Duration::from_micros(200),
+            "and believed when it is well"
+        );
     }
 }

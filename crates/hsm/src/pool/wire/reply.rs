@@ -6,8 +6,8 @@ use tapfer_payment_types::RealmId;
 use super::failure::{self, HsmErrorFrame};
 use crate::{HsmDescription, HsmError, Realm};
 
-/// The answer to one request.
-#[derive(Debug, Serialize, Deserialize)]
+/// The answer to one request. Neither this nor [`Reply`] has a `Debug`: they hold card data.
+#[derive(Serialize, Deserialize)]
 pub enum Answer<'a> {
     /// It was done.
     #[serde(borrow)]
@@ -25,7 +25,7 @@ impl Answer<'_> {
 }
 
 /// What came of a verb. Which one fits, the request says.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply<'a> {
     /// It was done, and there is nothing to show; or a person's proof was wrong.
     Nothing,
@@ -47,7 +47,7 @@ pub enum Reply<'a> {
 }
 
 /// What came of a cryptogram. See [`crate::CryptogramVerdict`].
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// It is right. The caller compares what the module computed with what it received itself: only
     /// `tapfer_emv::cryptogram::verify` makes the proof.

@@ -12,8 +12,9 @@ use crate::{
     RecordOwner, SingleUseKeyTerms,
 };
 
-/// What a worker is asked. Ids travel as their 128 bits, times in milliseconds since 1970.
-#[derive(Debug, Serialize, Deserialize)]
+/// What a worker is asked. Ids travel as their 128 bits, times in milliseconds since 1970. None of this has a
+/// `Debug`: it holds card numbers and keys.
+#[derive(Serialize, Deserialize)]
 #[expect(missing_docs, reason = "fields are those of the verbs, which say what they are")]
 pub enum Request<'a> {
     /// Whether the module serves: the probe of a breaker.
@@ -114,7 +115,7 @@ pub enum Request<'a> {
 }
 
 /// A token's number and what belongs to it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[expect(missing_docs, reason = "fields are those of the verbs, which say what they are")]
 pub struct CardNumber<'a> {
     pub token: u128,
@@ -123,7 +124,7 @@ pub struct CardNumber<'a> {
 }
 
 /// A cryptogram to verify. See [`CryptogramRequest`].
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[expect(missing_docs, reason = "fields are those of the verb, which says what they are")]
 pub struct Cryptogram<'a> {
     pub issuer: u128,
@@ -137,7 +138,7 @@ pub struct Cryptogram<'a> {
 }
 
 /// What a card signed. See [`CryptogramInput`].
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Signed<'a> {
     amount_authorized: [u8; 6],
     amount_other: [u8; 6],
@@ -226,7 +227,7 @@ impl From<RecordOwner> for Owner {
 
 /// Who may see a record. See [`crate::DetokenizationGrant`]. The pool has checked that it covers the record; a
 /// payment's proof is made anew in the worker, which believes the process that started it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[expect(missing_docs, reason = "fields are those of the grant, which says what they are")]
 pub enum Grant<'a> {
     /// A verified cryptogram.
@@ -243,7 +244,7 @@ pub enum Grant<'a> {
 }
 
 /// What a phone gets. See [`ProvisioningRequest`].
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[expect(missing_docs, reason = "fields are those of the verb, which says what they are")]
 pub struct Provisioning<'a> {
     pub issuer: u128,
