@@ -24,6 +24,7 @@ mod grant;
 pub mod key_block;
 mod merchant;
 mod person;
+pub mod pkcs11;
 pub mod pool;
 mod request;
 pub mod sharing;

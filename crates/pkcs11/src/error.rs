@@ -207,6 +207,29 @@ impl Error {
         }
     }
 
+    /// Whether a module may say this of an operation that it does not offer or of input that it does not
+    /// take, though it is well: some have nothing better than `CKR_GENERAL_ERROR` for that.
+    #[must_use]
+    pub const fn may_be_a_refusal(&self) -> bool {
+        matches!(self.blame(), Blame::Refused | Blame::Unsupported)
+            || matches!(
+                self,
+                Self::Refused {
+                    code: Code(
+                        RvError::GeneralError
+                            | RvError::FunctionFailed
+                            | RvError::ObjectHandleInvalid
+                            | RvError::KeyHandleInvalid
+                            | RvError::WrappingKeyHandleInvalid
+                            | RvError::UnwrappingKeyHandleInvalid
+                            | RvError::VendorDefined(_)
+                            | RvError::UnknownErrorCode(_)
+                    ),
+                    ..
+                }
+            )
+    }
+
     /// Whether the PIN was refused. Whoever sees this must not try again by himself: a few more tries
     /// and the token locks.
     #[must_use]

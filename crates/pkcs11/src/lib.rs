@@ -17,7 +17,6 @@
 mod calls;
 mod error;
 mod mechanism;
-mod memory;
 mod module;
 mod raw;
 mod session;
@@ -26,7 +25,6 @@ mod template;
 pub use calls::Calls;
 pub use error::{Blame, Code, Error};
 pub use mechanism::Mechanism;
-pub use memory::{MemoryError, lock_process_memory};
 pub use module::{Module, ModuleDescription, Token, TokenDescription};
 pub use session::{KeyHandle, Session};
 pub use template::{KeyType, Template, Use};

@@ -50,6 +50,8 @@ pub struct TokenDescription {
     pub model: String,
     /// Whether it has been initialised.
     pub is_initialized: bool,
+    /// Whether the module calls the slot hardware (`CKF_HW_SLOT`). Its word, no proof.
+    pub is_hardware: bool,
 }
 
 impl fmt::Display for TokenDescription {
@@ -86,13 +88,29 @@ impl Module {
         calls.add(1);
         let binding = Pkcs11::new(path)
             .map_err(|error| Error::Library { path: path.to_owned(), reason: error.to_string() })?;
-        calls.add(1);
-        match binding.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+        let module = Self { binding, raw: Arc::new(raw) };
+        module.initialize()?;
+        Ok(module)
+    }
+
+    fn initialize(&self) -> Result<(), Error> {
+        self.raw.calls.add(1);
+        match self.binding.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
             Ok(())
-            | Err(cryptoki::error::Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
-            Err(error) => return Err(Error::from_binding("C_Initialize", error)),
+            | Err(cryptoki::error::Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
+            Err(error) => Err(Error::from_binding("C_Initialize", error)),
         }
-        Ok(Self { binding, raw: Arc::new(raw) })
+    }
+
+    /// Ends the library's work and begins it again: what helps when the device was away. The library stays
+    /// mapped: vendors' threads may still run in it.
+    ///
+    /// # Errors
+    /// What `C_Initialize` answers. What `C_Finalize` says of a library that is broken helps nobody.
+    pub fn restart(&self) -> Result<(), Error> {
+        self.raw.calls.add(1);
+        let _ = self.binding.clone().finalize();
+        self.initialize()
     }
 
     /// Ends the library's work for this process: sessions, logins and session objects are gone.
@@ -136,7 +154,12 @@ impl Module {
     }
 
     fn token_in(&self, slot: Slot) -> Result<Token, Error> {
-        self.raw.calls.add(1);
+        self.raw.calls.add(2);
+        let is_hardware = self
+            .binding
+            .get_slot_info(slot)
+            .map_err(|error| Error::from_binding("C_GetSlotInfo", error))?
+            .hardware_slot();
         let info = self
             .binding
             .get_token_info(slot)
@@ -150,6 +173,7 @@ impl Module {
             manufacturer: text(info.manufacturer_id()),
             model: text(info.model()),
             is_initialized,
+            is_hardware,
         };
         Ok(Token { slot, description })
     }

@@ -227,6 +227,16 @@ impl Session {
         self.raw.value(self.binding.handle(), key.0, out)
     }
 
+    /// The label of a key, as far as it is text and not longer than 64 bytes.
+    ///
+    /// # Errors
+    /// What `C_GetAttributeValue` answers.
+    pub fn label(&self, key: KeyHandle) -> Result<String, Error> {
+        let mut bytes = [0; 64];
+        let length = self.raw.label(self.binding.handle(), key.0, &mut bytes)?;
+        Ok(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned())
+    }
+
     /// Reads the point of a public key as the module keeps it: an uncompressed point, in an OCTET STRING
     /// as PKCS#11 demands, or without one as some modules have it.
     ///

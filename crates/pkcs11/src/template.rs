@@ -4,11 +4,11 @@ use std::ffi::c_void;
 use std::marker::PhantomData;
 
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_BBOOL, CK_FALSE, CK_TRUE, CK_ULONG, CKA_CLASS, CKA_DECRYPT,
-    CKA_DERIVE, CKA_EC_PARAMS, CKA_ENCRYPT, CKA_EXTRACTABLE, CKA_ID, CKA_KEY_TYPE, CKA_LABEL,
-    CKA_PRIVATE, CKA_SENSITIVE, CKA_SIGN, CKA_TOKEN, CKA_UNWRAP, CKA_UNWRAP_TEMPLATE, CKA_VALUE,
-    CKA_VALUE_LEN, CKA_WRAP, CKK_AES, CKK_EC, CKK_GENERIC_SECRET, CKO_PRIVATE_KEY, CKO_PUBLIC_KEY,
-    CKO_SECRET_KEY,
+    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_BBOOL, CK_FALSE, CK_TRUE, CK_ULONG, CKA_CLASS,
+    CKA_COPYABLE, CKA_DECRYPT, CKA_DERIVE, CKA_EC_PARAMS, CKA_ENCRYPT, CKA_EXTRACTABLE, CKA_ID,
+    CKA_KEY_TYPE, CKA_LABEL, CKA_MODIFIABLE, CKA_PRIVATE, CKA_SENSITIVE, CKA_SIGN, CKA_TOKEN,
+    CKA_UNWRAP, CKA_UNWRAP_TEMPLATE, CKA_VALUE, CKA_VALUE_LEN, CKA_WRAP, CKK_AES, CKK_EC,
+    CKK_GENERIC_SECRET, CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, CKO_SECRET_KEY,
 };
 use tapfer_payment_types::Secret;
 
@@ -110,6 +110,12 @@ impl Template {
     #[must_use]
     pub fn wrappable(self) -> Self {
         self.flag(CKA_SENSITIVE, true).flag(CKA_EXTRACTABLE, true)
+    }
+
+    /// Nobody changes its attributes later, nor makes a copy with others.
+    #[must_use]
+    pub fn for_good(self) -> Self {
+        self.flag(CKA_MODIFIABLE, false).flag(CKA_COPYABLE, false)
     }
 
     /// Its label.

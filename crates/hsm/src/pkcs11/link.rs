@@ -1,0 +1,155 @@
+//! An open connection to a token: everything that ends with a login.
+
+use std::collections::HashMap;
+
+use tapfer_pkcs11::{Calls, KeyHandle, Mechanism, Module, Session, Token};
+
+use super::capability::{self, Choices, Negotiated};
+use super::card_keys::CardKeys;
+use super::objects::{KeyId, Pkcs11Key};
+use super::roots::{self, RootFingerprints, Roots};
+use super::{Fault, Pkcs11Configuration, Pkcs11Status};
+use crate::HsmError;
+use crate::vault::{Custody, KeyAlgorithm};
+
+/// Sessions, handles, and what was found out about the module. Dropped as a whole.
+pub(super) struct Link {
+    /// Keys of cards, in sessions of their own.
+    pub(super) cards: CardKeys,
+    /// Keys of the catalogue that were used since the login.
+    loaded: HashMap<KeyId, KeyHandle>,
+    negotiated: Negotiated,
+    fingerprints: RootFingerprints,
+    roots: Roots,
+    /// The session that the keys of the catalogue live in.
+    pub(super) session: Session,
+    token: Token,
+    /// Behind the sessions, which have to be closed before it ends.
+    module: Module,
+}
+
+impl Link {
+    /// Logs in, finds the roots, and tries what the module can do, unless that is known from an earlier
+    /// login. Gives the module back if that fails.
+    pub(super) fn open(
+        module: Module,
+        configuration: &Pkcs11Configuration,
+        known: Option<&Negotiated>,
+        calls: &Calls,
+    ) -> Result<Self, (Module, Fault)> {
+        let parts = || -> Result<_, Fault> {
+            let token = module.token(&configuration.token)?;
+            let session = module.open_session(&token, true)?;
+            session.login(&configuration.pin)?;
+            let roots = roots::find(&session, configuration.realm)?;
+            let negotiated = match known {
+                Some(known) => known.clone(),
+                None => capability::negotiate(&module, &token)?,
+            };
+            let fingerprints = roots::fingerprints(&session, roots)?;
+            let cards = {
+                let now = (configuration.stopwatch)();
+                CardKeys::open(&module, &token, configuration.limits, now, calls)?
+            };
+            Ok((token, session, roots, negotiated, fingerprints, cards))
+        };
+        match parts() {
+            Err(fault) => Err((module, fault)),
+            Ok((token, session, roots, negotiated, fingerprints, cards)) => Ok(Self {
+                cards,
+                loaded: HashMap::new(),
+                negotiated,
+                fingerprints,
+                roots,
+                session,
+                token,
+                module,
+            }),
+        }
+    }
+
+    /// Closes all sessions.
+    pub(super) fn into_module(self) -> Module {
+        self.module
+    }
+
+    pub(super) const fn is_hardware(&self) -> bool {
+        self.token.description.is_hardware
+    }
+
+    pub(super) fn status(&self) -> Result<Pkcs11Status, Fault> {
+        let module = self.module.describe()?;
+        Ok(Pkcs11Status {
+            module: format!(
+                "{} {}, PKCS#11 {}",
+                module.manufacturer, module.library, module.pkcs11
+            ),
+            token: self.token.description.to_string(),
+            capabilities: self.negotiated.capabilities.clone(),
+            roots: self.fingerprints,
+            calls: 0,
+            housekeeping_calls: self.cards.housekeeping_calls(),
+            cached_keys: self.cards.cached(),
+            logins: 0,
+        })
+    }
+
+    /// What was found out about the module.
+    pub(super) const fn negotiated(&self) -> &Negotiated {
+        &self.negotiated
+    }
+
+    pub(super) const fn choices(&self) -> Choices {
+        self.negotiated.choices
+    }
+
+    pub(super) const fn root(&self, custody: Custody) -> KeyHandle {
+        match custody {
+            Custody::Sealed => self.roots.sealing,
+            Custody::Releasable => self.roots.releasing,
+        }
+    }
+
+    /// How keys of this algorithm are wrapped.
+    pub(super) const fn wrapping(&self, algorithm: KeyAlgorithm) -> Mechanism {
+        match algorithm {
+            KeyAlgorithm::Signing | KeyAlgorithm::Agreement => self.choices().document_wrap,
+            _ => Mechanism::AesKeyWrap,
+        }
+    }
+
+    /// The handle of a key of the catalogue, unwrapped if this login has not done so yet.
+    pub(super) fn key(&mut self, key: &Pkcs11Key) -> Result<KeyHandle, Fault> {
+        if let Some(handle) = self.loaded.get(&key.id) {
+            return Ok(*handle);
+        }
+        let template = key.template(&self.choices());
+        let mechanism = self.wrapping(key.algorithm);
+        let root = self.root(key.custody);
+        let handle = match self.session.unwrap(mechanism, root, &key.wrapped, &template) {
+            Ok(handle) => handle,
+            Err(error) if self.choices().says_spoiled(&error) => {
+                // Some modules say the same when they are broken: one that opens what is right is not.
+                capability::key_wrap(&self.session)?;
+                return Err(not_under_root());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.loaded.insert(key.id, handle);
+        Ok(handle)
+    }
+
+    /// A session for objects that are needed for this call only, and the choices made for the module.
+    pub(super) fn scratch(&mut self) -> Result<&Session, Fault> {
+        self.cards.scratch(&self.module, &self.token)
+    }
+
+    /// What the derivations of cards need.
+    pub(super) fn card_parts(&mut self) -> (&mut CardKeys, &Module, &Token, Choices) {
+        (&mut self.cards, &self.module, &self.token, self.negotiated.choices)
+    }
+}
+
+fn not_under_root() -> Fault {
+    Fault::Told(HsmError::Internal { operation: "opening a key of the catalogue under this root" })
+}

@@ -1,0 +1,327 @@
+//! A vault in a PKCS#11 module: the root keys are objects on a token, and keys are used inside.
+//!
+//! The token holds two keys of a realm and nothing else. Every other key comes out of the catalogue,
+//! wrapped, is unwrapped into a session object when it is first used, and ends with the session. A
+//! cryptogram is verified with derivations and a CMAC that the module makes; with the limited-use key
+//! cached it takes three calls.
+//!
+//! Invariants:
+//! - No handle outlives the login it was made in: all of them are in [`link::Link`], which is dropped
+//!   as a whole when session, login or device are gone. What callers keep ([`Pkcs11Key`]) is the wrapped
+//!   key, which any login opens again.
+//! - What is gone is opened again once for each kind of loss, within the call that noticed: sessions and
+//!   login first, then the library. A refused PIN is never tried a second time.
+//! - Which mechanism does what is found out by a known-answer test when the module is opened
+//!   ([`capability`]), not by its name in a list.
+//! - One call at a time. A module that hangs is the pool's matter: it kills the process.
+
+mod capability;
+mod card_keys;
+mod link;
+mod objects;
+mod roots;
+mod vault;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tapfer_payment_types::{RealmId, Secret};
+use tapfer_pkcs11::{Blame, Calls, Error, Module};
+
+use self::capability::Negotiated;
+pub use self::capability::{Capability, Operation, Place};
+use self::link::Link;
+pub use self::objects::Pkcs11Key;
+pub use self::roots::RootFingerprints;
+use crate::HsmError;
+
+/// Which token holds a realm's roots, and how much is kept at hand.
+pub struct Pkcs11Configuration {
+    /// The vendor's library.
+    pub module: PathBuf,
+    /// Label of the token, or its serial number.
+    pub token: String,
+    /// PIN of the token's user.
+    pub pin: Secret<String>,
+    /// The realm.
+    pub realm: RealmId,
+    /// Bounds of what is cached inside.
+    pub limits: CacheLimits,
+    /// Time since some moment in the past; it only goes forward.
+    pub stopwatch: Box<dyn Fn() -> Duration + Send + Sync>,
+}
+
+/// Bounds of what is kept inside a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheLimits {
+    /// At most so many limited-use keys.
+    pub limited_use_keys: usize,
+    /// None of them older than this.
+    pub age: Duration,
+    /// Session keys that are used up are cleared away when there are so many.
+    pub used_up: usize,
+}
+
+impl Default for CacheLimits {
+    /// 4,096 keys, one hour, 256 used up. To close a session with 256 objects takes SoftHSM2 two to five
+    /// milliseconds.
+    fn default() -> Self {
+        Self { limited_use_keys: 4096, age: Duration::from_secs(3600), used_up: 256 }
+    }
+}
+
+/// What a module is and does, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pkcs11Status {
+    /// Who made the module, what it calls itself, and its version of PKCS#11.
+    pub module: String,
+    /// The token: slot, label, serial number, maker, model.
+    pub token: String,
+    /// What is done where.
+    pub capabilities: Vec<Capability>,
+    /// To compare the roots of several members by eye.
+    pub roots: RootFingerprints,
+    /// Calls of the module since the process started.
+    pub calls: u64,
+    /// Those of them that cleared away.
+    pub housekeeping_calls: u64,
+    /// Limited-use keys at hand.
+    pub cached_keys: usize,
+    /// How often the token was logged in to.
+    pub logins: u64,
+}
+
+/// A vault in a PKCS#11 module. See the [module](self).
+pub struct Pkcs11Vault {
+    configuration: Pkcs11Configuration,
+    calls: Calls,
+    is_hardware: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    connection: Connection,
+    /// The answer to the PIN. It is not tried again: the token would lock.
+    refused_pin: Option<Error>,
+    /// What the module can do, since it was opened first: one that is breaking must not seem to be a
+    /// poorer one.
+    negotiated: Option<Negotiated>,
+    logins: u64,
+}
+
+enum Connection {
+    Closed,
+    Loaded(Module),
+    Open(Box<Link>),
+}
+
+/// Why something was not done: by the module, or otherwise.
+enum Fault {
+    Module(Error),
+    Told(HsmError),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Module(error)
+    }
+}
+
+impl From<HsmError> for Fault {
+    fn from(error: HsmError) -> Self {
+        Self::Told(error)
+    }
+}
+
+impl Fault {
+    fn of(self, operation: &str) -> HsmError {
+        match self {
+            Self::Told(error) => error,
+            Self::Module(error) => {
+                HsmError::ModuleFailed { operation: operation.to_owned(), cause: error.to_string() }
+            }
+        }
+    }
+}
+
+impl Pkcs11Vault {
+    /// Opens a token that holds the realm's roots, and tries what the module can do.
+    ///
+    /// # Errors
+    /// [`HsmError::ModuleFailed`] says which step failed and what was found: a library that does not load, no such
+    /// token, a refused PIN, no root keys of this realm or two of a kind, an operation that the module lacks
+    /// and that cannot be done elsewhere.
+    pub fn open(configuration: Pkcs11Configuration) -> Result<Self, HsmError> {
+        let calls = Calls::default();
+        let state = State {
+            connection: Connection::Closed,
+            refused_pin: None,
+            negotiated: None,
+            logins: 0,
+        };
+        let mut vault = Self { configuration, calls, is_hardware: false, state: Mutex::new(state) };
+        vault.is_hardware = vault.ask("opening the token", |link| Ok(link.is_hardware()))?;
+        Ok(vault)
+    }
+
+    /// Makes the realm's root keys on a token that has none, from the bytes that a ceremony put
+    /// together.
+    ///
+    /// # Errors
+    /// [`HsmError::ModuleFailed`]: the token has roots of this realm already, or the module failed.
+    pub fn install_roots(
+        configuration: &Pkcs11Configuration,
+        sealing: &Secret<[u8; 32]>,
+        releasing: &Secret<[u8; 32]>,
+    ) -> Result<(), HsmError> {
+        let calls = Calls::default();
+        let install = || -> Result<(), Fault> {
+            let module = Module::load(&configuration.module, &calls)?;
+            let token = module.token(&configuration.token)?;
+            let session = module.open_session(&token, true)?;
+            session.login(&configuration.pin)?;
+            let negotiated = capability::negotiate(&module, &token)?;
+            let choices = &negotiated.choices;
+            roots::install(&session, configuration.realm, sealing, releasing, choices)
+        };
+        install().map_err(|fault| fault.of("installing the root keys"))
+    }
+
+    /// What the module is and does.
+    ///
+    /// # Errors
+    /// The module does not serve.
+    pub fn status(&self) -> Result<Pkcs11Status, HsmError> {
+        let mut status = self.ask("asking for its state", |link| link.status())?;
+        status.calls = self.calls.total();
+        status.logins = self.state().logins;
+        Ok(status)
+    }
+
+    /// Every call of the module so far.
+    #[must_use]
+    pub const fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves a connection that still tells by its errors what is wrong with it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does some work at the module. What is gone is opened again, and the work done again, once for
+    /// each kind of loss.
+    fn ask<T>(
+        &self,
+        operation: &str,
+        work: impl Fn(&mut Link) -> Result<T, Fault>,
+    ) -> Result<T, HsmError> {
+        let mut state = self.state();
+        let mut is_reopened = false;
+        loop {
+            let error = match self.ready(&mut state).and_then(&work) {
+                Ok(done) => return Ok(done),
+                Err(Fault::Told(error)) => return Err(error),
+                Err(Fault::Module(error)) => error,
+            };
+            match error.blame() {
+                Blame::Refused | Blame::Unsupported => {
+                    return Err(Fault::Module(error).of(operation));
+                }
+                Blame::SessionGone | Blame::LoginGone if !is_reopened => {
+                    is_reopened = true;
+                    state.close_sessions();
+                }
+                Blame::SessionGone | Blame::LoginGone | Blame::DeviceGone => {
+                    let restarted = state.restart_library();
+                    let last = restarted.and_then(|()| self.ready(&mut state)).and_then(&work);
+                    return last.map_err(|fault| fault.of(operation));
+                }
+            }
+        }
+    }
+
+    /// The open connection, opened if it is not.
+    fn ready<'a>(&self, state: &'a mut State) -> Result<&'a mut Link, Fault> {
+        if let Some(refused) = &state.refused_pin {
+            return Err(Fault::Told(HsmError::ModuleFailed {
+                operation: "logging in".to_owned(),
+                cause: format!(
+                    "{refused}; it is not tried again, so that the token does not lock: mend the PIN and start again"
+                ),
+            }));
+        }
+        let connection = std::mem::replace(&mut state.connection, Connection::Closed);
+        let module = match connection {
+            Connection::Open(link) => {
+                state.connection = Connection::Open(link);
+                return open_link(&mut state.connection);
+            }
+            Connection::Loaded(module) => module,
+            Connection::Closed => Module::load(&self.configuration.module, &self.calls)?,
+        };
+        let known = state.negotiated.as_ref();
+        match Link::open(module, &self.configuration, known, &self.calls) {
+            Ok(link) => {
+                state.logins = state.logins.saturating_add(1);
+                state.negotiated = Some(link.negotiated().clone());
+                state.connection = Connection::Open(Box::new(link));
+                open_link(&mut state.connection)
+            }
+            Err((module, fault)) => {
+                state.connection = Connection::Loaded(module);
+                if let Fault::Module(error) = &fault
+                    && error.is_about_the_pin()
+                {
+                    state.refused_pin = Some(error.clone());
+                }
+                Err(fault)
+            }
+        }
+    }
+}
+
+impl State {
+    /// The library, without its sessions.
+    fn take_module(&mut self) -> Option<Module> {
+        match std::mem::replace(&mut self.connection, Connection::Closed) {
+            Connection::Open(link) => Some(link.into_module()),
+            Connection::Loaded(module) => Some(module),
+            Connection::Closed => None,
+        }
+    }
+
+    fn close_sessions(&mut self) {
+        if let Some(module) = self.take_module() {
+            self.connection = Connection::Loaded(module);
+        }
+    }
+
+    fn restart_library(&mut self) -> Result<(), Fault> {
+        if let Some(module) = self.take_module() {
+            let restarted = module.restart();
+            self.connection = Connection::Loaded(module);
+            restarted?;
+        }
+        Ok(())
+    }
+}
+
+fn open_link(connection: &mut Connection) -> Result<&mut Link, Fault> {
+    match connection {
+        Connection::Open(link) => Ok(link),
+        _ => Err(Fault::Told(HsmError::Internal { operation: "keeping a connection" })),
+    }
+}
+
+impl fmt::Debug for Pkcs11Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pkcs11Vault")
+            .field("module", &self.configuration.module)
+            .field("token", &self.configuration.token)
+            .finish_non_exhaustive()
+    }
+}

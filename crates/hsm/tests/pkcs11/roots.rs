@@ -1,0 +1,70 @@
+//! Root keys on a token: installed once, found by realm, told apart.
+
+use tapfer_hsm::pkcs11::Pkcs11Vault;
+use tapfer_payment_types::Secret;
+use tapfer_pkcs11::{KeyType, Template};
+use tapfer_test_tokens::{Place, user_pin};
+
+use crate::{Setup, TOKEN, realm};
+
+fn roots_are_installed_once(place: &Place) {
+    place.make_token(TOKEN);
+    let setup = Setup::at(place);
+    setup.install();
+    let (sealing, releasing) = (Secret::new([3; 32]), Secret::new([4; 32]));
+    let error =
+        Pkcs11Vault::install_roots(&setup.configuration(), &sealing, &releasing).unwrap_err();
+    assert!(error.to_string().contains("already"), "{error}");
+    setup.open();
+}
+
+fn a_token_without_roots_says_what_it_has(place: &Place) {
+    place.make_token(TOKEN);
+    let setup = Setup::at(place);
+    let text = Pkcs11Vault::open(setup.configuration()).unwrap_err().to_string();
+    assert!(text.contains("no AES keys at all"), "{text}");
+    setup.install();
+    let mut configuration = setup.configuration();
+    configuration.realm = realm(2);
+    let text = Pkcs11Vault::open(configuration).unwrap_err().to_string();
+    assert!(text.contains(&realm(2).to_string()) && text.contains(&realm(1).to_string()), "{text}");
+}
+
+fn two_roots_of_a_kind_are_refused(place: &Place) {
+    place.make_token(TOKEN);
+    let setup = Setup::at(place);
+    setup.install();
+    let module = place.load();
+    let session = module.open_session(&module.token(TOKEN).unwrap(), true).unwrap();
+    session.login(&user_pin()).unwrap();
+    let kind = format!("sealing {}", realm(1));
+    let label = format!("tapfer sealing root {}", realm(1));
+    let template = Template::key(KeyType::Aes).stays(true).extractable(false);
+    session.create(&template.label(&label).id(kind.as_bytes()).value(&[5; 32])).unwrap();
+    let text = Pkcs11Vault::open(setup.configuration()).unwrap_err().to_string();
+    assert!(text.contains("2 keys") && text.contains(&label), "{text}");
+}
+
+fn fingerprints_tell_roots_apart(place: &Place) {
+    for (label, root) in [("a", 1), ("b", 1), ("c", 2)] {
+        place.make_token(label);
+        let setup = Setup { token: label.to_owned(), ..Setup::at(place) };
+        let (sealing, releasing) = (Secret::new([root; 32]), Secret::new([9; 32]));
+        Pkcs11Vault::install_roots(&setup.configuration(), &sealing, &releasing).unwrap();
+    }
+    let fingerprints = |label: &str| {
+        let setup = Setup { token: label.to_owned(), ..Setup::at(place) };
+        setup.open().status().unwrap().roots
+    };
+    let [a, b, c] = ["a", "b", "c"].map(fingerprints);
+    assert_eq!(a, b);
+    assert_ne!(a.sealing, c.sealing);
+    assert_eq!(a.releasing, c.releasing);
+}
+
+both! {
+    roots_are_installed_once
+    a_token_without_roots_says_what_it_has
+    two_roots_of_a_kind_are_refused
+    fingerprints_tell_roots_apart
+}
