@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::Access;
 use crate::commands::{
-    api_key, authorization, backup, bench, card, demo, device, doctor, init, issuer, merchant,
+    api_key, authorization, backup, bench, card, demo, device, doctor, hsm, init, issuer, merchant,
     payment, policy, refund, serve, terminal, tlv, token, trust, vectors, wallet,
 };
 use crate::context::Context;
@@ -110,6 +110,9 @@ enum Command {
     /// Verification policies: when a phone asks its owner for what
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Security modules: where the keys are
+    #[command(subcommand)]
+    Hsm(hsm::HsmCommand),
     /// Backups of the platform
     #[command(subcommand)]
     Backup(backup::BackupCommand),
@@ -174,6 +177,7 @@ impl Command {
             Self::Authorization(command) => authorization::run(context, command),
             Self::Trust(command) => trust::run(context, command),
             Self::Policy(command) => policy::run(context, command),
+            Self::Hsm(command) => hsm::run(context, command),
             Self::Backup(command) => backup::run(context, command),
             Self::Vectors(command) => vectors::run(context, command),
             Self::Tlv(arguments) => tlv::run(context, arguments),

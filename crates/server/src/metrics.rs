@@ -5,6 +5,7 @@
 use core::time::Duration;
 use std::sync::OnceLock;
 
+use crate::api::hsm::HsmState;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -15,6 +16,18 @@ const AUTHORIZATIONS: &str = "tapfer_authorizations_total";
 const DECISION_RETRIES: &str = "tapfer_authorization_retries_total";
 const HSM_CALLS: &str = "tapfer_hsm_calls_total";
 const HSM_SECONDS: &str = "tapfer_hsm_call_duration_seconds";
+const HSM_UP: &str = "tapfer_hsm_up";
+const HSM_WAITING: &str = "tapfer_hsm_queue_depth";
+const HSM_HEDGES: &str = "tapfer_hsm_hedges_total";
+const HSM_RETRIES: &str = "tapfer_hsm_retries_total";
+const HSM_REFUSED: &str = "tapfer_hsm_refused_total";
+const HSM_MEMBER_UP: &str = "tapfer_hsm_member_up";
+const HSM_MEMBER_WORKERS: &str = "tapfer_hsm_member_workers";
+const HSM_MEMBER_ANSWERED: &str = "tapfer_hsm_member_answered_total";
+const HSM_MEMBER_FAILED: &str = "tapfer_hsm_member_failed_total";
+const HSM_MEMBER_BREAKER: &str = "tapfer_hsm_member_breaker_transitions_total";
+const HSM_MEMBER_RESTARTS: &str = "tapfer_hsm_member_restarts_total";
+const HSM_MEMBER_LATENCY: &str = "tapfer_hsm_member_latency_seconds";
 const QUEUE_DEPTH: &str = "tapfer_storage_queue_depth";
 const JOBS: &str = "tapfer_jobs_running";
 const CONNECTIONS: &str = "tapfer_connections_open";
@@ -50,6 +63,21 @@ fn describe() {
     describe_counter!(DECISION_RETRIES, "Decisions taken again because the facts had changed");
     describe_counter!(HSM_CALLS, "Calls to the security module by verb and result");
     describe_histogram!(HSM_SECONDS, "Time of a call to the security module by verb");
+    describe_gauge!(HSM_UP, "1 if some security module can be asked");
+    describe_gauge!(HSM_WAITING, "Calls that wait for a security module");
+    describe_counter!(HSM_HEDGES, "Calls asked of another member because the first was slow");
+    describe_counter!(HSM_RETRIES, "Calls asked of another worker because the first had failed");
+    describe_counter!(HSM_REFUSED, "Calls refused: none serves, too many wait, or too late");
+    describe_gauge!(HSM_MEMBER_UP, "1 if this member is asked");
+    describe_gauge!(HSM_MEMBER_WORKERS, "Processes of this member that serve");
+    describe_counter!(HSM_MEMBER_ANSWERED, "Calls that this member answered");
+    describe_counter!(HSM_MEMBER_FAILED, "Calls that failed at this member");
+    describe_counter!(HSM_MEMBER_BREAKER, "How often the breaker of this member changed its state");
+    describe_counter!(HSM_MEMBER_RESTARTS, "How often a process of this member was started again");
+    describe_gauge!(
+        HSM_MEMBER_LATENCY,
+        "Moving mean of the time of a call, of this member's fastest process"
+    );
     describe_gauge!(QUEUE_DEPTH, "Writes that wait for the database");
     describe_gauge!(JOBS, "Requests that are being worked on off the network threads");
     describe_gauge!(CONNECTIONS, "Connections that hold a place, from before the TLS handshake on");
@@ -123,6 +151,35 @@ pub(crate) fn connection_overdue() {
 pub(crate) fn load(waiting_writes: usize, running_jobs: usize) {
     gauge!(QUEUE_DEPTH).set(to_f64(waiting_writes));
     gauge!(JOBS).set(to_f64(running_jobs));
+}
+
+/// How the security modules stand.
+pub(crate) fn hsm(state: &HsmState) {
+    gauge!(HSM_UP).set(of_bool(state.serves));
+    let Some(pool) = &state.pool else { return };
+    gauge!(HSM_WAITING).set(to_f64(pool.waiting));
+    counter!(HSM_HEDGES).absolute(pool.hedges);
+    counter!(HSM_RETRIES).absolute(pool.retries);
+    counter!(HSM_REFUSED).absolute(pool.refused);
+    for member in &pool.members {
+        let name = || member.name.clone();
+        let serving = member.workers.iter().filter(|worker| worker.state == "serving");
+        let is_asked = member.breaker == "closed" && serving.clone().count() > 0;
+        let micros = serving.clone().map(|worker| worker.latency_micros).min().unwrap_or(0);
+        let latency = Duration::from_micros(micros).as_secs_f64();
+        let restarts = member.workers.iter().map(|worker| worker.restarts).sum();
+        gauge!(HSM_MEMBER_UP, "member" => name()).set(of_bool(is_asked));
+        gauge!(HSM_MEMBER_WORKERS, "member" => name()).set(to_f64(serving.count()));
+        gauge!(HSM_MEMBER_LATENCY, "member" => name()).set(latency);
+        counter!(HSM_MEMBER_ANSWERED, "member" => name()).absolute(member.answered);
+        counter!(HSM_MEMBER_FAILED, "member" => name()).absolute(member.failed);
+        counter!(HSM_MEMBER_BREAKER, "member" => name()).absolute(member.breaker_transitions);
+        counter!(HSM_MEMBER_RESTARTS, "member" => name()).absolute(restarts);
+    }
+}
+
+fn of_bool(is_so: bool) -> f64 {
+    if is_so { 1.0 } else { 0.0 }
 }
 
 fn to_f64(count: usize) -> f64 {

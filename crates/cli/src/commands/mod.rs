@@ -9,6 +9,7 @@ pub(crate) mod card_pin;
 pub(crate) mod demo;
 pub(crate) mod device;
 pub(crate) mod doctor;
+pub(crate) mod hsm;
 pub(crate) mod init;
 pub(crate) mod issuer;
 pub(crate) mod issuer_integrity;

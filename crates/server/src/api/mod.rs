@@ -8,6 +8,7 @@ pub mod api_keys;
 pub mod authorizations;
 pub mod cards;
 pub mod devices;
+pub mod hsm;
 pub mod integrity;
 pub mod issuers;
 pub mod merchants;

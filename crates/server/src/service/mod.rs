@@ -47,6 +47,7 @@ pub(crate) use error::ServiceError;
 use self::caller::Caller;
 use self::issuer_directory::IssuerDirectory;
 use self::repetition::Repetition;
+use crate::api::hsm::HsmState;
 use crate::clock::{SharedClock, Stopwatch};
 use crate::entropy::{self, Entropy, SharedEntropy};
 use crate::metrics;
@@ -96,6 +97,12 @@ impl Service {
         self.storage.check()?;
         self.hsm.health()?;
         Ok(())
+    }
+
+    /// How the security module stands. Asks no module anything.
+    pub(crate) fn hsm_state(&self) -> HsmState {
+        let cause = self.hsm.health().err().map(|error| error.to_string());
+        HsmState::new(self.hsm.describe(), cause, self.hsm.pool())
     }
 
     /// How many writes wait for the database.

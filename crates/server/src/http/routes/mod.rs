@@ -41,6 +41,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(operation::health))
         .routes(routes!(operation::ready))
         .routes(routes!(operation::metrics))
+        .routes(routes!(operation::hsm))
         .routes(routes!(openapi::get_openapi))
         .routes(routes!(issuers::create, issuers::list))
         .routes(routes!(issuers::get))

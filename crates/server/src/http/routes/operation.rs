@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::hsm::HsmState;
 use crate::http::App;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::metrics as count;
@@ -70,6 +71,19 @@ pub(super) async fn metrics(
         return Err(Problem::unavailable("this process records its metrics elsewhere"));
     };
     count::load(app.service().waiting_changes(), app.running_jobs());
+    count::hsm(&app.service().hsm_state());
     recorder.run_upkeep();
     Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], recorder.render()))
+}
+
+/// How the security modules stand
+///
+/// Answers when none of them serves, too: it says why. For the operator's key only.
+#[utoipa::path(
+    get, path = "/v1/hsm", tag = "operation", operation_id = "get_hsm",
+    responses((status = 200, description = "How they stand", body = HsmState))
+)]
+pub(super) async fn hsm(State(app): State<App>, caller: Caller) -> Result<Json<HsmState>, Problem> {
+    caller.require_operator()?;
+    Ok(Json(app.run(|service| Ok(service.hsm_state())).await?))
 }

@@ -1,0 +1,103 @@
+//! `tapfer hsm`: how the security modules stand.
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::failure::Ending;
+use crate::output::{Emphasis, Output};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HsmCommand {
+    /// Show the security modules: who serves, how fast, and why not
+    #[command(
+        after_help = "Example:\n  tapfer hsm status\n\nAsks the running platform. Exit code 1 if no security module serves."
+    )]
+    Status,
+}
+
+pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<Ending> {
+    match command {
+        HsmCommand::Status => status(context),
+    }
+}
+
+fn status(context: &Context) -> anyhow::Result<Ending> {
+    let state = context.client()?.get("/v1/hsm")?;
+    let serves = state.get("serves").and_then(Value::as_bool).unwrap_or(false);
+    if context.output.is_json() {
+        context.output.json_line(&state)?;
+    } else {
+        print(context.output, &state, serves);
+    }
+    Ok(Ending::done_if(serves))
+}
+
+fn print(output: Output, state: &Value, serves: bool) {
+    let (word, emphasis) =
+        if serves { ("serves", Emphasis::Good) } else { ("DOWN", Emphasis::Bad) };
+    output.line(format!("{}  {}", text(state, "backend"), output.paint(emphasis, word)));
+    if state.get("production_grade").and_then(Value::as_bool) != Some(true) {
+        output.line(output.paint(Emphasis::Bad, "not production grade"));
+    }
+    output.line(text(state, "notice"));
+    if let Some(cause) = state.get("cause").and_then(Value::as_str) {
+        output.line(cause);
+    }
+    let Some(pool) = state.get("pool").filter(|pool| !pool.is_null()) else { return };
+    output.line(format!(
+        "waiting {}, asked elsewhere because slow {}, because failed {}, refused {}",
+        text(pool, "waiting"),
+        text(pool, "hedges"),
+        text(pool, "retries"),
+        text(pool, "refused"),
+    ));
+    for member in list(pool, "members") {
+        let breaker = text(member, "breaker");
+        let emphasis = if breaker == "closed" { Emphasis::Good } else { Emphasis::Bad };
+        output.line(format!(
+            "{:<16} breaker {}  answered {}  failed {}",
+            text(member, "name"),
+            output.paint(emphasis, &breaker),
+            text(member, "answered"),
+            text(member, "failed"),
+        ));
+        for line in [text(member, "notice"), text(member, "cause")] {
+            if !line.is_empty() {
+                output.line(format!("  {line}"));
+            }
+        }
+        for worker in list(member, "workers") {
+            print_worker(output, worker);
+        }
+    }
+}
+
+fn print_worker(output: Output, worker: &Value) {
+    let is_locked = worker.get("is_memory_locked").and_then(Value::as_bool) == Some(true);
+    let memory = if is_locked { "" } else { "  memory not locked (ulimit -l)" };
+    output.line(format!(
+        "  {:<9} process {:<8} {:>6} µs  waiting {}  restarts {}{memory}",
+        text(worker, "state"),
+        text(worker, "process"),
+        text(worker, "latency_micros"),
+        text(worker, "waiting"),
+        text(worker, "restarts"),
+    ));
+    let cause = text(worker, "cause");
+    if !cause.is_empty() {
+        output.line(format!("            {cause}"));
+    }
+}
+
+fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(field).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn text(value: &Value, field: &str) -> String {
+    match value.get(field) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
