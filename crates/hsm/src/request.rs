@@ -7,8 +7,9 @@ use tapfer_emv::certificate::{CertificateDate, Rid};
 use tapfer_emv::cryptogram::{CryptogramInput, CryptogramVerified};
 use tapfer_emv::curve::PublicX;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
-use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, MerchantTrust, PinStatus};
-use tapfer_payment_types::policy::{LastVerified, SinceVerified, VerificationPolicy};
+use tapfer_payment_types::configuration::SignedConfiguration;
+use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, PinStatus};
+use tapfer_payment_types::policy::{LastVerified, SinceVerified};
 use tapfer_payment_types::{
     CardId, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId, TokenPan,
 };
@@ -174,10 +175,8 @@ pub struct ProvisioningRequest<'a> {
     pub logged_in_at: Option<Timestamp>,
     /// Payments since then.
     pub payments_since_login: Option<u32>,
-    /// When the phone has to ask for what.
-    pub policy: VerificationPolicy,
-    /// Whom the phone believes when a terminal says who it is.
-    pub merchant_trust: MerchantTrust,
+    /// What the phone obeys, signed.
+    pub configuration: SignedConfiguration,
 }
 
 /// Whose number a record holds. It is authenticated with the record, so that whoever can write to the

@@ -13,7 +13,8 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::{Deserialize, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::policy::{LastVerified, SinceVerified, VerificationPolicy};
+use crate::configuration::SignedConfiguration;
+use crate::policy::{LastVerified, SinceVerified};
 use crate::{Currency, TerminalId, Timestamp, TokenId};
 
 /// `info` of the HPKE context that seals a [`ProvisioningPayload`].
@@ -163,13 +164,11 @@ pub struct ProvisioningPayload {
     /// Payments since then, as the platform counts them. Without it the phone keeps its own count.
     #[serde(default)]
     pub payments_since_login: Option<u32>,
-    /// When the phone has to ask for what.
-    pub policy: VerificationPolicy,
-    /// Whom the phone believes when a terminal says who it is.
-    pub merchant_trust: MerchantTrust,
+    /// What the phone obeys, signed: policy, and whom it believes when a terminal says who it is.
+    pub configuration: SignedConfiguration,
 }
 
-/// Which terminals' certificates a phone believes. It comes with every replenishment and takes the
+/// Which terminals' certificates a phone believes. It comes with every configuration and takes the
 /// place of what was known before.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -232,7 +232,7 @@ fn limit_requests<A: axum_server::Address, T>(
         .keep_alive_interval(Some(PING));
 }
 
-/// Renews the certificate before it runs out, and forgets old answers.
+/// Renews the certificate before it runs out, forgets old answers, and signs the audit chain.
 async fn chores(app: App, paths: RealmPaths, tls: RustlsConfig, config: ServerConfig) {
     let mut timer = tokio::time::interval(CHORES);
     let (directory, clock) = (paths.tls(), Arc::clone(&config.clock));
@@ -242,6 +242,10 @@ async fn chores(app: App, paths: RealmPaths, tls: RustlsConfig, config: ServerCo
         let forgotten = app.run(|service| service.forget_answers(ANSWERS_KEPT_SECONDS)).await;
         if forgotten.is_err() {
             tracing::warn!(target: "tapfer::server", "old answers could not be forgotten");
+        }
+        // What was signed cannot be rewritten unnoticed, even if nobody asks for a configuration.
+        if let Err(problem) = app.run(|service| service.sign_audit_head(service.now())).await {
+            tracing::warn!(target: "tapfer::server", ?problem, "the audit chain could not be signed");
         }
         let renewal = {
             let (directory, certificate) = (directory.clone(), certificate.clone());

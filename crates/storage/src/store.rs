@@ -509,7 +509,7 @@ pub trait AuditStore {
     /// Walks the whole chain.
     fn verify_audit(&self) -> Result<ChainReport>;
     /// Remembers that the platform goes on from a backup, and how often it has done so now.
-    fn restore(&self, reason: String, now: Timestamp) -> Result<u32>;
+    fn restore(&self, reason: String, write: Write<u32>) -> Result<Written<u32>>;
 }
 
 /// Signed configurations.

@@ -206,7 +206,7 @@ fn a_database_from_before_the_chain_is_taken_in_once() {
 fn the_chain_is_append_only() {
     let (file, _) = filled();
     let store = file.open().unwrap();
-    assert_eq!(store.restore("a disk broke".into(), noon()).unwrap(), 1);
+    assert_eq!(world::done(store.restore("a disk broke".into(), world::write())), 1);
     assert_eq!(store.audit_end().unwrap().restoration, 1);
     let connection = Connection::open(&file.path).unwrap();
     for statement in [

@@ -18,17 +18,17 @@ use serde::{Deserialize, Serialize};
 use tapfer_emv::certificate::{
     CertificateDate, CertificateError, IccCertificate, IssuerCertificate,
 };
+use tapfer_emv::configuration::ConfigurationError;
 use tapfer_emv::curve::PrivateKey;
 use tapfer_emv::profile::{CardProfile, ProfileError};
 use tapfer_emv::tags;
 use tapfer_payment_types::messages::{
-    HexBytes, MerchantTrust, PROVISIONING_INFO, PinStatus, ProvisioningPayload, ReplenishRequest,
-    SealedPayload,
+    HexBytes, PROVISIONING_INFO, PinStatus, ProvisioningPayload, ReplenishRequest, SealedPayload,
 };
-use tapfer_payment_types::policy::{PolicyError, VerificationPolicy};
 use tapfer_payment_types::{Timestamp, TokenId};
 use zeroize::Zeroizing;
 
+use crate::configuration::Configured;
 use crate::data_storage::DataEnvelopes;
 pub use crate::keys::KeyGrantError;
 use crate::keys::{KeyReplacement, LimitedUseKeys, SessionKeys};
@@ -78,17 +78,14 @@ pub enum AcceptError {
     /// Nothing could be paid with it.
     #[error("the payload brings no limited-use key")]
     NoKeys,
-    /// The policy makes no sense.
-    #[error("the verification policy is unusable")]
-    Policy(#[from] PolicyError),
-    /// The policy is older than the one in force.
-    #[error("the verification policy is older than the one on the phone")]
-    OlderPolicy,
-    /// Whom to believe is said in a form that makes no sense.
+    /// The signed configuration is not to be taken: forged, old, or over.
+    #[error(transparent)]
+    Configuration(ConfigurationError),
+    /// The signed configuration is for nobody on this phone.
     #[error(
-        "the merchant authorities or revoked serial numbers have wrong lengths, or are too many"
+        "the configuration is for other devices, or for an issuer of which no card is on this phone"
     )]
-    MerchantTrust,
+    OtherPlatform,
     /// The new state can't be written down.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -138,7 +135,7 @@ impl Wallet {
     ) -> Result<Snapshot, AcceptError> {
         let icc_key = self.take_pending_key(token).ok_or(AcceptError::NotRequested)?;
         let checked = open(&self.device_key, token, sealed)
-            .and_then(|payload| Checked::new(payload, self.token(token), &icc_key, now));
+            .and_then(|payload| Checked::new(payload, self, &icc_key, now));
         match checked {
             Ok(checked) => {
                 self.install(token, checked, icc_key, now);
@@ -157,7 +154,8 @@ impl Wallet {
     }
 
     fn install(&mut self, id: TokenId, checked: Checked, icc_key: PrivateKey, now: Timestamp) {
-        let Checked { profile, certificate, policy, merchant_trust, keys, person } = checked;
+        let Checked { profile, certificate, configured, keys, person } = checked;
+        let by = configured.by;
         if let Some(token) = self.token_mut(id) {
             let latest = token.clock(now).latest;
             token.history.keep_login_due(&token.policy, latest);
@@ -167,10 +165,13 @@ impl Wallet {
                 token.history.keys_had_expired(token.application_transaction_counter);
             }
             token.profile = profile;
-            token.policy = policy;
-            token.merchant_trust = merchant_trust;
+            token.configured_by = Some(by);
             token.set_certificate(&certificate, icc_key);
-            token.install_keys(keys, person);
+            // Before the keys: how far they count depends on what the policy says now.
+            self.configure(configured, now);
+            if let Some(token) = self.token_mut(id) {
+                token.install_keys(keys, person);
+            }
             return;
         }
         self.default_token.get_or_insert(id);
@@ -181,8 +182,10 @@ impl Wallet {
             icc_certificate: HexBytes(certificate.encode()),
             icc_certificate_expires_at: certificate.expires_at(),
             application_transaction_counter: 0,
-            policy,
-            merchant_trust,
+            policy: configured.content().policy.clone(),
+            merchant_trust: configured.content().merchant_trust.clone(),
+            configured_by: Some(by),
+            configuration_expires_at: None,
             chosen_level: None,
             history: History::new(now),
             data_envelopes: DataEnvelopes::default(),
@@ -194,6 +197,7 @@ impl Wallet {
         };
         token.install_keys(keys, person);
         self.tokens.push(token);
+        self.configure(configured, now);
     }
 }
 
@@ -201,8 +205,7 @@ impl Wallet {
 struct Checked {
     profile: CardProfile,
     certificate: IccCertificate,
-    policy: VerificationPolicy,
-    merchant_trust: MerchantTrust,
+    configured: Configured,
     keys: GrantedKeys,
     person: PersonNews,
 }
@@ -224,23 +227,21 @@ pub(crate) struct PersonNews {
 impl Checked {
     fn new(
         payload: ProvisioningPayload,
-        known: Option<&Token>,
+        wallet: &Wallet,
         icc_key: &PrivateKey,
         now: Timestamp,
     ) -> Result<Self, AcceptError> {
+        let known = wallet.token(payload.token);
         let profile = CardProfile::try_from(&payload.profile)?;
         check_same_card(known, &profile)?;
         let issuer = issuer_certificate(&profile)?;
         check_same_issuer(known, &issuer)?;
         let certificate = check_certificate(&payload, &profile, &issuer, icc_key, now)?;
-        check_policy(&payload.policy, known.map(Token::policy))?;
-        if !payload.merchant_trust.is_well_formed() {
-            return Err(AcceptError::MerchantTrust);
-        }
+        let configured =
+            wallet.check_configuration(&payload.configuration, Some(payload.token), now)?;
         let keys = GrantedKeys::new(&payload, known, now)?;
         let person = PersonNews::of(&payload);
-        let ProvisioningPayload { policy, merchant_trust, .. } = payload;
-        Ok(Self { profile, certificate, policy, merchant_trust, keys, person })
+        Ok(Self { profile, certificate, configured, keys, person })
     }
 }
 
@@ -345,17 +346,6 @@ fn check_certificate(
     }
     certificate.verify(&issuer.public_key, &profile.sda_hash(), now)?;
     Ok(certificate)
-}
-
-fn check_policy(
-    policy: &VerificationPolicy,
-    known: Option<&VerificationPolicy>,
-) -> Result<(), AcceptError> {
-    policy.check()?;
-    if known.is_some_and(|known| policy.version < known.version) {
-        return Err(AcceptError::OlderPolicy);
-    }
-    Ok(())
 }
 
 type DeviceKem = DhP256HkdfSha256;

@@ -21,6 +21,7 @@ extern crate alloc;
 
 mod card;
 mod clock;
+mod configuration;
 mod data_storage;
 mod device;
 mod effect;
@@ -37,6 +38,7 @@ mod token;
 mod wallet;
 
 pub use card::Card;
+pub use configuration::{ConfiguredBy, OtherKeyKnown};
 pub use device::DeviceState;
 pub use effect::{CredentialFault, Effect, Effects, Notification, ProvenMerchant};
 pub use enrolment::{AcceptError, KeyGrantError};

@@ -11,6 +11,7 @@ use tapfer_payment_types::policy::{Requirement, VerificationPolicy};
 use tapfer_payment_types::{Timestamp, TokenId};
 
 use crate::clock::Clock;
+use crate::configuration::ConfiguredBy;
 use crate::data_storage::DataEnvelopes;
 use crate::keys::{DrawnKey, LimitedUseKeys, SessionKeys};
 use crate::pin::TokenPin;
@@ -55,6 +56,12 @@ pub struct Token {
     pub(crate) verified: SessionKeys,
     #[serde(default)]
     pub(crate) pin: TokenPin,
+    /// Whose configuration it obeys. Nothing in a store that was written before there were any.
+    #[serde(default)]
+    pub(crate) configured_by: Option<ConfiguredBy>,
+    /// When policy and merchant trust are too old to go by.
+    #[serde(default)]
+    pub(crate) configuration_expires_at: Option<Timestamp>,
     /// The latest time that a tap was told since the token's platform last answered.
     #[serde(default)]
     pub(crate) latest: Option<Timestamp>,
@@ -183,7 +190,7 @@ impl Token {
         let counter = self.application_transaction_counter;
         let ends = [self.keys.expire_at(now), self.single_use.expire_at(counter, now)];
         let keys_end = if is_dead { None } else { ends.into_iter().flatten().max() };
-        let usable_until = keys_end.map(|end| end.min(self.icc_certificate_expires_at));
+        let usable_until = keys_end.map(|end| end.min(self.expires_at()));
         let single_use_left = self.single_use.left_after(counter, now);
         let largest_payment_minor = match single_use_left {
             0 => self.keys.largest_payment(now),
@@ -342,9 +349,16 @@ impl Token {
         }
     }
 
-    /// The terminal compares to the minute (Book E 5), so the card stops when that minute begins.
+    /// Whether certificate or configuration is over. Terminals compare the certificate to the minute (Book
+    /// E 5), so the card stops when that minute begins.
     pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
-        now >= self.icc_certificate_expires_at
+        now >= self.expires_at()
+    }
+
+    /// When the card stops, whatever keys it has.
+    fn expires_at(&self) -> Timestamp {
+        let certificate = self.icc_certificate_expires_at;
+        self.configuration_expires_at.map_or(certificate, |end| end.min(certificate))
     }
 
     /// The counter of the next transaction. `None` when the last one has been used: for ever.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use tapfer_emv::configuration::KnownConfiguration;
 use tapfer_emv::curve::PrivateKey;
 use tapfer_payment_types::TokenId;
 
@@ -27,6 +28,9 @@ pub struct Wallet {
     pub(crate) default_token: Option<TokenId>,
     pub(crate) tokens: Vec<Token>,
     pub(crate) pending_keys: Vec<PendingKey>,
+    /// Empty in a store that was written before there were any: then the next answer is believed.
+    #[serde(default)]
+    pub(crate) configurations: Vec<KnownConfiguration>,
     /// Where earlier stores have the time of the last tap, which each token now keeps for itself.
     #[serde(default, skip_serializing, rename = "latest")]
     _earlier_latest: IgnoredAny,
@@ -47,6 +51,7 @@ impl Wallet {
             default_token: None,
             tokens: Vec::new(),
             pending_keys: Vec::new(),
+            configurations: Vec::new(),
             _earlier_latest: IgnoredAny,
         }
     }

@@ -54,8 +54,7 @@ pub(super) fn seal(
         counter_heard: request.counter_heard,
         logged_in_at: request.logged_in_at,
         payments_since_login: request.payments_since_login,
-        policy: request.policy,
-        merchant_trust: request.merchant_trust,
+        configuration: request.configuration,
     };
     let plain = wiped_json::encode(&payload)?;
     let (encapsulated, ciphertext) = HPKE

@@ -4,10 +4,10 @@ use tapfer_emv::certificate::CertificateDate;
 use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
 use tapfer_emv::merchant::MerchantPrivateKey;
-use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, MerchantTrust, SealedPayload};
-use tapfer_payment_types::policy::VerificationPolicy;
+use tapfer_payment_types::configuration::{SignedConfiguration, SignedDocument};
+use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, SealedPayload};
 use tapfer_payment_types::{
-    CardId, Currency, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId, TokenPan,
+    CardId, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId, TokenPan,
 };
 
 use super::self_test::KnownAnswerTest;
@@ -109,6 +109,13 @@ fn cryptogram_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
     }))
 }
 
+/// What the module seals without reading it.
+fn configuration() -> SignedConfiguration {
+    let (document, key, signature) = (String::new(), HexBytes(vec![]), HexBytes(vec![]));
+    let configuration = SignedDocument { document, key, signature };
+    SignedConfiguration { configuration, successions: vec![] }
+}
+
 fn provisioning_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
     let nothing = || HexBytes(Vec::new());
     refused(hsm.seal_provisioning(ProvisioningRequest {
@@ -137,8 +144,7 @@ fn provisioning_is_refused(hsm: &SoftwareHsm, token_pan: &TokenPan) -> bool {
         counter_heard: None,
         logged_in_at: None,
         payments_since_login: None,
-        policy: VerificationPolicy::by_limit(1, Currency::EUR, 0),
-        merchant_trust: MerchantTrust::default(),
+        configuration: configuration(),
     }))
 }
 

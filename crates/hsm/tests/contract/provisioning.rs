@@ -8,12 +8,12 @@ use tapfer_hsm::{
     HsmError, LimitedUseKeyTerms, MAXIMUM_LIMITED_USE_KEYS, MAXIMUM_SINGLE_USE_KEYS, PaymentHsm,
     PersonKeyInUse, ProvisioningRequest, SingleUseKeyTerms,
 };
+use tapfer_payment_types::configuration::{SignedConfiguration, SignedDocument};
 use tapfer_payment_types::messages::{
-    CardProfileMessage, HexBytes, MerchantTrust, PROVISIONING_INFO, ProvisioningPayload,
-    RecordMessage, SealedPayload,
+    CardProfileMessage, HexBytes, PROVISIONING_INFO, ProvisioningPayload, RecordMessage,
+    SealedPayload,
 };
-use tapfer_payment_types::policy::VerificationPolicy;
-use tapfer_payment_types::{Currency, PanSequenceNumber, TokenId, TokenPan};
+use tapfer_payment_types::{PanSequenceNumber, TokenId, TokenPan};
 
 use crate::cryptograms::{self, key_index};
 use crate::{issuer, now, persons, token_pan};
@@ -75,6 +75,13 @@ fn profile() -> CardProfileMessage {
     }
 }
 
+/// What the module seals without reading it.
+fn configuration() -> SignedConfiguration {
+    let (document, key, signature) = (String::new(), HexBytes(vec![]), HexBytes(vec![]));
+    let configuration = SignedDocument { document, key, signature };
+    SignedConfiguration { configuration, successions: vec![] }
+}
+
 fn request<'a>(
     token_pan: &'a TokenPan,
     recipient: &'a [u8; 65],
@@ -99,8 +106,7 @@ fn request<'a>(
         counter_heard: None,
         logged_in_at: None,
         payments_since_login: None,
-        policy: VerificationPolicy::by_limit(1, Currency::EUR, 2_500),
-        merchant_trust: MerchantTrust::default(),
+        configuration: configuration(),
     }
 }
 
@@ -115,7 +121,7 @@ pub fn phone_opens_and_pays(hsm: &impl PaymentHsm) {
     let plain = open(&private, &sealed, PROVISIONING_INFO, token().to_string().as_bytes()).unwrap();
     let payload: ProvisioningPayload = serde_json::from_slice(&plain).unwrap();
     assert_eq!((payload.token, payload.derivation_key_index), (token(), 1));
-    assert_eq!(payload.profile, profile());
+    assert_eq!((payload.profile, payload.configuration), (profile(), configuration()));
     assert_eq!(payload.icc_certificate.0, [0x14; 145]);
 
     let keys = &payload.limited_use_keys;

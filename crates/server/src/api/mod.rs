@@ -5,6 +5,7 @@
 //! detokenize verb.
 
 pub mod api_keys;
+pub mod audit;
 pub mod authorizations;
 pub mod cards;
 pub mod devices;

@@ -173,6 +173,7 @@ fn every_described_route_exists_and_no_other() {
     let sources = [
         include_str!("openapi.rs"),
         include_str!("routes/api_keys.rs"),
+        include_str!("routes/audit.rs"),
         include_str!("routes/authorizations.rs"),
         include_str!("routes/cards.rs"),
         include_str!("routes/devices.rs"),

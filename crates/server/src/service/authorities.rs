@@ -54,7 +54,14 @@ impl Service {
     /// # Errors
     /// [`ServiceError`] of store or security module.
     pub(crate) fn trust(&self, caller: &Caller) -> Result<Trust, ServiceError> {
-        let only = self.only_issuer(caller)?;
+        self.trust_of(self.only_issuer(caller)?)
+    }
+
+    /// Whom to trust, with all issuers or one of them.
+    ///
+    /// # Errors
+    /// [`ServiceError`] of store or security module.
+    pub(super) fn trust_of(&self, only: Option<IssuerId>) -> Result<Trust, ServiceError> {
         let platform = describe(&self.authority(PLATFORM_RID)?);
         let mut issuers = Vec::new();
         let mut other_authorities: Vec<Authority> = Vec::new();

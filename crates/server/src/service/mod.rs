@@ -6,11 +6,13 @@
 
 mod access;
 mod answer;
+mod audit;
 mod authorities;
 mod authorizations;
 pub(crate) mod caller;
 mod cards;
 mod chip_data;
+mod configurations;
 mod devices;
 mod error;
 mod integrity;
@@ -31,7 +33,7 @@ mod terminal_certificates;
 mod terminals;
 mod tokens;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tapfer_emv::merchant::AcquirerId;
 use tapfer_hsm::{HsmError, PaymentHsm};
@@ -61,6 +63,8 @@ pub(crate) struct Service {
     issuers: IssuerDirectory,
     /// Who certifies terminals here.
     acquirer: AcquirerId,
+    /// Held while a configuration is looked up or published.
+    publishing: Mutex<()>,
 }
 
 impl Service {
@@ -77,7 +81,8 @@ impl Service {
     ) -> Result<Self, ServiceError> {
         let acquirer = acquirer_of(hsm.describe().realm_id);
         let issuers = IssuerDirectory::default();
-        let service = Self { hsm, storage, clock, entropy, issuers, acquirer };
+        let service =
+            Self { hsm, storage, clock, entropy, issuers, acquirer, publishing: Mutex::default() };
         let now = service.clock.now();
         service.ensure_authority(PLATFORM_RID, now)?;
         service.ensure_merchant_authority(now)?;

@@ -13,6 +13,7 @@ use tapfer_hsm::{
     IccCertificateRequest, LimitedUseKeyTerms, PersonKeyInUse, ProvisioningRequest,
     SealedPersonKey, SingleUseKeyTerms,
 };
+use tapfer_payment_types::configuration::Audience;
 use tapfer_payment_types::messages::{HexBytes, PinStatus, ReplenishRequest, SealedPayload};
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{Timestamp, TokenId, TokenPan};
@@ -256,7 +257,7 @@ impl Service {
         let recipient = subject.device.public_key.as_bytes();
         let recipient =
             recipient.try_into().map_err(|_| ServiceError::Damaged("a device's key"))?;
-        let merchant_trust = self.merchant_trust(now)?;
+        let configuration = self.current_configuration(Audience::Phones(subject.issuer.id), now)?;
         self.ask_hsm("seal_provisioning", |hsm| {
             hsm.seal_provisioning(ProvisioningRequest {
                 issuer: subject.issuer.id,
@@ -277,8 +278,7 @@ impl Service {
                 counter_heard: Some(subject.heard.unwrap_or(0)),
                 logged_in_at: subject.person.logged_in_at,
                 payments_since_login: Some(subject.person.history.since_login),
-                policy: subject.policy.clone(),
-                merchant_trust,
+                configuration: configuration.clone(),
             })
         })
     }

@@ -6,6 +6,7 @@ use hpke::kdf::HkdfSha256;
 use hpke::kem::DhP256HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, Serializable};
 use serde_json::{Value, json};
+use tapfer_emv::configuration::KnownConfiguration;
 use tapfer_emv::cryptogram::{CryptogramInput, application_cryptogram};
 use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationResults};
 use tapfer_emv::keys::{KeyClass, LimitedUseKey};
@@ -15,6 +16,7 @@ use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Tag};
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::configuration::{Content, PhoneConfiguration};
 use tapfer_payment_types::messages::{PROVISIONING_INFO, ProvisioningPayload, SealedPayload};
 
 use crate::phone::hex;
@@ -31,6 +33,8 @@ pub(crate) struct Liar {
     private: PrivateKey,
     icc_key: tapfer_emv::curve::PrivateKey,
     pub(crate) payload: Option<ProvisioningPayload>,
+    /// The policy it says that it obeys.
+    pub(crate) policy_version: u32,
     counter: u16,
 }
 
@@ -83,6 +87,7 @@ impl Liar {
             private,
             icc_key: tapfer_emv::curve::PrivateKey::from_bytes(&[0x22; 32]).unwrap(),
             payload: None,
+            policy_version: 0,
             counter: 0,
         };
         liar.take_new_token(shop);
@@ -133,10 +138,22 @@ impl Liar {
         )
         .unwrap();
         self.payload = Some(serde_json::from_slice(&clear).unwrap());
+        self.policy_version = self.told().policy.version;
     }
 
     pub(crate) fn profile(&self) -> CardProfile {
         (&self.payload.as_ref().unwrap().profile).try_into().unwrap()
+    }
+
+    /// What the platform's signed configuration says to phones.
+    pub(crate) fn told(&self) -> PhoneConfiguration {
+        let signed = &self.payload.as_ref().unwrap().configuration;
+        let long_ago = Timestamp::from_unix_millis(0);
+        let (_, configuration) = KnownConfiguration::first(signed, long_ago).unwrap();
+        match configuration.content {
+            Content::Phones(told) => told,
+            Content::Terminals(_) => panic!("for terminals"),
+        }
     }
 
     /// Signs a payment, as GENERATE AC does, and gives field 55.
@@ -156,7 +173,7 @@ impl Liar {
                 integrity_verdict: 0,
             },
             key_index: grant.key_index.parse().unwrap(),
-            policy_version: payload.policy.version,
+            policy_version: self.policy_version,
             merchant_identity: tap.merchant,
             iad_mac: [0x5C; 8],
         };

@@ -80,7 +80,7 @@ fn a_proven_payment_is_approved_and_recorded() {
     assert_eq!(merchant["name_on_tills"], certificate.name.as_str());
 
     let mut liar = Liar::enrol(&shop);
-    let trust = &liar.payload.as_ref().unwrap().merchant_trust;
+    let trust = liar.told().merchant_trust;
     assert_eq!(trust.authorities, [HexBytes(published(&shop).bytes().to_vec())]);
     assert!(trust.revoked_serials.is_empty());
     let proven = Tap { merchant: Some(certificate.identity()), ..Tap::new(700, shop.now()) };
@@ -174,7 +174,7 @@ fn attack_revoked_terminal() {
     let mut told = |shop: &Shop| {
         shop.platform.clock.advance_seconds(60);
         liar.replenish();
-        liar.payload.as_ref().unwrap().merchant_trust.revoked_serials.clone()
+        liar.told().merchant_trust.revoked_serials
     };
     let mut serials = told(&shop);
     serials.sort_by(|one, other| one.0.cmp(&other.0));
@@ -228,11 +228,11 @@ fn a_terminal_gets_its_next_certificate_whoever_asked_before() {
         thief.certify();
     }
     let mut liar = Liar::enrol(&shop);
-    assert!(liar.payload.as_ref().unwrap().merchant_trust.revoked_serials.is_empty());
+    assert!(liar.told().merchant_trust.revoked_serials.is_empty());
     let next = terminal.certify();
     shop.platform.clock.advance_seconds(60);
     liar.replenish();
-    let trust = &liar.payload.as_ref().unwrap().merchant_trust;
+    let trust = liar.told().merchant_trust;
     assert_eq!(trust.revoked_serials, [HexBytes(first.serial.to_vec())]);
     assert!(!trust.has_revoked(next.serial));
     // Phones can be told of so many, and then it ends.

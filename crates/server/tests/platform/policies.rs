@@ -372,7 +372,7 @@ fn attack_count_reset_by_naming_an_older_policy() {
     shop.take_another_phone(PLENTY);
     set_card_pin(&shop);
     let mut liar = Liar::enrol(&shop);
-    let newest = liar.payload.as_ref().unwrap().policy.version;
+    let newest = liar.policy_version;
     let small = |shop: &Shop| Tap::new(100, shop.now());
     let mut approved = 0;
     let reason = loop {
@@ -386,14 +386,14 @@ fn attack_count_reset_by_naming_an_older_policy() {
     assert_eq!((approved, reason), (5, "verification_required".into()));
     let tap = small(&shop);
     assert_eq!(shop.pay_with_lie(&mut liar, &tap)["reason"], "verification_required");
-    liar.payload.as_mut().unwrap().policy.version = 1;
+    liar.policy_version = 1;
     let tap = small(&shop);
     assert_eq!(shop.pay_with_lie(&mut liar, &tap)["reason"], "key_expired");
     // The terminal waits for nothing.
     let intent = shop.intent(100);
     let chip_data = liar.tap(&small(&shop));
     assert_eq!(shop.authorize(&intent, &chip_data).expect(201)["reason"], "terminal_not_armed");
-    liar.payload.as_mut().unwrap().policy.version = newest;
+    liar.policy_version = newest;
     let tap = small(&shop);
     assert_eq!(shop.pay_with_lie(&mut liar, &tap)["reason"], "verification_required");
 }

@@ -129,7 +129,9 @@ impl Platform {
         let (clock, interruption) = (&self.clock, &self.interruption);
         let (server, operator) = serve(&self.runtime, realm, clock, interruption, self.limits);
         self.server = Some(server);
-        self.operator = operator;
+        // Whose idempotency keys go on, not begin again.
+        let counter = Arc::clone(&self.operator.counter);
+        self.operator = Client { counter, ..operator };
     }
 
     pub(crate) fn stop(&mut self) {

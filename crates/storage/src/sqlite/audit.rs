@@ -2,13 +2,12 @@
 
 use rusqlite::{Connection, Row, params};
 use tapfer_emv::audit_chain::{AuditHash, KnownHead};
-use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::SignedDocument;
-use tapfer_payments::audit::{AuditEvent, Caller};
+use tapfer_payments::audit::{AuditAction, AuditEvent, Caller};
 
 use super::rows::{Columns, Listing, execute};
-use super::{Result, SqliteStorage, audit_chain};
-use crate::{AuditRecord, AuditStore, ChainReport, Page, Slice};
+use super::{Changed, Result, SqliteStorage, audit_chain};
+use crate::{AuditRecord, AuditStore, ChainReport, Page, Slice, Write, Written};
 
 /// Writes a line and its link in the chain.
 pub(super) fn insert(connection: &Connection, event: &AuditEvent) -> Result<()> {
@@ -84,7 +83,10 @@ impl AuditStore for SqliteStorage {
         self.read(audit_chain::verify)
     }
 
-    fn restore(&self, reason: String, now: Timestamp) -> Result<u32> {
-        self.writer.run(move |connection| audit_chain::restore(connection, reason, now))
+    fn restore(&self, reason: String, write: Write<u32>) -> Result<Written<u32>> {
+        self.change(write, AuditAction::PlatformRestored, move |connection, now| {
+            let number = audit_chain::restore(connection, &reason, now)?;
+            Ok(Changed::new(number, number).because(reason))
+        })
     }
 }

@@ -7,7 +7,6 @@ use tapfer_emv::audit_chain::{AuditHash, KnownHead, genesis};
 use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{RealmId, Timestamp};
-use tapfer_payments::audit::{AuditAction, AuditEvent};
 use tapfer_payments::audit_chain::{ChainFault, Link, Walk};
 
 use super::rows::{Columns, all, execute, first};
@@ -133,12 +132,10 @@ fn hash_at(connection: &Connection, sequence: u64) -> Result<Option<AuditHash>> 
     Ok(link.map(|link| link.hash))
 }
 
-pub(super) fn restore(connection: &Connection, reason: String, now: Timestamp) -> Result<u32> {
+pub(super) fn restore(connection: &Connection, reason: &str, now: Timestamp) -> Result<u32> {
     let number = restorations(connection)?.saturating_add(1);
     let insert = "INSERT INTO restorations (number, reason, restored_at) VALUES (?1, ?2, ?3)";
     execute(connection, insert, params![number, reason, now.unix_millis()])?;
-    let (action, object) = (AuditAction::PlatformRestored, number.to_string());
-    audit::insert(connection, &AuditEvent::of_platform(action, object, Some(reason), now))?;
     Ok(number)
 }
 

@@ -138,6 +138,8 @@ fn card(transaction: &Value, now: Timestamp) -> Card {
         chosen_level: None,
         history: crate::policy::History::new(now),
         merchant_trust: MerchantTrust::default(),
+        configured_by: None,
+        configuration_expires_at: None,
         data_envelopes: crate::data_storage::DataEnvelopes::default(),
         keys: keys(transaction, now),
         single_use: SessionKeys::default(),

@@ -34,7 +34,7 @@ fn with_policy(issuer: &Issuer, change: impl Fn(&mut VerificationPolicy)) -> Pho
     let wallet = phone.card.wallet_mut();
     let request = wallet.replenish_request(issuer.token, &mut TestRng(3));
     let mut payload = issuer.payload(&request, now());
-    change(&mut payload.policy);
+    issuer.set_policy(&mut payload, change);
     let sealed = seal(wallet, issuer.token, &payload);
     let _snapshot = wallet.accept(issuer.token, &sealed, now()).unwrap();
     phone

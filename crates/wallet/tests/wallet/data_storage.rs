@@ -16,7 +16,9 @@ fn opened(issuer: &Issuer) -> Phone {
     let mut wallet = Wallet::new(&mut TestRng(1));
     let request = wallet.replenish_request(issuer.token, &mut TestRng(3));
     let mut payload = issuer.payload(&request, now());
-    payload.policy.data_storage = DataStorageRules { readable: vec![1, 2], writable: vec![1, 10] };
+    issuer.set_policy(&mut payload, |policy| {
+        policy.data_storage = DataStorageRules { readable: vec![1, 2], writable: vec![1, 10] };
+    });
     let sealed = seal(&wallet, issuer.token, &payload);
     let _snapshot = wallet.accept(issuer.token, &sealed, now()).unwrap();
     Phone::with(wallet)

@@ -1,12 +1,14 @@
 //! What the phone takes from the platform, and what it does not.
 
 use tapfer_emv::certificate::{CertificateError, IccCertificate};
+use tapfer_emv::document::DocumentError;
 use tapfer_emv::keys::KeyIndex;
 use tapfer_emv::profile::ProfileError;
+use tapfer_payment_types::configuration::Content;
 use tapfer_payment_types::messages::{
     HexBytes, HexSecret, MerchantTrust, ProvisioningPayload, ReplenishRequest, SealedPayload,
 };
-use tapfer_payment_types::policy::{PolicyError, Requirement};
+use tapfer_payment_types::policy::Requirement;
 use tapfer_payment_types::{Timestamp, TokenId};
 use tapfer_wallet::{AcceptError, KeyGrantError, Wallet};
 
@@ -41,7 +43,8 @@ fn refused_at(at: Timestamp, alter: impl FnOnce(&Issuer, &mut ProvisioningPayloa
 #[test]
 fn each_altered_part_is_refused() {
     type Case = (fn(&Issuer, &mut ProvisioningPayload), AcceptError);
-    let cases: [Case; 12] = [
+    let senseless = AcceptError::Configuration(DocumentError::Content.into());
+    let cases: [Case; 11] = [
         (|_, p| p.token = TokenId::new(now(), [9; 10]), AcceptError::OtherToken),
         (
             |_, p| p.profile.aip = HexBytes(vec![0x01, 0x0D]),
@@ -57,9 +60,8 @@ fn each_altered_part_is_refused() {
             |_, p| *p.icc_certificate.0.last_mut().unwrap() ^= 1,
             AcceptError::Certificate(CertificateError::Signature),
         ),
-        (|_, p| p.policy.version = 0x0100_0000, AcceptError::Policy(PolicyError::Version)),
-        (|_, p| p.policy.limit = -1, AcceptError::Policy(PolicyError::Limit)),
-        (|_, p| p.policy.version = 2, AcceptError::OlderPolicy),
+        (|issuer, p| issuer.set_policy(p, |policy| policy.version = 0x0100_0000), senseless),
+        (|issuer, p| issuer.set_policy(p, |policy| policy.limit = -1), senseless),
         (|_, p| p.limited_use_keys.clear(), AcceptError::NoKeys),
         (
             |_, p| p.limited_use_keys[0].key_index = "6000000".into(),
@@ -85,8 +87,9 @@ fn nobody_but_the_issuer_changes_a_token() {
             application_transaction_counter: 0,
         };
         *payload = issuer.payload(&request, now());
-        payload.policy.limit = 999_999_999_999;
-        payload.policy.up_to_limit = Requirement::Anything;
+        issuer.set_policy(payload, |policy| {
+            (policy.limit, policy.up_to_limit) = (999_999_999_999, Requirement::Anything);
+        });
     };
     let error = refused(|_, payload| as_stranger(payload, &Issuer::stranger()));
     assert_eq!(error, AcceptError::OtherIssuer);
@@ -177,9 +180,13 @@ fn merchant_trust_is_replaced_and_kept() {
         let stored = wallet.snapshot().unwrap().restore().unwrap();
         assert_eq!(*stored.token(issuer.token).unwrap().merchant_trust(), issuer.merchant_trust);
     }
-    let misshapen =
-        refused(|_, payload| payload.merchant_trust.authorities = vec![HexBytes(vec![1])]);
-    assert_eq!(misshapen, AcceptError::MerchantTrust);
+    let misshapen = refused(|issuer, payload| {
+        issuer.configure(payload, |configuration| {
+            let Content::Phones(content) = &mut configuration.content else { panic!() };
+            content.merchant_trust.authorities = vec![HexBytes(vec![1])];
+        });
+    });
+    assert_eq!(misshapen, AcceptError::Configuration(DocumentError::Content.into()));
 }
 
 #[test]

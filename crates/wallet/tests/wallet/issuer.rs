@@ -1,17 +1,26 @@
 //! An issuer with its CA, as the platform plays them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use hpke::{Deserializable, Kem, OpModeS, Serializable};
+use tapfer_emv::audit_chain::KnownHead;
 use tapfer_emv::certificate::{CaPublicKey, CertificateDate, IccCertificate, IssuerCertificate};
 use tapfer_emv::curve::{PrivateKey, PublicX};
+use tapfer_emv::document::DocumentPurpose;
 use tapfer_emv::ecsdsa;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex, LimitedUseKey};
+use tapfer_emv::merchant::{MerchantPrivateKey, MerchantSigner as _};
 use tapfer_emv::profile::{CardProfile, Personalisation};
+use tapfer_payment_types::configuration::{
+    AUDIT_HEAD_FORMAT, Audience, AuditHead, CONFIGURATION_FORMAT, Configuration, Content,
+    PhoneConfiguration, SignedConfiguration, SignedDocument,
+};
 use tapfer_payment_types::messages::{
     CardProfileMessage, HexBytes, HexSecret, LimitedUseKeyGrant, MerchantTrust, PROVISIONING_INFO,
     ProvisioningPayload, ReplenishRequest, SealedPayload,
 };
 use tapfer_payment_types::policy::VerificationPolicy;
-use tapfer_payment_types::{Currency, PanSequenceNumber, Timestamp, TokenId};
+use tapfer_payment_types::{Currency, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId};
 use tapfer_wallet::Wallet;
 
 use crate::random::TestRng;
@@ -38,6 +47,10 @@ pub struct Issuer {
     pub token: TokenId,
     /// Whom the issuer's platform tells its phones to believe.
     pub merchant_trust: MerchantTrust,
+    pub realm: RealmId,
+    pub id: IssuerId,
+    /// Signs what the platform says: configurations, and audit heads.
+    pub document_keys: [MerchantPrivateKey; 2],
     master_key: IssuerMasterKey,
 }
 
@@ -80,6 +93,9 @@ impl Issuer {
             profile: profile.unwrap(),
             token: TokenId::new(now(), [number; 10]),
             merchant_trust: MerchantTrust::default(),
+            realm: RealmId::new(now(), [1; 10]),
+            id: IssuerId::new(now(), [number; 10]),
+            document_keys: [0; 2].map(|_| MerchantPrivateKey::generate(&mut rng)),
             master_key: IssuerMasterKey::new([0xA5; 16]),
         }
     }
@@ -128,9 +144,77 @@ impl Issuer {
             counter_heard: None,
             logged_in_at: None,
             payments_since_login: None,
-            policy: VerificationPolicy::by_limit(3, Currency::EUR, UNVERIFIED_LIMIT),
-            merchant_trust: self.merchant_trust.clone(),
+            configuration: self.sign_configuration(&self.configuration(at)),
         }
+    }
+
+    /// What the platform tells its phones, in a version that no document had before.
+    pub fn configuration(&self, at: Timestamp) -> Configuration {
+        static VERSION: AtomicU64 = AtomicU64::new(1);
+        let [_, auditor] = &self.document_keys;
+        let beginning = KnownHead::beginning(self.realm);
+        Configuration {
+            format: CONFIGURATION_FORMAT.into(),
+            realm: self.realm,
+            audience: Audience::Phones(self.id),
+            restoration: 0,
+            version: VERSION.fetch_add(1, Ordering::Relaxed),
+            issued_at: at,
+            expires_at: at.plus_seconds(7 * 86_400),
+            audit_key: HexBytes(auditor.public_key().bytes().to_vec()),
+            audit_head: self.audit_head(0, 0, beginning.hash),
+            content: Content::Phones(PhoneConfiguration {
+                policy: VerificationPolicy::by_limit(3, Currency::EUR, UNVERIFIED_LIMIT),
+                merchant_trust: self.merchant_trust.clone(),
+            }),
+        }
+    }
+
+    /// A signed end of the platform's audit chain.
+    pub fn audit_head(&self, restoration: u32, sequence: u64, hash: [u8; 32]) -> SignedDocument {
+        let head = AuditHead {
+            format: AUDIT_HEAD_FORMAT.into(),
+            realm: self.realm,
+            restoration,
+            sequence,
+            hash: HexBytes(hash.to_vec()),
+            at: now(),
+        };
+        let [_, auditor] = &self.document_keys;
+        let document = serde_json::to_string(&head).unwrap();
+        sign_document(auditor, DocumentPurpose::AuditHead, document)
+    }
+
+    pub fn sign_configuration(&self, configuration: &Configuration) -> SignedConfiguration {
+        let [signer, _] = &self.document_keys;
+        let document = serde_json::to_string(configuration).unwrap();
+        let configuration = sign_document(signer, DocumentPurpose::Configuration, document);
+        SignedConfiguration { configuration, successions: Vec::new() }
+    }
+
+    /// Another configuration in a payload, signed as well.
+    pub fn configure(
+        &self,
+        payload: &mut ProvisioningPayload,
+        change: impl FnOnce(&mut Configuration),
+    ) {
+        let document = &payload.configuration.configuration.document;
+        let mut configuration: Configuration = serde_json::from_str(document).unwrap();
+        change(&mut configuration);
+        payload.configuration = self.sign_configuration(&configuration);
+    }
+
+    /// Another policy in a payload.
+    pub fn set_policy(
+        &self,
+        payload: &mut ProvisioningPayload,
+        change: impl FnOnce(&mut VerificationPolicy),
+    ) {
+        self.configure(payload, |configuration| {
+            if let Content::Phones(content) = &mut configuration.content {
+                change(&mut content.policy);
+            }
+        });
     }
 
     pub fn certify(&self, request: &ReplenishRequest, expiry: Timestamp) -> IccCertificate {
@@ -158,6 +242,19 @@ impl Issuer {
         let request = wallet.replenish_request(self.token, &mut TestRng(at.unix_millis() as u64));
         let sealed = seal(wallet, self.token, &self.payload(&request, at));
         wallet.accept(self.token, &sealed, at).unwrap();
+    }
+}
+
+fn sign_document(
+    key: &MerchantPrivateKey,
+    purpose: DocumentPurpose,
+    document: String,
+) -> SignedDocument {
+    let signature = key.sign(&purpose.message(document.as_bytes())).unwrap();
+    SignedDocument {
+        document,
+        key: HexBytes(key.public_key().bytes().to_vec()),
+        signature: HexBytes(signature.to_vec()),
     }
 }
 

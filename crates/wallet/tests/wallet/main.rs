@@ -15,6 +15,7 @@
 mod any_order;
 mod asked;
 mod breaking_disk;
+mod configuration;
 mod data_storage;
 mod enrolment;
 mod issuer;

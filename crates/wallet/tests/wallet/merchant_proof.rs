@@ -324,7 +324,7 @@ fn a_policy_may_demand_the_proof() {
     let wallet = phone.card.wallet_mut();
     let request = wallet.replenish_request(issuer.token, &mut TestRng(3));
     let mut payload = issuer.payload(&request, now());
-    payload.policy.merchant_proof = MerchantProofRule::Always;
+    issuer.set_policy(&mut payload, |policy| policy.merchant_proof = MerchantProofRule::Always);
     let sealed = seal(wallet, issuer.token, &payload);
     let _snapshot = wallet.accept(issuer.token, &sealed, now()).unwrap();
 

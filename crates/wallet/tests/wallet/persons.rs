@@ -13,7 +13,7 @@ use tapfer_payment_types::messages::{
     HexBytes, HexSecret, PERSON_KEY_INFO, PinStatus, ProvisioningPayload, ReplenishRequest,
     SetPersonKeyRequest, SingleUseKeys,
 };
-use tapfer_payment_types::policy::{Requirement, VerificationPolicy};
+use tapfer_payment_types::policy::Requirement;
 use tapfer_payment_types::{Pin, Timestamp};
 use tapfer_wallet::pin::{EnterPinError, PinChoiceError, PinHardness, SetPinError};
 use tapfer_wallet::policy::{Ask, PinStanding};
@@ -146,7 +146,10 @@ impl Platform {
         let after = request.application_transaction_counter;
         let number = self.replenishments % 40;
         let row = self.row(KeyClass::Verified, 10 + number, after, at);
-        let payload = self.issuer.payload(request, at);
+        let mut payload = self.issuer.payload(request, at);
+        self.issuer.set_policy(&mut payload, |policy| {
+            (policy.up_to_limit, policy.above_limit) = self.asks;
+        });
         let (limited_use_keys, single_use_keys) = match self.single_use {
             true => (Vec::new(), vec![self.row(KeyClass::Unverified, 50 + number, after, at)]),
             false => (payload.limited_use_keys, Vec::new()),
@@ -157,11 +160,6 @@ impl Platform {
             verified_keys: self.person_key.map(|_| row).into_iter().collect(),
             person_key_recipient: Some(HexBytes([&[4], &self.key.public_point()[..]].concat())),
             pin: Some(self.status()),
-            policy: VerificationPolicy {
-                up_to_limit: self.asks.0,
-                above_limit: self.asks.1,
-                ..payload.policy
-            },
             ..payload
         }
     }
@@ -577,7 +575,7 @@ fn a_pin_that_nobody_asked_for_does_not_end_a_payment_for_want_of_its_keys() {
         let request = phone.card.wallet_mut().replenish_request(token, &mut TestRng(1));
         let mut payload = platform.payload(&request, phone.now);
         payload.verified_keys.clear();
-        payload.policy.up_to_limit = up_to_limit;
+        platform.issuer.set_policy(&mut payload, |policy| policy.up_to_limit = up_to_limit);
         let sealed = seal(phone.card.wallet(), token, &payload);
         phone.card.wallet_mut().accept(token, &sealed, phone.now).unwrap();
         platform.enter(&mut phone, "2580");

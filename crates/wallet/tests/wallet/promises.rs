@@ -206,8 +206,14 @@ fn collect(
     secrets: &mut HashSet<[u8; 16]>,
     indices: &mut HashSet<KeyIndex>,
 ) {
-    const PUBLIC: [&str; 5] =
-        ["profile", "icc_certificate", "merchant_trust", "recipient", "sealed_key"];
+    const PUBLIC: [&str; 6] = [
+        "profile",
+        "icc_certificate",
+        "merchant_trust",
+        "recipient",
+        "sealed_key",
+        "configurations",
+    ];
     match value {
         serde_json::Value::Object(fields) => fields
             .iter()

@@ -2,7 +2,7 @@
 
 use data_encoding::HEXLOWER;
 use tapfer_emv::iad::VerificationMethod;
-use tapfer_payment_types::policy::{FreshLogin, VerificationPolicy};
+use tapfer_payment_types::policy::FreshLogin;
 use tapfer_wallet::policy::Ask;
 use tapfer_wallet::{Notification, PaymentAmount, Wallet};
 
@@ -221,7 +221,7 @@ fn a_stricter_policy_takes_effect_at_once() {
     let wallet = phone.card.wallet_mut();
     let request = wallet.replenish_request(issuer.token, &mut TestRng(3));
     let mut payload = issuer.payload(&request, now());
-    payload.policy = VerificationPolicy { version: 4, limit: 0, ..payload.policy };
+    issuer.set_policy(&mut payload, |policy| (policy.version, policy.limit) = (4, 0));
     let sealed = seal(wallet, issuer.token, &payload);
     let _snapshot = wallet.accept(issuer.token, &sealed, now()).unwrap();
     let declined = tap(&mut phone, &issuer, &Purchase::euros(100)).unwrap();
@@ -288,7 +288,8 @@ fn a_login_that_was_due_stays_due_when_the_clock_is_set_back() {
         let mut payload = issuer.payload(&request, now().plus_seconds(3_600));
         let rule =
             FreshLogin { every_hours: Some(24), every_payments: None, at_random_one_in: None };
-        (payload.policy.fresh_login, payload.logged_in_at) = (Some(rule), logged_in_at);
+        payload.logged_in_at = logged_in_at;
+        issuer.set_policy(&mut payload, |policy| policy.fresh_login = Some(rule));
         let sealed = seal(wallet, issuer.token, &payload);
         let _snapshot = wallet.accept(issuer.token, &sealed, now().plus_seconds(3_600)).unwrap();
         wallet.token(issuer.token).unwrap().login_is_due(now().plus_seconds(3_600))
@@ -318,7 +319,7 @@ fn a_key_below_the_policys_limit_is_no_reason_to_ask_for_keys_again_and_again() 
     let mut wallet = Wallet::new(&mut TestRng(1));
     let request = wallet.replenish_request(issuer.token, &mut TestRng(2));
     let mut payload = issuer.payload(&request, now());
-    payload.policy.limit = 50_000;
+    issuer.set_policy(&mut payload, |policy| policy.limit = 50_000);
     let sealed = seal(&wallet, issuer.token, &payload);
     wallet.accept(issuer.token, &sealed, now()).unwrap();
     let mut phone = Phone::with(wallet);

@@ -163,8 +163,7 @@ fn seal_provisioning(
         counter_heard: documents.counter_heard,
         logged_in_at: documents.logged_in_at,
         payments_since_login: documents.payments_since_login,
-        policy: documents.policy,
-        merchant_trust: documents.merchant_trust,
+        configuration: documents.configuration,
     })?;
     respond(Reply::Sealed(&sealed.encapsulated_key.0, &sealed.ciphertext.0));
     Ok(())

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use tapfer_emv::cryptogram::CryptogramInput;
-use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, MerchantTrust, PinStatus};
-use tapfer_payment_types::policy::{LastVerified, SinceVerified, VerificationPolicy};
+use tapfer_payment_types::configuration::SignedConfiguration;
+use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, PinStatus};
+use tapfer_payment_types::policy::{LastVerified, SinceVerified};
 use tapfer_payment_types::{Timestamp, TokenPan};
 use zeroize::Zeroizing;
 
@@ -272,8 +273,7 @@ pub(super) struct Documents {
     pub(super) counter_heard: Option<u16>,
     pub(super) logged_in_at: Option<Timestamp>,
     pub(super) payments_since_login: Option<u32>,
-    pub(super) policy: VerificationPolicy,
-    pub(super) merchant_trust: MerchantTrust,
+    pub(super) configuration: SignedConfiguration,
 }
 
 /// As [`Documents`], borrowed.
@@ -287,8 +287,7 @@ struct DocumentsOf<'a> {
     counter_heard: Option<u16>,
     logged_in_at: Option<Timestamp>,
     payments_since_login: Option<u32>,
-    policy: &'a VerificationPolicy,
-    merchant_trust: &'a MerchantTrust,
+    configuration: &'a SignedConfiguration,
 }
 
 /// The documents of a request, for [`Provisioning::of`].
@@ -307,8 +306,7 @@ pub(in crate::pool) fn provisioning_documents(
         counter_heard: request.counter_heard,
         logged_in_at: request.logged_in_at,
         payments_since_login: request.payments_since_login,
-        policy: &request.policy,
-        merchant_trust: &request.merchant_trust,
+        configuration: &request.configuration,
     };
     let json = serde_json::to_vec(&documents);
     json.map(Zeroizing::new)

@@ -2,6 +2,7 @@
 //! puts the answer together; it decides nothing.
 
 mod api_keys;
+mod audit;
 mod authorizations;
 mod cards;
 mod devices;
@@ -49,6 +50,10 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(issuers::set_policy, issuers::policy))
         .routes(routes!(issuers::revoke_certificate))
         .routes(routes!(issuers::trust))
+        .routes(routes!(audit::configuration))
+        .routes(routes!(audit::head))
+        .routes(routes!(audit::links))
+        .routes(routes!(audit::record_restoration))
         .routes(routes!(api_keys::create, api_keys::list))
         .routes(routes!(api_keys::revoke))
         .routes(routes!(cards::create, cards::list))

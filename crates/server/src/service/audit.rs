@@ -1,0 +1,82 @@
+//! The audit chain: its signed heads, and what leads from one to the next.
+
+use tapfer_emv::audit_chain::{AuditHash, KnownHead};
+use tapfer_emv::document::DocumentPurpose;
+use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::configuration::{AUDIT_HEAD_FORMAT, AuditHead, SignedDocument};
+use tapfer_payment_types::messages::HexBytes;
+use tapfer_storage::{StorageError, StoredResponse};
+
+use crate::api;
+use crate::service::answer::{Answered, done};
+use crate::service::caller::Caller;
+use crate::service::repetition::Repetition;
+use crate::service::{Service, ServiceError};
+
+fn restored(restoration: &u32) -> StoredResponse {
+    done(&api::audit::Restored { restoration: *restoration })
+}
+
+impl Service {
+    /// The end of the chain as it is now, signed. The same head is not signed twice.
+    ///
+    /// # Errors
+    /// [`ServiceError`] of store or security module.
+    pub(crate) fn sign_audit_head(
+        &self,
+        now: Timestamp,
+    ) -> Result<(KnownHead, SignedDocument), ServiceError> {
+        let end = self.storage.audit_end()?;
+        let key = self.document_key(DocumentPurpose::AuditHead)?;
+        let realm = self.hsm.describe().realm_id;
+        if let Some(newest) = self.storage.newest_audit_head()?
+            && KnownHead::read(&newest, &key, realm).is_ok_and(|head| head == end)
+        {
+            return Ok((end, newest));
+        }
+        let signed = self.sign(
+            DocumentPurpose::AuditHead,
+            &AuditHead {
+                format: AUDIT_HEAD_FORMAT.to_owned(),
+                realm,
+                restoration: end.restoration,
+                sequence: end.sequence,
+                hash: HexBytes(end.hash.to_vec()),
+                at: now,
+            },
+        )?;
+        match self.storage.put_audit_head(end, signed.clone()) {
+            Err(StorageError::Conflict) => Err(ServiceError::Damaged("the audit chain")),
+            result => Ok(result.map(|()| (end, signed))?),
+        }
+    }
+
+    /// Hashes of the events behind a place.
+    ///
+    /// # Errors
+    /// [`ServiceError::Storage`].
+    pub(crate) fn audit_hashes(
+        &self,
+        after: u64,
+        limit: u16,
+    ) -> Result<Vec<AuditHash>, ServiceError> {
+        Ok(self.storage.audit_hashes(after, limit)?)
+    }
+
+    /// Says to all devices that the platform goes on from a backup: configurations and audit heads may then go
+    /// back behind what they know, once. Operator.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub(crate) fn record_restoration(
+        &self,
+        caller: &Caller,
+        repetition: &Repetition,
+        reason: &str,
+    ) -> Result<Answered, ServiceError> {
+        caller.require_operator()?;
+        self.once(caller, repetition, restored, |write| {
+            Ok(self.storage.restore(reason.to_owned(), write)?)
+        })
+    }
+}
