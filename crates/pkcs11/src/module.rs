@@ -50,6 +50,9 @@ pub struct TokenDescription {
     pub model: String,
     /// Whether it has been initialised.
     pub is_initialized: bool,
+    /// Whether the user has to log in. A token whose keys are protected by the HSM alone asks for no PIN
+    /// and refuses one (nShield's `accelerator`).
+    pub needs_login: bool,
     /// Whether the module calls the slot hardware (`CKF_HW_SLOT`). Its word, no proof.
     pub is_hardware: bool,
 }
@@ -173,6 +176,7 @@ impl Module {
             manufacturer: text(info.manufacturer_id()),
             model: text(info.model()),
             is_initialized,
+            needs_login: info.login_required(),
             is_hardware,
         };
         Ok(Token { slot, description })

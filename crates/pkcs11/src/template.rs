@@ -94,10 +94,17 @@ impl Template {
         self.with(attribute, Value::Bytes(Secret::new(value.to_vec())))
     }
 
-    /// Stays on the token (`true`) or ends with its session. Token objects are found after a login only.
+    /// Ends with its session, or stays on the token. Other processes do not see a session object anyway,
+    /// so it is not kept encrypted inside as private objects are.
     #[must_use]
     pub fn stays(self, stays: bool) -> Self {
         self.flag(CKA_TOKEN, stays).flag(CKA_PRIVATE, stays)
+    }
+
+    /// Stays on the token, and is found after a login only, if there is one.
+    #[must_use]
+    pub fn stays_behind_login(self, needs_login: bool) -> Self {
+        self.flag(CKA_TOKEN, true).flag(CKA_PRIVATE, needs_login)
     }
 
     /// Whether the value can be read or wrapped. What cannot be is sensitive as well.

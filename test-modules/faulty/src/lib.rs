@@ -45,9 +45,9 @@ fn load() -> Option<Real> {
 }
 
 /// Makes a function that fails if the control file says so, and calls the real one otherwise.
-macro_rules! forward {
-    ($($name:ident($($argument:ident: $type:ty),* $(,)?);)*) => {
-        mod forwarded {
+macro_rules! functions {
+    ($module:ident: $($name:ident($($argument:ident: $type:ty),* $(,)?);)*) => {
+        mod $module {
             use super::*;
             $(pub(super) unsafe extern "C" fn $name($($argument: $type),*) -> CK_RV {
                 match fault(stringify!($name)) {
@@ -63,15 +63,28 @@ macro_rules! forward {
                 }
             })*
         }
+    };
+}
+
+macro_rules! forward {
+    ($($name:ident $arguments:tt;)*) => {
+        functions! { forwarded: $($name $arguments;)* }
 
         /// The real module's list with those functions in front.
         fn list() -> Option<CK_FUNCTION_LIST> {
             let mut list = *real()?;
             list.C_GetFunctionList = Some(C_GetFunctionList);
             $(list.$name = Some(forwarded::$name);)*
+            list.C_GetTokenInfo = Some(C_GetTokenInfo);
+            list.C_Login = Some(C_Login);
             Some(list)
         }
     };
+}
+
+functions! { answering:
+    C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO);
+    C_Login(session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: *mut CK_UTF8CHAR, length: CK_ULONG);
 }
 
 forward! {
@@ -80,7 +93,6 @@ forward! {
     C_GetInfo(info: *mut CK_INFO);
     C_GetSlotList(present: CK_BBOOL, slots: *mut CK_SLOT_ID, count: *mut CK_ULONG);
     C_GetSlotInfo(slot: CK_SLOT_ID, info: *mut CK_SLOT_INFO);
-    C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO);
     C_GetMechanismList(slot: CK_SLOT_ID, list: *mut CK_MECHANISM_TYPE, count: *mut CK_ULONG);
     C_InitToken(slot: CK_SLOT_ID, pin: *mut CK_UTF8CHAR, length: CK_ULONG, label: *mut CK_UTF8CHAR);
     C_InitPIN(session: CK_SESSION_HANDLE, pin: *mut CK_UTF8CHAR, length: CK_ULONG);
@@ -94,7 +106,6 @@ forward! {
     C_CloseSession(session: CK_SESSION_HANDLE);
     C_CloseAllSessions(slot: CK_SLOT_ID);
     C_GetSessionInfo(session: CK_SESSION_HANDLE, info: *mut CK_SESSION_INFO);
-    C_Login(session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: *mut CK_UTF8CHAR, length: CK_ULONG);
     C_Logout(session: CK_SESSION_HANDLE);
     C_CreateObject(
         session: CK_SESSION_HANDLE,
@@ -177,6 +188,34 @@ forward! {
         key: *mut CK_OBJECT_HANDLE,
     );
     C_GenerateRandom(session: CK_SESSION_HANDLE, out: *mut CK_BYTE, length: CK_ULONG);
+}
+
+/// Whether the token is to seem one that asks for no PIN, as those are whose keys an HSM protects by itself.
+fn is_without_login() -> bool {
+    std::env::var_os("FAULTY_WITHOUT_LOGIN").is_some()
+}
+
+unsafe extern "C" fn C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) -> CK_RV {
+    // SAFETY: the caller's arguments, handed on as they came.
+    let answer = unsafe { answering::C_GetTokenInfo(slot, info) };
+    if answer == CKR_OK && is_without_login() {
+        // SAFETY: the real module has just filled it.
+        unsafe { (*info).flags &= !CKF_LOGIN_REQUIRED };
+    }
+    answer
+}
+
+unsafe extern "C" fn C_Login(
+    session: CK_SESSION_HANDLE,
+    user: CK_USER_TYPE,
+    pin: *mut CK_UTF8CHAR,
+    length: CK_ULONG,
+) -> CK_RV {
+    if is_without_login() {
+        return CKR_USER_TYPE_INVALID;
+    }
+    // SAFETY: the caller's arguments, handed on as they came.
+    unsafe { answering::C_Login(session, user, pin, length) }
 }
 
 /// The list that is given out. It never moves.

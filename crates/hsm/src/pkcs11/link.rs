@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use tapfer_payment_types::Secret;
 use tapfer_pkcs11::{Calls, KeyHandle, Mechanism, Module, Session, Token};
 
 use super::capability::{self, Choices, Negotiated};
@@ -11,6 +12,19 @@ use super::roots::{self, RootFingerprints, Roots};
 use super::{Fault, Pkcs11Configuration, Pkcs11Status};
 use crate::HsmError;
 use crate::vault::{Custody, KeyAlgorithm};
+
+/// Opens a session that may write, and logs in where the token asks for it.
+pub(super) fn log_in(
+    module: &Module,
+    token: &Token,
+    pin: &Secret<String>,
+) -> Result<Session, Fault> {
+    let session = module.open_session(token, true)?;
+    if token.description.needs_login {
+        session.login(pin)?;
+    }
+    Ok(session)
+}
 
 /// Sessions, handles, and what was found out about the module. Dropped as a whole.
 pub(super) struct Link {
@@ -39,8 +53,7 @@ impl Link {
     ) -> Result<Self, (Module, Fault)> {
         let parts = || -> Result<_, Fault> {
             let token = module.token(&configuration.token)?;
-            let session = module.open_session(&token, true)?;
-            session.login(&configuration.pin)?;
+            let session = log_in(&module, &token, &configuration.pin)?;
             let roots = roots::find(&session, configuration.realm)?;
             let negotiated = match known {
                 Some(known) => known.clone(),
@@ -130,7 +143,7 @@ impl Link {
             Ok(handle) => handle,
             Err(error) if self.choices().says_spoiled(&error) => {
                 // Some modules say the same when they are broken: one that opens what is right is not.
-                capability::key_wrap(&self.session)?;
+                capability::still_unwraps(&self.session)?;
                 return Err(not_under_root());
             }
             Err(error) => return Err(error.into()),

@@ -44,7 +44,7 @@ pub struct Pkcs11Configuration {
     pub module: PathBuf,
     /// Label of the token, or its serial number.
     pub token: String,
-    /// PIN of the token's user.
+    /// PIN of the token's user. Not used where the token asks for none.
     pub pin: Secret<String>,
     /// The realm.
     pub realm: RealmId,
@@ -181,11 +181,11 @@ impl Pkcs11Vault {
         let install = || -> Result<(), Fault> {
             let module = Module::load(&configuration.module, &calls)?;
             let token = module.token(&configuration.token)?;
-            let session = module.open_session(&token, true)?;
-            session.login(&configuration.pin)?;
+            let session = link::log_in(&module, &token, &configuration.pin)?;
             let negotiated = capability::negotiate(&module, &token)?;
             let choices = &negotiated.choices;
-            roots::install(&session, configuration.realm, sealing, releasing, choices)
+            let place = (&session, token.description.needs_login);
+            roots::install(place, configuration.realm, sealing, releasing, choices)
         };
         install().map_err(|fault| fault.of("installing the root keys"))
     }

@@ -98,7 +98,7 @@ fn labels(session: &Session) -> Result<String, Fault> {
 
 /// Puts both roots on a token that has neither.
 pub(super) fn install(
-    session: &Session,
+    (session, needs_login): (&Session, bool),
     realm: RealmId,
     sealing: &Secret<[u8; 32]>,
     releasing: &Secret<[u8; 32]>,
@@ -113,7 +113,8 @@ pub(super) fn install(
         }
     }
     let root = |kind: &str, value: &Secret<[u8; 32]>| {
-        let template = Template::key(KeyType::Aes).stays(true).extractable(false).for_good();
+        let template = Template::key(KeyType::Aes).stays_behind_login(needs_login);
+        let template = template.extractable(false).for_good();
         name(template, realm, kind).only_for(&[Use::Wrap, Use::Unwrap]).value(value.expose())
     };
     // The one that is needed less comes first: with half of an installation nothing opens.

@@ -244,7 +244,7 @@ impl Vault for Pkcs11Vault {
                 Ok(object) => fixed(&link.take(object, 32)?).map(Some),
                 Err(error) if choices.says_spoiled(&error) => {
                     // Some modules say the same when they are broken: one that opens what is right is not.
-                    capability::key_wrap(session)?;
+                    capability::still_unwraps(session)?;
                     Ok(None)
                 }
                 Err(error) => Err(error.into()),

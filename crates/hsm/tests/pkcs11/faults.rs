@@ -138,3 +138,18 @@ with_faults! {
     what_is_refused_opens_nothing_again
     a_refused_pin_is_tried_once
 }
+
+/// A token whose keys the HSM protects by itself: nothing is logged in to, and the roots are public objects.
+#[test]
+fn a_token_without_login_is_used_without() {
+    let module = Kind::SoftHsm.module().display().to_string();
+    let environment = [("FAULTY_MODULE", module.as_str()), ("FAULTY_WITHOUT_LOGIN", "1")];
+    isolated_without(Kind::SoftHsm, &[], &environment, |place| {
+        place.make_token(TOKEN);
+        let setup = Setup { module: faulty_module(), ..Setup::at(place) };
+        setup.install();
+        let vault = setup.open();
+        let master = master(&vault);
+        assert_eq!(cryptogram_with(&vault, &master, index(1), 1), expected(index(1), 1));
+    });
+}

@@ -29,6 +29,7 @@ mod capabilities;
 mod faults;
 mod keys;
 mod roots;
+mod thief;
 
 use std::path::PathBuf;
 use std::sync::Arc;
