@@ -44,7 +44,8 @@ impl TestKeys {
         passphrase_file: &Option<PathBuf>,
     ) -> anyhow::Result<Self> {
         let unlock = unlock::find(&context.home, passphrase_file.as_deref())?;
-        let hsm = SoftwareHsm::open_read_only(&context.home.realm().keystore(), &unlock)?;
+        let realm = context.home.realm();
+        let hsm = SoftwareHsm::open(&realm.keystore(), &realm.catalogue(), &unlock)?;
         let Some(token) = wallet.tokens().next() else {
             bail!("the wallet is empty: run `tapfer wallet enrol`");
         };

@@ -7,6 +7,9 @@ use tapfer_emv::certificate::CertificateError;
 use tapfer_emv::merchant::MerchantCertificateError;
 use tapfer_payment_types::IssuerId;
 
+use crate::catalogue::{CatalogueError, KeyName, KeyOwner, KeyPurpose, KeyState};
+use crate::private_file::FileFault;
+
 /// Why a security module did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum HsmError {
@@ -112,6 +115,60 @@ pub enum HsmError {
     )]
     NotADemoRealm,
 
+    /// The realm's merchant CA, document or issuer key of this purpose has no active generation.
+    #[error(
+        "no key {owner} {purpose} is active: all of them were retired; make a new generation first"
+    )]
+    NoActiveKey {
+        /// Whose.
+        owner: KeyOwner,
+        /// What for.
+        purpose: KeyPurpose,
+    },
+    /// A wrapped key does not open.
+    #[error(
+        "a key does not open under this security module's root keys: it was damaged, or made under others"
+    )]
+    NotUnderRoot,
+    /// Bytes that are no key of the kind that was asked for.
+    #[error(
+        "this is no key of that kind: 16 bytes for AES-128, 32 for others, for P-256 a number from 1 to n-1"
+    )]
+    KeyFormat,
+    /// What was asked for needs a key that was destroyed.
+    #[error("the key {0} was destroyed; what was sealed under it is gone for good")]
+    KeyDestroyed(KeyName),
+    /// There is no such key in the catalogue.
+    #[error("there is no key {0}; see `tapfer keys list`")]
+    UnknownKey(KeyName),
+    /// A key does not go from one state to the other.
+    #[error(
+        "the key {name} is {from} and cannot become {to}: a key is retired first, destroyed then, and never comes \
+         back"
+    )]
+    KeyLife {
+        /// Which key.
+        name: KeyName,
+        /// Where it is in its life.
+        from: KeyState,
+        /// Where it should have gone.
+        to: KeyState,
+    },
+    /// Keys of this purpose have no generations.
+    #[error(
+        "keys for {0} are not rotated: what the database is searched by, or what a phone's store opens with, \
+         would be lost; a certification authority's next key has an index of its own"
+    )]
+    NotRotated(KeyPurpose),
+    /// 255 generations were made.
+    #[error("the key {owner} {purpose} has had its 255 generations; nothing can follow")]
+    GenerationsExhausted {
+        /// Whose.
+        owner: KeyOwner,
+        /// What for.
+        purpose: KeyPurpose,
+    },
+
     // What the caller stored has changed.
     /// A card record does not open.
     #[error(
@@ -177,6 +234,9 @@ pub enum HsmError {
     /// The keystore file.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
+    /// The catalogue of keys.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
 }
 
 impl HsmError {
@@ -193,6 +253,8 @@ impl HsmError {
                 | Self::QueueFull { .. }
                 | Self::Randomness
                 | Self::Keystore(_)
+                | Self::Catalogue(_)
+                | Self::NotUnderRoot
         )
     }
 
@@ -228,12 +290,6 @@ pub enum KeystoreError {
         /// Its permission bits.
         mode: u32,
     },
-    /// Another process has it open.
-    #[error("keystore {0} is in use by another process; stop that one first")]
-    InUse(PathBuf),
-    /// Opened for reading only.
-    #[error("keystore {0} was opened for reading only")]
-    ReadOnly(PathBuf),
     /// Some other kind of file.
     #[error("{0} is not a tapfer keystore; name the right file")]
     NotAKeystore(PathBuf),
@@ -317,4 +373,15 @@ pub enum KeystoreError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl From<FileFault> for KeystoreError {
+    fn from(fault: FileFault) -> Self {
+        match fault {
+            FileFault::Missing(path) => Self::NotFound(path),
+            FileFault::Exists(path) => Self::Exists(path),
+            FileFault::Permissions { path, mode } => Self::Permissions { path, mode },
+            FileFault::Io { action, path, source } => Self::Io { action, path, source },
+        }
+    }
 }

@@ -19,18 +19,25 @@
 //! crate's own memory with RustCrypto's P-256, whose constant-time code has not been audited, and are
 //! wiped with their holder.
 
+pub mod catalogue;
 mod error;
 mod grant;
 pub mod key_block;
+mod known_answers;
 mod merchant;
 mod person;
 pub mod pkcs11;
 pub mod pool;
+mod private_file;
+mod randomness;
 mod request;
 pub mod sharing;
 pub mod software;
 pub mod vault;
+mod vaulted;
+mod wiped_json;
 
+pub use catalogue::CatalogueError;
 pub use error::{HsmError, KeystoreError};
 pub use grant::{DetokenizationGrant, OperatorGrant};
 pub use merchant::MerchantCertificateRequest;
@@ -44,6 +51,7 @@ pub use request::{
     Realm, RecordOwner, SealedCardRecord,
 };
 pub use software::{SoftwareHsm, Unlock};
+pub use vaulted::VaultedHsm;
 
 use std::num::NonZeroU32;
 
@@ -104,6 +112,13 @@ pub trait PaymentHsm: Send + Sync {
     /// # Errors
     /// [`HsmError::SelfTestFailed`] names the test.
     fn self_test(&self) -> Result<(), HsmError>;
+
+    /// Version of the catalogue of keys, as it is on the disk now. It only counts up: a lower one than was
+    /// seen before is an old copy in the place of a newer one.
+    ///
+    /// # Errors
+    /// The catalogue cannot be read, or was rolled back; the module failed.
+    fn catalogue_version(&self) -> Result<u64, HsmError>;
 
     /// Fills `out` with random bytes fit for keys, token numbers and ids.
     ///

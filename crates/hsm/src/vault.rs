@@ -3,6 +3,7 @@
 //! A vault holds two root keys and nothing else for good. Every other key is made inside, leaves it
 //! wrapped under one of the roots, lies in the catalogue, and is loaded again to be used.
 
+use serde::{Deserialize, Serialize};
 use tapfer_emv::curve::PublicPoint;
 use tapfer_emv::keys::{KeyClass, KeyIndex, LimitedUseKey};
 use tapfer_payment_types::{PanSequenceNumber, Secret, TokenPan};
@@ -10,7 +11,8 @@ use tapfer_payment_types::{PanSequenceNumber, Secret, TokenPan};
 use crate::HsmError;
 
 /// What a key is used for, and with that its algorithm and length. A key is used for nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum KeyAlgorithm {
     /// AES-128 that card keys are derived from (EMV option C).
     CardKeyDerivation,
@@ -26,8 +28,17 @@ pub enum KeyAlgorithm {
     SchnorrSigning,
 }
 
+impl KeyAlgorithm {
+    /// Whether there is a public side.
+    #[must_use]
+    pub const fn is_asymmetric(self) -> bool {
+        matches!(self, Self::Signing | Self::Agreement | Self::SchnorrSigning)
+    }
+}
+
 /// Which root a key lies under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Custody {
     /// It opens only inside, and never leaves.
     Sealed,
@@ -95,7 +106,7 @@ pub trait Vault: Send + Sync {
     /// Takes a key that was made elsewhere: raw bytes, for P-256 keys the scalar.
     ///
     /// # Errors
-    /// It is no key of this algorithm; the module failed.
+    /// [`HsmError::KeyFormat`] if it is no key of this algorithm; the module failed.
     fn import(
         &self,
         algorithm: KeyAlgorithm,
@@ -106,7 +117,7 @@ pub trait Vault: Send + Sync {
     /// Makes a wrapped key ready for use.
     ///
     /// # Errors
-    /// It does not open under this vault's root; the module failed.
+    /// [`HsmError::NotUnderRoot`] if it does not open under this vault's root; the module failed.
     fn load(
         &self,
         algorithm: KeyAlgorithm,

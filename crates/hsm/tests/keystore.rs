@@ -1,4 +1,4 @@
-//! The keystore file: what it survives, what it refuses, and how clearly it says so.
+//! The keystore file, which holds the root keys: what it refuses, and how clearly it says so.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,17 +10,14 @@
 )]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use aws_lc_rs::digest;
 use proptest::prelude::*;
-use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_hsm::{
-    DetokenizationGrant, HsmError, KeystoreError, OperatorGrant, PaymentHsm, Realm, RecordOwner,
-    SoftwareHsm, Unlock,
+    CatalogueError, DetokenizationGrant, HsmError, KeystoreError, OperatorGrant, PaymentHsm, Realm,
+    RecordOwner, SoftwareHsm, Unlock,
 };
 use tapfer_payment_types::{CardId, IssuerId, RealmId, Timestamp};
 use tempfile::TempDir;
@@ -38,8 +35,16 @@ impl Place {
         self.directory.path().join("keystore")
     }
 
+    fn catalogue(&self) -> PathBuf {
+        self.directory.path().join("keys.json")
+    }
+
     fn create(&self) -> SoftwareHsm {
-        SoftwareHsm::create(&self.path(), &key(), Realm::Demo, realm_id()).unwrap()
+        self.create_with(&key(), Realm::Demo).unwrap()
+    }
+
+    fn create_with(&self, unlock: &Unlock, realm: Realm) -> Result<SoftwareHsm, HsmError> {
+        SoftwareHsm::create(&self.path(), &self.catalogue(), unlock, realm, realm_id())
     }
 
     fn open(&self) -> Result<SoftwareHsm, KeystoreError> {
@@ -47,7 +52,7 @@ impl Place {
     }
 
     fn open_with(&self, unlock: &Unlock) -> Result<SoftwareHsm, KeystoreError> {
-        SoftwareHsm::open(&self.path(), unlock).map_err(|error| match error {
+        SoftwareHsm::open(&self.path(), &self.catalogue(), unlock).map_err(|error| match error {
             HsmError::Keystore(error) => error,
             other => panic!("{other}"),
         })
@@ -160,9 +165,7 @@ fn every_changed_byte_is_noticed_and_named() {
         let error = place.open().unwrap_err();
         let named = match position {
             0..8 => matches!(error, KeystoreError::NotAKeystore(_)),
-            8 => matches!(error, KeystoreError::Version { supported: 3, .. }),
-            // Format 2 is read as well; the header's digest does not fit it.
-            9 => matches!(error, KeystoreError::HeaderDamaged(_)),
+            8..10 => matches!(error, KeystoreError::Version { supported: 4, .. }),
             10..14 => {
                 matches!(error, KeystoreError::HeaderDamaged(_) | KeystoreError::Truncated(_))
             }
@@ -180,7 +183,7 @@ fn every_changed_byte_is_noticed_and_named() {
 #[test]
 fn a_forged_header_is_refused() {
     let place = Place::new();
-    drop(SoftwareHsm::create(&place.path(), &key(), Realm::Production, realm_id()).unwrap());
+    drop(place.create_with(&key(), Realm::Production).unwrap());
     place.forge_header("production", "demo");
     assert!(matches!(place.open(), Err(KeystoreError::ContentDamaged(_))));
     place.forge_header("demo", "production");
@@ -198,14 +201,13 @@ fn a_forged_header_is_refused() {
 fn a_passphrase_opens_and_is_not_weakened() {
     let passphrase = |text: &str| Unlock::passphrase(text.to_owned());
     let place = Place::new();
-    let short =
-        SoftwareHsm::create(&place.path(), &passphrase("elevenchars"), Realm::Demo, realm_id());
+    let short = place.create_with(&passphrase("elevenchars"), Realm::Demo);
     let expected = KeystoreError::PassphraseTooShort { minimum: 12 };
     assert_eq!(short.unwrap_err().to_string(), expected.to_string());
     assert!(!place.path().exists());
 
     let good = passphrase("correct horse battery staple");
-    drop(SoftwareHsm::create(&place.path(), &good, Realm::Demo, realm_id()).unwrap());
+    drop(place.create_with(&good, Realm::Demo).unwrap());
     place
         .open_with(&good)
         .unwrap()
@@ -240,8 +242,9 @@ fn only_the_owner_may_read() {
     let place = Place::new();
     let hsm = place.create();
     assert_eq!(mode(place.path()), 0o600);
+    assert_eq!(mode(place.catalogue()), 0o600);
     hsm.create_issuer(issuer(1), Timestamp::from_unix_millis(1)).unwrap();
-    assert_eq!(mode(place.path()), 0o600, "also after a change");
+    assert_eq!(mode(place.catalogue()), 0o600, "also after a change");
     drop(hsm);
     for mode in [0o640, 0o604, 0o620, 0o602, 0o666] {
         fs::set_permissions(place.path(), fs::Permissions::from_mode(mode)).unwrap();
@@ -255,119 +258,40 @@ fn only_the_owner_may_read() {
 }
 
 #[test]
-fn one_writer_and_any_reader() {
-    let place = Place::new();
-    let hsm = place.create();
-    hsm.create_issuer(issuer(1), Timestamp::from_unix_millis(1)).unwrap();
-    assert!(matches!(place.open(), Err(KeystoreError::InUse(_))));
-    let files = fs::read_dir(place.directory.path()).unwrap().count();
-    assert_eq!(files, 1, "there is no lock file, whose removal would let a second writer in");
-
-    let reader = SoftwareHsm::open_read_only(&place.path(), &key()).unwrap();
-    assert_eq!(reader.issuer_keys(issuer(1)).unwrap(), hsm.issuer_keys(issuer(1)).unwrap());
-    let refused = reader.create_issuer(issuer(2), Timestamp::from_unix_millis(1));
-    assert!(matches!(refused, Err(HsmError::Keystore(KeystoreError::ReadOnly(_)))));
-    assert!(matches!(reader.issuer_keys(issuer(2)), Err(HsmError::UnknownIssuer(_))));
-    drop(hsm);
-    place.open().unwrap();
-}
-
-#[test]
 fn says_what_is_or_is_not_there() {
     let place = Place::new();
     assert!(matches!(place.open(), Err(KeystoreError::NotFound(_))));
     drop(place.create());
-    let again = SoftwareHsm::create(&place.path(), &key(), Realm::Demo, realm_id());
-    assert!(matches!(again, Err(HsmError::Keystore(KeystoreError::Exists(_)))));
+    let before = place.bytes();
+    let again = || place.create_with(&key(), Realm::Demo);
+    assert!(matches!(again(), Err(HsmError::Catalogue(CatalogueError::Exists(_)))));
+    fs::remove_file(place.catalogue()).unwrap();
+    assert!(matches!(again(), Err(HsmError::Keystore(KeystoreError::Exists(_)))));
+    assert_eq!(place.bytes(), before, "a keystore is written once");
+    SoftwareHsm::finish(&place.path(), &place.catalogue(), &key()).unwrap();
     place.open().unwrap();
     let nowhere = place.directory.path().join("no/such/keystore");
-    let failed = SoftwareHsm::create(&nowhere, &key(), Realm::Demo, realm_id());
+    let failed = SoftwareHsm::create(
+        &nowhere,
+        &place.catalogue().join("x"),
+        &key(),
+        Realm::Demo,
+        realm_id(),
+    );
     assert!(matches!(failed, Err(HsmError::Keystore(KeystoreError::Io { .. }))));
 }
 
+/// Formats 1 to 3 held all keys in the keystore.
 #[test]
-fn what_the_disk_does_not_have_is_not_used() {
+fn an_old_keystore_is_refused_with_what_it_is() {
     let place = Place::new();
-    let hsm = place.create();
-    let before = place.bytes();
-    // A directory where the new file would be written.
-    let in_the_way = place.directory.path().join("keystore.new");
-    fs::create_dir(&in_the_way).unwrap();
-    let failed = hsm.create_issuer(issuer(1), Timestamp::from_unix_millis(1));
-    assert!(matches!(failed, Err(HsmError::Keystore(KeystoreError::Io { .. }))));
-    assert!(matches!(hsm.issuer_keys(issuer(1)), Err(HsmError::UnknownIssuer(_))));
-    assert_eq!(place.bytes(), before);
-
-    // Left over from a crash, half written and readable by all.
-    fs::remove_dir(&in_the_way).unwrap();
-    fs::write(&in_the_way, &before[..20]).unwrap();
-    hsm.create_issuer(issuer(1), Timestamp::from_unix_millis(1)).unwrap();
-    assert!(!in_the_way.exists());
-    assert_eq!(mode(place.path()), 0o600);
-    drop(hsm);
-    place.open().unwrap().issuer_keys(issuer(1)).unwrap();
-}
-
-#[test]
-fn no_key_and_no_nonce_twice_in_the_file() {
-    let place = Place::new();
-    let hsm = place.create();
-    let secret = [0xA7; 16];
-    hsm.import_demo_issuer(issuer(1), IssuerMasterKey::new(secret), Timestamp::from_unix_millis(1))
-        .unwrap();
-    let first = place.bytes();
-    hsm.create_issuer(issuer(2), Timestamp::from_unix_millis(1)).unwrap();
-    let second = place.bytes();
-    let hex = "a7".repeat(16);
-    for bytes in [&first, &second] {
-        assert!(!bytes.windows(16).any(|window| window == secret));
-        assert!(!bytes.windows(32).any(|window| window == hex.as_bytes()));
-    }
-    let nonce = |bytes: &[u8]| {
-        let text = String::from_utf8_lossy(bytes);
-        let start = text.find("\"nonce\":\"").unwrap();
-        text[start + 9..start + 33].to_owned()
-    };
-    assert_ne!(nonce(&first), nonce(&second));
-}
-
-/// Makes issuers and says so until it is killed. Does nothing unless its parent says where.
-#[test]
-#[ignore = "runs as a child of killed_at_any_moment_it_opens_with_all_it_promised"]
-fn makes_issuers_until_killed() {
-    let Some(path) = std::env::var_os(KEYSTORE_OF_CHILD) else { return };
-    let hsm = SoftwareHsm::open(path.as_ref(), &key()).unwrap();
-    for number in 0..=u8::MAX {
-        hsm.create_issuer(issuer(number), Timestamp::from_unix_millis(1)).unwrap();
-        println!("\nmade {number}");
-    }
-}
-
-const KEYSTORE_OF_CHILD: &str = "TAPFER_TEST_KEYSTORE_OF_CHILD";
-
-#[test]
-fn killed_at_any_moment_it_opens_with_all_it_promised() {
-    for lines_until_death in 1..=8 {
-        let place = Place::new();
-        drop(place.create());
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "makes_issuers_until_killed", "--ignored", "--nocapture"])
-            .env(KEYSTORE_OF_CHILD, place.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let promised = lines.filter(|line| line.starts_with("made ")).take(lines_until_death);
-        assert_eq!(promised.count(), lines_until_death);
-        child.kill().unwrap();
-        child.wait().unwrap();
-
-        let hsm = place.open().unwrap();
-        for number in 0..u8::try_from(lines_until_death).unwrap() {
-            hsm.issuer_keys(issuer(number)).unwrap();
-        }
-        hsm.create_issuer(issuer(u8::MAX), Timestamp::from_unix_millis(1)).unwrap();
-    }
+    drop(place.create());
+    let mut old = place.bytes();
+    old[9] = 3;
+    place.overwrite(&old);
+    let error = place.open().unwrap_err();
+    assert!(matches!(error, KeystoreError::Version { version: 3, supported: 4, .. }));
+    assert!(error.to_string().contains("use the tapfer that goes with it"), "{error}");
 }
 
 proptest! {
@@ -379,7 +303,7 @@ proptest! {
         let prefix: &[u8] = match start {
             0 => b"",
             1 => b"TAPFERKS",
-            _ => b"TAPFERKS\x00\x02\x00\x00\x00\x40",
+            _ => b"TAPFERKS\x00\x04\x00\x00\x00\x40",
         };
         place.overwrite(&[prefix, &bytes].concat());
         prop_assert!(place.open().is_err());

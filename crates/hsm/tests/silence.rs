@@ -42,24 +42,25 @@ proptest! {
     #[test]
     fn no_key_is_printed(master_key in any::<[u8; 16]>(), file_key in any::<[u8; 32]>()) {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("keystore");
+        let [keystore, keys] = ["keystore", "keys.json"].map(|name| directory.path().join(name));
         let issuer = IssuerId::new(Timestamp::from_unix_millis(1), [1; 10]);
         let card = RecordOwner::Card(CardId::new(Timestamp::from_unix_millis(1), [1; 10]));
         let realm_id = RealmId::new(Timestamp::from_unix_millis(1), [1; 10]);
         let unlock = Unlock::key_from_hex(&HEXLOWER.encode(&file_key)).unwrap();
-        let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo, realm_id).unwrap();
+        let hsm = SoftwareHsm::create(&keystore, &keys, &unlock, Realm::Demo, realm_id).unwrap();
         let mut texts = Vec::new();
         shown(&mut texts, &unlock);
         shown(&mut texts, &hsm);
         shown(&mut texts, &hsm.import_demo_issuer(issuer, IssuerMasterKey::new(master_key), Timestamp::from_unix_millis(1)));
         shown(&mut texts, &hsm.import_demo_issuer(issuer, IssuerMasterKey::new(master_key), Timestamp::from_unix_millis(1)));
+        shown(&mut texts, &hsm.key_records());
         shown(&mut texts, &hsm.demo_keys(issuer, 1));
         shown(&mut texts, &hsm.demo_keys(issuer, 2));
         shown(&mut texts, &hsm.pan_lookup(issuer, &"4111111111111111".parse().unwrap()));
         shown(&mut texts, &hsm.seal_card_record(issuer, card, &master_key));
-        shown(&mut texts, &SoftwareHsm::open(&path, &unlock));
+        shown(&mut texts, &SoftwareHsm::open(&keystore, &keys, &unlock));
         let other = Unlock::key_from_hex(&HEXLOWER.encode(&[0x3C; 32])).unwrap();
-        shown(&mut texts, &SoftwareHsm::open_read_only(&path, &other));
+        shown(&mut texts, &SoftwareHsm::open(&keystore, &keys, &other));
         shown(&mut texts, &Unlock::key_from_hex(&HEXLOWER.encode(&file_key[1..])));
 
         for trace in [traces(&master_key), traces(&file_key), traces(&file_key[1..])].concat() {

@@ -3,18 +3,19 @@
 //! | file | what |
 //! |---|---|
 //! | `realm.json` | which realm this is and of what kind, and the version of this layout |
-//! | `keystore` | the software HSM's keys, sealed |
+//! | `keystore` | the software HSM's root keys, sealed |
+//! | `keys.json` | the catalogue: all other keys, wrapped under the root keys |
 //! | `tapfer.db` | the database, with `-wal` and `-shm` beside it |
 //! | `tls/` | the realm's CA and server certificate with their keys |
 //! | `operator.key` | the operator's API key |
 //!
-//! The directory is for its owner only (mode 0700). A backup needs the first three, of one moment; what
+//! The directory is for its owner only (mode 0700). A backup needs the first four, of one moment; what
 //! keeps the keystore sealed is not in the directory.
 //!
-//! All three hold the realm's id, the keystore under its seal. A realm whose database is gone, empty or
+//! All four hold the realm's id, keystore and catalogue under their seals. A realm whose database is gone, empty or
 //! another's does not open: it would otherwise go on as if nothing had ever been paid.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,6 +53,9 @@ pub enum RealmError {
         "the keystore in {0} is not the one that realm.json describes; restore both from one backup"
     )]
     Mixed(PathBuf),
+    /// Another process has it open.
+    #[error("the realm in {0} is in use by another process; stop that one first")]
+    InUse(PathBuf),
     /// Parts of a realm, but not what describes it.
     #[error(
         "{0} holds keys or a database of a realm, but no realm.json; restore it from a backup, or name \
@@ -115,10 +119,16 @@ impl RealmPaths {
         self.home.join("realm.json")
     }
 
-    /// The software HSM's keys.
+    /// The software HSM's root keys.
     #[must_use]
     pub fn keystore(&self) -> PathBuf {
         self.home.join("keystore")
+    }
+
+    /// The catalogue of keys.
+    #[must_use]
+    pub fn catalogue(&self) -> PathBuf {
+        self.home.join("keys.json")
     }
 
     /// The database.
@@ -169,12 +179,18 @@ pub(crate) fn describe(paths: &RealmPaths) -> Option<(RealmId, RealmKind)> {
     (found.layout == LAYOUT).then_some((found.id, found.kind))
 }
 
-/// An open realm. Only one process at a time can have it open: the keystore is locked.
+/// Held by the one process that serves a realm, for as long as it does.
+#[derive(Debug)]
+pub(crate) struct RealmLock(#[expect(dead_code, reason = "held, not used")] File);
+
+/// An open realm. Only one process at a time can have it open. Others may use and change its keys
+/// meanwhile: the catalogue has a lock of its own.
 pub struct Realm {
     paths: RealmPaths,
     kind: RealmKind,
     pub(crate) hsm: Arc<dyn PaymentHsm>,
     pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) lock: RealmLock,
 }
 
 impl Realm {
@@ -193,6 +209,7 @@ impl Realm {
             return Err(RealmError::Exists(home.to_owned()));
         }
         private(home, private_file::claim_directory(home))?;
+        let lock = lock(home)?;
         let hsm = create_or_finish(&paths, kind, unlock, now)?;
         let id = hsm.describe().realm_id;
         let storage = SqliteStorage::create(&paths.database(), id, &SqliteOptions::default())?;
@@ -205,7 +222,7 @@ impl Realm {
             path,
             source,
         })?;
-        Ok(Self { paths, kind, hsm: Arc::new(hsm), storage: Arc::new(storage) })
+        Ok(Self { paths, kind, hsm: Arc::new(hsm), storage: Arc::new(storage), lock })
     }
 
     /// Opens the realm in a directory.
@@ -224,7 +241,8 @@ impl Realm {
             .filter(|found| found.layout == LAYOUT)
             .ok_or(RealmError::Unreadable(path))?;
         private(home, private_file::close_directory(home))?;
-        let hsm = SoftwareHsm::open(&paths.keystore(), unlock)?;
+        let lock = lock(home)?;
+        let hsm = SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), unlock)?;
         // What the keystore says is authenticated, what the description says is not.
         let Description { kind, id, .. } = description;
         let keystore = hsm.describe();
@@ -232,7 +250,7 @@ impl Realm {
             return Err(RealmError::Mixed(paths.home));
         }
         let storage = SqliteStorage::open(&paths.database(), id, &SqliteOptions::default())?;
-        Ok(Self { paths, kind, hsm: Arc::new(hsm), storage: Arc::new(storage) })
+        Ok(Self { paths, kind, hsm: Arc::new(hsm), storage: Arc::new(storage), lock })
     }
 
     /// Where its parts lie.
@@ -254,8 +272,9 @@ impl Realm {
     }
 }
 
-/// The keystore of a realm that is being made. A crash in the middle leaves a keystore without keys, and
-/// perhaps a database with its id; both are taken over. Anything more is a realm that lost its description.
+/// The keys of a realm that is being made. A crash in the middle leaves a keystore, perhaps with a catalogue
+/// without keys, and perhaps a database with its id; all are taken over. Anything more is a realm that lost
+/// its description.
 fn create_or_finish(
     paths: &RealmPaths,
     kind: RealmKind,
@@ -263,17 +282,37 @@ fn create_or_finish(
     now: Timestamp,
 ) -> Result<SoftwareHsm, RealmError> {
     let undescribed = || RealmError::Undescribed(paths.home.clone());
-    if paths.keystore().exists() {
-        let hsm = SoftwareHsm::open(&paths.keystore(), unlock)?;
-        let is_unused = hsm.describe().realm == kind && !hsm.holds_keys()?;
-        return if is_unused { Ok(hsm) } else { Err(undescribed()) };
+    let (keystore, catalogue) = (paths.keystore(), paths.catalogue());
+    // Keystore, catalogue, database: each comes after the one before, so one alone is not ours.
+    match (keystore.exists(), catalogue.exists(), paths.database().exists()) {
+        (false, false, false) => {
+            let id = RealmId::new(now, entropy::bytes(&SystemEntropy)?);
+            Ok(SoftwareHsm::create(&keystore, &catalogue, unlock, kind, id)?)
+        }
+        (true, false, false) => {
+            let (found, _) = SoftwareHsm::realm_of_keystore(&keystore, unlock)?;
+            let hsm = || SoftwareHsm::finish(&keystore, &catalogue, unlock);
+            if found == kind { Ok(hsm()?) } else { Err(undescribed()) }
+        }
+        (true, true, _) => {
+            let hsm = SoftwareHsm::open(&keystore, &catalogue, unlock)?;
+            let is_unused = hsm.describe().realm == kind && !hsm.holds_keys()?;
+            if is_unused { Ok(hsm) } else { Err(undescribed()) }
+        }
+        _ => Err(undescribed()),
     }
-    // The keystore comes first, so a database without one is not ours.
-    if paths.database().exists() {
-        return Err(undescribed());
+}
+
+/// Makes this the one process that serves the realm.
+fn lock(home: &Path) -> Result<RealmLock, RealmError> {
+    // The directory itself: a file in it could be removed, which would let a second process in.
+    let failed = |source| RealmError::File { action: "lock", path: home.to_owned(), source };
+    let directory = File::open(home).map_err(failed)?;
+    match directory.try_lock() {
+        Ok(()) => Ok(RealmLock(directory)),
+        Err(TryLockError::WouldBlock) => Err(RealmError::InUse(home.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
-    let id = RealmId::new(now, entropy::bytes(&SystemEntropy)?);
-    Ok(SoftwareHsm::create(&paths.keystore(), unlock, kind, id)?)
 }
 
 fn private(path: &Path, claimed: io::Result<Result<(), u32>>) -> Result<(), RealmError> {
@@ -290,7 +329,7 @@ mod tests {
     use super::{Realm, RealmError, RealmKind, RealmPaths};
     use std::fs;
     use std::path::Path;
-    use tapfer_hsm::Unlock;
+    use tapfer_hsm::{PaymentHsm as _, SoftwareHsm, Unlock};
     use tapfer_payment_types::{RealmId, Timestamp};
 
     fn unlock() -> Unlock {
@@ -334,6 +373,27 @@ mod tests {
         (home, paths)
     }
 
+    #[cfg(unix)]
+    fn close(file: &Path) {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    #[test]
+    fn one_process_serves_a_realm() {
+        let (home, paths) = new_realm(RealmKind::Demo);
+        let open = || Realm::open(home.path(), &unlock());
+        let realm = open().unwrap();
+        assert!(matches!(open(), Err(RealmError::InUse(_))));
+        // Its keys can be used and changed beside it.
+        let hsm = SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), &unlock()).unwrap();
+        let now = Timestamp::from_unix_millis(1);
+        let key = hsm.create_certification_authority([1; 5], 1, now).unwrap();
+        assert_eq!(realm.hsm().ca_public_key([1; 5], 1).unwrap(), key);
+        drop(realm);
+        open().unwrap();
+    }
+
     #[test]
     fn a_realm_without_its_database_does_not_open() {
         for kind in [RealmKind::Demo, RealmKind::Production] {
@@ -352,7 +412,20 @@ mod tests {
             fs::write(paths.database(), whole).unwrap();
             Realm::open(home.path(), &unlock()).unwrap();
 
+            let whole = fs::read(paths.catalogue()).unwrap();
+            fs::copy(other.catalogue(), paths.catalogue()).unwrap();
+            assert!(open().contains("made under other root keys"), "{}", open());
+            fs::remove_file(paths.catalogue()).unwrap();
+            assert!(open().contains("restore it from a backup"), "{}", open());
+            assert!(!paths.catalogue().exists(), "none is made");
+            fs::write(paths.catalogue(), whole).unwrap();
+            #[cfg(unix)]
+            close(&paths.catalogue());
+            Realm::open(home.path(), &unlock()).unwrap();
+
             fs::copy(other.keystore(), paths.keystore()).unwrap();
+            assert!(open().contains("made under other root keys"), "{}", open());
+            fs::copy(other.catalogue(), paths.catalogue()).unwrap();
             assert!(open().contains("restore both from one backup"), "{}", open());
         }
     }
@@ -361,7 +434,9 @@ mod tests {
     #[test]
     fn a_first_start_that_was_torn_off_is_finished() {
         let now = Timestamp::from_unix_millis(1);
-        for remaining in [&["keystore"][..], &["keystore", "tapfer.db"]] {
+        for remaining in
+            [&["keystore"][..], &["keystore", "keys.json"], &["keystore", "keys.json", "tapfer.db"]]
+        {
             let (home, paths) = new_realm(RealmKind::Demo);
             for file in fs::read_dir(home.path()).unwrap().map(Result::unwrap) {
                 if !remaining.iter().any(|name| file.file_name() == *name) {
@@ -393,8 +468,10 @@ mod tests {
         fs::remove_file(paths.description()).unwrap();
         let again = || Realm::create(home.path(), RealmKind::Demo, &unlock(), now);
         assert!(matches!(again(), Err(RealmError::Undescribed(_))), "there are keys");
-        fs::remove_file(paths.keystore()).unwrap();
-        assert!(matches!(again(), Err(RealmError::Undescribed(_))), "there is a database");
+        for file in [paths.keystore(), paths.catalogue()] {
+            fs::remove_file(file).unwrap();
+            assert!(matches!(again(), Err(RealmError::Undescribed(_))), "there is a database");
+        }
         assert!(!paths.keystore().exists());
     }
 

@@ -188,7 +188,7 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
     let paths = realm.paths().clone();
     let tls = tls::server_config(&paths.tls(), &config.certificate, config.clock.now())?;
     let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
-    let service = Service::new(realm.hsm, realm.storage, clock, entropy)?;
+    let service = Service::new(realm, clock, entropy)?;
     ensure_operator_key(&service, &paths)?;
     let (_, document) = http::document().map_err(|error| ServerError::Setup(error.to_string()))?;
     let app = App::new(service, config.limits, document);

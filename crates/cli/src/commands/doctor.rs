@@ -117,6 +117,7 @@ fn realm(context: &Context) -> Vec<Check> {
     }
     let files = [
         ("key store", context.home.realm().keystore()),
+        ("catalogue of keys", context.home.realm().catalogue()),
         ("operator key", context.home.realm().operator_key()),
         ("CA certificate", context.home.realm().ca_certificate()),
     ];

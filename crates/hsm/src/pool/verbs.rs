@@ -106,6 +106,11 @@ impl PaymentHsm for HsmPool {
         self.shared.everyone(&Request::SelfTest)
     }
 
+    fn catalogue_version(&self) -> Result<u64, HsmError> {
+        let version = |reply: &Reply<'_>| array(reply).map(u64::from_be_bytes);
+        self.shared.read(&Request::CatalogueVersion, &version)
+    }
+
     fn random(&self, out: &mut [u8]) -> Result<(), HsmError> {
         for piece in out.chunks_mut(RANDOM_PIECE) {
             let length = u32::try_from(piece.len()).unwrap_or(u32::MAX);

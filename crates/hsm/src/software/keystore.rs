@@ -1,31 +1,28 @@
-//! The keystore file: what it looks like, and how it is sealed.
+//! The keystore file: the root keys of the software module, what it looks like, and how it is sealed.
 //!
 //! `TAPFERKS`, format (2 bytes, big endian), length of the header (4), the header in JSON, SHA-256 of all
-//! before it (32), then the key ring in JSON, encrypted with AES-256-GCM. All bytes before the
+//! before it (32), then the root keys in JSON, encrypted with AES-256-GCM. All bytes before the
 //! ciphertext are its associated data, so that nobody can weaken the parameters, turn a production realm
 //! into a demo or make its keys another realm's. The digest tells an accident in the header from a wrong
 //! passphrase; it protects nothing.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
-use tapfer_payment_types::RealmId;
-use tapfer_payment_types::messages::HexBytes;
+use tapfer_payment_types::messages::{HexBytes, HexSecret};
+use tapfer_payment_types::{RealmId, Secret};
 use zeroize::Zeroizing;
 
-use super::key_ring::{KeyRing, StoredKeyRing};
+use super::roots::RootKeys;
 use super::unlock::{Protection, Unlock, Unlocked};
-use super::{file, randomness, wiped_json};
-use crate::{HsmError, KeystoreError, Realm};
+use crate::{HsmError, KeystoreError, Realm, private_file, randomness, wiped_json};
 
 const MAGIC: &[u8; 8] = b"TAPFERKS";
-const FORMAT: u16 = 3;
-/// Read as well: what came with format 3 is missing in it, and is made when it is needed.
-const OLDEST_FORMAT: u16 = 2;
+/// Formats 1 to 3 held all keys; no realm that matters has one.
+const FORMAT: u16 = 4;
 const MAXIMUM_HEADER_LENGTH: usize = 4_096;
 
 /// The part of the file that anyone may read.
@@ -48,80 +45,43 @@ enum Cipher {
     Aes256Gcm,
 }
 
-/// An open keystore: where it is, and what seals it again.
+/// The root keys in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredRoots {
+    sealing_root: HexSecret,
+    releasing_root: HexSecret,
+}
+
+/// What a keystore holds.
 pub(super) struct Keystore {
-    path: PathBuf,
     pub(super) realm: Realm,
     pub(super) realm_id: RealmId,
-    protection: Protection,
-    unlocked: Unlocked,
-    /// Held for as long as this process may write. `None`: reading only.
-    writer: Option<File>,
+    pub(super) roots: RootKeys,
 }
 
 impl Keystore {
-    /// Makes a keystore without keys.
-    pub(super) fn create(
-        path: &Path,
-        unlock: &Unlock,
-        realm: Realm,
-        realm_id: RealmId,
-    ) -> Result<Self, HsmError> {
-        let writer = file::lock(path)?;
-        if path.exists() {
-            return Err(KeystoreError::Exists(path.to_owned()).into());
-        }
-        let protection = unlock.protection(realm)?;
+    /// Writes a keystore where there is none. It is never written again.
+    pub(super) fn create(&self, path: &Path, unlock: &Unlock) -> Result<(), HsmError> {
+        let protection = unlock.protection(self.realm)?;
         let unlocked = unlock_with(path, &protection, unlock)?;
-        let path = path.to_owned();
-        let keystore = Self { path, realm, realm_id, protection, unlocked, writer: Some(writer) };
-        keystore.write(&KeyRing::default())?;
-        Ok(keystore)
-    }
-
-    /// Opens a keystore to use and to change it.
-    pub(super) fn open(path: &Path, unlock: &Unlock) -> Result<(Self, KeyRing), HsmError> {
-        // Looked at first: where there is none, its directory may be missing as well.
-        file::read(path)?;
-        let writer = file::lock(path)?;
-        Self::load(path, unlock, Some(writer))
-    }
-
-    /// Opens a keystore to use it, while another process may be changing it.
-    pub(super) fn open_read_only(
-        path: &Path,
-        unlock: &Unlock,
-    ) -> Result<(Self, KeyRing), HsmError> {
-        Self::load(path, unlock, None)
-    }
-
-    fn load(
-        path: &Path,
-        unlock: &Unlock,
-        writer: Option<File>,
-    ) -> Result<(Self, KeyRing), HsmError> {
-        let bytes = file::read(path)?;
-        let sealed = Sealed::parse(path, &bytes)?;
-        let Header { realm, realm_id, protection, key_check, .. } = &sealed.header;
-        let unlocked = unlock_with(path, protection, unlock)?;
-        verify_slices_are_equal(unlocked.key_check.expose(), &key_check.0).map_err(|_| {
-            KeystoreError::WrongSecret { path: path.to_owned(), given: unlock.kind() }
+        let mut content = wiped_json::encode(&StoredRoots {
+            sealing_root: HexSecret::new(self.roots.sealing.expose().to_vec()),
+            releasing_root: HexSecret::new(self.roots.releasing.expose().to_vec()),
         })?;
-        let ring =
-            sealed.open(&unlocked).ok_or_else(|| KeystoreError::ContentDamaged(path.to_owned()))?;
-        let (realm, realm_id, protection) = (*realm, *realm_id, protection.clone());
-        Ok((Self { path: path.to_owned(), realm, realm_id, protection, unlocked, writer }, ring))
-    }
-
-    /// Seals all keys with a fresh nonce and replaces the file.
-    pub(super) fn write(&self, ring: &KeyRing) -> Result<(), HsmError> {
-        if self.writer.is_none() {
-            return Err(KeystoreError::ReadOnly(self.path.clone()).into());
-        }
-        let mut content = wiped_json::encode(&StoredKeyRing::from(ring))?;
         let nonce = randomness::bytes()?;
-        let mut bytes = self.encode_head(nonce, content.len())?;
-        let tag = cipher(&self.unlocked)
+        let header = Header {
+            realm: self.realm,
+            realm_id: self.realm_id,
+            cipher: Cipher::Aes256Gcm,
+            protection,
+            key_check: HexBytes(unlocked.key_check.expose().to_vec()),
+            nonce: HexBytes(nonce.to_vec()),
+            content_length: u64::try_from(content.len().saturating_add(aead::MAX_TAG_LEN))
+                .unwrap_or(u64::MAX),
+        };
+        let mut bytes = encode_head(&header)?;
+        let tag = cipher(&unlocked)
             .and_then(|cipher| {
                 let nonce = Nonce::assume_unique_for_key(nonce);
                 let plain = content.as_mut_slice();
@@ -130,28 +90,32 @@ impl Keystore {
             .ok_or(HsmError::Internal { operation: "sealing the keystore" })?;
         bytes.extend_from_slice(&content);
         bytes.extend_from_slice(tag.as_ref());
-        Ok(file::replace(&self.path, &bytes)?)
+        Ok(private_file::create(path, &bytes).map_err(KeystoreError::from)?)
     }
 
-    fn encode_head(&self, nonce: [u8; 12], plain_length: usize) -> Result<Vec<u8>, HsmError> {
-        let failed = HsmError::Internal { operation: "writing the keystore's header" };
-        let content_length = plain_length.saturating_add(aead::MAX_TAG_LEN);
-        let header = Header {
-            realm: self.realm,
-            realm_id: self.realm_id,
-            cipher: Cipher::Aes256Gcm,
-            protection: self.protection.clone(),
-            key_check: HexBytes(self.unlocked.key_check.expose().to_vec()),
-            nonce: HexBytes(nonce.to_vec()),
-            content_length: u64::try_from(content_length).unwrap_or(u64::MAX),
-        };
-        let Ok(json) = serde_json::to_vec(&header) else { return Err(failed) };
-        let Ok(length) = u32::try_from(json.len()) else { return Err(failed) };
-        let mut head = [MAGIC, &FORMAT.to_be_bytes()[..], &length.to_be_bytes(), &json].concat();
-        let digest = digest::digest(&digest::SHA256, &head);
-        head.extend_from_slice(digest.as_ref());
-        Ok(head)
+    /// Opens a keystore.
+    pub(super) fn open(path: &Path, unlock: &Unlock) -> Result<Self, HsmError> {
+        let (bytes, _) = private_file::read(path).map_err(KeystoreError::from)?;
+        let sealed = Sealed::parse(path, &bytes)?;
+        let Header { realm, realm_id, protection, key_check, .. } = &sealed.header;
+        let unlocked = unlock_with(path, protection, unlock)?;
+        verify_slices_are_equal(unlocked.key_check.expose(), &key_check.0).map_err(|_| {
+            KeystoreError::WrongSecret { path: path.to_owned(), given: unlock.kind() }
+        })?;
+        let roots =
+            sealed.open(&unlocked).ok_or_else(|| KeystoreError::ContentDamaged(path.to_owned()))?;
+        Ok(Self { realm: *realm, realm_id: *realm_id, roots })
     }
+}
+
+fn encode_head(header: &Header) -> Result<Vec<u8>, HsmError> {
+    let failed = HsmError::Internal { operation: "writing the keystore's header" };
+    let Ok(json) = serde_json::to_vec(header) else { return Err(failed) };
+    let Ok(length) = u32::try_from(json.len()) else { return Err(failed) };
+    let mut head = [MAGIC, &FORMAT.to_be_bytes()[..], &length.to_be_bytes(), &json].concat();
+    let digest = digest::digest(&digest::SHA256, &head);
+    head.extend_from_slice(digest.as_ref());
+    Ok(head)
 }
 
 fn unlock_with(
@@ -188,7 +152,7 @@ impl<'a> Sealed<'a> {
         let rest = bytes.get(MAGIC.len()..).ok_or_else(truncated)?;
         let (version, rest) = rest.split_first_chunk().ok_or_else(truncated)?;
         let version = u16::from_be_bytes(*version);
-        if !(OLDEST_FORMAT..=FORMAT).contains(&version) {
+        if version != FORMAT {
             let path = path.to_owned();
             return Err(KeystoreError::Version { path, version, supported: FORMAT });
         }
@@ -224,11 +188,13 @@ impl<'a> Sealed<'a> {
         }
     }
 
-    fn open(&self, unlocked: &Unlocked) -> Option<KeyRing> {
+    fn open(&self, unlocked: &Unlocked) -> Option<RootKeys> {
         let nonce = Nonce::try_assume_unique_for_key(&self.header.nonce.0).ok()?;
         let mut content = Zeroizing::new(self.content.to_vec());
         let plain =
             cipher(unlocked)?.open_in_place(nonce, Aad::from(self.head), content.as_mut_slice());
-        serde_json::from_slice::<StoredKeyRing>(plain.ok()?).ok()?.load()
+        let stored: StoredRoots = serde_json::from_slice(plain.ok()?).ok()?;
+        let root = |stored: &HexSecret| stored.expose().try_into().ok().map(Secret::new);
+        Some(RootKeys::new(root(&stored.sealing_root)?, root(&stored.releasing_root)?))
     }
 }

@@ -1,4 +1,4 @@
-//! A module that failed a self-test does nothing any more.
+//! A module that failed a self-test does nothing any more; keystore and catalogue go together.
 
 use tapfer_emv::certificate::CertificateDate;
 use tapfer_emv::cryptogram::CryptogramInput;
@@ -7,17 +7,20 @@ use tapfer_emv::merchant::MerchantPrivateKey;
 use tapfer_payment_types::configuration::{SignedConfiguration, SignedDocument};
 use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, SealedPayload};
 use tapfer_payment_types::{
-    CardId, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId, TokenPan,
+    CardId, DeviceId, IssuerId, PanSequenceNumber, RealmId, Secret, Timestamp, TokenId, TokenPan,
 };
 
-use super::self_test::KnownAnswerTest;
-use super::{SoftwareHsm, Unlock};
+use super::keystore::Keystore;
+use super::{RootKeys, SoftwareHsm, Unlock};
+use crate::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyState};
+use crate::known_answers::{self, KnownAnswerTest};
 use crate::{
-    CardPinSubject, CardPinValue, CryptogramRequest, DetokenizationGrant, DocumentPurpose,
-    HsmError, IccCertificateRequest, IssuerCertificateRequest, MerchantCertificateRequest,
-    OperatorGrant, PaymentHsm, PersonKeyImport, PersonKeySubject, ProvisioningRequest, Realm,
-    RecordOwner,
+    CardPinSubject, CardPinValue, CatalogueError, CryptogramRequest, DetokenizationGrant,
+    DocumentPurpose, HsmError, IccCertificateRequest, IssuerCertificateRequest,
+    MerchantCertificateRequest, OperatorGrant, PaymentHsm, PersonKeyImport, PersonKeySubject,
+    ProvisioningRequest, Realm, RecordOwner,
 };
+use std::num::NonZeroU32;
 
 const BROKEN: &[KnownAnswerTest] = &[KnownAnswerTest { name: "broken", answer: || Some(false) }];
 const RID: [u8; 5] = [1; 5];
@@ -39,8 +42,8 @@ fn working_module() -> (SoftwareHsm, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let realm_id = RealmId::new(now(), [4; 10]);
     let unlock = Unlock::key_from_hex(&"00".repeat(32)).unwrap();
-    let path = directory.path().join("keystore");
-    let hsm = SoftwareHsm::create(&path, &unlock, Realm::Demo, realm_id).unwrap();
+    let [keystore, catalogue] = ["keystore", "keys.json"].map(|name| directory.path().join(name));
+    let hsm = SoftwareHsm::create(&keystore, &catalogue, &unlock, Realm::Demo, realm_id).unwrap();
     hsm.create_certification_authority(RID, 1, now()).unwrap();
     hsm.create_merchant_authority(now()).unwrap();
     hsm.create_issuer(issuer(), now()).unwrap();
@@ -169,13 +172,15 @@ fn a_failed_self_test_blocks_every_verb_for_ever() {
     let record = hsm.seal_card_record(issuer(), card, b"record").unwrap();
     let (pan, token_pan) =
         ("4111111111111111".parse().unwrap(), "4111111111111111".parse().unwrap());
-    hsm.known_answer_tests = BROKEN;
+    hsm.break_self_test(BROKEN);
     assert!(hsm.health().is_ok(), "nothing has been tested yet");
     assert!(refused(hsm.self_test()));
 
-    hsm.known_answer_tests = super::self_test::ALL;
+    hsm.break_self_test(known_answers::ALL);
     assert!(refused(hsm.self_test()), "a failure is not forgotten");
     assert!(refused(hsm.health()));
+    assert!(refused(hsm.refresh()));
+    assert!(refused(hsm.catalogue_version()));
     assert!(refused(hsm.random(&mut [0; 4])));
     assert!(refused(hsm.create_certification_authority(RID, 2, now())));
     assert!(refused(hsm.ca_public_key(RID, 1)));
@@ -189,6 +194,12 @@ fn a_failed_self_test_blocks_every_verb_for_ever() {
     }
     assert!(refused(hsm.create_issuer(IssuerId::new(now(), [2; 10]), now())));
     assert!(refused(hsm.issuer_keys(issuer())));
+    assert!(refused(hsm.key_records()));
+    let (owner, purpose) = (KeyOwner::Issuer(issuer()), KeyPurpose::IssuerMaster);
+    assert!(refused(hsm.add_generation(owner, purpose, now())));
+    let name = KeyName { owner, purpose, generation: 1 };
+    assert!(refused(hsm.set_key_state(name, KeyState::Retired)));
+    assert!(refused(hsm.store_share(issuer(), DeviceId::new(now(), [1; 10]), NonZeroU32::MIN)));
     assert!(certificates_are_refused(&hsm, public_key));
     assert!(cryptogram_is_refused(&hsm, &token_pan));
     assert!(provisioning_is_refused(&hsm, &token_pan));
@@ -200,4 +211,25 @@ fn a_failed_self_test_blocks_every_verb_for_ever() {
     assert!(person_verbs_are_refused(&hsm));
     let master_key = IssuerMasterKey::new([1; 16]);
     assert!(refused(hsm.import_demo_issuer(IssuerId::new(now(), [3; 10]), master_key, now())));
+}
+
+/// One pair of root keys may serve two realms of one site; their catalogues are not each other's.
+#[test]
+fn a_keystore_takes_no_other_realms_catalogue() {
+    let directory = tempfile::tempdir().unwrap();
+    let unlock = Unlock::key_from_hex(&"0f".repeat(32)).unwrap();
+    let at = |name: &str, kind: &str| directory.path().join(format!("{name}.{kind}"));
+    for (name, number) in [("one", 1), ("two", 2)] {
+        let roots = RootKeys::new(Secret::new([5; 32]), Secret::new([6; 32]));
+        let realm_id = RealmId::new(now(), [number; 10]);
+        let keystore = Keystore { realm: Realm::Demo, realm_id, roots };
+        keystore.create(&at(name, "keystore"), &unlock).unwrap();
+        SoftwareHsm::finish(&at(name, "keystore"), &at(name, "json"), &unlock).unwrap();
+    }
+    let open = |keys, catalogue| {
+        SoftwareHsm::open(&at(keys, "keystore"), &at(catalogue, "json"), &unlock).map(drop)
+    };
+    open("one", "one").unwrap();
+    let mixed = open("one", "two");
+    assert!(matches!(mixed, Err(HsmError::Catalogue(CatalogueError::OtherRealm(_)))), "{mixed:?}");
 }

@@ -11,8 +11,7 @@ use tapfer_payment_types::Secret;
 use tapfer_payment_types::messages::HexBytes;
 use zeroize::Zeroizing;
 
-use super::randomness;
-use crate::{HsmError, KeystoreError, Realm};
+use crate::{HsmError, KeystoreError, Realm, randomness};
 
 /// Fewest characters of a passphrase for a new keystore.
 pub const MINIMUM_PASSPHRASE_LENGTH: usize = 12;

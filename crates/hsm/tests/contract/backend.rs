@@ -1,54 +1,87 @@
 //! The backends that keep the contract.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use tapfer_hsm::pool::{self, HsmPool, PoolConfig};
-use tapfer_hsm::{Realm, SoftwareHsm, Unlock};
-use tapfer_payment_types::{RealmId, Timestamp};
+use tapfer_hsm::software::{RootKeys, SoftwareVault};
+use tapfer_hsm::vault::Vault;
+use tapfer_hsm::{Realm, VaultedHsm};
+use tapfer_payment_types::{RealmId, Secret, Timestamp};
 use tempfile::TempDir;
 
-/// A module, and what must live as long as it does.
-pub struct Backend<Hsm> {
-    pub hsm: Hsm,
+/// Sealing and releasing root of the tests, the same in every vault: a catalogue goes from one to the
+/// other.
+pub const ROOTS: [[u8; 32]; 2] = [[0x5A; 32], [0xC3; 32]];
+
+/// The roots in the form in which the software vault takes them.
+pub fn roots() -> RootKeys {
+    let [sealing, releasing] = ROOTS;
+    RootKeys::new(Secret::new(sealing), Secret::new(releasing))
+}
+
+/// A module over a vault, and what must live as long as it does.
+pub struct Vaulted<V: Vault> {
+    pub hsm: VaultedHsm<V>,
+    pub catalogue: PathBuf,
+    vault: Box<dyn Fn() -> V>,
+    directory: TempDir,
+}
+
+impl<V: Vault> Vaulted<V> {
+    /// A module over vaults with [`ROOTS`], each made as another process would make it.
+    pub fn over(vault: impl Fn() -> V + 'static, realm: Realm) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let catalogue = directory.path().join("keys.json");
+        let realm_id = RealmId::new(Timestamp::from_unix_millis(1), [9; 10]);
+        let hsm = VaultedHsm::with_new_catalogue(vault(), &catalogue, realm, realm_id).unwrap();
+        Self { hsm, catalogue, vault: Box::new(vault), directory }
+    }
+
+    /// The same keys, as another process has them.
+    pub fn again(&self) -> VaultedHsm<V> {
+        VaultedHsm::over_catalogue((self.vault)(), &self.catalogue).unwrap()
+    }
+
+    /// The same keys in software.
+    pub fn in_software(&self) -> VaultedHsm<SoftwareVault> {
+        VaultedHsm::over_catalogue(SoftwareVault::new(roots()), &self.catalogue).unwrap()
+    }
+}
+
+pub fn software(realm: Realm) -> Vaulted<SoftwareVault> {
+    Vaulted::over(|| SoftwareVault::new(roots()), realm)
+}
+
+/// A pool, and what must live as long as it does.
+pub struct Pooled {
+    pub hsm: HsmPool,
     _directory: TempDir,
 }
 
-fn unlock() -> Unlock {
-    let key = "5a1c9a07be2d63588e91f0aa37c5d2146b80e9723f5d0c1b2a7e64d98331f6c0";
-    Unlock::key_from_hex(key).unwrap()
-}
-
-pub fn software(realm: Realm) -> Backend<SoftwareHsm> {
-    let directory = tempfile::tempdir().unwrap();
-    let realm_id = RealmId::new(Timestamp::from_unix_millis(1), [9; 10]);
-    let path = directory.path().join("keystore");
-    let hsm = SoftwareHsm::create(&path, &unlock(), realm, realm_id).unwrap();
-    Backend { hsm, _directory: directory }
-}
-
-/// Says to this program, started anew, that it is a worker, and of which keystore.
+/// Says to this program, started anew, that it is a worker, and of which catalogue.
 const WORKER_OF: &str = "TAPFER_CONTRACT_WORKER_OF";
 
 /// The software module in a process of its own, behind a pool.
-pub fn pooled(realm: Realm) -> Backend<HsmPool> {
-    let Backend { hsm, _directory } = software(realm);
-    let keystore = _directory.path().join("keystore");
+pub fn pooled(realm: Realm) -> Pooled {
+    let Vaulted { hsm, catalogue, directory, .. } = software(realm);
     drop(hsm);
     let config = PoolConfig::parse(
         "[[member]]\nname = \"only\"\nmodule = \"/none\"\ntoken = \"none\"\npin = { env = \"NONE\" }\nworkers = 1",
     );
     let hsm = HsmPool::open(config.unwrap(), None, move |_| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["backend::pool_worker", "--exact", "--nocapture"]).env(WORKER_OF, &keystore);
+        command.args(["backend::pool_worker", "--exact", "--nocapture"]).env(WORKER_OF, &catalogue);
         command
     });
-    Backend { hsm: hsm.unwrap(), _directory }
+    Pooled { hsm: hsm.unwrap(), _directory: directory }
 }
 
 /// The worker: a test that does nothing where nobody asks for one.
 #[test]
 fn pool_worker() {
-    let Some(keystore) = std::env::var_os(WORKER_OF) else { return };
+    let Some(catalogue) = std::env::var_os(WORKER_OF) else { return };
     let socket = pool::take_socket().unwrap();
-    pool::serve(socket, false, || SoftwareHsm::open(keystore.as_ref(), &unlock())).unwrap();
+    let open = || VaultedHsm::over_catalogue(SoftwareVault::new(roots()), catalogue.as_ref());
+    pool::serve(socket, false, open).unwrap();
 }

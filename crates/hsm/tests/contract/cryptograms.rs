@@ -3,7 +3,7 @@ use serde::Deserialize;
 use tapfer_emv::cryptogram::{CryptogramInput, application_cryptogram};
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex, SessionKey, TokenKey};
 use tapfer_hsm::{CryptogramRequest, CryptogramVerdict, HsmError, PaymentHsm};
-use tapfer_payment_types::{PanSequenceNumber, TokenId, TokenPan};
+use tapfer_payment_types::{IssuerId, PanSequenceNumber, TokenId, TokenPan};
 
 use crate::{issuer, now, token_pan};
 
@@ -175,6 +175,28 @@ pub fn demo_keys_recompute_the_cryptogram(hsm: &impl PaymentHsm) {
     assert!(matches!(verdict, CryptogramVerdict::Verified(_)));
     let unknown = hsm.demo_keys(issuer(1), 2);
     assert!(matches!(unknown, Err(HsmError::UnknownDerivationKey { index: 2, .. })));
+}
+
+/// What a module says of a cryptogram that was made under a master key, as issuer 1's of a generation.
+pub fn verdict(
+    hsm: &dyn PaymentHsm,
+    issuer: IssuerId,
+    master: &IssuerMasterKey,
+    generation: u8,
+) -> CryptogramVerdict {
+    let (token_pan, input) = (token_pan(), input());
+    let received = cryptogram(&master.token_key(&token_pan, PanSequenceNumber::ZERO), &input);
+    let request = CryptogramRequest {
+        issuer,
+        derivation_key_index: generation,
+        ..request(&token_pan, &input, &received)
+    };
+    hsm.verify_cryptogram(&request).unwrap()
+}
+
+/// Whether a cryptogram under an issuer's first master key is found right.
+pub fn verifies(hsm: &dyn PaymentHsm, issuer: IssuerId, master: &IssuerMasterKey) -> bool {
+    matches!(verdict(hsm, issuer, master, 1), CryptogramVerdict::Verified(_))
 }
 
 /// A verified payment, for those who need its proof.

@@ -1,5 +1,5 @@
-//! What every security module must do, whatever stands behind it. A new backend adds one function to
-//! `backend` and one `contract!` line at the end of this file.
+//! What every security module must do, whatever stands behind it. A new vault adds one function to
+//! `backend`, and a `contract!` and a `key_life!` line at the end of this file.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +16,7 @@ mod certificates;
 mod concurrency;
 mod cryptograms;
 mod documents;
+mod key_life;
 mod merchants;
 mod module;
 mod persons;
@@ -93,7 +94,7 @@ macro_rules! contract {
             records::personalisation_opens_its_own_token_only
             records::lookup_is_keyed_and_over_the_whole_number
             store_shares::a_share_belongs_to_one_phone_and_epoch
-            store_shares::the_first_share_is_made_once
+            store_shares::shares_asked_for_at_once_are_of_one_key
             concurrency::threads_share_a_module
         }
     };
@@ -116,5 +117,39 @@ macro_rules! contract {
     };
 }
 
+/// Makes a test of every clause about the life of keys for one vault, in a module of that name.
+macro_rules! key_life {
+    ($tests:ident, $vault:ident) => {
+        key_life! { $tests, $vault:
+            every_key_is_listed
+            rotated_master_keys_overlap
+            an_imported_generation_takes_over
+            rotated_record_keys_overlap
+            rotated_person_and_pin_keys_overlap
+            rotated_document_keys_sign_anew
+            what_is_retired_makes_nothing
+            a_key_lives_forwards
+            what_must_stay_the_same_is_not_rotated
+            another_process_sees_every_change
+            changes_from_all_sides_are_kept
+            a_catalogue_is_portable
+            the_vault_keeps_what_it_should
+        }
+    };
+    ($tests:ident, $vault:ident: $($clause:ident)*) => {
+        mod $tests {
+            use tapfer_hsm::Realm;
+
+            use crate::*;
+
+            $(#[test]
+            fn $clause() {
+                key_life::$clause(&backend::$vault(Realm::Demo));
+            })*
+        }
+    };
+}
+
 contract!(software);
+key_life!(software_key_life, software);
 contract!(pooled);

@@ -210,6 +210,16 @@ fn pin_block(digits: &str) -> Vec<u8> {
     digits.parse::<Pin>().unwrap().to_block([7; 8]).expose().to_vec()
 }
 
+/// A PIN, sealed to issuer 1.
+pub fn sealed_pin(
+    hsm: &impl PaymentHsm,
+    info: &[u8],
+    associated: &[u8],
+    digits: &str,
+) -> SealedPayload {
+    seal(hsm, issuer(1), info, associated, &pin_block(digits))
+}
+
 pub fn card_pin_is_compared_inside(hsm: &impl PaymentHsm) {
     hsm.create_issuer(issuer(1), now()).unwrap();
     let of = |number| CardPinSubject { issuer: issuer(1), card: card(number) };

@@ -31,8 +31,8 @@ pub fn a_share_belongs_to_one_phone_and_epoch(hsm: &impl PaymentHsm) {
     assert!(matches!(unknown, Err(HsmError::UnknownIssuer(id)) if id == issuer(9)));
 }
 
-/// Phones of one issuer that ask at the same moment, before there is a key, get shares of one key.
-pub fn the_first_share_is_made_once(hsm: &impl PaymentHsm) {
+/// Phones of one issuer that ask at the same moment get shares of one key.
+pub fn shares_asked_for_at_once_are_of_one_key(hsm: &impl PaymentHsm) {
     hsm.create_issuer(issuer(1), now()).unwrap();
     let shares: BTreeSet<[u8; 32]> = std::thread::scope(|scope| {
         let ask = || *hsm.store_share(issuer(1), device(1), epoch(1)).unwrap().expose();

@@ -152,7 +152,7 @@ fn without_any_member_calls_are_refused_with_the_reason_until_one_is_back() {
 #[test]
 fn nobody_waits_longer_than_the_deadline() {
     let house = House::new();
-    let pool = house.try_open(&["north"], 1, "reads").unwrap();
+    let pool = house.try_open(&["north"], 1).unwrap();
     house.set("north", Fault::Hang);
     let refused = Payment::new().verify(&pool).unwrap_err();
     // Killed as stalled, before the deadline.
@@ -167,14 +167,14 @@ fn nobody_waits_longer_than_the_deadline() {
 fn a_pool_without_any_member_does_not_open_and_says_why() {
     let house = House::new();
     house.set("north", Fault::TokenGone);
-    let refused = house.try_open(&["north"], 2, "reads").unwrap_err();
+    let refused = house.try_open(&["north"], 2).unwrap_err();
     assert!(refused.to_string().contains("CKR_TOKEN_NOT_PRESENT"), "{refused}");
 }
 
 #[test]
 fn calls_beyond_the_queue_are_refused_at_once() {
     let house = House::new();
-    let pool = house.try_open(&["north"], 1, "reads").unwrap();
+    let pool = house.try_open(&["north"], 1).unwrap();
     house.set("north", Fault::Hang);
     let refused = std::thread::scope(|scope| {
         let calls: Vec<_> =

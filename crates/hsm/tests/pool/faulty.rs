@@ -86,17 +86,14 @@ fn failed(cause: &str) -> HsmError {
 fn pool_worker() {
     let Some(what) = env::var_os(WORKER_OF) else { return };
     let what = what.into_string().unwrap();
-    let [house, member, access] = what.split(';').collect::<Vec<_>>().try_into().unwrap();
+    let [house, member] = what.split(';').collect::<Vec<_>>().try_into().unwrap();
     let file = Path::new(house).join(member);
     let open = || {
         if Fault::read(&file) == Fault::TokenGone {
             return Err(failed("CKR_TOKEN_NOT_PRESENT"));
         }
-        let keystore = house::keystore(Path::new(house));
-        let hsm = match access {
-            "makes" => SoftwareHsm::open(&keystore, &house::unlock())?,
-            _ => SoftwareHsm::open_read_only(&keystore, &house::unlock())?,
-        };
+        let [keystore, catalogue] = house::files(Path::new(house));
+        let hsm = SoftwareHsm::open(&keystore, &catalogue, &house::unlock())?;
         Ok(Faulty { hsm, file: file.clone() })
     };
     let socket = pool::take_socket().unwrap();
@@ -109,6 +106,12 @@ impl PaymentHsm for Faulty {
     }
     fn health(&self) -> Result<(), HsmError> {
         self.well()?.health()
+    }
+    fn catalogue_version(&self) -> Result<u64, HsmError> {
+        self.well()?.catalogue_version()
+    }
+    fn refresh(&self) -> Result<(), HsmError> {
+        self.well()?.refresh()
     }
     fn self_test(&self) -> Result<(), HsmError> {
         self.well()?.self_test()

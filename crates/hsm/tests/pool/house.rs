@@ -23,8 +23,9 @@ pub fn unlock() -> Unlock {
     Unlock::key_from_hex(key).unwrap()
 }
 
-pub fn keystore(house: &Path) -> PathBuf {
-    house.join("keystore")
+/// Keystore and catalogue.
+pub fn files(house: &Path) -> [PathBuf; 2] {
+    ["keystore", "keys.json"].map(|name| house.join(name))
 }
 
 pub fn now() -> Timestamp {
@@ -43,8 +44,9 @@ impl House {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let realm = RealmId::new(now(), [9; 10]);
-        let hsm = SoftwareHsm::create(&keystore(directory.path()), &unlock(), Realm::Demo, realm)
-            .unwrap();
+        let [keystore, catalogue] = files(directory.path());
+        let hsm =
+            SoftwareHsm::create(&keystore, &catalogue, &unlock(), Realm::Demo, realm).unwrap();
         hsm.import_demo_issuer(issuer(), IssuerMasterKey::new(MASTER_KEY), now()).unwrap();
         Self { directory }
     }
@@ -56,12 +58,7 @@ impl House {
         fs::rename(unfinished, self.directory.path().join(member)).unwrap();
     }
 
-    pub fn try_open(
-        &self,
-        members: &[&str],
-        workers: u8,
-        access: &'static str,
-    ) -> Result<HsmPool, HsmError> {
+    pub fn try_open(&self, members: &[&str], workers: u8) -> Result<HsmPool, HsmError> {
         let mut text =
             "[pool]\nsilent_after_ms = 300\nstalled_after_ms = 600\nqueue = 64\n".to_owned();
         for name in members {
@@ -75,14 +72,14 @@ impl House {
             let mut command = Command::new(std::env::current_exe().unwrap());
             command
                 .args(["faulty::pool_worker", "--exact", "--nocapture"])
-                .env(WORKER_OF, format!("{house};{};{access}", member.name));
+                .env(WORKER_OF, format!("{house};{}", member.name));
             command
         })
     }
 
     /// Two members, two workers each, all of them serving.
     pub fn open(&self) -> HsmPool {
-        let pool = self.try_open(&["north", "south"], 2, "reads").unwrap();
+        let pool = self.try_open(&["north", "south"], 2).unwrap();
         until(&pool, all_serve);
         pool
     }

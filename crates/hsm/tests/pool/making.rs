@@ -14,7 +14,7 @@ fn another_issuer() -> IssuerId {
 #[test]
 fn keys_whose_maker_died_are_made_once() {
     let house = House::new();
-    let pool = house.try_open(&["north"], 1, "makes").unwrap();
+    let pool = house.try_open(&["north"], 1).unwrap();
     house.set("north", Fault::DieBehindMaking);
     let made = pool.create_issuer(another_issuer(), now()).unwrap();
     assert_eq!(pool.issuer_keys(another_issuer()).unwrap(), made);
@@ -26,7 +26,7 @@ fn keys_whose_maker_died_are_made_once() {
 #[test]
 fn what_another_worker_made_is_not_taken_for_ones_own() {
     let house = House::new();
-    let pool = house.try_open(&["north"], 1, "makes").unwrap();
+    let pool = house.try_open(&["north"], 1).unwrap();
     pool.create_merchant_authority(now()).unwrap();
     let again = pool.create_merchant_authority(now());
     assert!(matches!(again, Err(HsmError::MerchantAuthorityExists)), "{again:?}");

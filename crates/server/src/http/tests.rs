@@ -38,7 +38,7 @@ impl Harness {
         let now = SystemClock.now();
         let realm = Realm::create(home.path(), RealmKind::Demo, &unlock, now).unwrap();
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
-        let service = Service::new(realm.hsm, realm.storage, clock, entropy).unwrap();
+        let service = Service::new(realm, clock, entropy).unwrap();
         let operator = service.create_operator_key().unwrap().expose().clone();
         let (_, bytes) = document().unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();

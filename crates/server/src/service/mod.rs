@@ -53,6 +53,7 @@ use crate::api::hsm::HsmState;
 use crate::clock::{SharedClock, Stopwatch};
 use crate::entropy::{self, Entropy, SharedEntropy};
 use crate::metrics;
+use crate::realm::{Realm, RealmLock};
 
 /// The service behind the interface.
 pub(crate) struct Service {
@@ -65,6 +66,8 @@ pub(crate) struct Service {
     acquirer: AcquirerId,
     /// Held while a configuration is looked up or published.
     publishing: Mutex<()>,
+    /// Held to the end, so that no other process serves the realm before this one has stopped.
+    _lock: RealmLock,
 }
 
 impl Service {
@@ -74,15 +77,16 @@ impl Service {
     /// # Errors
     /// [`ServiceError::Hsm`].
     pub(crate) fn new(
-        hsm: Arc<dyn PaymentHsm>,
-        storage: Arc<dyn Storage>,
+        realm: Realm,
         clock: SharedClock,
         entropy: SharedEntropy,
     ) -> Result<Self, ServiceError> {
+        let Realm { hsm, storage, lock, .. } = realm;
         let acquirer = acquirer_of(hsm.describe().realm_id);
         let issuers = IssuerDirectory::default();
+        let publishing = Mutex::default();
         let service =
-            Self { hsm, storage, clock, entropy, issuers, acquirer, publishing: Mutex::default() };
+            Self { hsm, storage, clock, entropy, issuers, acquirer, publishing, _lock: lock };
         let now = service.clock.now();
         service.ensure_authority(PLATFORM_RID, now)?;
         service.ensure_merchant_authority(now)?;

@@ -9,7 +9,8 @@ use tapfer_emv::certificate::CertificateError;
 use tapfer_emv::merchant::{MerchantCertificateError, MerchantNameError};
 use tapfer_payment_types::IssuerId;
 
-use crate::{HsmError, KeystoreError};
+use crate::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyState};
+use crate::{CatalogueError, HsmError, KeystoreError};
 
 /// By this name, because serde would borrow a plain `&'static str` from the frame.
 type Name = &'static str;
@@ -46,6 +47,25 @@ pub(super) enum HsmErrorFrame {
     OperatorGrant,
     GrantElsewhere,
     NotADemoRealm,
+    NoActiveKey {
+        owner: KeyOwner,
+        purpose: KeyPurpose,
+    },
+    NotUnderRoot,
+    KeyFormat,
+    KeyDestroyed(#[serde(with = "KeyNameFrame")] KeyName),
+    UnknownKey(#[serde(with = "KeyNameFrame")] KeyName),
+    KeyLife {
+        #[serde(with = "KeyNameFrame")]
+        name: KeyName,
+        from: KeyState,
+        to: KeyState,
+    },
+    NotRotated(KeyPurpose),
+    GenerationsExhausted {
+        owner: KeyOwner,
+        purpose: KeyPurpose,
+    },
     CardRecord,
     SelfTestFailed {
         #[serde(deserialize_with = "interned")]
@@ -72,6 +92,17 @@ pub(super) enum HsmErrorFrame {
     /// Goes through [`portable`].
     #[serde(skip)]
     Keystore(KeystoreError),
+    /// Goes through [`portable`].
+    #[serde(skip)]
+    Catalogue(CatalogueError),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "KeyName")]
+struct KeyNameFrame {
+    owner: KeyOwner,
+    purpose: KeyPurpose,
+    generation: u8,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -117,6 +148,10 @@ pub(in crate::pool) fn portable(error: HsmError) -> HsmError {
     match error {
         HsmError::Keystore(error) => HsmError::ModuleFailed {
             operation: "opening its keys".to_owned(),
+            cause: error.to_string(),
+        },
+        HsmError::Catalogue(error) => HsmError::ModuleFailed {
+            operation: "reading its catalogue".to_owned(),
             cause: error.to_string(),
         },
         other => other,

@@ -39,6 +39,11 @@ fn ask(request: &Request<'_>, hsm: &dyn PaymentHsm, respond: Respond<'_>) -> Res
         Request::Health => hsm.health().map(|()| respond(Reply::Nothing)),
         Request::SelfTest => hsm.self_test().map(|()| respond(Reply::Nothing)),
         Request::Refresh => hsm.refresh().map(|()| respond(Reply::Nothing)),
+        Request::CatalogueVersion => {
+            let version = hsm.catalogue_version()?.to_be_bytes();
+            respond(Reply::Bytes(&version));
+            Ok(())
+        }
         Request::Random { length } => random(hsm, *length, respond),
         Request::VerifyCryptogram(request) => verify_cryptogram(hsm, request, respond),
         Request::SealProvisioning(request) => seal_provisioning(hsm, request, respond),

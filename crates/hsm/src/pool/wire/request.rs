@@ -24,6 +24,8 @@ pub enum Request<'a> {
     SelfTest,
     /// Another worker changed the catalogue.
     Refresh,
+    /// [`crate::PaymentHsm::catalogue_version`]
+    CatalogueVersion,
     /// [`crate::PaymentHsm::random`]
     Random { length: u32 },
     /// [`crate::PaymentHsm::create_certification_authority`]

@@ -1,5 +1,6 @@
-//! Known-answer tests: every algorithm the module uses gives a published answer before any key is
-//! touched. Each test goes through the same library as the work it stands for.
+//! Known-answer tests of what this process computes itself: every algorithm gives a published answer
+//! before any key is touched. Each test goes through the same library as the work it stands for.
+//! What a vault computes is tested in the vault, by `vaulted::self_test`.
 
 use argon2::{Algorithm, Argon2, AssociatedData, ParamsBuilder, Version};
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -14,17 +15,17 @@ use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_emv::{cryptogram, ecsdsa, mac};
 use tapfer_payment_types::PanSequenceNumber;
 
-use super::provisioning::HPKE;
 use crate::HsmError;
+use crate::vaulted::HPKE;
 
 /// One test: its name, and whether the answer was right. `None` counts as wrong.
-pub(super) struct KnownAnswerTest {
-    pub(super) name: &'static str,
-    pub(super) answer: fn() -> Option<bool>,
+pub(crate) struct KnownAnswerTest {
+    pub(crate) name: &'static str,
+    pub(crate) answer: fn() -> Option<bool>,
 }
 
 /// All tests.
-pub(super) const ALL: &[KnownAnswerTest] = &[
+pub(crate) const ALL: &[KnownAnswerTest] = &[
     KnownAnswerTest { name: "SHA-256", answer: sha_256 },
     KnownAnswerTest { name: "HMAC-SHA-256", answer: hmac_sha_256 },
     KnownAnswerTest { name: "HKDF-SHA-256", answer: hkdf_sha_256 },
@@ -40,7 +41,7 @@ pub(super) const ALL: &[KnownAnswerTest] = &[
 ];
 
 /// Runs tests in order, up to the first that fails.
-pub(super) fn run(tests: &[KnownAnswerTest]) -> Result<(), HsmError> {
+pub(crate) fn run(tests: &[KnownAnswerTest]) -> Result<(), HsmError> {
     match tests.iter().find(|test| (test.answer)() != Some(true)) {
         None => Ok(()),
         Some(failed) => Err(HsmError::SelfTestFailed { test: failed.name }),

@@ -1,0 +1,386 @@
+//! The catalogue as it stands in its file.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tapfer_emv::curve::PublicPoint;
+use tapfer_payment_types::messages::HexBytes;
+use tapfer_payment_types::{RealmId, Timestamp};
+
+use super::error::CatalogueFault;
+use super::name::{KeyName, KeyOwner, KeyPurpose};
+use super::record::{KeyRecord, KeyState};
+use crate::vault::{Custody, KeyAlgorithm};
+use crate::{HsmError, Realm};
+
+const FORMAT: u64 = 1;
+/// Keeps the MAC apart from whatever else an HMAC is made over.
+const LABEL: &[u8] = b"tapfer-catalogue-1\0";
+/// Shortest and longest wrapped key, in bytes: AES-128 under RFC 3394, and a PKCS#8 document with room.
+const WRAPPED_LENGTHS: std::ops::RangeInclusive<usize> = 24..=512;
+const NOT_A_CATALOGUE: CatalogueFault = CatalogueFault::NotACatalogue;
+
+/// All keys of a realm, wrapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Catalogue {
+    pub(crate) realm: Realm,
+    pub(crate) realm_id: RealmId,
+    /// Counts up with every change.
+    pub(crate) version: u64,
+    /// The key of the MAC, under the sealing root.
+    pub(crate) catalogue_key: Vec<u8>,
+    pub(crate) records: BTreeMap<KeyName, KeyRecord>,
+}
+
+/// A catalogue as it was read: whole in itself, but perhaps not ours.
+#[derive(Debug)]
+pub struct UnverifiedCatalogue<'a> {
+    catalogue: Catalogue,
+    content: &'a str,
+    mac: [u8; 32],
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredFile<'a> {
+    #[serde(borrow)]
+    content: &'a RawValue,
+    mac: HexBytes,
+}
+
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredCatalogue {
+    format: u64,
+    realm: Realm,
+    realm_id: RealmId,
+    version: u64,
+    catalogue_key: HexBytes,
+    keys: Vec<StoredKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredKey {
+    owner: KeyOwner,
+    purpose: KeyPurpose,
+    generation: u8,
+    algorithm: KeyAlgorithm,
+    custody: Custody,
+    state: KeyState,
+    created_at: Timestamp,
+    use_until: Option<Timestamp>,
+    check_value: HexBytes,
+    public: Option<HexBytes>,
+    wrapped: HexBytes,
+}
+
+impl<'a> UnverifiedCatalogue<'a> {
+    /// Takes a file apart and checks that every record can be what it says.
+    ///
+    /// # Errors
+    /// [`CatalogueFault`]
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, CatalogueFault> {
+        let file: StoredFile<'_> = serde_json::from_slice(bytes).map_err(|_| NOT_A_CATALOGUE)?;
+        let content = file.content.get();
+        let mac = file.mac.0.try_into().map_err(|_| NOT_A_CATALOGUE)?;
+        // Read first: another format may have other fields.
+        match serde_json::from_str::<FormatOnly>(content) {
+            Ok(FormatOnly { format: FORMAT }) => {}
+            Ok(FormatOnly { format }) => {
+                return Err(CatalogueFault::Format { format, supported: FORMAT });
+            }
+            Err(_) => return Err(NOT_A_CATALOGUE),
+        }
+        let stored: StoredCatalogue = serde_json::from_str(content).map_err(|_| NOT_A_CATALOGUE)?;
+        Ok(Self { catalogue: stored.load()?, content, mac })
+    }
+
+    /// The key of the MAC, under the sealing root.
+    pub(crate) fn catalogue_key(&self) -> &[u8] {
+        &self.catalogue.catalogue_key
+    }
+
+    /// What the MAC is made over.
+    pub(crate) fn authenticated(&self) -> [&[u8]; 2] {
+        [LABEL, self.content.as_bytes()]
+    }
+
+    /// The MAC that stands in the file.
+    pub(crate) const fn mac(&self) -> &[u8; 32] {
+        &self.mac
+    }
+
+    /// The catalogue, once the MAC was found right.
+    pub(crate) fn verified(self) -> Catalogue {
+        self.catalogue
+    }
+}
+
+impl StoredCatalogue {
+    fn load(self) -> Result<Catalogue, CatalogueFault> {
+        let mut records = BTreeMap::new();
+        for (number, key) in (1_usize..).zip(self.keys) {
+            let impossible = |what| CatalogueFault::Record { number, what };
+            let record = key.load(self.realm).map_err(impossible)?;
+            if records.insert(record.name, record).is_some() {
+                return Err(impossible("it stands there twice"));
+            }
+        }
+        Ok(Catalogue {
+            realm: self.realm,
+            realm_id: self.realm_id,
+            version: self.version,
+            catalogue_key: self.catalogue_key.0,
+            records,
+        })
+    }
+}
+
+impl StoredKey {
+    /// The record; or what is wrong with it.
+    fn load(self, realm: Realm) -> Result<KeyRecord, &'static str> {
+        let name =
+            KeyName { owner: self.owner, purpose: self.purpose, generation: self.generation };
+        if !self.purpose.fits(self.owner) {
+            return Err("its owner has no such key");
+        }
+        if self.generation == 0 {
+            return Err("generations count from 1");
+        }
+        if self.algorithm != self.purpose.algorithm() {
+            return Err("another algorithm than its purpose has");
+        }
+        if self.custody != self.purpose.custody(realm) {
+            return Err("another root than its purpose has");
+        }
+        let public = self.public.map(point).transpose()?;
+        if public.is_some() != self.algorithm.is_asymmetric() {
+            return Err("a public key where there is none, or none where there is one");
+        }
+        let is_right_length = match self.state {
+            KeyState::Destroyed => self.wrapped.0.is_empty(),
+            KeyState::Active | KeyState::Retired => WRAPPED_LENGTHS.contains(&self.wrapped.0.len()),
+        };
+        if !is_right_length {
+            return Err("a key where there is none, or none where there is one");
+        }
+        Ok(KeyRecord {
+            name,
+            algorithm: self.algorithm,
+            custody: self.custody,
+            state: self.state,
+            created_at: self.created_at,
+            use_until: self.use_until,
+            check_value: self
+                .check_value
+                .0
+                .try_into()
+                .map_err(|_| "a check value has three bytes")?,
+            public,
+            wrapped: self.wrapped.0,
+        })
+    }
+}
+
+fn point(bytes: HexBytes) -> Result<PublicPoint, &'static str> {
+    const NO_POINT: &str = "its public key is no point of P-256";
+    let bytes = bytes.0.try_into().map_err(|_| NO_POINT)?;
+    PublicPoint::from_bytes(&bytes).map_err(|_| NO_POINT)
+}
+
+impl From<&KeyRecord> for StoredKey {
+    fn from(record: &KeyRecord) -> Self {
+        Self {
+            owner: record.name.owner,
+            purpose: record.name.purpose,
+            generation: record.name.generation,
+            algorithm: record.algorithm,
+            custody: record.custody,
+            state: record.state,
+            created_at: record.created_at,
+            use_until: record.use_until,
+            check_value: HexBytes(record.check_value.to_vec()),
+            public: record.public.map(|point| HexBytes(point.bytes().to_vec())),
+            wrapped: HexBytes(record.wrapped.clone()),
+        }
+    }
+}
+
+impl Catalogue {
+    /// The bytes of the file. `authenticate` makes the MAC over the parts it is given.
+    pub(crate) fn encode(
+        &self,
+        authenticate: impl FnOnce(&[&[u8]]) -> Result<[u8; 32], HsmError>,
+    ) -> Result<Vec<u8>, HsmError> {
+        let failed = |_| HsmError::Internal { operation: "writing the catalogue" };
+        let stored = StoredCatalogue {
+            format: FORMAT,
+            realm: self.realm,
+            realm_id: self.realm_id,
+            version: self.version,
+            catalogue_key: HexBytes(self.catalogue_key.clone()),
+            keys: self.records.values().map(StoredKey::from).collect(),
+        };
+        let content = serde_json::value::to_raw_value(&stored).map_err(failed)?;
+        let mac = authenticate(&[LABEL, content.get().as_bytes()])?;
+        let file = StoredFile { content: &content, mac: HexBytes(mac.to_vec()) };
+        let mut bytes = serde_json::to_vec(&file).map_err(failed)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Catalogue, UnverifiedCatalogue};
+    use crate::catalogue::{CatalogueFault, KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState};
+    use crate::vault::NewKey;
+    use crate::{HsmError, Realm};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use tapfer_emv::curve::{PrivateKey, PublicPoint};
+    use tapfer_payment_types::{IssuerId, RealmId, Timestamp};
+
+    fn now() -> Timestamp {
+        Timestamp::from_unix_millis(1_795_262_400_000)
+    }
+
+    fn owner(purpose: KeyPurpose) -> KeyOwner {
+        let issuer = KeyOwner::Issuer(IssuerId::new(now(), [1; 10]));
+        let authority = KeyOwner::Authority { rid: [1; 5], index: 1 };
+        let owners = [KeyOwner::Platform, authority, issuer];
+        owners.into_iter().find(|owner| purpose.fits(*owner)).unwrap()
+    }
+
+    fn record(purpose: KeyPurpose, generation: u8, wrapped: Vec<u8>) -> KeyRecord {
+        let point = PrivateKey::from_bytes(&[7; 32]).unwrap().public_point();
+        let public = PublicPoint::from_bytes(&point).unwrap();
+        let public = purpose.algorithm().is_asymmetric().then_some(public);
+        let name = KeyName { owner: owner(purpose), purpose, generation };
+        KeyRecord::new(name, Realm::Demo, NewKey { wrapped, public, check_value: [1; 3] }, now())
+    }
+
+    fn catalogue(records: impl IntoIterator<Item = KeyRecord>) -> Catalogue {
+        Catalogue {
+            realm: Realm::Demo,
+            realm_id: RealmId::new(now(), [9; 10]),
+            version: 7,
+            catalogue_key: vec![2; 40],
+            records: records.into_iter().map(|record| (record.name, record)).collect(),
+        }
+    }
+
+    fn whole() -> Catalogue {
+        catalogue(KeyPurpose::ALL.map(|purpose| record(purpose, 1, vec![3; 40])))
+    }
+
+    fn encode(catalogue: &Catalogue) -> Vec<u8> {
+        catalogue.encode(|_| Ok([5; 32])).unwrap()
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Catalogue, CatalogueFault> {
+        UnverifiedCatalogue::parse(bytes).map(UnverifiedCatalogue::verified)
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        for catalogue in [catalogue([]), whole()] {
+            let bytes = encode(&catalogue);
+            let read = UnverifiedCatalogue::parse(&bytes).unwrap();
+            assert_eq!((read.mac(), read.catalogue_key()), (&[5; 32], &[2; 40][..]));
+            assert_eq!(read.verified(), catalogue);
+        }
+    }
+
+    /// The MAC is made over the very bytes that stand in the file.
+    #[test]
+    fn the_mac_covers_every_byte_of_the_content() {
+        let mut covered = Vec::new();
+        let bytes = whole().encode(|parts| {
+            covered = parts.concat();
+            Ok([5; 32])
+        });
+        let bytes = bytes.unwrap();
+        let read = UnverifiedCatalogue::parse(&bytes).unwrap();
+        assert_eq!(read.authenticated().concat(), covered);
+        let content = covered.strip_prefix(b"tapfer-catalogue-1\0".as_slice()).unwrap();
+        let mac = "05".repeat(32);
+        let frame = [b"{\"content\":", content, b",\"mac\":\"", mac.as_bytes(), b"\"}\n"];
+        assert_eq!(frame.concat(), bytes);
+        let failed = whole().encode(|_| Err(HsmError::Randomness));
+        assert!(matches!(failed, Err(HsmError::Randomness)));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_is_named() {
+        let text = String::from_utf8(encode(&whole())).unwrap();
+        let fault = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from}");
+            parse(text.replacen(from, to, 1).as_bytes()).unwrap_err()
+        };
+        let named = |from, to| match fault(from, to) {
+            CatalogueFault::Record { what, .. } => what,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(named("\"generation\":1", "\"generation\":0"), "generations count from 1");
+        let what = named("\"algorithm\":\"signing\"", "\"algorithm\":\"agreement\"");
+        assert_eq!(what, "another algorithm than its purpose has");
+        let what = named("\"custody\":\"sealed\"", "\"custody\":\"releasable\"");
+        assert_eq!(what, "another root than its purpose has");
+        let what = named("\"owner\":\"platform\"", "\"owner\":\"authority:0101010101-02\"");
+        assert_eq!(what, "its owner has no such key");
+        let what = named("\"purpose\":\"audit-head\"", "\"purpose\":\"configuration\"");
+        assert_eq!(what, "it stands there twice");
+        let wrapped = format!("\"wrapped\":\"{}\"", "03".repeat(40));
+        let what = named(&wrapped, "\"wrapped\":\"\"");
+        assert_eq!(what, "a key where there is none, or none where there is one");
+        let what = named("\"state\":\"active\"", "\"state\":\"destroyed\"");
+        assert_eq!(what, "a key where there is none, or none where there is one");
+        let what = named("\"check_value\":\"010101\"", "\"check_value\":\"01\"");
+        assert_eq!(what, "a check value has three bytes");
+        let format = CatalogueFault::Format { format: 2, supported: 1 };
+        assert_eq!(fault("\"format\":1", "\"more\":true,\"format\":2"), format);
+        for (from, to) in [("\"format\":1", "\"more\":true,\"format\":1"), ("\"mac\"", "\"mab\"")] {
+            assert_eq!(fault(from, to), CatalogueFault::NotACatalogue);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(parse(&bytes).is_err());
+        }
+
+        #[test]
+        fn any_change_is_answered_and_reads_back(position: prop::sample::Index, byte: u8) {
+            let mut bytes = encode(&whole());
+            *position.get_mut(&mut bytes) = byte;
+            if let Ok(read) = parse(&bytes) {
+                prop_assert_eq!(parse(&encode(&read)), Ok(read));
+            }
+        }
+
+        #[test]
+        fn any_catalogue_reads_back(
+            keys in proptest::collection::btree_map(
+                (0_usize..KeyPurpose::ALL.len(), 1_u8..), (24_usize..=512, 0_usize..3), 0..20),
+        ) {
+            let record = |((purpose, generation), (length, state)): ((usize, u8), (usize, usize))| {
+                let mut record = record(KeyPurpose::ALL[purpose], generation, vec![4; length]);
+                for next in [KeyState::Retired, KeyState::Destroyed].into_iter().take(state) {
+                    record.advance(next).unwrap();
+                }
+                record
+            };
+            let catalogue = catalogue(BTreeMap::into_iter(keys).map(record));
+            prop_assert_eq!(parse(&encode(&catalogue)), Ok(catalogue));
+        }
+    }
+}

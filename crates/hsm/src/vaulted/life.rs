@@ -1,0 +1,103 @@
+//! The life of keys: what there is, the next generation, retired, destroyed. For the people who keep the
+//! keys; payments know nothing of it.
+//!
+//! Each change is one locked, durable replacement of the catalogue, and other processes see it when they
+//! next look: at a key they do not know, at [`crate::PaymentHsm::health`], or when told
+//! ([`VaultedHsm::reload`]).
+
+use tapfer_payment_types::{RealmId, Secret, Timestamp};
+
+use super::VaultedHsm;
+use crate::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState};
+use crate::vault::Vault;
+use crate::{HsmError, Realm};
+
+impl<V: Vault> VaultedHsm<V> {
+    /// Every key that there is or was, in the order of owner, purpose and generation. Of the newest
+    /// version of the catalogue.
+    ///
+    /// # Errors
+    /// A self-test failed, or the catalogue cannot be read.
+    pub fn key_records(&self) -> Result<Vec<KeyRecord>, HsmError> {
+        self.reload()?;
+        Ok(self.shelves.now().catalogue.records.values().cloned().collect())
+    }
+
+    /// Whether there is any key in it yet.
+    ///
+    /// # Errors
+    /// As [`VaultedHsm::key_records`].
+    pub fn holds_keys(&self) -> Result<bool, HsmError> {
+        Ok(!self.key_records()?.is_empty())
+    }
+
+    /// Takes over what other processes have changed, and says which version that is.
+    ///
+    /// # Errors
+    /// A self-test failed, or the catalogue cannot be read, or was rolled back.
+    pub fn reload(&self) -> Result<u64, HsmError> {
+        let shelves = self.working()?;
+        shelves.refresh()?;
+        Ok(shelves.now().catalogue.version)
+    }
+
+    /// Makes the next generation of a key, which takes over from here on. Older ones stay active until
+    /// they are retired, and go on serving what was made under them.
+    ///
+    /// A new [`KeyPurpose::IccCertificates`] key needs a new issuer certificate, and a new
+    /// [`KeyPurpose::IssuerMaster`] the new index in the issuer's record: the caller's part.
+    ///
+    /// # Errors
+    /// [`HsmError::NotRotated`], [`HsmError::GenerationsExhausted`], the errors of an unknown owner, or
+    /// the vault or the disk failed.
+    pub fn add_generation(
+        &self,
+        owner: KeyOwner,
+        purpose: KeyPurpose,
+        now: Timestamp,
+    ) -> Result<KeyRecord, HsmError> {
+        self.demand_rotatable(owner, purpose)?;
+        self.shelves.change(|draft| draft.generate(owner, purpose, now))
+    }
+
+    /// As [`VaultedHsm::add_generation`], with a key that was made elsewhere: raw bytes, for P-256 keys the
+    /// scalar.
+    ///
+    /// # Errors
+    /// As [`VaultedHsm::add_generation`]; or it is no key of this purpose.
+    pub fn import_generation(
+        &self,
+        owner: KeyOwner,
+        purpose: KeyPurpose,
+        clear: &Secret<Vec<u8>>,
+        now: Timestamp,
+    ) -> Result<KeyRecord, HsmError> {
+        self.demand_rotatable(owner, purpose)?;
+        self.shelves.change(|draft| draft.import(owner, purpose, clear, now))
+    }
+
+    /// Takes a key on in its life: from active to retired, from retired to destroyed. What is destroyed
+    /// is gone from this file; that no copy of it stays in backups is for people to see to.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownKey`], [`HsmError::KeyLife`], or the disk failed.
+    pub fn set_key_state(&self, name: KeyName, state: KeyState) -> Result<KeyRecord, HsmError> {
+        self.working()?.change(|draft| draft.advance(name, state))
+    }
+
+    /// Which realm the catalogue is of.
+    #[must_use]
+    pub fn realm_of_catalogue(&self) -> (Realm, RealmId) {
+        let shelf = self.shelves.now();
+        (shelf.catalogue.realm, shelf.catalogue.realm_id)
+    }
+
+    fn demand_rotatable(&self, owner: KeyOwner, purpose: KeyPurpose) -> Result<(), HsmError> {
+        if !purpose.can_rotate() {
+            self.working()?;
+            return Err(HsmError::NotRotated(purpose));
+        }
+        // Nothing is rotated that its owner has not got.
+        self.usable(owner, purpose).map(drop)
+    }
+}

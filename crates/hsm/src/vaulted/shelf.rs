@@ -1,0 +1,297 @@
+//! The keys of this moment in memory, and the way from there to the catalogue's file and back.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use tapfer_payment_types::{RealmId, Secret, Timestamp};
+
+use crate::catalogue::{
+    Catalogue, CatalogueError, KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState,
+    UnverifiedCatalogue,
+};
+use crate::private_file::{self, Stamp};
+use crate::vault::{Custody, KeyAlgorithm, Vault};
+use crate::{HsmError, Realm};
+
+/// A key, and what is known about it. Made ready once, when it is first used.
+pub(super) struct HeldKey<K> {
+    pub(super) record: KeyRecord,
+    ready: OnceLock<K>,
+}
+
+/// All keys as one version of the catalogue has them. Never changed: another version is another shelf.
+pub(super) struct Shelf<K> {
+    pub(super) catalogue: Catalogue,
+    mac: [u8; 32],
+    stamp: Stamp,
+    mac_key: Arc<K>,
+    keys: BTreeMap<KeyName, Arc<HeldKey<K>>>,
+}
+
+impl<K> Shelf<K> {
+    /// Keys that did not change are taken over as they are, ready or not.
+    fn new(
+        catalogue: Catalogue,
+        mac: [u8; 32],
+        stamp: Stamp,
+        mac_key: Arc<K>,
+        old: Option<&Self>,
+    ) -> Self {
+        let keys = catalogue.records.iter().map(|(name, record)| {
+            let held = old.and_then(|shelf| shelf.keys.get(name));
+            let unchanged = held.filter(|held| held.record == *record).map(Arc::clone);
+            let fresh = || Arc::new(HeldKey { record: record.clone(), ready: OnceLock::new() });
+            (*name, unchanged.unwrap_or_else(fresh))
+        });
+        let keys = keys.collect();
+        Self { catalogue, mac, stamp, mac_key, keys }
+    }
+
+    /// All generations of a key, the newest first.
+    pub(super) fn generations(
+        &self,
+        owner: KeyOwner,
+        purpose: KeyPurpose,
+    ) -> impl Iterator<Item = &Arc<HeldKey<K>>> {
+        let of = |generation| KeyName { owner, purpose, generation };
+        self.keys.range(of(0)..=of(u8::MAX)).rev().map(|(_, held)| held)
+    }
+
+    /// The generation that makes what is new.
+    pub(super) fn active(&self, owner: KeyOwner, purpose: KeyPurpose) -> Option<&Arc<HeldKey<K>>> {
+        self.generations(owner, purpose).find(|held| held.record.state == KeyState::Active)
+    }
+}
+
+/// A vault, and the catalogue of the keys that it opens.
+pub(super) struct KeyShelves<V: Vault> {
+    pub(super) vault: V,
+    path: PathBuf,
+    now: RwLock<Arc<Shelf<V::Key>>>,
+    /// Held while the file is read again or changed: one at a time in this process.
+    changing: Mutex<()>,
+}
+
+impl<V: Vault> KeyShelves<V> {
+    /// Makes a catalogue without keys.
+    pub(super) fn create(
+        vault: V,
+        path: &Path,
+        realm: Realm,
+        realm_id: RealmId,
+    ) -> Result<Self, HsmError> {
+        let mac_key = vault.generate(KeyAlgorithm::Authentication, Custody::Sealed)?;
+        let key = vault.load(KeyAlgorithm::Authentication, Custody::Sealed, &mac_key.wrapped)?;
+        let catalogue = Catalogue {
+            realm,
+            realm_id,
+            version: 1,
+            catalogue_key: mac_key.wrapped,
+            records: BTreeMap::new(),
+        };
+        let bytes = catalogue.encode(|parts| vault.authenticate(&key, parts))?;
+        private_file::create(path, &bytes).map_err(CatalogueError::from)?;
+        Self::open(vault, path)
+    }
+
+    /// Reads a catalogue, and makes sure that it was made under this vault's roots.
+    pub(super) fn open(vault: V, path: &Path) -> Result<Self, HsmError> {
+        let (bytes, stamp) = private_file::read(path).map_err(CatalogueError::from)?;
+        let shelf = Arc::new(read(&vault, path, &bytes, stamp, None)?);
+        Ok(Self { vault, path: path.to_owned(), now: RwLock::new(shelf), changing: Mutex::new(()) })
+    }
+
+    pub(super) fn now(&self) -> Arc<Shelf<V::Key>> {
+        // A panic elsewhere cannot leave the shelf half changed: it is swapped as a whole.
+        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn swap(&self, shelf: Shelf<V::Key>) {
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shelf);
+    }
+
+    /// Takes over what another process has changed. Looks at the file only, if nothing did.
+    pub(super) fn refresh(&self) -> Result<(), HsmError> {
+        let is_current = || -> Result<bool, HsmError> {
+            let stamp = private_file::stamp(&self.path).map_err(CatalogueError::from)?;
+            Ok(stamp == self.now().stamp)
+        };
+        if is_current()? {
+            return Ok(());
+        }
+        let _turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_current()? {
+            return Ok(());
+        }
+        let (bytes, stamp) = private_file::read(&self.path).map_err(CatalogueError::from)?;
+        let shelf = read(&self.vault, &self.path, &bytes, stamp, Some(&*self.now()))?;
+        self.swap(shelf);
+        Ok(())
+    }
+
+    /// Looks for something, and once more in the file's newest version if it is not there.
+    pub(super) fn find<T>(
+        &self,
+        look: impl Fn(&Shelf<V::Key>) -> Option<T>,
+    ) -> Result<Option<T>, HsmError> {
+        if let Some(found) = look(&self.now()) {
+            return Ok(Some(found));
+        }
+        self.refresh()?;
+        Ok(look(&self.now()))
+    }
+
+    /// A key to use.
+    pub(super) fn ready<'a>(&self, held: &'a HeldKey<V::Key>) -> Result<&'a V::Key, HsmError> {
+        if let Some(key) = held.ready.get() {
+            return Ok(key);
+        }
+        let record = &held.record;
+        if record.state == KeyState::Destroyed {
+            return Err(HsmError::KeyDestroyed(record.name));
+        }
+        let key = self.vault.load(record.algorithm, record.custody, &record.wrapped)?;
+        // Another thread may have been faster; one of the two is as good as the other.
+        Ok(held.ready.get_or_init(|| key))
+    }
+
+    /// Changes the newest catalogue, writes it to the disk, and only then lets others see it.
+    pub(super) fn change<T>(
+        &self,
+        apply: impl FnOnce(&mut Draft<'_, V>) -> Result<T, HsmError>,
+    ) -> Result<T, HsmError> {
+        let _turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Until this is dropped no other process changes the file.
+        let file = private_file::lock(&self.path).map_err(CatalogueError::from)?;
+        let (bytes, stamp) =
+            private_file::read_open(&self.path, &file).map_err(CatalogueError::from)?;
+        let old = self.now();
+        let current = if stamp == old.stamp {
+            old
+        } else {
+            Arc::new(read(&self.vault, &self.path, &bytes, stamp, Some(&*old))?)
+        };
+        let mut draft = Draft { vault: &self.vault, catalogue: current.catalogue.clone() };
+        let answer = apply(&mut draft)?;
+        let mut catalogue = draft.catalogue;
+        catalogue.version = catalogue.version.saturating_add(1);
+        let mac_key = Arc::clone(&current.mac_key);
+        let mut mac = [0; 32];
+        let bytes = catalogue.encode(|parts| {
+            mac = self.vault.authenticate(&mac_key, parts)?;
+            Ok(mac)
+        })?;
+        private_file::replace(&self.path, &bytes).map_err(CatalogueError::from)?;
+        let stamp = private_file::stamp(&self.path).map_err(CatalogueError::from)?;
+        self.swap(Shelf::new(catalogue, mac, stamp, mac_key, Some(&*current)));
+        Ok(answer)
+    }
+}
+
+/// Verifies a catalogue's file. With `old`, what it takes the place of, which it must not be older than.
+fn read<V: Vault>(
+    vault: &V,
+    path: &Path,
+    bytes: &[u8],
+    stamp: Stamp,
+    old: Option<&Shelf<V::Key>>,
+) -> Result<Shelf<V::Key>, HsmError> {
+    let path = || path.to_owned();
+    let read = UnverifiedCatalogue::parse(bytes).map_err(|fault| fault.of(&path()))?;
+    let mac_key = match old.filter(|old| old.catalogue.catalogue_key == read.catalogue_key()) {
+        Some(old) => Arc::clone(&old.mac_key),
+        None => {
+            let (algorithm, custody) = (KeyAlgorithm::Authentication, Custody::Sealed);
+            let key = vault.load(algorithm, custody, read.catalogue_key());
+            Arc::new(key.map_err(|error| match error {
+                HsmError::NotUnderRoot => CatalogueError::OtherRoots(path()).into(),
+                other => other,
+            })?)
+        }
+    };
+    let mac = vault.authenticate(&mac_key, &read.authenticated())?;
+    if verify_slices_are_equal(&mac, read.mac()).is_err() {
+        return Err(CatalogueError::Tampered(path()).into());
+    }
+    let catalogue = read.verified();
+    if let Some(old) = old {
+        let (version, known) = (catalogue.version, old.catalogue.version);
+        if version < known || (version == known && mac != old.mac) {
+            return Err(CatalogueError::RolledBack { path: path(), version, known }.into());
+        }
+    }
+    Ok(Shelf::new(catalogue, mac, stamp, mac_key, old))
+}
+
+/// A catalogue that is being changed.
+pub(super) struct Draft<'a, V> {
+    vault: &'a V,
+    catalogue: Catalogue,
+}
+
+impl<V: Vault> Draft<'_, V> {
+    /// Whether the owner has a key of this purpose, or had one.
+    pub(super) fn has(&self, owner: KeyOwner, purpose: KeyPurpose) -> bool {
+        self.newest(owner, purpose).is_some()
+    }
+
+    fn newest(&self, owner: KeyOwner, purpose: KeyPurpose) -> Option<u8> {
+        let of = |generation| KeyName { owner, purpose, generation };
+        let newest = self.catalogue.records.range(of(0)..=of(u8::MAX)).next_back();
+        newest.map(|(name, _)| name.generation)
+    }
+
+    /// Makes the next generation of a key; the first, if there is none.
+    pub(super) fn generate(
+        &mut self,
+        owner: KeyOwner,
+        purpose: KeyPurpose,
+        now: Timestamp,
+    ) -> Result<KeyRecord, HsmError> {
+        let custody = purpose.custody(self.catalogue.realm);
+        let key = self.vault.generate(purpose.algorithm(), custody)?;
+        self.add(owner, purpose, key, now)
+    }
+
+    /// Takes a key as the next generation.
+    pub(super) fn import(
+        &mut self,
+        owner: KeyOwner,
+        purpose: KeyPurpose,
+        clear: &Secret<Vec<u8>>,
+        now: Timestamp,
+    ) -> Result<KeyRecord, HsmError> {
+        let custody = purpose.custody(self.catalogue.realm);
+        let key = self.vault.import(purpose.algorithm(), custody, clear)?;
+        self.add(owner, purpose, key, now)
+    }
+
+    fn add(
+        &mut self,
+        owner: KeyOwner,
+        purpose: KeyPurpose,
+        key: crate::vault::NewKey,
+        now: Timestamp,
+    ) -> Result<KeyRecord, HsmError> {
+        let newest = self.newest(owner, purpose).unwrap_or(0);
+        let exhausted = HsmError::GenerationsExhausted { owner, purpose };
+        let generation = newest.checked_add(1).ok_or(exhausted)?;
+        let name = KeyName { owner, purpose, generation };
+        let record = KeyRecord::new(name, self.catalogue.realm, key, now);
+        self.catalogue.records.insert(name, record.clone());
+        Ok(record)
+    }
+
+    /// Takes a key on in its life.
+    pub(super) fn advance(
+        &mut self,
+        name: KeyName,
+        state: KeyState,
+    ) -> Result<KeyRecord, HsmError> {
+        let record = self.catalogue.records.get_mut(&name).ok_or(HsmError::UnknownKey(name))?;
+        record.advance(state)?;
+        Ok(record.clone())
+    }
+}
