@@ -19,6 +19,12 @@ pub(crate) fn open_realm(
     kind: RealmKind,
     passphrase_file: Option<&Path>,
 ) -> anyhow::Result<Realm> {
+    if home.realm().hsm_configuration().exists() {
+        return Ok(match home.realm().is_realm() {
+            true => Realm::open_in_hsms(home.path())?,
+            false => Realm::create_in_hsms(home.path(), kind, clock::now())?,
+        });
+    }
     if home.realm().is_realm() {
         let unlock = unlock::find(home, passphrase_file)?;
         return Ok(Realm::open(home.path(), &unlock)?);

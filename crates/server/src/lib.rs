@@ -21,6 +21,7 @@ pub mod clock;
 mod connections;
 pub mod entropy;
 mod http;
+pub mod members;
 mod metrics;
 mod private_file;
 pub mod realm;

@@ -3,7 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | `realm.json` | which realm this is and of what kind, and the version of this layout |
-//! | `keystore` | the software HSM's root keys, sealed |
+//! | `keystore` | the software HSM's root keys, sealed; or in its place |
+//! | `hsm.toml` | which HSMs hold the root keys |
 //! | `keys.json` | the catalogue: all other keys, wrapped under the root keys |
 //! | `tapfer.db` | the database, with `-wal` and `-shm` beside it |
 //! | `tls/` | the realm's CA and server certificate with their keys |
@@ -21,12 +22,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tapfer_hsm::pool::HsmPool;
 use tapfer_hsm::{HsmError, PaymentHsm, SoftwareHsm, Unlock};
 use tapfer_payment_types::{RealmId, Timestamp};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{Storage, StorageError};
 
 use crate::entropy::{self, EntropyError, SystemEntropy};
+use crate::members::{self, MemberError};
 use crate::private_file;
 
 pub use tapfer_hsm::Realm as RealmKind;
@@ -86,7 +89,18 @@ pub enum RealmError {
     /// The system gives no randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
-    /// The keystore.
+    /// Two places for the root keys.
+    #[error(
+        "{0} holds a keystore and an hsm.toml, and the root keys are in one of them; take the other one away"
+    )]
+    TwoPlaces(PathBuf),
+    /// Neither.
+    #[error("there is no hsm.toml in {0}; write one, or name the right directory")]
+    NoHsms(PathBuf),
+    /// `hsm.toml`.
+    #[error(transparent)]
+    Members(#[from] MemberError),
+    /// The security module.
     #[error(transparent)]
     Hsm(#[from] HsmError),
     /// The database.
@@ -129,6 +143,12 @@ impl RealmPaths {
     #[must_use]
     pub fn catalogue(&self) -> PathBuf {
         self.home.join("keys.json")
+    }
+
+    /// The HSMs that hold the root keys, where the software module does not.
+    #[must_use]
+    pub fn hsm_configuration(&self) -> PathBuf {
+        self.home.join("hsm.toml")
     }
 
     /// The database.
@@ -204,13 +224,38 @@ impl Realm {
         unlock: &Unlock,
         now: Timestamp,
     ) -> Result<Self, RealmError> {
+        Self::create_with(home, kind, Some(unlock), now)
+    }
+
+    /// As [`Realm::create`], over the HSMs of `hsm.toml`: a ceremony has put root keys into them and made the
+    /// catalogue.
+    ///
+    /// # Errors
+    /// [`RealmError`].
+    pub fn create_in_hsms(
+        home: &Path,
+        kind: RealmKind,
+        now: Timestamp,
+    ) -> Result<Self, RealmError> {
+        Self::create_with(home, kind, None, now)
+    }
+
+    fn create_with(
+        home: &Path,
+        kind: RealmKind,
+        unlock: Option<&Unlock>,
+        now: Timestamp,
+    ) -> Result<Self, RealmError> {
         let paths = RealmPaths::new(home);
         if paths.is_realm() {
             return Err(RealmError::Exists(home.to_owned()));
         }
         private(home, private_file::claim_directory(home))?;
         let lock = lock(home)?;
-        let hsm = create_or_finish(&paths, kind, unlock, now)?;
+        let hsm: Arc<dyn PaymentHsm> = match place(&paths, unlock)? {
+            Place::Hsms => Arc::new(in_hsms_unused(&paths, kind)?),
+            Place::Keystore(unlock) => Arc::new(create_or_finish(&paths, kind, unlock, now)?),
+        };
         let id = hsm.describe().realm_id;
         let storage = SqliteStorage::create(&paths.database(), id, &SqliteOptions::default())?;
         // Last, so that whatever has a description is whole.
@@ -222,7 +267,7 @@ impl Realm {
             path,
             source,
         })?;
-        Ok(Self { paths, kind, hsm: Arc::new(hsm), storage: Arc::new(storage), lock })
+        Ok(Self { paths, kind, hsm, storage: Arc::new(storage), lock })
     }
 
     /// Opens the realm in a directory.
@@ -230,6 +275,18 @@ impl Realm {
     /// # Errors
     /// [`RealmError`].
     pub fn open(home: &Path, unlock: &Unlock) -> Result<Self, RealmError> {
+        Self::open_with(home, Some(unlock))
+    }
+
+    /// As [`Realm::open`], over the HSMs of `hsm.toml`.
+    ///
+    /// # Errors
+    /// [`RealmError`].
+    pub fn open_in_hsms(home: &Path) -> Result<Self, RealmError> {
+        Self::open_with(home, None)
+    }
+
+    fn open_with(home: &Path, unlock: Option<&Unlock>) -> Result<Self, RealmError> {
         let paths = RealmPaths::new(home);
         let path = paths.description();
         let text = fs::read(&path).map_err(|source| match source.kind() {
@@ -242,15 +299,23 @@ impl Realm {
             .ok_or(RealmError::Unreadable(path))?;
         private(home, private_file::close_directory(home))?;
         let lock = lock(home)?;
-        let hsm = SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), unlock)?;
-        // What the keystore says is authenticated, what the description says is not.
         let Description { kind, id, .. } = description;
-        let keystore = hsm.describe();
-        if (keystore.realm, keystore.realm_id) != (kind, id) {
+        let hsm: Arc<dyn PaymentHsm> = match place(&paths, unlock)? {
+            Place::Hsms => {
+                let config = members::configuration(&paths)?;
+                Arc::new(members::open(&paths, config, Some((kind, id)))?)
+            }
+            Place::Keystore(unlock) => {
+                Arc::new(SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), unlock)?)
+            }
+        };
+        // What the module says is authenticated, what the description says is not.
+        let module = hsm.describe();
+        if (module.realm, module.realm_id) != (kind, id) {
             return Err(RealmError::Mixed(paths.home));
         }
         let storage = SqliteStorage::open(&paths.database(), id, &SqliteOptions::default())?;
-        Ok(Self { paths, kind, hsm: Arc::new(hsm), storage: Arc::new(storage), lock })
+        Ok(Self { paths, kind, hsm, storage: Arc::new(storage), lock })
     }
 
     /// Where its parts lie.
@@ -270,6 +335,33 @@ impl Realm {
     pub fn hsm(&self) -> Arc<dyn PaymentHsm> {
         Arc::clone(&self.hsm)
     }
+}
+
+/// Where the root keys are.
+enum Place<'a> {
+    /// In the HSMs of `hsm.toml`.
+    Hsms,
+    /// In the keystore, which this opens.
+    Keystore(&'a Unlock),
+}
+
+fn place<'a>(paths: &RealmPaths, unlock: Option<&'a Unlock>) -> Result<Place<'a>, RealmError> {
+    match (paths.hsm_configuration().exists(), paths.keystore().exists(), unlock) {
+        (true, true, _) => Err(RealmError::TwoPlaces(paths.home.clone())),
+        (true, false, _) => Ok(Place::Hsms),
+        (false, _, Some(unlock)) => Ok(Place::Keystore(unlock)),
+        (false, _, None) => Err(RealmError::NoHsms(paths.home.clone())),
+    }
+}
+
+/// The keys of a realm that is being made over HSMs: the ceremony has put root keys into them and made the
+/// catalogue. What a crash leaves is taken over as long as no database was used with it.
+fn in_hsms_unused(paths: &RealmPaths, kind: RealmKind) -> Result<HsmPool, RealmError> {
+    let hsm = members::open(paths, members::configuration(paths)?, None)?;
+    let description = hsm.describe();
+    let is_unused = description.realm == kind
+        && matches!(hsm.merchant_ca_key(), Err(HsmError::UnknownMerchantAuthority));
+    if is_unused { Ok(hsm) } else { Err(RealmError::Undescribed(paths.home.clone())) }
 }
 
 /// The keys of a realm that is being made. A crash in the middle leaves a keystore, perhaps with a catalogue

@@ -1,4 +1,4 @@
-//! `tapfer hsm`: how the security modules stand.
+//! `tapfer hsm`: how the security modules stand, and the process that serves one of them.
 
 use clap::Subcommand;
 use serde_json::Value;
@@ -14,11 +14,21 @@ pub(crate) enum HsmCommand {
         after_help = "Example:\n  tapfer hsm status\n\nAsks the running platform. Exit code 1 if no security module serves."
     )]
     Status,
+    /// Serve one member of hsm.toml over the socket that is the standard input; the platform runs this
+    #[command(hide = true, after_help = "Example:\n  tapfer hsm worker north")]
+    Worker {
+        /// Name of the member
+        member: String,
+    },
 }
 
 pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<Ending> {
     match command {
         HsmCommand::Status => status(context),
+        HsmCommand::Worker { member } => {
+            tapfer_server::members::serve(context.home.path(), member)?;
+            Ok(Ending::Done)
+        }
     }
 }
 

@@ -102,6 +102,11 @@ impl<'a> UnverifiedCatalogue<'a> {
         Ok(Self { catalogue: stored.load()?, content, mac })
     }
 
+    /// Whose keys they are, as the file says. Nothing of it is proven.
+    pub(crate) const fn realm_id(&self) -> RealmId {
+        self.catalogue.realm_id
+    }
+
     /// The key of the MAC, under the sealing root.
     pub(crate) fn catalogue_key(&self) -> &[u8] {
         &self.catalogue.catalogue_key

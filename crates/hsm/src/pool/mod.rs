@@ -50,7 +50,7 @@ use std::thread::JoinHandle;
 use tapfer_payment_types::RealmId;
 
 pub use self::config::{ConfigError, Limits, MemberConfig, PinSource, PoolConfig};
-pub use self::serve::{ServeError, seclude_process, serve, take_socket};
+pub use self::serve::{ServeError, realm_of_catalogue, seclude_process, serve, take_socket};
 use self::shared::Shared;
 pub use self::status::{MemberStatus, PoolStatus, WorkerStatus};
 use crate::{HsmDescription, HsmError, Realm};

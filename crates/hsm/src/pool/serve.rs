@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use zeroize::{Zeroize, Zeroizing};
@@ -11,7 +12,9 @@ use super::clock::Stopwatch;
 use super::wire::{
     self, Answer, FrameError, GREETING_ID, Greeting, Incoming, Module, PROTOCOL_VERSION, Request,
 };
+use crate::catalogue::UnverifiedCatalogue;
 use crate::{HsmError, PaymentHsm};
+use tapfer_payment_types::RealmId;
 
 /// Answers are kept back for others to go with them, but not longer than this.
 const LONGEST_DELAY: Duration = Duration::from_micros(200);
@@ -63,6 +66,22 @@ pub fn seclude_process() -> io::Result<bool> {
     }
     let everything = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
     Ok(rustix::mm::mlockall(everything).is_ok())
+}
+
+/// Which realm a catalogue says that it is of: the root keys of that realm are looked for on the token, and with
+/// them the catalogue is verified.
+///
+/// # Errors
+/// It cannot be read, or is no catalogue.
+pub fn realm_of_catalogue(path: &Path) -> Result<RealmId, HsmError> {
+    let failed = |cause: String| HsmError::ModuleFailed {
+        operation: format!("reading the catalogue {}", path.display()),
+        cause,
+    };
+    let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let catalogue =
+        UnverifiedCatalogue::parse(&bytes).map_err(|fault| failed(format!("{fault:?}")))?;
+    Ok(catalogue.realm_id())
 }
 
 /// Opens a module, and serves it over the socket until the other side closes it.

@@ -8,13 +8,13 @@ use crate::house::{House, all_serve, kill, member, processes, serves, until};
 use crate::load::{Load, Payment, under_load};
 
 /// Goes on until so many more payments were made.
-fn pay(pool: &HsmPool, load: &Load, more: u64) {
+pub fn pay(pool: &HsmPool, load: &Load, more: u64) {
     let goal = load.verified() + more;
     until(pool, |_| load.verified() >= goal);
 }
 
 /// Goes on until both members share what comes, a quarter at least to each.
-fn until_balanced(pool: &HsmPool, load: &Load) {
+pub fn until_balanced(pool: &HsmPool, load: &Load) {
     let answered = |name| member(&pool.status(), name).answered;
     let is_balanced = |_| {
         let before = (answered("north"), answered("south"));
@@ -25,7 +25,7 @@ fn until_balanced(pool: &HsmPool, load: &Load) {
     assert!((0..50).any(is_balanced), "{:#?}", pool.status());
 }
 
-fn nothing_refused(load: &Load) {
+pub fn nothing_refused(load: &Load) {
     assert_eq!(load.refused(), Vec::<String>::new());
 }
 

@@ -17,3 +17,4 @@ mod faulty;
 mod house;
 mod load;
 mod making;
+mod modules;
