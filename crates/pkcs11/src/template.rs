@@ -4,13 +4,15 @@ use std::ffi::c_void;
 use std::marker::PhantomData;
 
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_BBOOL, CK_FALSE, CK_TRUE, CK_ULONG, CKA_CLASS,
-    CKA_COPYABLE, CKA_DECRYPT, CKA_DERIVE, CKA_EC_PARAMS, CKA_ENCRYPT, CKA_EXTRACTABLE, CKA_ID,
-    CKA_KEY_TYPE, CKA_LABEL, CKA_MODIFIABLE, CKA_PRIVATE, CKA_SENSITIVE, CKA_SIGN, CKA_TOKEN,
-    CKA_UNWRAP, CKA_UNWRAP_TEMPLATE, CKA_VALUE, CKA_VALUE_LEN, CKA_WRAP, CKK_AES, CKK_EC,
-    CKK_GENERIC_SECRET, CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, CKO_SECRET_KEY,
+    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_BBOOL, CK_FALSE, CK_TRUE, CK_ULONG, CKA_ALLOWED_MECHANISMS,
+    CKA_CLASS, CKA_COPYABLE, CKA_DECRYPT, CKA_DERIVE, CKA_EC_PARAMS, CKA_ENCRYPT, CKA_EXTRACTABLE,
+    CKA_ID, CKA_KEY_TYPE, CKA_LABEL, CKA_MODIFIABLE, CKA_PRIVATE, CKA_SENSITIVE, CKA_SIGN,
+    CKA_TOKEN, CKA_UNWRAP, CKA_UNWRAP_TEMPLATE, CKA_VALUE, CKA_VALUE_LEN, CKA_WRAP, CKK_AES,
+    CKK_EC, CKK_GENERIC_SECRET, CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, CKO_SECRET_KEY,
 };
 use tapfer_payment_types::Secret;
+
+use crate::Mechanism;
 
 /// What kind of key an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +51,7 @@ enum Value {
     Flag(CK_BBOOL),
     Number(CK_ULONG),
     Bytes(Secret<Vec<u8>>),
+    Numbers(Vec<CK_ULONG>),
     Template(Template),
 }
 
@@ -176,6 +179,13 @@ impl Template {
         self.flag(CKA_SIGN, use_ == Use::Sign).flag(CKA_DERIVE, use_ == Use::Derive)
     }
 
+    /// May be used by these mechanisms only (`CKA_ALLOWED_MECHANISMS`). Not every module honours it.
+    #[must_use]
+    pub fn only_by(self, mechanisms: &[Mechanism]) -> Self {
+        let numbers = mechanisms.iter().map(|mechanism| mechanism.number()).collect();
+        self.with(CKA_ALLOWED_MECHANISMS, Value::Numbers(numbers))
+    }
+
     /// Whatever this key unwraps gets these attributes, whoever unwraps it (`CKA_UNWRAP_TEMPLATE`). Not
     /// every module honours it.
     #[must_use]
@@ -192,6 +202,7 @@ impl Template {
                 Value::Flag(flag) => (std::ptr::from_ref(flag).cast(), size_of::<CK_BBOOL>()),
                 Value::Number(number) => (std::ptr::from_ref(number).cast(), size_of::<CK_ULONG>()),
                 Value::Bytes(bytes) => (bytes.expose().as_ptr().cast(), bytes.expose().len()),
+                Value::Numbers(list) => (list.as_ptr().cast(), size_of_val(list.as_slice())),
                 Value::Template(inner) => {
                     // One level deep: what is inside a template has no template of its own here.
                     let inner = inner.encode().attributes;

@@ -40,8 +40,17 @@ pub enum Operation {
     PrivateKeyWrap,
     /// What opens under the sealing root cannot be made readable, whoever opens it.
     UnwrapTemplate,
+    /// The roots wrap and unwrap by the two key wraps only.
+    AllowedMechanisms,
     /// EC-SDSA of Kernel 8 certificates.
     SchnorrSigning,
+}
+
+impl Operation {
+    /// Whether a module is used without it.
+    const fn is_dispensable(self) -> bool {
+        matches!(self, Self::UnwrapTemplate | Self::AllowedMechanisms)
+    }
 }
 
 impl fmt::Display for Operation {
@@ -55,6 +64,7 @@ impl fmt::Display for Operation {
             Self::KeyWrap => "wrapping of symmetric keys (RFC 3394)",
             Self::PrivateKeyWrap => "wrapping of private keys (RFC 5649)",
             Self::UnwrapTemplate => "unwrapped keys stay unreadable (CKA_UNWRAP_TEMPLATE)",
+            Self::AllowedMechanisms => "roots wrap by key wraps only (CKA_ALLOWED_MECHANISMS)",
             Self::SchnorrSigning => "EC-SDSA P-256",
         })
     }
@@ -111,6 +121,7 @@ pub(super) struct Choices {
     /// Which mechanism is RFC 5649.
     pub(super) document_wrap: Mechanism,
     pub(super) unwrap_template: bool,
+    pub(super) allowed_mechanisms: bool,
     /// What the module says of a wrapped key that does not open.
     spoiled: Option<Code>,
 }
@@ -148,14 +159,23 @@ pub(super) fn negotiate(module: &Module, token: &Token) -> Result<Negotiated, Fa
     let document_wrap =
         trial.required(&mut found, Operation::PrivateKeyWrap, &padded, document_wrap)?;
     let unwrap_template = answers(|| unwrap_template(&trial.session))?;
-    found.push(Capability {
-        operation: Operation::UnwrapTemplate,
-        place: if unwrap_template { Place::Inside } else { Place::Missing },
-        how: match unwrap_template {
-            true => "honoured".to_owned(),
-            false => "not honoured: whoever has PIN and catalogue can read keys out".to_owned(),
-        },
-    });
+    let allowed_mechanisms = answers(|| allowed_mechanisms(&trial.session))?;
+    for (operation, honoured, otherwise) in [
+        (
+            Operation::UnwrapTemplate,
+            unwrap_template,
+            "not honoured: whoever has PIN and catalogue can read keys out",
+        ),
+        (
+            Operation::AllowedMechanisms,
+            allowed_mechanisms,
+            "not honoured: the roots unwrap by any mechanism that the module has",
+        ),
+    ] {
+        let (place, how) =
+            if honoured { (Place::Inside, "honoured") } else { (Place::Missing, otherwise) };
+        found.push(Capability { operation, place, how: how.to_owned() });
+    }
     found.push(Capability {
         operation: Operation::SchnorrSigning,
         place: Place::LockedMemory,
@@ -163,7 +183,7 @@ pub(super) fn negotiate(module: &Module, token: &Token) -> Result<Negotiated, Fa
     });
     let missing: Vec<String> = found
         .iter()
-        .filter(|one| one.place == Place::Missing && one.operation != Operation::UnwrapTemplate)
+        .filter(|one| one.place == Place::Missing && !one.operation.is_dispensable())
         .map(|one| format!("{} ({})", one.operation, one.how))
         .collect();
     if !missing.is_empty() {
@@ -174,7 +194,8 @@ pub(super) fn negotiate(module: &Module, token: &Token) -> Result<Negotiated, Fa
     }
     let spoiled = spoiled_answer(&trial.session);
     let document_wrap = document_wrap.unwrap_or(Mechanism::AesKeyWrapKwp);
-    let choices = Choices { card_keys, document_wrap, unwrap_template, spoiled };
+    let choices =
+        Choices { card_keys, document_wrap, unwrap_template, allowed_mechanisms, spoiled };
     Ok(Negotiated { choices, capabilities: found })
 }
 
@@ -412,6 +433,17 @@ fn unwrap_template(session: &Session) -> Result<bool, Error> {
         return session.unwrap(Mechanism::AesKeyWrap, root, &DATA_WRAPPED, &proper).map(|_| true);
     };
     Ok(session.value(opened, &mut [0; 32]).is_err())
+}
+
+/// Whether a key that is for another wrap refuses this one.
+fn allowed_mechanisms(session: &Session) -> Result<bool, Error> {
+    let unwrap = |allowed: Mechanism| {
+        let root = session.create(&aes(&WRAPPING, &[Use::Unwrap]).only_by(&[allowed]))?;
+        let template = Template::key(KeyType::Aes).stays(false).extractable(false).only_for(&[]);
+        session.unwrap(Mechanism::AesKeyWrap, root, &DATA_WRAPPED, &template)
+    };
+    unwrap(Mechanism::AesKeyWrap)?;
+    Ok(unwrap(Mechanism::AesCbcEncryptData).is_err())
 }
 
 fn private_key(use_: Use) -> Template {

@@ -115,7 +115,12 @@ pub(super) fn install(
     let root = |kind: &str, value: &Secret<[u8; 32]>| {
         let template = Template::key(KeyType::Aes).stays_behind_login(needs_login);
         let template = template.extractable(false).for_good();
-        name(template, realm, kind).only_for(&[Use::Wrap, Use::Unwrap]).value(value.expose())
+        let template = name(template, realm, kind).only_for(&[Use::Wrap, Use::Unwrap]);
+        let template = template.value(value.expose());
+        if !choices.allowed_mechanisms {
+            return template;
+        }
+        template.only_by(&[Mechanism::AesKeyWrap, choices.document_wrap])
     };
     // The one that is needed less comes first: with half of an installation nothing opens.
     let first = session.create(&root(RELEASING, releasing))?;
