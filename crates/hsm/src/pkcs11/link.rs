@@ -144,7 +144,7 @@ impl Link {
             Err(error) if self.choices().says_spoiled(&error) => {
                 // Some modules say the same when they are broken: one that opens what is right is not.
                 capability::still_unwraps(&self.session)?;
-                return Err(not_under_root());
+                return Err(HsmError::NotUnderRoot.into());
             }
             Err(error) => return Err(error.into()),
         };
@@ -161,8 +161,4 @@ impl Link {
     pub(super) fn card_parts(&mut self) -> (&mut CardKeys, &Module, &Token, Choices) {
         (&mut self.cards, &self.module, &self.token, self.negotiated.choices)
     }
-}
-
-fn not_under_root() -> Fault {
-    Fault::Told(HsmError::Internal { operation: "opening a key of the catalogue under this root" })
 }

@@ -37,6 +37,7 @@ use self::link::Link;
 pub use self::objects::Pkcs11Key;
 pub use self::roots::RootFingerprints;
 use crate::HsmError;
+use crate::software::RootKeys;
 
 /// Which token holds a realm's roots, and how much is kept at hand.
 pub struct Pkcs11Configuration {
@@ -174,8 +175,7 @@ impl Pkcs11Vault {
     /// [`HsmError::ModuleFailed`]: the token has roots of this realm already, or the module failed.
     pub fn install_roots(
         configuration: &Pkcs11Configuration,
-        sealing: &Secret<[u8; 32]>,
-        releasing: &Secret<[u8; 32]>,
+        keys: &RootKeys,
     ) -> Result<(), HsmError> {
         let calls = Calls::default();
         let install = || -> Result<(), Fault> {
@@ -185,7 +185,7 @@ impl Pkcs11Vault {
             let negotiated = capability::negotiate(&module, &token)?;
             let choices = &negotiated.choices;
             let place = (&session, token.description.needs_login);
-            roots::install(place, configuration.realm, sealing, releasing, choices)
+            roots::install(place, configuration.realm, keys, choices)
         };
         install().map_err(|fault| fault.of("installing the root keys"))
     }

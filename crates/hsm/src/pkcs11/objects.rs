@@ -154,7 +154,7 @@ impl Link {
             }
         };
         if clear.len() != usize::from(length(algorithm)) {
-            return Err(malformed().into());
+            return Err(HsmError::KeyFormat.into());
         }
         let key = self.session.create(&template.stays(false).value(clear))?;
         self.keep(algorithm, custody, key, public)
@@ -258,16 +258,12 @@ fn private_use(algorithm: KeyAlgorithm) -> Use {
     if algorithm == KeyAlgorithm::Signing { Use::Sign } else { Use::Derive }
 }
 
-fn malformed() -> HsmError {
-    HsmError::Internal { operation: "importing a key of another length or form" }
-}
-
 fn scalar(bytes: &[u8]) -> Result<PrivateKey, HsmError> {
-    let bytes = <&[u8; 32]>::try_from(bytes).map_err(|_| malformed())?;
-    PrivateKey::from_bytes(bytes).map_err(|_| malformed())
+    let bytes = <&[u8; 32]>::try_from(bytes).map_err(|_| HsmError::KeyFormat)?;
+    PrivateKey::from_bytes(bytes).map_err(|_| HsmError::KeyFormat)
 }
 
 fn point(bytes: &[u8]) -> Result<PublicPoint, HsmError> {
     let public = scalar(bytes)?.public_point();
-    PublicPoint::from_bytes(&public).map_err(|_| malformed())
+    PublicPoint::from_bytes(&public).map_err(|_| HsmError::KeyFormat)
 }

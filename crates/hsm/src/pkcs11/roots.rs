@@ -13,6 +13,7 @@ use tapfer_pkcs11::{KeyHandle, KeyType, Mechanism, Session, Template, Use};
 use super::Fault;
 use super::capability::Choices;
 use crate::HsmError;
+use crate::software::RootKeys;
 
 /// The roots, for as long as a session lives.
 #[derive(Debug, Clone, Copy)]
@@ -100,8 +101,7 @@ fn labels(session: &Session) -> Result<String, Fault> {
 pub(super) fn install(
     (session, needs_login): (&Session, bool),
     realm: RealmId,
-    sealing: &Secret<[u8; 32]>,
-    releasing: &Secret<[u8; 32]>,
+    keys: &RootKeys,
     choices: &Choices,
 ) -> Result<(), Fault> {
     for kind in [SEALING, RELEASING] {
@@ -123,8 +123,8 @@ pub(super) fn install(
         template.only_by(&[Mechanism::AesKeyWrap, choices.document_wrap])
     };
     // The one that is needed less comes first: with half of an installation nothing opens.
-    let first = session.create(&root(RELEASING, releasing))?;
-    let mut template = root(SEALING, sealing);
+    let first = session.create(&root(RELEASING, &keys.releasing))?;
+    let mut template = root(SEALING, &keys.sealing);
     if choices.unwrap_template {
         template = template.unwraps_into(Template::default().extractable(false));
     }

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
+use tapfer_hsm::pkcs11::{CacheLimits, Pkcs11Configuration, Pkcs11Vault};
 use tapfer_hsm::pool::{self, HsmPool, PoolConfig};
 use tapfer_hsm::software::{RootKeys, SoftwareVault};
 use tapfer_hsm::vault::Vault;
 use tapfer_hsm::{Realm, VaultedHsm};
 use tapfer_payment_types::{RealmId, Secret, Timestamp};
+use tapfer_test_tokens::{Place, user_pin};
 use tempfile::TempDir;
 
 /// Sealing and releasing root of the tests, the same in every vault: a catalogue goes from one to the
@@ -51,6 +54,24 @@ impl<V: Vault> Vaulted<V> {
 
 pub fn software(realm: Realm) -> Vaulted<SoftwareVault> {
     Vaulted::over(|| SoftwareVault::new(roots()), realm)
+}
+
+/// A token of a PKCS#11 module with the same roots.
+pub fn in_module(place: &Place, realm: Realm) -> Vaulted<Pkcs11Vault> {
+    const TOKEN: &str = "contract";
+    let library = place.kind.module();
+    let configuration = move || Pkcs11Configuration {
+        module: library.clone(),
+        token: TOKEN.to_owned(),
+        pin: user_pin(),
+        realm: RealmId::new(Timestamp::from_unix_millis(1), [9; 10]),
+        limits: CacheLimits::default(),
+        // No time passes.
+        stopwatch: Box::new(|| Duration::ZERO),
+    };
+    place.make_token(TOKEN);
+    Pkcs11Vault::install_roots(&configuration(), &roots()).unwrap();
+    Vaulted::over(move || Pkcs11Vault::open(configuration()).unwrap(), realm)
 }
 
 /// A pool, and what must live as long as it does.

@@ -52,8 +52,8 @@ fn token_pan() -> TokenPan {
 
 /// Makes a test of every clause for one backend.
 macro_rules! contract {
-    ($backend:ident) => {
-        contract! { $backend:
+    ($backend:ident $(on $kind:ident)?) => {
+        contract! { $backend $(on $kind)?:
             module::describes_itself
             module::random_bytes_differ
             module::self_test_passes
@@ -115,12 +115,35 @@ macro_rules! contract {
             }
         }
     };
+    ($backend:ident on $kind:ident: $($module:ident::$clause:ident)*) => {
+        mod $backend {
+            use tapfer_hsm::Realm;
+            use tapfer_test_tokens::{Kind, isolated};
+
+            use crate::*;
+
+            $(#[test]
+            fn $clause() {
+                isolated(Kind::$kind, |place| {
+                    $module::$clause(&backend::in_module(place, Realm::Demo).hsm);
+                });
+            })*
+
+            #[test]
+            fn production_realm_shows_no_key() {
+                isolated(Kind::$kind, |place| {
+                    let backend = backend::in_module(place, Realm::Production);
+                    module::production_realm_shows_no_key(&backend.hsm);
+                });
+            }
+        }
+    };
 }
 
 /// Makes a test of every clause about the life of keys for one vault, in a module of that name.
 macro_rules! key_life {
-    ($tests:ident, $vault:ident) => {
-        key_life! { $tests, $vault:
+    ($tests:ident, $($vault:ident)+) => {
+        key_life! { $tests, $($vault)+:
             every_key_is_listed
             rotated_master_keys_overlap
             an_imported_generation_takes_over
@@ -148,8 +171,28 @@ macro_rules! key_life {
             })*
         }
     };
+    ($tests:ident, on $kind:ident: $($clause:ident)*) => {
+        mod $tests {
+            use tapfer_hsm::Realm;
+            use tapfer_test_tokens::{Kind, isolated};
+
+            use crate::*;
+
+            $(#[test]
+            fn $clause() {
+                isolated(Kind::$kind, |place| {
+                    key_life::$clause(&backend::in_module(place, Realm::Demo));
+                });
+            })*
+        }
+    };
 }
 
 contract!(software);
 key_life!(software_key_life, software);
 contract!(pooled);
+// PKCS#11 modules, each test in a process of its own.
+contract!(softhsm on SoftHsm);
+key_life!(softhsm_key_life, on SoftHsm);
+contract!(kryoptic on Kryoptic);
+key_life!(kryoptic_key_life, on Kryoptic);

@@ -5,8 +5,8 @@ use tapfer_hsm::vault::{Custody, KeyAlgorithm, Vault};
 use tapfer_test_tokens::{Kind, Place, isolated, isolated_without};
 
 use crate::{
-    Setup, TOKEN, cryptogram_with, expected, index, limited_use_key, master, sequence, token_pan,
-    vault,
+    Setup, TOKEN, cryptogram_with, expected, index, limited_use_key, master, roots, sequence,
+    token_pan, vault,
 };
 
 fn place_of(vault: &Pkcs11Vault, operation: Operation) -> (Where, String) {
@@ -107,11 +107,7 @@ fn a_module_without_ecdsa_is_refused_with_what_it_lacks() {
         let setup = Setup::at(place);
         let text = Pkcs11Vault::open(setup.configuration()).unwrap_err().to_string();
         assert!(!text.contains("ECDSA"), "roots are looked for first: {text}");
-        let (one, two) = (
-            tapfer_payment_types::Secret::new([1; 32]),
-            tapfer_payment_types::Secret::new([2; 32]),
-        );
-        let error = Pkcs11Vault::install_roots(&setup.configuration(), &one, &two).unwrap_err();
+        let error = Pkcs11Vault::install_roots(&setup.configuration(), &roots(1, 2)).unwrap_err();
         assert!(error.to_string().contains("ECDSA P-256 (no CKM_ECDSA"), "{error}");
     });
 }

@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex, LimitedUseKey};
 use tapfer_hsm::pkcs11::{CacheLimits, Pkcs11Configuration, Pkcs11Key, Pkcs11Vault};
+use tapfer_hsm::software::RootKeys;
 use tapfer_hsm::vault::{CardKeyPath, Custody, KeyAlgorithm, Vault};
 use tapfer_payment_types::{PanSequenceNumber, RealmId, Secret, Timestamp, TokenPan};
 use tapfer_test_tokens::{Place, user_pin};
@@ -48,6 +49,10 @@ const MESSAGE: [u8; 61] = [0x5A; 61];
 
 fn realm(number: u8) -> RealmId {
     RealmId::new(Timestamp::from_unix_millis(1), [number; 10])
+}
+
+fn roots(sealing: u8, releasing: u8) -> RootKeys {
+    RootKeys::new(Secret::new([sealing; 32]), Secret::new([releasing; 32]))
 }
 
 /// A clock that a test moves.
@@ -90,12 +95,7 @@ impl Setup {
     }
 
     fn install(&self) {
-        Pkcs11Vault::install_roots(
-            &self.configuration(),
-            &Secret::new([0x11; 32]),
-            &Secret::new([0x22; 32]),
-        )
-        .unwrap();
+        Pkcs11Vault::install_roots(&self.configuration(), &roots(0x11, 0x22)).unwrap();
     }
 
     fn open(&self) -> Pkcs11Vault {

@@ -1,19 +1,16 @@
 //! Root keys on a token: installed once, found by realm, told apart.
 
 use tapfer_hsm::pkcs11::Pkcs11Vault;
-use tapfer_payment_types::Secret;
 use tapfer_pkcs11::{KeyType, Template};
 use tapfer_test_tokens::{Place, user_pin};
 
-use crate::{Setup, TOKEN, realm};
+use crate::{Setup, TOKEN, realm, roots};
 
 fn roots_are_installed_once(place: &Place) {
     place.make_token(TOKEN);
     let setup = Setup::at(place);
     setup.install();
-    let (sealing, releasing) = (Secret::new([3; 32]), Secret::new([4; 32]));
-    let error =
-        Pkcs11Vault::install_roots(&setup.configuration(), &sealing, &releasing).unwrap_err();
+    let error = Pkcs11Vault::install_roots(&setup.configuration(), &roots(3, 4)).unwrap_err();
     assert!(error.to_string().contains("already"), "{error}");
     setup.open();
 }
@@ -49,8 +46,7 @@ fn fingerprints_tell_roots_apart(place: &Place) {
     for (label, root) in [("a", 1), ("b", 1), ("c", 2)] {
         place.make_token(label);
         let setup = Setup { token: label.to_owned(), ..Setup::at(place) };
-        let (sealing, releasing) = (Secret::new([root; 32]), Secret::new([9; 32]));
-        Pkcs11Vault::install_roots(&setup.configuration(), &sealing, &releasing).unwrap();
+        Pkcs11Vault::install_roots(&setup.configuration(), &roots(root, 9)).unwrap();
     }
     let fingerprints = |label: &str| {
         let setup = Setup { token: label.to_owned(), ..Setup::at(place) };
