@@ -29,8 +29,9 @@ fn realm() -> RealmId {
     RealmId::new(now(), [9; 10])
 }
 
-fn roots() -> [Secret<[u8; 32]>; 2] {
-    ROOTS.map(Secret::new)
+fn roots() -> RootKeys {
+    let [sealing, releasing] = ROOTS.map(Secret::new);
+    RootKeys::new(sealing, releasing)
 }
 
 fn configuration(module: PathBuf) -> Pkcs11Configuration {
@@ -52,8 +53,7 @@ fn token_maker() {
     let kind = if kind == "Kryoptic" { Kind::Kryoptic } else { Kind::SoftHsm };
     let directory = env::current_dir().unwrap();
     Place { kind, directory }.make_token(LABEL);
-    let [sealing, releasing] = roots();
-    Pkcs11Vault::install_roots(&configuration(kind.module()), &sealing, &releasing).unwrap();
+    Pkcs11Vault::install_roots(&configuration(kind.module()), &roots()).unwrap();
 }
 
 /// A child: the worker.
@@ -86,8 +86,7 @@ impl Modules {
         for (name, kind) in [("north", north), ("south", south)] {
             text.push_str(&modules.member(name, kind));
         }
-        let [sealing, releasing] = roots();
-        let vault = SoftwareVault::new(RootKeys::new(sealing, releasing));
+        let vault = SoftwareVault::new(roots());
         let catalogue = modules.directory.path().join("keys.json");
         let hsm = VaultedHsm::with_new_catalogue(vault, &catalogue, Realm::Demo, realm()).unwrap();
         hsm.import_demo_issuer(issuer(), IssuerMasterKey::new(MASTER_KEY), now()).unwrap();
