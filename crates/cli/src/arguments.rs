@@ -113,9 +113,10 @@ enum Command {
     /// Security modules: where the keys are
     #[command(subcommand)]
     Hsm(hsm::HsmCommand),
-    /// Backups of the platform
-    #[command(subcommand)]
-    Backup(backup::BackupCommand),
+    /// Back the platform up while it runs, and verify backups
+    Backup(backup::BackupArguments),
+    /// Put a backup into an empty home directory
+    Restore(backup::RestoreArguments),
     /// Files of golden values
     #[command(subcommand)]
     Vectors(vectors::VectorsCommand),
@@ -178,7 +179,8 @@ impl Command {
             Self::Trust(command) => trust::run(context, command),
             Self::Policy(command) => policy::run(context, command),
             Self::Hsm(command) => hsm::run(context, command),
-            Self::Backup(command) => backup::run(context, command),
+            Self::Backup(arguments) => backup::run_backup(context, arguments),
+            Self::Restore(arguments) => backup::run_restore(context, arguments),
             Self::Vectors(command) => vectors::run(context, command),
             Self::Tlv(arguments) => tlv::run(context, arguments),
             Self::Bench(command) => bench::run(context, command),

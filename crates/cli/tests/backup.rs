@@ -1,41 +1,120 @@
-//! Backups of a platform that runs, through the real command line.
+//! Backups of a platform that runs, and what is made of them, through the real command line.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    missing_docs
 )]
 
+mod payer;
 mod platform;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use payer::{Client, PRICE, Phone, pay};
 use platform::{Platform, tapfer};
 use serde_json::Value;
-use std::fs;
+
+const OPENING_BALANCE: i64 = 100_000;
+/// As many decisions as one page lists.
+const MOST_PAYMENTS: usize = 100;
+
+fn restore(backup: &Path, home: &Path) -> Output {
+    let mut command = tapfer();
+    command.args(["restore", "--json", "--from"]).arg(backup).arg("--home").arg(home);
+    command.output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+    error["error"].as_str().unwrap().to_owned()
+}
 
 #[test]
-fn a_backup_is_made_of_a_running_platform_and_restored_elsewhere() {
+fn a_backup_made_while_payments_go_on_has_all_that_was_acknowledged_before() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "1000.00"]);
+    let card = platform.tapfer(&["card", "show"])["id"].as_str().unwrap().to_owned();
+    let client = Client::new(&platform);
+    let mut phone = Phone::open(&platform.home().join("wallet"), &client);
+    let place = tempfile::tempdir().unwrap();
+    let (paid, done) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+    let paid_so_far = || paid.lock().unwrap().clone();
+
+    let backups: Vec<(PathBuf, Vec<String>)> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..MOST_PAYMENTS {
+                let payment = pay(&client, &mut phone, number);
+                paid.lock().unwrap().push(payment.answer["id"].as_str().unwrap().to_owned());
+                if done.load(Ordering::SeqCst) {
+                    break;
+                }
+            }
+        });
+        let backups = (0..4).map(|number| {
+            let least = number * 2 + 1;
+            platform::until("payments go on", Duration::from_secs(60), || {
+                (paid_so_far().len() >= least).then_some(())
+            });
+            let acknowledged = paid_so_far();
+            let backup = place.path().join(format!("backup-{number}"));
+            platform.tapfer(&["backup", "--to", backup.to_str().unwrap()]);
+            (backup, acknowledged)
+        });
+        let backups = backups.collect();
+        done.store(true, Ordering::SeqCst);
+        backups
+    });
+
+    for (number, (backup, acknowledged)) in backups.iter().enumerate() {
+        let home = place.path().join(format!("home-{number}"));
+        let restored = restore(backup, &home);
+        assert!(restored.status.success(), "{restored:?}");
+        let restored = Platform::on(&home);
+        for id in acknowledged {
+            let kept = restored.tapfer(&["authorization", "show", id]);
+            assert_eq!(kept["outcome"], "approved");
+        }
+        // The copy is of one moment: what was approved was booked.
+        let listed = restored.tapfer(&["authorization", "list", "--limit", "100"]);
+        let approved = i64::try_from(listed["data"].as_array().unwrap().len()).unwrap();
+        let card = restored.tapfer(&["card", "show", &card]);
+        assert_eq!(card["balance"], OPENING_BALANCE - approved * PRICE);
+    }
+}
+
+#[test]
+fn a_restored_platform_knows_the_moment_of_the_backup_and_says_what_to_do() {
     let mut platform = Platform::start();
     platform.tapfer(&["init"]);
     platform.tapfer(&["terminal", "pay", "--wallet", "--amount", "1.00"]);
     let place = tempfile::tempdir().unwrap();
     let backup = place.path().join("backup");
-    let backup = backup.to_str().unwrap();
-    let made = platform.tapfer(&["backup", "make", "--to", backup]);
+    let made = platform.tapfer(&["backup", "--to", backup.to_str().unwrap()]);
     platform.tapfer(&["terminal", "pay", "--wallet", "--amount", "2.00"]);
-    assert_eq!(platform.tapfer(&["backup", "check", backup]), made);
-    let again = platform.run(&["backup", "make", "--to", backup]);
-    assert_eq!(again.status.code(), Some(1), "nothing is overwritten");
+    assert_eq!(platform.tapfer(&["backup", "verify", backup.to_str().unwrap()]), made);
 
     let card = platform.tapfer(&["card", "show"])["balance"].as_i64().unwrap();
     platform.kill();
     let elsewhere = place.path().join("elsewhere");
-    let restored = tapfer()
-        .args(["backup", "restore", backup, "--json", "--home"])
-        .arg(&elsewhere)
-        .output()
-        .unwrap();
+    let restored = restore(&backup, &elsewhere);
     assert!(restored.status.success(), "{restored:?}");
+    let restored: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    assert_eq!(restored["restoration"], 1);
+    let to_do = restored["to_do"].to_string();
+    for must in ["never runs again", "REVOKED", "API keys", "Payments", "PIN"] {
+        assert!(to_do.contains(must), "{must} is not in {to_do}");
+    }
+    assert!(!elsewhere.join("operator.key").exists(), "a new one is made");
     fs::copy(platform.home().join("client.json"), elsewhere.join("client.json")).unwrap();
     let platform = Platform::on(&elsewhere);
     let then = platform.tapfer(&["card", "show"])["balance"].as_i64().unwrap();
@@ -43,23 +122,70 @@ fn a_backup_is_made_of_a_running_platform_and_restored_elsewhere() {
 }
 
 #[test]
-fn a_damaged_backup_is_refused_and_the_file_named() {
+fn nothing_is_overwritten() {
     let platform = Platform::start();
     let place = tempfile::tempdir().unwrap();
     let backup = place.path().join("backup");
-    platform.tapfer(&["backup", "make", "--to", backup.to_str().unwrap()]);
-    let mut database = fs::read(backup.join("tapfer.db")).unwrap();
-    let middle = database.len() / 2;
-    database[middle] ^= 0x40;
-    fs::write(backup.join("tapfer.db"), database).unwrap();
+    let to = backup.to_str().unwrap();
+    platform.tapfer(&["backup", "--to", to]);
+    let list = fs::read(backup.join("backup.json")).unwrap();
+    let again = platform.run(&["backup", "--to", to]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(said(&again).contains("is there already"), "{}", said(&again));
+    assert_eq!(fs::read(backup.join("backup.json")).unwrap(), list);
+    let onto_itself = restore(&backup, platform.home());
+    assert_eq!(onto_itself.status.code(), Some(1));
+    assert!(said(&onto_itself).contains("is there already"), "{}", said(&onto_itself));
+    assert_eq!(platform.run(&["backup"]).status.code(), Some(2), "usage");
+}
+
+#[test]
+fn a_backup_is_for_its_owner_only() {
+    let platform = Platform::start();
+    let place = tempfile::tempdir().unwrap();
+    let backup = place.path().join("backup");
+    platform.tapfer(&["backup", "--to", backup.to_str().unwrap()]);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    for directory in [backup.clone(), backup.join("tls")] {
+        assert_eq!(mode(&directory), 0o700);
+        for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            let expected = if entry.path().is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(mode(&entry.path()), expected, "{entry:?}");
+        }
+    }
     let home = place.path().join("home");
-    let refused = tapfer()
-        .args(["backup", "restore", backup.to_str().unwrap(), "--json", "--home"])
-        .arg(&home)
-        .output()
-        .unwrap();
-    assert_eq!(refused.status.code(), Some(1));
-    let said: Value = serde_json::from_slice(&refused.stderr).unwrap();
-    assert!(said["error"].as_str().unwrap().contains("tapfer.db was changed"), "{said}");
-    assert!(!home.exists());
+    assert!(restore(&backup, &home).status.success());
+    assert_eq!((mode(&home), mode(&home.join("keystore"))), (0o700, 0o600));
+}
+
+/// Whatever has the name of a backup is whole; what a killed one leaves is seen and named.
+#[test]
+fn a_backup_that_is_killed_is_whole_or_has_no_name() {
+    let platform = Platform::start();
+    let place = tempfile::tempdir().unwrap();
+    let mut torn = 0;
+    for number in 0..40 {
+        let backup = place.path().join(format!("backup-{number}"));
+        let mut command = tapfer();
+        command.args(["backup", "--json", "--to"]).arg(&backup).arg("--home").arg(platform.home());
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut process = command.spawn().unwrap();
+        let unfinished = place.path().join(format!("backup-{number}.unfinished"));
+        // Not waiting for an outcome: these are the moments at which it dies.
+        std::thread::park_timeout(Duration::from_millis(number * 3));
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let verified = platform.run(&["backup", "verify", backup.to_str().unwrap()]);
+        assert_eq!(verified.status.success(), backup.exists(), "{verified:?}");
+        if unfinished.exists() {
+            torn += 1;
+            let again = platform.run(&["backup", "--to", backup.to_str().unwrap()]);
+            assert!(said(&again).contains("torn off"), "{}", said(&again));
+            fs::remove_dir_all(&unfinished).unwrap();
+        }
+        if backup.exists() {
+            break;
+        }
+    }
+    assert!(torn > 0, "never killed in the middle");
 }

@@ -13,33 +13,22 @@
     missing_docs
 )]
 
+mod payer;
 mod platform;
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU32;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use payer::{Caller, Client, PRICE, Payment, Phone, pay};
 use platform::Platform;
-use serde_json::{Value, json};
-use tapfer_emv::certificate::CaPublicKey;
-use tapfer_emv::curve::PublicX;
-use tapfer_emv::{tags, tlv};
-use tapfer_payment_types::{Currency, Money, Timestamp};
-use tapfer_terminal::kernel8::KernelConfiguration;
-use tapfer_terminal::{Arming, TapAction, TapEnd, Terminal, TerminalConfiguration};
-use tapfer_wallet::store::{self, DeviceSecret, StoreHeader, StoreKey, StoreShare};
-use tapfer_wallet::{Card, DeviceState, Effect};
 
-const PRICE: i64 = 100;
 const OPENING_BALANCE: i64 = 100_000;
 /// So often the server dies at least.
 const KILLS: usize = 8;
 /// So many payments are made at least, and at most: the phone's keys go no further.
 const PAYMENTS: std::ops::RangeInclusive<usize> = 15..=190;
-const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_is_booked_twice() {
@@ -95,180 +84,4 @@ fn kill_and_restart(platform: &Mutex<Platform>, kills: &AtomicUsize, done: &Atom
         platform.restart();
         kills.fetch_add(1, Ordering::SeqCst);
     }
-}
-
-struct Payment {
-    key: String,
-    question: Value,
-    answer: Value,
-}
-
-impl Payment {
-    /// The transaction counter that the platform accepted.
-    fn counter(&self) -> Vec<u8> {
-        let digits = self.question["chip_data"].as_str().unwrap();
-        let chip_data = data_encoding::HEXLOWER.decode(digits.as_bytes()).unwrap();
-        let counter = tlv::find(&chip_data, tags::APPLICATION_TRANSACTION_COUNTER).unwrap();
-        counter.unwrap().to_vec()
-    }
-}
-
-/// One payment from intent to answer; every step is asked until it is answered, under one key.
-fn pay(client: &Client, phone: &mut Phone, number: usize) -> Payment {
-    let body = json!({ "amount": PRICE, "currency": "EUR" });
-    let intent =
-        client.post("/v1/payment-intents", &body, &format!("intent-{number}"), Caller::Merchant);
-    let id = intent["id"].as_str().unwrap().to_owned();
-    let arm = json!({ "terminal": client.terminal });
-    let path = format!("/v1/payment-intents/{id}/arm");
-    client.post(&path, &arm, &format!("arm-{number}"), Caller::Merchant);
-    let chip_data = phone.tap(&client.configuration, &id);
-    let question = json!({ "payment_intent": id, "chip_data": chip_data });
-    let key = format!("authorization-{number}");
-    let answer = client.post("/v1/authorizations", &question, &key, Caller::Terminal);
-    Payment { key, question, answer }
-}
-
-#[derive(Clone, Copy)]
-enum Caller {
-    Merchant,
-    Terminal,
-    Device,
-}
-
-/// A till that goes on asking.
-struct Client {
-    agent: ureq::Agent,
-    address: String,
-    merchant_key: String,
-    terminal_key: String,
-    device_key: String,
-    device: String,
-    terminal: String,
-    configuration: TerminalConfiguration,
-}
-
-impl Client {
-    fn new(platform: &Platform) -> Self {
-        let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let pem = std::fs::read(platform.home().join("tls/ca-certificate.pem")).unwrap();
-        let root = ureq::tls::Certificate::from_pem(&pem).unwrap();
-        let roots = ureq::tls::RootCerts::new_with_certs(&[root]);
-        let tls = ureq::tls::TlsConfig::builder().root_certs(roots).build();
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .tls_config(tls)
-            .timeout_global(Some(Duration::from_secs(10)))
-            .build()
-            .new_agent();
-        let memory = std::fs::read(platform.home().join("client.json")).unwrap();
-        let memory: Value = serde_json::from_slice(&memory).unwrap();
-        let latest = |kind: &str| memory["latest"][kind].as_str().unwrap().to_owned();
-        let key = |id: &str| memory["keys"][id].as_str().unwrap().to_owned();
-        let trust = platform.tapfer(&["trust", "show"]);
-        Self {
-            agent,
-            address: platform.address().to_owned(),
-            merchant_key: key(&latest("merchant")),
-            terminal_key: key(&latest("terminal")),
-            device_key: key(&latest("device")),
-            device: latest("device"),
-            terminal: latest("terminal"),
-            configuration: configuration(&trust),
-        }
-    }
-
-    fn post(&self, path: &str, body: &Value, idempotency_key: &str, caller: Caller) -> Value {
-        let api_key = match caller {
-            Caller::Merchant => &self.merchant_key,
-            Caller::Terminal => &self.terminal_key,
-            Caller::Device => &self.device_key,
-        };
-        platform::until(path, PATIENCE, || {
-            let answer = self
-                .agent
-                .post(format!("{}{path}", self.address))
-                .header("authorization", format!("Bearer {api_key}"))
-                .header("idempotency-key", idempotency_key)
-                .send_json(body);
-            let mut answer = answer.ok()?;
-            let status = answer.status();
-            let text = answer.body_mut().read_to_string().ok()?;
-            // Still running under the same key, or about to stop: the answer comes later.
-            if status == 409 || status == 503 {
-                return None;
-            }
-            assert!(status.is_success(), "{path}: {status} {text}");
-            Some(serde_json::from_str(&text).unwrap())
-        })
-    }
-}
-
-fn configuration(trust: &Value) -> TerminalConfiguration {
-    let bytes = |value: &Value| {
-        data_encoding::HEXLOWER_PERMISSIVE.decode(value.as_str().unwrap().as_bytes()).unwrap()
-    };
-    let x: [u8; 32] = bytes(&trust["ca_public_key_x"]).try_into().unwrap();
-    let ca = CaPublicKey {
-        rid: bytes(&trust["rid"]).try_into().unwrap(),
-        index: u8::try_from(trust["ca_index"].as_u64().unwrap()).unwrap(),
-        key: PublicX::from_bytes(&x).unwrap(),
-    };
-    let aid = bytes(&trust["issuers"][0]["aid"]);
-    let limit = Money::new(5_000, Currency::EUR);
-    TerminalConfiguration::new(
-        [KernelConfiguration::attended(&aid, 276, limit).unwrap()],
-        limit.currency,
-        vec![ca],
-    )
-}
-
-/// The phone that was enrolled, in memory.
-struct Phone(Card);
-
-impl Phone {
-    fn open(directory: &Path, client: &Client) -> Self {
-        let secret = std::fs::read(directory.join("store.key")).unwrap();
-        let secret = DeviceSecret::new(secret.try_into().unwrap());
-        let sealed = std::fs::read(directory.join("wallet.sealed")).unwrap();
-        let StoreHeader { epoch, generation } = StoreHeader::read(&sealed).unwrap();
-        let report = json!({ "epoch": epoch, "generation": generation });
-        let path = format!("/v1/devices/{}/store-share", client.device);
-        let answer = client.post(&path, &report, "store-share", Caller::Device);
-        let share = data_encoding::HEXLOWER.decode(answer["share"].as_str().unwrap().as_bytes());
-        let epoch = NonZeroU32::new(epoch).expect("enrolled, and moved to the first epoch");
-        let share = StoreShare::new(epoch, share.unwrap().try_into().unwrap());
-        let key = StoreKey::with_share(&secret, &share).unwrap();
-        Self(Card::new(store::open(&key, &sealed).unwrap()))
-    }
-
-    /// Taps, and gives the chip data in hexadecimal digits.
-    fn tap(&mut self, configuration: &TerminalConfiguration, intent: &str) -> String {
-        let amount = Money::new(PRICE, Currency::EUR);
-        let arming = Arming::new(intent.parse().unwrap(), amount, now().plus_seconds(60)).unwrap();
-        let terminal = Terminal::new(configuration.clone()).arm(arming).unwrap();
-        let mut tap = terminal.tap(now()).unwrap();
-        let mut random = rand_core::UnwrapErr(getrandom::SysRng);
-        while let TapAction::Transmit(command) = tap.poll() {
-            let command = command.encode().unwrap();
-            let device = DeviceState { screen_on: true, unlocked: false, ..DeviceState::default() };
-            let effects = self.0.handle(&command, now(), &mut random, &device);
-            let reply = effects.into_iter().find_map(|effect| match effect {
-                Effect::Reply(response) => Some(response.encode()),
-                _ => None,
-            });
-            tap = tap.handle_response(&reply.unwrap(), Duration::ZERO, &mut random);
-        }
-        match tap.finish() {
-            TapEnd::Online(payment) => {
-                data_encoding::HEXLOWER.encode(payment.request().chip_data())
-            }
-            other => panic!("the tap does not go online: {other:?}"),
-        }
-    }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap())
 }

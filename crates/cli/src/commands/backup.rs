@@ -3,37 +3,42 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tapfer_server::backup;
+use serde_json::json;
+use tapfer_server::backup::{self, Backup};
 
 use crate::clock;
 use crate::context::Context;
-use crate::failure::Ending;
+use crate::failure::{Ending, UsageError};
+use crate::output::Emphasis;
+
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  tapfer backup --to /mnt/backup/2026-11-22
+  tapfer backup verify /mnt/backup/2026-11-22
+
+The platform may run meanwhile. Practise what follows a fire with `tapfer dr drill`; docs/disaster-recovery.md is the
+page for the night itself."
+)]
+pub(crate) struct BackupArguments {
+    /// New directory for the backup of the realm in the home directory
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<BackupCommand>,
+}
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum BackupCommand {
-    /// Back up the realm in the home directory; the platform may run meanwhile
-    #[command(after_help = "\
-Example:
-  tapfer backup make --to /mnt/backup/2026-11-22
-
-Database, catalogue of keys, description and certificates go in; root keys do not: they are in the custodians' hands,
-or sealed in the keystore. Practise with `tapfer dr drill`.")]
-    Make(MakeArguments),
+enum BackupCommand {
     /// Read a whole backup and say whether it is as it was made
-    #[command(after_help = "Example:\n  tapfer backup check /mnt/backup/2026-11-22")]
-    Check {
-        /// Directory of the backup
-        #[arg(value_name = "DIR")]
-        backup: PathBuf,
-    },
-    /// Put a backup into an empty home directory
     #[command(after_help = "\
 Example:
-  tapfer backup restore /mnt/backup/2026-11-22 --home /srv/tapfer
+  tapfer backup verify /mnt/backup/2026-11-22
 
-Be sure that the platform it was made of never runs again: two would both take payments, and neither would know of the
-other's. Terminals and phones go on as they are if the new machine has the old address.")]
-    Restore {
+Opens no key. That a backup can be worked with, `tapfer dr drill` shows.")]
+    Verify {
         /// Directory of the backup
         #[arg(value_name = "DIR")]
         backup: PathBuf,
@@ -41,35 +46,109 @@ other's. Terminals and phones go on as they are if the new machine has the old a
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct MakeArguments {
-    /// New directory for the backup
+#[command(after_help = "\
+Example:
+  tapfer restore --from /mnt/backup/2026-11-22 --home /srv/tapfer
+
+Be sure that the platform it was made of never runs again: two would both take payments, and neither would know of the
+other's. What a restored platform no longer knows, and what to do about it, is in docs/disaster-recovery.md.")]
+pub(crate) struct RestoreArguments {
+    /// Directory of the backup
     #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    from: PathBuf,
 }
 
-pub(crate) fn run(context: &Context, command: &BackupCommand) -> anyhow::Result<Ending> {
-    let made = match command {
-        BackupCommand::Make(arguments) => {
-            let _progress = context.output.progress("copying");
-            backup::back_up(context.home.path(), &arguments.to, clock::now())?
+/// What no backup has, and what every one has.
+const NOT_IN_IT: [&str; 3] = [
+    "NOT in it: what opens the keys. Passphrase or unlock key, or the custodians' parts of the root keys, are in \
+     your hands; without them nobody opens this backup, and you do not either",
+    "NOT in it: the operator's API key (a new one is made), PINs of security modules, what phones and tills keep",
+    "In it, sealed under the keys: card numbers. In it, in clear: ids, amounts, names, and the private key of the \
+     platform's TLS authority. Keep it where you would keep the platform's own directory",
+];
+
+/// What to do behind a restore, in this order.
+const AFTER_A_RESTORE: [&str; 7] = [
+    "Make sure that the platform this was made of never runs again.",
+    "Start it for yourself only: tapfer serve --listen 127.0.0.1:8443; then open it to others.",
+    "REVOKED THINGS LIVE AGAIN: what was revoked, blocked, suspended or locked behind the backup (API keys, \
+     terminals, cards, tokens, phones) is active as it was before. Do it again, from your own records, before you \
+     open it to others. Counts of wrong PINs are those of the backup.",
+    "API keys that were made behind the backup are gone: make them again (tapfer api-key create). Revoke the \
+     operator's old key: a new one is in operator.key.",
+    "Payments, refunds and top-ups behind the backup are unknown here. Compare with what merchants' tills and \
+     receipts say, and book what is missing; tills that repeat an unanswered question are answered anew.",
+    "Phones: keys that were given out behind the backup are worth nothing until the phone has fetched new ones, \
+     which it does by itself when it is online. Phones whose store has moved on are refused (unknown epoch): their \
+     cards are enrolled again.",
+    "Let nobody set a new PIN on a phone for a day: numbers of keys of that day may be given a second time.",
+];
+
+pub(crate) fn run_backup(context: &Context, arguments: &BackupArguments) -> anyhow::Result<Ending> {
+    match (&arguments.to, &arguments.command) {
+        (_, Some(BackupCommand::Verify { backup })) => {
+            let verified = {
+                let _progress = context.output.progress("reading");
+                backup::verify(backup)?
+            };
+            show(context, &verified)?;
+            let good = context.output.paint(Emphasis::Good, "whole, and as it was made");
+            context.output.line(good);
         }
-        BackupCommand::Check { backup } => {
-            let _progress = context.output.progress("reading");
-            backup::check(backup)?
+        (Some(to), None) => {
+            let made = {
+                let _progress = context.output.progress("copying");
+                backup::back_up(context.home.path(), to, clock::now())?
+            };
+            show(context, &made)?;
+            NOT_IN_IT.iter().for_each(|line| context.output.remark(line));
         }
-        BackupCommand::Restore { backup } => {
-            let _progress = context.output.progress("restoring");
-            backup::restore(backup, context.home.path())?
-        }
-    };
-    if context.output.is_json() {
-        context.output.json_line(&made)?;
-        return Ok(Ending::Done);
-    }
-    context.output.line(format!("realm    {}", made.realm));
-    context.output.line(format!("made at  {} by {}", made.made_at, made.software));
-    for file in &made.files {
-        context.output.line(format!("{}  {:>10}  {}", file.sha256, file.length, file.name));
+        (None, None) => anyhow::bail!(UsageError(
+            "say where the backup goes: tapfer backup --to DIR, a directory that does not exist yet".to_owned()
+        )),
     }
     Ok(Ending::Done)
+}
+
+pub(crate) fn run_restore(
+    context: &Context,
+    arguments: &RestoreArguments,
+) -> anyhow::Result<Ending> {
+    let restored = {
+        let _progress = context.output.progress("restoring");
+        backup::restore(&arguments.from, context.home.path(), clock::now())?
+    };
+    if context.output.is_json() {
+        context.output.json_line(&json!({
+            "backup": restored.backup, "restoration": restored.restoration, "home": context.home.path(),
+            "to_do": AFTER_A_RESTORE,
+        }))?;
+        return Ok(Ending::Done);
+    }
+    show(context, &restored.backup)?;
+    let (home, count) = (context.home.path().display(), restored.restoration);
+    context
+        .output
+        .line(format!("restored in {home}; this realm was restored {count} time(s) so far"));
+    context.output.line(format!(
+        "\nIt knows what was so at {}, and nothing behind it. Now, in this order:",
+        restored.backup.made_at
+    ));
+    for (number, step) in (1_usize..).zip(AFTER_A_RESTORE) {
+        context.output.line(format!("{number}. {step}"));
+    }
+    Ok(Ending::Done)
+}
+
+/// What a backup holds.
+fn show(context: &Context, backup: &Backup) -> anyhow::Result<()> {
+    if context.output.is_json() {
+        return context.output.json_line(backup);
+    }
+    context.output.line(format!("realm    {}", backup.realm));
+    context.output.line(format!("made at  {} by {}", backup.made_at, backup.software));
+    for file in &backup.files {
+        context.output.line(format!("{}  {:>10}  {}", file.sha256, file.length, file.name));
+    }
+    Ok(())
 }

@@ -107,6 +107,18 @@ impl<'a> UnverifiedCatalogue<'a> {
         self.catalogue.realm_id
     }
 
+    /// Whose keys the file says they are.
+    #[must_use]
+    pub const fn realm(&self) -> (Realm, RealmId) {
+        (self.catalogue.realm, self.catalogue.realm_id)
+    }
+
+    /// Which version the file says it is; counts up with every change.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.catalogue.version
+    }
+
     /// The key of the MAC, under the sealing root.
     pub(crate) fn catalogue_key(&self) -> &[u8] {
         &self.catalogue.catalogue_key

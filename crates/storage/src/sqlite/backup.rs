@@ -13,12 +13,13 @@ use super::{
 use crate::StorageError;
 
 /// Copies one moment of the database into a file that does not exist yet, checks the copy, and returns
-/// when it is on the disk. Whoever writes meanwhile does not wait (SQLite's online backup, in one step).
+/// when it is on the disk; tells the version of its schema. Whoever writes meanwhile does not wait (SQLite's
+/// online backup, in one step).
 ///
 /// # Errors
 /// [`StorageError::OtherRealm`], [`StorageError::MissingDatabase`]; [`StorageError::Damaged`] if what was
 /// copied does not hold together; the file cannot be made, or the database is busy.
-pub fn back_up(database: &Path, realm: RealmId, copy: &Path) -> Result<()> {
+pub fn back_up(database: &Path, realm: RealmId, copy: &Path) -> Result<u32> {
     if std::fs::metadata(database).map_or(true, |found| found.len() == 0) {
         return Err(StorageError::MissingDatabase(database.display().to_string()));
     }
@@ -36,19 +37,30 @@ pub fn back_up(database: &Path, realm: RealmId, copy: &Path) -> Result<()> {
     // The copy is read by whoever restores it, perhaps from a medium that cannot be written.
     target.pragma_update(None, "journal_mode", "DELETE")?;
     hold_together(&target, copy)?;
+    let version = migrations::version(&target)?;
     drop(target);
     let synced = File::open(&path).and_then(|file| file.sync_all());
-    synced.map_err(|error| StorageError::Damaged(copy.display().to_string(), error.to_string()))
+    synced.map_err(|error| StorageError::Damaged(copy.display().to_string(), error.to_string()))?;
+    Ok(u32::try_from(version).unwrap_or(0))
 }
 
-/// Reads the whole database of a realm and says whether it holds together. Changes nothing.
+/// Reads the whole database of a realm and says whether it holds together, and is one that this program
+/// can open. Changes nothing.
 ///
 /// # Errors
 /// As [`back_up`].
 pub fn check(database: &Path, realm: RealmId) -> Result<()> {
     let connection = open_reader(&without_links(database), &SqliteOptions::default())?;
-    migrations::check_owner(&connection, database, realm)?;
-    hold_together(&connection, database)
+    let open = migrations::check_owner(&connection, database, realm)
+        .and_then(|()| migrations::check_version(&connection))
+        .and_then(|()| hold_together(&connection, database));
+    // What SQLite cannot even read is damaged, whatever it calls it.
+    open.map_err(|error| match error {
+        StorageError::Database(error) => {
+            StorageError::Damaged(database.display().to_string(), error.to_string())
+        }
+        other => other,
+    })
 }
 
 /// What SQLite itself knows to be wrong with pages, indices and references between tables.

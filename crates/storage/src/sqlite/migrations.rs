@@ -97,27 +97,42 @@ fn is_empty(connection: &Connection) -> Result<bool> {
     Ok(objects == 0 && application_id(connection)? == 0)
 }
 
+fn failed(error: refinery::Error) -> StorageError {
+    StorageError::Migration(error.to_string())
+}
+
+fn all() -> Result<Vec<Migration>> {
+    let migrations = MIGRATIONS.iter().map(|(name, sql)| Migration::unapplied(name, sql));
+    migrations.collect::<std::result::Result<_, _>>().map_err(failed)
+}
+
 /// Applies what is missing.
 pub(super) fn run(connection: &mut Connection) -> Result<()> {
-    let failed = |error: refinery::Error| StorageError::Migration(error.to_string());
-    let migrations = MIGRATIONS
-        .iter()
-        .map(|(name, sql)| Migration::unapplied(name, sql))
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(failed)?;
-    let known = migrations.iter().map(|migration| i64::from(migration.version())).max();
-    refuse_newer(connection, known.unwrap_or(0))?;
+    let migrations = all()?;
+    refuse_newer(connection, &migrations)?;
     // All or nothing: a machine that dies half-way finds the old schema.
     Runner::new(&migrations).set_grouped(true).run(connection).map(|_| ()).map_err(failed)
 }
 
-fn refuse_newer(connection: &Connection, known: i64) -> Result<()> {
+/// The version of a database's schema; 0 if it has none yet.
+pub(super) fn version(connection: &Connection) -> Result<i64> {
     let table = "SELECT 1 FROM sqlite_schema WHERE name = 'refinery_schema_history'";
     if connection.query_row(table, [], |_| Ok(())).optional()?.is_none() {
-        return Ok(());
+        return Ok(0);
     }
     let newest = "SELECT coalesce(max(version), 0) FROM refinery_schema_history";
-    let found: i64 = connection.query_row(newest, [], |row| row.get(0))?;
+    Ok(connection.query_row(newest, [], |row| row.get(0))?)
+}
+
+/// Refuses a database that a newer program has changed. Changes nothing.
+pub(super) fn check_version(connection: &Connection) -> Result<()> {
+    refuse_newer(connection, &all()?)
+}
+
+fn refuse_newer(connection: &Connection, migrations: &[Migration]) -> Result<()> {
+    let known = migrations.iter().map(|migration| i64::from(migration.version())).max();
+    let known = known.unwrap_or(0);
+    let found = version(connection)?;
     if found > known {
         return Err(StorageError::NewerDatabase { found, known });
     }
