@@ -67,10 +67,10 @@ pub struct CacheLimits {
 }
 
 impl Default for CacheLimits {
-    /// 4,096 keys, one hour, 256 used up. To close a session with 256 objects takes SoftHSM2 two to five
-    /// milliseconds.
+    /// 512 keys, one hour, 32 used up. SoftHSM2 looks through all session objects at every call: with 16 of
+    /// them an authorization takes 23 µs, with 256 four times as long (docs/adr/0018-pkcs11.md).
     fn default() -> Self {
-        Self { limited_use_keys: 4096, age: Duration::from_secs(3600), used_up: 256 }
+        Self { limited_use_keys: 512, age: Duration::from_secs(3600), used_up: 32 }
     }
 }
 
