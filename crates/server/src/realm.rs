@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tapfer_hsm::pool::HsmPool;
-use tapfer_hsm::{HsmError, PaymentHsm, SoftwareHsm, Unlock};
+use tapfer_hsm::{CatalogueError, HsmError, PaymentHsm, SoftwareHsm, Unlock};
 use tapfer_payment_types::{RealmId, Timestamp};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{Storage, StorageError};
@@ -315,6 +315,7 @@ impl Realm {
             return Err(RealmError::Mixed(paths.home));
         }
         let storage = SqliteStorage::open(&paths.database(), id, &SqliteOptions::default())?;
+        refuse_old_catalogue(&paths, &*hsm, &storage)?;
         Ok(Self { paths, kind, hsm, storage: Arc::new(storage), lock })
     }
 
@@ -393,6 +394,22 @@ fn create_or_finish(
         }
         _ => Err(undescribed()),
     }
+}
+
+/// The database remembers the newest catalogue that was used. An old copy in its place would bring back
+/// keys that were destroyed or retired, and lack newer ones.
+fn refuse_old_catalogue(
+    paths: &RealmPaths,
+    hsm: &dyn PaymentHsm,
+    storage: &dyn Storage,
+) -> Result<(), RealmError> {
+    let version = hsm.catalogue_version()?;
+    let known = storage.note_catalogue(version)?;
+    if known > version {
+        let path = paths.catalogue();
+        return Err(HsmError::from(CatalogueError::RolledBack { path, version, known }).into());
+    }
+    Ok(())
 }
 
 /// Makes this the one process that serves the realm.
@@ -520,6 +537,27 @@ mod tests {
             fs::copy(other.catalogue(), paths.catalogue()).unwrap();
             assert!(open().contains("restore both from one backup"), "{}", open());
         }
+    }
+
+    /// An old copy of the catalogue, with keys that were destroyed since, does not open; nor does one that
+    /// somebody went on with.
+    #[cfg(unix)]
+    #[test]
+    fn an_old_catalogue_is_refused() {
+        let now = Timestamp::from_unix_millis(1);
+        let (home, paths) = new_realm(RealmKind::Production);
+        let open = || Realm::open(home.path(), &unlock());
+        let old = fs::read(paths.catalogue()).unwrap();
+        let realm = open().unwrap();
+        realm.hsm().create_merchant_authority(now).unwrap();
+        drop(realm);
+        let newest = fs::read(paths.catalogue()).unwrap();
+        drop(open().unwrap());
+        fs::write(paths.catalogue(), old).unwrap();
+        let error = open().map(drop).unwrap_err().to_string();
+        assert!(error.contains("version 1, and version 2 was used already"), "{error}");
+        fs::write(paths.catalogue(), newest).unwrap();
+        open().unwrap();
     }
 
     /// What a crash leaves at each point of the first start can be started again.

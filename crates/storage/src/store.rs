@@ -567,6 +567,9 @@ pub trait Storage:
 {
     /// Whether the store answers and can write.
     fn check(&self) -> Result<()>;
+    /// Takes note of the version of the catalogue of keys that is in use. Gives back the highest that was
+    /// ever noted: a higher one than `version` says that an old copy of the catalogue is in use.
+    fn note_catalogue(&self, version: u64) -> Result<u64>;
     /// How many changes wait for the disk at this moment: a measure of load.
     fn waiting_changes(&self) -> usize;
     /// Refuses new calls, finishes the changes that wait, and closes. May be called more than once.

@@ -852,8 +852,16 @@ macro_rules! contract_of {
             a_refused_request_is_not_remembered,
             every_change_is_in_the_audit_log,
             a_closed_store_changes_nothing,
+            the_catalogues_version_counts_up,
         );
     };
+}
+
+fn the_catalogues_version_counts_up<B: Backend>() {
+    let (store, _backend) = B::open();
+    for (version, highest) in [(3, 3), (3, 3), (2, 3), (0, 3), (7, 7), (6, 7)] {
+        assert_eq!(store.note_catalogue(version).unwrap(), highest);
+    }
 }
 
 impl Backend for tempfile::TempDir {

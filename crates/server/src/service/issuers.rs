@@ -73,6 +73,7 @@ impl Service {
         check_key_policy(&issuer.key_policy)?;
         self.require_free_ranges(&issuer)?;
         let keys = self.ask_hsm("create_issuer", |hsm| hsm.create_issuer(issuer.id, now))?;
+        self.note_catalogue()?;
         issuer.derivation_key_index = keys.derivation_key_index;
         issuer.certificate = self.certify(&issuer, &keys, now)?;
         Ok(issuer)

@@ -91,6 +91,7 @@ impl Service {
         service.ensure_authority(PLATFORM_RID, now)?;
         service.ensure_merchant_authority(now)?;
         service.ensure_document_keys(now)?;
+        service.note_catalogue()?;
         Ok(service)
     }
 
@@ -105,7 +106,17 @@ impl Service {
     pub(crate) fn check(&self) -> Result<(), ServiceError> {
         self.storage.check()?;
         self.hsm.health()?;
-        Ok(())
+        self.note_catalogue()
+    }
+
+    /// Lets the database know the newest version of the catalogue of keys, so that an older one is refused
+    /// at the next start. Costs a write only when there is a newer one.
+    ///
+    /// # Errors
+    /// [`ServiceError`] of store or security module.
+    pub(super) fn note_catalogue(&self) -> Result<(), ServiceError> {
+        let version = self.ask_hsm("catalogue_version", |hsm| hsm.catalogue_version())?;
+        self.storage.note_catalogue(version).map(drop).map_err(ServiceError::from)
     }
 
     /// How the security module stands. Asks no module anything.

@@ -35,6 +35,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/V14__logins_are_counted_at_once.sql"),
     ),
     ("V15__audit_chain", include_str!("../../migrations/V15__audit_chain.sql")),
+    ("V16__key_catalogue", include_str!("../../migrations/V16__key_catalogue.sql")),
 ];
 
 /// Written when the file is made, and never changed: keys and database of a realm have one id.

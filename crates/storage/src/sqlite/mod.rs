@@ -16,6 +16,7 @@ mod idempotency;
 mod integrity;
 mod intents;
 mod issuers;
+mod key_catalogue;
 mod ledger;
 mod merchants;
 mod migrations;
@@ -235,6 +236,14 @@ impl Storage for SqliteStorage {
     fn check(&self) -> Result<()> {
         self.read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?))?;
         self.writer.run(|_| Ok(()))
+    }
+
+    fn note_catalogue(&self, version: u64) -> Result<u64> {
+        let known = self.read(key_catalogue::highest)?;
+        if version <= known {
+            return Ok(known);
+        }
+        self.writer.run(move |connection| key_catalogue::note(connection, version))
     }
 
     fn waiting_changes(&self) -> usize {
