@@ -84,7 +84,7 @@ fn of_the_catalogue(error: HsmError) -> CatalogueError {
 }
 
 #[test]
-fn every_changed_byte_is_refused() {
+fn attack_catalogue_changed_without_the_roots() {
     let place = Place::new();
     place.create().create_certification_authority([1; 5], 1, NOW).unwrap();
     let whole = place.bytes();
@@ -130,7 +130,7 @@ fn other_roots_and_other_files_are_told_apart() {
 
 /// An older copy in the place of a newer one is noticed by whoever has seen the newer one.
 #[test]
-fn a_rolled_back_catalogue_is_refused() {
+fn attack_old_catalogue_put_back_under_a_running_platform() {
     let place = Place::new();
     let hsm = place.create();
     hsm.create_issuer(issuer(1), NOW).unwrap();

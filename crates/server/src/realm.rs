@@ -543,7 +543,7 @@ mod tests {
     /// somebody went on with.
     #[cfg(unix)]
     #[test]
-    fn an_old_catalogue_is_refused() {
+    fn attack_old_catalogue_put_back() {
         let now = Timestamp::from_unix_millis(1);
         let (home, paths) = new_realm(RealmKind::Production);
         let open = || Realm::open(home.path(), &unlock());
