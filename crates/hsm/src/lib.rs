@@ -20,7 +20,9 @@
 //! wiped with their holder.
 
 pub mod catalogue;
+pub mod custody;
 mod error;
+pub mod exchange;
 mod grant;
 pub mod key_block;
 mod known_answers;

@@ -204,6 +204,15 @@ impl KeyPurpose {
         !matches!(self, Self::PanLookup | Self::StoreShares | Self::CertificationAuthority)
     }
 
+    /// Whether everyone who works with the older generation goes on by itself when a new one comes: phones
+    /// get what is new with the keys they fetch anyway. Not so the keys that phones and terminals hold on
+    /// to as the beginning of trust.
+    #[must_use]
+    pub const fn can_overlap(self) -> bool {
+        self.can_rotate()
+            && !matches!(self, Self::MerchantAuthority | Self::Configuration | Self::AuditHead)
+    }
+
     /// How long a key makes new things, in seconds from its creation (NIST SP 800-57 part 1, 5.3.6, with
     /// certification keys as long as what they certify). `None` for those that are not rotated.
     #[must_use]

@@ -119,6 +119,11 @@ impl<'a> UnverifiedCatalogue<'a> {
         self.catalogue.version
     }
 
+    /// What the file says of its keys. Nothing of it is proven.
+    pub fn records(&self) -> impl Iterator<Item = &KeyRecord> {
+        self.catalogue.records.values()
+    }
+
     /// The key of the MAC, under the sealing root.
     pub(crate) fn catalogue_key(&self) -> &[u8] {
         &self.catalogue.catalogue_key

@@ -196,6 +196,12 @@ impl Algorithm {
         (b'T', Self::TripleDes),
     ];
 
+    /// Its letter.
+    #[must_use]
+    pub fn letter(self) -> char {
+        letter(&Self::ALL, self)
+    }
+
     /// Keys are padded to this many bytes, so that the block does not tell how long they are; zero where
     /// lengths are no secret.
     pub(super) const fn longest_key(self) -> usize {
@@ -221,6 +227,12 @@ impl ModeOfUse {
         (b'X', Self::Derive),
         (b'Y', Self::Variants),
     ];
+
+    /// Its letter.
+    #[must_use]
+    pub fn letter(self) -> char {
+        letter(&Self::ALL, self)
+    }
 }
 
 impl Exportability {
@@ -241,8 +253,8 @@ impl Header {
             "{}{length:04}{}{}{}{}{}{count:02}00{blocks}",
             self.version.letter(),
             self.usage.as_str(),
-            letter(&Algorithm::ALL, self.algorithm),
-            letter(&ModeOfUse::ALL, self.mode),
+            self.algorithm.letter(),
+            self.mode.letter(),
             self.key_version.as_str(),
             letter(&Exportability::ALL, self.exportability),
         ))

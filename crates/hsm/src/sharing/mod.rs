@@ -9,9 +9,11 @@ mod error;
 mod field;
 mod letters;
 mod part;
+mod roots;
 
 pub use error::SharingError;
 pub use part::{Part, PartReader};
+pub use roots::{RandomSource, check_value};
 
 use std::fmt;
 

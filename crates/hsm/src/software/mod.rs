@@ -18,13 +18,13 @@ mod vault;
 
 use std::path::Path;
 
-use tapfer_payment_types::RealmId;
+use tapfer_payment_types::{RealmId, Secret};
 
 use self::keystore::Keystore;
 pub use self::roots::RootKeys;
 pub use self::unlock::{MINIMUM_PASSPHRASE_LENGTH, Unlock};
 pub use self::vault::{SoftwareKey, SoftwareVault};
-use crate::catalogue::CatalogueError;
+use crate::catalogue::{CatalogueError, KeyName, KeyState};
 use crate::vaulted::VaultedHsm;
 use crate::{HsmError, Realm, known_answers};
 
@@ -67,6 +67,70 @@ impl SoftwareHsm {
         }
         Keystore { realm, realm_id, roots: RootKeys::generate()? }.create(keystore, unlock)?;
         Self::finish(keystore, catalogue, unlock)
+    }
+
+    /// As [`SoftwareHsm::create`], with root keys that were drawn at a ceremony.
+    ///
+    /// # Errors
+    /// As [`SoftwareHsm::create`].
+    pub fn create_with_roots(
+        keystore: &Path,
+        catalogue: &Path,
+        unlock: &Unlock,
+        realm: Realm,
+        realm_id: RealmId,
+        roots: RootKeys,
+    ) -> Result<Self, HsmError> {
+        known_answers::run(known_answers::ALL)?;
+        if catalogue.exists() {
+            return Err(CatalogueError::Exists(catalogue.to_owned()).into());
+        }
+        Keystore { realm, realm_id, roots }.create(keystore, unlock)?;
+        Self::finish(keystore, catalogue, unlock)
+    }
+
+    /// Makes the keystore of a realm whose catalogue is there, from root keys that custodians rebuilt.
+    /// Writes nothing unless they open the catalogue, and it is the realm's.
+    ///
+    /// # Errors
+    /// As [`SoftwareHsm::open`]; there is a keystore.
+    pub fn install_roots(
+        keystore: &Path,
+        catalogue: &Path,
+        unlock: &Unlock,
+        realm: Realm,
+        realm_id: RealmId,
+        roots: RootKeys,
+    ) -> Result<(), HsmError> {
+        let hsm = Self::over_catalogue(SoftwareVault::new(roots), catalogue)?;
+        if hsm.realm_of_catalogue() != (realm, realm_id) {
+            return Err(CatalogueError::OtherRealm(catalogue.to_owned()).into());
+        }
+        let roots = hsm.into_vault().into_roots();
+        Keystore { realm, realm_id, roots }.create(keystore, unlock)
+    }
+
+    /// The root keys that a keystore holds, to be given to custodians, and whose they are.
+    ///
+    /// # Errors
+    /// Each thing that can be wrong with the file has its [`crate::KeystoreError`].
+    pub fn roots_of_keystore(
+        keystore: &Path,
+        unlock: &Unlock,
+    ) -> Result<(RealmId, RootKeys), HsmError> {
+        let Keystore { realm_id, roots, .. } = Keystore::open(keystore, unlock)?;
+        Ok((realm_id, roots))
+    }
+
+    /// The bytes of a key that is not destroyed, for [`crate::exchange`].
+    pub(crate) fn clear_key(&self, name: KeyName) -> Result<Secret<Vec<u8>>, HsmError> {
+        let records = self.key_records()?;
+        let record = records.iter().find(|record| record.name == name);
+        let record = record.ok_or(HsmError::UnknownKey(name))?;
+        if record.state == KeyState::Destroyed {
+            return Err(HsmError::KeyDestroyed(name));
+        }
+        self.vault().open_wrapped(record.algorithm, record.custody, &record.wrapped)
     }
 
     /// Makes the catalogue of a keystore that was created and not finished.

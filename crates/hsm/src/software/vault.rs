@@ -37,6 +37,21 @@ impl SoftwareVault {
         Self { roots }
     }
 
+    /// The roots, from a vault that is not needed any more.
+    pub(super) fn into_roots(self) -> RootKeys {
+        self.roots
+    }
+
+    /// The bytes of a wrapped key.
+    pub(super) fn open_wrapped(
+        &self,
+        algorithm: KeyAlgorithm,
+        custody: Custody,
+        wrapped: &[u8],
+    ) -> Result<Secret<Vec<u8>>, HsmError> {
+        self.roots.unwrap(algorithm, custody, wrapped)
+    }
+
     /// Wraps a key that stands in `clear`, as [`Vault::import`] takes it.
     fn keep(
         &self,

@@ -92,6 +92,23 @@ impl<V: Vault> VaultedHsm<V> {
         (shelf.catalogue.realm, shelf.catalogue.realm_id)
     }
 
+    /// Opens every key that is not destroyed, and says how many there are: that catalogue and roots go
+    /// together is known then, and not only hoped.
+    ///
+    /// # Errors
+    /// A key does not open under the vault's roots.
+    pub fn try_every_key(&self) -> Result<usize, HsmError> {
+        self.reload()?;
+        let mut opened: usize = 0;
+        for record in self.shelves.now().catalogue.records.values() {
+            if record.state != KeyState::Destroyed {
+                self.vault().load(record.algorithm, record.custody, &record.wrapped)?;
+                opened = opened.saturating_add(1);
+            }
+        }
+        Ok(opened)
+    }
+
     fn demand_rotatable(&self, owner: KeyOwner, purpose: KeyPurpose) -> Result<(), HsmError> {
         if !purpose.can_rotate() {
             self.working()?;

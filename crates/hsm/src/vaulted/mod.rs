@@ -78,6 +78,11 @@ impl<V: Vault> VaultedHsm<V> {
         &self.shelves.vault
     }
 
+    /// The vault, from a module that is not needed any more.
+    pub(crate) fn into_vault(self) -> V {
+        self.shelves.vault
+    }
+
     /// Every verb that touches a key comes through here, and none gets past a failed self-test.
     fn working(&self) -> Result<&KeyShelves<V>, HsmError> {
         match self.failed_test.get() {
