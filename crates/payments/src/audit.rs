@@ -19,6 +19,8 @@ words! {
         IssuerPolicySet = "issuer.policy_set",
         /// An issuer's certificate was taken out of use.
         IssuerCertificateRevoked = "issuer.certificate_revoked",
+        /// An issuer makes cards' keys and certificates under newer keys of its own from here on.
+        IssuerKeysRenewed = "issuer.keys_renewed",
         /// A card was put into the vault.
         CardCreated = "card.created",
         /// A card was blocked.

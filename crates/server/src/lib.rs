@@ -21,6 +21,8 @@ pub mod clock;
 mod connections;
 pub mod entropy;
 mod http;
+mod key_audit;
+mod key_watch;
 pub mod members;
 mod metrics;
 mod private_file;
@@ -30,6 +32,7 @@ mod service;
 mod tls;
 
 pub use http::{Limits, openapi_document};
+pub use key_audit::KeyAudit;
 pub use realm::{Realm, RealmError, RealmKind, RealmPaths};
 pub use server::{RunningServer, Server, ServerConfig, ServerError};
 pub use tls::{CertificateSource, TlsError, authority_certificate_file};

@@ -28,6 +28,8 @@ const HSM_MEMBER_FAILED: &str = "tapfer_hsm_member_failed_total";
 const HSM_MEMBER_BREAKER: &str = "tapfer_hsm_member_breaker_transitions_total";
 const HSM_MEMBER_RESTARTS: &str = "tapfer_hsm_member_restarts_total";
 const HSM_MEMBER_LATENCY: &str = "tapfer_hsm_member_latency_seconds";
+const KEYS_DUE_SOON: &str = "tapfer_keys_due_soon";
+const KEYS_OVERDUE: &str = "tapfer_keys_overdue";
 const QUEUE_DEPTH: &str = "tapfer_storage_queue_depth";
 const JOBS: &str = "tapfer_jobs_running";
 const CONNECTIONS: &str = "tapfer_connections_open";
@@ -78,6 +80,8 @@ fn describe() {
         HSM_MEMBER_LATENCY,
         "Moving mean of the time of a call, of this member's fastest process"
     );
+    describe_gauge!(KEYS_DUE_SOON, "Keys whose cryptoperiod ends soon");
+    describe_gauge!(KEYS_OVERDUE, "Keys that are used longer than their cryptoperiod");
     describe_gauge!(QUEUE_DEPTH, "Writes that wait for the database");
     describe_gauge!(JOBS, "Requests that are being worked on off the network threads");
     describe_gauge!(CONNECTIONS, "Connections that hold a place, from before the TLS handshake on");
@@ -92,6 +96,12 @@ fn describe() {
     for limit in ["all", "address"] {
         counter!(CONNECTIONS_REFUSED, "limit" => limit).absolute(0);
     }
+}
+
+/// How many keys are due.
+pub(crate) fn keys(due_soon: u32, overdue: u32) {
+    gauge!(KEYS_DUE_SOON).set(f64::from(due_soon));
+    gauge!(KEYS_OVERDUE).set(f64::from(overdue));
 }
 
 /// One HTTP request was answered.

@@ -76,6 +76,9 @@ pub enum RealmError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The audit log was changed.
+    #[error("the audit log is not as it was written: {0}")]
+    AuditChain(String),
     /// The file system.
     #[error("cannot {action} {path}: {source}")]
     File {
@@ -197,6 +200,12 @@ pub(crate) fn describe(paths: &RealmPaths) -> Option<(RealmId, RealmKind)> {
     let text = fs::read(paths.description()).ok()?;
     let found: Description = serde_json::from_slice(&text).ok()?;
     (found.layout == LAYOUT).then_some((found.id, found.kind))
+}
+
+/// Which realm a directory says it holds, and of what kind. Nothing of it is proven.
+#[must_use]
+pub fn described(paths: &RealmPaths) -> Option<(RealmKind, RealmId)> {
+    describe(paths).map(|(id, kind)| (kind, id))
 }
 
 /// Held by the one process that serves a realm, for as long as it does.
@@ -323,6 +332,18 @@ impl Realm {
     #[must_use]
     pub const fn paths(&self) -> &RealmPaths {
         &self.paths
+    }
+
+    /// Reads the whole audit log and compares it with its chain: how many events there are.
+    ///
+    /// # Errors
+    /// [`RealmError::AuditChain`] says where it breaks.
+    pub fn verify_audit(&self) -> Result<u64, RealmError> {
+        let report = self.storage.verify_audit()?;
+        match report.fault {
+            None => Ok(report.sound.sequence),
+            Some(fault) => Err(RealmError::AuditChain(fault.to_string())),
+        }
     }
 
     /// What it is for.

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
+use tapfer_hsm::custody::KeyPolicy;
 use tokio::task::JoinHandle;
 
 use crate::clock::SharedClock;
 use crate::connections::{self, Door};
 use crate::entropy::SharedEntropy;
 use crate::http::{self, App, Limits};
+use crate::key_watch;
 use crate::private_file;
 use crate::realm::{Realm, RealmPaths};
 use crate::service::{FirstKey, Service, ServiceError};
@@ -79,6 +81,8 @@ pub struct ServerConfig {
     pub clock: SharedClock,
     /// Where randomness for names comes from.
     pub entropy: SharedEntropy,
+    /// How long keys are to be used, for warnings.
+    pub key_policy: Arc<KeyPolicy>,
 }
 
 impl ServerConfig {
@@ -92,6 +96,7 @@ impl ServerConfig {
             limits: Limits::default(),
             clock: Arc::new(crate::clock::SystemClock),
             entropy: Arc::new(crate::entropy::SystemEntropy),
+            key_policy: Arc::default(),
         }
     }
 }
@@ -107,7 +112,7 @@ pub struct RunningServer {
     limits: Limits,
     handle: Handle<SocketAddr>,
     serving: JoinHandle<io::Result<()>>,
-    chores: JoinHandle<()>,
+    chores: JoinHandle<((), ())>,
 }
 
 impl Server {
@@ -133,7 +138,9 @@ impl Server {
         let routes = http::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let serving = tokio::spawn(server.serve(routes));
         tracing::info!(target: "tapfer::server", %address, "serving");
-        let chores = tokio::spawn(chores(app.clone(), paths.clone(), tls, config));
+        let watch = key_watch::watch(app.clone(), paths.clone(), Arc::clone(&config.key_policy));
+        let chores = chores(app.clone(), paths.clone(), tls, config);
+        let chores = tokio::spawn(async { tokio::join!(chores, watch) });
         Ok(RunningServer { address, paths, app, limits, handle, serving, chores })
     }
 }

@@ -51,6 +51,15 @@ type List<T, C> = Result<Slice<T, C>>;
 pub trait IssuerStore {
     /// Sets up an issuer. Its number ranges must not overlap another's.
     fn create_issuer(&self, issuer: Issuer, write: Write<Issuer>) -> Result<Written<Issuer>>;
+    /// What is made for an issuer's cards from here on: under which generation of its master key, and with
+    /// which certificate.
+    fn renew_issuer_keys(
+        &self,
+        id: IssuerId,
+        derivation_key_index: u8,
+        certificate: Vec<u8>,
+        write: Write<()>,
+    ) -> Result<Written<()>>;
     /// One issuer.
     fn issuer(&self, id: IssuerId) -> Result<Option<Issuer>>;
     /// All issuers.

@@ -100,7 +100,7 @@ impl Service {
         Ok(())
     }
 
-    fn certify(
+    pub(super) fn certify(
         &self,
         issuer: &Issuer,
         keys: &IssuerKeys,

@@ -17,6 +17,7 @@ mod devices;
 mod error;
 mod integrity;
 mod issuer_directory;
+mod issuer_keys;
 mod issuers;
 mod merchants;
 mod numbers;

@@ -106,6 +106,25 @@ impl IssuerStore for SqliteStorage {
         })
     }
 
+    fn renew_issuer_keys(
+        &self,
+        id: IssuerId,
+        derivation_key_index: u8,
+        certificate: Vec<u8>,
+        write: Write<()>,
+    ) -> Result<Written<()>> {
+        self.change(write, AuditAction::IssuerKeysRenewed, move |connection, _| {
+            get(connection, id)?;
+            execute(
+                connection,
+                "UPDATE issuers SET derivation_key_index = ?2, certificate = ?3 WHERE id = ?1",
+                params![id.to_string(), derivation_key_index, certificate],
+            )?;
+            let detail = format!("derivation key index {derivation_key_index}");
+            Ok(Changed::new((), id).because(detail))
+        })
+    }
+
     fn issuer(&self, id: IssuerId) -> Result<Option<Issuer>> {
         self.read(|connection| find(connection, id))
     }

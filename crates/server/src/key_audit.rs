@@ -1,0 +1,59 @@
+//! What the people who keep the keys do, in the realm's audit log. They work beside the platform, which
+//! may run or not; the log is one.
+
+use tapfer_payment_types::Timestamp;
+use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
+use tapfer_storage::AuditStore as _;
+use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
+
+use crate::realm::{RealmError, RealmPaths, describe};
+
+/// The audit log, and who writes into it why.
+pub struct KeyAudit {
+    storage: SqliteStorage,
+    who_and_why: String,
+}
+
+impl KeyAudit {
+    /// Opens the audit log, before anything is done that it has to hold.
+    ///
+    /// # Errors
+    /// There is no realm, or its database does not open.
+    pub fn open(paths: &RealmPaths, who: &str, why: &str) -> Result<Self, RealmError> {
+        let missing = || RealmError::Missing(paths.home().to_owned());
+        let (realm, _) = describe(paths).ok_or_else(missing)?;
+        let storage = SqliteStorage::open(&paths.database(), realm, &SqliteOptions::default())?;
+        Ok(Self { storage, who_and_why: format!("{who}: {why}") })
+    }
+
+    /// Does something with a key. The log says that it was ordered before anything is done, and how it
+    /// ended after: whoever dies in between leaves the order behind.
+    ///
+    /// # Errors
+    /// What `act` fails with; that the log cannot be written.
+    pub fn around<T, E: From<RealmError> + std::fmt::Display>(
+        &self,
+        action: AuditAction,
+        object: &str,
+        now: impl Fn() -> Timestamp,
+        act: impl FnOnce() -> Result<T, E>,
+        outcome: impl FnOnce(&T) -> String,
+    ) -> Result<T, E> {
+        let write = |result, detail: String| {
+            let event = AuditEvent::of_platform(action, object.to_owned(), Some(detail), now());
+            let event = AuditEvent { result, ..event };
+            self.storage.record_audit(event).map_err(|error| E::from(RealmError::from(error)))
+        };
+        write(AuditResult::Succeeded, format!("ordered by {}", self.who_and_why))?;
+        match act() {
+            Ok(done) => {
+                write(AuditResult::Succeeded, format!("done: {}", outcome(&done)))?;
+                Ok(done)
+            }
+            Err(error) => {
+                write(AuditResult::Refused, error.to_string())?;
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A running platform takes over what the people who keep the keys do, without a restart: they change the
+//! catalogue's file, and this looks whether it is another one. It also says which keys are due.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tapfer_hsm::catalogue::{KeyRecord, UnverifiedCatalogue};
+use tapfer_hsm::custody::{KeyPolicy, Standing};
+use tapfer_payment_types::Timestamp;
+
+use crate::http::App;
+use crate::metrics;
+use crate::realm::RealmPaths;
+
+/// How often the file is looked at: one call to the system.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often keys are looked through although nothing changed: they grow older by themselves.
+const LOOKS_BETWEEN_WARNINGS: u32 = 1_800;
+
+/// What tells one version of a file from another that took its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    length: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let found = fs::metadata(path).ok()?;
+        let (inode, length) = (found.ino(), found.len());
+        Some(Self { inode, length, changed: (found.mtime(), found.mtime_nsec()) })
+    }
+}
+
+/// Follows the catalogue for as long as the server runs. What fails is tried again.
+pub(crate) async fn watch(app: App, paths: RealmPaths, policy: Arc<KeyPolicy>) {
+    let catalogue = paths.catalogue();
+    let mut timer = tokio::time::interval(LOOK);
+    let mut followed = None;
+    let mut looks = 0_u32;
+    loop {
+        timer.tick().await;
+        let stamp = Stamp::of(&catalogue);
+        let is_changed = stamp != followed;
+        if is_changed && follow(&app).await {
+            followed = stamp;
+        }
+        if is_changed || looks == 0 {
+            let (path, policy) = (catalogue.clone(), Arc::clone(&policy));
+            let look = app.run(move |service| {
+                warn(&path, &policy, service.now());
+                Ok(())
+            });
+            let look = look.await;
+            if look.is_err() {
+                tracing::warn!(target: "tapfer::keys", "keys could not be looked through");
+            }
+        }
+        looks = looks.wrapping_add(1) % LOOKS_BETWEEN_WARNINGS;
+    }
+}
+
+async fn follow(app: &App) -> bool {
+    let result = app.run(|service| service.follow_keys()).await;
+    if let Err(problem) = &result {
+        let problem = problem.kind();
+        tracing::warn!(target: "tapfer::keys", ?problem, "keys could not be followed");
+    }
+    result.is_ok()
+}
+
+/// Says which keys are due, in the log and in the metrics. What the file says of itself is good enough for
+/// that: whoever can change it can do worse.
+fn warn(catalogue: &Path, policy: &KeyPolicy, now: Timestamp) {
+    let Ok(bytes) = fs::read(catalogue) else { return };
+    let Ok(read) = UnverifiedCatalogue::parse(&bytes) else { return };
+    let records: Vec<KeyRecord> = read.records().cloned().collect();
+    let (mut due_soon, mut overdue) = (0_u32, 0_u32);
+    for (record, standing) in records.iter().zip(policy.standings(&records, now)) {
+        let key = record.name;
+        match standing {
+            Standing::DueSoon { days } => {
+                due_soon = due_soon.saturating_add(1);
+                tracing::info!(target: "tapfer::keys", %key, days, "a key's cryptoperiod ends soon");
+            }
+            Standing::Overdue { days } => {
+                overdue = overdue.saturating_add(1);
+                tracing::warn!(target: "tapfer::keys", %key, days, "a key is used longer than it should be");
+            }
+            Standing::Current | Standing::Superseded | Standing::Ended => {}
+        }
+    }
+    metrics::keys(due_soon, overdue);
+}

@@ -1,0 +1,49 @@
+//! Issuers' records follow their keys: what the people who keep the keys change, cards made from here on
+//! are made under.
+
+use tapfer_emv::certificate::IssuerCertificate;
+use tapfer_payments::audit;
+use tapfer_payments::issuers::Issuer;
+use tapfer_storage::{Answer, StoredResponse, Write};
+
+use crate::service::{Service, ServiceError};
+
+impl Service {
+    /// Compares every issuer's record with its newest keys in the security module, and says how many were
+    /// brought up to date. Older keys go on serving the cards that were made under them.
+    ///
+    /// # Errors
+    /// [`ServiceError`] of store or security module.
+    pub(crate) fn follow_keys(&self) -> Result<usize, ServiceError> {
+        // Makes the module look for what other processes have changed.
+        self.ask_hsm("health", |hsm| hsm.health())?;
+        let mut renewed: usize = 0;
+        for issuer in self.all_issuers()? {
+            if self.follow_keys_of(issuer)? {
+                renewed = renewed.saturating_add(1);
+            }
+        }
+        Ok(renewed)
+    }
+
+    fn follow_keys_of(&self, issuer: Issuer) -> Result<bool, ServiceError> {
+        let keys = self.ask_hsm("issuer_keys", |hsm| hsm.issuer_keys(issuer.id))?;
+        let certified = IssuerCertificate::parse(&issuer.certificate)
+            .map_err(|_| ServiceError::Damaged("an issuer's certificate"))?;
+        let same_signer = certified.public_key == keys.public_key;
+        if same_signer && issuer.derivation_key_index == keys.derivation_key_index {
+            return Ok(false);
+        }
+        let now = self.now();
+        let certificate = match same_signer {
+            true => issuer.certificate.clone(),
+            false => self.certify(&issuer, &keys, now)?,
+        };
+        let answer = Answer::Known(StoredResponse { status: 200, body: Vec::new() });
+        let write = Write { caller: audit::Caller::platform(), claim: None, answer, now };
+        let index = keys.derivation_key_index;
+        self.storage.renew_issuer_keys(issuer.id, index, certificate, write)?;
+        tracing::info!(target: "tapfer::keys", issuer = %issuer.id, index, "newer keys of an issuer");
+        Ok(true)
+    }
+}
