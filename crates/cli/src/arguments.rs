@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::Access;
 use crate::commands::{
-    api_key, authorization, backup, bench, card, demo, device, doctor, hsm, init, issuer, merchant,
-    payment, policy, refund, serve, terminal, tlv, token, trust, vectors, wallet,
+    api_key, authorization, backup, bench, card, demo, device, doctor, dr, hsm, init, issuer, keys,
+    merchant, payment, policy, refund, serve, terminal, tlv, token, trust, vectors, wallet,
 };
 use crate::context::Context;
 use crate::failure::{self, Ending};
@@ -117,6 +117,12 @@ enum Command {
     Backup(backup::BackupArguments),
     /// Put a backup into an empty home directory
     Restore(backup::RestoreArguments),
+    /// Keys of the realm: who keeps them, how old they are, what takes their place
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Disaster recovery
+    #[command(subcommand)]
+    Dr(dr::DrCommand),
     /// Files of golden values
     #[command(subcommand)]
     Vectors(vectors::VectorsCommand),
@@ -181,6 +187,8 @@ impl Command {
             Self::Hsm(command) => hsm::run(context, command),
             Self::Backup(arguments) => backup::run_backup(context, arguments),
             Self::Restore(arguments) => backup::run_restore(context, arguments),
+            Self::Keys(command) => keys::run(context, command),
+            Self::Dr(command) => dr::run(context, command),
             Self::Vectors(command) => vectors::run(context, command),
             Self::Tlv(arguments) => tlv::run(context, arguments),
             Self::Bench(command) => bench::run(context, command),

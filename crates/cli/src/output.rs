@@ -56,6 +56,22 @@ impl Output {
         write_line(&mut io::stderr().lock(), text.as_ref());
     }
 
+    /// Text before what a person is to type, on standard error, in both modes.
+    pub(crate) fn prompt(self, text: &str) {
+        let mut error = io::stderr().lock();
+        let _nobody_there = write!(error, "{text}: ").and_then(|()| error.flush());
+    }
+
+    /// Empties the screen behind standard error, with what was scrolled out of it.
+    pub(crate) fn clear_screen(self) {
+        let mut error = io::stderr().lock();
+        if error.is_terminal() {
+            // Home, the screen, the lines above it (ECMA-48 ED; 3 is xterm's).
+            let _nobody_there =
+                write!(error, "\u{1b}[H\u{1b}[2J\u{1b}[3J").and_then(|()| error.flush());
+        }
+    }
+
     /// A JSON value on a line of its own, whatever the mode.
     pub(crate) fn json_line(self, value: &impl Serialize) -> anyhow::Result<()> {
         write_line(&mut io::stdout().lock(), &serde_json::to_string(value)?);

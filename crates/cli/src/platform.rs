@@ -57,7 +57,14 @@ impl EmbeddedPlatform {
     /// # Errors
     /// What keeps the platform from starting.
     pub(crate) fn start(home: &Home) -> anyhow::Result<(Self, String)> {
-        let realm = open_realm(home, RealmKind::Demo, None)?;
+        Self::serve(open_realm(home, RealmKind::Demo, None)?)
+    }
+
+    /// Serves a realm that is open.
+    ///
+    /// # Errors
+    /// What keeps the platform from starting.
+    pub(crate) fn serve(realm: Realm) -> anyhow::Result<(Self, String)> {
         let runtime = runtime()?;
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = runtime.block_on(Server::start(realm, ServerConfig::new(any_port)))?;

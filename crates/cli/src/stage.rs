@@ -76,16 +76,25 @@ impl Stage {
         let token = text_of(&report, "token")?;
         let (store, wallet) = WalletStore::open(&self.context, &self.context.home.wallet())?;
         let in_hand = DeviceState { screen_on: true, unlocked: false, ..DeviceState::default() };
-        let till = create_till(&operator)?;
-        let trust = Trust::fetch(&till.terminal)?;
-        let mut configuration =
-            till::configuration(&trust.applications, trust.ca_keys, COUNTRY, VERIFICATION_LIMIT)?;
-        let identity = TerminalIdentity::open(&self.context.home, &till.terminal_id)?;
-        let credential = identity.into_credential(&till.terminal, WithoutProof::EndTap)?;
-        configuration.merchant = Some(credential);
+        let (till, configuration) = set_up_till(&self.context)?;
         let phone = Phone::new(store, wallet, in_hand, self.context.access.language.of_people());
         Ok(Players { card, token, phone, till, configuration })
     }
+}
+
+/// Makes a merchant with a terminal that proves itself, and sets the terminal up.
+///
+/// # Errors
+/// What the platform refuses, which it should not.
+pub(crate) fn set_up_till(context: &Context) -> anyhow::Result<(Till, TerminalConfiguration)> {
+    let till = create_till(&context.client()?)?;
+    let trust = Trust::fetch(&till.terminal)?;
+    let mut configuration =
+        till::configuration(&trust.applications, trust.ca_keys, COUNTRY, VERIFICATION_LIMIT)?;
+    let identity = TerminalIdentity::open(&context.home, &till.terminal_id)?;
+    let credential = identity.into_credential(&till.terminal, WithoutProof::EndTap)?;
+    configuration.merchant = Some(credential);
+    Ok((till, configuration))
 }
 
 fn create_card(operator: &Client, key_policy: &Value) -> anyhow::Result<String> {

@@ -3,14 +3,17 @@
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum, value_parser};
 use serde_json::json;
+use tapfer_hsm::custody::KeyPolicy;
 use tapfer_server::{RealmKind, RunningServer, Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::commands::keys;
 use crate::context::Context;
 use crate::failure::Ending;
 use crate::platform;
@@ -46,12 +49,13 @@ pub(crate) struct ServeArguments {
 }
 
 impl ServeArguments {
-    fn configuration(&self) -> ServerConfig {
+    fn configuration(&self, policy: KeyPolicy) -> ServerConfig {
         let mut config = ServerConfig::new(self.listen);
         let limits = &mut config.limits;
         limits.connections = self.connections.map_or(limits.connections, usize::from);
         limits.connections_per_address =
             self.connections_per_address.map_or(limits.connections_per_address, usize::from);
+        config.key_policy = Arc::new(policy);
         config
     }
 }
@@ -76,6 +80,7 @@ impl From<Kind> for RealmKind {
 
 pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Result<Ending> {
     start_log(context);
+    let policy = keys::policy(&context.home)?;
     let realm = {
         let _progress = context.output.progress("opening the realm");
         let passphrase_file = arguments.passphrase_file.as_deref();
@@ -87,7 +92,7 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Resu
         // Before anyone is told that the platform runs, so that a signal right after finds us ready.
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-        let server = Server::start(realm, arguments.configuration()).await?;
+        let server = Server::start(realm, arguments.configuration(policy)).await?;
         announce(context, &server, description.notice)?;
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -1,0 +1,195 @@
+//! A backup, an empty place, the custodians, and one payment.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use data_encoding::HEXUPPER;
+use tapfer_hsm::sharing::SecretKind;
+use tapfer_hsm::software::RootKeys;
+use tapfer_hsm::{SoftwareHsm, Unlock};
+use tapfer_payment_types::{Currency, Money};
+use tapfer_server::{Realm, backup};
+use tapfer_terminal::TapEnd;
+use tapfer_wallet::DeviceState;
+
+use super::report::Report;
+use crate::ceremony::{PartsFrom, Transcript, gather, lock_memory, release_memory};
+use crate::client::{Access, text_of};
+use crate::clock;
+use crate::context::Context;
+use crate::failure::Ending;
+use crate::home::{Home, create_private_directory, write_private};
+use crate::phone::Phone;
+use crate::platform::EmbeddedPlatform;
+use crate::stage::set_up_till;
+use crate::tap::tap;
+use crate::till;
+use crate::unlock;
+use crate::wallet_store::WalletStore;
+
+/// What the drill pays: needs nobody's PIN.
+const PRICE: Money = Money::new(100, Currency::EUR);
+
+#[derive(Debug, Args)]
+pub(crate) struct DrillArguments {
+    /// Directory of the backup
+    #[arg(long, value_name = "DIR")]
+    backup: PathBuf,
+    #[command(flatten)]
+    parts: PartsFrom,
+    /// Open the backup's own keystore instead of asking the custodians
+    #[arg(long, conflicts_with = "parts")]
+    keystore: bool,
+    /// With --keystore: file with its passphrase [env: TAPFER_PASSPHRASE, or TAPFER_UNLOCK_KEY]
+    #[arg(long, value_name = "FILE", requires = "keystore")]
+    passphrase_file: Option<PathBuf>,
+    /// The wallet of a phone that was enrolled before the backup; it is copied, not changed [default: the one in the
+    /// home directory]
+    #[arg(long, value_name = "DIR")]
+    wallet: Option<PathBuf>,
+    /// New file for the report
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+pub(crate) fn run(context: &Context, arguments: &DrillArguments) -> anyhow::Result<Ending> {
+    if let Some(file) = &arguments.report {
+        ensure!(!file.exists(), "{} is there already; name another file", file.display());
+    }
+    let place = tempfile::Builder::new().prefix("tapfer-drill-").tempdir()?;
+    let mut report = Report::begin(context.output, &arguments.backup);
+    let complete = drill(context, arguments, place.path(), &mut report).is_some();
+    let passed = report.end(complete);
+    if let Some(file) = &arguments.report {
+        report.write(file)?;
+    }
+    if context.output.is_json() {
+        context.output.json_line(&report)?;
+    } else {
+        let said = if passed { "The drill is passed." } else { "The drill is NOT passed." };
+        context.output.line(said);
+    }
+    Ok(Ending::done_if(passed))
+}
+
+/// All steps in order; `None` at the first that fails.
+fn drill(
+    context: &Context,
+    arguments: &DrillArguments,
+    place: &Path,
+    report: &mut Report,
+) -> Option<()> {
+    let home = Home::new(Some(place.join("home")));
+    let paths = home.realm();
+    report.step("the backup is whole", || {
+        let list = backup::verify(&arguments.backup)?;
+        Ok(((), format!("{} of {}, {} files", list.realm, list.made_at, list.files.len())))
+    })?;
+    report.step("it goes into an empty place", || {
+        backup::restore(&arguments.backup, home.path(), clock::now())?;
+        Ok(((), home.path().display().to_string()))
+    })?;
+    let unlock = report.step("the root keys come back", || root_keys(context, arguments, &home))?;
+    let realm = report.step("they open every key", || {
+        let keys = SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), &unlock)?;
+        let opened = keys.try_every_key()?;
+        ensure!(opened > 0, "the catalogue has no keys");
+        Ok((Realm::open(home.path(), &unlock)?, format!("{opened} keys")))
+    })?;
+    report.step("the audit log is unbroken", || {
+        let events = realm.verify_audit()?;
+        Ok(((), format!("{events} events")))
+    })?;
+    let (platform, address) = report.step("the platform serves", || {
+        let (platform, address) = EmbeddedPlatform::serve(realm)?;
+        Ok(((platform, address.clone()), address))
+    })?;
+    let access = Access { server: Some(address), ..Access::default() };
+    let there = Context { output: context.output, home, access };
+    let wallet = arguments.wallet.clone().unwrap_or_else(|| context.home.wallet());
+    let phone = report.step("a phone from before opens", || open_phone(&wallet, place, &there))?;
+    report.step("its token pays", || pay(&there, phone))?;
+    drop(platform);
+    Some(())
+}
+
+/// Puts the root keys into a keystore of the drill's own, or finds what opens the backup's.
+fn root_keys(
+    context: &Context,
+    arguments: &DrillArguments,
+    home: &Home,
+) -> anyhow::Result<(Unlock, String)> {
+    let paths = home.realm();
+    if arguments.keystore {
+        let file = arguments.passphrase_file.as_deref();
+        return Ok((unlock::find(home, file)?, "from the keystore of the backup".to_owned()));
+    }
+    let memory_locked = lock_memory(context.output);
+    let mut transcript = Transcript::begin("drill", memory_locked, Vec::new());
+    let gathering =
+        gather(context.output, &arguments.parts, SecretKind::RootKeys, &mut transcript)?;
+    let roots = RootKeys::from_shared(&gathering.secret()?)?;
+    let values: Vec<String> = roots
+        .check_values()
+        .iter()
+        .map(|(name, value)| format!("{name} {}", HEXUPPER.encode(value)))
+        .collect();
+    // The backup's own keystore must not help.
+    for file in [paths.keystore(), home.path().join("demo-unlock.key")] {
+        if file.exists() {
+            fs::remove_file(&file).with_context(|| file.display().to_string())?;
+        }
+    }
+    let (kind, realm) = tapfer_server::realm::described(&paths)
+        .with_context(|| format!("{} does not describe a realm", paths.description().display()))?;
+    let unlock = Unlock::key_from_hex(&clock::random_hex::<32>())?;
+    let (keystore, catalogue) = (paths.keystore(), paths.catalogue());
+    SoftwareHsm::install_roots(&keystore, &catalogue, &unlock, kind, realm, roots)?;
+    let parts = gathering.parts().len();
+    release_memory();
+    Ok((unlock, format!("from {parts} custodians' parts: {}", values.join(", "))))
+}
+
+/// A copy of the phone, at the platform of the drill.
+fn open_phone(wallet: &Path, place: &Path, there: &Context) -> anyhow::Result<(Phone, String)> {
+    let copy = place.join("wallet");
+    create_private_directory(&copy)?;
+    for entry in fs::read_dir(wallet).with_context(|| format!("--wallet {}", wallet.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            let bytes =
+                fs::read(entry.path()).with_context(|| entry.path().display().to_string())?;
+            write_private(&copy.join(entry.file_name()), &bytes)?;
+        }
+    }
+    let (store, wallet) = WalletStore::open(there, &copy)?;
+    let tokens = wallet.tokens().count();
+    ensure!(tokens > 0, "the phone has no token: enrol a card on it before the next backup");
+    let in_hand = DeviceState { screen_on: true, unlocked: true, ..DeviceState::default() };
+    let language = there.access.language.of_people();
+    Ok((Phone::new(store, wallet, in_hand, language), format!("{tokens} tokens")))
+}
+
+/// One payment at a terminal that is new, with a token that was there before.
+fn pay(there: &Context, mut phone: Phone) -> anyhow::Result<((), String)> {
+    let (till, configuration) = set_up_till(there)?;
+    let intent = till.create_intent(PRICE, Some("drill"), "automatic")?;
+    till.arm(intent)?;
+    let terminal = till::arm(configuration, intent, PRICE)?;
+    let tapped = tap(terminal, &mut phone)?;
+    let TapEnd::Online(payment) = tapped.end else {
+        let news: Vec<String> = phone.take_news().iter().map(|news| phone.in_words(news)).collect();
+        bail!(
+            "the tap did not lead to a question to the platform; the phone says: {}",
+            news.join("; ")
+        );
+    };
+    let question = till::question(intent, payment.request().chip_data());
+    let answer = till.ask(&question, "drill-payment-1", Duration::ZERO)?;
+    let outcome = text_of(&answer, "outcome")?;
+    ensure!(outcome == "approved", "the platform declined: {answer}");
+    Ok(((), format!("{PRICE} approved, {}", text_of(&answer, "id")?)))
+}

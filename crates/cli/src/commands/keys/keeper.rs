@@ -1,0 +1,103 @@
+//! What every change of a key needs: a name, a reason, the audit log, and a vault.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use tapfer_hsm::SoftwareHsm;
+use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, UnverifiedCatalogue};
+use tapfer_hsm::custody::{KeyCustody, KeyPolicy};
+use tapfer_server::KeyAudit;
+
+use crate::context::Context;
+use crate::home::Home;
+use crate::{toml_file, unlock};
+
+/// Who changes a key, and why: for the audit log.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Order {
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Who orders it, for the audit log [default: the name at this machine]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+}
+
+impl Order {
+    /// The audit log, open.
+    ///
+    /// # Errors
+    /// There is no realm, or its database does not open.
+    pub(crate) fn audit(&self, context: &Context) -> anyhow::Result<KeyAudit> {
+        let at_this_machine = || {
+            let name = ["SUDO_USER", "USER", "LOGNAME"]
+                .into_iter()
+                .find_map(|name| std::env::var(name).ok());
+            name.unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
+        };
+        let who = self.by.clone().unwrap_or_else(at_this_machine);
+        Ok(KeyAudit::open(&context.home.realm(), &who, &self.reason)?)
+    }
+}
+
+/// What opens the realm's vault.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Vault {
+    /// File with the passphrase of the key store [env: TAPFER_PASSPHRASE, or TAPFER_UNLOCK_KEY: 64
+    /// hexadecimal digits]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+impl Vault {
+    /// Opens the realm's keys, beside a platform that may run.
+    ///
+    /// # Errors
+    /// Nothing opens the vault, or the catalogue is not its own.
+    pub(crate) fn open(&self, context: &Context) -> anyhow::Result<Box<dyn KeyCustody>> {
+        let paths = context.home.realm();
+        let unlock = unlock::find(&context.home, self.passphrase_file.as_deref())?;
+        Ok(Box::new(SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), &unlock)?))
+    }
+}
+
+/// What the catalogue's file says, which nobody has verified.
+///
+/// # Errors
+/// There is none, or it is none.
+pub(crate) fn catalogue_as_it_says(context: &Context) -> anyhow::Result<Vec<KeyRecord>> {
+    let file = context.home.realm().catalogue();
+    let bytes =
+        fs::read(&file).with_context(|| format!("the catalogue of keys {}", file.display()))?;
+    let read = UnverifiedCatalogue::parse(&bytes).with_context(|| file.display().to_string())?;
+    Ok(read.records().cloned().collect())
+}
+
+/// `keys.toml` of the realm, if there is one.
+///
+/// # Errors
+/// It does not read.
+pub(crate) fn policy(home: &Home) -> anyhow::Result<KeyPolicy> {
+    let file = home.path().join("keys.toml");
+    if !file.exists() {
+        return Ok(KeyPolicy::default());
+    }
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    toml_file::parse(&text).with_context(|| file.display().to_string())
+}
+
+/// The generation named, or the newest one that there is.
+pub(crate) fn named(
+    records: &[KeyRecord],
+    owner: KeyOwner,
+    purpose: KeyPurpose,
+    generation: Option<u8>,
+) -> anyhow::Result<KeyName> {
+    let same = |record: &&KeyRecord| (record.name.owner, record.name.purpose) == (owner, purpose);
+    let newest = records.iter().filter(same).map(|record| record.name.generation).max();
+    let newest = newest
+        .with_context(|| format!("{owner} has no key for {purpose}; see `tapfer keys list`"))?;
+    Ok(KeyName { owner, purpose, generation: generation.unwrap_or(newest) })
+}

@@ -1,0 +1,237 @@
+//! Keys from their first to their last day.
+
+use clap::Args;
+use serde_json::{Value, json};
+use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState};
+use tapfer_hsm::custody::{KeyPolicy, Standing};
+use tapfer_payments::audit::AuditAction;
+
+use super::keeper::{Order, Vault, catalogue_as_it_says, named, policy};
+use crate::context::Context;
+use crate::failure::{Ending, UsageError};
+use crate::output::Emphasis;
+use crate::{clock, keyboard};
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// Only keys of this owner: platform, an issuer's id, or authority:RID-INDEX
+    #[arg(long, value_name = "OWNER")]
+    owner: Option<KeyOwner>,
+    /// Destroyed keys too
+    #[arg(long)]
+    all: bool,
+}
+
+/// An owner and a purpose.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WhichKey {
+    /// platform, an issuer's id, or authority:RID-INDEX
+    #[arg(value_name = "OWNER")]
+    pub(crate) owner: KeyOwner,
+    /// What the key is for, such as issuer-master
+    #[arg(value_name = "PURPOSE")]
+    pub(crate) purpose: KeyPurpose,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateArguments {
+    #[command(flatten)]
+    key: WhichKey,
+    #[command(flatten)]
+    order: Order,
+    #[command(flatten)]
+    vault: Vault,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdvanceArguments {
+    #[command(flatten)]
+    key: WhichKey,
+    /// Which generation
+    #[arg(value_name = "GENERATION")]
+    generation: u8,
+    #[command(flatten)]
+    order: Order,
+    #[command(flatten)]
+    vault: Vault,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DestroyArguments {
+    #[command(flatten)]
+    advance: AdvanceArguments,
+    /// The key's name once more, such as "iss_01k... issuer-master 1"; without it the keyboard is asked
+    #[arg(long, value_name = "NAME")]
+    confirm: Option<String>,
+}
+
+pub(crate) fn list(context: &Context, arguments: &ListArguments) -> anyhow::Result<Ending> {
+    let (records, policy) = (catalogue_as_it_says(context)?, policy(&context.home)?);
+    let standings = policy.standings(&records, clock::now());
+    let is_shown = |record: &KeyRecord| {
+        arguments.owner.is_none_or(|owner| owner == record.name.owner)
+            && (arguments.all || record.state != KeyState::Destroyed)
+    };
+    let shown: Vec<_> =
+        records.iter().zip(&standings).filter(|(record, _)| is_shown(record)).collect();
+    let is_overdue = shown.iter().any(|(_, standing)| matches!(standing, Standing::Overdue { .. }));
+    let values: Vec<Value> =
+        shown.iter().map(|(record, standing)| describe(record, **standing, &policy)).collect();
+    if context.output.is_json() {
+        context.output.json_line(&json!({ "data": values, "next_cursor": null }))?;
+    } else {
+        let columns =
+            ["owner", "purpose", "generation", "state", "check_value", "use_until", "remark"];
+        context.output.page(&json!({ "data": values }), &columns)?;
+        if is_overdue {
+            let say = "keys are used longer than they should be; rotate them: tapfer keys rotate OWNER PURPOSE";
+            context.output.line(context.output.paint(Emphasis::Bad, say));
+        }
+    }
+    Ok(Ending::done_if(!is_overdue))
+}
+
+fn describe(record: &KeyRecord, standing: Standing, policy: &KeyPolicy) -> Value {
+    let KeyName { owner, purpose, generation } = record.name;
+    let remark = match standing {
+        Standing::Current | Standing::Ended => String::new(),
+        Standing::DueSoon { days } => format!("due in {days} days"),
+        Standing::Overdue { days } => format!("OVERDUE for {days} days"),
+        Standing::Superseded => "serves what was made under it".to_owned(),
+    };
+    json!({
+        "owner": owner.to_string(),
+        "purpose": purpose.to_string(),
+        "generation": generation,
+        "state": record.state.to_string(),
+        "check_value": data_encoding::HEXUPPER.encode(&record.check_value),
+        "created_at": record.created_at,
+        "use_until": policy.end(record),
+        "standing": standing,
+        "remark": remark,
+    })
+}
+
+pub(crate) fn show(context: &Context, which: &WhichKey) -> anyhow::Result<Ending> {
+    let (records, policy) = (catalogue_as_it_says(context)?, policy(&context.home)?);
+    named(&records, which.owner, which.purpose, None)?;
+    let standings = policy.standings(&records, clock::now());
+    let same = |record: &KeyRecord| {
+        (record.name.owner, record.name.purpose) == (which.owner, which.purpose)
+    };
+    let generations: Vec<Value> = records
+        .iter()
+        .zip(standings)
+        .filter(|(record, _)| same(record))
+        .map(|(record, standing)| describe(record, standing, &policy))
+        .collect();
+    if context.output.is_json() {
+        context.output.json_line(&json!({ "data": generations }))?;
+        return Ok(Ending::Done);
+    }
+    for (position, generation) in generations.iter().enumerate() {
+        if position > 0 {
+            context.output.line("");
+        }
+        context.output.object(generation)?;
+    }
+    Ok(Ending::Done)
+}
+
+pub(crate) fn rotate(context: &Context, arguments: &RotateArguments) -> anyhow::Result<Ending> {
+    let WhichKey { owner, purpose } = arguments.key;
+    if !purpose.can_overlap() {
+        return Err(UsageError(format!(
+            "keys for {purpose} are not rotated by this command: phones and terminals hold on to them"
+        ))
+        .into());
+    }
+    let keys = arguments.vault.open(context)?;
+    let audit = arguments.order.audit(context)?;
+    let object = format!("{owner} {purpose}");
+    let made = audit.around(
+        AuditAction::KeyRotated,
+        &object,
+        clock::now,
+        || anyhow::Ok(keys.rotate(owner, purpose, clock::now())?),
+        summary,
+    )?;
+    tell(context, &made)
+}
+
+pub(crate) fn retire(context: &Context, arguments: &AdvanceArguments) -> anyhow::Result<Ending> {
+    let keys = arguments.vault.open(context)?;
+    let records = keys.records()?;
+    let WhichKey { owner, purpose } = arguments.key;
+    let name = named(&records, owner, purpose, Some(arguments.generation))?;
+    let has_newer = records.iter().any(|record| {
+        (record.name.owner, record.name.purpose) == (owner, purpose)
+            && record.name.generation > name.generation
+            && record.state == KeyState::Active
+    });
+    if !has_newer {
+        anyhow::bail!(
+            "{name} makes what is new, and nothing would take its place: rotate it first"
+        );
+    }
+    advance(context, arguments, name, KeyState::Retired, AuditAction::KeyRetired)
+}
+
+pub(crate) fn destroy(context: &Context, arguments: &DestroyArguments) -> anyhow::Result<Ending> {
+    let advance_arguments = &arguments.advance;
+    let WhichKey { owner, purpose } = advance_arguments.key;
+    let records = advance_arguments.vault.open(context)?.records()?;
+    let name = named(&records, owner, purpose, Some(advance_arguments.generation))?;
+    let typed = match &arguments.confirm {
+        Some(typed) => typed.clone(),
+        None => ask_for_name(context, name)?,
+    };
+    if typed.trim() != name.to_string() {
+        return Err(UsageError(format!(
+            "nothing was destroyed: \"{}\" is not \"{name}\"",
+            typed.trim()
+        ))
+        .into());
+    }
+    advance(context, advance_arguments, name, KeyState::Destroyed, AuditAction::KeyDestroyed)
+}
+
+fn ask_for_name(context: &Context, name: KeyName) -> anyhow::Result<String> {
+    if !keyboard::is_there() {
+        return Err(UsageError(format!("give --confirm \"{name}\", or run on a terminal")).into());
+    }
+    context.output.remark(format!("{name} will be gone for good. Type its name to destroy it."));
+    context.output.prompt("Name");
+    let typed = keyboard::visible_line()?;
+    Ok(typed.map(|line| line.to_string()).unwrap_or_default())
+}
+
+fn advance(
+    context: &Context,
+    arguments: &AdvanceArguments,
+    name: KeyName,
+    state: KeyState,
+    action: AuditAction,
+) -> anyhow::Result<Ending> {
+    let keys = arguments.vault.open(context)?;
+    let audit = arguments.order.audit(context)?;
+    let act = || anyhow::Ok(keys.advance(name, state)?);
+    let record = audit.around(action, &name.to_string(), clock::now, act, summary)?;
+    tell(context, &record)
+}
+
+/// What the audit log says came of it.
+pub(super) fn summary(record: &KeyRecord) -> String {
+    let check = data_encoding::HEXUPPER.encode(&record.check_value);
+    format!("generation {} is {}, check value {check}", record.name.generation, record.state)
+}
+
+pub(super) fn tell(context: &Context, record: &KeyRecord) -> anyhow::Result<Ending> {
+    let policy = policy(&context.home)?;
+    let standing = match record.state {
+        KeyState::Active => Standing::Current,
+        KeyState::Retired | KeyState::Destroyed => Standing::Ended,
+    };
+    context.output.object(&describe(record, standing, &policy))?;
+    Ok(Ending::Done)
+}
