@@ -88,6 +88,11 @@ pub trait PaymentHsm: Send + Sync {
     /// What this module is, and whether it may guard real money.
     fn describe(&self) -> HsmDescription;
 
+    /// What was found out about the module behind it when it was opened, if there is one.
+    fn report(&self) -> Option<pkcs11::ModuleReport> {
+        None
+    }
+
     /// Whether the module serves.
     ///
     /// # Errors

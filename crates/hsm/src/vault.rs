@@ -9,6 +9,7 @@ use tapfer_emv::keys::{KeyClass, KeyIndex, LimitedUseKey};
 use tapfer_payment_types::{PanSequenceNumber, Secret, TokenPan};
 
 use crate::HsmError;
+use crate::pkcs11::ModuleReport;
 
 /// What a key is used for, and with that its algorithm and length. A key is used for nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -96,6 +97,11 @@ pub trait Vault: Send + Sync {
 
     /// What this vault is. Asks nobody.
     fn describe(&self) -> VaultDescription;
+
+    /// What was found out about the module behind it, if there is one. Asks nobody.
+    fn report(&self) -> Option<ModuleReport> {
+        None
+    }
 
     /// Makes a key inside.
     ///

@@ -77,9 +77,27 @@ fn print(output: Output, state: &Value, serves: bool) {
                 output.line(format!("  {line}"));
             }
         }
+        if let Some(report) = member.get("report").filter(|report| !report.is_null()) {
+            print_report(output, report);
+        }
         for worker in list(member, "workers") {
             print_worker(output, worker);
         }
+    }
+}
+
+/// What the module is, and what it does where.
+fn print_report(output: Output, report: &Value) {
+    for field in ["module", "token", "roots"] {
+        output.line(format!("  {}", text(report, field)));
+    }
+    for capability in list(report, "capabilities") {
+        output.line(format!(
+            "    {:<16} {}: {}",
+            text(capability, "place"),
+            text(capability, "operation"),
+            text(capability, "how"),
+        ));
     }
 }
 

@@ -9,7 +9,7 @@ use super::capability::{self, Choices, Negotiated};
 use super::card_keys::CardKeys;
 use super::objects::{KeyId, Pkcs11Key};
 use super::roots::{self, RootFingerprints, Roots};
-use super::{Fault, Pkcs11Configuration, Pkcs11Status};
+use super::{Fault, ModuleReport, Pkcs11Configuration};
 use crate::HsmError;
 use crate::vault::{Custody, KeyAlgorithm};
 
@@ -90,20 +90,16 @@ impl Link {
         self.token.description.is_hardware
     }
 
-    pub(super) fn status(&self) -> Result<Pkcs11Status, Fault> {
+    pub(super) fn report(&self) -> Result<ModuleReport, Fault> {
         let module = self.module.describe()?;
-        Ok(Pkcs11Status {
+        Ok(ModuleReport {
             module: format!(
                 "{} {}, PKCS#11 {}",
                 module.manufacturer, module.library, module.pkcs11
             ),
             token: self.token.description.to_string(),
-            capabilities: self.negotiated.capabilities.clone(),
             roots: self.fingerprints,
-            calls: 0,
-            housekeeping_calls: self.cards.housekeeping_calls(),
-            cached_keys: self.cards.cached(),
-            logins: 0,
+            capabilities: self.negotiated.capabilities.clone(),
         })
     }
 

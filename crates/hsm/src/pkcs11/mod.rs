@@ -74,20 +74,25 @@ impl Default for CacheLimits {
     }
 }
 
-/// What a module is and does, for people.
+/// What a module is and does, as found out when it was opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pkcs11Status {
+pub struct ModuleReport {
     /// Who made the module, what it calls itself, and its version of PKCS#11.
     pub module: String,
     /// The token: slot, label, serial number, maker, model.
     pub token: String,
-    /// What is done where.
-    pub capabilities: Vec<Capability>,
     /// To compare the roots of several members by eye.
     pub roots: RootFingerprints,
-    /// Calls of the module since the process started.
+    /// What is done where.
+    pub capabilities: Vec<Capability>,
+}
+
+/// How much a module has been asked, and what is kept in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pkcs11Status {
+    /// Calls of the module since it was opened.
     pub calls: u64,
-    /// Those of them that cleared away.
+    /// Those of them that cleared away, since the last login.
     pub housekeeping_calls: u64,
     /// Limited-use keys at hand.
     pub cached_keys: usize,
@@ -100,6 +105,7 @@ pub struct Pkcs11Vault {
     configuration: Pkcs11Configuration,
     calls: Calls,
     is_hardware: bool,
+    report: Option<ModuleReport>,
     state: Mutex<State>,
 }
 
@@ -163,8 +169,12 @@ impl Pkcs11Vault {
             negotiated: None,
             logins: 0,
         };
-        let mut vault = Self { configuration, calls, is_hardware: false, state: Mutex::new(state) };
-        vault.is_hardware = vault.ask("opening the token", |link| Ok(link.is_hardware()))?;
+        let state = Mutex::new(state);
+        let mut vault = Self { configuration, calls, is_hardware: false, report: None, state };
+        let (is_hardware, report) =
+            vault.ask("opening the token", |link| Ok((link.is_hardware(), link.report()?)))?;
+        vault.is_hardware = is_hardware;
+        vault.report = Some(report);
         Ok(vault)
     }
 
@@ -190,15 +200,16 @@ impl Pkcs11Vault {
         install().map_err(|fault| fault.of("installing the root keys"))
     }
 
-    /// What the module is and does.
+    /// How much the module has been asked. Opens the token if it is not open.
     ///
     /// # Errors
     /// The module does not serve.
     pub fn status(&self) -> Result<Pkcs11Status, HsmError> {
-        let mut status = self.ask("asking for its state", |link| link.status())?;
-        status.calls = self.calls.total();
-        status.logins = self.state().logins;
-        Ok(status)
+        let (cached_keys, housekeeping_calls) = self.ask("asking for its state", |link| {
+            Ok((link.cards.cached(), link.cards.housekeeping_calls()))
+        })?;
+        let logins = self.state().logins;
+        Ok(Pkcs11Status { calls: self.calls.total(), housekeeping_calls, cached_keys, logins })
     }
 
     /// Every call of the module so far.

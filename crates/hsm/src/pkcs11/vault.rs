@@ -14,7 +14,7 @@ use super::capability::{self, CardKeyWay};
 use super::card_keys::{inside, to_be_read};
 use super::link::Link;
 use super::objects::{Pkcs11Key, read};
-use super::{Fault, Pkcs11Vault};
+use super::{Fault, ModuleReport, Pkcs11Vault};
 use crate::HsmError;
 use crate::vault::{CardKeyPath, Custody, KeyAlgorithm, NewKey, Vault, VaultDescription};
 
@@ -120,6 +120,10 @@ impl Vault for Pkcs11Vault {
                 }
             },
         }
+    }
+
+    fn report(&self) -> Option<ModuleReport> {
+        self.report.clone()
     }
 
     fn generate(&self, algorithm: KeyAlgorithm, custody: Custody) -> Result<NewKey, HsmError> {

@@ -64,6 +64,7 @@ impl Member {
             failed: self.failed.load(Ordering::Relaxed),
             cause: breaker.cause().map(str::to_owned),
             notice: self.module.get().map(|module| module.description().notice),
+            report: self.module.get().and_then(|module| module.report.clone()),
             workers,
         }
     }

@@ -103,7 +103,7 @@ pub fn serve<H: PaymentHsm>(
             return Err(ServeError::Module(told));
         }
     };
-    outgoing.greet(Ok(Module::of(&hsm.describe(), is_memory_locked)))?;
+    outgoing.greet(Ok(Module::of(&hsm.describe(), hsm.report(), is_memory_locked)))?;
     let mut incoming = Incoming::default();
     while incoming.read_from(&socket)? > 0 {
         // All that is there is worked off before the system is asked again, with few writes.

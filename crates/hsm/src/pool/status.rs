@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::pkcs11::ModuleReport;
+
 /// A pool at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PoolStatus {
@@ -36,6 +38,8 @@ pub struct MemberStatus {
     pub cause: Option<String>,
     /// What its module says of itself, once it was open.
     pub notice: Option<&'static str>,
+    /// What was found out about its module when it was opened first.
+    pub report: Option<ModuleReport>,
     /// Its processes.
     pub workers: Vec<WorkerStatus>,
 }

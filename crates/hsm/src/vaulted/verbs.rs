@@ -15,6 +15,7 @@ use super::record::Kind;
 use super::shelf::Draft;
 use super::{VaultedHsm, self_test};
 use crate::catalogue::{KeyOwner, KeyPurpose, KeyState};
+use crate::pkcs11::ModuleReport;
 use crate::vault::{CardKeyPath, Vault};
 use crate::{
     CardPinSubject, CardPinValue, CryptogramRequest, CryptogramVerdict, DemoKeys,
@@ -74,6 +75,10 @@ impl<V: Vault> PaymentHsm for VaultedHsm<V> {
             realm_id: shelf.catalogue.realm_id,
             notice: vault.notice,
         }
+    }
+
+    fn report(&self) -> Option<ModuleReport> {
+        self.vault().report()
     }
 
     fn health(&self) -> Result<(), HsmError> {

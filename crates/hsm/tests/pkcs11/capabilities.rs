@@ -10,7 +10,7 @@ use crate::{
 };
 
 fn place_of(vault: &Pkcs11Vault, operation: Operation) -> (Where, String) {
-    let capabilities = vault.status().unwrap().capabilities;
+    let capabilities = vault.report().unwrap().capabilities;
     let found = capabilities.into_iter().find(|one| one.operation == operation).unwrap();
     (found.place, found.how)
 }

@@ -213,7 +213,7 @@ fn a_key_of_one_module_opens_in_the_other() {
             Setup::at(place).open()
         });
         let [soft, kry] = &vaults;
-        assert_eq!(soft.status().unwrap().roots, kry.status().unwrap().roots);
+        assert_eq!(soft.report().unwrap().roots, kry.report().unwrap().roots);
         for (from, to) in [(soft, kry), (kry, soft)] {
             for algorithm in ALL {
                 let new = from.generate(algorithm, custody(algorithm)).unwrap();

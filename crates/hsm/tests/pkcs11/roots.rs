@@ -1,6 +1,7 @@
 //! Root keys on a token: installed once, found by realm, told apart.
 
 use tapfer_hsm::pkcs11::Pkcs11Vault;
+use tapfer_hsm::vault::Vault;
 use tapfer_pkcs11::{KeyType, Template};
 use tapfer_test_tokens::{Place, user_pin};
 
@@ -50,7 +51,7 @@ fn fingerprints_tell_roots_apart(place: &Place) {
     }
     let fingerprints = |label: &str| {
         let setup = Setup { token: label.to_owned(), ..Setup::at(place) };
-        setup.open().status().unwrap().roots
+        setup.open().report().unwrap().roots
     };
     let [a, b, c] = ["a", "b", "c"].map(fingerprints);
     assert_eq!(a, b);

@@ -7,7 +7,9 @@ use std::time::Duration;
 use std::{env, fs, thread};
 
 use tapfer_emv::keys::IssuerMasterKey;
-use tapfer_hsm::pkcs11::{CacheLimits, Pkcs11Configuration, Pkcs11Vault};
+use tapfer_hsm::pkcs11::{
+    CacheLimits, Operation, Pkcs11Configuration, Pkcs11Vault, Place as Where,
+};
 use tapfer_hsm::pool::{self, HsmPool, PoolConfig};
 use tapfer_hsm::software::{RootKeys, SoftwareVault};
 use tapfer_hsm::{PaymentHsm, Realm, VaultedHsm};
@@ -154,6 +156,25 @@ fn breaker_opens(pool: &HsmPool, _: &Load) {
 
 fn all_restart(pool: &HsmPool, _: &Load) {
     until(pool, |status| member(status, "north").workers.iter().all(|one| one.restarts > 0));
+}
+
+/// What a worker found out about its module is told by the pool.
+#[test]
+fn each_module_is_reported_with_what_it_does_where() {
+    let (_modules, pool) = Modules::new(Kind::SoftHsm, Kind::Kryoptic);
+    let status = pool.status();
+    let report = |name: &str| member(&status, name).report.clone().unwrap();
+    let (north, south) = (report("north"), report("south"));
+    assert!(north.module.contains("SoftHSM") && south.module.contains("Kryoptic"));
+    assert_eq!(north.roots, south.roots);
+    for report in [north, south] {
+        let place = |operation| {
+            let mut all = report.capabilities.iter();
+            all.find(|one| one.operation == operation).map(|one| one.place)
+        };
+        assert_eq!(place(Operation::CardKeys), Some(Where::Inside));
+        assert_eq!(place(Operation::SchnorrSigning), Some(Where::LockedMemory));
+    }
 }
 
 #[test]

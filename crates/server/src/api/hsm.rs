@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use tapfer_hsm::HsmDescription;
+use tapfer_hsm::pkcs11::ModuleReport;
 use tapfer_hsm::pool::{MemberStatus, PoolStatus, WorkerStatus};
 use utoipa::ToSchema;
 
@@ -58,8 +59,40 @@ pub struct Member {
     pub cause: Option<String>,
     /// What it says of itself.
     pub notice: Option<&'static str>,
+    /// What was found out about it when it was opened.
+    pub report: Option<Report>,
     /// Its processes.
     pub workers: Vec<Worker>,
+}
+
+/// What a PKCS#11 module is and does, tried with published keys.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HsmReport)]
+pub struct Report {
+    /// Who made the library, what it calls itself, and its version of PKCS#11.
+    pub module: String,
+    /// The token: slot, label, serial number, maker, model.
+    pub token: String,
+    /// Three bytes of what each root key does: members of a realm show the same.
+    #[schema(example = "sealing 7F30A1, releasing 0C44E9")]
+    pub roots: String,
+    /// What is done where.
+    pub capabilities: Vec<Capability>,
+}
+
+/// One operation of a module.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HsmCapability)]
+pub struct Capability {
+    /// What is done.
+    #[schema(example = "cryptograms (AES-CMAC)")]
+    pub operation: String,
+    /// `inside`, `in locked memory`, or `missing`.
+    #[schema(example = "inside")]
+    pub place: String,
+    /// By which mechanism, or why not inside.
+    #[schema(example = "CKM_AES_CMAC")]
+    pub how: String,
 }
 
 /// One process of a module.
@@ -117,7 +150,24 @@ impl From<MemberStatus> for Member {
             failed: status.failed,
             cause: status.cause,
             notice: status.notice,
+            report: status.report.map(Report::from),
             workers: status.workers.into_iter().map(Worker::from).collect(),
+        }
+    }
+}
+
+impl From<ModuleReport> for Report {
+    fn from(report: ModuleReport) -> Self {
+        let capabilities = report.capabilities.into_iter().map(|one| Capability {
+            operation: one.operation.to_string(),
+            place: one.place.to_string(),
+            how: one.how,
+        });
+        Self {
+            module: report.module,
+            token: report.token,
+            roots: report.roots.to_string(),
+            capabilities: capabilities.collect(),
         }
     }
 }

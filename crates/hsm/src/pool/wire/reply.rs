@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tapfer_payment_types::RealmId;
 
 use super::failure::{self, HsmErrorFrame};
+use crate::pkcs11::ModuleReport;
 use crate::{HsmDescription, HsmError, Realm};
 
 /// The answer to one request. Neither this nor [`Reply`] has a `Debug`: they hold card data.
@@ -83,12 +84,18 @@ pub struct Module {
     pub notice: String,
     /// Whether its memory is kept out of the swap.
     pub is_memory_locked: bool,
+    /// What was found out about it.
+    pub report: Option<ModuleReport>,
 }
 
 impl Module {
     /// What a module says of itself.
     #[must_use]
-    pub fn of(description: &HsmDescription, is_memory_locked: bool) -> Self {
+    pub fn of(
+        description: &HsmDescription,
+        report: Option<ModuleReport>,
+        is_memory_locked: bool,
+    ) -> Self {
         Self {
             backend: description.backend.to_owned(),
             production_grade: description.production_grade,
@@ -96,6 +103,7 @@ impl Module {
             realm_id: description.realm_id.to_bits(),
             notice: description.notice.to_owned(),
             is_memory_locked,
+            report,
         }
     }
 
