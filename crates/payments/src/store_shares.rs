@@ -28,6 +28,10 @@ words! {
 /// a token has 65,535 payments in its life. Who reports more than this has made the number up.
 pub const MOST_SNAPSHOTS_BETWEEN_REPORTS: u64 = 1 << 20;
 
+/// A phone moves to the next epoch at every start and replenishment. A platform that was restored takes a
+/// first report that is no further ahead than this, so that the numbers never run out.
+pub const MOST_EPOCHS_BEHIND_A_BACKUP: u32 = 1 << 16;
+
 /// A store that is kept closed: its share is withheld.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceLock {
@@ -56,7 +60,7 @@ pub enum DeviceError {
     /// An epoch that was never offered.
     #[error(
         "the platform never gave out a share of this epoch: the store belongs to another device or \
-         platform, or the platform was restored from a backup. Enrol the cards again"
+         platform, or the platform was restored by hand and does not know that it was. Enrol the cards again"
     )]
     UnknownEpoch,
     /// The number of a snapshot is too high to be one.
@@ -88,6 +92,9 @@ pub struct StoreState {
     pub is_next_offered: bool,
     /// The highest snapshot number the phone has reported.
     pub highest_generation: u64,
+    /// Whether the platform was restored from a backup since the phone last reported: then the phone may
+    /// have moved on to epochs that were offered and forgotten.
+    pub may_be_ahead: bool,
 }
 
 impl StoreState {
@@ -126,13 +133,17 @@ impl StoreState {
             return Err(DeviceError::Generation);
         }
         let is_next = self.is_next_offered && self.confirmed_epoch.checked_add(1) == Some(epoch);
-        if epoch != self.confirmed_epoch && !is_next {
+        // What is below was refused already, so this is how far it is ahead.
+        let ahead = epoch.saturating_sub(self.confirmed_epoch);
+        let is_forgotten = self.may_be_ahead && ahead <= MOST_EPOCHS_BEHIND_A_BACKUP;
+        if ahead > 0 && !is_next && !is_forgotten {
             return Err(DeviceError::UnknownEpoch);
         }
         Ok(Self {
             confirmed_epoch: epoch,
-            is_next_offered: self.is_next_offered && !is_next,
+            is_next_offered: self.is_next_offered && ahead == 0,
             highest_generation: generation,
+            may_be_ahead: false,
         })
     }
 }
@@ -171,14 +182,15 @@ pub fn may_be_served(lock: Option<&DeviceLock>) -> Result<(), DeviceError> {
 #[cfg(test)]
 mod tests {
     use super::{
-        DeviceError, DeviceLock, Locker, MOST_SNAPSHOTS_BETWEEN_REPORTS, StoreState, may_be_served,
-        may_lock, may_unlock,
+        DeviceError, DeviceLock, Locker, MOST_EPOCHS_BEHIND_A_BACKUP,
+        MOST_SNAPSHOTS_BETWEEN_REPORTS, StoreState, may_be_served, may_lock, may_unlock,
     };
     use tapfer_payment_types::Timestamp;
     use tapfer_payment_types::store_share::StoreReport;
 
     const fn state(confirmed_epoch: u32, is_next_offered: bool) -> StoreState {
-        StoreState { confirmed_epoch, is_next_offered, highest_generation: 10 }
+        let (highest_generation, may_be_ahead) = (10, false);
+        StoreState { confirmed_epoch, is_next_offered, highest_generation, may_be_ahead }
     }
 
     const fn report(epoch: u32, generation: u64) -> StoreReport {
@@ -237,12 +249,36 @@ mod tests {
         let (offered, _) = state(3, false).rotated(report(3, 10)).unwrap();
         assert!(offered.reported(report(3, 10)).is_ok(), "until then either opens");
         let (confirmed, _) = offered.reported(report(4, 11)).unwrap();
-        let expected =
-            StoreState { confirmed_epoch: 4, is_next_offered: false, highest_generation: 11 };
+        let expected = StoreState { highest_generation: 11, ..state(4, false) };
         assert_eq!(confirmed, expected);
         for generation in [10, 11, 12] {
             let error = confirmed.reported(report(3, generation)).unwrap_err();
             assert_eq!(error, DeviceError::StoreRolledBack);
+        }
+    }
+
+    /// Behind a restoration the first report is taken as it comes, if it can be true; the second is not.
+    #[test]
+    fn a_restored_platform_follows_a_phone_that_moved_on_once() {
+        let restored = StoreState { may_be_ahead: true, ..state(3, true) };
+        let furthest = 3 + MOST_EPOCHS_BEHIND_A_BACKUP;
+        for (epoch, result) in [
+            (2, Err(DeviceError::StoreRolledBack)),
+            (3, Ok(3)),
+            (4, Ok(4)),
+            (9, Ok(9)),
+            (furthest, Ok(furthest)),
+            (furthest + 1, Err(DeviceError::UnknownEpoch)),
+        ] {
+            let share = restored.reported(report(epoch, 10)).map(|(_, epoch)| epoch.get());
+            assert_eq!(share, result, "{epoch}");
+        }
+        let (known, next) = restored.rotated(report(9, 12)).unwrap();
+        assert_eq!((known.confirmed_epoch, next.get()), (9, 10));
+        assert_eq!(known.reported(report(9, 12)).unwrap().1.get(), 9);
+        assert_eq!(known.reported(report(11, 12)), Err(DeviceError::UnknownEpoch));
+        for older in [3, 8] {
+            assert_eq!(known.reported(report(older, 12)), Err(DeviceError::StoreRolledBack));
         }
     }
 

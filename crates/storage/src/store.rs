@@ -518,7 +518,10 @@ pub trait AuditStore {
     /// Walks the whole chain.
     fn verify_audit(&self) -> Result<ChainReport>;
     /// Remembers that the platform goes on from a backup, and how often it has done so now.
+    /// From then on a phone's first report of its store may be ahead of what is known.
     fn restore(&self, reason: String, write: Write<u32>) -> Result<Written<u32>>;
+    /// When the platform last went on from a backup.
+    fn last_restoration(&self) -> Result<Option<Timestamp>>;
 }
 
 /// Signed configurations.

@@ -110,7 +110,8 @@ fn stores_go_forward_and_stay_closed<B: Backend>() {
     assert_eq!(rotate(0, 5).unwrap(), 1);
     assert_eq!(open(1, 6).unwrap(), 1);
     let known = store.device(world.device).unwrap().unwrap();
-    let expected = StoreState { confirmed_epoch: 1, is_next_offered: false, highest_generation: 6 };
+    let expected =
+        StoreState { confirmed_epoch: 1, highest_generation: 6, ..StoreState::default() };
     assert_eq!((known.store, known.lock), (expected, None));
     assert_eq!(refusal(open(1, 5)), Refusal::Device(DeviceError::StoreRolledBack));
     assert_eq!(refusal(open(0, 7)), Refusal::Device(DeviceError::StoreRolledBack));

@@ -180,22 +180,30 @@ impl Service {
         let policy = &issuer.key_policy;
         let granted = self.storage.keys_that_count(subject.token.id, policy, now)?;
         keys::replace(&granted, policy, now).map_err(StorageError::from)?;
-        let mut free = self.free_indices(subject.token.id, now)?.into_iter();
+        let mut free = self.free_indices(subject.token.id, now)?;
         let first = counter.checked_add(1);
         let mut keys = Vec::new();
         if let Some(first) = first.filter(|_| subject.pin_is_usable()) {
-            keys.extend(free.next().map(|index| GrantedKey::verified(index, issuer, first, now)));
+            let index = free.for_a_row();
+            keys.extend(index.map(|index| GrantedKey::verified(index, issuer, first, now)));
         }
         if policy.single_use {
-            let row = first.zip(free.next());
+            let row = first.zip(free.for_a_row());
             keys.extend(
                 row.map(|(first, index)| GrantedKey::single_use(index, issuer, first, now)),
             );
         } else {
             let count = usize::from(policy.keys_per_replenishment);
-            keys.extend(free.take(count).map(|index| GrantedKey::new(index, issuer, now)));
+            let indices = free.indices.iter().take(count);
+            keys.extend(indices.map(|index| GrantedKey::new(*index, issuer, now)));
         }
         if !keys.iter().any(|key| key.class == KeyClass::Unverified) {
+            if !free.indices.is_empty() {
+                let detail = "the platform was restored from a backup in this hour and does not know which \
+                              key numbers of the hour it has given out; the keys the phone has stay good. \
+                              Ask again in the next hour";
+                return Err(ServiceError::Conflict(detail.to_owned()));
+            }
             let detail = "this token has had 2,500 keys within a day, as many as there are numbers \
                           for; the keys it has stay good. Ask again in an hour";
             return Err(ServiceError::Conflict(detail.to_owned()));
@@ -207,16 +215,20 @@ impl Service {
     /// and what is left of the hours before. How much a phone may pay is for [`keys::replace`] to say; a
     /// person who sets a PIN, or tries something out, does not wait for the next hour. The store refuses an
     /// index that is taken after all.
-    fn free_indices(&self, token: TokenId, now: Timestamp) -> Result<Vec<KeyIndex>, ServiceError> {
-        let mut free = Vec::new();
+    fn free_indices(&self, token: TokenId, now: Timestamp) -> Result<FreeIndices, ServiceError> {
+        let restored = self.storage.last_restoration()?.map(hour_of);
+        let mut free = FreeIndices { indices: Vec::new(), certain: 0 };
         for hours in 0..=HOURS_OF_INDICES {
             let hour = now.plus_seconds(hours.saturating_mul(-3_600));
             let indices: Vec<_> =
                 (0..=99).map(|number| index_at(hour, number)).collect::<Result<_, _>>()?;
             let taken =
                 self.storage.key_indices(token, index_at(hour, 0)?..=index_at(hour, 99)?)?;
-            free.extend(indices.into_iter().filter(|index| !taken.contains(index)));
-            if free.len() >= INDICES_AT_ONCE {
+            free.indices.extend(indices.into_iter().filter(|index| !taken.contains(index)));
+            if restored.is_none_or(|restored| hour_of(hour) > restored) {
+                free.certain = free.indices.len();
+            }
+            if free.indices.len() >= INDICES_AT_ONCE {
                 break;
             }
         }
@@ -289,6 +301,28 @@ impl Service {
         let sealed = sealed.ok_or(ServiceError::Damaged("a token"))?;
         self.open_token_number(token.issuer, token.id, sealed)
     }
+}
+
+/// Key numbers that a token has not had, newest hour first.
+struct FreeIndices {
+    indices: Vec<KeyIndex>,
+    /// So many of them, in front, are of hours in which nothing was forgotten: a platform that was restored
+    /// does not know what it had given out in the hours up to then.
+    certain: usize,
+}
+
+impl FreeIndices {
+    /// For a row of session keys: two of one number would be sealed under two person's keys, and phones refuse
+    /// them. A limited-use key that is given twice is the same key, with the limits that the phone knows.
+    fn for_a_row(&mut self) -> Option<KeyIndex> {
+        self.certain = self.certain.checked_sub(1)?;
+        (!self.indices.is_empty()).then(|| self.indices.remove(0))
+    }
+}
+
+/// Full hours since 1970.
+const fn hour_of(at: Timestamp) -> i64 {
+    at.unix_millis().div_euclid(3_600_000)
 }
 
 fn icc_key(bytes: &HexBytes) -> Result<PublicX, ServiceError> {

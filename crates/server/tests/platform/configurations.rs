@@ -152,7 +152,7 @@ impl Shop {
     }
 
     /// Starts the platform again, on its database as it is now or as it was.
-    fn restart_on(&mut self, database: Option<&[u8]>) -> Vec<u8> {
+    pub(crate) fn restart_on(&mut self, database: Option<&[u8]>) -> Vec<u8> {
         self.platform.stop();
         let file = self.platform.home().join("tapfer.db");
         let before = fs::read(&file).unwrap();

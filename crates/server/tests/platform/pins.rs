@@ -39,7 +39,7 @@ fn pin_path(shop: &Shop) -> String {
 }
 
 /// A shop whose phone has the policy, a PIN, and the keys for it.
-fn shop_with_pin(pin: &str) -> Shop {
+pub(crate) fn shop_with_pin(pin: &str) -> Shop {
     let mut shop = Shop::open();
     set_policy(&shop, &app_pin_policy());
     shop.replenish();
@@ -58,7 +58,7 @@ pub(crate) fn change_pin(shop: &mut Shop, new: &str, old: Option<&str>) -> Value
     status
 }
 
-fn pay_with_pin(shop: &mut Shop, pin: &str, amount: i64) -> Value {
+pub(crate) fn pay_with_pin(shop: &mut Shop, pin: &str, amount: i64) -> Value {
     let now = shop.now();
     shop.phone.enter_pin(shop.token.parse().unwrap(), pin, now);
     shop.pay(amount)

@@ -15,6 +15,7 @@ use tapfer_wallet::store::{
 use tapfer_wallet::{Snapshot, StoreError, Wallet};
 
 use crate::phone::{Phone, random};
+use crate::pins::{pay_with_pin, shop_with_pin};
 use crate::running::{Client, Reply, log};
 use crate::shop::{Shop, reason};
 
@@ -375,4 +376,49 @@ fn a_rolled_back_store_pays_with_no_counter_twice() {
     shop.phone = Phone::with(copy.wallet);
     assert_ne!(shop.pay(100)["outcome"], "approved", "the counter is spent");
     phone.use_it();
+}
+
+/// A platform that goes on from a backup follows a phone that moved on meanwhile, and is as strict as before
+/// from then on.
+#[test]
+fn a_restored_platform_follows_phones_that_went_on() {
+    let mut shop = Shop::open();
+    let mut phone = Kept::first(&mut shop);
+    let older = shop.restart_on(None);
+    phone.api = shop.device.clone();
+    for _ in 0..3 {
+        phone.use_it();
+        phone.move_on().expect(200);
+    }
+    let early = phone.flash.copy();
+    phone.move_on().expect(200);
+    shop.restart_on(Some(&older));
+    phone.api = shop.device.clone();
+    assert_eq!(refused(phone.start(phone.flash.clone())), "conflict", "nobody said so");
+    let said = reason("the disk broke");
+    shop.platform.operator.post("/v1/audit/restorations", &said).expect(200);
+    phone = must_open(phone.start(phone.flash.clone()), "it moved on");
+    phone.move_on().expect(200);
+    assert_eq!(refused(phone.start(early)), "store_rolled_back");
+    let StoreHeader { epoch, generation } = phone.header();
+    let ahead = phone.report(StoreReport { epoch: epoch + 2, generation });
+    assert_eq!(ahead.problem(409), "conflict", "once only");
+}
+
+/// What was given out in the hours up to a restoration is forgotten, so no row of session keys gets a number of
+/// those hours: two rows of one number would be two PINs to test against each other, and phones refuse them.
+#[test]
+fn no_number_of_a_forgotten_hour_is_given_to_a_row() {
+    let mut shop = shop_with_pin("2580");
+    let older = shop.restart_on(None);
+    shop.replenish();
+    shop.restart_on(Some(&older));
+    let said = reason("the disk broke");
+    shop.platform.operator.post("/v1/audit/restorations", &said).expect(200);
+    // Were it given a number that the phone has, the phone would not take what comes with it.
+    shop.replenish();
+    assert_eq!(shop.pay(100)["outcome"], "approved", "without the PIN, at once");
+    shop.platform.clock.advance_seconds(3_600);
+    shop.replenish();
+    assert_eq!(pay_with_pin(&mut shop, "2580", 3_000)["outcome"], "approved", "an hour later");
 }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Row, params};
 use tapfer_emv::audit_chain::{AuditHash, KnownHead};
+use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payments::audit::{AuditAction, AuditEvent, Caller};
 
@@ -81,6 +82,10 @@ impl AuditStore for SqliteStorage {
 
     fn verify_audit(&self) -> Result<ChainReport> {
         self.read(audit_chain::verify)
+    }
+
+    fn last_restoration(&self) -> Result<Option<Timestamp>> {
+        self.read(audit_chain::last_restoration)
     }
 
     fn restore(&self, reason: String, write: Write<u32>) -> Result<Written<u32>> {

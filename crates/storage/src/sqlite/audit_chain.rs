@@ -10,7 +10,7 @@ use tapfer_payment_types::{RealmId, Timestamp};
 use tapfer_payments::audit_chain::{ChainFault, Link, Walk};
 
 use super::rows::{Columns, all, execute, first};
-use super::{Result, SqliteOptions, audit, migrations, open_reader, without_links};
+use super::{Result, SqliteOptions, audit, devices, migrations, open_reader, without_links};
 use crate::{AuditRecord, ChainReport, Inconsistency, StorageError};
 
 /// A place in the chain as SQLite counts.
@@ -136,7 +136,15 @@ pub(super) fn restore(connection: &Connection, reason: &str, now: Timestamp) -> 
     let number = restorations(connection)?.saturating_add(1);
     let insert = "INSERT INTO restorations (number, reason, restored_at) VALUES (?1, ?2, ?3)";
     execute(connection, insert, params![number, reason, now.unix_millis()])?;
+    devices::may_be_ahead(connection)?;
     Ok(number)
+}
+
+/// When the platform last went on from a backup.
+pub(super) fn last_restoration(connection: &Connection) -> Result<Option<Timestamp>> {
+    let newest = "SELECT * FROM restorations ORDER BY restored_at DESC LIMIT 1";
+    let read = |row: &Row<'_>| Columns::keyed(row, "restorations", "number").time("restored_at");
+    first(connection, newest, [], read)
 }
 
 /// Walks the chain, event by event, and compares the signed heads with what it found.

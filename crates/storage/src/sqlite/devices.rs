@@ -37,6 +37,7 @@ fn read(row: &Row<'_>) -> Result<Device> {
             confirmed_epoch: columns.number("store_epoch")?,
             is_next_offered: columns.get("store_next_offered")?,
             highest_generation: columns.number("store_generation")?,
+            may_be_ahead: columns.get("store_may_be_ahead")?,
         },
         lock: read_lock(&columns)?,
     })
@@ -59,7 +60,7 @@ fn update(connection: &Connection, device: &Device) -> Result<()> {
     execute(
         connection,
         "UPDATE devices SET store_epoch = ?2, store_next_offered = ?3, store_generation = ?4,
-             locked_by = ?5, lock_reason = ?6, locked_at = ?7
+             locked_by = ?5, lock_reason = ?6, locked_at = ?7, store_may_be_ahead = ?8
          WHERE id = ?1",
         params![
             device.id.to_string(),
@@ -69,9 +70,15 @@ fn update(connection: &Connection, device: &Device) -> Result<()> {
             lock.map(|lock| lock.by.as_str()),
             lock.map(|lock| lock.reason.as_str()),
             lock.map(|lock| lock.at.unix_millis()),
+            device.store.may_be_ahead,
         ],
     )?;
     Ok(())
+}
+
+/// The platform goes on from a backup: phones that are there may have gone on without it.
+pub(super) fn may_be_ahead(connection: &Connection) -> Result<()> {
+    execute(connection, "UPDATE devices SET store_may_be_ahead = 1", []).map(|_| ())
 }
 
 /// What a rule makes of a report: the state afterwards, and the epoch whose share is given.

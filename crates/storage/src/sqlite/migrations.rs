@@ -36,6 +36,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ),
     ("V15__audit_chain", include_str!("../../migrations/V15__audit_chain.sql")),
     ("V16__key_catalogue", include_str!("../../migrations/V16__key_catalogue.sql")),
+    ("V17__restored_stores", include_str!("../../migrations/V17__restored_stores.sql")),
 ];
 
 /// Written when the file is made, and never changed: keys and database of a realm have one id.
