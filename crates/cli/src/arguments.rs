@@ -9,8 +9,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::Access;
 use crate::commands::{
-    api_key, authorization, backup, bench, card, demo, device, doctor, dr, hsm, init, issuer, keys,
-    merchant, payment, policy, refund, serve, terminal, tlv, token, trust, vectors, wallet,
+    api_key, audit, authorization, backup, bench, card, demo, device, doctor, dr, hsm, init,
+    issuer, keys, merchant, payment, policy, refund, serve, terminal, tlv, token, trust, vectors,
+    wallet,
 };
 use crate::context::Context;
 use crate::failure::{self, Ending};
@@ -110,6 +111,9 @@ enum Command {
     /// Verification policies: when a phone asks its owner for what
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// The audit log: its chain, its signed ends
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Security modules: where the keys are
     #[command(subcommand)]
     Hsm(hsm::HsmCommand),
@@ -184,6 +188,7 @@ impl Command {
             Self::Authorization(command) => authorization::run(context, command),
             Self::Trust(command) => trust::run(context, command),
             Self::Policy(command) => policy::run(context, command),
+            Self::Audit(command) => audit::run(context, command),
             Self::Hsm(command) => hsm::run(context, command),
             Self::Backup(arguments) => backup::run_backup(context, arguments),
             Self::Restore(arguments) => backup::run_restore(context, arguments),

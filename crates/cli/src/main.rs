@@ -9,6 +9,7 @@ mod ceremony;
 mod client;
 mod clock;
 mod commands;
+mod configuration_file;
 mod context;
 mod failure;
 mod home;

@@ -12,6 +12,7 @@ use crate::amount::money_json;
 use crate::client::{Access, Client, text_of};
 use crate::commands::card::default_expiry;
 use crate::commands::wallet::{Place, enrol};
+use crate::configuration_file::ConfigurationFile;
 use crate::context::Context;
 use crate::home::Home;
 use crate::output::Output;
@@ -88,7 +89,8 @@ impl Stage {
 /// What the platform refuses, which it should not.
 pub(crate) fn set_up_till(context: &Context) -> anyhow::Result<(Till, TerminalConfiguration)> {
     let till = create_till(&context.client()?)?;
-    let trust = Trust::fetch(&till.terminal)?;
+    let file = ConfigurationFile::of_terminal(&context.home, &till.terminal_id);
+    let trust = Trust::fetch(&till.terminal, &file)?;
     let mut configuration =
         till::configuration(&trust.applications, trust.ca_keys, COUNTRY, VERIFICATION_LIMIT)?;
     let identity = TerminalIdentity::open(&context.home, &till.terminal_id)?;

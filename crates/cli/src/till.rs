@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
 use tapfer_emv::{tags, tlv};
+use tapfer_payment_types::configuration::{CardAuthority, RevokedIssuerCertificate, TerminalTrust};
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{AuthorizationId, Money, PaymentIntentId};
 use tapfer_terminal::kernel8::{KernelConfiguration, RevokedCertificate};
@@ -19,6 +20,7 @@ use tapfer_terminal::{
 use crate::amount::money_json;
 use crate::client::{Client, text_of};
 use crate::clock;
+use crate::configuration_file::ConfigurationFile;
 use crate::context::segment;
 
 /// How long a terminal waits for a card: as long as the platform keeps it armed.
@@ -48,51 +50,50 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    /// Asks the platform.
-    pub(crate) fn fetch(client: &Client) -> anyhow::Result<Self> {
-        Self::read(&client.get("/v1/trust")?)
+    /// Asks the platform for its signed configuration, and takes what is newer than what the file remembers.
+    pub(crate) fn fetch(client: &Client, file: &ConfigurationFile) -> anyhow::Result<Self> {
+        Self::of(&file.newest(client)?)
     }
 
-    /// What the platform published.
-    fn read(trust: &Value) -> anyhow::Result<Self> {
-        let list = |field: &str| trust.get(field).and_then(Value::as_array).into_iter().flatten();
-        let mut ca_keys = vec![authority(trust)?];
-        for other in list("other_authorities") {
-            ca_keys.push(authority(other)?);
-        }
+    /// What the platform signed.
+    fn of(trust: &TerminalTrust) -> anyhow::Result<Self> {
         let (mut applications, mut pin_recipients) = (Vec::new(), Vec::new());
-        for issuer in list("issuers") {
+        for issuer in &trust.issuers {
             // One that cannot be read takes PINs from the cards of that issuer, and nothing from anybody else.
-            pin_recipients.extend(pin_recipient(issuer).ok());
-            let HexBytes(aid) = text_of(issuer, "aid")?.try_into()?;
-            if !applications.contains(&aid) {
-                applications.push(aid);
+            pin_recipients.extend(PinRecipient::new(&issuer.certificate.0, &issuer.pin_key.0).ok());
+            if !applications.contains(&issuer.aid.0) {
+                applications.push(issuer.aid.0.clone());
             }
         }
         if applications.is_empty() {
             bail!("the platform has no issuer yet: run `tapfer init` or `tapfer issuer create`");
         }
-        let revoked = list("revoked_certificates").map(revoked).collect::<anyhow::Result<_>>()?;
-        Ok(Self { ca_keys, applications, pin_recipients, revoked })
+        Ok(Self {
+            ca_keys: trust.authorities.iter().map(authority).collect::<anyhow::Result<_>>()?,
+            applications,
+            pin_recipients,
+            revoked: trust
+                .revoked_certificates
+                .iter()
+                .map(revoked)
+                .collect::<anyhow::Result<_>>()?,
+        })
     }
 }
 
-fn authority(value: &Value) -> anyhow::Result<CaPublicKey> {
-    let index = value.get("ca_index").and_then(Value::as_u64).context("no ca_index")?;
-    let key: [u8; 32] = array(&text_of(value, "ca_public_key_x")?)?;
+fn authority(authority: &CardAuthority) -> anyhow::Result<CaPublicKey> {
     Ok(CaPublicKey {
-        rid: array(&text_of(value, "rid")?)?,
-        index: u8::try_from(index).context("ca_index")?,
-        key: PublicX::from_bytes(&key)?,
+        rid: array(&authority.rid)?,
+        index: authority.ca_index,
+        key: PublicX::from_bytes(&array(&authority.public_key_x)?)?,
     })
 }
 
-fn revoked(value: &Value) -> anyhow::Result<RevokedCertificate> {
-    let index = value.get("ca_index").and_then(Value::as_u64).context("no ca_index")?;
+fn revoked(revoked: &RevokedIssuerCertificate) -> anyhow::Result<RevokedCertificate> {
     Ok(RevokedCertificate {
-        rid: array(&text_of(value, "rid")?)?,
-        ca_index: u8::try_from(index).context("ca_index")?,
-        serial: array(&text_of(value, "serial")?)?,
+        rid: array(&revoked.rid)?,
+        ca_index: revoked.ca_index,
+        serial: array(&revoked.serial)?,
     })
 }
 
@@ -103,9 +104,9 @@ pub(crate) fn pin_recipient(issuer: &Value) -> anyhow::Result<PinRecipient> {
     Ok(PinRecipient::new(&certificate, &key)?)
 }
 
-fn array<const LENGTH: usize>(digits: &str) -> anyhow::Result<[u8; LENGTH]> {
-    let HexBytes(bytes) = digits.to_owned().try_into()?;
-    <[u8; LENGTH]>::try_from(bytes).ok().context("a value of the platform has a wrong length")
+fn array<const LENGTH: usize>(bytes: &HexBytes) -> anyhow::Result<[u8; LENGTH]> {
+    let array = bytes.0.as_slice().try_into().ok();
+    array.context("a value of the platform has a wrong length")
 }
 
 /// A terminal set-up for these applications.
@@ -247,6 +248,8 @@ fn decided(answer: &Value) -> anyhow::Result<(PaymentIntentId, Money)> {
 mod tests {
     use super::{Trust, host_decision};
     use serde_json::{Value, json};
+    use tapfer_payment_types::configuration::{CardAuthority, CardIssuer, TerminalTrust};
+    use tapfer_payment_types::messages::HexBytes;
     use tapfer_payment_types::{AuthorizationId, Currency, Money, PaymentIntentId, Timestamp};
     use tapfer_terminal::HostDecision;
 
@@ -280,11 +283,21 @@ mod tests {
     #[test]
     fn an_issuer_that_cannot_be_read_stops_no_other_payment() {
         let x = "70868BC787242203506001F70CA6E77552D0D6B9F711A29D6956E367AC919531";
+        let bytes = |digits: &str| HexBytes::try_from(digits.to_owned()).unwrap();
         let trust = |certificate: &str| {
-            Trust::read(&json!({
-                "rid": "F000000001", "ca_index": 0xE0, "ca_public_key_x": x,
-                "issuers": [{ "aid": "F00000000101", "certificate": certificate, "pin_key": "04" }],
-            }))
+            Trust::of(&TerminalTrust {
+                authorities: vec![CardAuthority {
+                    rid: bytes("F000000001"),
+                    ca_index: 0xE0,
+                    public_key_x: bytes(x),
+                }],
+                issuers: vec![CardIssuer {
+                    aid: bytes("F00000000101"),
+                    certificate: bytes(certificate),
+                    pin_key: bytes("04"),
+                }],
+                revoked_certificates: vec![],
+            })
         };
         let read = trust("00").unwrap();
         assert_eq!((read.applications.len(), read.pin_recipients.len()), (1, 0));

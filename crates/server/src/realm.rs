@@ -178,6 +178,12 @@ impl RealmPaths {
         self.home.join("operator.key")
     }
 
+    /// Realm and public key of its configurations, one line of text: for phones and terminals that are set up.
+    #[must_use]
+    pub fn configuration_key(&self) -> PathBuf {
+        self.home.join("configuration.key")
+    }
+
     /// Whether there is a realm.
     #[must_use]
     pub fn is_realm(&self) -> bool {

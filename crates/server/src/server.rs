@@ -44,7 +44,7 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
-    /// The operator's key cannot be read or written.
+    /// A file beside the realm's keys, such as the operator's API key, cannot be read or written.
     #[error("cannot read or write {path}: {source}")]
     OperatorKey {
         /// Which file.
@@ -197,6 +197,7 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
     let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
     let service = Service::new(realm, clock, entropy)?;
     ensure_operator_key(&service, &paths)?;
+    write_configuration_key(&service, &paths)?;
     let (_, document) = http::document().map_err(|error| ServerError::Setup(error.to_string()))?;
     let app = App::new(service, config.limits, document);
     let listener = TcpListener::bind(config.address)
@@ -222,6 +223,14 @@ fn ensure_operator_key(service: &Service, paths: &RealmPaths) -> Result<(), Serv
     let mut line = key.expose().clone();
     line.push('\n');
     private_file::write(&path, line.as_bytes()).map_err(failed)
+}
+
+/// What phones and terminals are to be set up with lies in the realm's directory: no secret, but nobody else's.
+fn write_configuration_key(service: &Service, paths: &RealmPaths) -> Result<(), ServerError> {
+    let path = paths.configuration_key();
+    let line = service.configuration_key()?;
+    private_file::write(&path, line.as_bytes())
+        .map_err(|source| ServerError::OperatorKey { path, source })
 }
 
 /// Slow or greedy requests (ASVS v5.0.0-13.1.2): time for a head, streams. The connections themselves

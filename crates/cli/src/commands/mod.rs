@@ -1,6 +1,7 @@
 //! The commands: one file for each noun.
 
 pub(crate) mod api_key;
+pub(crate) mod audit;
 pub(crate) mod authorization;
 pub(crate) mod backup;
 pub(crate) mod bench;

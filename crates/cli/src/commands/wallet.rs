@@ -7,11 +7,12 @@ use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use tapfer_payment_types::{Money, TokenId};
-use tapfer_wallet::{Token, Wallet};
+use tapfer_wallet::{ConfiguredBy, Token, Wallet};
 
 use super::wallet_pin::{self, PinCommand};
 use crate::client::{Client, text_of};
 use crate::clock;
+use crate::configuration_file;
 use crate::context::{Context, segment};
 use crate::failure::Ending;
 use crate::provisioning;
@@ -114,6 +115,10 @@ pub(crate) fn enrol(
     let issuer = text_of(&shown, "issuer")?;
     let device = register_phone(context, &platform, &store, &wallet, &issuer, label)?;
     store.take_first_share(context, &mut wallet)?;
+    if let Some((realm, key)) = configuration_file::pinned(&context.home)? {
+        let issuer = issuer.parse().context("the card's issuer")?;
+        wallet.pin_configuration_key(ConfiguredBy { realm, issuer }, key)?;
+    }
     let token = token_of(&platform, &wallet, card, &device)?;
     let mut phone = store.phone()?;
     phone.issuers.insert(token.to_string(), issuer);

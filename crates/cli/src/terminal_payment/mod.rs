@@ -26,6 +26,7 @@ use crate::card_at;
 use crate::card_service::{Screen, device_state};
 use crate::client::{Client, text_of};
 use crate::clock;
+use crate::configuration_file::ConfigurationFile;
 use crate::context::Context;
 use crate::failure::{Ending, UsageError};
 use crate::kernel_report;
@@ -341,7 +342,7 @@ fn request_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<E
         Some(intent) => (intent, armed_amount(&client, intent)?),
         None => (nobodys_intent(), arguments.amount()?),
     };
-    let trust = Trust::fetch(&client)?;
+    let trust = Trust::fetch(&client, &ConfigurationFile::of_machine(&context.home))?;
     let applications = arguments.applications()?.unwrap_or(trust.applications);
     let mut configuration =
         arguments.configuration(profile, &applications, trust.ca_keys, amount.currency, till)?;

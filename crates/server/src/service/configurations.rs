@@ -170,6 +170,16 @@ impl Service {
         self.ask_hsm("document_key", |hsm| hsm.document_key(purpose)).map(DocumentKey::from)
     }
 
+    /// Realm and public key, as a line of text.
+    ///
+    /// # Errors
+    /// [`ServiceError::Hsm`].
+    pub(crate) fn configuration_key(&self) -> Result<String, ServiceError> {
+        let key = self.document_key(DocumentPurpose::Configuration)?;
+        let key = String::from(HexBytes(key.bytes().to_vec()));
+        Ok(format!("{} {key}\n", self.hsm.describe().realm_id))
+    }
+
     fn with_successions(
         &self,
         configuration: SignedDocument,
