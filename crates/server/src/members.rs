@@ -11,6 +11,7 @@ use tapfer_hsm::pkcs11::{CacheLimits, Pkcs11Configuration, Pkcs11Vault};
 use tapfer_hsm::pool::{
     self, ConfigError, HsmPool, MemberConfig, PinSource, PoolConfig, ServeError,
 };
+use tapfer_hsm::software::RootKeys;
 use tapfer_hsm::{HsmError, VaultedHsm};
 use tapfer_payment_types::{RealmId, Secret};
 use zeroize::Zeroize as _;
@@ -59,6 +60,9 @@ pub enum MemberError {
     /// The worker.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The security module.
+    #[error(transparent)]
+    Hsm(#[from] HsmError),
 }
 
 /// Reads the realm's `hsm.toml`.
@@ -114,18 +118,52 @@ pub fn serve(home: &Path, name: &str) -> Result<(), MemberError> {
             operation: "reading its configuration".to_owned(),
             cause: error.to_string(),
         })?;
-        let stopwatch = Stopwatch::start();
-        let vault = Pkcs11Vault::open(Pkcs11Configuration {
-            module: member.module,
-            token: member.token,
-            pin,
-            realm: pool::realm_of_catalogue(&paths.catalogue())?,
-            limits: CacheLimits::default(),
-            stopwatch: Box::new(move || stopwatch.elapsed()),
-        })?;
+        let realm = pool::realm_of_catalogue(&paths.catalogue())?;
+        let vault = Pkcs11Vault::open(module_of(member, pin, realm))?;
         VaultedHsm::over_catalogue(vault, &paths.catalogue())
     })?;
     Ok(())
+}
+
+fn module_of(member: MemberConfig, pin: Secret<String>, realm: RealmId) -> Pkcs11Configuration {
+    let stopwatch = Stopwatch::start();
+    Pkcs11Configuration {
+        module: member.module,
+        token: member.token,
+        pin,
+        realm,
+        limits: CacheLimits::default(),
+        stopwatch: Box::new(move || stopwatch.elapsed()),
+    }
+}
+
+/// Opens a member in this process, beside a platform that may run: for the people who keep the keys. The
+/// member's environment has to be this process's.
+///
+/// # Errors
+/// [`MemberError`].
+pub fn open_beside(paths: &RealmPaths, name: &str) -> Result<VaultedHsm<Pkcs11Vault>, MemberError> {
+    let member = configuration(paths)?.member(name)?.clone();
+    let pin = pin(paths.home(), &member)?;
+    let realm = pool::realm_of_catalogue(&paths.catalogue())?;
+    let vault = Pkcs11Vault::open(module_of(member, pin, realm))?;
+    Ok(VaultedHsm::over_catalogue(vault, &paths.catalogue())?)
+}
+
+/// Puts a realm's root keys on the token of a member, which has none of that realm. The member's
+/// environment has to be this process's.
+///
+/// # Errors
+/// [`MemberError`].
+pub fn install_roots(
+    paths: &RealmPaths,
+    name: &str,
+    realm: RealmId,
+    roots: &RootKeys,
+) -> Result<(), MemberError> {
+    let member = configuration(paths)?.member(name)?.clone();
+    let pin = pin(paths.home(), &member)?;
+    Ok(Pkcs11Vault::install_roots(&module_of(member, pin, realm), roots)?)
 }
 
 fn pin(home: &Path, member: &MemberConfig) -> Result<Secret<String>, MemberError> {

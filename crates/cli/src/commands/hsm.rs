@@ -1,11 +1,18 @@
 //! `tapfer hsm`: how the security modules stand, and the process that serves one of them.
 
+use std::io::Read as _;
+
 use clap::Subcommand;
 use serde_json::Value;
+use tapfer_hsm::sharing::SecretKind;
+use tapfer_hsm::software::RootKeys;
+use tapfer_payment_types::{RealmId, Secret};
 
+use crate::ceremony::lock_memory;
 use crate::context::Context;
 use crate::failure::Ending;
 use crate::output::{Emphasis, Output};
+use crate::pin_file;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum HsmCommand {
@@ -20,6 +27,14 @@ pub(crate) enum HsmCommand {
         /// Name of the member
         member: String,
     },
+    /// Put root keys from standard input on a member's token; `tapfer keys ceremony` runs this
+    #[command(hide = true, after_help = "Example:\n  tapfer hsm install-roots north realm_01k...")]
+    InstallRoots {
+        /// Name of the member
+        member: String,
+        /// Of which realm
+        realm: RealmId,
+    },
 }
 
 pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<Ending> {
@@ -29,7 +44,18 @@ pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<End
             tapfer_server::members::serve(context.home.path(), member)?;
             Ok(Ending::Done)
         }
+        HsmCommand::InstallRoots { member, realm } => install_roots(context, member, *realm),
     }
+}
+
+/// In a process of its own, because the module reads its settings from the environment.
+fn install_roots(context: &Context, member: &str, realm: RealmId) -> anyhow::Result<Ending> {
+    let _is_locked = lock_memory(context.output);
+    let mut both = Secret::new(vec![0; SecretKind::RootKeys.length()]);
+    pin_file::standard_input()?.read_exact(both.expose_mut())?;
+    let roots = RootKeys::from_shared(&both)?;
+    tapfer_server::members::install_roots(&context.home.realm(), member, realm, &roots)?;
+    Ok(Ending::Done)
 }
 
 fn status(context: &Context) -> anyhow::Result<Ending> {

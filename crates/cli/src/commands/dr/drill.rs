@@ -137,8 +137,11 @@ fn root_keys(
         .iter()
         .map(|(name, value)| format!("{name} {}", HEXUPPER.encode(value)))
         .collect();
-    // The backup's own keystore must not help.
-    for file in [paths.keystore(), home.path().join("demo-unlock.key")] {
+    // The backup's own keystore must not help, and HSMs are not where a drill is: their root keys go into a
+    // keystore of the drill's own.
+    let helpers =
+        [paths.keystore(), paths.hsm_configuration(), home.path().join("demo-unlock.key")];
+    for file in helpers {
         if file.exists() {
             fs::remove_file(&file).with_context(|| file.display().to_string())?;
         }

@@ -13,6 +13,7 @@ use tapfer_payments::audit::AuditAction;
 use tapfer_server::{KeyAudit, RealmKind};
 
 use super::keeper::Vault;
+use super::place::Place;
 use crate::ceremony::{
     Custodians, PartsFrom, PartsTo, People, Transcript, gather, hand_out, lock_memory,
 };
@@ -242,8 +243,7 @@ fn new(context: &Context, arguments: &NewArguments) -> anyhow::Result<Ending> {
         Kind::Production => RealmKind::Production,
     };
     create_private_directory(context.home.path())?;
-    let unlock =
-        unlock::find_or_make(&context.home, arguments.vault.passphrase_file.as_deref(), kind)?;
+    let place = Place::find(context, &arguments.vault, kind)?;
     let mut ceremony =
         Ceremony::begin(context, &arguments.record, "root keys of a new realm", &custodians.names)?;
     let roots = RootKeys::mixed(&[&library, &system])?;
@@ -254,15 +254,8 @@ fn new(context: &Context, arguments: &NewArguments) -> anyhow::Result<Ending> {
     ceremony.divide(SecretKind::RootKeys, &roots.to_shared(), custodians, &arguments.parts)?;
     let id = RealmId::new(clock::now(), random_bytes());
     ceremony.transcript.realm(id);
-    SoftwareHsm::create_with_roots(
-        &paths.keystore(),
-        &paths.catalogue(),
-        &unlock,
-        kind,
-        id,
-        roots,
-    )?;
-    ceremony.transcript.step("root keys put into the software keystore, sealed");
+    let done = place.begin_realm(context, (kind, id), roots)?;
+    ceremony.transcript.step(done);
     ceremony.end()
 }
 
@@ -299,12 +292,9 @@ fn install(context: &Context, arguments: &InstallArguments) -> anyhow::Result<En
         format!("no realm in {}; restore its backup first", context.home.path().display())
     })?;
     ceremony.transcript.realm(realm);
-    let unlock =
-        unlock::find_or_make(&context.home, arguments.vault.passphrase_file.as_deref(), kind)?;
-    SoftwareHsm::install_roots(&paths.keystore(), &paths.catalogue(), &unlock, kind, realm, roots)?;
-    ceremony
-        .transcript
-        .step("root keys open the catalogue, and were put into the software keystore, sealed");
+    let place = Place::find(context, &arguments.vault, kind)?;
+    let done = place.install(context, (kind, realm), roots)?;
+    ceremony.transcript.step(done);
     held(context, &arguments.record, purpose)?;
     ceremony.end()
 }

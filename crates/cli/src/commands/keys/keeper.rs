@@ -1,14 +1,16 @@
 //! What every change of a key needs: a name, a reason, the audit log, and a vault.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::Context as _;
 use clap::Args;
 use tapfer_hsm::SoftwareHsm;
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, UnverifiedCatalogue};
 use tapfer_hsm::custody::{KeyCustody, KeyPolicy};
-use tapfer_server::KeyAudit;
+use tapfer_server::{KeyAudit, RealmPaths, members};
 
 use crate::context::Context;
 use crate::home::Home;
@@ -58,9 +60,28 @@ impl Vault {
     /// Nothing opens the vault, or the catalogue is not its own.
     pub(crate) fn open(&self, context: &Context) -> anyhow::Result<Box<dyn KeyCustody>> {
         let paths = context.home.realm();
+        if paths.hsm_configuration().exists() {
+            return open_in_hsm(&paths);
+        }
         let unlock = unlock::find(&context.home, self.passphrase_file.as_deref())?;
         Ok(Box::new(SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), &unlock)?))
     }
+}
+
+/// The first member of `hsm.toml`: every one has the same root keys. Its module reads its settings from the
+/// environment, so this process goes on as another one with those in it, if they are not there yet.
+fn open_in_hsm(paths: &RealmPaths) -> anyhow::Result<Box<dyn KeyCustody>> {
+    let config = members::configuration(paths)?;
+    let member = config.members.first().context("hsm.toml names no member")?;
+    let is_there = |(name, value): (&String, &String)| {
+        std::env::var_os(name).is_some_and(|found| *found == **value)
+    };
+    if member.environment.iter().all(is_there) {
+        return Ok(Box::new(members::open_beside(paths, &member.name)?));
+    }
+    let mut again = Command::new(std::env::current_exe()?);
+    again.args(std::env::args_os().skip(1)).envs(&member.environment);
+    Err(again.exec()).context("this program cannot start itself with the module's environment")
 }
 
 /// What the catalogue's file says, which nobody has verified.

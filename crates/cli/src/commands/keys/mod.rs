@@ -5,6 +5,7 @@ mod ceremony;
 mod exchange;
 mod keeper;
 mod life;
+mod place;
 
 pub(crate) use keeper::policy;
 
