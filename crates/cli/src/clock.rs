@@ -1,6 +1,6 @@
 //! The one place of the command line that brings time and randomness into the house.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
@@ -25,6 +25,12 @@ pub(crate) fn now() -> Timestamp {
 #[expect(clippy::disallowed_methods, reason = "the command line measures how long things took")]
 pub(crate) fn instant() -> Instant {
     Instant::now()
+}
+
+/// Processor time of this process so far.
+pub(crate) fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// `bytes` random bytes as lower-case hexadecimal digits, for idempotency keys and names.

@@ -17,7 +17,7 @@ use crate::{HsmError, PaymentHsm};
 use tapfer_payment_types::RealmId;
 
 /// Answers are kept back for others to go with them, but not longer than this.
-const LONGEST_DELAY: Duration = Duration::from_micros(200);
+const LONGEST_DELAY: Duration = Duration::from_micros(100);
 
 /// Why a worker ended that was not told to.
 #[derive(Debug, thiserror::Error)]

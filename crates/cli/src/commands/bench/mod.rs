@@ -2,6 +2,7 @@
 //! ones belong to the machine.
 
 mod figure;
+mod hsm;
 mod primitives;
 
 use std::time::Duration;
@@ -38,6 +39,11 @@ pub(crate) enum BenchCommand {
     /// Computing time and number of commands of one tap with merchant proof and relay check, and of
     /// each primitive in it
     Tap(TapArguments),
+    /// Worker processes of a PKCS#11 module beside one thread that has it to itself
+    Hsm(hsm::HsmArguments),
+    /// A process that `bench hsm` starts
+    #[command(hide = true)]
+    HsmPart(hsm::PartArguments),
 }
 
 #[derive(Debug, Args)]
@@ -51,7 +57,11 @@ pub(crate) struct TapArguments {
 }
 
 pub(crate) fn run(context: &Context, command: &BenchCommand) -> anyhow::Result<Ending> {
-    let BenchCommand::Tap(arguments) = command;
+    let arguments = match command {
+        BenchCommand::Tap(arguments) => arguments,
+        BenchCommand::Hsm(arguments) => return hsm::run(context, arguments),
+        BenchCommand::HsmPart(arguments) => return hsm::part(arguments),
+    };
     if !(1..=MAXIMUM_ROUNDS).contains(&arguments.rounds) {
         bail!(UsageError(format!("--rounds is 1 to {MAXIMUM_ROUNDS}")));
     }
