@@ -331,8 +331,7 @@ fn a_drill_restores_from_the_custodians_parts_and_pays() {
     let balance = fs::metadata(home.join("tapfer.db")).unwrap().len();
     let report = table.file("drill.txt");
     let (one, other) = (table.part("new", 3), table.part("new", 1));
-    let mut drill =
-        vec!["dr", "drill", "--backup", text(&backup), "--part", &one, "--part", &other];
+    let mut drill = vec!["dr", "drill", "--from", text(&backup), "--part", &one, "--part", &other];
     let passed = done(&home, &[&drill[..], &["--report", text(&report)]].concat());
     assert_eq!(passed["passed"], true, "{passed}");
     assert!(fs::read_to_string(&report).unwrap().contains("DISASTER RECOVERY DRILL: PASSED"));
@@ -342,6 +341,24 @@ fn a_drill_restores_from_the_custodians_parts_and_pays() {
         pay(&platform).status.success(),
         "the phone and its platform know nothing of the drill"
     );
+
+    // A realm whose roots are in modules: the drill needs the parts only, and asks no module.
+    let text_of_list = fs::read(backup.join("backup.json")).unwrap();
+    let mut list: Value = serde_json::from_slice(&text_of_list).unwrap();
+    let modules = b"# no module that a drill may touch\n";
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, modules);
+    for file in list["files"].as_array_mut().unwrap() {
+        if file["name"] == "keystore" {
+            *file = serde_json::json!({
+                "name": "hsm.toml", "length": modules.len(),
+                "sha256": data_encoding::HEXLOWER.encode(digest.as_ref()),
+            });
+        }
+    }
+    fs::write(backup.join("hsm.toml"), modules).unwrap();
+    fs::write(backup.join("backup.json"), list.to_string()).unwrap();
+    assert_eq!(done(&home, &drill)["passed"], true);
+    fs::write(backup.join("backup.json"), text_of_list).unwrap();
 
     let catalogue = fs::read_to_string(backup.join("keys.json")).unwrap();
     fs::write(backup.join("keys.json"), catalogue.replacen("active", "retire", 1)).unwrap();

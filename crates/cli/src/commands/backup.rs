@@ -79,9 +79,9 @@ const AFTER_A_RESTORE: [&str; 7] = [
     "Payments, refunds and top-ups behind the backup are unknown here. Compare with what merchants' tills and \
      receipts say, and book what is missing; tills that repeat an unanswered question are answered anew.",
     "Phones: keys that were given out behind the backup are worth nothing until the phone has fetched new ones, \
-     which it does by itself when it is online. Phones whose store has moved on are refused (unknown epoch): their \
-     cards are enrolled again.",
-    "Let nobody set a new PIN on a phone for a day: numbers of keys of that day may be given a second time.",
+     which it does by itself when it is online. PINs that were changed since are the old ones here.",
+    "Wait for the next full hour before phones set PINs: in the hour of the restoration they get no keys for them. \
+     The whole list is in docs/disaster-recovery.md.",
 ];
 
 pub(crate) fn run_backup(context: &Context, arguments: &BackupArguments) -> anyhow::Result<Ending> {

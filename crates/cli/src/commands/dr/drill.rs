@@ -36,7 +36,7 @@ const PRICE: Money = Money::new(100, Currency::EUR);
 #[derive(Debug, Args)]
 pub(crate) struct DrillArguments {
     /// Directory of the backup
-    #[arg(long, value_name = "DIR")]
+    #[arg(long = "from", alias = "backup", value_name = "DIR")]
     backup: PathBuf,
     #[command(flatten)]
     parts: PartsFrom,
@@ -90,6 +90,11 @@ fn drill(
     })?;
     report.step("it goes into an empty place", || {
         backup::restore(&arguments.backup, home.path(), clock::now())?;
+        // The drill works in software: the real realm's modules are not its business.
+        let modules = paths.hsm_configuration();
+        if modules.exists() {
+            fs::remove_file(&modules).with_context(|| modules.display().to_string())?;
+        }
         Ok(((), home.path().display().to_string()))
     })?;
     let unlock = report.step("the root keys come back", || root_keys(context, arguments, &home))?;

@@ -13,8 +13,8 @@ pub(crate) enum DrCommand {
     /// Restore a backup in an empty place, and prove with a payment that it works
     #[command(after_help = "\
 Example:
-  tapfer dr drill --backup /mnt/backup/2026-11-22 --wallet /srv/drill-phone/wallet --report drill.txt
-  tapfer dr drill --backup /mnt/backup/2026-11-22 --keystore --passphrase-file /run/secrets/tapfer
+  tapfer dr drill --from /mnt/backup/2026-11-22 --wallet /srv/drill-phone/wallet --report drill.txt
+  tapfer dr drill --from /mnt/backup/2026-11-22 --keystore --passphrase-file /run/secrets/tapfer
 
 The custodians rebuild the root keys; --keystore opens the backup's keystore instead. The platform it restores listens on
 this machine only, on a free port, and is gone at the end: nothing it does reaches the real one. The phone is a copy, too:
