@@ -1,9 +1,11 @@
 //! The platform inside this process: opens or makes a realm, and serves it.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use tapfer_hsm::catalogue::UnverifiedCatalogue;
 use tapfer_server::{Realm, RealmKind, RunningServer, Server, ServerConfig};
 use tokio::runtime::Runtime;
 
@@ -16,21 +18,41 @@ use crate::{clock, unlock};
 /// Nothing opens the key store; another process has the realm open; files are damaged.
 pub(crate) fn open_realm(
     home: &Home,
-    kind: RealmKind,
+    kind: Option<RealmKind>,
     passphrase_file: Option<&Path>,
 ) -> anyhow::Result<Realm> {
-    if home.realm().hsm_configuration().exists() {
-        return Ok(match home.realm().is_realm() {
+    let in_hsms = home.realm().hsm_configuration().exists();
+    if home.realm().is_realm() {
+        return Ok(match in_hsms {
             true => Realm::open_in_hsms(home.path())?,
-            false => Realm::create_in_hsms(home.path(), kind, clock::now())?,
+            false => Realm::open(home.path(), &unlock::find(home, passphrase_file)?)?,
         });
     }
-    if home.realm().is_realm() {
-        let unlock = unlock::find(home, passphrase_file)?;
-        return Ok(Realm::open(home.path(), &unlock)?);
+    let kind = kind_of_new_realm(home, kind)?;
+    if in_hsms {
+        return Ok(Realm::create_in_hsms(home.path(), kind, clock::now())?);
     }
     let unlock = unlock::find_or_make(home, passphrase_file, kind)?;
     Ok(Realm::create(home.path(), kind, &unlock, clock::now())?)
+}
+
+/// What a realm becomes on its first start: what its keys were made for, if a ceremony has made them.
+fn kind_of_new_realm(home: &Home, asked_for: Option<RealmKind>) -> anyhow::Result<RealmKind> {
+    let Ok(bytes) = fs::read(home.realm().catalogue()) else {
+        return Ok(asked_for.unwrap_or(RealmKind::Demo));
+    };
+    let file = home.realm().catalogue();
+    let catalogue =
+        UnverifiedCatalogue::parse(&bytes).with_context(|| file.display().to_string())?;
+    let (made_for, _) = catalogue.realm();
+    if asked_for.is_some_and(|kind| kind != made_for) {
+        let kind = match made_for {
+            RealmKind::Demo => "demo",
+            RealmKind::Production => "production",
+        };
+        bail!("the keys in {} were made for a {kind} realm; leave --realm away", file.display());
+    }
+    Ok(made_for)
 }
 
 /// The threads that the network is served from.
@@ -57,7 +79,7 @@ impl EmbeddedPlatform {
     /// # Errors
     /// What keeps the platform from starting.
     pub(crate) fn start(home: &Home) -> anyhow::Result<(Self, String)> {
-        Self::serve(open_realm(home, RealmKind::Demo, None)?)
+        Self::serve(open_realm(home, Some(RealmKind::Demo), None)?)
     }
 
     /// Serves a realm that is open.

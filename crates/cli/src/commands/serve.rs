@@ -33,9 +33,9 @@ pub(crate) struct ServeArguments {
     /// IP address and port to listen on; port 0 takes any free port
     #[arg(long, value_name = "IP:PORT", env = "TAPFER_LISTEN", default_value = DEFAULT_LISTEN)]
     listen: SocketAddr,
-    /// Kind of realm to make on the first run
-    #[arg(long, value_enum, default_value_t = Kind::Demo)]
-    realm: Kind,
+    /// Kind of realm to make on the first run [default: what its keys were made for, else demo]
+    #[arg(long, value_enum)]
+    realm: Option<Kind>,
     /// File with the passphrase of the key store [env: TAPFER_PASSPHRASE, or TAPFER_UNLOCK_KEY: 64
     /// hexadecimal digits]
     #[arg(long, value_name = "FILE")]
@@ -84,7 +84,7 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Resu
     let realm = {
         let _progress = context.output.progress("opening the realm");
         let passphrase_file = arguments.passphrase_file.as_deref();
-        platform::open_realm(&context.home, arguments.realm.into(), passphrase_file)?
+        platform::open_realm(&context.home, arguments.realm.map(RealmKind::from), passphrase_file)?
     };
     let description = realm.hsm().describe();
     let runtime = platform::runtime()?;

@@ -4,6 +4,7 @@
 
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -41,6 +42,13 @@ impl Payment {
 
 /// One payment from intent to answer; every step is asked until it is answered, under one key.
 pub(crate) fn pay(client: &Client, phone: &mut Phone, number: usize) -> Payment {
+    let (key, question) = tap(client, phone, number);
+    let answer = client.post("/v1/authorizations", &question, &key, Caller::Terminal);
+    Payment { key, question, answer }
+}
+
+/// A payment up to the question that the terminal puts, and the idempotency key for it.
+pub(crate) fn tap(client: &Client, phone: &mut Phone, number: usize) -> (String, Value) {
     let body = json!({ "amount": PRICE, "currency": "EUR" });
     let intent =
         client.post("/v1/payment-intents", &body, &format!("intent-{number}"), Caller::Merchant);
@@ -50,9 +58,7 @@ pub(crate) fn pay(client: &Client, phone: &mut Phone, number: usize) -> Payment 
     client.post(&path, &arm, &format!("arm-{number}"), Caller::Merchant);
     let chip_data = phone.tap(&client.configuration, &id);
     let question = json!({ "payment_intent": id, "chip_data": chip_data });
-    let key = format!("authorization-{number}");
-    let answer = client.post("/v1/authorizations", &question, &key, Caller::Terminal);
-    Payment { key, question, answer }
+    (format!("authorization-{number}"), question)
 }
 
 #[derive(Clone, Copy)]
@@ -72,6 +78,8 @@ pub(crate) struct Client {
     device: String,
     terminal: String,
     configuration: TerminalConfiguration,
+    /// How often the platform answered 503.
+    refused: AtomicUsize,
 }
 
 impl Client {
@@ -101,7 +109,13 @@ impl Client {
             device: latest("device"),
             terminal: latest("terminal"),
             configuration: configuration(&trust),
+            refused: AtomicUsize::new(0),
         }
+    }
+
+    /// How often the platform was not able to answer so far.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
     }
 
     pub(crate) fn post(
@@ -111,28 +125,43 @@ impl Client {
         idempotency_key: &str,
         caller: Caller,
     ) -> Value {
+        crate::platform::until(path, PATIENCE, || {
+            let (status, answer) = self.ask(path, body, idempotency_key, caller)?;
+            // Still running under the same key, or not able to answer now: the answer comes later.
+            if status == 409 || status == 503 {
+                return None;
+            }
+            assert!((200..300).contains(&status), "{path}: {status} {answer}");
+            Some(answer)
+        })
+    }
+
+    /// Asks once: status and body of the answer, if there is one.
+    pub(crate) fn ask(
+        &self,
+        path: &str,
+        body: &Value,
+        idempotency_key: &str,
+        caller: Caller,
+    ) -> Option<(u16, Value)> {
         let api_key = match caller {
             Caller::Merchant => &self.merchant_key,
             Caller::Terminal => &self.terminal_key,
             Caller::Device => &self.device_key,
         };
-        crate::platform::until(path, PATIENCE, || {
-            let answer = self
-                .agent
-                .post(format!("{}{path}", self.address))
-                .header("authorization", format!("Bearer {api_key}"))
-                .header("idempotency-key", idempotency_key)
-                .send_json(body);
-            let mut answer = answer.ok()?;
-            let status = answer.status();
-            let text = answer.body_mut().read_to_string().ok()?;
-            // Still running under the same key, or about to stop: the answer comes later.
-            if status == 409 || status == 503 {
-                return None;
-            }
-            assert!(status.is_success(), "{path}: {status} {text}");
-            Some(serde_json::from_str(&text).unwrap())
-        })
+        let answer = self
+            .agent
+            .post(format!("{}{path}", self.address))
+            .header("authorization", format!("Bearer {api_key}"))
+            .header("idempotency-key", idempotency_key)
+            .send_json(body);
+        let mut answer = answer.ok()?;
+        let status = answer.status().as_u16();
+        if status == 503 {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+        }
+        let text = answer.body_mut().read_to_string().ok()?;
+        Some((status, serde_json::from_str(&text).unwrap()))
     }
 }
 

@@ -1,0 +1,131 @@
+//! A realm whose root keys are in two SoftHSM2 tokens, each behind the module that fails as its control file
+//! says (`test-modules/README.md`), with the real server over them.
+
+#![allow(dead_code)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use tapfer_test_tokens::{Kind, Place, USER_PIN, faulty_module};
+use tempfile::TempDir;
+
+use crate::platform::{Platform, tapfer, until};
+
+/// The members of the pool.
+pub(crate) const MEMBERS: [&str; 2] = ["north", "south"];
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where tokens, control files, custodians' parts and the realm itself lie.
+pub(crate) struct Hsms(TempDir);
+
+impl Hsms {
+    /// Two tokens, and a realm whose root keys a ceremony has put on both.
+    pub(crate) fn with_realm(kind: &str) -> Self {
+        let hsms = Self(tempfile::tempdir().unwrap());
+        private_directory(&hsms.home());
+        let pin = hsms.file("pin");
+        fs::write(&pin, USER_PIN).unwrap();
+        fs::set_permissions(&pin, fs::Permissions::from_mode(0o600)).unwrap();
+        // A worker that owes an answer is given up soon, so that the test sees it.
+        let mut text = "[pool]\nsilent_after_ms = 500\nstalled_after_ms = 1000\n".to_owned();
+        text.extend(MEMBERS.map(|name| hsms.member(name, &pin)));
+        fs::write(hsms.home().join("hsm.toml"), text).unwrap();
+        hold_ceremony(&hsms.home(), kind, hsms.0.path());
+        hsms
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        self.file("home")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Where the ceremony left the custodians' parts.
+    pub(crate) fn parts(&self) -> PathBuf {
+        self.file("parts")
+    }
+
+    fn member(&self, name: &str, pin: &Path) -> String {
+        let directory = self.file(name);
+        private_directory(&directory);
+        let place = Place::prepare(Kind::SoftHsm, &directory, &[]);
+        let (variable, file) = place.environment();
+        let made = Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", name, "--so-pin", "1357-officer"])
+            .args(["--pin", USER_PIN])
+            .env(variable, &file)
+            .output()
+            .expect("Debian's package softhsm2 is installed");
+        assert!(made.status.success(), "{made:?}");
+        format!(
+            "[[member]]\nname = {name:?}\nmodule = {:?}\ntoken = {name:?}\npin = {{ file = {pin:?} }}\n\
+             environment = {{ {variable} = {file:?}, FAULTY_MODULE = {:?}, FAULTY_CONTROL = {:?} }}\n",
+            faulty_module(),
+            Kind::SoftHsm.module(),
+            self.file(&format!("{name}.control")),
+        )
+    }
+
+    /// Makes a member's module fail in this way; with nothing, it works again.
+    pub(crate) fn set(&self, name: &str, fault: &str) {
+        let unfinished = self.file(&format!("{name}.unfinished"));
+        fs::write(&unfinished, fault).unwrap();
+        fs::rename(unfinished, self.file(&format!("{name}.control"))).unwrap();
+    }
+}
+
+fn private_directory(path: &Path) {
+    fs::create_dir(path).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// Draws root keys into what the home directory has for them: two of three custodians' parts in `table/parts`.
+pub(crate) fn hold_ceremony(home: &Path, kind: &str, table: &Path) {
+    let held = tapfer()
+        .args(["keys", "ceremony", "new", "--realm", kind, "--threshold", "2"])
+        .args(["--custodian", "Ada", "--custodian", "Grace", "--custodian", "Edsger"])
+        .args(["--officer", "Tony", "--witness", "Barbara", "--json"])
+        .arg("--transcript")
+        .arg(table.join("transcript.txt"))
+        .arg("--parts-into")
+        .arg(table.join("parts"))
+        .arg("--home")
+        .arg(home)
+        .output()
+        .unwrap();
+    assert!(held.status.success(), "{held:?}");
+}
+
+/// What `tapfer hsm status` shows.
+pub(crate) fn status(platform: &Platform) -> Value {
+    serde_json::from_slice(&platform.run(&["hsm", "status"]).stdout).unwrap()
+}
+
+/// Process ids of a member's workers.
+pub(crate) fn workers(platform: &Platform, member: &str) -> Vec<u64> {
+    let status = status(platform);
+    let members = status["pool"]["members"].as_array().unwrap();
+    let member = members.iter().find(|found| found["name"] == member).unwrap();
+    let workers = member["workers"].as_array().unwrap();
+    workers.iter().filter_map(|worker| worker["process"].as_u64()).collect()
+}
+
+/// Waits until every worker of every member serves and owes no answer, and every breaker is closed.
+pub(crate) fn until_all_serve(platform: &Platform) {
+    until("all security modules serve", PATIENCE, || {
+        let status = status(platform);
+        let members = status["pool"]["members"].as_array()?.clone();
+        let serves = |member: &Value| {
+            let workers = member["workers"].as_array().cloned().unwrap_or_default();
+            let well = |worker: &Value| worker["state"] == "serving" && worker["waiting"] == 0;
+            member["breaker"] == "closed" && workers.iter().all(well)
+        };
+        members.iter().all(serves).then_some(())
+    });
+}
