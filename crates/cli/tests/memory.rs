@@ -130,12 +130,14 @@ fn payments() -> usize {
 fn make_payments(platform: &Platform, number: usize) {
     platform.tapfer(&["init", "--balance", "100000.00"]);
     let mut wallet = platform.home().join("wallet");
+    let mut client = Client::new(platform);
     for first in (0..number).step_by(PAYMENTS_A_PHONE) {
         if first > 0 {
             wallet = platform.home().join(format!("wallet-{first}"));
-            platform.tapfer(&["wallet", "enrol", "--wallet", wallet.to_str().unwrap()]);
+            let wallet = wallet.to_str().unwrap();
+            let enrolled = platform.tapfer(&["wallet", "enrol", "--wallet", wallet]);
+            client = Client::of_device(platform, enrolled["device"].as_str().unwrap());
         }
-        let client = Client::new(platform);
         let mut phone = Phone::open(&wallet, &client);
         for number in first..number.min(first + PAYMENTS_A_PHONE) {
             let payment = pay(&client, &mut phone, number);

@@ -10,7 +10,7 @@ use cryptoki_sys::{
     CK_AES_CBC_ENCRYPT_DATA_PARAMS, CK_ATTRIBUTE, CK_BYTE, CK_ECDH1_DERIVE_PARAMS,
     CK_FUNCTION_LIST, CK_KEY_DERIVATION_STRING_DATA, CK_MECHANISM, CK_MECHANISM_TYPE,
     CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CK_ULONG, CKA_EC_POINT, CKA_LABEL,
-    CKA_VALUE, CKD_NULL,
+    CKA_TOKEN, CKA_VALUE, CKD_NULL,
 };
 
 use crate::error::{Code, Error};
@@ -356,6 +356,16 @@ impl Raw {
         out: &mut [u8],
     ) -> Result<usize, Error> {
         self.attribute(session, key, CKA_VALUE, out)
+    }
+
+    /// Reads `CKA_TOKEN`, one byte, and says how many bytes it took.
+    pub(crate) fn stays(
+        &self,
+        session: CK_SESSION_HANDLE,
+        key: CK_OBJECT_HANDLE,
+        out: &mut [u8],
+    ) -> Result<usize, Error> {
+        self.attribute(session, key, CKA_TOKEN, out)
     }
 
     /// Reads the point of a public key into `out`, and says how many bytes it took.

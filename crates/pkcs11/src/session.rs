@@ -237,6 +237,16 @@ impl Session {
         Ok(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned())
     }
 
+    /// Whether a key stays on the token when its session ends.
+    ///
+    /// # Errors
+    /// What `C_GetAttributeValue` answers.
+    pub fn stays(&self, key: KeyHandle) -> Result<bool, Error> {
+        let mut flag = [0; 1];
+        self.raw.stays(self.binding.handle(), key.0, &mut flag)?;
+        Ok(flag != [0])
+    }
+
     /// Reads the point of a public key as the module keeps it: an uncompressed point, in an OCTET STRING
     /// as PKCS#11 demands, or without one as some modules have it.
     ///

@@ -104,6 +104,12 @@ impl Template {
         self.flag(CKA_TOKEN, stays).flag(CKA_PRIVATE, stays)
     }
 
+    /// Ends with its session; nothing is said of a login.
+    #[must_use]
+    pub fn ends_with_session(self) -> Self {
+        self.flag(CKA_TOKEN, false)
+    }
+
     /// Stays on the token, and is found after a login only, if there is one.
     #[must_use]
     pub fn stays_behind_login(self, needs_login: bool) -> Self {

@@ -83,7 +83,17 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// With the phone that was enrolled last at home.
     pub(crate) fn new(platform: &Platform) -> Self {
+        Self::of(platform, None)
+    }
+
+    /// With another phone.
+    pub(crate) fn of_device(platform: &Platform, device: &str) -> Self {
+        Self::of(platform, Some(device))
+    }
+
+    fn of(platform: &Platform, device: Option<&str>) -> Self {
         let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let pem = std::fs::read(platform.home().join("tls/ca-certificate.pem")).unwrap();
         let root = ureq::tls::Certificate::from_pem(&pem).unwrap();
@@ -99,14 +109,15 @@ impl Client {
         let memory: Value = serde_json::from_slice(&memory).unwrap();
         let latest = |kind: &str| memory["latest"][kind].as_str().unwrap().to_owned();
         let key = |id: &str| memory["keys"][id].as_str().unwrap().to_owned();
+        let device = device.map_or_else(|| latest("device"), str::to_owned);
         let trust = platform.tapfer(&["trust", "show"]);
         Self {
             agent,
             address: platform.address().to_owned(),
             merchant_key: key(&latest("merchant")),
             terminal_key: key(&latest("terminal")),
-            device_key: key(&latest("device")),
-            device: latest("device"),
+            device_key: key(&device),
+            device,
             terminal: latest("terminal"),
             configuration: configuration(&trust),
             refused: AtomicUsize::new(0),

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tapfer_emv::mac;
 use tapfer_pkcs11::{Code, Error, KeyType, Mechanism, Module, Session, Template, Token, Use};
 
-use super::Fault;
+use super::{Fault, roots};
 use crate::HsmError;
 
 /// What a vault does with keys.
@@ -422,17 +422,27 @@ fn spoiled_answer(session: &Session) -> Option<Code> {
     session.unwrap(Mechanism::AesKeyWrap, root, &spoiled, &template).err()?.code()
 }
 
-/// Whether a key that opens under a root with a template stays unreadable, however it is asked for.
+/// Whether a key that opens under a root with a template stays unreadable and in its session, however it is
+/// asked for.
 fn unwrap_template(session: &Session) -> Result<bool, Error> {
-    let sealed = Template::default().extractable(false);
-    let root = session.create(&aes(&WRAPPING, &[Use::Unwrap]).unwraps_into(sealed))?;
-    let wanted = Template::key(KeyType::Aes).stays(false).extractable(true).only_for(&[]);
-    let Ok(opened) = session.unwrap(Mechanism::AesKeyWrap, root, &DATA_WRAPPED, &wanted) else {
-        // It may also refuse everything: what is asked for properly has to open.
-        let proper = Template::key(KeyType::Aes).stays(false).extractable(false).only_for(&[]);
-        return session.unwrap(Mechanism::AesKeyWrap, root, &DATA_WRAPPED, &proper).map(|_| true);
+    let root = session.create(&aes(&WRAPPING, &[Use::Unwrap]).unwraps_into(roots::sealed()))?;
+    let open = |template: Template| {
+        session.unwrap(Mechanism::AesKeyWrap, root, &DATA_WRAPPED, &template.only_for(&[]))
     };
-    Ok(session.value(opened, &mut [0; 32]).is_err())
+    let readable = open(Template::key(KeyType::Aes).stays(false).extractable(true));
+    if readable.is_ok_and(|opened| session.value(opened, &mut [0; 32]).is_ok()) {
+        return Ok(false);
+    }
+    let for_good = Template::key(KeyType::Aes).stays_behind_login(false).extractable(false);
+    if let Ok(left_behind) = open(for_good) {
+        let stays = session.stays(left_behind)?;
+        session.destroy(left_behind)?;
+        if stays {
+            return Ok(false);
+        }
+    }
+    // It may also refuse everything: what is asked for properly has to open.
+    open(Template::key(KeyType::Aes).stays(false).extractable(false)).map(|_| true)
 }
 
 /// Whether a key that is for another wrap refuses this one.

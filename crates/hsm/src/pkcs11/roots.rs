@@ -126,13 +126,19 @@ pub(super) fn install(
     let first = session.create(&root(RELEASING, &keys.releasing))?;
     let mut template = root(SEALING, &keys.sealing);
     if choices.unwrap_template {
-        template = template.unwraps_into(Template::default().extractable(false));
+        template = template.unwraps_into(sealed());
     }
     if let Err(error) = session.create(&template) {
         session.destroy(first)?;
         return Err(error.into());
     }
     Ok(())
+}
+
+/// What the sealing root opens: unreadable, and gone with the session. A key that stayed on the token would be
+/// there for whoever had the PIN once, and on some modules for everybody.
+pub(super) fn sealed() -> Template {
+    Template::default().ends_with_session().extractable(false)
 }
 
 /// What tells roots apart.

@@ -200,7 +200,11 @@ fn read<V: Vault>(
 ) -> Result<Shelf<V::Key>, HsmError> {
     let path = || path.to_owned();
     let read = UnverifiedCatalogue::parse(bytes).map_err(|fault| fault.of(&path()))?;
-    let mac_key = match old.filter(|old| old.catalogue.catalogue_key == read.catalogue_key()) {
+    let mac_key = match old {
+        // Whoever could wrap a key of his own once must not be able to put it in this one's place.
+        Some(old) if old.catalogue.catalogue_key != read.catalogue_key() => {
+            return Err(CatalogueError::Tampered(path()).into());
+        }
         Some(old) => Arc::clone(&old.mac_key),
         None => {
             let (algorithm, custody) = (KeyAlgorithm::Authentication, Custody::Sealed);

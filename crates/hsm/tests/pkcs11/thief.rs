@@ -103,6 +103,47 @@ fn steal(place: &Place) {
     assert!(released.is_err());
 }
 
+/// He opens a key as one that stays on the token, to use it when the PIN is another.
+fn leave_behind(place: &Place) {
+    let vault = vault(place);
+    let catalogue = vault.generate(KeyAlgorithm::CardKeyDerivation, Custody::Sealed).unwrap();
+    let session = thief(place);
+    let sealing = root(&session, "sealing");
+    for is_private in [false, true] {
+        let template = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::Token(true),
+            Attribute::Private(is_private),
+            Attribute::Encrypt(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Label(b"left behind".to_vec()),
+        ];
+        let wrapped = &catalogue.wrapped;
+        // One module refuses, another may make a session object of it: that is as good.
+        let _left = session.unwrap_key(&Mechanism::AesKeyWrap, sealing, wrapped, &template);
+    }
+    drop(session);
+    let session = thief(place);
+    let found = session.find_objects(&[Attribute::Label(b"left behind".to_vec())]).unwrap();
+    assert!(found.is_empty(), "a sealed key stays on the token");
+}
+
+#[test]
+fn attack_key_left_on_the_token_with_a_stolen_pin() {
+    isolated(Kind::SoftHsm, |place| {
+        leave_behind(place);
+    });
+}
+
+#[test]
+fn attack_key_left_on_the_token_with_a_stolen_pin_of_kryoptic() {
+    isolated(Kind::Kryoptic, |place| {
+        leave_behind(place);
+    });
+}
+
 #[test]
 fn attack_key_taken_out_with_a_stolen_pin() {
     isolated(Kind::SoftHsm, |place| {

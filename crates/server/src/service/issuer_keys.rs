@@ -15,8 +15,9 @@ impl Service {
     /// # Errors
     /// [`ServiceError`] of store or security module.
     pub(crate) fn follow_keys(&self) -> Result<usize, ServiceError> {
-        // Makes the module look for what other processes have changed.
-        self.ask_hsm("health", |hsm| hsm.health())?;
+        // Makes every module look for what other processes have changed.
+        self.ask_hsm("refresh", |hsm| hsm.refresh())?;
+        self.note_catalogue()?;
         let mut renewed: usize = 0;
         for issuer in self.all_issuers()? {
             if self.follow_keys_of(issuer)? {

@@ -37,7 +37,7 @@ mod tokens;
 use std::sync::{Arc, Mutex};
 
 use tapfer_emv::merchant::AcquirerId;
-use tapfer_hsm::{HsmError, PaymentHsm};
+use tapfer_hsm::{CatalogueError, HsmError, PaymentHsm};
 use tapfer_payment_types::Timestamp;
 use tapfer_payments::merchants::acquirer_of;
 use tapfer_storage::{Answer, Begun, Storage, StoredResponse, Write, Written};
@@ -110,14 +110,22 @@ impl Service {
         self.note_catalogue()
     }
 
-    /// Lets the database know the newest version of the catalogue of keys, so that an older one is refused
-    /// at the next start. Costs a write only when there is a newer one.
+    /// Lets the database know the newest version of the catalogue of keys, so that an older one is refused,
+    /// now and at the next start. Costs a write only when there is a newer one.
     ///
     /// # Errors
-    /// [`ServiceError`] of store or security module.
+    /// [`ServiceError`] of store or security module; [`CatalogueError::RolledBack`] if the module works with
+    /// an older catalogue than the database knows.
     pub(super) fn note_catalogue(&self) -> Result<(), ServiceError> {
-        let version = self.ask_hsm("catalogue_version", |hsm| hsm.catalogue_version())?;
-        self.storage.note_catalogue(version).map(drop).map_err(ServiceError::from)
+        let version = || self.ask_hsm("catalogue_version", |hsm| hsm.catalogue_version());
+        let (first, path) = (version()?, "keys.json".into());
+        let known = self.storage.note_catalogue(first)?;
+        // It may have been changed between the two questions, and another thread was faster to say so.
+        if known > first && known > version()? {
+            let rolled_back = CatalogueError::RolledBack { path, version: first, known };
+            return Err(HsmError::from(rolled_back).into());
+        }
+        Ok(())
     }
 
     /// How the security module stands. Asks no module anything.
