@@ -166,6 +166,33 @@ pub fn install_roots(
     Ok(Pkcs11Vault::install_roots(&module_of(member, pin, realm), roots)?)
 }
 
+/// As [`install_roots`], for a drill: [`end_drill`] takes them away again, and so does the next drill. Then
+/// opens every key of the catalogue in the module, and says how many there are.
+///
+/// # Errors
+/// [`MemberError`].
+pub fn begin_drill(
+    paths: &RealmPaths,
+    name: &str,
+    realm: RealmId,
+    roots: &RootKeys,
+) -> Result<usize, MemberError> {
+    let member = configuration(paths)?.member(name)?.clone();
+    let pin = pin(paths.home(), &member)?;
+    Pkcs11Vault::begin_drill(&module_of(member, pin, realm), roots)?;
+    Ok(open_beside(paths, name)?.try_every_key()?)
+}
+
+/// Takes away what a drill put on the token of a member; whether there was anything.
+///
+/// # Errors
+/// [`MemberError`].
+pub fn end_drill(paths: &RealmPaths, name: &str, realm: RealmId) -> Result<bool, MemberError> {
+    let member = configuration(paths)?.member(name)?.clone();
+    let pin = pin(paths.home(), &member)?;
+    Ok(Pkcs11Vault::end_drill(&module_of(member, pin, realm))?)
+}
+
 fn pin(home: &Path, member: &MemberConfig) -> Result<Secret<String>, MemberError> {
     if let Some(path) = member.pin_file(home) {
         return pin_in_file(path);

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tapfer_hsm::sharing::SecretKind;
 use tapfer_hsm::software::RootKeys;
 use tapfer_payment_types::{RealmId, Secret};
@@ -35,6 +35,22 @@ pub(crate) enum HsmCommand {
         /// Of which realm
         realm: RealmId,
     },
+    /// As install-roots, for `tapfer dr drill`; says how many keys its module opens
+    #[command(hide = true, after_help = "Example:\n  tapfer hsm begin-drill north realm_01k...")]
+    BeginDrill {
+        /// Name of the member
+        member: String,
+        /// Of which realm
+        realm: RealmId,
+    },
+    /// Take away what a drill put on a member's token; `tapfer dr drill` runs this
+    #[command(hide = true, after_help = "Example:\n  tapfer hsm end-drill north realm_01k...")]
+    EndDrill {
+        /// Name of the member
+        member: String,
+        /// Of which realm
+        realm: RealmId,
+    },
 }
 
 pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<Ending> {
@@ -45,17 +61,36 @@ pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<End
             Ok(Ending::Done)
         }
         HsmCommand::InstallRoots { member, realm } => install_roots(context, member, *realm),
+        HsmCommand::BeginDrill { member, realm } => begin_drill(context, member, *realm),
+        HsmCommand::EndDrill { member, realm } => {
+            tapfer_server::members::end_drill(&context.home.realm(), member, *realm)?;
+            Ok(Ending::Done)
+        }
     }
 }
 
 /// In a process of its own, because the module reads its settings from the environment.
 fn install_roots(context: &Context, member: &str, realm: RealmId) -> anyhow::Result<Ending> {
     let _is_locked = lock_memory(context.output);
-    let mut both = Secret::new(vec![0; SecretKind::RootKeys.length()]);
-    pin_file::standard_input()?.read_exact(both.expose_mut())?;
-    let roots = RootKeys::from_shared(&both)?;
+    let roots = roots_from_standard_input()?;
     tapfer_server::members::install_roots(&context.home.realm(), member, realm, &roots)?;
     Ok(Ending::Done)
+}
+
+/// Ends with the drill that started it, so that nothing is put on a token behind its back.
+fn begin_drill(context: &Context, member: &str, realm: RealmId) -> anyhow::Result<Ending> {
+    let _is_locked = tapfer_hsm::pool::seclude_process()?;
+    let roots = roots_from_standard_input()?;
+    let home = context.home.realm();
+    let keys = tapfer_server::members::begin_drill(&home, member, realm, &roots)?;
+    context.output.object(&json!({ "keys": keys }))?;
+    Ok(Ending::Done)
+}
+
+fn roots_from_standard_input() -> anyhow::Result<RootKeys> {
+    let mut both = Secret::new(vec![0; SecretKind::RootKeys.length()]);
+    pin_file::standard_input()?.read_exact(both.expose_mut())?;
+    Ok(RootKeys::from_shared(&both)?)
 }
 
 fn status(context: &Context) -> anyhow::Result<Ending> {

@@ -27,22 +27,40 @@ impl Hsms {
     pub(crate) fn with_realm(kind: &str) -> Self {
         let hsms = Self(tempfile::tempdir().unwrap());
         private_directory(&hsms.home());
-        let pin = hsms.file("pin");
+        let pin = hsms.pin();
         fs::write(&pin, USER_PIN).unwrap();
         fs::set_permissions(&pin, fs::Permissions::from_mode(0o600)).unwrap();
-        // A worker that owes an answer is given up soon, so that the test sees it.
-        let mut text = "[pool]\nsilent_after_ms = 500\nstalled_after_ms = 1000\n".to_owned();
-        text.extend(MEMBERS.map(|name| hsms.member(name, &pin)));
-        fs::write(hsms.home().join("hsm.toml"), text).unwrap();
+        hsms.make_site(&MEMBERS, &hsms.home().join("hsm.toml"));
         hold_ceremony(&hsms.home(), kind, hsms.0.path());
         hsms
+    }
+
+    /// Makes empty tokens of these names, and the `hsm.toml` of a site that has them.
+    pub(crate) fn make_site(&self, members: &[&str], file: &Path) {
+        // A worker that owes an answer is given up soon, so that the test sees it.
+        let mut text = "[pool]\nsilent_after_ms = 500\nstalled_after_ms = 1000\n".to_owned();
+        text.extend(members.iter().map(|name| self.member(name, &self.pin())));
+        fs::write(file, text).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn pin(&self) -> PathBuf {
+        self.file("pin")
+    }
+
+    /// How many objects are on a token.
+    pub(crate) fn objects(&self, name: &str) -> usize {
+        let tokens = fs::read_dir(self.file(name).join("tokens")).unwrap();
+        let files = tokens.flat_map(|token| fs::read_dir(token.unwrap().path()).unwrap());
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".object") && name != "token.object").count()
     }
 
     pub(crate) fn home(&self) -> PathBuf {
         self.file("home")
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 

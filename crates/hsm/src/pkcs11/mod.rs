@@ -17,6 +17,7 @@
 
 mod capability;
 mod card_keys;
+mod drill;
 mod link;
 mod objects;
 mod roots;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tapfer_payment_types::{RealmId, Secret};
-use tapfer_pkcs11::{Blame, Calls, Error, Module};
+use tapfer_pkcs11::{Blame, Calls, Error, Module, Session, Token};
 
 use self::capability::Negotiated;
 pub use self::capability::{Capability, Operation, Place};
@@ -187,17 +188,43 @@ impl Pkcs11Vault {
         configuration: &Pkcs11Configuration,
         keys: &RootKeys,
     ) -> Result<(), HsmError> {
-        let calls = Calls::default();
-        let install = || -> Result<(), Fault> {
-            let module = Module::load(&configuration.module, &calls)?;
-            let token = module.token(&configuration.token)?;
-            let session = link::log_in(&module, &token, &configuration.pin)?;
-            let negotiated = capability::negotiate(&module, &token)?;
-            let choices = &negotiated.choices;
-            let place = (&session, token.description.needs_login);
-            roots::install(place, configuration.realm, keys, choices)
+        let install = |module: &Module, token: &Token, session: &Session| {
+            // What a killed drill left on a token that is put to work now.
+            drill::wipe(session, configuration.realm)?;
+            let negotiated = capability::negotiate(module, token)?;
+            let place = (session, token.description.needs_login);
+            roots::install(place, configuration.realm, keys, &negotiated.choices)
         };
-        install().map_err(|fault| fault.of("installing the root keys"))
+        at_token(configuration, install).map_err(|fault| fault.of("installing the root keys"))
+    }
+
+    /// As [`Pkcs11Vault::install_roots`], for a drill: [`Pkcs11Vault::end_drill`] takes them away again, and so
+    /// does the next drill, if this one is killed.
+    ///
+    /// # Errors
+    /// [`HsmError::ModuleFailed`]: the token has roots of this realm that no drill put there, or the module
+    /// failed.
+    pub fn begin_drill(
+        configuration: &Pkcs11Configuration,
+        keys: &RootKeys,
+    ) -> Result<(), HsmError> {
+        let begin = |module: &Module, token: &Token, session: &Session| {
+            let negotiated = capability::negotiate(module, token)?;
+            let place = (session, token.description.needs_login);
+            drill::begin(place, configuration.realm, keys, &negotiated.choices)
+        };
+        at_token(configuration, begin)
+            .map_err(|fault| fault.of("putting a drill's root keys there"))
+    }
+
+    /// Takes away what a drill put on a token; whether there was anything. Nothing else is touched.
+    ///
+    /// # Errors
+    /// [`HsmError::ModuleFailed`].
+    pub fn end_drill(configuration: &Pkcs11Configuration) -> Result<bool, HsmError> {
+        let end =
+            |_: &Module, _: &Token, session: &Session| drill::wipe(session, configuration.realm);
+        at_token(configuration, end).map_err(|fault| fault.of("taking a drill's root keys away"))
     }
 
     /// How much the module has been asked. Opens the token if it is not open.
@@ -293,6 +320,17 @@ impl Pkcs11Vault {
             }
         }
     }
+}
+
+/// Opens a token and logs in, for work that ends with it.
+fn at_token<T>(
+    configuration: &Pkcs11Configuration,
+    work: impl FnOnce(&Module, &Token, &Session) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let module = Module::load(&configuration.module, &Calls::default())?;
+    let token = module.token(&configuration.token)?;
+    let session = link::log_in(&module, &token, &configuration.pin)?;
+    work(&module, &token, &session)
 }
 
 impl State {

@@ -87,6 +87,13 @@ fn candidates(session: &Session, realm: RealmId, kind: &str) -> Result<Vec<KeyHa
     Ok(session.find(&name(Template::key(KeyType::Aes), realm, kind))?)
 }
 
+/// Every root key of the realm, however many there are.
+pub(super) fn all(session: &Session, realm: RealmId) -> Result<Vec<KeyHandle>, Fault> {
+    let mut found = candidates(session, realm, SEALING)?;
+    found.extend(candidates(session, realm, RELEASING)?);
+    Ok(found)
+}
+
 /// Labels of the AES keys on a token.
 fn labels(session: &Session) -> Result<String, Fault> {
     let keys = session.find(&Template::key(KeyType::Aes))?;

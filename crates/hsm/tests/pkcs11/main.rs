@@ -26,6 +26,7 @@ macro_rules! both {
 
 mod cache;
 mod capabilities;
+mod drill;
 mod faults;
 mod keys;
 mod roots;

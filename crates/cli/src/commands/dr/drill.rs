@@ -15,7 +15,9 @@ use tapfer_server::{Realm, backup};
 use tapfer_terminal::TapEnd;
 use tapfer_wallet::DeviceState;
 
+use super::place::{self, Place};
 use super::report::Report;
+use super::second_site::SecondSite;
 use crate::ceremony::{PartsFrom, Transcript, gather, lock_memory, release_memory};
 use crate::client::{Access, text_of};
 use crate::clock;
@@ -33,6 +35,9 @@ use crate::wallet_store::WalletStore;
 /// What the drill pays: needs nobody's PIN.
 const PRICE: Money = Money::new(100, Currency::EUR);
 
+const ROOTS_COME_BACK: &str = "the root keys come back";
+const EVERY_KEY_OPENS: &str = "they open every key";
+
 #[derive(Debug, Args)]
 pub(crate) struct DrillArguments {
     /// Directory of the backup
@@ -40,6 +45,10 @@ pub(crate) struct DrillArguments {
     backup: PathBuf,
     #[command(flatten)]
     parts: PartsFrom,
+    /// hsm.toml of a second site: the root keys go onto its tokens, which have none, and are taken away again at
+    /// the end
+    #[arg(long, value_name = "FILE", conflicts_with = "keystore")]
+    hsm: Option<PathBuf>,
     /// Open the backup's own keystore instead of asking the custodians
     #[arg(long, conflicts_with = "parts")]
     keystore: bool,
@@ -59,9 +68,19 @@ pub(crate) fn run(context: &Context, arguments: &DrillArguments) -> anyhow::Resu
     if let Some(file) = &arguments.report {
         ensure!(!file.exists(), "{} is there already; name another file", file.display());
     }
-    let place = tempfile::Builder::new().prefix("tapfer-drill-").tempdir()?;
+    let mut site = arguments.hsm.as_deref().map(SecondSite::read).transpose()?;
+    let left = place::wipe_leftovers()?;
+    if left > 0 {
+        context.output.remark(format!("wiped what {left} drill(s) left that were killed"));
+    }
+    let place = Place::make()?;
+    let home = Home::new(Some(place.path().join("home")));
     let mut report = Report::begin(context.output, &arguments.backup);
-    let complete = drill(context, arguments, place.path(), &mut report).is_some();
+    let complete =
+        drill(context, arguments, (place.path(), &home), &mut site, &mut report).is_some();
+    if let Some(site) = site.filter(SecondSite::has_begun) {
+        report.step("the tokens are empty again", || Ok((site.end(&home)?, site.members())));
+    }
     let passed = report.end(complete);
     if let Some(file) = &arguments.report {
         report.write(file)?;
@@ -79,31 +98,27 @@ pub(crate) fn run(context: &Context, arguments: &DrillArguments) -> anyhow::Resu
 fn drill(
     context: &Context,
     arguments: &DrillArguments,
-    place: &Path,
+    (place, home): (&Path, &Home),
+    site: &mut Option<SecondSite>,
     report: &mut Report,
 ) -> Option<()> {
-    let home = Home::new(Some(place.join("home")));
-    let paths = home.realm();
     report.step("the backup is whole", || {
         let list = backup::verify(&arguments.backup)?;
         Ok(((), format!("{} of {}, {} files", list.realm, list.made_at, list.files.len())))
     })?;
     report.step("it goes into an empty place", || {
         backup::restore(&arguments.backup, home.path(), clock::now())?;
-        // The drill works in software: the real realm's modules are not its business.
-        let modules = paths.hsm_configuration();
-        if modules.exists() {
-            fs::remove_file(&modules).with_context(|| modules.display().to_string())?;
+        // The real realm's modules are not a drill's business.
+        match site {
+            Some(site) => site.take_over(home)?,
+            None => forget(&[home.realm().hsm_configuration()])?,
         }
         Ok(((), home.path().display().to_string()))
     })?;
-    let unlock = report.step("the root keys come back", || root_keys(context, arguments, &home))?;
-    let realm = report.step("they open every key", || {
-        let keys = SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), &unlock)?;
-        let opened = keys.try_every_key()?;
-        ensure!(opened > 0, "the catalogue has no keys");
-        Ok((Realm::open(home.path(), &unlock)?, format!("{opened} keys")))
-    })?;
+    let realm = match site {
+        Some(site) => in_hsms(context, arguments, home, site, report)?,
+        None => in_software(context, arguments, home, report)?,
+    };
     report.step("the audit log is unbroken", || {
         let events = realm.verify_audit()?;
         Ok(((), format!("{events} events")))
@@ -113,12 +128,66 @@ fn drill(
         Ok(((platform, address.clone()), address))
     })?;
     let access = Access { server: Some(address), ..Access::default() };
-    let there = Context { output: context.output, home, access };
+    let there = Context { output: context.output, home: home.clone(), access };
     let wallet = arguments.wallet.clone().unwrap_or_else(|| context.home.wallet());
     let phone = report.step("a phone from before opens", || open_phone(&wallet, place, &there))?;
     report.step("its token pays", || pay(&there, phone))?;
     drop(platform);
     Some(())
+}
+
+/// The realm over a keystore of the drill's own, or the backup's.
+fn in_software(
+    context: &Context,
+    arguments: &DrillArguments,
+    home: &Home,
+    report: &mut Report,
+) -> Option<Realm> {
+    let paths = home.realm();
+    let unlock = report.step(ROOTS_COME_BACK, || root_keys(context, arguments, home))?;
+    report.step(EVERY_KEY_OPENS, || {
+        let keys = SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), &unlock)?;
+        let opened = keys.try_every_key()?;
+        ensure!(opened > 0, "the catalogue has no keys");
+        Ok((Realm::open(home.path(), &unlock)?, format!("{opened} keys")))
+    })
+}
+
+/// The realm over the tokens of a second site.
+fn in_hsms(
+    context: &Context,
+    arguments: &DrillArguments,
+    home: &Home,
+    site: &mut SecondSite,
+    report: &mut Report,
+) -> Option<Realm> {
+    let roots = report.step(ROOTS_COME_BACK, || gather_roots(context, arguments))?;
+    let realm = report.step(EVERY_KEY_OPENS, || {
+        let opened = site.begin(home, &roots)?;
+        Ok((Realm::open_in_hsms(home.path())?, format!("{opened} keys, in {}", site.members())))
+    });
+    drop(roots);
+    release_memory();
+    realm
+}
+
+/// The custodians' parts, put together.
+fn gather_roots(
+    context: &Context,
+    arguments: &DrillArguments,
+) -> anyhow::Result<(RootKeys, String)> {
+    let memory_locked = lock_memory(context.output);
+    let mut transcript = Transcript::begin("drill", memory_locked, Vec::new());
+    let gathering =
+        gather(context.output, &arguments.parts, SecretKind::RootKeys, &mut transcript)?;
+    let roots = RootKeys::from_shared(&gathering.secret()?)?;
+    let values: Vec<String> = roots
+        .check_values()
+        .iter()
+        .map(|(name, value)| format!("{name} {}", HEXUPPER.encode(value)))
+        .collect();
+    let parts = gathering.parts().len();
+    Ok((roots, format!("from {parts} custodians' parts: {}", values.join(", "))))
 }
 
 /// Puts the root keys into a keystore of the drill's own, or finds what opens the backup's.
@@ -132,33 +201,23 @@ fn root_keys(
         let file = arguments.passphrase_file.as_deref();
         return Ok((unlock::find(home, file)?, "from the keystore of the backup".to_owned()));
     }
-    let memory_locked = lock_memory(context.output);
-    let mut transcript = Transcript::begin("drill", memory_locked, Vec::new());
-    let gathering =
-        gather(context.output, &arguments.parts, SecretKind::RootKeys, &mut transcript)?;
-    let roots = RootKeys::from_shared(&gathering.secret()?)?;
-    let values: Vec<String> = roots
-        .check_values()
-        .iter()
-        .map(|(name, value)| format!("{name} {}", HEXUPPER.encode(value)))
-        .collect();
-    // The backup's own keystore must not help, and HSMs are not where a drill is: their root keys go into a
-    // keystore of the drill's own.
-    let helpers =
-        [paths.keystore(), paths.hsm_configuration(), home.path().join("demo-unlock.key")];
-    for file in helpers {
-        if file.exists() {
-            fs::remove_file(&file).with_context(|| file.display().to_string())?;
-        }
-    }
+    let (roots, told) = gather_roots(context, arguments)?;
+    // The backup's own keystore must not help.
+    forget(&[paths.keystore(), home.path().join("demo-unlock.key")])?;
     let (kind, realm) = tapfer_server::realm::described(&paths)
         .with_context(|| format!("{} does not describe a realm", paths.description().display()))?;
     let unlock = Unlock::key_from_hex(&clock::random_hex::<32>())?;
     let (keystore, catalogue) = (paths.keystore(), paths.catalogue());
     SoftwareHsm::install_roots(&keystore, &catalogue, &unlock, kind, realm, roots)?;
-    let parts = gathering.parts().len();
     release_memory();
-    Ok((unlock, format!("from {parts} custodians' parts: {}", values.join(", "))))
+    Ok((unlock, told))
+}
+
+fn forget(files: &[PathBuf]) -> anyhow::Result<()> {
+    for file in files.iter().filter(|file| file.exists()) {
+        fs::remove_file(file).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// A copy of the phone, at the platform of the drill.

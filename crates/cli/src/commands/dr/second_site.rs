@@ -1,0 +1,168 @@
+//! The HSMs of a second site, as far as a drill uses them.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+use tapfer_hsm::SoftwareHsm;
+use tapfer_hsm::pool::{MemberConfig, PinSource, PoolConfig};
+use tapfer_hsm::software::{RootKeys, SoftwareVault};
+use tapfer_payment_types::RealmId;
+use tapfer_server::realm;
+
+use crate::home::{Home, write_private};
+
+/// Tokens that are empty before a drill and behind it.
+pub(super) struct SecondSite {
+    text: String,
+    config: PoolConfig,
+    /// Of which realm root keys may be on the tokens.
+    begun: Option<RealmId>,
+}
+
+impl SecondSite {
+    /// Reads the site's own `hsm.toml`.
+    ///
+    /// # Errors
+    /// It does not read, names no member, or names a PIN's file by where a realm is.
+    pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let config = PoolConfig::parse(&text).with_context(|| file.display().to_string())?;
+        ensure!(!config.members.is_empty(), "{} names no member", file.display());
+        for member in &config.members {
+            if let PinSource::File(pin) = &member.pin {
+                ensure!(
+                    pin.is_absolute(),
+                    "member {}: a drill has a directory of its own; give the PIN's file as an absolute path",
+                    member.name
+                );
+            }
+        }
+        Ok(Self { text, config, begun: None })
+    }
+
+    /// Makes the restored realm one that has its root keys in this site's tokens.
+    ///
+    /// # Errors
+    /// The file system.
+    pub(super) fn take_over(&self, home: &Home) -> anyhow::Result<()> {
+        let paths = home.realm();
+        // What is not there cannot help.
+        for file in [paths.keystore(), paths.hsm_configuration()] {
+            if file.exists() {
+                fs::remove_file(&file).with_context(|| file.display().to_string())?;
+            }
+        }
+        write_private(&paths.hsm_configuration(), self.text.as_bytes())
+    }
+
+    /// Puts the root keys on every token, if they open the catalogue; how many keys every one of them opens.
+    ///
+    /// # Errors
+    /// Other root keys; a token that a platform works with; what a module says.
+    pub(super) fn begin(&mut self, home: &Home, roots: &RootKeys) -> anyhow::Result<usize> {
+        let paths = home.realm();
+        let described = realm::described(&paths).with_context(|| {
+            format!("{} does not describe a realm", paths.description().display())
+        })?;
+        let vault = SoftwareVault::new(RootKeys::from_shared(&roots.to_shared())?);
+        let keys = SoftwareHsm::over_catalogue(vault, &paths.catalogue())?;
+        ensure!(keys.realm_of_catalogue() == described, "the catalogue is another realm's");
+        let (_, id) = described;
+        self.begun = Some(id);
+        let mut opened = None;
+        for member in &self.config.members {
+            let count = begin(home, member, id, roots)
+                .with_context(|| format!("member {}", member.name))?;
+            if opened.is_some_and(|others| others != count) {
+                bail!("member {} opens {count} keys, and another one more or fewer", member.name);
+            }
+            opened = Some(count);
+        }
+        opened.filter(|count| *count > 0).context("the catalogue has no keys")
+    }
+
+    /// Whether anything may be on the tokens.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// Names of the members.
+    pub(super) fn members(&self) -> String {
+        let names: Vec<&str> = self.config.members.iter().map(|member| &*member.name).collect();
+        names.join(", ")
+    }
+
+    /// Takes away what the drill put on the tokens: all of them are tried.
+    ///
+    /// # Errors
+    /// Which of them still have it, or may.
+    pub(super) fn end(&self, home: &Home) -> anyhow::Result<()> {
+        let Some(realm) = self.begun else { return Ok(()) };
+        let failed: Vec<&str> = self
+            .config
+            .members
+            .iter()
+            .filter(|member| !end(home, member, realm).unwrap_or(false))
+            .map(|member| &*member.name)
+            .collect();
+        ensure!(
+            failed.is_empty(),
+            "root keys may be left on {}; the next drill wipes them, or the vendor's tool",
+            failed.join(", ")
+        );
+        Ok(())
+    }
+}
+
+/// This program, for one member and in a process of its own: the module reads its settings from the
+/// environment.
+fn process(
+    home: &Home,
+    verb: &str,
+    member: &MemberConfig,
+    realm: RealmId,
+) -> anyhow::Result<Command> {
+    let mut process = Command::new(std::env::current_exe()?);
+    process
+        .args(["--json", "hsm", verb, &member.name, &realm.to_string(), "--home"])
+        .arg(home.path())
+        .envs(&member.environment);
+    Ok(process)
+}
+
+fn begin(
+    home: &Home,
+    member: &MemberConfig,
+    realm: RealmId,
+    roots: &RootKeys,
+) -> anyhow::Result<usize> {
+    let mut process = process(home, "begin-drill", member, realm)?;
+    let mut process =
+        process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut input = process.stdin.take().context("a pipe")?;
+    // A process that has ended already says why.
+    let _taken = input.write_all(roots.to_shared().expose());
+    drop(input);
+    let output = process.wait_with_output()?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let told: Value = serde_json::from_slice(&output.stdout)?;
+    let keys = told
+        .get("keys")
+        .and_then(Value::as_u64)
+        .context("it does not say how many keys it opens")?;
+    Ok(usize::try_from(keys)?)
+}
+
+fn end(home: &Home, member: &MemberConfig, realm: RealmId) -> anyhow::Result<bool> {
+    Ok(process(home, "end-drill", member, realm)?
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()?
+        .success())
+}

@@ -1,0 +1,175 @@
+//! Two sites with HSMs of their own, through the real command line: from the ceremony to the payment at the second
+//! one, and the drill of it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+mod hsms;
+mod platform;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use hsms::{Hsms, status};
+use platform::{Platform, tapfer};
+use serde_json::Value;
+
+const SECOND: [&str; 2] = ["east", "west"];
+
+/// The first site, with a payment behind it, and its backup; a second one whose tokens are empty.
+struct Sites {
+    hsms: Hsms,
+    platform: Platform,
+}
+
+impl Sites {
+    fn new() -> Self {
+        let hsms = Hsms::with_realm("demo");
+        let platform = Platform::on(&hsms.home());
+        platform.tapfer(&["init", "--balance", "50.00"]);
+        let sites = Self { hsms, platform };
+        assert_eq!(pay(&sites.platform, None)["outcome"], "approved");
+        sites.platform.tapfer(&["backup", "--to", sites.backup().to_str().unwrap()]);
+        sites.hsms.make_site(&SECOND, &sites.second());
+        sites
+    }
+
+    fn backup(&self) -> PathBuf {
+        self.hsms.file("backup")
+    }
+
+    /// The `hsm.toml` of the second site.
+    fn second(&self) -> PathBuf {
+        self.hsms.file("second-site.toml")
+    }
+
+    fn part(&self, number: u8) -> String {
+        self.hsms.parts().join(format!("part-{number}-of-3.txt")).to_str().unwrap().to_owned()
+    }
+
+    /// Objects on the tokens of the second site.
+    fn objects(&self) -> [usize; 2] {
+        SECOND.map(|name| self.hsms.objects(name))
+    }
+
+    /// Where drills work.
+    fn temporary(&self) -> PathBuf {
+        let directory = self.hsms.file("temporary");
+        fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+
+    fn drill(&self, site: &Path) -> Command {
+        let mut drill = tapfer();
+        drill.args(["dr", "drill", "--from"]).arg(self.backup()).arg("--hsm").arg(site);
+        drill.args(["--part", &self.part(3), "--part", &self.part(1), "--home"]);
+        drill.arg(self.platform.home()).env("TMPDIR", self.temporary());
+        drill
+    }
+
+    fn leftovers(&self) -> usize {
+        fs::read_dir(self.temporary()).unwrap().count()
+    }
+}
+
+fn pay(platform: &Platform, wallet: Option<&Path>) -> Value {
+    let wallet = wallet.map(|path| format!("--wallet={}", path.display()));
+    let wallet = wallet.as_deref().unwrap_or("--wallet");
+    platform.tapfer(&["terminal", "pay", wallet, "--amount", "1.00"])
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+#[test]
+fn from_the_ceremony_to_a_payment_at_the_second_site() {
+    let mut sites = Sites::new();
+    sites.platform.kill();
+
+    let home = sites.hsms.file("second-home");
+    let restored = tapfer()
+        .args(["restore", "--from"])
+        .arg(sites.backup())
+        .arg("--home")
+        .arg(&home)
+        .output()
+        .unwrap();
+    assert!(restored.status.success(), "{restored:?}");
+    fs::copy(sites.second(), home.join("hsm.toml")).unwrap();
+    let installed = tapfer()
+        .args(["keys", "ceremony", "install", "--officer", "Tony", "--transcript"])
+        .arg(sites.hsms.file("installed.txt"))
+        .args(["--part", &sites.part(2), "--part", &sites.part(3), "--home"])
+        .arg(&home)
+        .output()
+        .unwrap();
+    assert!(installed.status.success(), "{installed:?}");
+    assert_eq!(sites.objects(), [2, 2], "two root keys on each token");
+
+    // What the people at the tills and the phone keep moves with them.
+    fs::copy(sites.platform.home().join("client.json"), home.join("client.json")).unwrap();
+    let second = Platform::on(&home);
+    let answer = pay(&second, Some(&sites.platform.home().join("wallet")));
+    assert_eq!(answer["outcome"], "approved", "{answer}");
+    assert_eq!(second.tapfer(&["card", "show"])["balance"], 4_800, "both payments");
+    let names: Vec<Value> = status(&second)["pool"]["members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|member| member["name"].clone())
+        .collect();
+    assert_eq!(names, SECOND);
+}
+
+#[test]
+fn a_drill_at_a_second_site_pays_and_leaves_its_tokens_empty() {
+    let sites = Sites::new();
+    let output = sites.drill(&sites.second()).arg("--json").output().unwrap();
+    let passed = report(&output);
+    assert_eq!(passed["passed"], true, "{passed}");
+    let steps: Vec<&str> = passed["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["what"].as_str().unwrap())
+        .collect();
+    let [.., pays, empty] = steps.as_slice() else { panic!("{passed}") };
+    assert_eq!((*pays, *empty), ("its token pays", "the tokens are empty again"));
+    assert_eq!((sites.objects(), sites.leftovers()), ([0, 0], 0));
+
+    // The first site goes on; a drill that is pointed at it touches nothing there.
+    assert_eq!(pay(&sites.platform, None)["outcome"], "approved");
+    let mut at_the_first = sites.drill(&sites.platform.home().join("hsm.toml"));
+    let output = at_the_first.arg("--json").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let refused = report(&output).to_string();
+    assert!(refused.contains("a platform works with them"), "{refused}");
+    assert_eq!(hsms::MEMBERS.map(|name| sites.hsms.objects(name)), [2, 2]);
+    assert_eq!(pay(&sites.platform, None)["outcome"], "approved");
+}
+
+#[test]
+fn what_a_killed_drill_left_is_wiped_by_the_next_one() {
+    let sites = Sites::new();
+    let mut killed = sites.drill(&sites.second());
+    let mut killed = killed.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(killed.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let on_the_tokens = lines.map_while(|line| line.starts_with("good").then_some(line));
+    assert!(on_the_tokens.into_iter().any(|line| line.contains("they open every key")));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!((sites.objects(), sites.leftovers()), ([3, 3], 1), "two root keys and the mark");
+
+    let output = sites.drill(&sites.second()).arg("--json").output().unwrap();
+    assert_eq!(report(&output)["passed"], true, "{output:?}");
+    assert_eq!((sites.objects(), sites.leftovers()), ([0, 0], 0));
+}
