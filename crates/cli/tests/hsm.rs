@@ -15,7 +15,10 @@ mod hsms;
 mod payer;
 mod platform;
 
+use std::fs;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use hsms::{Hsms, MEMBERS, PATIENCE, status, until_all_serve, workers};
 use payer::{Caller, Client, Payment, Phone, pay, tap};
@@ -24,6 +27,12 @@ use serde_json::Value;
 
 /// Payments under each fault.
 const PAYMENTS: usize = 12;
+/// Phones that pay at the same time.
+const PHONES: usize = 8;
+/// Payments of each of them in one round.
+const EACH: usize = 5;
+/// Rounds until two members that serve share the work; a phone's keys go no further.
+const ROUNDS_UNTIL_BALANCED: usize = 10;
 
 struct Scene {
     hsms: Hsms,
@@ -58,11 +67,16 @@ impl Scene {
 
     /// Every payment was approved, and each is booked once.
     fn all_is_booked_once(&self) {
-        for payment in &self.payments {
+        self.is_booked_once(&self.payments);
+    }
+
+    /// The same of payments that are all there were.
+    fn is_booked_once(&self, payments: &[Payment]) {
+        for payment in payments {
             assert_eq!(payment.answer["outcome"], "approved", "{}", payment.answer);
         }
         let card = self.platform.tapfer(&["card", "show"]);
-        let paid = i64::try_from(self.payments.len()).unwrap() * payer::PRICE;
+        let paid = i64::try_from(payments.len()).unwrap() * payer::PRICE;
         assert_eq!(card["balance"], 100_000 - paid);
         assert_eq!(card["available"], 100_000 - paid);
     }
@@ -124,4 +138,119 @@ fn without_any_hsm_payments_are_refused_with_the_reason_and_go_on_by_themselves(
         until_all_serve(&scene.platform);
     }
     scene.all_is_booked_once();
+}
+
+/// Many phones that pay at once.
+struct Crowd {
+    scene: Scene,
+    phones: Vec<(Client, Phone)>,
+    paid: Vec<Payment>,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        let scene = Scene::new();
+        let phones = (0..PHONES).map(|number| {
+            let wallet = scene.platform.home().join(format!("wallet-{number}"));
+            let enrol = ["wallet", "enrol", "--wallet", wallet.to_str().unwrap()];
+            let enrolled = scene.platform.tapfer(&enrol);
+            let client = Client::of_device(&scene.platform, enrolled["device"].as_str().unwrap());
+            let phone = Phone::open(&wallet, &client);
+            (client, phone)
+        });
+        let phones = phones.collect();
+        Self { scene, phones, paid: Vec::new() }
+    }
+
+    /// Each phone pays some times, all at once; what strikes, strikes in the middle.
+    fn pay(&mut self, strike: impl FnOnce(&Scene)) {
+        let (first, answered) = (self.paid.len() * PHONES, AtomicUsize::new(0));
+        let (scene, answered) = (&self.scene, &answered);
+        let paid: Vec<Payment> = thread::scope(|scope| {
+            let each = self.phones.iter_mut().enumerate().map(|(number, (client, phone))| {
+                scope.spawn(move || {
+                    let numbers = (0..EACH).map(|payment| first + number * EACH + payment);
+                    let pay = |number| {
+                        let payment = pay(client, phone, number);
+                        answered.fetch_add(1, Ordering::SeqCst);
+                        payment
+                    };
+                    numbers.map(pay).collect::<Vec<_>>()
+                })
+            });
+            let threads: Vec<_> = each.collect();
+            until("payments are under way", PATIENCE, || {
+                (answered.load(Ordering::SeqCst) >= PHONES).then_some(())
+            });
+            strike(scene);
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        self.paid.extend(paid);
+    }
+
+    /// Pays until each member answers a quarter of what is asked, or more.
+    fn until_balanced(&mut self) {
+        until_all_serve(&self.scene.platform);
+        let is_balanced = |_| {
+            let before = answered(&self.scene.platform);
+            self.pay(|_| ());
+            let after = answered(&self.scene.platform);
+            let more = [after[0] - before[0], after[1] - before[1]];
+            more.iter().all(|one| one * 4 >= more.iter().sum())
+        };
+        assert!((0..ROUNDS_UNTIL_BALANCED).any(is_balanced), "never balanced again");
+    }
+
+    fn nothing_is_lost_nor_refused(&self) {
+        let refused: usize = self.phones.iter().map(|(client, _)| client.refused()).sum();
+        assert_eq!(refused, 0);
+        self.scene.is_booked_once(&self.paid);
+    }
+}
+
+/// How much each member has answered.
+fn answered(platform: &Platform) -> [u64; 2] {
+    let status = status(platform);
+    let members = status["pool"]["members"].as_array().unwrap();
+    [0, 1].map(|member| members[member]["answered"].as_u64().unwrap())
+}
+
+/// With eight payments under way at any moment: whatever a member answers, it is the other's matter then.
+#[test]
+fn of_many_payments_at_once_none_is_lost_or_refused_while_a_module_fails() {
+    let mut crowd = Crowd::new();
+    let faults = ["CKR_DEVICE_ERROR", "CKR_SESSION_HANDLE_INVALID", "hang"];
+    for (fault, member) in faults.into_iter().zip(MEMBERS.into_iter().cycle()) {
+        crowd.pay(|scene| scene.hsms.set(member, fault));
+        crowd.pay(|scene| scene.hsms.set(member, ""));
+        crowd.until_balanced();
+    }
+    crowd.nothing_is_lost_nor_refused();
+}
+
+/// The same while its processes are killed, and while its token is gone.
+#[test]
+fn of_many_payments_at_once_none_is_lost_or_refused_while_an_hsm_is_gone() {
+    let mut crowd = Crowd::new();
+    crowd.pay(|scene| scene.kill("south"));
+    crowd.until_balanced();
+    let tokens = crowd.scene.hsms.file("north").join("tokens");
+    let away = tokens.with_file_name("elsewhere");
+    crowd.pay(|scene| {
+        fs::rename(&tokens, &away).unwrap();
+        scene.kill("north");
+    });
+    crowd.pay(|_| ());
+    assert!(workers_serve(&crowd.scene.platform, "south"));
+    assert!(!workers_serve(&crowd.scene.platform, "north"), "its token is not there");
+    fs::rename(&away, &tokens).unwrap();
+    crowd.until_balanced();
+    crowd.nothing_is_lost_nor_refused();
+}
+
+fn workers_serve(platform: &Platform, member: &str) -> bool {
+    let status = status(platform);
+    let members = status["pool"]["members"].as_array().unwrap();
+    let member = members.iter().find(|found| found["name"] == member).unwrap();
+    member["workers"].as_array().unwrap().iter().any(|worker| worker["state"] == "serving")
 }
