@@ -113,8 +113,9 @@ impl Home {
 
 /// Replaces a file in one step, readable only by its owner; durable when it returns.
 pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let parent = file.parent().unwrap_or_else(|| Path::new("."));
-    let directory = create_private_directory(parent)?;
+    // The parent of a plain name is an empty path, which no system call takes for the directory we are in.
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = create_private_directory(parent.unwrap_or_else(|| Path::new(".")))?;
     let name = file.file_name().and_then(OsStr::to_str).context("a file has a name")?;
     replace_file(&directory, name, bytes)
         .with_context(|| format!("cannot write {}", file.display()))

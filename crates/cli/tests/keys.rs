@@ -11,6 +11,7 @@ mod platform;
 
 use platform::{Platform, tapfer, until};
 use serde_json::Value;
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -135,17 +136,26 @@ fn wrong_mixed_up_double_and_too_few_parts_are_refused() {
     let first = table.part("new", 1);
     let reshare = table.hand_out("reshare", &["--part", &first, "--part", &table.part("new", 3)]);
     let again = done(&home, &as_str(&reshare));
+    let tried = Cell::new(0);
     let verify = |parts: &[&str]| {
-        let transcript = table.file("refused.txt");
+        tried.set(tried.get() + 1);
+        let transcript = table.file(&format!("refused-{}.txt", tried.get()));
         let mut arguments = vec!["keys", "ceremony", "verify", "--officer", "Tony"];
         arguments.extend(["--transcript", text(&transcript)]);
         arguments.extend(parts.iter().flat_map(|part| ["--part", part]));
         let said = refused(&home, &arguments);
-        assert!(!transcript.exists());
+        let written = fs::read_to_string(&transcript).unwrap();
+        assert!(written.contains("outcome       STOPPED: "), "{written}");
         said
     };
     assert!(verify(&[&first]).contains("1 parts were given, 2 are needed"));
     assert!(verify(&[&first, &first]).contains("part 1 was given already"));
+    // Another part, on a paper that names the same person.
+    let second = fs::read_to_string(table.part("new", 2)).unwrap();
+    let of_ada = table.file("of-ada.txt");
+    fs::write(&of_ada, second.replace("custodian: Grace", "custodian:  ADA ")).unwrap();
+    let said = verify(&[&first, text(&of_ada)]);
+    assert!(said.contains("ADA has given a part of root keys already"), "{said}");
     let mixed = verify(&[&first, &table.part("reshare", 2)]);
     assert!(mixed.contains("parts of two ceremonies do not go together"), "{mixed}");
 
@@ -224,7 +234,8 @@ fn a_running_platform_takes_a_new_generation_over_and_old_tokens_go_on() {
     let renewed = || audit(&platform, "issuer.keys_renewed").first().map(|_| ());
     until("the platform follows", Duration::from_secs(30), renewed);
     let [ordered, ended] = audit(&platform, "key.rotated").try_into().unwrap();
-    assert_eq!(ordered, "ordered by Ada: the drill of this year");
+    assert!(ordered.starts_with("ordered by Ada (user "), "{ordered}");
+    assert!(ordered.ends_with(" of this machine): the drill of this year"), "{ordered}");
     assert!(ended.starts_with("done: generation 2 is active, check value "), "{ended}");
     platform.tapfer(&["wallet", "replenish"]);
     assert!(pay(&platform).status.success(), "a key of the second generation");
@@ -271,50 +282,217 @@ fn an_overdue_key_is_shown_and_is_an_exit_code() {
     assert!(String::from_utf8(said.stderr).unwrap().contains("keys.toml"));
 }
 
+/// A realm with custodians, and a protection key that they have accepted.
+struct Exchange {
+    table: Table,
+    platform: Platform,
+    issuer: String,
+    /// Check value of the protection key.
+    value: String,
+}
+
+impl Exchange {
+    fn new() -> Self {
+        let table = Table::new();
+        let home = table.home();
+        done(&home, &as_str(&table.hand_out("new", &["--realm", "demo"])));
+        let platform = Platform::on(&home);
+        platform.tapfer(&["init"]);
+        let roots = ["--part", &table.part("new", 2), "--part", &table.part("new", 3)];
+        let drawn = done(&home, &as_str(&table.hand_out("protection", &roots)));
+        let value = protection_value(&drawn);
+        let issuer = issuer(&platform);
+        Self { table, platform, issuer, value }
+    }
+
+    fn home(&self) -> PathBuf {
+        self.table.home()
+    }
+
+    /// Arguments behind `tapfer keys export` and `import`: whose parts, from which ceremonies.
+    fn parts(&self, roots: (&str, [u8; 2]), protection: (&Table, &str, [u8; 2])) -> Vec<String> {
+        let (verb, numbers) = roots;
+        let roots = numbers.map(|number| ["--part".to_owned(), self.table.part(verb, number)]);
+        let (table, verb, numbers) = protection;
+        let protection =
+            numbers.map(|number| ["--protection-part".to_owned(), table.part(verb, number)]);
+        let why = ["--reason", "second site", "--by", "Ada", "--officer", "Tony"];
+        let why = why.map(str::to_owned);
+        roots.concat().into_iter().chain(protection.concat()).chain(why).collect()
+    }
+
+    fn own_parts(&self) -> Vec<String> {
+        let mut parts = self.parts(("new", [1, 3]), (&self.table, "protection", [2, 3]));
+        parts.extend(["--agreed".to_owned(), self.value.clone()]);
+        parts
+    }
+
+    /// Asks for the issuer's first master key, with a transcript of its own.
+    fn export(&self, to: &Path, parts: &[String]) -> Output {
+        let transcript = text(to).replace(".tr31", ".txt");
+        let head = ["keys", "export", &self.issuer, "issuer-master", "1", "--to", text(to)];
+        run(&self.home(), &[&head[..], &["--transcript", &transcript], &as_str(parts)].concat())
+    }
+
+    fn import(&self, purpose: &str, block: &Path, more: &[&str]) -> Output {
+        let transcript = self.table.file(&format!("import-{purpose}-{}.txt", more.len()));
+        let head = ["keys", "import", &self.issuer, purpose, "--from", text(block)];
+        let transcript = ["--transcript", text(&transcript)];
+        run(&self.home(), &[&head[..], &transcript, &as_str(&self.own_parts()), more].concat())
+    }
+}
+
+fn protection_value(told: &Value) -> String {
+    let values = told["check_values"].as_array().unwrap().iter();
+    let mut values = values
+        .filter_map(|value| value.as_str().unwrap().strip_prefix("key block protection key "));
+    values.next().unwrap().to_owned()
+}
+
+fn error(output: &Output) -> String {
+    let lines = String::from_utf8(output.stderr.clone()).unwrap();
+    let said: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    said["error"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn keys_travel_as_key_blocks_with_the_custodians_only() {
-    let table = Table::new();
-    let home = table.home();
-    done(&home, &as_str(&table.hand_out("new", &["--realm", "demo"])));
-    done(&home, &as_str(&table.hand_out("protection", &[])));
-    let platform = Platform::on(&home);
-    platform.tapfer(&["init"]);
-    let issuer = issuer(&platform);
-    let block = table.file("imk.tr31");
-    let parts = |roots: [u8; 2], protection: [u8; 2]| -> Vec<String> {
-        let roots = roots.map(|number| ["--part".to_owned(), table.part("new", number)]);
-        let protection = protection
-            .map(|number| ["--protection-part".to_owned(), table.part("protection", number)]);
-        let why = ["--reason", "second site", "--by", "Ada"].map(str::to_owned);
-        roots.concat().into_iter().chain(protection.concat()).chain(why).collect()
-    };
-    let export = |parts: &[String]| {
-        let head = ["keys", "export", &issuer, "issuer-master", "1", "--to", text(&block)];
-        run(&home, &[&head[..], &as_str(parts)].concat())
-    };
+    let exchange = Exchange::new();
+    let block = exchange.table.file("imk.tr31");
     // A login alone: parts of the protection key in the place of the roots'.
-    let swapped: Vec<String> = parts([1, 2], [1, 2])
-        .iter()
-        .map(|text| text.replace("new-parts", "protection-parts"))
-        .collect();
-    assert_eq!(export(&swapped).status.code(), Some(1));
-    assert!(!block.exists());
-    let exported = export(&parts([1, 3], [2, 3]));
+    let mut swapped =
+        exchange.parts(("protection", [1, 2]), (&exchange.table, "protection", [1, 2]));
+    swapped.extend(["--agreed".to_owned(), exchange.value.clone()]);
+    assert_eq!(
+        exchange.export(&exchange.table.file("swapped.tr31"), &swapped).status.code(),
+        Some(1)
+    );
+    // Custodians who have not said to what, or who think of another key.
+    let mut parts = exchange.parts(("new", [1, 3]), (&exchange.table, "protection", [2, 3]));
+    let unsaid = exchange.export(&exchange.table.file("unsaid.tr31"), &parts);
+    assert_eq!(unsaid.status.code(), Some(2), "{unsaid:?}");
+    assert!(error(&unsaid).contains("accepted on"), "{unsaid:?}");
+    parts.extend(["--agreed", "000000"].map(str::to_owned));
+    let other = exchange.export(&exchange.table.file("other.tr31"), &parts);
+    assert!(error(&other).contains("agreed to a protection key with check value 000000"));
+    for name in ["swapped.tr31", "unsaid.tr31", "other.tr31"] {
+        assert!(!exchange.table.file(name).exists(), "{name}");
+    }
+
+    let exported = exchange.export(&block, &exchange.own_parts());
     assert!(exported.status.success(), "{exported:?}");
     let text_of_block = fs::read_to_string(&block).unwrap();
-    assert!(text_of_block.starts_with("D0144E0AX01E0000"), "{text_of_block}");
+    assert_eq!(text_of_block.get(5..12), Some("E0AX01E"), "{text_of_block}");
+    assert!(text_of_block.contains(&format!("TAPFER1 {} issuer-master 1", exchange.issuer)));
+    let transcript = fs::read_to_string(exchange.table.file("imk.txt")).unwrap();
+    for signs in ["officer   Tony", "custodian Ada", "custodian Grace", "custodian Edsger"] {
+        assert!(transcript.contains(signs), "{signs}: {transcript}");
+    }
+    let told = audit(&exchange.platform, "key.exported");
+    let [.., ordered, ended] = told.as_slice() else { panic!("{told:?}") };
+    assert!(
+        ordered.contains("ordered by Ada (user ") && ordered.contains("officer Tony"),
+        "{ordered}"
+    );
+    let names = "root keys from part 1 of Ada and part 3 of Edsger, ceremony ";
+    let value = format!("key block protection key {}", exchange.value);
+    assert!(
+        ended.starts_with("done: ") && ended.contains(names) && ended.contains(&value),
+        "{ended}"
+    );
 
-    let import = |purpose: &str| {
-        let head = ["keys", "import", &issuer, purpose, "--from", text(&block)];
-        run(&home, &[&head[..], &as_str(&parts([2, 3], [1, 2]))].concat())
-    };
-    assert_eq!(import("card-records").status.code(), Some(1), "it is for something else");
-    let imported = import("issuer-master");
+    assert_eq!(
+        exchange.import("card-records", &block, &[]).status.code(),
+        Some(1),
+        "for something else"
+    );
+    let imported = exchange.import("issuer-master", &block, &[]);
     assert!(imported.status.success(), "{imported:?}");
-    let shown = platform.tapfer(&["keys", "show", &issuer, "issuer-master"]);
+    let shown = exchange.platform.tapfer(&["keys", "show", &exchange.issuer, "issuer-master"]);
     let (first, second) = (&shown["data"][0], &shown["data"][1]);
     assert_eq!(second["generation"], 2);
     assert_eq!(first["check_value"], second["check_value"], "the same key came back");
+}
+
+/// One officer, two custodians whom he has invented, and the realm's real ones, who come for something else.
+#[test]
+fn attack_protection_key_of_an_officer_alone() {
+    let exchange = Exchange::new();
+    // In the realm's directory its custodians would have to come.
+    let mine = Table::new();
+    let alone = run(&exchange.home(), &as_str(&mine.hand_out("protection", &[])));
+    assert_eq!(alone.status.code(), Some(2), "{alone:?}");
+    assert!(!mine.file("protection-parts").exists());
+    let told = audit(&exchange.platform, "key.ceremony_held");
+    let [.., ordered, ended] = told.as_slice() else { panic!("{told:?}") };
+    assert!(ordered.starts_with("ordered by Tony"), "{ordered}");
+    assert!(ended.contains("a ceremony needs a screen and a keyboard"), "{ended}");
+
+    // Elsewhere nobody asks him, and nobody here has accepted what he draws.
+    let mine = Table::new();
+    let drawn = done(&mine.file("nothing"), &as_str(&mine.hand_out("protection", &[])));
+    let value = protection_value(&drawn);
+    let mut parts = exchange.parts(("new", [1, 3]), (&mine, "protection", [1, 2]));
+    parts.extend(["--agreed".to_owned(), value.clone()]);
+    let block = mine.file("first.tr31");
+    let refused = exchange.export(&block, &parts);
+    assert!(error(&refused).contains("was not accepted by this realm's custodians"), "{refused:?}");
+
+    // In a realm of his own he is all the custodians; what they accept there does not count here.
+    let his = mine.file("his");
+    done(&his, &as_str(&mine.hand_out("new", &["--realm", "demo"])));
+    let roots = ["--part", &mine.part("new", 1), "--part", &mine.part("new", 2)];
+    let protection = [1, 2]
+        .map(|number| ["--protection-part".to_owned(), mine.part("protection", number)])
+        .concat();
+    let transcript = mine.file("accepted.txt");
+    let accept = ["keys", "ceremony", "accept-protection", "--agreed", &value, "--officer", "Tony"];
+    let accept = [&accept[..], &["--transcript", text(&transcript)], &roots, &as_str(&protection)];
+    done(&his, &accept.concat());
+    let realm = |home: &Path| {
+        let catalogue: Value =
+            serde_json::from_slice(&fs::read(home.join("keys.json")).unwrap()).unwrap();
+        catalogue["content"]["realm_id"].as_str().unwrap().to_owned()
+    };
+    let list = fs::read_to_string(his.join("protection-keys.json")).unwrap();
+    let list = list.replace(&realm(&his), &realm(&exchange.home()));
+    fs::write(exchange.home().join("protection-keys.json"), list).unwrap();
+    let block = mine.file("second.tr31");
+    let refused = exchange.export(&block, &parts);
+    assert!(error(&refused).contains("was not accepted by this realm's custodians"), "{refused:?}");
+    assert!(!mine.file("first.tr31").exists() && !block.exists());
+    assert!(!audit(&exchange.platform, "key.exported").iter().any(|line| line.starts_with("done")));
+}
+
+#[test]
+fn a_key_block_goes_to_where_we_are_and_the_audit_log_says_what_happened() {
+    let exchange = Exchange::new();
+    let here = exchange.table.file("here");
+    fs::create_dir(&here).unwrap();
+    let export = |to: &str, transcript: &str| {
+        let mut command = tapfer();
+        command.current_dir(&here).args([
+            "keys",
+            "export",
+            &exchange.issuer,
+            "issuer-master",
+            "--to",
+            to,
+        ]);
+        command.args(["--transcript", transcript]).args(exchange.own_parts());
+        command.arg("--json").arg("--home").arg(exchange.home()).output().unwrap()
+    };
+    let exported = export("blk", "plain.txt");
+    assert!(exported.status.success(), "{exported:?}");
+    let last = || audit(&exchange.platform, "key.exported").pop().unwrap();
+    assert!(here.join("blk").exists() && last().starts_with("done: "), "{}", last());
+    // Where no file can be: refused, and nothing is left.
+    let refused = export("blk/inside", "refused.txt");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(last().starts_with("no key block was given out"), "{}", last());
+    assert!(
+        fs::read_to_string(here.join("refused.txt")).unwrap().contains("STOPPED: no key block")
+    );
 }
 
 #[test]

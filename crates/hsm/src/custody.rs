@@ -173,12 +173,12 @@ mod tests {
         let (ended, superseded) = (Standing::Ended, Standing::Superseded);
         assert_eq!(standings(NOW), [ended, ended, superseded, Standing::Current]);
         let due = Standing::DueSoon { days: 59 };
-        let before_the_end = in_years(2).plus_seconds(-59 * DAY - 1);
+        let before_the_end = in_years(1).plus_seconds(-59 * DAY - 1);
         assert_eq!(standings(before_the_end).last(), Some(&due));
         assert_eq!(standings(before_the_end.plus_seconds(-DAY)).last(), Some(&Standing::Current));
-        assert_eq!(standings(in_years(2)).last(), Some(&Standing::Overdue { days: 0 }));
+        assert_eq!(standings(in_years(1)).last(), Some(&Standing::Overdue { days: 0 }));
         let overdue = [ended, ended, superseded, Standing::Overdue { days: 366 }];
-        assert_eq!(standings(in_years(3)), overdue);
+        assert_eq!(standings(in_years(2)), overdue);
     }
 
     #[test]

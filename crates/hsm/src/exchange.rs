@@ -49,6 +49,36 @@ pub enum ExchangeError {
         /// The block's mode of use.
         mode: char,
     },
+    /// The block is for another of our keys.
+    #[error("the key block holds {bound}; it is not taken for {owner} {purpose}")]
+    OtherKey {
+        /// What the block says.
+        bound: KeyName,
+        /// Whose key it was to become.
+        owner: KeyOwner,
+        /// What it was to become.
+        purpose: KeyPurpose,
+    },
+    /// It does not say whose key it is.
+    #[error(
+        "the key block does not say whose key it holds and what for, as every block of tapfer does (optional block \
+         {BINDING}). If it comes from another system, and its sender says on another way that it is for {owner} \
+         {purpose}, name it as foreign (--foreign)"
+    )]
+    Unbound {
+        /// Whose key it was to become.
+        owner: KeyOwner,
+        /// What it was to become.
+        purpose: KeyPurpose,
+    },
+    /// It says so in a way that nobody understands.
+    #[error("optional block {BINDING} of the key block is damaged, or of a newer tapfer: {0:?}")]
+    Binding(String),
+    /// It came in a block that forbids it.
+    #[error(
+        "{0} came in a key block that says it must not leave again (exportability N); ask whoever sent it"
+    )]
+    NotExportable(KeyName),
     /// The key has another length.
     #[error("the key in the block has {is} bytes; a key for {purpose} has {expected}")]
     Length {
@@ -87,14 +117,51 @@ fn use_of(purpose: KeyPurpose) -> Result<Use, ExchangeError> {
     Ok(Use { usage, algorithm, mode, length })
 }
 
+/// Identifier of the optional block that says whose key it is. X9.143 leaves identifiers of two digits to those who
+/// exchange blocks.
+pub const BINDING: &str = "10";
+/// Begins our binding: another system may use the same identifier for something else.
+const BINDING_FORMAT: &str = "TAPFER1";
+
+/// Where a block comes from, as the people who import it say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// From tapfer: it says whose key it is and what for.
+    Tapfer,
+    /// From another system, which does not say it; the people know it from elsewhere.
+    Foreign,
+}
+
+fn binding_of(name: KeyName) -> Result<OptionalBlock, KeyBlockError> {
+    OptionalBlock::new(BINDING, &format!("{BINDING_FORMAT} {name}"))
+}
+
+/// Whose key the block says it is; `None` if it says nothing of it.
+fn bound_to(header: &Header) -> Result<Option<KeyName>, ExchangeError> {
+    let ours = |block: &&OptionalBlock| {
+        block.identifier() == BINDING && block.data().starts_with(BINDING_FORMAT)
+    };
+    let Some(block) = header.optional_blocks.iter().find(ours) else { return Ok(None) };
+    let read = || {
+        let [_, owner, purpose, generation] =
+            <[&str; 4]>::try_from(block.data().split(' ').collect::<Vec<_>>()).ok()?;
+        Some(KeyName {
+            owner: owner.parse().ok()?,
+            purpose: purpose.parse().ok()?,
+            generation: generation.parse().ok()?,
+        })
+    };
+    read().map(Some).ok_or_else(|| ExchangeError::Binding(block.data().to_owned()))
+}
+
 impl Use {
-    fn header(&self, generation: u8) -> Result<Header, KeyBlockError> {
-        // `HM`: hash of an HMAC key, 21 for SHA-256.
-        let hash = OptionalBlock::new("HM", "21");
-        let optional_blocks = match self.algorithm {
-            Algorithm::Hmac => vec![hash?],
-            _ => Vec::new(),
-        };
+    fn header(&self, name: KeyName) -> Result<Header, KeyBlockError> {
+        let mut optional_blocks = vec![binding_of(name)?];
+        if self.algorithm == Algorithm::Hmac {
+            // `HM`: hash of an HMAC key, 21 for SHA-256.
+            optional_blocks.push(OptionalBlock::new("HM", "21")?);
+        }
+        let generation = name.generation;
         Ok(Header {
             version: Version::D,
             usage: self.usage,
@@ -109,7 +176,7 @@ impl Use {
 }
 
 impl VaultedHsm<SoftwareVault> {
-    /// Gives a key out under a key block protection key.
+    /// Gives a key out under a key block protection key. The block's MAC binds it to its name.
     ///
     /// # Errors
     /// [`ExchangeError`]; the key is unknown or destroyed.
@@ -119,12 +186,17 @@ impl VaultedHsm<SoftwareVault> {
         protection: &ProtectionKey,
         rng: &mut impl CryptoRng,
     ) -> Result<String, ExchangeError> {
-        let header = use_of(name.purpose)?.header(name.generation)?;
+        let header = use_of(name.purpose)?.header(name)?;
         let clear = self.clear_key(name)?;
+        let records = self.key_records()?;
+        if records.iter().any(|record| record.name == name && !record.exportable) {
+            return Err(ExchangeError::NotExportable(name));
+        }
         Ok(key_block::seal(protection, &header, &clear, rng)?)
     }
 
-    /// Takes a key as the next generation, if its block says that it is for that.
+    /// Takes a key as the next generation, if its block says that it is for that: for this owner and purpose if it is
+    /// of tapfer, in any case for this use. That a key must not leave again is kept.
     ///
     /// # Errors
     /// [`ExchangeError`]; the errors of [`VaultedHsm::import_generation`].
@@ -133,12 +205,19 @@ impl VaultedHsm<SoftwareVault> {
         owner: KeyOwner,
         purpose: KeyPurpose,
         protection: &ProtectionKey,
-        block: &str,
+        (block, origin): (&str, Origin),
         now: Timestamp,
     ) -> Result<KeyRecord, ExchangeError> {
         let expected = use_of(purpose)?;
         let opened = key_block::open(protection, block)?;
-        let Header { usage, algorithm, mode, .. } = opened.header;
+        match (bound_to(&opened.header)?, origin) {
+            (Some(bound), _) if (bound.owner, bound.purpose) != (owner, purpose) => {
+                return Err(ExchangeError::OtherKey { bound, owner, purpose });
+            }
+            (None, Origin::Tapfer) => return Err(ExchangeError::Unbound { owner, purpose }),
+            (Some(_), _) | (None, Origin::Foreign) => {}
+        }
+        let Header { usage, algorithm, mode, exportability, .. } = opened.header;
         // A block without restrictions allows what this key is for.
         let mode_fits = mode == expected.mode || mode == ModeOfUse::Unrestricted;
         if (usage, algorithm) != (expected.usage, expected.algorithm) || !mode_fits {
@@ -159,6 +238,7 @@ impl VaultedHsm<SoftwareVault> {
         if is != expected {
             return Err(ExchangeError::Length { purpose, expected, is });
         }
-        Ok(self.import_generation(owner, purpose, &opened.key, now)?)
+        let exportable = exportability != Exportability::No;
+        Ok(self.import_as(owner, purpose, &opened.key, exportable, now)?)
     }
 }

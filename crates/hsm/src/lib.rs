@@ -31,6 +31,7 @@ mod person;
 pub mod pkcs11;
 pub mod pool;
 mod private_file;
+pub mod protection_keys;
 mod randomness;
 mod request;
 pub mod sharing;

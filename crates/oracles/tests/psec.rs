@@ -18,11 +18,15 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use rand_core::UnwrapErr;
 use serde_json::{Value, json};
+use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose};
+use tapfer_hsm::exchange::BINDING;
 use tapfer_hsm::key_block::{
     Algorithm, Exportability, Header, KeyUsage, KeyVersion, ModeOfUse, OptionalBlock,
     ProtectionKey, Version, open, seal,
 };
-use tapfer_payment_types::Secret;
+use tapfer_hsm::software::{RootKeys, SoftwareVault};
+use tapfer_hsm::{PaymentHsm, Realm, SoftwareHsm};
+use tapfer_payment_types::{IssuerId, RealmId, Secret, Timestamp};
 
 const CASES: usize = 400;
 
@@ -180,4 +184,40 @@ fn key_blocks_as_psec_has_them_in_both_directions() {
         (0..CASES).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect();
     let answers = python::ask("psec_key_blocks.py", cases.iter().map(Case::question).collect());
     cases.iter().zip(&answers).for_each(|(case, answer)| case.check(answer));
+}
+
+/// What `tapfer keys export` writes: psec opens it, and finds whose key it is beside what it knows itself.
+#[test]
+fn a_key_of_ours_opens_in_psec_with_what_binds_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let now = Timestamp::from_unix_millis(1_795_262_400_000);
+    let roots = RootKeys::new(Secret::new([1; 32]), Secret::new([2; 32]));
+    let (catalogue, realm) = (directory.path().join("keys.json"), RealmId::new(now, [3; 10]));
+    let vault = SoftwareVault::new(roots);
+    let keys = SoftwareHsm::with_new_catalogue(vault, &catalogue, Realm::Demo, realm).unwrap();
+    let issuer = IssuerId::new(now, [4; 10]);
+    keys.create_issuer(issuer, now).unwrap();
+    let protection = vec![5; 32];
+    let key = || ProtectionKey::new(Version::D, Secret::new(protection.clone())).unwrap();
+    let purposes = [KeyPurpose::IssuerMaster, KeyPurpose::CardRecords, KeyPurpose::CardPins];
+    let names =
+        purposes.map(|purpose| KeyName { owner: KeyOwner::Issuer(issuer), purpose, generation: 1 });
+    let blocks =
+        names.map(|name| keys.export_key_block(name, &key(), &mut UnwrapErr(SysRng)).unwrap());
+    let questions = blocks.iter().map(|block| {
+        let header = json!({
+            "version": "D", "usage": "K0", "algorithm": "A", "mode": "B", "key_version": "00",
+            "exportability": "E", "blocks": [],
+        });
+        let (protection, key) = (HEXLOWER.encode(&protection), HEXLOWER.encode(&[6; 16]));
+        json!({ "protection": protection, "key": key, "header": header, "block": block })
+    });
+    let answers = python::ask("psec_key_blocks.py", questions.collect());
+    for ((name, block), answer) in names.iter().zip(&blocks).zip(&answers) {
+        let opened = open(&key(), block).unwrap();
+        assert_eq!(answer["opened"], HEXLOWER.encode(opened.key.expose()));
+        let found = answer["header"]["blocks"].as_array().unwrap();
+        assert!(found.contains(&json!([BINDING, format!("TAPFER1 {name}")])), "{answer}");
+        assert_eq!(answer["header"]["key_version"], "01");
+    }
 }

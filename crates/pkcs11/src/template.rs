@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_BBOOL, CK_FALSE, CK_TRUE, CK_ULONG, CKA_ALLOWED_MECHANISMS,
-    CKA_CLASS, CKA_COPYABLE, CKA_DECRYPT, CKA_DERIVE, CKA_EC_PARAMS, CKA_ENCRYPT, CKA_EXTRACTABLE,
-    CKA_ID, CKA_KEY_TYPE, CKA_LABEL, CKA_MODIFIABLE, CKA_PRIVATE, CKA_SENSITIVE, CKA_SIGN,
-    CKA_TOKEN, CKA_UNWRAP, CKA_UNWRAP_TEMPLATE, CKA_VALUE, CKA_VALUE_LEN, CKA_WRAP, CKK_AES,
-    CKK_EC, CKK_GENERIC_SECRET, CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, CKO_SECRET_KEY,
+    CKA_CLASS, CKA_COPYABLE, CKA_DECRYPT, CKA_DERIVE, CKA_DESTROYABLE, CKA_EC_PARAMS, CKA_ENCRYPT,
+    CKA_EXTRACTABLE, CKA_ID, CKA_KEY_TYPE, CKA_LABEL, CKA_MODIFIABLE, CKA_PRIVATE, CKA_SENSITIVE,
+    CKA_SIGN, CKA_TOKEN, CKA_UNWRAP, CKA_UNWRAP_TEMPLATE, CKA_VALUE, CKA_VALUE_LEN, CKA_WRAP,
+    CKK_AES, CKK_EC, CKK_GENERIC_SECRET, CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, CKO_SECRET_KEY,
 };
 use tapfer_payment_types::Secret;
 
@@ -132,6 +132,13 @@ impl Template {
     #[must_use]
     pub fn for_good(self) -> Self {
         self.flag(CKA_MODIFIABLE, false).flag(CKA_COPYABLE, false)
+    }
+
+    /// Nobody takes it off the token with `C_DestroyObject` (`CKA_DESTROYABLE`); it goes with the token. Not every
+    /// module knows the attribute.
+    #[must_use]
+    pub fn indestructible(self) -> Self {
+        self.flag(CKA_DESTROYABLE, false)
     }
 
     /// Its label.

@@ -42,16 +42,20 @@ impl KeyAudit {
         let write = |result, detail: String| {
             let event = AuditEvent::of_platform(action, object.to_owned(), Some(detail), now());
             let event = AuditEvent { result, ..event };
-            self.storage.record_audit(event).map_err(|error| E::from(RealmError::from(error)))
+            self.storage.record_audit(event).map_err(RealmError::from)
         };
         write(AuditResult::Succeeded, format!("ordered by {}", self.who_and_why))?;
         match act() {
-            Ok(done) => {
-                write(AuditResult::Succeeded, format!("done: {}", outcome(&done)))?;
-                Ok(done)
-            }
+            Ok(done) => match write(AuditResult::Succeeded, format!("done: {}", outcome(&done))) {
+                Ok(()) => Ok(done),
+                Err(error) => Err(E::from(RealmError::Unrecorded {
+                    what: format!("{} of {object}", action.as_str()),
+                    why: error.to_string(),
+                })),
+            },
             Err(error) => {
-                write(AuditResult::Refused, error.to_string())?;
+                // With what lies beneath it, where the error has that to tell.
+                write(AuditResult::Refused, format!("{error:#}"))?;
                 Err(error)
             }
         }

@@ -7,12 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tapfer_hsm::pkcs11::{CacheLimits, Pkcs11Configuration, Pkcs11Vault};
+use tapfer_hsm::pkcs11::{CacheLimits, Pkcs11Configuration, Pkcs11Vault, RootsOnToken};
 use tapfer_hsm::pool::{
     self, ConfigError, HsmPool, MemberConfig, PinSource, PoolConfig, ServeError,
 };
-use tapfer_hsm::software::RootKeys;
-use tapfer_hsm::{HsmError, VaultedHsm};
+use tapfer_hsm::software::{RootKeys, SoftwareVault};
+use tapfer_hsm::{CatalogueError, HsmError, SoftwareHsm, VaultedHsm};
 use tapfer_payment_types::{RealmId, Secret};
 use zeroize::Zeroize as _;
 
@@ -150,8 +150,23 @@ pub fn open_beside(paths: &RealmPaths, name: &str) -> Result<VaultedHsm<Pkcs11Va
     Ok(VaultedHsm::over_catalogue(vault, &paths.catalogue())?)
 }
 
-/// Puts a realm's root keys on the token of a member, which has none of that realm. The member's
-/// environment has to be this process's.
+/// Logs in to a member's token, and says which root keys of a realm are there. The member's environment has to be
+/// this process's.
+///
+/// # Errors
+/// [`MemberError`].
+pub fn look_for_roots(
+    paths: &RealmPaths,
+    name: &str,
+    realm: RealmId,
+) -> Result<RootsOnToken, MemberError> {
+    let member = configuration(paths)?.member(name)?.clone();
+    let pin = pin(paths.home(), &member)?;
+    Ok(Pkcs11Vault::look_for_roots(&module_of(member, pin, realm))?)
+}
+
+/// Puts root keys on the token of a member, if they are those of the realm's catalogue, and says which were there
+/// before. The member's environment has to be this process's.
 ///
 /// # Errors
 /// [`MemberError`].
@@ -160,8 +175,13 @@ pub fn install_roots(
     name: &str,
     realm: RealmId,
     roots: &RootKeys,
-) -> Result<(), MemberError> {
+) -> Result<RootsOnToken, MemberError> {
     let member = configuration(paths)?.member(name)?.clone();
+    let catalogue = paths.catalogue();
+    let keys = SoftwareHsm::over_catalogue(SoftwareVault::new(roots.for_another()), &catalogue)?;
+    if keys.realm_of_catalogue().1 != realm {
+        return Err(HsmError::from(CatalogueError::OtherRealm(catalogue)).into());
+    }
     let pin = pin(paths.home(), &member)?;
     Ok(Pkcs11Vault::install_roots(&module_of(member, pin, realm), roots)?)
 }

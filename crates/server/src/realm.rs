@@ -6,6 +6,7 @@
 //! | `keystore` | the software HSM's root keys, sealed; or in its place |
 //! | `hsm.toml` | which HSMs hold the root keys |
 //! | `keys.json` | the catalogue: all other keys, wrapped under the root keys |
+//! | `protection-keys.json` | which key block protection keys the custodians have accepted |
 //! | `tapfer.db` | the database, with `-wal` and `-shm` beside it |
 //! | `tls/` | the realm's CA and server certificate with their keys |
 //! | `operator.key` | the operator's API key |
@@ -75,6 +76,17 @@ pub enum RealmError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// Something was done, and the second line about it could not be written.
+    #[error(
+        "{what} WAS DONE; only the audit log could not be told, which knows that it was ordered: {why}. Do not do it \
+         again; look at `tapfer keys list`, and write down what was done"
+    )]
+    Unrecorded {
+        /// What was done.
+        what: String,
+        /// Why the log does not say so.
+        why: String,
     },
     /// The audit log was changed.
     #[error("the audit log is not as it was written: {0}")]
@@ -152,6 +164,12 @@ impl RealmPaths {
     #[must_use]
     pub fn hsm_configuration(&self) -> PathBuf {
         self.home.join("hsm.toml")
+    }
+
+    /// Key block protection keys that the custodians have accepted.
+    #[must_use]
+    pub fn protection_keys(&self) -> PathBuf {
+        self.home.join("protection-keys.json")
     }
 
     /// The database.

@@ -6,7 +6,7 @@
 mod table;
 mod transcript;
 
-pub(crate) use table::{PartsFrom, PartsTo, gather, hand_out};
+pub(crate) use table::{Agreement, PartsFrom, PartsTo, gather, gather_for, hand_out};
 pub(crate) use transcript::{Participant, Transcript};
 
 use clap::Args;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -32,6 +32,15 @@ pub(crate) struct PartsFrom {
     pub(crate) parts: Vec<PathBuf>,
 }
 
+/// What every custodian is told before the own part is given, and types to agree.
+#[derive(Debug, Clone)]
+pub(crate) struct Agreement {
+    /// What is about to be done with what the parts rebuild.
+    pub(crate) about: String,
+    /// What is typed.
+    pub(crate) word: String,
+}
+
 /// Longer than any part.
 const LONGEST_PART_FILE: u64 = 16 * 1024;
 
@@ -48,7 +57,9 @@ pub(crate) fn hand_out(
 ) -> anyhow::Result<()> {
     let of = parts.len();
     if let Some(directory) = &to.parts_into {
-        fs::create_dir(directory)
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(directory)
             .with_context(|| format!("--parts-into {}", directory.display()))?;
         for (part, custodian) in parts.iter().zip(custodians) {
             let file = directory.join(format!("part-{}-of-{of}.txt", part.number()));
@@ -73,38 +84,93 @@ pub(crate) fn hand_out(
     Ok(())
 }
 
-/// Takes parts in until there are enough, and writes into the transcript which.
+/// Takes parts in until there are enough, and writes into the transcript which, and whose.
 ///
 /// # Errors
-/// As [`hand_out`]; parts that do not go together.
+/// As [`hand_out`]; parts that do not go together; two parts of one custodian.
 pub(crate) fn gather(
     output: Output,
     from: &PartsFrom,
     kind: SecretKind,
     transcript: &mut Transcript,
 ) -> anyhow::Result<Gathering> {
+    gather_for(output, from, kind, None, transcript)
+}
+
+/// As [`gather`]; at the keyboard every custodian agrees first. Who leaves parts in files has no say at this
+/// table: the command itself asks for what is agreed to then.
+pub(crate) fn gather_for(
+    output: Output,
+    from: &PartsFrom,
+    kind: SecretKind,
+    agreement: Option<&Agreement>,
+    transcript: &mut Transcript,
+) -> anyhow::Result<Gathering> {
     let mut gathering = Gathering::new();
-    if from.parts.is_empty() {
-        demand_screen()?;
-        while gathering.missing().is_none_or(|missing| missing > 0) {
-            let (custodian, part) = ask(output, kind, &gathering)?;
-            match add(&mut gathering, part, kind) {
-                Ok(number) => {
-                    transcript.step(format!("part {number} typed in by {custodian}"));
-                    transcript.came(&custodian);
-                }
-                Err(error) => output.remark(format!("{error}")),
-            }
+    if !from.parts.is_empty() {
+        for file in &from.parts {
+            let context = || format!("the part in {}", file.display());
+            let (part, custodian) = read_part(file)?;
+            let custodian = custodian.as_deref();
+            take(&mut gathering, part, kind, custodian, transcript).with_context(context)?;
+            let by = custodian.unwrap_or("a paper without a name");
+            transcript.step(format!("part of {kind} of {by} read from a file"));
         }
         return Ok(gathering);
     }
-    for file in &from.parts {
-        let part = read_part(file)?;
-        let number = add(&mut gathering, part, kind)
-            .with_context(|| format!("--part {}", file.display()))?;
-        transcript.step(format!("part {number} read from a file"));
+    demand_screen()?;
+    if let Some(agreement) = agreement {
+        output.remark(&agreement.about);
+    }
+    while gathering.missing().is_none_or(|missing| missing > 0) {
+        let custodian = ask_name(output, kind, &gathering, transcript)?;
+        if let Some(agreement) = agreement {
+            agree(output, agreement, &custodian)?;
+            transcript.step(format!("{custodian} agreed, by typing {}", agreement.word));
+        }
+        let part = ask_part(output)?;
+        match take(&mut gathering, part, kind, Some(&custodian), transcript) {
+            Ok(()) => transcript.step(format!("part of {kind} typed in by {custodian}")),
+            Err(error) => output.remark(format!("{error}")),
+        }
     }
     Ok(gathering)
+}
+
+/// Nobody stands for two.
+fn demand_another(name: &str, kind: SecretKind, transcript: &Transcript) -> anyhow::Result<()> {
+    let same = |other: &String| other.to_lowercase() == name.to_lowercase();
+    if transcript.bringers(kind).iter().any(same) {
+        bail!("{name} has given a part of {kind} already: another custodian is needed");
+    }
+    Ok(())
+}
+
+fn take(
+    gathering: &mut Gathering,
+    part: Part,
+    kind: SecretKind,
+    custodian: Option<&str>,
+    transcript: &mut Transcript,
+) -> anyhow::Result<()> {
+    add(gathering, part, kind)?;
+    if let Some(name) = custodian {
+        demand_another(name, kind, transcript)?;
+    }
+    if let Some(part) = gathering.parts().last() {
+        transcript.came(part, custodian);
+    }
+    Ok(())
+}
+
+/// The custodian says yes to what the part is wanted for, or the ceremony ends.
+fn agree(output: Output, agreement: &Agreement, custodian: &str) -> anyhow::Result<()> {
+    output.prompt(&format!("{custodian}, to agree type {}", agreement.word));
+    let typed = keyboard::visible_line()?.context(GIVEN_UP)?;
+    if !typed.trim().eq_ignore_ascii_case(&agreement.word) {
+        bail!("{custodian} did not agree; nothing was changed");
+    }
+    Ok(())
 }
 
 fn add(gathering: &mut Gathering, part: Part, kind: SecretKind) -> anyhow::Result<u8> {
@@ -154,18 +220,20 @@ fn write_part(file: &Path, text: &str) -> anyhow::Result<()> {
     written.with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// A part from a file as [`write_part`] writes it, or with nothing but its groups.
-fn read_part(file: &Path) -> anyhow::Result<Part> {
+/// A part from a file as [`write_part`] writes it, or with nothing but its groups; and whose it is, if the paper says.
+fn read_part(file: &Path) -> anyhow::Result<(Part, Option<String>)> {
     let context = || format!("--part {}", file.display());
     let length = fs::metadata(file).with_context(context)?.len();
     if length > LONGEST_PART_FILE {
         bail!("{} is too long for a part", file.display());
     }
     let text = Zeroizing::new(fs::read_to_string(file).with_context(context)?);
+    let mut names = text.lines().filter_map(|line| line.strip_prefix("custodian:"));
+    let custodian = names.next().and_then(|name| super::checked(name).ok());
     let mut reader = PartReader::new();
     for line in text.lines().filter_map(groups_of) {
         if let Some(part) = reader.line(line).with_context(context)? {
-            return Ok(part);
+            return Ok((part, custodian));
         }
     }
     let (typed, expected) = reader.progress();
@@ -211,24 +279,38 @@ fn show(output: Output, part: &Part, custodian: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Asks for a part at the keyboard.
-fn ask(output: Output, kind: SecretKind, so_far: &Gathering) -> anyhow::Result<(String, Part)> {
+/// Asks who comes with the next part.
+fn ask_name(
+    output: Output,
+    kind: SecretKind,
+    so_far: &Gathering,
+    transcript: &Transcript,
+) -> anyhow::Result<String> {
     let missing =
         so_far.missing().map_or_else(String::new, |missing| format!(", {missing} missing"));
     output.remark(format!(
         "A part of {kind}{missing}. Only its custodian looks at keyboard and paper."
     ));
-    let custodian = loop {
+    loop {
         output.prompt("Custodian's name");
         let name = keyboard::visible_line()?.context(GIVEN_UP)?;
-        if let Ok(name) = super::checked(&name) {
-            break name;
+        let name = super::checked(&name).and_then(|name| {
+            demand_another(&name, kind, transcript)?;
+            Ok(name)
+        });
+        match name {
+            Ok(name) => return Ok(name),
+            Err(error) => output.remark(format!("{error}")),
         }
-    };
+    }
+}
+
+/// Asks for a part at the keyboard.
+fn ask_part(output: Output) -> anyhow::Result<Part> {
     loop {
         if let Some(part) = type_part(output)? {
             output.remark(format!("Part {} of ceremony {}.", part.number(), part.ceremony()));
-            return Ok((custodian, part));
+            return Ok(part);
         }
     }
 }
@@ -283,8 +365,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("part");
         write_part(&file, &paper(&parts[1], "Ada Lovelace")).unwrap();
-        let read = read_part(&file).unwrap();
+        let (read, custodian) = read_part(&file).unwrap();
         assert_eq!((read.number(), read.ceremony()), (2, id));
+        assert_eq!(custodian.as_deref(), Some("Ada Lovelace"));
         assert_eq!(read.lines(), parts[1].lines());
         assert!(write_part(&file, "").is_err(), "nothing is overwritten");
     }

@@ -8,7 +8,6 @@ use tapfer_hsm::sharing::SecretKind;
 use tapfer_hsm::software::RootKeys;
 use tapfer_payment_types::{RealmId, Secret};
 
-use crate::ceremony::lock_memory;
 use crate::context::Context;
 use crate::failure::Ending;
 use crate::output::{Emphasis, Output};
@@ -26,6 +25,14 @@ pub(crate) enum HsmCommand {
     Worker {
         /// Name of the member
         member: String,
+    },
+    /// Log in to a member's token and say which root keys are there; `tapfer keys ceremony` runs this
+    #[command(hide = true, after_help = "Example:\n  tapfer hsm look-for-roots north realm_01k...")]
+    LookForRoots {
+        /// Name of the member
+        member: String,
+        /// Of which realm
+        realm: RealmId,
     },
     /// Put root keys from standard input on a member's token; `tapfer keys ceremony` runs this
     #[command(hide = true, after_help = "Example:\n  tapfer hsm install-roots north realm_01k...")]
@@ -60,6 +67,13 @@ pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<End
             tapfer_server::members::serve(context.home.path(), member)?;
             Ok(Ending::Done)
         }
+        HsmCommand::LookForRoots { member, realm } => {
+            let _is_locked = tapfer_hsm::pool::seclude_process()?;
+            let paths = context.home.realm();
+            let found = tapfer_server::members::look_for_roots(&paths, member, *realm)?;
+            context.output.json_line(&found)?;
+            Ok(Ending::Done)
+        }
         HsmCommand::InstallRoots { member, realm } => install_roots(context, member, *realm),
         HsmCommand::BeginDrill { member, realm } => begin_drill(context, member, *realm),
         HsmCommand::EndDrill { member, realm } => {
@@ -69,11 +83,14 @@ pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<End
     }
 }
 
-/// In a process of its own, because the module reads its settings from the environment.
+/// In a process of its own, because the module reads its settings from the environment. It ends with the ceremony that
+/// started it, so that nothing is put on a token behind its back.
 fn install_roots(context: &Context, member: &str, realm: RealmId) -> anyhow::Result<Ending> {
-    let _is_locked = lock_memory(context.output);
+    let _is_locked = tapfer_hsm::pool::seclude_process()?;
     let roots = roots_from_standard_input()?;
-    tapfer_server::members::install_roots(&context.home.realm(), member, realm, &roots)?;
+    let paths = context.home.realm();
+    let before = tapfer_server::members::install_roots(&paths, member, realm, &roots)?;
+    context.output.json_line(&before)?;
     Ok(Ending::Done)
 }
 

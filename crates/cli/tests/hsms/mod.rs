@@ -25,13 +25,19 @@ pub(crate) struct Hsms(TempDir);
 impl Hsms {
     /// Two tokens, and a realm whose root keys a ceremony has put on both.
     pub(crate) fn with_realm(kind: &str) -> Self {
+        let hsms = Self::without_realm();
+        hold_ceremony(&hsms.home(), kind, hsms.0.path());
+        hsms
+    }
+
+    /// Two tokens that are empty, and a home directory that names them.
+    pub(crate) fn without_realm() -> Self {
         let hsms = Self(tempfile::tempdir().unwrap());
         private_directory(&hsms.home());
         let pin = hsms.pin();
         fs::write(&pin, USER_PIN).unwrap();
         fs::set_permissions(&pin, fs::Permissions::from_mode(0o600)).unwrap();
         hsms.make_site(&MEMBERS, &hsms.home().join("hsm.toml"));
-        hold_ceremony(&hsms.home(), kind, hsms.0.path());
         hsms
     }
 

@@ -213,8 +213,10 @@ impl KeyPurpose {
             && !matches!(self, Self::MerchantAuthority | Self::Configuration | Self::AuditHead)
     }
 
-    /// How long a key makes new things, in seconds from its creation (NIST SP 800-57 part 1, 5.3.6, with
-    /// certification keys as long as what they certify). `None` for those that are not rotated.
+    /// How long a key makes new things, in seconds from its creation (NIST SP 800-57 part 1 revision 5, 5.3.6,
+    /// table 1: master and derivation keys about a year, keys that wrap, authenticate or agree up to two, keys
+    /// that sign up to three; certification keys as long as what they certify). `None` for those that are not
+    /// rotated.
     #[must_use]
     pub const fn cryptoperiod_seconds(self) -> Option<i64> {
         match self {
@@ -224,9 +226,10 @@ impl KeyPurpose {
             Self::MerchantAuthority | Self::Configuration | Self::AuditHead => {
                 Some(SECONDS_A_YEAR.saturating_mul(3))
             }
-            Self::IssuerMaster | Self::CardRecords | Self::PersonKeys | Self::CardPins => {
+            Self::CardRecords | Self::PersonKeys | Self::CardPins => {
                 Some(SECONDS_A_YEAR.saturating_mul(2))
             }
+            Self::IssuerMaster => Some(SECONDS_A_YEAR),
             Self::PanLookup | Self::StoreShares => None,
         }
     }

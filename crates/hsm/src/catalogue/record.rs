@@ -40,6 +40,8 @@ pub struct KeyRecord {
     pub use_until: Option<Timestamp>,
     /// To tell keys apart by eye ([`NewKey::check_value`]).
     pub check_value: [u8; 3],
+    /// Whether it may leave as a key block; not if it came in one that forbids it.
+    pub exportable: bool,
     /// The public side of a P-256 key.
     pub public: Option<PublicPoint>,
     /// The key under its root; empty once it is destroyed.
@@ -58,6 +60,7 @@ impl KeyRecord {
             created_at: now,
             use_until: period.map(|seconds| now.plus_seconds(seconds)),
             check_value: key.check_value,
+            exportable: true,
             public: key.public,
             wrapped: key.wrapped,
         }

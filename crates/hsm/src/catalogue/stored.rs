@@ -77,8 +77,15 @@ struct StoredKey {
     created_at: Timestamp,
     use_until: Option<Timestamp>,
     check_value: HexBytes,
+    /// Left out where it may leave, as nearly every key may.
+    #[serde(default = "may_leave", skip_serializing_if = "Clone::clone")]
+    exportable: bool,
     public: Option<HexBytes>,
     wrapped: HexBytes,
+}
+
+const fn may_leave() -> bool {
+    true
 }
 
 impl<'a> UnverifiedCatalogue<'a> {
@@ -205,6 +212,7 @@ impl StoredKey {
                 .0
                 .try_into()
                 .map_err(|_| "a check value has three bytes")?,
+            exportable: self.exportable,
             public,
             wrapped: self.wrapped.0,
         })
@@ -229,6 +237,7 @@ impl From<&KeyRecord> for StoredKey {
             created_at: record.created_at,
             use_until: record.use_until,
             check_value: HexBytes(record.check_value.to_vec()),
+            exportable: record.exportable,
             public: record.public.map(|point| HexBytes(point.bytes().to_vec())),
             wrapped: HexBytes(record.wrapped.clone()),
         }

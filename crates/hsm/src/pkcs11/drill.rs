@@ -10,6 +10,7 @@ use tapfer_payment_types::{RealmId, Secret};
 use tapfer_pkcs11::{KeyType, Session, Template};
 
 use super::capability::Choices;
+use super::roots::Stay;
 use super::{Fault, roots};
 use crate::HsmError;
 use crate::software::RootKeys;
@@ -43,7 +44,7 @@ pub(super) fn begin(
     session.random(value.expose_mut())?;
     let template = mark(realm).stays_behind_login(needs_login).extractable(false).only_for(&[]);
     session.create(&template.value(value.expose()))?;
-    roots::install((session, needs_login), realm, keys, choices)
+    roots::install((session, needs_login), realm, keys, choices, Stay::Drill).map(drop)
 }
 
 /// Takes away what a drill put there, if one did; the mark goes last.

@@ -36,7 +36,8 @@ use self::capability::Negotiated;
 pub use self::capability::{Capability, Operation, Place};
 use self::link::Link;
 pub use self::objects::Pkcs11Key;
-pub use self::roots::RootFingerprints;
+use self::roots::Stay;
+pub use self::roots::{RootFingerprints, RootsOnToken};
 use crate::HsmError;
 use crate::software::RootKeys;
 
@@ -179,21 +180,31 @@ impl Pkcs11Vault {
         Ok(vault)
     }
 
-    /// Makes the realm's root keys on a token that has none, from the bytes that a ceremony put
-    /// together.
+    /// Logs in to a token once, and says which of the realm's root keys are there.
     ///
     /// # Errors
-    /// [`HsmError::ModuleFailed`]: the token has roots of this realm already, or the module failed.
+    /// [`HsmError::ModuleFailed`]: no such library or token, a refused PIN, two roots of a kind.
+    pub fn look_for_roots(configuration: &Pkcs11Configuration) -> Result<RootsOnToken, HsmError> {
+        let look =
+            |_: &Module, _: &Token, session: &Session| roots::look(session, configuration.realm);
+        at_token(configuration, look).map_err(|fault| fault.of("looking for the root keys"))
+    }
+
+    /// Makes those of the realm's root keys on a token that are not there yet, from the bytes that a ceremony put
+    /// together, and says which were there before.
+    ///
+    /// # Errors
+    /// [`HsmError::ModuleFailed`]: the token has other roots of this realm, or the module failed.
     pub fn install_roots(
         configuration: &Pkcs11Configuration,
         keys: &RootKeys,
-    ) -> Result<(), HsmError> {
+    ) -> Result<RootsOnToken, HsmError> {
         let install = |module: &Module, token: &Token, session: &Session| {
             // What a killed drill left on a token that is put to work now.
             drill::wipe(session, configuration.realm)?;
             let negotiated = capability::negotiate(module, token)?;
             let place = (session, token.description.needs_login);
-            roots::install(place, configuration.realm, keys, &negotiated.choices)
+            roots::install(place, configuration.realm, keys, &negotiated.choices, Stay::ForGood)
         };
         at_token(configuration, install).map_err(|fault| fault.of("installing the root keys"))
     }

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrap as _};
 use serde::{Deserialize, Serialize};
 use tapfer_payment_types::{RealmId, Secret};
 use tapfer_pkcs11::{KeyHandle, KeyType, Mechanism, Session, Template, Use};
@@ -65,20 +66,27 @@ pub(super) fn find(session: &Session, realm: RealmId) -> Result<Roots, Fault> {
 }
 
 fn find_one(session: &Session, realm: RealmId, kind: &str) -> Result<KeyHandle, Fault> {
-    let wanted = label(realm, kind);
+    if let Some(root) = present(session, realm, kind)? {
+        return Ok(root);
+    }
+    let (wanted, found) = (label(realm, kind), labels(session)?);
+    Err(told(format!(
+        "the token has no key {wanted:?}; it has {found}. Put the root keys there with \
+         `tapfer keys ceremony install`, or name the realm's own token in hsm.toml"
+    )))
+}
+
+/// A root, if it is there.
+fn present(session: &Session, realm: RealmId, kind: &str) -> Result<Option<KeyHandle>, Fault> {
     match candidates(session, realm, kind)?.as_slice() {
-        [root] => Ok(*root),
-        [] => {
-            let found = labels(session)?;
-            Err(told(format!(
-                "the token has no key {wanted:?}; it has {found}. Install the roots there with \
-                 `tapfer keys ceremony`, or name the realm's own token in hsm.toml"
-            )))
-        }
+        [] => Ok(None),
+        [root] => Ok(Some(*root)),
         several => Err(told(format!(
-            "the token has {} keys {wanted:?}; which one counts, nobody can tell: delete the wrong one \
-             with the vendor's tool",
-            several.len()
+            "the token has {} keys {:?}; which one counts, nobody can tell: delete the wrong one \
+             with the vendor's tool, or initialise the token anew and put the root keys there with \
+             `tapfer keys ceremony install`",
+            several.len(),
+            label(realm, kind)
         ))),
     }
 }
@@ -104,42 +112,93 @@ fn labels(session: &Session) -> Result<String, Fault> {
     Ok(labels.collect::<Result<Vec<_>, _>>()?.join(", "))
 }
 
-/// Puts both roots on a token that has neither.
+/// How many of a realm's two roots are on a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootsOnToken {
+    /// None.
+    Neither,
+    /// One: an installation was not finished.
+    One,
+    /// Both.
+    Both,
+}
+
+/// How long roots are meant to stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// As long as the token.
+    ForGood,
+    /// Until the drill is over.
+    Drill,
+}
+
+/// Looks which roots of a realm are there.
+pub(super) fn look(session: &Session, realm: RealmId) -> Result<RootsOnToken, Fault> {
+    let there = [present(session, realm, RELEASING)?, present(session, realm, SEALING)?];
+    Ok(match there {
+        [None, None] => RootsOnToken::Neither,
+        [Some(_), Some(_)] => RootsOnToken::Both,
+        _ => RootsOnToken::One,
+    })
+}
+
+/// Puts the roots on a token that are not there yet, and says how many were there before: an installation that
+/// stopped half way is completed by the next. What is there has to be the same key.
 pub(super) fn install(
     (session, needs_login): (&Session, bool),
     realm: RealmId,
     keys: &RootKeys,
     choices: &Choices,
-) -> Result<(), Fault> {
-    for kind in [SEALING, RELEASING] {
-        if !candidates(session, realm, kind)?.is_empty() {
-            return Err(told(format!(
-                "the token has a key {:?} already; roots are installed once",
-                label(realm, kind)
-            )));
-        }
-    }
-    let root = |kind: &str, value: &Secret<[u8; 32]>| {
-        let template = Template::key(KeyType::Aes).stays_behind_login(needs_login);
-        let template = template.extractable(false).for_good();
-        let template = name(template, realm, kind).only_for(&[Use::Wrap, Use::Unwrap]);
-        let template = template.value(value.expose());
-        if !choices.allowed_mechanisms {
-            return template;
-        }
-        template.only_by(&[Mechanism::AesKeyWrap, choices.document_wrap])
-    };
+    stay: Stay,
+) -> Result<RootsOnToken, Fault> {
+    let before = look(session, realm)?;
     // The one that is needed less comes first: with half of an installation nothing opens.
-    let first = session.create(&root(RELEASING, &keys.releasing))?;
-    let mut template = root(SEALING, &keys.sealing);
-    if choices.unwrap_template {
-        template = template.unwraps_into(sealed());
+    for (kind, value) in [(RELEASING, &keys.releasing), (SEALING, &keys.sealing)] {
+        if let Some(root) = present(session, realm, kind)? {
+            demand_same(session, root, value, &label(realm, kind))?;
+            continue;
+        }
+        let root = || {
+            let template = Template::key(KeyType::Aes).stays_behind_login(needs_login);
+            let template = template.extractable(false).for_good();
+            let template = name(template, realm, kind).only_for(&[Use::Wrap, Use::Unwrap]);
+            let mut template = template.value(value.expose());
+            if choices.allowed_mechanisms {
+                template = template.only_by(&[Mechanism::AesKeyWrap, choices.document_wrap]);
+            }
+            if choices.unwrap_template && kind == SEALING {
+                template = template.unwraps_into(sealed());
+            }
+            template
+        };
+        // Whoever has the PIN must not be able to take the roots away. A module that does not know the attribute
+        // refuses it, and makes the key without.
+        if stay == Stay::Drill || session.create(&root().indestructible()).is_err() {
+            session.create(&root())?;
+        }
     }
-    if let Err(error) = session.create(&template) {
-        session.destroy(first)?;
-        return Err(error.into());
+    Ok(before)
+}
+
+/// That a root on the token is the one in hand: both wrap zeros alike (RFC 3394 has no randomness).
+fn demand_same(
+    session: &Session,
+    root: KeyHandle,
+    value: &Secret<[u8; 32]>,
+    label: &str,
+) -> Result<(), Fault> {
+    let mut expected = [0; 24];
+    let wrapped = AesKek::new(&AES_256, value.expose())
+        .and_then(|kek| kek.wrap(&[0; 16], &mut expected).map(|wrapped| wrapped.len()));
+    if wrapped == Ok(24) && wrapped_zeros(session, [root])? == [expected] {
+        return Ok(());
     }
-    Ok(())
+    Err(told(format!(
+        "the token has a key {label:?}, and it is not the one that the custodians' parts give: they are of other \
+         root keys, or somebody put this one there. Compare check values with the transcript; if the token's is the \
+         wrong one, initialise the token anew (it holds nothing else of this realm) and run this again"
+    )))
 }
 
 /// What the sealing root opens: unreadable, and gone with the session. A key that stayed on the token would be
@@ -150,16 +209,24 @@ pub(super) fn sealed() -> Template {
 
 /// What tells roots apart.
 pub(super) fn fingerprints(session: &Session, roots: Roots) -> Result<RootFingerprints, Fault> {
+    let first = |wrapped: [u8; 24]| {
+        digest(&SHA256, &wrapped).as_ref().first_chunk().copied().unwrap_or_default()
+    };
+    let [sealing, releasing] = wrapped_zeros(session, [roots.sealing, roots.releasing])?;
+    Ok(RootFingerprints { sealing: first(sealing), releasing: first(releasing) })
+}
+
+/// Sixteen zeros wrapped under each root.
+fn wrapped_zeros<const N: usize>(
+    session: &Session,
+    roots: [KeyHandle; N],
+) -> Result<[[u8; 24]; N], Fault> {
     let template = Template::key(KeyType::Aes).stays(false).wrappable().value(&[0; 16]);
     let zeros = session.create(&template.only_for(&[]))?;
-    let one = |root| -> Result<[u8; 3], Fault> {
-        let mut wrapped = [0; 24];
-        session.wrap(Mechanism::AesKeyWrap, root, zeros, &mut wrapped)?;
-        let hash = digest(&SHA256, &wrapped);
-        Ok(hash.as_ref().first_chunk().copied().unwrap_or_default())
-    };
-    let fingerprints =
-        RootFingerprints { sealing: one(roots.sealing)?, releasing: one(roots.releasing)? };
+    let mut all = [[0; 24]; N];
+    for (root, wrapped) in roots.into_iter().zip(&mut all) {
+        session.wrap(Mechanism::AesKeyWrap, root, zeros, wrapped)?;
+    }
     session.destroy(zeros)?;
-    Ok(fingerprints)
+    Ok(all)
 }

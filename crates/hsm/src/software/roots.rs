@@ -31,6 +31,12 @@ impl RootKeys {
         Self { sealing, releasing }
     }
 
+    /// The same roots for another holder, wiped with it.
+    #[must_use]
+    pub fn for_another(&self) -> Self {
+        Self::new(Secret::new(*self.sealing.expose()), Secret::new(*self.releasing.expose()))
+    }
+
     fn kek(&self, custody: Custody) -> Result<AesKek, HsmError> {
         let key = match custody {
             Custody::Sealed => &self.sealing,

@@ -57,7 +57,10 @@ impl<V: Vault> VaultedHsm<V> {
         now: Timestamp,
     ) -> Result<KeyRecord, HsmError> {
         self.demand_rotatable(owner, purpose)?;
-        self.shelves.change(|draft| draft.generate(owner, purpose, now))
+        // Before the catalogue's lock is taken: nobody waits for a module that makes up its mind.
+        let (realm, vault) = (self.realm_of_catalogue().0, self.vault());
+        let key = vault.generate(purpose.algorithm(), purpose.custody(realm))?;
+        self.shelves.change(|draft| draft.add(owner, purpose, key, now))
     }
 
     /// As [`VaultedHsm::add_generation`], with a key that was made elsewhere: raw bytes, for P-256 keys the
@@ -72,8 +75,22 @@ impl<V: Vault> VaultedHsm<V> {
         clear: &Secret<Vec<u8>>,
         now: Timestamp,
     ) -> Result<KeyRecord, HsmError> {
+        self.import_as(owner, purpose, clear, true, now)
+    }
+
+    pub(crate) fn import_as(
+        &self,
+        owner: KeyOwner,
+        purpose: KeyPurpose,
+        clear: &Secret<Vec<u8>>,
+        exportable: bool,
+        now: Timestamp,
+    ) -> Result<KeyRecord, HsmError> {
         self.demand_rotatable(owner, purpose)?;
-        self.shelves.change(|draft| draft.import(owner, purpose, clear, now))
+        self.shelves.change(|draft| {
+            let record = draft.import(owner, purpose, clear, now)?;
+            if exportable { Ok(record) } else { draft.keep(record.name) }
+        })
     }
 
     /// Takes a key on in its life: from active to retired, from retired to destroyed. What is destroyed

@@ -272,7 +272,8 @@ impl<V: Vault> Draft<'_, V> {
         self.add(owner, purpose, key, now)
     }
 
-    fn add(
+    /// Takes a key that was made already.
+    pub(super) fn add(
         &mut self,
         owner: KeyOwner,
         purpose: KeyPurpose,
@@ -286,6 +287,13 @@ impl<V: Vault> Draft<'_, V> {
         let record = KeyRecord::new(name, self.catalogue.realm, key, now);
         self.catalogue.records.insert(name, record.clone());
         Ok(record)
+    }
+
+    /// A key that must not leave again.
+    pub(super) fn keep(&mut self, name: KeyName) -> Result<KeyRecord, HsmError> {
+        let record = self.catalogue.records.get_mut(&name).ok_or(HsmError::UnknownKey(name))?;
+        record.exportable = false;
+        Ok(record.clone())
     }
 
     /// Takes a key on in its life.

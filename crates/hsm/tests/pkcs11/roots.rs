@@ -1,8 +1,8 @@
 //! Root keys on a token: installed once, found by realm, told apart.
 
-use tapfer_hsm::pkcs11::Pkcs11Vault;
+use tapfer_hsm::pkcs11::{Pkcs11Vault, RootsOnToken};
 use tapfer_hsm::vault::Vault;
-use tapfer_pkcs11::{KeyType, Template};
+use tapfer_pkcs11::{KeyType, Template, Use};
 use tapfer_test_tokens::{Place, user_pin};
 
 use crate::{Setup, TOKEN, realm, roots};
@@ -10,9 +10,43 @@ use crate::{Setup, TOKEN, realm, roots};
 fn roots_are_installed_once(place: &Place) {
     place.make_token(TOKEN);
     let setup = Setup::at(place);
-    setup.install();
-    let error = Pkcs11Vault::install_roots(&setup.configuration(), &roots(3, 4)).unwrap_err();
-    assert!(error.to_string().contains("already"), "{error}");
+    let look = || Pkcs11Vault::look_for_roots(&setup.configuration()).unwrap();
+    let install = |roots| Pkcs11Vault::install_roots(&setup.configuration(), &roots);
+    assert_eq!(look(), RootsOnToken::Neither);
+    assert_eq!(install(roots(1, 2)).unwrap(), RootsOnToken::Neither);
+    assert_eq!(look(), RootsOnToken::Both);
+    let fingerprints = setup.open().report().unwrap().roots;
+    for others in [roots(3, 4), roots(3, 2), roots(1, 4)] {
+        let error = install(others).unwrap_err();
+        assert!(error.to_string().contains("initialise the token anew"), "{error}");
+    }
+    assert_eq!(install(roots(1, 2)).unwrap(), RootsOnToken::Both, "the same roots change nothing");
+    assert_eq!(setup.open().report().unwrap().roots, fingerprints);
+}
+
+/// As it is after a power cut between the two.
+fn half_an_installation_is_completed(place: &Place) {
+    place.make_token(TOKEN);
+    let setup = Setup::at(place);
+    let module = place.load();
+    let session = module.open_session(&module.token(TOKEN).unwrap(), true).unwrap();
+    session.login(&user_pin()).unwrap();
+    let label = format!("tapfer releasing root {}", realm(1));
+    let id = format!("releasing {}", realm(1));
+    let template = Template::key(KeyType::Aes).stays(true).extractable(false);
+    let template = template.only_for(&[Use::Wrap, Use::Unwrap]).value(&[2; 32]);
+    session.create(&template.label(&label).id(id.as_bytes())).unwrap();
+    drop(session);
+    module.finalize().unwrap();
+    let text = Pkcs11Vault::open(setup.configuration()).unwrap_err().to_string();
+    assert!(text.contains("tapfer keys ceremony install"), "{text}");
+    let look = || Pkcs11Vault::look_for_roots(&setup.configuration()).unwrap();
+    let install = |roots| Pkcs11Vault::install_roots(&setup.configuration(), &roots);
+    assert_eq!(look(), RootsOnToken::One);
+    install(roots(1, 9)).unwrap_err();
+    assert_eq!(look(), RootsOnToken::One, "other roots are not put beside it");
+    assert_eq!(install(roots(1, 2)).unwrap(), RootsOnToken::One);
+    assert_eq!(look(), RootsOnToken::Both);
     setup.open();
 }
 
@@ -61,6 +95,7 @@ fn fingerprints_tell_roots_apart(place: &Place) {
 
 both! {
     roots_are_installed_once
+    half_an_installation_is_completed
     a_token_without_roots_says_what_it_has
     two_roots_of_a_kind_are_refused
     fingerprints_tell_roots_apart

@@ -157,3 +157,30 @@ fn attack_key_taken_out_with_a_stolen_pin_of_kryoptic() {
         steal(place);
     });
 }
+
+/// Both modules know `CKA_DESTROYABLE`.
+fn take_away(place: &Place) {
+    let vault = vault(place);
+    let session = thief(place);
+    for kind in ["sealing", "releasing"] {
+        session.destroy_object(root(&session, kind)).unwrap_err();
+    }
+    drop(session);
+    let session = thief(place);
+    let _both = ["sealing", "releasing"].map(|kind| root(&session, kind));
+    vault.status().unwrap();
+}
+
+#[test]
+fn attack_roots_taken_off_the_token() {
+    isolated(Kind::SoftHsm, |place| {
+        take_away(place);
+    });
+}
+
+#[test]
+fn attack_roots_taken_off_the_token_of_kryoptic() {
+    isolated(Kind::Kryoptic, |place| {
+        take_away(place);
+    });
+}

@@ -21,10 +21,12 @@ pub(super) const CATALOGUE: &str = "keys.json";
 pub(super) const KEYSTORE: &str = "keystore";
 /// Where the root keys are that are in security modules.
 pub(super) const MODULES: &str = "hsm.toml";
+/// Which protection keys of key blocks the custodians have accepted.
+const PROTECTION_KEYS: &str = "protection-keys.json";
 /// What opens the keystore of a demo realm, whose keys protect nothing.
 const DEMO_UNLOCK: &str = "demo-unlock.key";
 /// Files of keys and the description, in the order they are copied.
-const FILES: [&str; 5] = [CATALOGUE, KEYSTORE, MODULES, DESCRIPTION, DEMO_UNLOCK];
+const FILES: [&str; 6] = [CATALOGUE, PROTECTION_KEYS, KEYSTORE, MODULES, DESCRIPTION, DEMO_UNLOCK];
 const CERTIFICATES: &str = "tls";
 /// Copied so many bytes at a time.
 const PIECE: usize = 64 * 1024;

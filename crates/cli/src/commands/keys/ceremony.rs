@@ -1,22 +1,21 @@
 //! `tapfer keys ceremony`: root keys and key block protection keys, and their parts.
 
-use std::path::PathBuf;
-
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::json;
-use tapfer_hsm::sharing::{CeremonyId, Gathering, SecretKind, check_value, split};
+use serde_json::Value;
+use tapfer_hsm::catalogue::UnverifiedCatalogue;
+use tapfer_hsm::sharing::SecretKind;
 use tapfer_hsm::software::RootKeys;
 use tapfer_hsm::{HsmError, SoftwareHsm};
-use tapfer_payment_types::{RealmId, Secret};
+use tapfer_payment_types::RealmId;
 use tapfer_payments::audit::AuditAction;
-use tapfer_server::{KeyAudit, RealmKind};
+use tapfer_server::{RealmKind, RealmPaths};
 
+use super::held::{Ceremony, Occasion, Record, hold};
 use super::keeper::Vault;
 use super::place::Place;
-use crate::ceremony::{
-    Custodians, PartsFrom, PartsTo, People, Transcript, gather, hand_out, lock_memory,
-};
+use super::protection::{self, AcceptArguments, ProtectionArguments};
+use crate::ceremony::{Custodians, PartsFrom, PartsTo};
 use crate::clock;
 use crate::context::Context;
 use crate::failure::Ending;
@@ -39,10 +38,13 @@ How people go about it: docs/key-ceremony.md. Then: tapfer serve.")]
 Example:
   tapfer keys ceremony share --threshold 2 --custodian Ada --custodian Grace --officer Tony --transcript shared.txt")]
     Share(ShareArguments),
-    /// Put root keys that custodians rebuild into the vault of a realm that was restored
+    /// Put root keys that custodians rebuild into the vault of a realm: restored, half installed, or with a new HSM
     #[command(after_help = "\
 Example:
-  tapfer keys ceremony install --home /srv/tapfer --passphrase-file /run/secrets/tapfer --officer Tony --transcript installed.txt")]
+  tapfer keys ceremony install --home /srv/tapfer --passphrase-file /run/secrets/tapfer --officer Tony --transcript installed.txt
+  tapfer keys ceremony install --home /srv/tapfer --member south --officer Tony --transcript south.txt
+
+HSMs that have the root keys already stay as they are, and an installation that stopped half way is completed.")]
     Install(InstallArguments),
     /// Rebuild the root keys, compare them with the catalogue, and forget them again
     #[command(
@@ -58,18 +60,16 @@ Example:
     /// Draw a key block protection key, in parts: for `tapfer keys export` and `import`
     #[command(after_help = "\
 Example:
-  tapfer keys ceremony protection --threshold 2 --custodian Ada --custodian Grace --officer Tony --transcript kbpk.txt")]
-    Protection(ProtectionArguments),
-}
+  tapfer keys ceremony protection --threshold 2 --custodian Ada --custodian Grace --officer Tony --transcript kbpk.txt
 
-/// What every ceremony has.
-#[derive(Debug, Args)]
-pub(crate) struct Record {
-    #[command(flatten)]
-    people: People,
-    /// New file for the transcript; one for programs is written beside it, with .json behind
-    #[arg(long, value_name = "FILE")]
-    transcript: PathBuf,
+In the home directory of a realm the custodians of its root keys come with their parts and accept it, before it is given
+out: they are the ones who know the people that get its parts. Elsewhere it is only drawn.")]
+    Protection(ProtectionArguments),
+    /// Accept a key block protection key that was drawn elsewhere: the custodians of the root keys agree to it
+    #[command(after_help = "\
+Example:
+  tapfer keys ceremony accept-protection --officer Tony --transcript accepted.txt")]
+    AcceptProtection(AcceptArguments),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -109,6 +109,9 @@ pub(crate) struct ShareArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct InstallArguments {
+    /// Only this member of hsm.toml, such as an HSM that took the place of a broken one
+    #[arg(long, value_name = "NAME")]
+    member: Option<String>,
     #[command(flatten)]
     parts: PartsFrom,
     #[command(flatten)]
@@ -137,16 +140,6 @@ pub(crate) struct ReshareArguments {
     record: Record,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct ProtectionArguments {
-    #[command(flatten)]
-    custodians: Custodians,
-    #[command(flatten)]
-    parts: PartsTo,
-    #[command(flatten)]
-    record: Record,
-}
-
 pub(crate) fn run(context: &Context, command: &CeremonyCommand) -> anyhow::Result<Ending> {
     match command {
         CeremonyCommand::New(arguments) => new(context, arguments),
@@ -154,79 +147,33 @@ pub(crate) fn run(context: &Context, command: &CeremonyCommand) -> anyhow::Resul
         CeremonyCommand::Install(arguments) => install(context, arguments),
         CeremonyCommand::Verify(arguments) => verify(context, arguments),
         CeremonyCommand::Reshare(arguments) => reshare(context, arguments),
-        CeremonyCommand::Protection(arguments) => protection(context, arguments),
+        CeremonyCommand::Protection(arguments) => protection::draw(context, arguments),
+        CeremonyCommand::AcceptProtection(arguments) => protection::accept(context, arguments),
     }
 }
 
-/// A ceremony that goes on: its transcript, and where that will be written.
-struct Ceremony<'a> {
-    context: &'a Context,
-    record: &'a Record,
-    transcript: Transcript,
+/// A ceremony around root keys.
+fn hold_for_roots(
+    context: &Context,
+    record: &Record,
+    purpose: &str,
+    custodians: &[String],
+    body: impl FnOnce(&mut Ceremony) -> anyhow::Result<()>,
+) -> anyhow::Result<Ending> {
+    let occasion = Occasion {
+        purpose,
+        custodians,
+        action: AuditAction::KeyCeremonyHeld,
+        object: "root keys".to_owned(),
+        order: None,
+    };
+    let ((), told) = hold(context, record, occasion, body)?;
+    end(context, &told)
 }
 
-impl<'a> Ceremony<'a> {
-    /// Checks that everything that is needed at the end is there, before anything is done.
-    fn begin(
-        context: &'a Context,
-        record: &'a Record,
-        purpose: &str,
-        custodians: &[String],
-    ) -> anyhow::Result<Self> {
-        Transcript::demand_room(&record.transcript)?;
-        let participants = record.people.participants(custodians)?;
-        let memory_locked = lock_memory(context.output);
-        Ok(Self {
-            context,
-            record,
-            transcript: Transcript::begin(purpose, memory_locked, participants),
-        })
-    }
-
-    fn roots_are(&mut self, roots: &RootKeys) {
-        for (name, value) in roots.check_values() {
-            self.transcript.check_value(name, value);
-        }
-    }
-
-    /// Divides a secret and gives its parts out.
-    fn divide(
-        &mut self,
-        kind: SecretKind,
-        secret: &Secret<Vec<u8>>,
-        custodians: &Custodians,
-        to: &PartsTo,
-    ) -> anyhow::Result<()> {
-        let scheme = custodians.scheme()?;
-        let id = CeremonyId::random(&mut clock::random());
-        let parts = split(kind, secret, scheme, id, &mut clock::random())?;
-        self.transcript.divided(id, scheme);
-        hand_out(self.context.output, to, &parts, &custodians.names, &mut self.transcript)
-    }
-
-    fn roots_of(&mut self, from: &PartsFrom) -> anyhow::Result<(RootKeys, Gathering)> {
-        let gathering =
-            gather(self.context.output, from, SecretKind::RootKeys, &mut self.transcript)?;
-        let roots = RootKeys::from_shared(&gathering.secret()?)?;
-        if let Some(part) = gathering.parts().first() {
-            self.transcript.divided(part.ceremony(), part.scheme());
-        }
-        self.roots_are(&roots);
-        Ok((roots, gathering))
-    }
-
-    /// Writes the transcript, and tells what came of the ceremony.
-    fn end(self) -> anyhow::Result<Ending> {
-        let file = &self.record.transcript;
-        let mut told = self.transcript.summary();
-        let hash = self.transcript.write(file)?;
-        if let Some(fields) = told.as_object_mut() {
-            fields.insert("transcript".to_owned(), json!(file));
-            fields.insert("transcript_sha256".to_owned(), json!(hash));
-        }
-        self.context.output.object(&told)?;
-        Ok(Ending::Done)
-    }
+pub(super) fn end(context: &Context, told: &Value) -> anyhow::Result<Ending> {
+    context.output.object(told)?;
+    Ok(Ending::Done)
 }
 
 fn new(context: &Context, arguments: &NewArguments) -> anyhow::Result<Ending> {
@@ -235,7 +182,8 @@ fn new(context: &Context, arguments: &NewArguments) -> anyhow::Result<Ending> {
     let paths = context.home.realm();
     anyhow::ensure!(
         !paths.is_realm() && !paths.keystore().exists() && !paths.catalogue().exists(),
-        "there are keys in {} already; name an empty directory",
+        "there are keys in {} already. If a ceremony stopped there, its custodians go on with `tapfer keys ceremony \
+         install`; for another realm name an empty directory",
         context.home.path().display()
     );
     let kind = match arguments.realm {
@@ -243,39 +191,47 @@ fn new(context: &Context, arguments: &NewArguments) -> anyhow::Result<Ending> {
         Kind::Production => RealmKind::Production,
     };
     create_private_directory(context.home.path())?;
-    let place = Place::find(context, &arguments.vault, kind)?;
-    let mut ceremony =
-        Ceremony::begin(context, &arguments.record, "root keys of a new realm", &custodians.names)?;
-    let roots = RootKeys::mixed(&[&library, &system])?;
-    ceremony.transcript.step(
-        "root keys drawn from the cryptographic library's and the system's random sources, mixed",
-    );
-    ceremony.roots_are(&roots);
-    ceremony.divide(SecretKind::RootKeys, &roots.to_shared(), custodians, &arguments.parts)?;
+    let place = Place::find(context, &arguments.vault, kind, None)?;
     let id = RealmId::new(clock::now(), random_bytes());
-    ceremony.transcript.realm(id);
-    let done = place.begin_realm(context, (kind, id), roots)?;
-    ceremony.transcript.step(done);
-    ceremony.end()
+    let (record, purpose) = (&arguments.record, "root keys of a new realm");
+    hold_for_roots(context, record, purpose, &custodians.names, |ceremony| {
+        ceremony.transcript.realm(id);
+        place.demand_ready(context, id, &mut ceremony.transcript)?;
+        let roots = draw()?;
+        ceremony.transcript.step(
+            "root keys drawn from the cryptographic library's and the system's random sources, mixed",
+        );
+        ceremony.roots_are(&roots);
+        ceremony.divide(SecretKind::RootKeys, &roots.to_shared(), custodians, &arguments.parts)?;
+        place.begin_realm(context, (kind, id), roots, &mut ceremony.transcript)
+    })
+}
+
+/// Two root keys, as good as the better of two random sources.
+pub(super) fn draw() -> anyhow::Result<RootKeys> {
+    Ok(RootKeys::mixed(&[&library, &system])?)
 }
 
 fn share(context: &Context, arguments: &ShareArguments) -> anyhow::Result<Ending> {
-    arguments.custodians.scheme()?;
+    let custodians = &arguments.custodians;
+    custodians.scheme()?;
+    let keystore = context.home.realm().keystore();
+    anyhow::ensure!(
+        keystore.exists(),
+        "there is no keystore in {}: root keys in HSMs come out for nobody. New parts come from the custodians' old \
+         ones: tapfer keys ceremony reshare",
+        context.home.path().display()
+    );
     let purpose = "parts of the root keys of a keystore";
-    let mut ceremony =
-        Ceremony::begin(context, &arguments.record, purpose, &arguments.custodians.names)?;
-    let unlock = unlock::find(&context.home, arguments.vault.passphrase_file.as_deref())?;
-    let (realm, roots) = SoftwareHsm::roots_of_keystore(&context.home.realm().keystore(), &unlock)?;
-    ceremony.transcript.realm(realm);
-    ceremony.roots_are(&roots);
-    ceremony.divide(
-        SecretKind::RootKeys,
-        &roots.to_shared(),
-        &arguments.custodians,
-        &arguments.parts,
-    )?;
-    held(context, &arguments.record, purpose)?;
-    ceremony.end()
+    hold_for_roots(context, &arguments.record, purpose, &custodians.names, |ceremony| {
+        let unlock = unlock::find(&context.home, arguments.vault.passphrase_file.as_deref())?;
+        let (realm, roots) = SoftwareHsm::roots_of_keystore(&keystore, &unlock)?;
+        ceremony.transcript.realm(realm);
+        ceremony.roots_are(&roots);
+        let secret = roots.to_shared();
+        ceremony.divide(SecretKind::RootKeys, &secret, custodians, &arguments.parts)?;
+        Ok(())
+    })
 }
 
 fn install(context: &Context, arguments: &InstallArguments) -> anyhow::Result<Ending> {
@@ -285,99 +241,64 @@ fn install(context: &Context, arguments: &InstallArguments) -> anyhow::Result<En
         "there is a keystore in {} already; root keys are put where there are none",
         context.home.path().display()
     );
-    let purpose = "root keys put into a vault";
-    let mut ceremony = Ceremony::begin(context, &arguments.record, purpose, &[])?;
-    let (roots, _) = ceremony.roots_of(&arguments.parts)?;
-    let (kind, realm) = tapfer_server::realm::described(&paths).with_context(|| {
+    let (kind, realm) = realm_here(&paths).with_context(|| {
         format!("no realm in {}; restore its backup first", context.home.path().display())
     })?;
-    ceremony.transcript.realm(realm);
-    let place = Place::find(context, &arguments.vault, kind)?;
-    let done = place.install(context, (kind, realm), roots)?;
-    ceremony.transcript.step(done);
-    held(context, &arguments.record, purpose)?;
-    ceremony.end()
+    let place = Place::find(context, &arguments.vault, kind, arguments.member.as_deref())?;
+    let purpose = "root keys put into a vault";
+    hold_for_roots(context, &arguments.record, purpose, &[], |ceremony| {
+        ceremony.transcript.realm(realm);
+        place.demand_ready(context, realm, &mut ceremony.transcript)?;
+        let (roots, _) = ceremony.roots_of(&arguments.parts, None)?;
+        place.install(context, (kind, realm), roots, &mut ceremony.transcript)
+    })
+}
+
+/// Which realm is here: one that was begun and never started has a catalogue, and no description yet.
+pub(super) fn realm_here(paths: &RealmPaths) -> Option<(RealmKind, RealmId)> {
+    let of_catalogue = || {
+        let bytes = std::fs::read(paths.catalogue()).ok()?;
+        UnverifiedCatalogue::parse(&bytes).ok().map(|catalogue| catalogue.realm())
+    };
+    tapfer_server::realm::described(paths).or_else(of_catalogue)
 }
 
 fn verify(context: &Context, arguments: &VerifyArguments) -> anyhow::Result<Ending> {
-    let purpose = "parts verified";
-    let mut ceremony = Ceremony::begin(context, &arguments.record, purpose, &[])?;
-    let (roots, _) = ceremony.roots_of(&arguments.parts)?;
-    compare_with_catalogue(&mut ceremony, roots)?;
-    held(context, &arguments.record, purpose)?;
-    ceremony.end()
+    hold_for_roots(context, &arguments.record, "parts verified", &[], |ceremony| {
+        let (roots, _) = ceremony.roots_of(&arguments.parts, None)?;
+        compare_with_catalogue(context, ceremony, roots)
+    })
 }
 
 fn reshare(context: &Context, arguments: &ReshareArguments) -> anyhow::Result<Ending> {
-    arguments.custodians.scheme()?;
+    let custodians = &arguments.custodians;
+    custodians.scheme()?;
     let purpose = "new parts of root keys";
-    let mut ceremony =
-        Ceremony::begin(context, &arguments.record, purpose, &arguments.custodians.names)?;
-    let (roots, old) = ceremony.roots_of(&arguments.from)?;
-    if let Some(part) = old.parts().first() {
-        let ceremony_before = part.ceremony();
-        ceremony
-            .transcript
-            .step(format!("parts of ceremony {ceremony_before} are to be destroyed"));
-    }
-    let secret = roots.to_shared();
-    compare_with_catalogue(&mut ceremony, roots)?;
-    ceremony.divide(SecretKind::RootKeys, &secret, &arguments.custodians, &arguments.to)?;
-    held(context, &arguments.record, purpose)?;
-    ceremony.end()
-}
-
-fn protection(context: &Context, arguments: &ProtectionArguments) -> anyhow::Result<Ending> {
-    arguments.custodians.scheme()?;
-    let names = &arguments.custodians.names;
-    let mut ceremony =
-        Ceremony::begin(context, &arguments.record, "key block protection key", names)?;
-    // Half of what is drawn for two root keys, by the same way.
-    let drawn = RootKeys::mixed(&[&library, &system])?.to_shared();
-    let key: [u8; 32] = *drawn.expose().first_chunk().context("a key has 32 bytes")?;
-    let key = Secret::new(key);
-    ceremony.transcript.check_value("key block protection key", check_value(key.expose()));
-    let secret = Secret::new(key.expose().to_vec());
-    ceremony.divide(
-        SecretKind::BlockProtection,
-        &secret,
-        &arguments.custodians,
-        &arguments.parts,
-    )?;
-    ceremony.end()
+    hold_for_roots(context, &arguments.record, purpose, &custodians.names, |ceremony| {
+        let (roots, old) = ceremony.roots_of(&arguments.from, None)?;
+        if let Some(part) = old.parts().first() {
+            let before = part.ceremony();
+            ceremony.transcript.step(format!("parts of ceremony {before} are to be destroyed"));
+        }
+        let secret = roots.to_shared();
+        compare_with_catalogue(context, ceremony, roots)?;
+        ceremony.divide(SecretKind::RootKeys, &secret, custodians, &arguments.to)?;
+        Ok(())
+    })
 }
 
 /// That roots and catalogue are of one realm, if there is a catalogue here.
-fn compare_with_catalogue(ceremony: &mut Ceremony<'_>, roots: RootKeys) -> anyhow::Result<()> {
-    let paths = ceremony.context.home.realm();
-    if !paths.catalogue().exists() {
+fn compare_with_catalogue(
+    context: &Context,
+    ceremony: &mut Ceremony,
+    roots: RootKeys,
+) -> anyhow::Result<()> {
+    if context.home.realm().catalogue().exists() {
+        ceremony.keys_over(context, roots).map(drop)
+    } else {
         ceremony.transcript.step("there was no catalogue to compare the root keys with");
-        return Ok(());
+        Ok(())
     }
-    let vault = tapfer_hsm::software::SoftwareVault::new(roots);
-    let keys = SoftwareHsm::over_catalogue(vault, &paths.catalogue())?;
-    let (_, realm) = keys.realm_of_catalogue();
-    ceremony.transcript.realm(realm);
-    ceremony.transcript.step("the root keys open the realm's catalogue");
-    Ok(())
-}
-
-/// The ceremony in the audit log, if there is a realm to have one.
-fn held(context: &Context, record: &Record, purpose: &str) -> anyhow::Result<()> {
-    let paths = context.home.realm();
-    if !paths.is_realm() || !paths.database().exists() {
-        return Ok(());
-    }
-    let audit = KeyAudit::open(&paths, &record.people.officer, purpose)?;
-    let file = record.transcript.display().to_string();
-    audit.around(
-        AuditAction::KeyCeremonyHeld,
-        "root keys",
-        clock::now,
-        || anyhow::Ok(file),
-        |file| format!("transcript {file}"),
-    )?;
-    Ok(())
 }
 
 /// Random bytes of the cryptographic library, whose generator is seeded by the processor and the system.

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use tapfer_hsm::SoftwareHsm;
+use serde_json::{Value, json};
+use tapfer_hsm::exchange::Origin;
 use tapfer_hsm::key_block::{ProtectionKey, Version, inspect};
-use tapfer_hsm::sharing::SecretKind;
-use tapfer_hsm::software::{RootKeys, SoftwareVault};
 use tapfer_payments::audit::AuditAction;
 
-use super::keeper::{Order, named};
-use super::life::{WhichKey, summary, tell};
-use crate::ceremony::{PartsFrom, Transcript, gather, lock_memory};
+use super::held::{Occasion, Record, hold};
+use super::keeper::{Order, catalogue_as_it_says, named};
+use super::life::{WhichKey, as_told, summary};
+use crate::ceremony::PartsFrom;
 use crate::clock;
 use crate::context::Context;
 use crate::failure::Ending;
@@ -26,10 +26,14 @@ const LONGEST_BLOCK: u64 = 16 * 1024;
 #[derive(Debug, Args)]
 pub(crate) struct BothParts {
     #[command(flatten)]
-    roots: PartsFrom,
+    pub(super) roots: PartsFrom,
     /// File with one part of the key block protection key, in place of the keyboard; once for each part
     #[arg(long = "protection-part", value_name = "FILE")]
-    protection_parts: Vec<PathBuf>,
+    pub(super) protection_parts: Vec<PathBuf>,
+    /// Check value of the protection key that the custodians agree to, where their parts come from files; at the
+    /// keyboard each of them types it
+    #[arg(long, value_name = "CHECK-VALUE")]
+    pub(super) agreed: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -45,6 +49,8 @@ pub(crate) struct ExportArguments {
     #[command(flatten)]
     parts: BothParts,
     #[command(flatten)]
+    record: Record,
+    #[command(flatten)]
     order: Order,
 }
 
@@ -55,34 +61,47 @@ pub(crate) struct ImportArguments {
     /// File with the key block
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
+    /// The block is of another system, which does not say whose key it is and what for
+    #[arg(long)]
+    foreign: bool,
     #[command(flatten)]
     parts: BothParts,
+    #[command(flatten)]
+    record: Record,
     #[command(flatten)]
     order: Order,
 }
 
 pub(crate) fn export(context: &Context, arguments: &ExportArguments) -> anyhow::Result<Ending> {
-    if arguments.to.exists() {
-        anyhow::bail!("{} is there already; name a file that is not", arguments.to.display());
-    }
-    let (keys, protection) = open(context, &arguments.parts)?;
+    let to = &arguments.to;
+    anyhow::ensure!(!to.exists(), "{} is there already; name a file that is not", to.display());
     let WhichKey { owner, purpose } = arguments.key;
-    let name = named(&keys.key_records()?, owner, purpose, arguments.generation)?;
-    let audit = arguments.order.audit(context)?;
-    let block = audit.around(
-        AuditAction::KeyExported,
-        &name.to_string(),
-        clock::now,
-        || {
-            let block = keys.export_key_block(name, &protection, &mut clock::random())?;
-            write_private(&arguments.to, format!("{block}\n").as_bytes())?;
-            anyhow::Ok(block)
-        },
-        |_| "a key block was written".to_owned(),
-    )?;
-    context.output.object(&serde_json::json!({
-        "key": name.to_string(), "file": arguments.to.display().to_string(), "key_block": block,
-    }))?;
+    let name = named(&catalogue_as_it_says(context)?, owner, purpose, arguments.generation)?;
+    let occasion = Occasion {
+        purpose: "a key given out as a key block",
+        custodians: &[],
+        action: AuditAction::KeyExported,
+        object: name.to_string(),
+        order: Some(&arguments.order),
+    };
+    let (block, told) = hold(context, &arguments.record, occasion, |ceremony| {
+        let what = format!("{name} is about to be given out");
+        let (protection, roots) = ceremony.for_exchange(context, &arguments.parts, &what)?;
+        let keys = ceremony.keys_over(context, roots)?;
+        let protection = ProtectionKey::new(Version::D, protection.key)?;
+        let block = keys.export_key_block(name, &protection, &mut clock::random())?;
+        if let Err(error) = write_private(to, format!("{block}\n").as_bytes()) {
+            // What the log calls refused must not lie there.
+            let is_left = fs::remove_file(to).is_err() && to.exists();
+            let left = if is_left { "; THE KEY BLOCK MAY LIE THERE: remove it" } else { "" };
+            anyhow::bail!("no key block was given out: {error:#}{left}");
+        }
+        ceremony.transcript.step(format!("{name} given out as key block {}", to.display()));
+        Ok(block)
+    })?;
+    let file = to.display().to_string();
+    let exported = json!({ "key": name.to_string(), "file": file, "key_block": block });
+    context.output.object(&with(exported, &told))?;
     Ok(Ending::Done)
 }
 
@@ -90,17 +109,37 @@ pub(crate) fn import(context: &Context, arguments: &ImportArguments) -> anyhow::
     let block = read_block(&arguments.from)?;
     // Before anybody types a part for a block that is none.
     inspect(&block).with_context(|| arguments.from.display().to_string())?;
-    let (keys, protection) = open(context, &arguments.parts)?;
     let WhichKey { owner, purpose } = arguments.key;
-    let audit = arguments.order.audit(context)?;
-    let record = audit.around(
-        AuditAction::KeyImported,
-        &format!("{owner} {purpose}"),
-        clock::now,
-        || anyhow::Ok(keys.import_key_block(owner, purpose, &protection, &block, clock::now())?),
-        summary,
-    )?;
-    tell(context, &record)
+    let occasion = Occasion {
+        purpose: "a key taken in from a key block",
+        custodians: &[],
+        action: AuditAction::KeyImported,
+        object: format!("{owner} {purpose}"),
+        order: Some(&arguments.order),
+    };
+    let origin = if arguments.foreign { Origin::Foreign } else { Origin::Tapfer };
+    let (record, told) = hold(context, &arguments.record, occasion, |ceremony| {
+        let from = arguments.from.display();
+        let what = format!("The key in {from} is about to become {owner} {purpose}");
+        let (protection, roots) = ceremony.for_exchange(context, &arguments.parts, &what)?;
+        let keys = ceremony.keys_over(context, roots)?;
+        let protection = ProtectionKey::new(Version::D, protection.key)?;
+        let block = (block.as_str(), origin);
+        let record = keys.import_key_block(owner, purpose, &protection, block, clock::now())?;
+        ceremony.transcript.check_value(&record.name.to_string(), record.check_value);
+        ceremony.transcript.step(format!("key block {from} taken in: {}", summary(&record)));
+        Ok(record)
+    })?;
+    context.output.object(&with(as_told(context, &record)?, &told))?;
+    Ok(Ending::Done)
+}
+
+/// What came of it, and where its transcript is.
+pub(super) fn with(mut done: Value, told: &Value) -> Value {
+    if let (Some(fields), Some(told)) = (done.as_object_mut(), told.as_object()) {
+        fields.extend(told.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+    done
 }
 
 fn read_block(file: &Path) -> anyhow::Result<String> {
@@ -108,18 +147,4 @@ fn read_block(file: &Path) -> anyhow::Result<String> {
     anyhow::ensure!(length <= LONGEST_BLOCK, "{} is too long for a key block", file.display());
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     Ok(text.trim().to_owned())
-}
-
-/// The realm's keys over root keys that custodians rebuild, and the protection key from its own.
-fn open(context: &Context, parts: &BothParts) -> anyhow::Result<(SoftwareHsm, ProtectionKey)> {
-    let output = context.output;
-    let memory_locked = lock_memory(output);
-    let mut transcript = Transcript::begin("exchange of a key", memory_locked, Vec::new());
-    let roots = gather(output, &parts.roots, SecretKind::RootKeys, &mut transcript)?.secret()?;
-    let vault = SoftwareVault::new(RootKeys::from_shared(&roots)?);
-    let keys = SoftwareHsm::over_catalogue(vault, &context.home.realm().catalogue())?;
-    let from = PartsFrom { parts: parts.protection_parts.clone() };
-    let protection =
-        gather(output, &from, SecretKind::BlockProtection, &mut transcript)?.secret()?;
-    Ok((keys, ProtectionKey::new(Version::D, protection)?))
 }

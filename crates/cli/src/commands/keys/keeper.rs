@@ -33,15 +33,24 @@ impl Order {
     /// # Errors
     /// There is no realm, or its database does not open.
     pub(crate) fn audit(&self, context: &Context) -> anyhow::Result<KeyAudit> {
+        Ok(KeyAudit::open(&context.home.realm(), &self.who(), &self.reason)?)
+    }
+
+    /// Who orders it.
+    pub(crate) fn who(&self) -> String {
         let at_this_machine = || {
             let name = ["SUDO_USER", "USER", "LOGNAME"]
                 .into_iter()
                 .find_map(|name| std::env::var(name).ok());
             name.unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
         };
-        let who = self.by.clone().unwrap_or_else(at_this_machine);
-        Ok(KeyAudit::open(&context.home.realm(), &who, &self.reason)?)
+        who(&self.by.clone().unwrap_or_else(at_this_machine))
     }
+}
+
+/// A name as it was given, and whom the system takes that person for.
+pub(crate) fn who(name: &str) -> String {
+    format!("{name} (user {} of this machine)", rustix::process::getuid().as_raw())
 }
 
 /// What opens the realm's vault.

@@ -83,12 +83,26 @@ pub(crate) fn list(context: &Context, arguments: &ListArguments) -> anyhow::Resu
         let columns =
             ["owner", "purpose", "generation", "state", "check_value", "use_until", "remark"];
         context.output.page(&json!({ "data": values }), &columns)?;
-        if is_overdue {
-            let say = "keys are used longer than they should be; rotate them: tapfer keys rotate OWNER PURPOSE";
-            context.output.line(context.output.paint(Emphasis::Bad, say));
+        for (record, standing) in &shown {
+            if matches!(standing, Standing::Overdue { .. }) {
+                let say = advice(record.name);
+                context.output.line(context.output.paint(Emphasis::Bad, &say));
+            }
         }
     }
     Ok(Ending::done_if(!is_overdue))
+}
+
+/// What to do about a key that is used longer than it should be.
+fn advice(KeyName { owner, purpose, .. }: KeyName) -> String {
+    let what = format!("{owner} {purpose} is used longer than it should be");
+    if purpose.can_overlap() {
+        return format!("{what}: tapfer keys rotate {owner} {purpose}");
+    }
+    format!(
+        "{what}, and has no next generation (docs/adr/0017-keys-and-their-keepers.md says why); give it a \
+         cryptoperiod in keys.toml that you can answer for"
+    )
 }
 
 fn describe(record: &KeyRecord, standing: Standing, policy: &KeyPolicy) -> Value {
@@ -227,11 +241,16 @@ pub(super) fn summary(record: &KeyRecord) -> String {
 }
 
 pub(super) fn tell(context: &Context, record: &KeyRecord) -> anyhow::Result<Ending> {
+    context.output.object(&as_told(context, record)?)?;
+    Ok(Ending::Done)
+}
+
+/// What is told of a key that was changed.
+pub(super) fn as_told(context: &Context, record: &KeyRecord) -> anyhow::Result<Value> {
     let policy = policy(&context.home)?;
     let standing = match record.state {
         KeyState::Active => Standing::Current,
         KeyState::Retired | KeyState::Destroyed => Standing::Ended,
     };
-    context.output.object(&describe(record, standing, &policy))?;
-    Ok(Ending::Done)
+    Ok(describe(record, standing, &policy))
 }

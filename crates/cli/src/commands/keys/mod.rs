@@ -3,9 +3,11 @@
 
 mod ceremony;
 mod exchange;
+mod held;
 mod keeper;
 mod life;
 mod place;
+mod protection;
 
 pub(crate) use keeper::policy;
 
@@ -50,13 +52,15 @@ opened again. Copies in backups are for you to destroy.")]
     /// Give a symmetric key out as a key block, with the custodians
     #[command(after_help = "\
 Example:
-  tapfer keys export iss_01k... issuer-master 1 --to imk.tr31 --reason \"second site\"
+  tapfer keys export iss_01k... issuer-master 1 --to imk.tr31 --officer Tony --transcript export.txt \\
+    --reason \"second site\"
 
-The custodians rebuild the root keys, then those of the key block protection key rebuild that. ANSI X9.143 version D.")]
+First the custodians of a key block protection key bring their parts; it has to be one that this realm's custodians have
+accepted (tapfer keys ceremony protection). They see which it is, agree, and rebuild the root keys. ANSI X9.143 version D.")]
     Export(exchange::ExportArguments),
     /// Take a symmetric key from a key block as the next generation, with the custodians
     #[command(
-        after_help = "Example:\n  tapfer keys import iss_01k... issuer-master --from imk.tr31 --reason \"from the old system\""
+        after_help = "Example:\n  tapfer keys import iss_01k... issuer-master --from imk.tr31 --foreign --officer Tony \\\n    --transcript import.txt --reason \"from the old system\""
     )]
     Import(exchange::ImportArguments),
     /// People at a table: root keys and their parts

@@ -3,14 +3,17 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, ensure};
-use tapfer_hsm::pool::{MemberConfig, PoolConfig};
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+use tapfer_hsm::pkcs11::RootsOnToken;
+use tapfer_hsm::pool::MemberConfig;
 use tapfer_hsm::software::{RootKeys, SoftwareVault};
 use tapfer_hsm::{CatalogueError, HsmError, SoftwareHsm, Unlock};
 use tapfer_payment_types::RealmId;
 use tapfer_server::{RealmKind, members};
 
 use super::keeper::Vault;
+use crate::ceremony::Transcript;
 use crate::context::Context;
 use crate::unlock;
 
@@ -19,118 +22,180 @@ pub(super) enum Place {
     /// A file, and what will open it.
     Keystore(Unlock),
     /// Tokens.
-    Hsms(PoolConfig),
+    Hsms(Vec<MemberConfig>),
 }
 
 impl Place {
-    /// What the home directory says: HSMs if there is an `hsm.toml`.
-    pub(super) fn find(context: &Context, vault: &Vault, kind: RealmKind) -> anyhow::Result<Self> {
+    /// What the home directory says: HSMs if there is an `hsm.toml`, all of them or the one that is named.
+    pub(super) fn find(
+        context: &Context,
+        vault: &Vault,
+        kind: RealmKind,
+        member: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let paths = context.home.realm();
         if paths.hsm_configuration().exists() {
-            return Ok(Self::Hsms(members::configuration(&paths)?));
+            let config = members::configuration(&paths)?;
+            ensure!(!config.members.is_empty(), "hsm.toml names no member");
+            return Ok(Self::Hsms(match member {
+                Some(name) => vec![config.member(name)?.clone()],
+                None => config.members,
+            }));
+        }
+        if let Some(name) = member {
+            bail!("there is no hsm.toml in {}, so no member {name}", context.home.path().display());
         }
         let file = vault.passphrase_file.as_deref();
         Ok(Self::Keystore(unlock::find_or_make(&context.home, file, kind)?))
     }
 
-    /// Puts the root keys of a new realm there, and makes its catalogue.
+    /// That it is ready to take root keys, before anybody shows or types a part: every HSM is logged in to once.
+    ///
+    /// # Errors
+    /// What is wrong with each member that is not ready.
+    pub(super) fn demand_ready(
+        &self,
+        context: &Context,
+        realm: RealmId,
+        transcript: &mut Transcript,
+    ) -> anyhow::Result<()> {
+        let Self::Hsms(members) = self else { return Ok(()) };
+        let mut wrong = Vec::new();
+        for member in members {
+            match ask_member(context, member, "look-for-roots", realm, None) {
+                Ok(_) => transcript.step(format!("logged in to the token of {}", member.name)),
+                Err(error) => wrong.push(format!("{}: {error:#}", member.name)),
+            }
+        }
+        ensure!(
+            wrong.is_empty(),
+            "{} of {} members of hsm.toml are not ready, so nothing was begun: {}",
+            wrong.len(),
+            members.len(),
+            wrong.join("; ")
+        );
+        Ok(())
+    }
+
+    /// Makes the catalogue of a new realm, and puts its root keys there.
     pub(super) fn begin_realm(
         &self,
         context: &Context,
         (kind, realm): (RealmKind, RealmId),
         roots: RootKeys,
-    ) -> anyhow::Result<String> {
+        transcript: &mut Transcript,
+    ) -> anyhow::Result<()> {
         let paths = context.home.realm();
         match self {
             Self::Keystore(unlock) => {
                 let (keystore, catalogue) = (paths.keystore(), paths.catalogue());
                 SoftwareHsm::create_with_roots(&keystore, &catalogue, unlock, kind, realm, roots)?;
-                Ok("root keys put into the software keystore, sealed".to_owned())
+                transcript.step("root keys put into the software keystore, sealed");
             }
-            Self::Hsms(config) => {
-                let told = into_hsms(context, config, realm, &roots)?;
-                let vault = SoftwareVault::new(roots);
+            Self::Hsms(members) => {
+                // First, because with it the custodians can go on wherever this stops.
+                let vault = SoftwareVault::new(roots.for_another());
                 SoftwareHsm::with_new_catalogue(vault, &paths.catalogue(), kind, realm)?;
-                Ok(told)
+                transcript.step("catalogue without keys made under the root keys");
+                into_hsms(context, members, realm, &roots, transcript)?;
             }
         }
+        Ok(())
     }
 
-    /// Puts root keys that custodians rebuilt there, if they open the realm's catalogue.
+    /// Puts root keys that custodians rebuilt there, if they open the realm's catalogue. HSMs that have them already
+    /// stay as they are.
     pub(super) fn install(
         &self,
         context: &Context,
         (kind, realm): (RealmKind, RealmId),
         roots: RootKeys,
-    ) -> anyhow::Result<String> {
+        transcript: &mut Transcript,
+    ) -> anyhow::Result<()> {
         let paths = context.home.realm();
         let catalogue = paths.catalogue();
         match self {
             Self::Keystore(unlock) => {
-                SoftwareHsm::install_roots(
-                    &paths.keystore(),
-                    &catalogue,
-                    unlock,
-                    kind,
-                    realm,
-                    roots,
-                )?;
-                Ok("root keys open the catalogue, and were put into the software keystore, sealed"
-                    .to_owned())
+                let keystore = paths.keystore();
+                SoftwareHsm::install_roots(&keystore, &catalogue, unlock, kind, realm, roots)?;
+                transcript.step("the root keys open the realm's catalogue");
+                transcript.step("root keys put into the software keystore, sealed");
             }
-            Self::Hsms(config) => {
-                let vault = SoftwareVault::new(RootKeys::from_shared(&roots.to_shared())?);
+            Self::Hsms(members) => {
+                let vault = SoftwareVault::new(roots.for_another());
                 let keys = SoftwareHsm::over_catalogue(vault, &catalogue)?;
                 if keys.realm_of_catalogue() != (kind, realm) {
                     return Err(HsmError::from(CatalogueError::OtherRealm(catalogue)).into());
                 }
-                Ok(format!(
-                    "root keys open the catalogue; {}",
-                    into_hsms(context, config, realm, &roots)?
-                ))
+                transcript.step("the root keys open the realm's catalogue");
+                into_hsms(context, members, realm, &roots, transcript)?;
             }
         }
+        Ok(())
     }
 }
 
-/// Puts root keys on the token of every member, each in a process of its own: the module reads its
-/// settings from the environment, and may take its process with it.
+/// Puts root keys on the tokens, and says of every HSM in the transcript what was done.
 fn into_hsms(
     context: &Context,
-    config: &PoolConfig,
+    members: &[MemberConfig],
     realm: RealmId,
     roots: &RootKeys,
-) -> anyhow::Result<String> {
-    ensure!(!config.members.is_empty(), "hsm.toml names no member");
-    let mut names = Vec::new();
-    for member in &config.members {
-        into_member(context, member, realm, roots).with_context(|| {
-            format!("member {}; done before: [{}]", member.name, names.join(", "))
-        })?;
-        names.push(member.name.clone());
+    transcript: &mut Transcript,
+) -> anyhow::Result<()> {
+    for member in members {
+        let name = &member.name;
+        let before = ask_member(context, member, "install-roots", realm, Some(roots))
+            .with_context(|| {
+                format!(
+                    "member {name} did not take the root keys. Those before it have them; the custodians go on with \
+                     `tapfer keys ceremony install` once it is mended"
+                )
+            })?;
+        transcript.step(match before {
+            RootsOnToken::Neither => format!("root keys put on the token of {name}"),
+            RootsOnToken::One => format!("installation on the token of {name} completed"),
+            RootsOnToken::Both => format!("the token of {name} has these root keys already"),
+        });
     }
-    Ok(format!("root keys put on the tokens of {}", names.join(", ")))
+    Ok(())
 }
 
-fn into_member(
+/// Has a process of its own work at a member's module, which reads its settings from the environment, and may take
+/// its process with it.
+fn ask_member(
     context: &Context,
     member: &MemberConfig,
+    verb: &str,
     realm: RealmId,
-    roots: &RootKeys,
-) -> anyhow::Result<()> {
+    roots: Option<&RootKeys>,
+) -> anyhow::Result<RootsOnToken> {
     let mut process = Command::new(std::env::current_exe()?)
+        .arg("--json")
         .arg("--home")
         .arg(context.home.path())
-        .args(["hsm", "install-roots", &member.name, &realm.to_string()])
+        .args(["hsm", verb, &member.name, &realm.to_string()])
         .envs(&member.environment)
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()?;
     let mut input = process.stdin.take().context("a pipe")?;
-    input.write_all(roots.to_shared().expose())?;
+    if let Some(roots) = roots {
+        // Whoever died before reading says below why.
+        let _read = input.write_all(roots.to_shared().expose());
+    }
     drop(input);
-    ensure!(
-        process.wait()?.success(),
-        "its module did not take the root keys; what it said stands above"
-    );
-    Ok(())
+    let ended = process.wait_with_output()?;
+    if ended.status.success() {
+        return Ok(serde_json::from_slice(&ended.stdout)?);
+    }
+    let said = String::from_utf8_lossy(&ended.stderr);
+    let error = |line: &str| {
+        serde_json::from_str::<Value>(line).ok()?.get("error")?.as_str().map(str::to_owned)
+    };
+    match said.lines().rev().find_map(error) {
+        Some(error) => bail!("{error}"),
+        None => bail!("its module ended the process ({}): {}", ended.status, said.trim()),
+    }
 }

@@ -168,7 +168,7 @@ pub(super) fn play(role: &str, module: &Path, catalogue: &Path) -> anyhow::Resul
             let loaded = Module::load(module, &Calls::default())?;
             loaded.initialize_token(LABEL, &pin(), &pin())?;
             loaded.finalize()?;
-            Ok(Pkcs11Vault::install_roots(&configuration(module), &roots())?)
+            Ok(Pkcs11Vault::install_roots(&configuration(module), &roots()).map(drop)?)
         }
         "worker" => {
             let socket = pool::take_socket()?;

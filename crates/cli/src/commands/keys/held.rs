@@ -1,0 +1,205 @@
+//! A ceremony from its first line in the audit log to its last: before anything is done the log says that it was
+//! ordered, and however it ends the transcript and the log say so.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+use tapfer_hsm::SoftwareHsm;
+use tapfer_hsm::sharing::{CeremonyId, Gathering, SecretKind, split};
+use tapfer_hsm::software::{RootKeys, SoftwareVault};
+use tapfer_payment_types::Secret;
+use tapfer_payments::audit::AuditAction;
+use tapfer_server::{KeyAudit, RealmError};
+
+use super::keeper::{Order, who};
+use crate::ceremony::{
+    Agreement, Custodians, PartsFrom, PartsTo, People, Transcript, gather_for, hand_out,
+    lock_memory,
+};
+use crate::clock;
+use crate::context::Context;
+use crate::output::Output;
+
+/// Who is at the table, and where the transcript goes.
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    #[command(flatten)]
+    people: People,
+    /// New file for the transcript; one for programs is written beside it, with .json behind
+    #[arg(long, value_name = "FILE")]
+    transcript: PathBuf,
+}
+
+impl Record {
+    pub(super) fn officer(&self) -> &str {
+        &self.people.officer
+    }
+}
+
+/// What people came together for.
+pub(super) struct Occasion<'a> {
+    /// In a few words, for the transcript.
+    pub(super) purpose: &'a str,
+    /// Who gets a part.
+    pub(super) custodians: &'a [String],
+    /// What the audit log calls it.
+    pub(super) action: AuditAction,
+    /// Which key, for the audit log.
+    pub(super) object: String,
+    /// Who ordered it and why. Without, it may be held where there is no audit log yet.
+    pub(super) order: Option<&'a Order>,
+}
+
+/// A ceremony that goes on.
+pub(super) struct Ceremony {
+    pub(super) output: Output,
+    pub(super) transcript: Transcript,
+}
+
+/// What stopped a ceremony. The person reads the error; the audit log also learns who had brought what.
+struct Stopped {
+    error: anyhow::Error,
+    so_far: Option<String>,
+}
+
+impl From<RealmError> for Stopped {
+    fn from(error: RealmError) -> Self {
+        Self { error: error.into(), so_far: None }
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.error)?;
+        self.so_far.as_ref().map_or(Ok(()), |so_far| write!(f, "; {so_far}"))
+    }
+}
+
+/// Holds a ceremony. Gives back what came of it, and what a program is told at the end.
+///
+/// # Errors
+/// What `body` fails with; neither transcript nor audit log can be written.
+pub(super) fn hold<T>(
+    context: &Context,
+    record: &Record,
+    occasion: Occasion<'_>,
+    body: impl FnOnce(&mut Ceremony) -> anyhow::Result<T>,
+) -> anyhow::Result<(T, Value)> {
+    Transcript::demand_room(&record.transcript)?;
+    let participants = record.people.participants(occasion.custodians)?;
+    let audit = audit_log(context, record, &occasion)?;
+    let memory_locked = lock_memory(context.output);
+    let mut transcript = Transcript::begin(occasion.purpose, memory_locked, participants);
+    transcript.keep_in(&record.transcript)?;
+    let act = || {
+        if audit.is_none() {
+            transcript.step("there is no audit log here that this could be written to");
+        }
+        let mut ceremony = Ceremony { output: context.output, transcript };
+        let done = body(&mut ceremony);
+        let Ceremony { transcript, .. } = ceremony;
+        let failure = done.as_ref().err().map(|error| format!("{error:#}"));
+        let (mut told, outcome) = (transcript.summary(), transcript.outcome());
+        let hash = transcript.end(failure);
+        // What stopped it says more than that its record could not be written.
+        let stopped = |error| Stopped { error, so_far: Some(outcome.clone()) };
+        let done = done.map_err(stopped)?;
+        let hash = hash.map_err(stopped)?;
+        if let Some(fields) = told.as_object_mut() {
+            fields.insert("transcript".to_owned(), json!(record.transcript));
+            fields.insert("transcript_sha256".to_owned(), json!(hash));
+        }
+        Ok((done, told, format!("{outcome}; SHA-256 of the transcript {hash}")))
+    };
+    let held = match &audit {
+        None => act(),
+        Some(audit) => {
+            let summary = |(_, _, outcome): &(T, Value, String)| outcome.clone();
+            audit.around(occasion.action, &occasion.object, clock::now, act, summary)
+        }
+    };
+    held.map(|(done, told, _)| (done, told)).map_err(|stopped: Stopped| stopped.error)
+}
+
+/// The audit log, open before anything is done; `None` where there is no realm yet and none is demanded.
+fn audit_log(
+    context: &Context,
+    record: &Record,
+    occasion: &Occasion<'_>,
+) -> anyhow::Result<Option<KeyAudit>> {
+    let paths = context.home.realm();
+    let Record { people, transcript } = record;
+    let (ordered_by, why) = match occasion.order {
+        Some(order) => (order.who(), order.reason.as_str()),
+        None if !paths.is_realm() || !paths.database().exists() => return Ok(None),
+        None => (who(&people.officer), occasion.purpose),
+    };
+    let why = format!("{why}; officer {}, transcript {}", people.officer, transcript.display());
+    Ok(Some(KeyAudit::open(&paths, &ordered_by, &why)?))
+}
+
+impl Ceremony {
+    /// Divides a secret and gives its parts out.
+    pub(super) fn divide(
+        &mut self,
+        kind: SecretKind,
+        secret: &Secret<Vec<u8>>,
+        custodians: &Custodians,
+        to: &PartsTo,
+    ) -> anyhow::Result<CeremonyId> {
+        let scheme = custodians.scheme()?;
+        let id = CeremonyId::random(&mut clock::random());
+        let parts = split(kind, secret, scheme, id, &mut clock::random())?;
+        self.transcript.divided(id, scheme);
+        hand_out(self.output, to, &parts, &custodians.names, &mut self.transcript)?;
+        Ok(id)
+    }
+
+    pub(super) fn roots_are(&mut self, roots: &RootKeys) {
+        for (name, value) in roots.check_values() {
+            self.transcript.check_value(name, value);
+        }
+    }
+
+    /// Takes parts in; at the keyboard each custodian agrees first.
+    pub(super) fn gather(
+        &mut self,
+        from: &PartsFrom,
+        kind: SecretKind,
+        agreement: Option<&Agreement>,
+    ) -> anyhow::Result<(Gathering, Secret<Vec<u8>>)> {
+        let gathering = gather_for(self.output, from, kind, agreement, &mut self.transcript)?;
+        let secret = gathering.secret()?;
+        Ok((gathering, secret))
+    }
+
+    /// The root keys, from their custodians.
+    pub(super) fn roots_of(
+        &mut self,
+        from: &PartsFrom,
+        agreement: Option<&Agreement>,
+    ) -> anyhow::Result<(RootKeys, Gathering)> {
+        let (gathering, secret) = self.gather(from, SecretKind::RootKeys, agreement)?;
+        let roots = RootKeys::from_shared(&secret)?;
+        if let Some(part) = gathering.parts().first() {
+            self.transcript.divided(part.ceremony(), part.scheme());
+        }
+        self.roots_are(&roots);
+        Ok((roots, gathering))
+    }
+
+    /// The realm's keys over root keys that custodians rebuilt.
+    pub(super) fn keys_over(
+        &mut self,
+        context: &Context,
+        roots: RootKeys,
+    ) -> anyhow::Result<SoftwareHsm> {
+        let catalogue = context.home.realm().catalogue();
+        let keys = SoftwareHsm::over_catalogue(SoftwareVault::new(roots), &catalogue)?;
+        self.transcript.realm(keys.realm_of_catalogue().1);
+        self.transcript.step("the root keys open the realm's catalogue");
+        Ok(keys)
+    }
+}
