@@ -1,6 +1,7 @@
-//! One call: from the request to the answer of whichever worker gives it. Decides nothing itself: when to ask
-//! whom is in [`super::plan`], [`super::order`] and [`super::breaker`].
+//! Calls that only read: from requests to the answers of whichever workers give them. Decides nothing itself: when to
+//! ask whom is in [`super::plan`], [`super::order`] and [`super::breaker`].
 
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,25 +11,59 @@ use zeroize::Zeroizing;
 use super::order::{self, Candidate};
 use super::plan::{Effect, Ending, Patience, Plan, Step};
 use super::shared::{Shared, framed};
-use super::slot::{Event, Slot};
+use super::slot::{Event, Slot, What};
 use super::wire::{Answer, Reply, Request};
-use super::worker::{Purpose, Unfit};
+use super::worker::{Purpose, Question, Unfit};
 use crate::HsmError;
 
-/// How often a verb that makes keys is tried, each time after it was seen that nothing was made.
-const ATTEMPTS_TO_MAKE: usize = 3;
+/// So many questions of one caller are on their way at once, the others behind them.
+const WINDOW: usize = 64;
 
 /// A worker, in one of its lives.
-type Life = (usize, u64);
+pub(super) type Life = (usize, u64);
 
-/// What a call came to.
-enum Outcome<T> {
-    Answered { worker: usize, answer: Result<T, HsmError> },
-    Ended { ending: Ending, asked: Vec<Life> },
+/// What a question came to.
+pub(super) enum Outcome<T> {
+    Answered {
+        worker: usize,
+        answer: Result<T, HsmError>,
+    },
+    Ended {
+        ending: Ending,
+        asked: Vec<Life>,
+    },
+    /// It was asked of nobody.
+    Refused(HsmError),
 }
 
 /// How an answer is read from a reply. `None`: it is no reply to this verb.
 pub(super) type Reader<'r, T> = &'r dyn Fn(&Reply<'_>) -> Option<T>;
+/// The same for several questions: which one, and the reply to it.
+pub(super) type ReaderOfMany<'r, T> = &'r dyn Fn(usize, &Reply<'_>) -> Option<T>;
+
+/// One question on its way.
+struct Call<T> {
+    frame: Zeroizing<Vec<u8>>,
+    plan: Plan,
+    asked: Vec<Life>,
+    outcome: Option<Outcome<T>>,
+}
+
+/// Where a question stands.
+enum Stand {
+    WaitsUntil(Duration),
+    IsOver,
+    /// Every worker that could be asked owes as much as it may.
+    FindsAllFull,
+}
+
+impl<T> Call<T> {
+    fn new(plan: Plan, request: &Request<'_>) -> Self {
+        let framed = framed(request);
+        let outcome = framed.is_none().then(|| Outcome::Refused(too_large()));
+        Self { frame: framed.unwrap_or_default(), plan, asked: Vec::new(), outcome }
+    }
+}
 
 impl Shared {
     /// Asks for something that changes nothing.
@@ -37,154 +72,148 @@ impl Shared {
         request: &Request<'_>,
         reader: Reader<'_, T>,
     ) -> Result<T, HsmError> {
-        let _place = self.enter()?;
+        let answer = self.read_all(slice::from_ref(request), &|_, reply| reader(reply)).pop();
+        answer.unwrap_or(Err(HsmError::Internal { operation: "asking a worker" }))
+    }
+
+    /// Asks for several things that change nothing: each as if it were asked alone, and all by one deadline.
+    pub(super) fn read_all<T>(
+        &self,
+        requests: &[Request<'_>],
+        reader: ReaderOfMany<'_, T>,
+    ) -> Vec<Result<T, HsmError>> {
         let (deadline, hedge_after) = (self.limits.deadline(), self.limits.hedge_after());
-        let outcome =
-            self.call(Effect::Reads, request, reader, Patience { deadline, hedge_after })?;
-        match outcome {
+        let _place = match self.enter(requests.len()) {
+            Ok(place) => place,
+            Err(waiting) => {
+                let full = |_| Err(self.refuse(HsmError::QueueFull { waiting }));
+                return requests.iter().map(full).collect();
+            }
+        };
+        let outcomes =
+            self.call(Effect::Reads, requests, reader, Patience { deadline, hedge_after });
+        let answer = |outcome| match outcome {
             Outcome::Answered { answer, .. } => answer,
             Outcome::Ended { ending, .. } => Err(self.refuse(ending.into_error(deadline))),
-        }
+            Outcome::Refused(error) => Err(self.refuse(error)),
+        };
+        outcomes.into_iter().map(answer).collect()
     }
 
-    /// Asks for keys to be made, at most once: when it is unknown what came of it, `look` says what there is.
-    /// The other workers know the new catalogue before the answer is given.
-    pub(super) fn make<T>(
-        &self,
-        request: &Request<'_>,
-        reader: Reader<'_, T>,
-        exists: impl Fn(&HsmError) -> bool,
-        look: impl Fn() -> Result<Option<T>, HsmError>,
-    ) -> Result<T, HsmError> {
-        let deadline = self.limits.making_deadline();
-        let mut last = HsmError::Down { cause: self.causes().join("; ") };
-        for attempt in 0..ATTEMPTS_TO_MAKE {
-            let place = self.enter()?;
-            let patience = Patience { deadline, hedge_after: deadline };
-            let outcome = self.call(Effect::Makes, request, reader, patience)?;
-            drop(place);
-            match outcome {
-                Outcome::Answered { worker, answer: Ok(made) } => {
-                    self.broadcast_change(Some(worker));
-                    return Ok(made);
-                }
-                // An earlier attempt had made it after all.
-                Outcome::Answered { answer: Err(error), .. } if attempt > 0 && exists(&error) => {}
-                Outcome::Answered { answer: Err(error), .. } => return Err(error),
-                Outcome::Ended { ending: ending @ Ending::Unknown(_), asked } => {
-                    // Whoever may still be at it must not finish it behind our back.
-                    asked.iter().for_each(|life| {
-                        self.end_life(*life, "it was asked for keys and gave no answer")
-                    });
-                    last = ending.into_error(deadline);
-                }
-                Outcome::Ended { ending, .. } => {
-                    return Err(self.refuse(ending.into_error(deadline)));
-                }
-            }
-            self.broadcast_change(None);
-            // Whoever was asked may have been the only one, and is started again now.
-            self.wait(deadline, || self.serves());
-            if let Some(made) = look()? {
-                return Ok(made);
-            }
-        }
-        Err(self.refuse(last))
-    }
-
-    /// Asks every worker that serves.
-    pub(super) fn everyone(&self, request: &Request<'_>) -> Result<(), HsmError> {
-        let mut asked = Vec::new();
-        for (place, worker) in self.workers.iter().enumerate() {
-            let slot = Arc::new(Slot::default());
-            let mut frame = framed(request).ok_or_else(too_large)?;
-            let (now, patience) = (self.clock.now(), self.limits.making_deadline());
-            if worker.ask(None, &mut frame, Purpose::Call(Arc::clone(&slot)), now, patience).is_ok()
-            {
-                asked.push((place, slot));
-            }
-        }
-        if asked.is_empty() {
-            return Err(self.refuse(HsmError::Down { cause: self.causes().join("; ") }));
-        }
-        asked.into_iter().try_for_each(|(_, slot)| match slot.take(self.limits.making_deadline()) {
-            Some(Event::Answered { message, .. }) => {
-                decode(&message, &|reply| matches!(reply, Reply::Nothing).then_some(()))
-            }
-            Some(Event::Lost { cause }) => Err(HsmError::Down { cause }),
-            None => Err(HsmError::DeadlinePassed { milliseconds: self.limits.making_deadline_ms }),
-        })
-    }
-
-    fn call<T>(
+    /// What comes of each question, in their order.
+    pub(super) fn call<T>(
         &self,
         effect: Effect,
-        request: &Request<'_>,
-        reader: Reader<'_, T>,
+        requests: &[Request<'_>],
+        reader: ReaderOfMany<'_, T>,
         patience: Patience,
-    ) -> Result<Outcome<T>, HsmError> {
-        let mut frame = framed(request).ok_or_else(too_large)?;
+    ) -> Vec<Outcome<T>> {
         let slot = Arc::new(Slot::default());
-        let mut plan = Plan::new(effect, self.clock.now(), patience);
-        let mut asked: Vec<Life> = Vec::new();
+        let plan = Plan::new(effect, self.clock.now(), patience);
+        let mut calls: Vec<_> =
+            requests.iter().map(|request| Call::new(plan.clone(), request)).collect();
         loop {
             let now = self.clock.now();
-            match plan.next(now) {
-                Step::Ask => self.ask(&mut plan, &mut frame, &slot, &mut asked, now)?,
-                Step::WaitUntil(until) => match slot.take(until.saturating_sub(now)) {
-                    None => {}
-                    Some(Event::Lost { cause }) => plan.failed(cause),
-                    Some(Event::Answered { worker, message }) => match decode(&message, reader) {
-                        Err(error) if error.is_of_the_module() => {
-                            let cause = self.blame(worker, &error);
-                            plan.failed(cause);
+            let Some(until) = self.advance(&mut calls, &slot, now) else { break };
+            for Event { question, what } in slot.take(until.saturating_sub(now)) {
+                if let Some(call) = calls.get_mut(question) {
+                    self.hear(call, what, &|reply| reader(question, reply));
+                }
+            }
+        }
+        let unasked = || Outcome::Refused(HsmError::Internal { operation: "asking a worker" });
+        calls.into_iter().map(|call| call.outcome.unwrap_or_else(unasked)).collect()
+    }
+
+    /// Asks whatever there is to be asked now. Gives when to look again at the latest; `None` when all is over.
+    fn advance<T>(
+        &self,
+        calls: &mut [Call<T>],
+        slot: &Arc<Slot>,
+        now: Duration,
+    ) -> Option<Duration> {
+        let (mut touched, mut waiting, mut look_again) = (Vec::new(), 0_usize, None);
+        let open = calls.iter_mut().enumerate().filter(|(_, call)| call.outcome.is_none());
+        for (place, call) in open {
+            let purpose = Purpose::Call(Arc::clone(slot), place);
+            match self.step(call, &purpose, &mut touched, now) {
+                Stand::IsOver => {}
+                Stand::WaitsUntil(until) => {
+                    waiting = waiting.saturating_add(1);
+                    look_again =
+                        Some(look_again.map_or(until, |sooner: Duration| sooner.min(until)));
+                }
+                // There will be room when those before it are answered.
+                Stand::FindsAllFull if waiting > 0 => break,
+                Stand::FindsAllFull => {
+                    let waiting = self.waiting.load(Ordering::Relaxed);
+                    call.outcome = Some(Outcome::Refused(HsmError::QueueFull { waiting }));
+                }
+            }
+            if waiting == WINDOW {
+                break;
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        for worker in touched.into_iter().filter_map(|place: usize| self.workers.get(place)) {
+            worker.send();
+        }
+        look_again
+    }
+
+    fn step<T>(
+        &self,
+        call: &mut Call<T>,
+        purpose: &Purpose,
+        touched: &mut Vec<usize>,
+        now: Duration,
+    ) -> Stand {
+        loop {
+            match call.plan.next(now) {
+                Step::WaitUntil(until) => return Stand::WaitsUntil(until),
+                Step::GiveUp(ending) => {
+                    let asked = core::mem::take(&mut call.asked);
+                    call.outcome = Some(Outcome::Ended { ending, asked });
+                    return Stand::IsOver;
+                }
+                Step::Ask => match self.choose(&call.asked, now) {
+                    Ok(Some(life)) => {
+                        if self.ask(call, life, purpose.clone(), now) {
+                            touched.push(life.0);
                         }
-                        answer => {
-                            self.praise(worker);
-                            return Ok(Outcome::Answered { worker, answer });
-                        }
-                    },
+                    }
+                    // A hedge that finds nobody is no reason to blame anybody.
+                    Ok(None) if call.plan.is_hedging() => call.plan.nobody_to_ask(now, Vec::new()),
+                    Ok(None) => call.plan.nobody_to_ask(now, self.causes()),
+                    Err(AllFull) => return Stand::FindsAllFull,
                 },
-                Step::GiveUp(ending) => return Ok(Outcome::Ended { ending, asked }),
             }
         }
     }
 
-    fn ask(
-        &self,
-        plan: &mut Plan,
-        frame: &mut Zeroizing<Vec<u8>>,
-        slot: &Arc<Slot>,
-        asked: &mut Vec<Life>,
-        now: Duration,
-    ) -> Result<(), HsmError> {
-        let Some(life) = self.choose(asked, now)? else {
-            // A hedge that finds nobody is no reason to blame anybody.
-            plan.nobody_to_ask(if plan.is_hedging() { Vec::new() } else { self.causes() });
-            return Ok(());
-        };
-        let Some(worker) = self.workers.get(life.0) else { return Ok(()) };
-        asked.push(life);
+    /// Gives a question to a worker. Who went away meanwhile counts as not asked: the next one is.
+    fn ask<T>(&self, call: &mut Call<T>, life: Life, purpose: Purpose, now: Duration) -> bool {
+        let Some(worker) = self.workers.get(life.0) else { return false };
+        call.asked.push(life);
         // What makes keys may take its time without being thought stalled.
-        let patience = if plan.makes() { self.limits.making_deadline() } else { Duration::ZERO };
-        let purpose = Purpose::Call(Arc::clone(slot));
-        // Who went away meanwhile counts as not asked: the next one is.
-        if worker.ask(Some(life.1), frame, purpose, now, patience).is_ok() {
-            let counter = if plan.is_hedging() {
-                Some(&self.hedges)
-            } else {
-                plan.is_retrying().then_some(&self.retries)
-            };
-            if let Some(counter) = counter {
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-            plan.asked(now);
+        let makes = call.plan.makes();
+        let patience = if makes { self.limits.making_deadline() } else { Duration::ZERO };
+        let question = Question::new(purpose, now, patience);
+        if worker.enqueue(Some(life.1), &call.frame, question).is_err() {
+            return false;
         }
-        Ok(())
+        if call.plan.is_hedging() {
+            self.hedges.fetch_add(1, Ordering::Relaxed);
+        } else if call.plan.is_retrying() {
+            self.retries.fetch_add(1, Ordering::Relaxed);
+        }
+        call.plan.asked(now);
+        true
     }
 
     /// The worker to ask next; `None` if there is none but those that were asked.
-    fn choose(&self, asked: &[Life], now: Duration) -> Result<Option<Life>, HsmError> {
+    fn choose(&self, asked: &[Life], now: Duration) -> Result<Option<Life>, AllFull> {
         let (mut lives, mut candidates, mut is_full) = (Vec::new(), Vec::new(), false);
         let was_asked = |member: usize| {
             asked
@@ -211,12 +240,25 @@ impl Shared {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let chosen =
             order::choose(&candidates, now, turn).and_then(|place| lives.get(place).copied());
-        if chosen.is_none() && is_full && asked.is_empty() {
-            return Err(
-                self.refuse(HsmError::QueueFull { waiting: self.waiting.load(Ordering::Relaxed) })
-            );
+        if chosen.is_none() && is_full && asked.is_empty() { Err(AllFull) } else { Ok(chosen) }
+    }
+
+    /// Something came of a question. What comes of one that was asked elsewhere too, and is over, is forgotten.
+    fn hear<T>(&self, call: &mut Call<T>, what: What, reader: Reader<'_, T>) {
+        match what {
+            _ if call.outcome.is_some() => {}
+            What::Lost { cause } => call.plan.failed(cause),
+            What::Answered { worker, message } => match decode(&message, reader) {
+                Err(error) if error.is_of_the_module() => {
+                    let cause = self.blame(worker, &error);
+                    call.plan.failed(cause);
+                }
+                answer => {
+                    self.praise(worker);
+                    call.outcome = Some(Outcome::Answered { worker, answer });
+                }
+            },
         }
-        Ok(chosen)
     }
 
     fn praise(&self, worker: usize) {
@@ -235,44 +277,41 @@ impl Shared {
         format!("{}: {cause}", member.name())
     }
 
-    fn end_life(&self, (place, life): Life, cause: &str) {
-        if let Some(worker) = self.workers.get(place) {
-            let mut state = worker.state();
-            if state.life == life {
-                state.end(cause);
-            }
-        }
+    /// Room for so many calls in the bounded queue.
+    ///
+    /// # Errors
+    /// How many wait there already.
+    pub(super) fn enter(&self, calls: usize) -> Result<Place<'_>, usize> {
+        let before = self.waiting.fetch_add(calls, Ordering::AcqRel);
+        let place = Place { waiting: &self.waiting, calls };
+        if before.saturating_add(calls) > self.limits.queue { Err(before) } else { Ok(place) }
     }
 
-    fn enter(&self) -> Result<Place<'_>, HsmError> {
-        let before = self.waiting.fetch_add(1, Ordering::AcqRel);
-        let place = Place(&self.waiting);
-        if before >= self.limits.queue {
-            return Err(self.refuse(HsmError::QueueFull { waiting: before }));
-        }
-        Ok(place)
-    }
-
-    fn refuse(&self, error: HsmError) -> HsmError {
+    pub(super) fn refuse(&self, error: HsmError) -> HsmError {
         self.refused.fetch_add(1, Ordering::Relaxed);
         error
     }
 }
 
-/// A place in the bounded queue, until the call is over.
-struct Place<'a>(&'a AtomicUsize);
+struct AllFull;
+
+/// Places in the bounded queue, until the calls are over.
+pub(super) struct Place<'a> {
+    waiting: &'a AtomicUsize,
+    calls: usize,
+}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.waiting.fetch_sub(self.calls, Ordering::AcqRel);
     }
 }
 
-const fn too_large() -> HsmError {
+pub(super) const fn too_large() -> HsmError {
     HsmError::Internal { operation: "framing a request that is too large" }
 }
 
-fn decode<T>(message: &[u8], reader: Reader<'_, T>) -> Result<T, HsmError> {
+pub(super) fn decode<T>(message: &[u8], reader: Reader<'_, T>) -> Result<T, HsmError> {
     let nonsense = || HsmError::ModuleFailed {
         operation: "reading a worker's answer".to_owned(),
         cause: "it is none to this question".to_owned(),

@@ -3,15 +3,16 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::member::Member;
 use super::shared::{Shared, framed};
-use super::slot::Event;
+use super::slot::{Event, Slot, What};
 use super::wire::{Answer, GREETING_ID, Greeting, Incoming, PROTOCOL_VERSION, Request};
-use super::worker::{Phase, Purpose, Worker};
+use super::worker::{Phase, Purpose, Question, Worker};
 use crate::HsmError;
 
 /// From the end of a process to the start of the next; doubles while none serves.
@@ -70,7 +71,7 @@ fn live(shared: &Shared, place: usize, worker: &Worker, member: &Member) -> End 
     let cause = loop {
         match hand_out(shared, place, worker, member, &mut incoming) {
             Ok(()) => {}
-            Err(cause) => break cause.to_owned(),
+            Err(cause) => break cause,
         }
         match incoming.read_from(&socket) {
             Ok(0) => break String::new(),
@@ -155,10 +156,10 @@ fn greet(
     drop(state);
     // Whoever changed the catalogue while this one read it either finds it serving or is seen here.
     if shared.changes.load(std::sync::atomic::Ordering::SeqCst) != changes
-        && let Some(mut frame) = framed(&Request::Refresh)
+        && let Some(frame) = framed(&Request::Refresh)
     {
         let patience = shared.limits.deadline();
-        let _told = worker.ask(None, &mut frame, Purpose::Refresh, now, patience);
+        let _told = worker.ask(&frame, Question::new(Purpose::Refresh, now, patience));
     }
     Ok(())
 }
@@ -180,10 +181,9 @@ fn hand_out(
     worker: &Worker,
     member: &Member,
     incoming: &mut Incoming,
-) -> Result<(), &'static str> {
-    const NONSENSE: &str = "its answers make no sense";
+) -> Result<(), String> {
     let (mut ids, mut messages) = (Vec::new(), Vec::new());
-    while let Some(frame) = incoming.next_frame().map_err(|_| NONSENSE)? {
+    while let Some(frame) = incoming.next_frame().map_err(|error| error.to_string())? {
         ids.push(frame.id);
         messages.push(Zeroizing::new(frame.message.to_vec()));
     }
@@ -191,10 +191,17 @@ fn hand_out(
         return Ok(());
     }
     let now = shared.clock.now();
-    let questions = worker.answered(&ids, now).ok_or(NONSENSE)?;
+    let questions = worker.answered(&ids, now)?;
+    let mut news: Vec<(Arc<Slot>, Vec<Event>)> = Vec::new();
     for (question, message) in questions.into_iter().zip(messages) {
         match question.purpose {
-            Purpose::Call(slot) => slot.put(Event::Answered { worker: place, message }),
+            Purpose::Call(slot, question) => {
+                let event = Event { question, what: What::Answered { worker: place, message } };
+                match news.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &slot)) {
+                    Some((_, events)) => events.push(event),
+                    None => news.push((slot, vec![event])),
+                }
+            }
             Purpose::Probe => match failure_in(&message) {
                 None => {
                     member.breaker().probed(now, Ok(()));
@@ -211,11 +218,12 @@ fn hand_out(
             },
             // A worker that cannot read the catalogue would answer from an old one.
             Purpose::Refresh if failure_in(&message).is_some() => {
-                return Err("it cannot read the catalogue");
+                return Err("it cannot read the catalogue".to_owned());
             }
             Purpose::Refresh => {}
         }
     }
+    news.into_iter().for_each(|(slot, events)| slot.put(events));
     Ok(())
 }
 

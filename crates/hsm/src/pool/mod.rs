@@ -12,7 +12,7 @@
 //! | file | what |
 //! |---|---|
 //! | `plan`, `order`, `breaker` | the decisions, as plain functions of the time: when to ask again, whom, and whether at all |
-//! | `call`, `slot` | one call on its way |
+//! | `call`, `making`, `slot` | calls on their way |
 //! | `worker`, `keeper`, `watch` | a process, the thread that keeps it, the thread that looks after all |
 //! | `wire`, `serve` | what goes over the socket, and the worker's side of it |
 //! | `verbs` | the verbs, as questions |
@@ -30,6 +30,7 @@ mod call;
 mod clock;
 mod config;
 mod keeper;
+mod making;
 mod member;
 mod order;
 mod plan;

@@ -60,12 +60,12 @@ impl Ending {
 }
 
 /// One call on its way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     effect: Effect,
     begun: Duration,
     patience: Patience,
-    /// When the last question went out.
+    /// When a question last went out, or was to go out and found nobody.
     last_asked: Duration,
     /// Questions out.
     asked: usize,
@@ -109,7 +109,7 @@ impl Plan {
                 Step::Ask
             };
         }
-        if self.effect == Effect::Makes || self.everybody_was_asked {
+        if self.effect == Effect::Makes {
             return Step::WaitUntil(deadline);
         }
         let hedge_at = self.last_asked.saturating_add(self.patience.hedge_after);
@@ -143,9 +143,11 @@ impl Plan {
         self.causes.push(cause);
     }
 
-    /// Nobody is left to ask, for these reasons.
-    pub(super) fn nobody_to_ask(&mut self, causes: Vec<String>) {
-        self.everybody_was_asked = true;
+    /// Nobody is left to ask, for these reasons. While a question is out, somebody may come back: it is tried again
+    /// after a while.
+    pub(super) fn nobody_to_ask(&mut self, now: Duration, causes: Vec<String>) {
+        self.last_asked = now;
+        self.everybody_was_asked = !self.is_hedging();
         for cause in causes {
             if !self.causes.contains(&cause) {
                 self.causes.push(cause);
@@ -178,9 +180,30 @@ mod tests {
         assert!(plan.is_hedging() && !plan.is_retrying());
         plan.asked(at(1_050));
         assert_eq!(plan.next(at(1_100)), Step::Ask);
-        plan.nobody_to_ask(Vec::new());
-        assert_eq!(plan.next(at(1_100)), Step::WaitUntil(at(3_000)));
+        plan.nobody_to_ask(at(1_100), Vec::new());
+        assert_eq!(plan.next(at(1_100)), Step::WaitUntil(at(1_150)));
         assert_eq!(plan.next(at(3_000)), Step::GiveUp(Ending::TooLate));
+    }
+
+    #[test]
+    fn who_comes_back_while_another_hangs_is_asked() {
+        let mut plan = plan(Effect::Reads);
+        plan.asked(at(1_000));
+        // The other member is being started again, for a second.
+        let mut now = at(1_000);
+        for _ in 0..20 {
+            assert_eq!(plan.next(now), Step::WaitUntil(now + at(50)));
+            now += at(50);
+            assert_eq!(plan.next(now), Step::Ask);
+            plan.nobody_to_ask(now, Vec::new());
+        }
+        now += at(50);
+        assert_eq!(plan.next(now), Step::Ask);
+        plan.asked(now);
+        plan.failed("it did not answer for 1000 ms".to_owned());
+        assert_eq!(plan.next(now), Step::WaitUntil(now + at(50)), "one of the two may answer");
+        plan.failed("ended by signal 9".to_owned());
+        assert_eq!(plan.next(now), Step::Ask);
     }
 
     #[test]
@@ -193,7 +216,7 @@ mod tests {
             assert!(plan.is_retrying() && !plan.is_hedging());
         }
         assert_eq!(plan.next(at(1_000)), Step::Ask);
-        plan.nobody_to_ask(vec!["ended by signal 9".to_owned()]);
+        plan.nobody_to_ask(at(1_000), vec!["ended by signal 9".to_owned()]);
         let causes = ["CKR_DEVICE_ERROR", "ended by signal 9"].map(str::to_owned).to_vec();
         assert_eq!(plan.next(at(1_000)), Step::GiveUp(Ending::NobodyLeft(causes)));
     }
@@ -203,9 +226,8 @@ mod tests {
         let mut plan = plan(Effect::Reads);
         plan.asked(at(1_000));
         plan.asked(at(1_050));
-        plan.nobody_to_ask(Vec::new());
         plan.failed("CKR_DEVICE_ERROR".to_owned());
-        assert_eq!(plan.next(at(1_060)), Step::WaitUntil(at(3_000)));
+        assert_eq!(plan.next(at(1_060)), Step::WaitUntil(at(1_100)));
     }
 
     #[test]

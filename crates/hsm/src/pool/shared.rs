@@ -12,7 +12,7 @@ use super::config::{Limits, MemberConfig};
 use super::member::Member;
 use super::status::PoolStatus;
 use super::wire::{self, Request};
-use super::worker::{Phase, Purpose, Worker};
+use super::worker::{Phase, Purpose, Question, Worker};
 use crate::{HsmDescription, Realm};
 use tapfer_payment_types::RealmId;
 
@@ -111,13 +111,13 @@ impl Shared {
     /// is asked of them from now on, they do with the new catalogue.
     pub(super) fn broadcast_change(&self, maker: Option<usize>) {
         self.changes.fetch_add(1, Ordering::SeqCst);
-        let Some(mut frame) = framed(&Request::Refresh) else { return };
+        let Some(frame) = framed(&Request::Refresh) else { return };
         for (place, worker) in self.workers.iter().enumerate() {
             if Some(place) != maker {
                 // Who is away reads the catalogue when it comes back.
                 let patience = self.limits.deadline();
-                let _told =
-                    worker.ask(None, &mut frame, Purpose::Refresh, self.clock.now(), patience);
+                let question = Question::new(Purpose::Refresh, self.clock.now(), patience);
+                let _told = worker.ask(&frame, question);
             }
         }
     }

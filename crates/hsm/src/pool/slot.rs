@@ -6,7 +6,13 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// What came of one question.
-pub(super) enum Event {
+pub(super) struct Event {
+    /// Which one of the caller's.
+    pub(super) question: usize,
+    pub(super) what: What,
+}
+
+pub(super) enum What {
     /// The worker's answer, still encoded.
     Answered {
         /// Which worker.
@@ -29,18 +35,18 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Something came of a question.
-    pub(super) fn put(&self, event: Event) {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    /// Something came of questions. The caller is woken once for all of it: to wake a thread costs more than anything
+    /// else that is done for a call.
+    pub(super) fn put(&self, news: impl IntoIterator<Item = Event>) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).extend(news);
         self.arrived.notify_one();
     }
 
-    /// Waits for something, at most this long.
-    pub(super) fn take(&self, at_most: Duration) -> Option<Event> {
+    /// Waits for something, at most this long, and takes all there is.
+    pub(super) fn take(&self, at_most: Duration) -> Vec<Event> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.arrived.wait_timeout_while(events, at_most, |events| events.is_empty());
         let (mut events, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        // Two answers at once are rare, and either will do.
-        events.pop()
+        core::mem::take(&mut *events)
     }
 }

@@ -69,6 +69,22 @@ fn purpose(purpose: DocumentPurpose) -> u8 {
     place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX)
 }
 
+fn verdict(request: &CryptogramRequest<'_>, reply: &Reply<'_>) -> Option<CryptogramVerdict> {
+    match reply {
+        // The proof is made here, by comparing what the module computed with what the card sent.
+        Reply::Verdict(Verdict::Verified(computed)) => {
+            let (token, input, received) = (request.token, request.input, request.received);
+            let proof = cryptogram::verify(token, input, received, |_| *computed);
+            proof.ok().map(CryptogramVerdict::Verified)
+        }
+        Reply::Verdict(Verdict::Mismatch) => Some(CryptogramVerdict::Mismatch),
+        Reply::Verdict(Verdict::UnknownDerivationKey) => {
+            Some(CryptogramVerdict::UnknownDerivationKey)
+        }
+        _ => None,
+    }
+}
+
 /// `None` where the thing is not there, for [`Shared::make`](super::shared::Shared::make).
 fn found<T>(
     looked: Result<T, HsmError>,
@@ -239,22 +255,17 @@ impl PaymentHsm for HsmPool {
         &self,
         request: &CryptogramRequest<'_>,
     ) -> Result<CryptogramVerdict, HsmError> {
-        let verdict = |reply: &Reply<'_>| match reply {
-            // The proof is made here, by comparing what the module computed with what the card sent.
-            Reply::Verdict(Verdict::Verified(computed)) => {
-                let proof =
-                    cryptogram::verify(request.token, request.input, request.received, |_| {
-                        *computed
-                    });
-                proof.ok().map(CryptogramVerdict::Verified)
-            }
-            Reply::Verdict(Verdict::Mismatch) => Some(CryptogramVerdict::Mismatch),
-            Reply::Verdict(Verdict::UnknownDerivationKey) => {
-                Some(CryptogramVerdict::UnknownDerivationKey)
-            }
-            _ => None,
-        };
-        self.shared.read(&Request::VerifyCryptogram(Cryptogram::from(request)), &verdict)
+        let question = Request::VerifyCryptogram(Cryptogram::from(request));
+        self.shared.read(&question, &|reply| verdict(request, reply))
+    }
+
+    fn verify_cryptograms(
+        &self,
+        requests: &[CryptogramRequest<'_>],
+    ) -> Vec<Result<CryptogramVerdict, HsmError>> {
+        let question = |request| Request::VerifyCryptogram(Cryptogram::from(request));
+        let questions: Vec<_> = requests.iter().map(question).collect();
+        self.shared.read_all(&questions, &|place, reply| verdict(requests.get(place)?, reply))
     }
 
     fn seal_provisioning(

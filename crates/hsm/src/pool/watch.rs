@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::shared::{Shared, framed};
 use super::wire::Request;
-use super::worker::{Phase, Purpose, Worker};
+use super::worker::{Phase, Purpose, Question, Worker};
 
 /// From one look to the next.
 const PERIOD: Duration = Duration::from_millis(25);
@@ -69,7 +69,7 @@ fn probe(shared: &Shared, now: Duration) {
 fn send(shared: &Shared, worker: &Worker, now: Duration) -> bool {
     let patience = shared.limits.silent_after();
     fit(shared, worker, now)
-        && framed(&Request::Health).is_some_and(|mut frame| {
-            worker.ask(None, &mut frame, Purpose::Probe, now, patience).is_ok()
+        && framed(&Request::Health).is_some_and(|frame| {
+            worker.ask(&frame, Question::new(Purpose::Probe, now, patience)).is_ok()
         })
 }

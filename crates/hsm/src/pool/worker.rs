@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::net::SendFlags;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::config::Limits;
 use super::order::Latency;
-use super::slot::{Event, Slot};
+use super::slot::{Event, Slot, What};
 use super::status::WorkerStatus;
 use super::wire;
 
@@ -20,6 +20,8 @@ use super::wire;
 const MOST_QUESTIONS: usize = 128;
 /// And so many bytes of them, but for one large question alone.
 const MOST_BYTES: usize = 48 * 1024;
+/// A worker that has so many questions to go on with gets the next ones together, when an answer comes.
+const AHEAD: usize = 8;
 
 /// A worker of a member.
 pub(super) struct Worker {
@@ -37,6 +39,9 @@ pub(super) struct State {
     pub(super) socket: Option<UnixStream>,
     unanswered: VecDeque<Question>,
     unanswered_bytes: usize,
+    /// The frames of the last `unsent` of them, which are not written yet.
+    outgoing: Zeroizing<Vec<u8>>,
+    unsent: usize,
     next_id: u64,
     pub(super) last_answer: Duration,
     latency: Latency,
@@ -71,8 +76,8 @@ pub(super) struct Question {
 /// What a question is for.
 #[derive(Clone)]
 pub(super) enum Purpose {
-    /// A caller waits for the answer.
-    Call(Arc<Slot>),
+    /// A caller waits for the answer: which one of its questions this is.
+    Call(Arc<Slot>, usize),
     /// To see whether the member serves.
     Probe,
     /// The catalogue has changed.
@@ -107,6 +112,8 @@ impl Worker {
                 socket: None,
                 unanswered: VecDeque::new(),
                 unanswered_bytes: 0,
+                outgoing: Zeroizing::default(),
+                unsent: 0,
                 next_id: wire::GREETING_ID.saturating_add(1),
                 last_answer: now,
                 latency: Latency::new(now),
@@ -122,40 +129,48 @@ impl Worker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a question, if this is still the life that was chosen. `frame` is the request in a frame; its id is
-    /// put in here.
+    /// Asks at once.
     ///
     /// # Errors
-    /// Why not. The worker is ended then, unless it is another life.
-    pub(super) fn ask(
+    /// Why not.
+    pub(super) fn ask(&self, frame: &[u8], question: Question) -> Result<(), String> {
+        self.enqueue(None, frame, question)?;
+        self.send();
+        Ok(())
+    }
+
+    /// Puts a question behind the others, if this is still the life that was chosen. It is on its way with the next
+    /// [`Worker::send`], or when an answer comes. `frame` is the request in a frame, under any id.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn enqueue(
         &self,
         life: Option<u64>,
-        frame: &mut Zeroizing<Vec<u8>>,
-        purpose: Purpose,
-        now: Duration,
-        patience: Duration,
+        frame: &[u8],
+        mut question: Question,
     ) -> Result<(), String> {
         let mut state = self.state();
         if state.phase != Phase::Serving || life.is_some_and(|life| life != state.life) {
             return Err(state.why_away());
         }
-        let id = state.next_id;
-        state.next_id = id.wrapping_add(1);
-        wire::set_id(frame, id);
-        let Some(socket) = &state.socket else { return Err(state.why_away()) };
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match rustix::net::send(socket, frame, flags) {
-            Ok(sent) if sent == frame.len() => {}
-            // What went out in part cannot be taken back, and what does not fit was not read for long.
-            _ => {
-                state.end("it does not read what it is asked");
-                return Err(state.why_away());
-            }
-        }
-        let bytes = frame.len();
-        state.unanswered_bytes = state.unanswered_bytes.saturating_add(bytes);
-        state.unanswered.push_back(Question { id, purpose, sent_at: now, bytes, patience });
+        question.id = state.next_id;
+        question.bytes = frame.len();
+        state.next_id = state.next_id.wrapping_add(1);
+        wire::append_frame(&mut state.outgoing, frame, question.id);
+        state.unanswered_bytes = state.unanswered_bytes.saturating_add(question.bytes);
+        state.unanswered.push_back(question);
+        state.unsent = state.unsent.saturating_add(1);
         Ok(())
+    }
+
+    /// Sends what has gathered, unless the worker has enough to go on with. One that does not take it is ended; whoever
+    /// asked it is told by its keeper.
+    pub(super) fn send(&self) {
+        let mut state = self.state();
+        if state.sent() < AHEAD {
+            state.send();
+        }
     }
 
     /// Whether it can be asked one more.
@@ -179,23 +194,28 @@ impl Worker {
         Ok(Standing { life: state.life, waiting, latency: state.latency })
     }
 
-    /// Takes the questions that these answers belong to, all under one lock. `None`: the worker answered what it
-    /// was not asked.
-    pub(super) fn answered(&self, ids: &[u64], now: Duration) -> Option<Vec<Question>> {
+    /// Takes the questions that these answers belong to, and sends what has gathered meanwhile, all under one lock.
+    ///
+    /// # Errors
+    /// Why the worker is to be ended: nothing was taken, and whoever waits for it is told.
+    pub(super) fn answered(&self, ids: &[u64], now: Duration) -> Result<Vec<Question>, String> {
         let mut state = self.state();
-        let mut questions = Vec::with_capacity(ids.len());
-        let begun = state.unanswered.front()?.sent_at.max(state.last_answer);
-        for id in ids {
-            let question = state.unanswered.pop_front().filter(|question| question.id == *id)?;
-            state.unanswered_bytes = state.unanswered_bytes.saturating_sub(question.bytes);
-            questions.push(question);
+        let mut pairs = state.unanswered.iter().zip(ids);
+        if ids.len() > state.sent() || pairs.any(|(question, id)| question.id != *id) {
+            return Err("it answers what it was not asked".to_owned());
         }
+        let oldest = state.unanswered.front().map_or(now, |question| question.sent_at);
+        let begun = oldest.max(state.last_answer);
+        let questions: Vec<_> = state.unanswered.drain(..ids.len()).collect();
+        let bytes = questions.iter().map(|question| question.bytes).sum();
+        state.unanswered_bytes = state.unanswered_bytes.saturating_sub(bytes);
         let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
         let each = now.saturating_sub(begun).checked_div(count).unwrap_or_default();
         state.latency.measured(now, each, ids.len());
         state.last_answer = now;
         state.answered = state.answered.saturating_add(u64::from(count));
-        Some(questions)
+        state.send();
+        Ok(questions)
     }
 
     pub(super) fn status(&self) -> WorkerStatus {
@@ -214,6 +234,30 @@ impl Worker {
 }
 
 impl State {
+    /// How many questions the worker has.
+    fn sent(&self) -> usize {
+        self.unanswered.len().saturating_sub(self.unsent)
+    }
+
+    /// Writes what was not written yet, at once or never.
+    fn send(&mut self) {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.unsent > 0) else { return };
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = rustix::net::send(socket, &self.outgoing, flags);
+        let is_whole = sent.is_ok_and(|sent| sent == self.outgoing.len());
+        self.forget_outgoing();
+        if !is_whole {
+            // What went out in part cannot be taken back, and what does not fit was not read for long.
+            self.end("it does not read what it is asked");
+        }
+    }
+
+    fn forget_outgoing(&mut self) {
+        self.outgoing.as_mut_slice().zeroize();
+        self.outgoing.clear();
+        self.unsent = 0;
+    }
+
     /// How long the oldest question has been waiting, beyond what it may take by itself.
     fn silence(&self, now: Duration) -> Option<Duration> {
         let oldest = self.unanswered.front()?;
@@ -259,6 +303,7 @@ impl State {
     pub(super) fn abandon(&mut self) -> VecDeque<Question> {
         self.socket = None;
         self.unanswered_bytes = 0;
+        self.forget_outgoing();
         core::mem::take(&mut self.unanswered)
     }
 
@@ -271,10 +316,14 @@ impl State {
 }
 
 impl Question {
+    pub(super) const fn new(purpose: Purpose, now: Duration, patience: Duration) -> Self {
+        Self { id: wire::GREETING_ID, purpose, sent_at: now, bytes: 0, patience }
+    }
+
     /// Tells the caller, if there is one, that the worker is gone.
     pub(super) fn lose(self, cause: &str) {
-        if let Purpose::Call(slot) = self.purpose {
-            slot.put(Event::Lost { cause: cause.to_owned() });
+        if let Purpose::Call(slot, question) = self.purpose {
+            slot.put([Event { question, what: What::Lost { cause: cause.to_owned() } }]);
         }
     }
 }
@@ -287,5 +336,87 @@ impl Phase {
             Self::Waiting => "waiting",
             Self::Halted => "halted",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use zeroize::Zeroizing;
+
+    use super::{AHEAD, Phase, Purpose, Question, Worker};
+    use crate::pool::slot::{Slot, What};
+    use crate::pool::wire::{self, Incoming, Request};
+
+    const NOW: Duration = Duration::from_secs(60);
+
+    /// A worker that serves, and the other end of its socket.
+    fn serving() -> (Worker, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let worker = Worker::new(0, NOW);
+        let mut state = worker.state();
+        state.phase = Phase::Serving;
+        state.socket = Some(ours);
+        drop(state);
+        (worker, theirs)
+    }
+
+    fn ask(worker: &Worker, slot: &Arc<Slot>, questions: usize) {
+        let mut frame = Zeroizing::new(Vec::new());
+        wire::append(&mut frame, 0, &Request::Health).unwrap();
+        for place in 0..questions {
+            let purpose = Purpose::Call(Arc::clone(slot), place);
+            worker.ask(&frame, Question::new(purpose, NOW, Duration::ZERO)).unwrap();
+        }
+    }
+
+    fn arrived(socket: &UnixStream) -> Vec<u64> {
+        let (mut incoming, mut ids) = (Incoming::default(), Vec::new());
+        while incoming.read_from(socket).is_ok_and(|read| read > 0) {
+            while let Some(frame) = incoming.next_frame().unwrap() {
+                ids.push(frame.id);
+            }
+        }
+        ids
+    }
+
+    #[test]
+    fn who_has_enough_to_do_gets_the_next_questions_together() {
+        let (worker, socket) = serving();
+        ask(&worker, &Arc::default(), AHEAD.saturating_add(5));
+        let first = arrived(&socket);
+        assert_eq!(first.len(), AHEAD, "the rest would only wait there");
+        assert_eq!(worker.answered(&first[..1], NOW).unwrap().len(), 1);
+        let rest = arrived(&socket);
+        assert_eq!(rest.len(), 5, "on their way with the first answer");
+        assert!(first.iter().chain(&rest).is_sorted());
+        assert_eq!(worker.answered(&first[1..], NOW).unwrap().len(), AHEAD - 1);
+        assert_eq!(worker.answered(&rest, NOW).unwrap().len(), 5);
+    }
+
+    #[test]
+    fn an_answer_to_what_was_not_asked_takes_no_question_away() {
+        let (worker, socket) = serving();
+        let slot = Arc::<Slot>::default();
+        ask(&worker, &slot, 3);
+        let ids = arrived(&socket);
+        for wrong in [vec![ids[1]], vec![ids[0], ids[2]], vec![ids[0], ids[1], ids[2], 99], vec![0]]
+        {
+            assert!(worker.answered(&wrong, NOW).is_err(), "{wrong:?}");
+        }
+        let abandoned = worker.state().abandon();
+        abandoned.into_iter().for_each(|question| question.lose("it lies"));
+        let mut told: Vec<_> = slot
+            .take(Duration::ZERO)
+            .into_iter()
+            .filter(|event| matches!(&event.what, What::Lost { cause } if cause == "it lies"))
+            .map(|event| event.question)
+            .collect();
+        told.sort_unstable();
+        assert_eq!(told, [0, 1, 2]);
     }
 }

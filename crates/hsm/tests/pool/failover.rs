@@ -148,9 +148,23 @@ fn without_any_member_calls_are_refused_with_the_reason_until_one_is_back() {
     pool.health().unwrap();
 }
 
-/// No answer, and nobody else to ask: the call ends at its deadline, and those behind it at once.
+/// No answer, and nobody else to ask: the call ends at its deadline, long before the worker is killed, and those behind
+/// it end at once. Without the deadline this call would end when the worker is killed, with another error.
 #[test]
 fn nobody_waits_longer_than_the_deadline() {
+    let house = House::new();
+    let limits = "deadline_ms = 300\nsilent_after_ms = 200\nstalled_after_ms = 20000";
+    let pool = house.try_open_with(limits, &["north"], 1).unwrap();
+    house.set("north", Fault::Hang);
+    let late = Payment::new().verify(&pool).unwrap_err();
+    assert!(matches!(late, HsmError::DeadlinePassed { milliseconds: 300 }), "{late:?}");
+    let refused = Payment::new().verify(&pool).unwrap_err();
+    assert!(matches!(refused, HsmError::Down { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("no answer for"), "{refused}");
+}
+
+#[test]
+fn who_waits_for_a_worker_that_is_killed_is_told_why() {
     let house = House::new();
     let pool = house.try_open(&["north"], 1).unwrap();
     house.set("north", Fault::Hang);
@@ -161,6 +175,57 @@ fn nobody_waits_longer_than_the_deadline() {
     house.set("north", Fault::None);
     until(&pool, all_serve);
     Payment::new().verify(&pool).unwrap();
+}
+
+/// The answer belongs to nobody, and nobody waits for the worker any longer: not until the deadline.
+#[test]
+fn who_waits_for_a_worker_that_answers_something_else_is_told_at_once() {
+    let house = House::new();
+    house.set("north", Fault::WrongId);
+    let pool = house.try_open_with("stalled_after_ms = 60000", &["north"], 1).unwrap();
+    let refused = Payment::new().verify(&pool).unwrap_err();
+    assert!(matches!(refused, HsmError::Down { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("answers what it was not asked"), "{refused}");
+    house.set("north", Fault::None);
+    until(&pool, |status| all_serve(status) && status.members[0].workers[0].restarts > 0);
+    Payment::new().verify(&pool).unwrap();
+}
+
+/// The other member comes back while the first one hangs, long before that one is killed: it is asked then.
+#[test]
+fn who_comes_back_serves_what_waits_for_one_that_hangs() {
+    let house = House::new();
+    let limits = "deadline_ms = 60000\nsilent_after_ms = 60000\nstalled_after_ms = 60000";
+    house.set("south", Fault::TokenGone);
+    let pool = house.try_open_with(limits, &["north", "south"], 1).unwrap();
+    house.set("north", Fault::Hang);
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| Payment::new().verify(&pool));
+        until(&pool, |status| member(status, "north").workers[0].waiting > 0);
+        house.set("south", Fault::None);
+        call.join().unwrap().unwrap();
+    });
+    assert!(pool.status().hedges > 0);
+}
+
+/// More than may be on their way at once, some of them wrong: each verdict stands where its request stood.
+#[test]
+fn verdicts_on_many_come_in_the_order_of_the_requests() {
+    let house = House::new();
+    let pool = house.try_open_with("queue = 1024", &["north"], 1).unwrap();
+    let right = |place: usize| place % 7 != 3;
+    let payments: Vec<_> = (0..300).map(|place| Payment::of(right(place))).collect();
+    let verdicts = Payment::verify_all(&payments, &pool);
+    assert_eq!(verdicts.len(), payments.len());
+    for (place, verdict) in verdicts.into_iter().enumerate() {
+        assert_eq!(verdict.unwrap(), right(place), "{place}");
+    }
+    assert!(Payment::verify_all(&[], &pool).is_empty());
+
+    let pool = house.try_open_with("queue = 299", &["north"], 1).unwrap();
+    let refused = Payment::verify_all(&payments, &pool);
+    let is_full = |one: &Result<_, _>| matches!(one, Err(HsmError::QueueFull { waiting: 0 }));
+    assert!(refused.len() == 300 && refused.iter().all(is_full));
 }
 
 #[test]

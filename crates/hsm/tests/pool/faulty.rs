@@ -1,5 +1,7 @@
 //! A module that fails as its file says, in a process of its own.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::{env, fs, process, thread};
 
@@ -8,10 +10,15 @@ use tapfer_emv::curve::PublicPoint;
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
 use tapfer_hsm::pool;
+use tapfer_hsm::pool::wire::{
+    self, Answer, GREETING_ID, Greeting, Incoming, Module, PROTOCOL_VERSION, Reply,
+};
 use tapfer_hsm::*;
 use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::store_share::STORE_SHARE_LENGTH;
 use tapfer_payment_types::{DeviceId, IssuerId, Pan, Secret, Timestamp};
+
+use zeroize::Zeroizing;
 
 use crate::house;
 
@@ -29,13 +36,21 @@ pub enum Fault {
     Hang,
     /// The module does not open, and every verb fails.
     TokenGone,
+    /// Every answer is to another question than the one that was asked.
+    WrongId,
     /// It ends behind the first key that it makes, before it has answered.
     DieBehindMaking,
 }
 
 impl Fault {
-    const ALL: [Self; 5] =
-        [Self::None, Self::DeviceError, Self::Hang, Self::TokenGone, Self::DieBehindMaking];
+    const ALL: [Self; 6] = [
+        Self::None,
+        Self::DeviceError,
+        Self::Hang,
+        Self::TokenGone,
+        Self::WrongId,
+        Self::DieBehindMaking,
+    ];
 
     pub fn word(self) -> String {
         format!("{self:?}")
@@ -55,7 +70,7 @@ pub struct Faulty {
 impl Faulty {
     fn well(&self) -> Result<&SoftwareHsm, HsmError> {
         match Fault::read(&self.file) {
-            Fault::None | Fault::DieBehindMaking => Ok(&self.hsm),
+            Fault::None | Fault::WrongId | Fault::DieBehindMaking => Ok(&self.hsm),
             Fault::DeviceError => Err(failed("CKR_DEVICE_ERROR")),
             Fault::TokenGone => Err(failed("CKR_TOKEN_NOT_PRESENT")),
             Fault::Hang => loop {
@@ -97,7 +112,27 @@ fn pool_worker() {
         Ok(Faulty { hsm, file: file.clone() })
     };
     let socket = pool::take_socket().unwrap();
-    let _ended = pool::serve(socket, false, open);
+    match Fault::read(&file) {
+        Fault::WrongId => answer_something_else(&socket, &open().unwrap()),
+        _ => drop(pool::serve(socket, false, open)),
+    }
+}
+
+/// A worker that greets as it should, and then does not.
+fn answer_something_else(mut socket: &UnixStream, hsm: &Faulty) {
+    let mut frame = Zeroizing::new(Vec::new());
+    let opened = Ok(Module::of(&hsm.describe(), None, false));
+    let greeting = Greeting { version: PROTOCOL_VERSION, opened };
+    wire::append(&mut frame, GREETING_ID, &greeting).unwrap();
+    socket.write_all(&frame).unwrap();
+    let mut incoming = Incoming::default();
+    while incoming.read_from(socket).is_ok_and(|read| read > 0) {
+        while let Some(asked) = incoming.next_frame().unwrap() {
+            frame.clear();
+            wire::append(&mut frame, asked.id + 1, &Answer::Done(Reply::Nothing)).unwrap();
+            socket.write_all(&frame).unwrap();
+        }
+    }
 }
 
 impl PaymentHsm for Faulty {

@@ -59,8 +59,17 @@ impl House {
     }
 
     pub fn try_open(&self, members: &[&str], workers: u8) -> Result<HsmPool, HsmError> {
-        let mut text =
-            "[pool]\nsilent_after_ms = 300\nstalled_after_ms = 600\nqueue = 64\n".to_owned();
+        let limits = "silent_after_ms = 300\nstalled_after_ms = 600\nqueue = 64";
+        self.try_open_with(limits, members, workers)
+    }
+
+    pub fn try_open_with(
+        &self,
+        limits: &str,
+        members: &[&str],
+        workers: u8,
+    ) -> Result<HsmPool, HsmError> {
+        let mut text = format!("[pool]\n{limits}\n");
         for name in members {
             text.push_str(&format!(
                 "[[member]]\nname = \"{name}\"\nmodule = \"/none\"\ntoken = \"none\"\nworkers = {workers}\n\

@@ -12,7 +12,8 @@ use tapfer_payment_types::{PanSequenceNumber, TokenId, TokenPan};
 
 use crate::house::{MASTER_KEY, issuer, now};
 
-const THREADS: usize = 6;
+/// Payments that each thread brings at once.
+const TOGETHER: [usize; 6] = [1, 1, 1, 1, 5, 12];
 
 /// What became of the payments so far.
 #[derive(Default)]
@@ -31,14 +32,18 @@ impl Load {
         self.refused.lock().unwrap().clone()
     }
 
-    fn pay_until_stopped(&self, pool: &HsmPool) {
-        let payment = Payment::new();
+    /// So many at once.
+    fn pay_until_stopped(&self, pool: &HsmPool, together: usize) {
+        let payments: Vec<_> = (0..together).map(|_| Payment::new()).collect();
         while !self.stop.load(Ordering::SeqCst) {
-            match payment.verify(pool) {
-                Ok(()) => {
-                    self.verified.fetch_add(1, Ordering::SeqCst);
+            for verdict in Payment::verify_all(&payments, pool) {
+                match verdict {
+                    Ok(is_right) => {
+                        assert!(is_right);
+                        self.verified.fetch_add(1, Ordering::SeqCst);
+                    }
+                    Err(error) => self.refused.lock().unwrap().push(error.to_string()),
                 }
-                Err(error) => self.refused.lock().unwrap().push(error.to_string()),
             }
         }
     }
@@ -48,8 +53,9 @@ impl Load {
 pub fn under_load(pool: &HsmPool, work: impl FnOnce(&Load)) -> Load {
     let load = Load::default();
     thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| load.pay_until_stopped(pool));
+        for together in TOGETHER {
+            let load = &load;
+            scope.spawn(move || load.pay_until_stopped(pool, together));
         }
         // A failed assertion must not leave the threads at work for ever.
         let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&load)));
@@ -67,6 +73,11 @@ pub struct Payment {
 
 impl Payment {
     pub fn new() -> Self {
+        Self::of(true)
+    }
+
+    /// One whose cryptogram is right, or not.
+    pub fn of(is_right: bool) -> Self {
         let token_pan: TokenPan = "9990770996775434".parse().unwrap();
         let input = CryptogramInput {
             amount_authorized: [0, 0, 0, 0, 0x12, 0x34],
@@ -85,12 +96,15 @@ impl Payment {
             .token_key(&token_pan, PanSequenceNumber::ZERO)
             .limited_use_key(KeyClass::Unverified, KeyIndex::at(now(), 1).unwrap())
             .session_key(input.application_transaction_counter);
-        let received = application_cryptogram(&session_key, &input.encode());
+        let mut received = application_cryptogram(&session_key, &input.encode());
+        if !is_right {
+            received[0] ^= 1;
+        }
         Self { token_pan, input, received }
     }
 
-    pub fn verify(&self, pool: &HsmPool) -> Result<(), HsmError> {
-        let verdict = pool.verify_cryptogram(&CryptogramRequest {
+    fn request(&self) -> CryptogramRequest<'_> {
+        CryptogramRequest {
             issuer: issuer(),
             derivation_key_index: 1,
             token: TokenId::new(now(), [3; 10]),
@@ -100,13 +114,31 @@ impl Payment {
             key_index: KeyIndex::at(now(), 1).unwrap(),
             input: &self.input,
             received: &self.received,
-        })?;
+        }
+    }
+
+    fn is_right(&self, verdict: &CryptogramVerdict) -> bool {
         match verdict {
             CryptogramVerdict::Verified(proof) => {
                 assert_eq!(proof.cryptogram(), &self.received);
-                Ok(())
+                true
             }
-            other => panic!("{other:?}"),
+            CryptogramVerdict::Mismatch => false,
+            CryptogramVerdict::UnknownDerivationKey => panic!("there is one"),
         }
+    }
+
+    pub fn verify(&self, pool: &HsmPool) -> Result<(), HsmError> {
+        let verdict = pool.verify_cryptogram(&self.request())?;
+        assert!(self.is_right(&verdict));
+        Ok(())
+    }
+
+    /// Whether each of them is right.
+    pub fn verify_all(payments: &[Self], pool: &HsmPool) -> Vec<Result<bool, HsmError>> {
+        let requests: Vec<_> = payments.iter().map(Self::request).collect();
+        let verdicts = pool.verify_cryptograms(&requests).into_iter();
+        let pairs = payments.iter().zip(verdicts);
+        pairs.map(|(payment, verdict)| verdict.map(|verdict| payment.is_right(&verdict))).collect()
     }
 }

@@ -68,10 +68,13 @@ pub fn append(
     }
 }
 
-/// Gives a frame another request id.
-pub(in crate::pool) fn set_id(frame: &mut [u8], id: u64) {
-    let place = frame.get_mut(4..FRAME_HEADER_LENGTH).unwrap_or_default();
-    place.copy_from_slice(&id.to_le_bytes());
+/// Writes a whole frame behind what is in `buffer`, under another request id.
+pub(in crate::pool) fn append_frame(buffer: &mut Zeroizing<Vec<u8>>, frame: &[u8], id: u64) {
+    make_room(buffer, frame.len());
+    let begin = buffer.len();
+    buffer.extend_from_slice(frame);
+    let place = buffer.get_mut(begin..).and_then(|frame| frame.get_mut(4..FRAME_HEADER_LENGTH));
+    place.unwrap_or_default().copy_from_slice(&id.to_le_bytes());
 }
 
 fn make_room(buffer: &mut Zeroizing<Vec<u8>>, more: usize) {
@@ -123,17 +126,31 @@ impl Incoming {
     /// [`FrameError::Length`]: the connection is of no use any more.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         let unread = self.buffer.get(self.start..self.end).unwrap_or_default();
-        let Some((length, rest)) = unread.split_first_chunk::<4>() else { return Ok(None) };
-        let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
-        let message_length = length.checked_sub(ID_LENGTH).ok_or(FrameError::Length(length))?;
-        if message_length > MAXIMUM_MESSAGE {
-            return Err(FrameError::Length(length));
-        }
-        let Some((id, rest)) = rest.split_first_chunk::<ID_LENGTH>() else { return Ok(None) };
-        let Some(message) = rest.get(..message_length) else { return Ok(None) };
-        self.start = self.start.saturating_add(FRAME_HEADER_LENGTH).saturating_add(message_length);
-        Ok(Some(Frame { id: u64::from_le_bytes(*id), message }))
+        let Some((frame, _)) = split(unread)? else { return Ok(None) };
+        let length = FRAME_HEADER_LENGTH.saturating_add(frame.message.len());
+        self.start = self.start.saturating_add(length);
+        Ok(Some(frame))
     }
+
+    /// Whether more than one whole frame is there still.
+    pub(in crate::pool) fn has_several(&self) -> bool {
+        let unread = self.buffer.get(self.start..self.end).unwrap_or_default();
+        let is_whole = |bytes| matches!(split(bytes), Ok(Some(_)));
+        matches!(split(unread), Ok(Some((_, rest))) if is_whole(rest))
+    }
+}
+
+/// The first frame of `bytes`, and what is behind it. `None` if it is not there as a whole.
+fn split(bytes: &[u8]) -> Result<Option<(Frame<'_>, &[u8])>, FrameError> {
+    let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
+    let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    let message_length = length.checked_sub(ID_LENGTH).ok_or(FrameError::Length(length))?;
+    if message_length > MAXIMUM_MESSAGE {
+        return Err(FrameError::Length(length));
+    }
+    let Some((id, rest)) = rest.split_first_chunk::<ID_LENGTH>() else { return Ok(None) };
+    let split = rest.split_at_checked(message_length);
+    Ok(split.map(|(message, rest)| (Frame { id: u64::from_le_bytes(*id), message }, rest)))
 }
 
 #[cfg(test)]
@@ -205,6 +222,16 @@ mod tests {
         assert_eq!(ids, [1, 2]);
 
         let before = sent.len();
+        let mut incoming = Incoming::default();
+        let several = [2, 1, 0].map(|fewer| {
+            let mut some = Zeroizing::new(Vec::new());
+            (0..3 - fewer).for_each(|id| append(&mut some, id, &1_u8).unwrap());
+            incoming.read_from(&some[..]).unwrap();
+            let several = incoming.has_several();
+            while incoming.next_frame().unwrap().is_some() {}
+            several
+        });
+        assert_eq!(several, [false, true, true]);
         let too_long = append(&mut sent, 3, &vec![7_u8; MAXIMUM_MESSAGE]);
         assert_eq!(too_long, Err(FrameError::Length(MAXIMUM_MESSAGE + 3)));
         assert_eq!(sent.len(), before);

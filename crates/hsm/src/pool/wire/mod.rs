@@ -20,7 +20,7 @@ pub use reply::{Answer, Greeting, Module, Reply, Verdict};
 pub use request::{CardNumber, Cryptogram, Grant, Owner, Provisioning, Request};
 
 pub(super) use failure::portable;
-pub(super) use frame::set_id;
+pub(super) use frame::append_frame;
 pub(super) use request::provisioning_documents;
 
 /// Version of the messages, the first thing that a worker says.

@@ -117,6 +117,14 @@ pub enum Request<'a> {
     ImportDemoIssuer { issuer: u128, key: [u8; 16], now: i64 },
 }
 
+impl Request<'_> {
+    /// Whether it is what payments ask, and takes microseconds: an answer may wait for the next one.
+    #[must_use]
+    pub const fn is_brief(&self) -> bool {
+        matches!(self, Self::VerifyCryptogram(_) | Self::PanLookup { .. })
+    }
+}
+
 /// A token's number and what belongs to it.
 #[derive(Serialize, Deserialize)]
 #[expect(missing_docs, reason = "fields are those of the verbs, which say what they are")]

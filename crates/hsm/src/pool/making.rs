@@ -1,0 +1,118 @@
+//! Calls that make keys, and those that every worker is asked.
+
+use std::slice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::call::{Life, Outcome, Reader, decode, too_large};
+use super::plan::{Effect, Ending, Patience};
+use super::shared::{Shared, framed};
+use super::slot::{Slot, What};
+use super::wire::{Reply, Request};
+use super::worker::{Purpose, Question};
+use crate::HsmError;
+
+/// How often a verb that makes keys is tried, each time after it was seen that nothing was made.
+const ATTEMPTS_TO_MAKE: usize = 3;
+
+impl Shared {
+    /// Asks for keys to be made, at most once: when it is unknown what came of it, `look` says what there is.
+    /// The other workers know the new catalogue before the answer is given. All attempts have one deadline
+    /// together; what may follow it is the last look.
+    pub(super) fn make<T>(
+        &self,
+        request: &Request<'_>,
+        reader: Reader<'_, T>,
+        exists: impl Fn(&HsmError) -> bool,
+        look: impl Fn() -> Result<Option<T>, HsmError>,
+    ) -> Result<T, HsmError> {
+        let until = self.clock.now().saturating_add(self.limits.making_deadline());
+        let mut last = HsmError::Down { cause: self.causes().join("; ") };
+        for attempt in 0..ATTEMPTS_TO_MAKE {
+            let deadline = until.saturating_sub(self.clock.now());
+            if deadline.is_zero() {
+                break;
+            }
+            match self.try_to_make(request, reader, deadline)? {
+                Outcome::Answered { worker, answer: Ok(made) } => {
+                    self.broadcast_change(Some(worker));
+                    return Ok(made);
+                }
+                // An earlier attempt had made it after all.
+                Outcome::Answered { answer: Err(error), .. } if attempt > 0 && exists(&error) => {}
+                Outcome::Answered { answer: Err(error), .. } => return Err(error),
+                Outcome::Ended { ending: ending @ Ending::Unknown(_), asked } => {
+                    // Whoever may still be at it must not finish it behind our back.
+                    asked.iter().for_each(|life| {
+                        self.end_life(*life, "it was asked for keys and gave no answer")
+                    });
+                    last = ending.into_error(self.limits.making_deadline());
+                }
+                Outcome::Ended { ending, .. } => {
+                    return Err(self.refuse(ending.into_error(self.limits.making_deadline())));
+                }
+                Outcome::Refused(error) => return Err(self.refuse(error)),
+            }
+            self.broadcast_change(None);
+            // Whoever was asked may have been the only one, and is started again now.
+            self.wait(until.saturating_sub(self.clock.now()), || self.serves());
+            if let Some(made) = look()? {
+                return Ok(made);
+            }
+        }
+        Err(self.refuse(last))
+    }
+
+    fn try_to_make<T>(
+        &self,
+        request: &Request<'_>,
+        reader: Reader<'_, T>,
+        deadline: Duration,
+    ) -> Result<Outcome<T>, HsmError> {
+        let place = self.enter(1);
+        let _place = place.map_err(|waiting| self.refuse(HsmError::QueueFull { waiting }))?;
+        let patience = Patience { deadline, hedge_after: deadline };
+        let reader = |_: usize, reply: &Reply<'_>| reader(reply);
+        let outcome = self.call(Effect::Makes, slice::from_ref(request), &reader, patience).pop();
+        outcome.ok_or(HsmError::Internal { operation: "asking a worker" })
+    }
+
+    /// Asks every worker that serves, and waits for all of them by one deadline.
+    pub(super) fn everyone(&self, request: &Request<'_>) -> Result<(), HsmError> {
+        let frame = framed(request).ok_or_else(too_large)?;
+        let (now, patience) = (self.clock.now(), self.limits.making_deadline());
+        let until = now.saturating_add(patience);
+        let slot = Arc::new(Slot::default());
+        let ask = |place| Question::new(Purpose::Call(Arc::clone(&slot), place), now, patience);
+        let workers = self.workers.iter().enumerate();
+        let asked = workers.filter(|(place, worker)| worker.ask(&frame, ask(*place)).is_ok());
+        let mut open = asked.count();
+        if open == 0 {
+            return Err(self.refuse(HsmError::Down { cause: self.causes().join("; ") }));
+        }
+        while open > 0 {
+            let events = slot.take(until.saturating_sub(self.clock.now()));
+            if events.is_empty() {
+                let milliseconds = self.limits.making_deadline_ms;
+                return Err(HsmError::DeadlinePassed { milliseconds });
+            }
+            open = open.saturating_sub(events.len());
+            events.into_iter().try_for_each(|event| match event.what {
+                What::Answered { message, .. } => {
+                    decode(&message, &|reply| matches!(reply, Reply::Nothing).then_some(()))
+                }
+                What::Lost { cause } => Err(HsmError::Down { cause }),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn end_life(&self, (place, life): Life, cause: &str) {
+        if let Some(worker) = self.workers.get(place) {
+            let mut state = worker.state();
+            if state.life == life {
+                state.end(cause);
+            }
+        }
+    }
+}
