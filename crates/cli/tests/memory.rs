@@ -16,8 +16,11 @@ mod payer;
 mod platform;
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrap as _, KeyWrapPadded as _};
 use hsms::{Hsms, hold_ceremony};
@@ -156,7 +159,7 @@ fn realm_name(home: &Path) -> Key {
 #[test]
 fn no_key_that_belongs_into_the_hsms_is_in_the_memory_of_the_server() {
     let hsms = Hsms::with_realm("production");
-    let platform = Platform::on(&hsms.home());
+    let platform = Platform::debuggable(&hsms.home());
     make_payments(&platform, payments());
     let keys = keys(&hsms.home(), &hsms.parts());
     eprintln!("{} payments; looked for {} keys", payments(), keys.len());
@@ -171,11 +174,53 @@ fn the_look_finds_keys_where_they_are() {
     let table = tempfile::tempdir().unwrap();
     let home = table.path().join("home");
     hold_ceremony(&home, "demo", table.path());
-    let platform = Platform::on(&home);
+    let platform = Platform::debuggable(&home);
     make_payments(&platform, 1);
     let keys = keys(&home, &table.path().join("parts"));
     let found = found(platform.process(), &keys);
     let is_found = |purpose: &str| found.iter().any(|name| name.contains(purpose));
     assert!(is_found("sealing root"), "{found:?}");
     assert!(is_found("issuer-master"), "{found:?}");
+}
+
+/// A process with keys, run by a user that is not root: a look at whose its files in `/proc` are tells whether that
+/// user's other processes, debuggers and core files get at its memory and its environment.
+fn user_that_may_look(debuggable: bool) -> (u32, u32) {
+    const NOBODY: u32 = 65_534;
+    let table = tempfile::tempdir().unwrap();
+    let home = table.path().join("home");
+    fs::create_dir(&home).unwrap();
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut command = platform::tapfer();
+    command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--home"]).arg(&home);
+    command.args(debuggable.then_some("--debuggable"));
+    if fs::metadata(&home).unwrap().uid() == 0 {
+        fs::set_permissions(table.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let user = fs::metadata(&home).unwrap().uid();
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let started: Value = serde_json::from_str(&line).unwrap();
+    let proc = Path::new("/proc").join(process.id().to_string());
+    let owner = fs::metadata(proc.join("environ")).unwrap().uid();
+    let status = fs::read_to_string(proc.join("status")).unwrap();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    // What it says about the swap is so.
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+    let is_locked = locked.trim() != "0 kB";
+    assert_eq!(started["is_memory_locked"], is_locked, "{locked}");
+    (user, owner)
+}
+
+#[test]
+fn attack_memory_of_the_server_read_by_its_own_user() {
+    let (user, may_look) = user_that_may_look(false);
+    assert_ne!(user, 0);
+    assert_eq!(may_look, 0, "root alone");
+    let (user, may_look) = user_that_may_look(true);
+    assert_eq!(user, may_look, "who wants to debug it can");
 }

@@ -193,6 +193,15 @@ pub enum HsmError {
         /// What the module said, by its name in the specification of the interface.
         cause: String,
     },
+    /// The token did not take its PIN, or would lock if it refused once more.
+    #[error(
+        "the token did not take its PIN: {cause}. So that it does not lock, nobody tries that PIN again: correct it, \
+         or run `tapfer hsm login` with the member's name once the token takes it"
+    )]
+    PinRefused {
+        /// What the module said, and what to do where more is known.
+        cause: String,
+    },
     /// No module serves.
     #[error(
         "no security module serves ({cause}); look at `tapfer hsm status` and bring one back: work goes on \
@@ -248,6 +257,7 @@ impl HsmError {
             self,
             Self::SelfTestFailed { .. }
                 | Self::ModuleFailed { .. }
+                | Self::PinRefused { .. }
                 | Self::Down { .. }
                 | Self::DeadlinePassed { .. }
                 | Self::QueueFull { .. }
@@ -264,6 +274,7 @@ impl HsmError {
         matches!(
             self,
             Self::ModuleFailed { .. }
+                | Self::PinRefused { .. }
                 | Self::Down { .. }
                 | Self::DeadlinePassed { .. }
                 | Self::QueueFull { .. }

@@ -31,8 +31,8 @@ pub enum Realm {
 pub struct HsmDescription {
     /// Name of the backend, such as `software`.
     pub backend: &'static str,
-    /// Whether keys are kept by certified hardware. Show it wherever a person looks.
-    pub production_grade: bool,
+    /// Whether every module calls itself hardware: their own word, no certificate. Show it wherever a person looks.
+    pub says_it_is_hardware: bool,
     /// What its keys are for.
     pub realm: Realm,
     /// Whose keys they are: the database that goes with them has the same id.

@@ -80,8 +80,8 @@ pub struct CardKeyPath<'a> {
 pub struct VaultDescription {
     /// Name of the backend, such as `software`.
     pub backend: &'static str,
-    /// Whether keys are kept by certified hardware.
-    pub production_grade: bool,
+    /// Whether the module calls itself hardware: its own word, no certificate.
+    pub says_it_is_hardware: bool,
     /// What a person should know about it, in one sentence.
     pub notice: &'static str,
 }

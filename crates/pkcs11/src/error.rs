@@ -85,6 +85,17 @@ impl fmt::Display for Blame {
     }
 }
 
+/// What a failed `C_Login` says about the PIN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LoginVerdict {
+    /// The token has judged the PIN, and counted it where it counts.
+    Refused,
+    /// The PIN was not looked at: the device or the session is gone.
+    NotJudged,
+    /// Nobody can tell. Some modules have nothing better than `CKR_FUNCTION_FAILED` for a wrong PIN.
+    Unclear,
+}
+
 /// A return value of PKCS#11 other than `CKR_OK`. Displayed by its name in the specification.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Code(pub(crate) RvError);
@@ -250,6 +261,35 @@ impl Error {
         )
     }
 
+    /// What this says about the PIN, as the answer of `C_Login`.
+    #[must_use]
+    pub const fn login_verdict(&self) -> LoginVerdict {
+        use RvError as R;
+        if self.is_about_the_pin() {
+            return LoginVerdict::Refused;
+        }
+        match self {
+            Self::Refused { code, .. } => match code.0 {
+                R::DeviceError
+                | R::DeviceMemory
+                | R::DeviceRemoved
+                | R::HostMemory
+                | R::CryptokiNotInitialized
+                | R::TokenNotPresent
+                | R::TokenNotRecognized
+                | R::SessionClosed
+                | R::SessionHandleInvalid
+                | R::OperationActive
+                | R::OperationNotInitialized => LoginVerdict::NotJudged,
+                _ => LoginVerdict::Unclear,
+            },
+            Self::Senseless { .. } => LoginVerdict::Unclear,
+            Self::Library { .. } | Self::NoSuchToken { .. } | Self::SeveralTokens { .. } => {
+                LoginVerdict::NotJudged
+            }
+        }
+    }
+
     pub(crate) fn from_binding(function: &'static str, error: cryptoki::error::Error) -> Self {
         use cryptoki::error::Error as E;
         match error {
@@ -286,6 +326,33 @@ mod tests {
         ];
         for (code, name) in names {
             assert_eq!(Code(code).to_string(), name);
+        }
+    }
+
+    #[test]
+    fn a_failed_login_counts_against_the_pin_unless_the_pin_was_not_looked_at() {
+        let verdict =
+            |code| Error::Refused { function: "C_Login", code: Code(code) }.login_verdict();
+        for code in [
+            RvError::PinIncorrect,
+            RvError::PinLocked,
+            RvError::PinExpired,
+            RvError::UserPinNotInitialized,
+        ] {
+            assert_eq!(verdict(code), LoginVerdict::Refused);
+        }
+        for code in [RvError::DeviceError, RvError::SessionHandleInvalid, RvError::TokenNotPresent]
+        {
+            assert_eq!(verdict(code), LoginVerdict::NotJudged);
+        }
+        for code in [
+            RvError::FunctionFailed,
+            RvError::GeneralError,
+            RvError::ArgumentsBad,
+            RvError::VendorDefined(0x8000_0001),
+            RvError::UnknownErrorCode(7),
+        ] {
+            assert_eq!(verdict(code), LoginVerdict::Unclear);
         }
     }
 

@@ -23,8 +23,8 @@ mod session;
 mod template;
 
 pub use calls::Calls;
-pub use error::{Blame, Code, Error};
+pub use error::{Blame, Code, Error, LoginVerdict};
 pub use mechanism::Mechanism;
-pub use module::{Module, ModuleDescription, Token, TokenDescription};
+pub use module::{Module, ModuleDescription, PinTries, Token, TokenDescription};
 pub use session::{KeyHandle, Session};
 pub use template::{KeyType, Template, Use};

@@ -55,6 +55,21 @@ pub struct TokenDescription {
     pub needs_login: bool,
     /// Whether the module calls the slot hardware (`CKF_HW_SLOT`). Its word, no proof.
     pub is_hardware: bool,
+    /// How many tries the user's PIN has left, as far as the token tells.
+    pub pin_tries: PinTries,
+}
+
+/// What a token tells about the tries that its user's PIN has left. Not every module tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PinTries {
+    /// None is known to be used up.
+    Plenty,
+    /// A wrong PIN came since the last right one (`CKF_USER_PIN_COUNT_LOW`).
+    Fewer,
+    /// One more wrong PIN and it locks (`CKF_USER_PIN_FINAL_TRY`).
+    Last,
+    /// It is locked (`CKF_USER_PIN_LOCKED`).
+    Locked,
 }
 
 impl fmt::Display for TokenDescription {
@@ -178,6 +193,12 @@ impl Module {
             is_initialized,
             needs_login: info.login_required(),
             is_hardware,
+            pin_tries: match () {
+                () if info.user_pin_locked() => PinTries::Locked,
+                () if info.user_pin_final_try() => PinTries::Last,
+                () if info.user_pin_count_low() => PinTries::Fewer,
+                () => PinTries::Plenty,
+            },
         };
         Ok(Token { slot, description })
     }
@@ -201,6 +222,14 @@ impl Module {
             .pop()
             .or_else(by_serial)
             .ok_or_else(|| Error::NoSuchToken { wanted: name.to_owned(), found: all })
+    }
+
+    /// How many tries the user's PIN has left now.
+    ///
+    /// # Errors
+    /// What the module answers.
+    pub fn pin_tries(&self, token: &Token) -> Result<PinTries, Error> {
+        self.token_in(token.slot).map(|token| token.description.pin_tries)
     }
 
     /// Those of the mechanisms that tapfer uses which the token offers.

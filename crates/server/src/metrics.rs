@@ -17,12 +17,14 @@ const DECISION_RETRIES: &str = "tapfer_authorization_retries_total";
 const HSM_CALLS: &str = "tapfer_hsm_calls_total";
 const HSM_SECONDS: &str = "tapfer_hsm_call_duration_seconds";
 const HSM_UP: &str = "tapfer_hsm_up";
+const HSM_SOFTWARE_KEYS: &str = "tapfer_hsm_software_keys";
 const HSM_WAITING: &str = "tapfer_hsm_queue_depth";
 const HSM_HEDGES: &str = "tapfer_hsm_hedges_total";
 const HSM_RETRIES: &str = "tapfer_hsm_retries_total";
 const HSM_REFUSED: &str = "tapfer_hsm_refused_total";
 const HSM_MEMBER_UP: &str = "tapfer_hsm_member_up";
 const HSM_MEMBER_WORKERS: &str = "tapfer_hsm_member_workers";
+const HSM_MEMBER_HALTED: &str = "tapfer_hsm_member_halted_workers";
 const HSM_MEMBER_ANSWERED: &str = "tapfer_hsm_member_answered_total";
 const HSM_MEMBER_FAILED: &str = "tapfer_hsm_member_failed_total";
 const HSM_MEMBER_BREAKER: &str = "tapfer_hsm_member_breaker_transitions_total";
@@ -66,12 +68,20 @@ fn describe() {
     describe_counter!(HSM_CALLS, "Calls to the security module by verb and result");
     describe_histogram!(HSM_SECONDS, "Time of a call to the security module by verb");
     describe_gauge!(HSM_UP, "1 if some security module can be asked");
+    describe_gauge!(
+        HSM_SOFTWARE_KEYS,
+        "1 unless every security module calls itself hardware: alert on it in production"
+    );
     describe_gauge!(HSM_WAITING, "Calls that wait for a security module");
     describe_counter!(HSM_HEDGES, "Calls asked of another member because the first was slow");
     describe_counter!(HSM_RETRIES, "Calls asked of another worker because the first had failed");
     describe_counter!(HSM_REFUSED, "Calls refused: none serves, too many wait, or too late");
     describe_gauge!(HSM_MEMBER_UP, "1 if this member is asked");
     describe_gauge!(HSM_MEMBER_WORKERS, "Processes of this member that serve");
+    describe_gauge!(
+        HSM_MEMBER_HALTED,
+        "Processes of this member that wait for a person, such as behind a refused PIN"
+    );
     describe_counter!(HSM_MEMBER_ANSWERED, "Calls that this member answered");
     describe_counter!(HSM_MEMBER_FAILED, "Calls that failed at this member");
     describe_counter!(HSM_MEMBER_BREAKER, "How often the breaker of this member changed its state");
@@ -166,6 +176,7 @@ pub(crate) fn load(waiting_writes: usize, running_jobs: usize) {
 /// How the security modules stand.
 pub(crate) fn hsm(state: &HsmState) {
     gauge!(HSM_UP).set(of_bool(state.serves));
+    gauge!(HSM_SOFTWARE_KEYS).set(of_bool(!state.says_it_is_hardware));
     let Some(pool) = &state.pool else { return };
     gauge!(HSM_WAITING).set(to_f64(pool.waiting));
     counter!(HSM_HEDGES).absolute(pool.hedges);
@@ -180,6 +191,8 @@ pub(crate) fn hsm(state: &HsmState) {
         let restarts = member.workers.iter().map(|worker| worker.restarts).sum();
         gauge!(HSM_MEMBER_UP, "member" => name()).set(of_bool(is_asked));
         gauge!(HSM_MEMBER_WORKERS, "member" => name()).set(to_f64(serving.count()));
+        let halted = member.workers.iter().filter(|worker| worker.state == "halted").count();
+        gauge!(HSM_MEMBER_HALTED, "member" => name()).set(to_f64(halted));
         gauge!(HSM_MEMBER_LATENCY, "member" => name()).set(latency);
         counter!(HSM_MEMBER_ANSWERED, "member" => name()).absolute(member.answered);
         counter!(HSM_MEMBER_FAILED, "member" => name()).absolute(member.failed);

@@ -160,6 +160,12 @@ impl RealmPaths {
         self.home.join("keys.json")
     }
 
+    /// What is remembered of a refused PIN of a member.
+    #[must_use]
+    pub fn login_record(&self, member: &str) -> PathBuf {
+        self.home.join(format!("hsm.{member}.login"))
+    }
+
     /// The HSMs that hold the root keys, where the software module does not.
     #[must_use]
     pub fn hsm_configuration(&self) -> PathBuf {

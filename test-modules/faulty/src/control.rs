@@ -25,10 +25,29 @@ pub(crate) fn fault(function: &str) -> Fault {
     content.lines().find_map(|line| rule(line, function, &content)).unwrap_or(Fault::None)
 }
 
+/// What the token is to say of itself beside the truth: a line `flags NAME...`.
+pub(crate) fn flags() -> CK_FLAGS {
+    let Some(path) = std::env::var_os("FAULTY_CONTROL") else { return 0 };
+    let content = fs::read_to_string(path).unwrap_or_default();
+    let words = content.lines().filter_map(|line| line.trim().strip_prefix("flags "));
+    words.flat_map(str::split_whitespace).fold(0, |flags, name| {
+        flags
+            | match name {
+                "CKF_USER_PIN_COUNT_LOW" => CKF_USER_PIN_COUNT_LOW,
+                "CKF_USER_PIN_FINAL_TRY" => CKF_USER_PIN_FINAL_TRY,
+                "CKF_USER_PIN_LOCKED" => CKF_USER_PIN_LOCKED,
+                _ => 0,
+            }
+    })
+}
+
 /// A line: `[once] FAULT [FUNCTION]...`
 fn rule(line: &str, function: &str, content: &str) -> Option<Fault> {
     let line = line.split('#').next().unwrap_or_default();
     let mut words = line.split_whitespace().peekable();
+    if words.peek() == Some(&"flags") {
+        return None;
+    }
     let once = words.next_if_eq(&"once").is_some();
     let fault = named(words.next()?);
     let functions: Vec<&str> = words.collect();
@@ -64,6 +83,10 @@ fn named(fault: &str) -> Fault {
         "CKR_TOKEN_NOT_PRESENT" => CKR_TOKEN_NOT_PRESENT,
         "CKR_CRYPTOKI_NOT_INITIALIZED" => CKR_CRYPTOKI_NOT_INITIALIZED,
         "CKR_PIN_INCORRECT" => CKR_PIN_INCORRECT,
+        "CKR_PIN_EXPIRED" => CKR_PIN_EXPIRED,
+        "CKR_PIN_LOCKED" => CKR_PIN_LOCKED,
+        "CKR_USER_PIN_NOT_INITIALIZED" => CKR_USER_PIN_NOT_INITIALIZED,
+        "CKR_VENDOR_DEFINED" => CKR_VENDOR_DEFINED | 1,
         "CKR_MECHANISM_INVALID" => CKR_MECHANISM_INVALID,
         // A misspelt rule must not pass for a module that is well.
         _ => CKR_FUNCTION_REJECTED,

@@ -198,6 +198,10 @@ fn is_without_login() -> bool {
 unsafe extern "C" fn C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) -> CK_RV {
     // SAFETY: the caller's arguments, handed on as they came.
     let answer = unsafe { answering::C_GetTokenInfo(slot, info) };
+    if answer == CKR_OK {
+        // SAFETY: the real module has just filled it.
+        unsafe { (*info).flags |= control::flags() };
+    }
     if answer == CKR_OK && is_without_login() {
         // SAFETY: the real module has just filled it.
         unsafe { (*info).flags &= !CKF_LOGIN_REQUIRED };

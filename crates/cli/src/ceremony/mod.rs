@@ -10,8 +10,7 @@ pub(crate) use table::{Agreement, PartsFrom, PartsTo, gather, gather_for, hand_o
 pub(crate) use transcript::{Participant, Transcript};
 
 use clap::Args;
-use rustix::mm::{MlockAllFlags, mlockall};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use tapfer_hsm::seclusion::{self, NotLocked};
 use tapfer_hsm::sharing::Scheme;
 
 use crate::failure::UsageError;
@@ -94,12 +93,11 @@ fn checked(name: &str) -> anyhow::Result<String> {
 
 /// Keeps what is rebuilt here out of swap and core dumps, as far as the system allows. Says so if not.
 pub(crate) fn lock_memory(output: Output) -> bool {
-    let locked = set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .and_then(|()| mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE));
-    if let Err(error) = locked {
+    let secluded = seclusion::forbid_looking().map_err(NotLocked::from);
+    let locked = secluded.and_then(|()| seclusion::lock_memory());
+    if let Err(error) = &locked {
         output.remark(format!(
-            "caution: this process's memory cannot be locked ({error}), so what is rebuilt here may reach the swap \
-             device; allow it with `ulimit -l unlimited`"
+            "caution: this process's memory is not locked, so what is rebuilt here may reach the swap device: {error}"
         ));
     }
     locked.is_ok()

@@ -1,14 +1,17 @@
 //! `tapfer backup` and `tapfer restore`: a realm as files that can be put elsewhere.
 
+use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tapfer_hsm::pool::{MemberConfig, PoolConfig};
 use tapfer_server::backup::{self, Backup};
 
 use crate::clock;
 use crate::context::Context;
 use crate::failure::{Ending, UsageError};
+use crate::keyboard;
 use crate::output::Emphasis;
 
 #[derive(Debug, Args)]
@@ -56,6 +59,9 @@ pub(crate) struct RestoreArguments {
     /// Directory of the backup
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
+    /// Take over the hsm.toml of the backup, which says what code runs beside the keys; without it the keyboard is asked
+    #[arg(long)]
+    accept_modules: bool,
 }
 
 /// What no backup has, and what every one has.
@@ -114,6 +120,7 @@ pub(crate) fn run_restore(
     context: &Context,
     arguments: &RestoreArguments,
 ) -> anyhow::Result<Ending> {
+    accept_modules(context, arguments)?;
     let restored = {
         let _progress = context.output.progress("restoring");
         backup::restore(&arguments.from, context.home.path(), clock::now())?
@@ -138,6 +145,50 @@ pub(crate) fn run_restore(
         context.output.line(format!("{number}. {step}"));
     }
     Ok(Ending::Done)
+}
+
+/// Shows what the backup's `hsm.toml` would run, and wants somebody's word for it.
+fn accept_modules(context: &Context, arguments: &RestoreArguments) -> anyhow::Result<()> {
+    let output = context.output;
+    let text = match fs::read_to_string(arguments.from.join("hsm.toml")) {
+        Ok(text) => text,
+        // What is damaged is said when the backup is read as a whole.
+        Err(_) => return Ok(()),
+    };
+    output.remark("The backup has an hsm.toml, which says what code is run beside the keys:");
+    lines_about_modules(&text).iter().for_each(|line| output.remark(format!("  {line}")));
+    if arguments.accept_modules {
+        return Ok(());
+    }
+    if !keyboard::is_there() {
+        return Err(UsageError("look at them, and give --accept-modules".to_owned()).into());
+    }
+    output.prompt("Type yes if these are yours");
+    let typed = keyboard::visible_line()?;
+    match typed.is_some_and(|line| line.trim() == "yes") {
+        true => Ok(()),
+        false => Err(UsageError("nothing was restored".to_owned()).into()),
+    }
+}
+
+/// What an `hsm.toml` makes the platform run; one that cannot be read is shown as it is.
+fn lines_about_modules(text: &str) -> Vec<String> {
+    let config = match PoolConfig::parse(text) {
+        Ok(config) => config,
+        Err(error) => {
+            let raw = text.lines().map(|line| line.escape_debug().to_string());
+            return std::iter::once(error.to_string()).chain(raw).collect();
+        }
+    };
+    let of_member = |member: &MemberConfig| {
+        let MemberConfig { name, module, token, environment, .. } = member;
+        let mut lines = vec![format!("{name}: {module:?} for the token {token:?}")];
+        lines.extend(
+            environment.iter().map(|(key, value)| format!("{name}: with {key:?} = {value:?}")),
+        );
+        lines
+    };
+    config.members.iter().flat_map(of_member).collect()
 }
 
 /// What a backup holds.

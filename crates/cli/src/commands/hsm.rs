@@ -20,6 +20,17 @@ pub(crate) enum HsmCommand {
         after_help = "Example:\n  tapfer hsm status\n\nAsks the running platform. Exit code 1 if no security module serves."
     )]
     Status,
+    /// Log in to a member once more whose PIN was refused; a running platform goes on with it then
+    #[command(after_help = "\
+Example:
+  tapfer hsm login north
+
+A PIN that a token refused is not tried again by itself: tokens count, and lock. A corrected PIN file is noticed within a
+second. This is for the rest: the token was unlocked, or takes the PIN now that it refused before. One try.")]
+    Login {
+        /// Name of the member
+        member: String,
+    },
     /// Serve one member of hsm.toml over the socket that is the standard input; the platform runs this
     #[command(hide = true, after_help = "Example:\n  tapfer hsm worker north")]
     Worker {
@@ -63,6 +74,7 @@ pub(crate) enum HsmCommand {
 pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<Ending> {
     match command {
         HsmCommand::Status => status(context),
+        HsmCommand::Login { member } => login(context, member),
         HsmCommand::Worker { member } => {
             tapfer_server::members::serve(context.home.path(), member)?;
             Ok(Ending::Done)
@@ -81,6 +93,22 @@ pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<End
             Ok(Ending::Done)
         }
     }
+}
+
+fn login(context: &Context, member: &str) -> anyhow::Result<Ending> {
+    {
+        let _progress = context.output.progress("logging in");
+        tapfer_server::members::log_in(&context.home.realm(), member)?;
+    }
+    if context.output.is_json() {
+        context.output.json_line(&json!({ "member": member, "logged_in": true }))?;
+    } else {
+        let done = context.output.paint(Emphasis::Good, "takes the PIN");
+        context
+            .output
+            .line(format!("{member}  {done}; a running platform goes on with it by itself"));
+    }
+    Ok(Ending::Done)
 }
 
 /// In a process of its own, because the module reads its settings from the environment. It ends with the ceremony that
@@ -125,8 +153,8 @@ fn print(output: Output, state: &Value, serves: bool) {
     let (word, emphasis) =
         if serves { ("serves", Emphasis::Good) } else { ("DOWN", Emphasis::Bad) };
     output.line(format!("{}  {}", text(state, "backend"), output.paint(emphasis, word)));
-    if state.get("production_grade").and_then(Value::as_bool) != Some(true) {
-        output.line(output.paint(Emphasis::Bad, "not production grade"));
+    if state.get("says_it_is_hardware").and_then(Value::as_bool) != Some(true) {
+        output.line(output.paint(Emphasis::Bad, "NOT HARDWARE: not for production"));
     }
     output.line(text(state, "notice"));
     if let Some(cause) = state.get("cause").and_then(Value::as_str) {

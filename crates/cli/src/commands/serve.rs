@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum, value_parser};
 use serde_json::json;
 use tapfer_hsm::custody::KeyPolicy;
+use tapfer_hsm::seclusion::{self, NotLocked};
 use tapfer_server::{RealmKind, RunningServer, Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -46,6 +47,9 @@ pub(crate) struct ServeArguments {
     /// Of these, connections from one address [default: 192]; behind a proxy, as many as in all
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u16).range(1..))]
     connections_per_address: Option<u16>,
+    /// Let debuggers and core files see the memory of this process, with all that is secret in it
+    #[arg(long)]
+    debuggable: bool,
 }
 
 impl ServeArguments {
@@ -80,6 +84,12 @@ impl From<Kind> for RealmKind {
 
 pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Result<Ending> {
     start_log(context);
+    let memory = seclude(arguments.debuggable)?;
+    if let Err(error) = &memory {
+        context.output.remark(format!(
+            "caution: this process's memory is not locked and may reach the swap device: {error}"
+        ));
+    }
     let policy = keys::policy(&context.home)?;
     let realm = {
         let _progress = context.output.progress("opening the realm");
@@ -93,7 +103,7 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Resu
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
         let server = Server::start(realm, arguments.configuration(policy)).await?;
-        announce(context, &server, description.notice)?;
+        announce(context, &server, description.notice, memory.is_ok())?;
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
@@ -103,8 +113,22 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Resu
     })
 }
 
+/// Keeps keys, before there are any, out of core files, the reach of other processes and, where no limit forbids it,
+/// the swap.
+fn seclude(debuggable: bool) -> anyhow::Result<Result<(), NotLocked>> {
+    if !debuggable {
+        seclusion::forbid_looking().context("keeping other processes out of this one's memory")?;
+    }
+    Ok(seclusion::lock_memory())
+}
+
 /// Tells where the platform is, and remembers it for the commands that ask it.
-fn announce(context: &Context, server: &RunningServer, notice: &str) -> anyhow::Result<()> {
+fn announce(
+    context: &Context,
+    server: &RunningServer,
+    notice: &str,
+    is_memory_locked: bool,
+) -> anyhow::Result<()> {
     let address = platform::address_of(server);
     context.home.remember(|memory| memory.server = Some(address.clone()))?;
     let paths = server.paths();
@@ -117,6 +141,7 @@ fn announce(context: &Context, server: &RunningServer, notice: &str) -> anyhow::
             "operator_key": operator,
             "ca_certificate": authority,
             "notice": notice,
+            "is_memory_locked": is_memory_locked,
         }));
     }
     context.output.line(format!("platform        {address}"));

@@ -33,6 +33,12 @@ impl Platform {
         Self { home: home.to_owned(), temporary: None, process, address }
     }
 
+    /// As [`Platform::on`], with a memory that a test may look into.
+    pub(crate) fn debuggable(home: &Path) -> Self {
+        let (process, address) = serve_with(home, "127.0.0.1:0", &["--debuggable"]);
+        Self { home: home.to_owned(), temporary: None, process, address }
+    }
+
     pub(crate) fn home(&self) -> &Path {
         &self.home
     }
@@ -99,9 +105,14 @@ pub(crate) fn tapfer() -> Command {
 
 /// Starts `tapfer serve` and waits until it says where it listens.
 fn serve(home: &Path, listen: &str) -> (Child, String) {
+    serve_with(home, listen, &[])
+}
+
+fn serve_with(home: &Path, listen: &str, more: &[&str]) -> (Child, String) {
     let mut process = tapfer()
         .args(["serve", "--json", "--listen", listen, "--home"])
         .arg(home)
+        .args(more)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

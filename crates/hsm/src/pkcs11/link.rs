@@ -2,29 +2,16 @@
 
 use std::collections::HashMap;
 
-use tapfer_payment_types::Secret;
 use tapfer_pkcs11::{Calls, KeyHandle, Mechanism, Module, Session, Token};
 
 use super::capability::{self, Choices, Negotiated};
 use super::card_keys::CardKeys;
+use super::login::log_in;
 use super::objects::{KeyId, Pkcs11Key};
 use super::roots::{self, RootFingerprints, Roots};
 use super::{Fault, ModuleReport, Pkcs11Configuration};
 use crate::HsmError;
 use crate::vault::{Custody, KeyAlgorithm};
-
-/// Opens a session that may write, and logs in where the token asks for it.
-pub(super) fn log_in(
-    module: &Module,
-    token: &Token,
-    pin: &Secret<String>,
-) -> Result<Session, Fault> {
-    let session = module.open_session(token, true)?;
-    if token.description.needs_login {
-        session.login(pin)?;
-    }
-    Ok(session)
-}
 
 /// Sessions, handles, and what was found out about the module. Dropped as a whole.
 pub(super) struct Link {
@@ -53,7 +40,8 @@ impl Link {
     ) -> Result<Self, (Module, Fault)> {
         let parts = || -> Result<_, Fault> {
             let token = module.token(&configuration.token)?;
-            let session = log_in(&module, &token, &configuration.pin)?;
+            let record = configuration.login_record.as_ref();
+            let session = log_in(&module, &token, &configuration.pin, record)?;
             let roots = roots::find(&session, configuration.realm)?;
             let negotiated = match known {
                 Some(known) => known.clone(),

@@ -10,7 +10,7 @@
 //!   as a whole when session, login or device are gone. What callers keep ([`Pkcs11Key`]) is the wrapped
 //!   key, which any login opens again.
 //! - What is gone is opened again once for each kind of loss, within the call that noticed: sessions and
-//!   login first, then the library. A refused PIN is never tried a second time.
+//!   login first, then the library. A refused PIN is never tried a second time, by no process ([`LoginRecord`]).
 //! - Which mechanism does what is found out by a known-answer test when the module is opened
 //!   ([`capability`]), not by its name in a list.
 //! - One call at a time. A module that hangs is the pool's matter: it kills the process.
@@ -19,6 +19,7 @@ mod capability;
 mod card_keys;
 mod drill;
 mod link;
+mod login;
 mod objects;
 mod roots;
 mod vault;
@@ -35,6 +36,7 @@ use tapfer_pkcs11::{Blame, Calls, Error, Module, Session, Token};
 use self::capability::Negotiated;
 pub use self::capability::{Capability, Operation, Place};
 use self::link::Link;
+pub use self::login::{LoginRecord, refused_pin};
 pub use self::objects::Pkcs11Key;
 use self::roots::Stay;
 pub use self::roots::{RootFingerprints, RootsOnToken};
@@ -49,6 +51,8 @@ pub struct Pkcs11Configuration {
     pub token: String,
     /// PIN of the token's user. Not used where the token asks for none.
     pub pin: Secret<String>,
+    /// Where it is remembered which PIN the token refused. Without it, this process alone remembers.
+    pub login_record: Option<LoginRecord>,
     /// The realm.
     pub realm: RealmId,
     /// Bounds of what is cached inside.
@@ -114,7 +118,7 @@ pub struct Pkcs11Vault {
 struct State {
     connection: Connection,
     /// The answer to the PIN. It is not tried again: the token would lock.
-    refused_pin: Option<Error>,
+    refused_pin: Option<String>,
     /// What the module can do, since it was opened first: one that is breaking must not seem to be a
     /// poorer one.
     negotiated: Option<Negotiated>,
@@ -160,8 +164,8 @@ impl Pkcs11Vault {
     /// Opens a token that holds the realm's roots, and tries what the module can do.
     ///
     /// # Errors
-    /// [`HsmError::ModuleFailed`] says which step failed and what was found: a library that does not load, no such
-    /// token, a refused PIN, no root keys of this realm or two of a kind, an operation that the module lacks
+    /// [`HsmError::PinRefused`]; [`HsmError::ModuleFailed`] says which step failed and what was found: a library that
+    /// does not load, no such token, no root keys of this realm or two of a kind, an operation that the module lacks
     /// and that cannot be done elsewhere.
     pub fn open(configuration: Pkcs11Configuration) -> Result<Self, HsmError> {
         let calls = Calls::default();
@@ -296,12 +300,7 @@ impl Pkcs11Vault {
     /// The open connection, opened if it is not.
     fn ready<'a>(&self, state: &'a mut State) -> Result<&'a mut Link, Fault> {
         if let Some(refused) = &state.refused_pin {
-            return Err(Fault::Told(HsmError::ModuleFailed {
-                operation: "logging in".to_owned(),
-                cause: format!(
-                    "{refused}; it is not tried again, so that the token does not lock: mend the PIN and start again"
-                ),
-            }));
+            return Err(Fault::Told(HsmError::PinRefused { cause: refused.clone() }));
         }
         let connection = std::mem::replace(&mut state.connection, Connection::Closed);
         let module = match connection {
@@ -322,10 +321,8 @@ impl Pkcs11Vault {
             }
             Err((module, fault)) => {
                 state.connection = Connection::Loaded(module);
-                if let Fault::Module(error) = &fault
-                    && error.is_about_the_pin()
-                {
-                    state.refused_pin = Some(error.clone());
+                if let Fault::Told(HsmError::PinRefused { cause }) = &fault {
+                    state.refused_pin = Some(cause.clone());
                 }
                 Err(fault)
             }
@@ -340,7 +337,8 @@ fn at_token<T>(
 ) -> Result<T, Fault> {
     let module = Module::load(&configuration.module, &Calls::default())?;
     let token = module.token(&configuration.token)?;
-    let session = link::log_in(&module, &token, &configuration.pin)?;
+    let record = configuration.login_record.as_ref();
+    let session = login::log_in(&module, &token, &configuration.pin, record)?;
     work(&module, &token, &session)
 }
 

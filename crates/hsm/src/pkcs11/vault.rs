@@ -109,7 +109,7 @@ impl Vault for Pkcs11Vault {
     fn describe(&self) -> VaultDescription {
         VaultDescription {
             backend: "pkcs11",
-            production_grade: self.is_hardware,
+            says_it_is_hardware: self.is_hardware,
             notice: match self.is_hardware {
                 true => {
                     "Keys are kept by a PKCS#11 module that calls itself hardware; whether and how it is \

@@ -10,6 +10,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// From one failed probe to the next, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// So many failed probes behind one another, and the member's processes are ended: what is wrong may be in them.
+const PROBES_TO_RENEW: u32 = 8;
+/// From one such end to the next, at least; doubles each time.
+const FIRST_RENEWAL_PAUSE: Duration = Duration::from_secs(10);
+/// And at most.
+const LONGEST_RENEWAL_PAUSE: Duration = Duration::from_secs(300);
+
 /// The breaker of one member.
 #[derive(Debug, Clone)]
 pub(super) struct Breaker {
@@ -20,6 +27,13 @@ pub(super) struct Breaker {
     pause: Duration,
     cause: Option<String>,
     transitions: u64,
+    /// Since one was answered, or since the processes were ended last.
+    failed_probes: u32,
+    /// A probe was answered, and no call since.
+    is_on_trial: bool,
+    /// Not before this are processes ended again.
+    renewal_at: Duration,
+    renewal_pause: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +45,17 @@ enum State {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { state: State::Closed, failures: 0, pause: FIRST_PAUSE, cause: None, transitions: 0 }
+        Self {
+            state: State::Closed,
+            failures: 0,
+            pause: FIRST_PAUSE,
+            cause: None,
+            transitions: 0,
+            failed_probes: 0,
+            is_on_trial: false,
+            renewal_at: Duration::ZERO,
+            renewal_pause: FIRST_RENEWAL_PAUSE,
+        }
     }
 }
 
@@ -66,6 +90,9 @@ impl Breaker {
             self.failures = 0;
             self.pause = FIRST_PAUSE;
             self.cause = None;
+            self.failed_probes = 0;
+            self.is_on_trial = false;
+            self.renewal_pause = FIRST_RENEWAL_PAUSE;
         }
     }
 
@@ -74,6 +101,10 @@ impl Breaker {
         self.failures = self.failures.saturating_add(1);
         self.cause = Some(cause);
         if self.state == State::Closed && self.failures >= FAILURES_TO_OPEN {
+            if self.is_on_trial {
+                // Its health was good and its work is not: as bad as a probe that fails.
+                self.failed_probes = self.failed_probes.saturating_add(1);
+            }
             self.open(now);
         }
     }
@@ -107,13 +138,28 @@ impl Breaker {
                 // The pause stays long until a call succeeds: a module whose health is good and whose work
                 // is not must not be asked again and again.
                 self.failures = FAILURES_TO_OPEN.saturating_sub(1);
+                self.is_on_trial = true;
                 self.enter(State::Closed);
             }
             Err(cause) => {
                 self.cause = Some(cause);
+                self.failed_probes = self.failed_probes.saturating_add(1);
                 self.open(now);
             }
         }
+    }
+
+    /// Whether the member's processes should be ended now, because probes fail and fail; counts as done then. A
+    /// module whose device is away for long gets few new processes, and one that only a new process mends gets one
+    /// within seconds.
+    pub(super) fn wants_new_processes(&mut self, now: Duration) -> bool {
+        if self.failed_probes < PROBES_TO_RENEW || now < self.renewal_at {
+            return false;
+        }
+        self.failed_probes = 0;
+        self.renewal_at = now.saturating_add(self.renewal_pause);
+        self.renewal_pause = self.renewal_pause.saturating_mul(2).min(LONGEST_RENEWAL_PAUSE);
+        true
     }
 
     fn open(&mut self, now: Duration) {
@@ -184,6 +230,72 @@ mod tests {
         }
         assert_eq!(pause, LONGEST_PAUSE);
         assert_eq!(breaker.cause(), Some("CKR_TOKEN_NOT_PRESENT"));
+    }
+
+    /// Fails every probe until the processes are ended, at most so long. Gives when.
+    fn until_renewed(
+        breaker: &mut Breaker,
+        mut now: Duration,
+        at_most: Duration,
+    ) -> Option<Duration> {
+        let end = now.saturating_add(at_most);
+        while now < end {
+            now = now.saturating_add(at(25));
+            if breaker.take_probe(now) {
+                breaker.probed(now, Err("CKR_DEVICE_ERROR".to_owned()));
+                if breaker.wants_new_processes(now) {
+                    return Some(now);
+                }
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn probes_that_fail_and_fail_get_new_processes_with_growing_pauses() {
+        let mut breaker = Breaker::default();
+        open(&mut breaker, at(1_000));
+        let long = Duration::from_secs(3600);
+        let first = until_renewed(&mut breaker, at(1_000), long).unwrap();
+        assert!(first < at(10_000), "within seconds: {first:?}");
+        let (mut before, mut pause) = (first, super::FIRST_RENEWAL_PAUSE);
+        for _ in 0..8 {
+            let next = until_renewed(&mut breaker, before, long).unwrap();
+            assert!(next - before >= pause && next - before < pause + at(9_000), "{next:?}");
+            (before, pause) = (next, (pause * 2).min(super::LONGEST_RENEWAL_PAUSE));
+        }
+        assert_eq!(pause, super::LONGEST_RENEWAL_PAUSE);
+    }
+
+    #[test]
+    fn a_member_whose_health_is_good_and_whose_work_is_not_gets_new_processes_too() {
+        let mut breaker = Breaker::default();
+        open(&mut breaker, at(0));
+        let renewed = (1..400).map(|step| at(step * 25)).find(|now| {
+            if breaker.take_probe(*now) {
+                breaker.probed(*now, Ok(()));
+                breaker.failed(*now, "CKR_FUNCTION_FAILED".to_owned());
+            }
+            breaker.wants_new_processes(*now)
+        });
+        assert!(renewed.is_some());
+    }
+
+    #[test]
+    fn a_member_that_serves_now_and_then_keeps_its_processes() {
+        let mut breaker = Breaker::default();
+        open(&mut breaker, at(0));
+        let mut now = at(0);
+        for _ in 0..50 {
+            assert_eq!(until_renewed(&mut breaker, now, at(3_000)), None);
+            now += at(3_000);
+            while !breaker.take_probe(now) {
+                now += at(25);
+            }
+            breaker.probed(now, Ok(()));
+            breaker.succeeded();
+            open(&mut breaker, now);
+        }
     }
 
     #[test]

@@ -249,12 +249,19 @@ impl MemberConfig {
                 "member {name}: {variable:?} is no name of an environment variable"
             ));
         }
-        match self.environment.iter().find(|(key, value)| !is_variable(key) || value.contains('\0'))
+        if let Some((key, _)) =
+            self.environment.iter().find(|(key, value)| !is_variable(key) || value.contains('\0'))
         {
+            return refuse(format!(
+                "member {name}: {key:?} is no environment variable that can be set"
+            ));
+        }
+        match self.environment.keys().find(|key| brings_code(key)) {
             None => Ok(()),
-            Some((key, _)) => {
-                refuse(format!("member {name}: {key:?} is no environment variable that can be set"))
-            }
+            Some(key) => refuse(format!(
+                "member {name}: {key} makes the loader or a library run other code, and is not taken from here; let \
+                 the system's own configuration say where libraries are (ldconfig)"
+            )),
         }
     }
 
@@ -266,6 +273,25 @@ impl MemberConfig {
             PinSource::File(file) => Some(home.join(file)),
         }
     }
+}
+
+/// Whether a variable tells loader, C library or OpenSSL to run code from elsewhere, or concerns this program.
+fn brings_code(variable: &str) -> bool {
+    const NAMES: [&str; 10] = [
+        "GCONV_PATH",
+        "GETCONF_DIR",
+        "GLIBC_TUNABLES",
+        "LOCPATH",
+        "NLSPATH",
+        "OPENSSL_CONF",
+        "OPENSSL_ENGINES",
+        "OPENSSL_MODULES",
+        "PATH",
+        "BASH_ENV",
+    ];
+    let variable = variable.to_ascii_uppercase();
+    NAMES.contains(&&*variable)
+        || ["LD_", "DYLD_", "TAPFER_"].iter().any(|begin| variable.starts_with(begin))
 }
 
 /// The parser's own text shows what stands there, which may be a PIN in a wrong place.
@@ -333,6 +359,25 @@ mod tests {
             (format!("[pool]\nqueue = 0\n{MEMBER}"), "not from 1 to 65536"),
         ] {
             assert!(said(&text).contains(expected), "{text}\n{}", said(&text));
+        }
+    }
+
+    #[test]
+    fn attack_code_brought_into_the_workers_by_a_variable() {
+        let with = |name: &str| format!("{MEMBER}environment = {{ {name} = \"/tmp/evil.so\" }}");
+        for name in [
+            "LD_PRELOAD",
+            "ld_audit",
+            "LD_LIBRARY_PATH",
+            "GCONV_PATH",
+            "OPENSSL_CONF",
+            "PATH",
+            "TAPFER_KEY",
+        ] {
+            assert!(said(&with(name)).contains("run other code"), "{name}");
+        }
+        for name in ["SOFTHSM2_CONF", "CKNFAST_LOADSHARING", "ChrystokiConfigurationPath"] {
+            PoolConfig::parse(&with(name)).unwrap();
         }
     }
 

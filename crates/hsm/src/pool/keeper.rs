@@ -1,5 +1,6 @@
 //! The thread that keeps one worker alive: starts its process, hands its answers out, and starts it again.
 
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ExitStatus, Stdio};
@@ -21,21 +22,37 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The socket's buffer, for as much as may be on its way to a worker.
 const SOCKET_BUFFER: usize = 1024 * 1024;
 
+/// From one look to the next, whether a refused PIN was put right.
+const PIN_LOOK: Duration = Duration::from_secs(1);
+
+/// Number of [`Answer::Done`] in a message.
+const DONE: u8 = 0;
+
 /// How one process ended.
 struct End {
     cause: String,
-    /// Starting it again would do harm, or no good.
-    halts: bool,
+    next: Next,
     has_served: bool,
+}
+
+/// What follows the end of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// It is started again.
+    Again,
+    /// It is started again when a person has acted on the PIN: before, it would do harm.
+    WhenPinChanges,
+    /// It would do no good.
+    Never,
 }
 
 impl End {
     fn before_serving(cause: impl Into<String>) -> Self {
-        Self { cause: cause.into(), halts: false, has_served: false }
+        Self { cause: cause.into(), next: Next::Again, has_served: false }
     }
 
     fn for_good(cause: impl Into<String>) -> Self {
-        Self { halts: true, ..Self::before_serving(cause) }
+        Self { next: Next::Never, ..Self::before_serving(cause) }
     }
 }
 
@@ -45,10 +62,18 @@ pub(super) fn keep(shared: &Shared, place: usize) {
     let Some(member) = shared.member_of(worker) else { return };
     let mut pause = FIRST_PAUSE;
     while !shared.is_stopping() {
+        // Before the PIN is read: what changes from here on is seen.
+        let stamp = shared.launch.pin_stamp(&member.config);
         let end = live(shared, place, worker, member);
-        bury(shared, worker, member, &end);
-        if end.halts {
-            return;
+        match bury(shared, worker, member, &end) {
+            Next::Again => {}
+            Next::WhenPinChanges => {
+                while !shared.is_stopping() && shared.launch.pin_stamp(&member.config) == stamp {
+                    shared.wait(PIN_LOOK, || false);
+                }
+                continue;
+            }
+            Next::Never => return,
         }
         pause =
             if end.has_served { FIRST_PAUSE } else { pause.saturating_mul(2).min(LONGEST_PAUSE) };
@@ -80,18 +105,24 @@ fn live(shared: &Shared, place: usize, worker: &Worker, member: &Member) -> End 
             Err(error) => break error.to_string(),
         }
     };
-    End { cause, halts: false, has_served: true }
+    End { cause, next: Next::Again, has_served: true }
 }
 
 fn start(shared: &Shared, worker: &Worker, member: &Member) -> std::io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
     rustix::net::sockopt::set_socket_send_buffer_size(&ours, SOCKET_BUFFER)?;
-    let mut command = (shared.launch)(&member.config);
+    let assignment = shared.launch.assignment(&member.config).map_err(std::io::Error::other)?;
+    let mut command = shared.launch.command(&member.config);
     command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
     command.envs(&member.config.environment);
     let child = command.spawn()?;
     // With it goes our copy of the worker's end: without, we would never see it close.
     drop(command);
+    if let Some(assignment) = assignment {
+        let frame = assignment.framed().map_err(std::io::Error::other)?;
+        // It fits into the socket's buffer, so this does not wait; a process that is gone already is noticed later.
+        let _told = (&ours).write_all(&frame);
+    }
     let mut state = worker.state();
     state.life = state.life.saturating_add(1);
     state.phase = Phase::Starting { since: shared.clock.now() };
@@ -166,12 +197,11 @@ fn greet(
 
 /// A token counts wrong PINs and locks itself: it is not asked again with the same one.
 fn refused(error: &HsmError) -> End {
-    let cause = error.to_string();
-    if cause.contains("CKR_PIN_") {
-        End::for_good(format!("{cause}; correct the PIN and start the server again"))
-    } else {
-        End::before_serving(cause)
-    }
+    let next = match error {
+        HsmError::PinRefused { .. } => Next::WhenPinChanges,
+        _ => Next::Again,
+    };
+    End { next, ..End::before_serving(error.to_string()) }
 }
 
 /// Gives every answer that is there to whom it belongs.
@@ -194,6 +224,11 @@ fn hand_out(
     let questions = worker.answered(&ids, now)?;
     let mut news: Vec<(Arc<Slot>, Vec<Event>)> = Vec::new();
     for (question, message) in questions.into_iter().zip(messages) {
+        // Most answers say by their first byte that it was done, and are read once, by who asked.
+        let failure = if message.first() == Some(&DONE) { None } else { failure_in(&message) };
+        if let Some(refused @ HsmError::PinRefused { .. }) = &failure {
+            worker.state().end_refused(&refused.to_string());
+        }
         match question.purpose {
             Purpose::Call(slot, question) => {
                 let event = Event { question, what: What::Answered { worker: place, message } };
@@ -202,12 +237,13 @@ fn hand_out(
                     None => news.push((slot, vec![event])),
                 }
             }
-            Purpose::Probe => match failure_in(&message) {
+            Purpose::Probe => match failure {
                 None => {
                     member.breaker().probed(now, Ok(()));
                     shared.wake();
                 }
-                Some(cause) => {
+                Some(error) => {
+                    let cause = error.to_string();
                     let mut breaker = member.breaker();
                     if breaker.admits() {
                         breaker.failed(now, cause);
@@ -217,7 +253,7 @@ fn hand_out(
                 }
             },
             // A worker that cannot read the catalogue would answer from an old one.
-            Purpose::Refresh if failure_in(&message).is_some() => {
+            Purpose::Refresh if failure.is_some() => {
                 return Err("it cannot read the catalogue".to_owned());
             }
             Purpose::Refresh => {}
@@ -227,16 +263,16 @@ fn hand_out(
     Ok(())
 }
 
-fn failure_in(message: &[u8]) -> Option<String> {
+fn failure_in(message: &[u8]) -> Option<HsmError> {
     match postcard::from_bytes::<Answer<'_>>(message) {
         Ok(Answer::Done(_)) => None,
-        Ok(Answer::Failed(error)) => Some(error.to_string()),
-        Err(_) => Some("its answers make no sense".to_owned()),
+        Ok(Answer::Failed(error)) => Some(error),
+        Err(_) => Some(HsmError::Internal { operation: "reading a worker's answer" }),
     }
 }
 
-/// Sees that the process is gone, and tells everybody who still waits for it.
-fn bury(shared: &Shared, worker: &Worker, member: &Member, end: &End) {
+/// Sees that the process is gone, tells everybody who still waits for it, and says what follows.
+fn bury(shared: &Shared, worker: &Worker, member: &Member, end: &End) -> Next {
     let mut state = worker.state();
     let child = state.child.take();
     let questions = state.abandon();
@@ -251,7 +287,8 @@ fn bury(shared: &Shared, worker: &Worker, member: &Member, end: &End) {
         (cause, _) => cause.to_owned(),
     });
     state.cause = Some(cause.clone());
-    state.phase = if end.halts { Phase::Halted } else { Phase::Waiting };
+    let next = if state.take_refusal() { Next::WhenPinChanges } else { end.next };
+    state.phase = if next == Next::Again { Phase::Waiting } else { Phase::Halted };
     drop(state);
     let now = shared.clock.now();
     let named = format!("{}: {cause}", member.name());
@@ -266,6 +303,7 @@ fn bury(shared: &Shared, worker: &Worker, member: &Member, end: &End) {
         question.lose(&named);
     }
     shared.wake();
+    next
 }
 
 fn kill(mut child: Child) -> Option<ExitStatus> {

@@ -8,6 +8,7 @@ use super::breaker::Breaker;
 use super::config::MemberConfig;
 use super::status::{MemberStatus, WorkerStatus};
 use super::wire::Module;
+use crate::HsmDescription;
 
 pub(super) struct Member {
     pub(super) config: MemberConfig,
@@ -52,6 +53,11 @@ impl Member {
     /// A worker opened its module.
     pub(super) fn opened(&self, module: &Module) {
         self.module.get_or_init(|| module.clone());
+    }
+
+    /// What it says of itself, once a worker has opened it.
+    pub(super) fn description(&self) -> Option<HsmDescription> {
+        self.module.get().map(Module::description)
     }
 
     pub(super) fn status(&self, workers: Vec<WorkerStatus>) -> MemberStatus {

@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `plan`, `order`, `breaker` | the decisions, as plain functions of the time: when to ask again, whom, and whether at all |
 //! | `call`, `making`, `slot` | calls on their way |
-//! | `worker`, `keeper`, `watch` | a process, the thread that keeps it, the thread that looks after all |
+//! | `launch`, `worker`, `keeper`, `watch` | how a process starts, a process, the thread that keeps it, the thread that looks after all |
 //! | `wire`, `serve` | what goes over the socket, and the worker's side of it |
 //! | `verbs` | the verbs, as questions |
 //!
@@ -30,6 +30,7 @@ mod call;
 mod clock;
 mod config;
 mod keeper;
+mod launch;
 mod making;
 mod member;
 mod order;
@@ -51,6 +52,7 @@ use std::thread::JoinHandle;
 use tapfer_payment_types::RealmId;
 
 pub use self::config::{ConfigError, Limits, MemberConfig, PinSource, PoolConfig};
+pub use self::launch::{Assignment, Launcher, take_assignment};
 pub use self::serve::{ServeError, realm_of_catalogue, seclude_process, serve, take_socket};
 use self::shared::Shared;
 pub use self::status::{MemberStatus, PoolStatus, WorkerStatus};
@@ -64,7 +66,7 @@ pub struct HsmPool {
 }
 
 impl HsmPool {
-    /// Starts the workers of all members and waits until one serves. `launch` makes the command of a member's
+    /// Starts the workers of all members and waits until one serves. `command` makes the command of a member's
     /// worker, which calls [`serve`] on the socket that it finds as its standard input; `realm` is the one whose
     /// keys the members must hold, where that is known.
     ///
@@ -73,7 +75,19 @@ impl HsmPool {
     pub fn open(
         config: PoolConfig,
         realm: Option<(Realm, RealmId)>,
-        launch: impl Fn(&MemberConfig) -> Command + Send + Sync + 'static,
+        command: impl Fn(&MemberConfig) -> Command + Send + Sync + 'static,
+    ) -> Result<Self, HsmError> {
+        Self::launch(config, realm, launch::Commands(command))
+    }
+
+    /// As [`HsmPool::open`], with workers that are told their PIN.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn launch(
+        config: PoolConfig,
+        realm: Option<(Realm, RealmId)>,
+        launch: impl Launcher,
     ) -> Result<Self, HsmError> {
         let shared = Shared::new(config.pool, config.members, realm, Box::new(launch));
         let shared = Arc::new(shared);

@@ -13,7 +13,7 @@ use super::wire::{
     self, Answer, FrameError, GREETING_ID, Greeting, Incoming, Module, PROTOCOL_VERSION, Request,
 };
 use crate::catalogue::UnverifiedCatalogue;
-use crate::{HsmError, PaymentHsm};
+use crate::{HsmError, PaymentHsm, seclusion};
 use tapfer_payment_types::RealmId;
 
 /// Answers to brief questions are kept back for others to go with them while more is to be done, but not longer than
@@ -59,14 +59,13 @@ pub fn take_socket() -> io::Result<UnixStream> {
 /// # Errors
 /// The system refuses one of the others.
 pub fn seclude_process() -> io::Result<bool> {
+    seclusion::forbid_looking()?;
     #[cfg(target_os = "linux")]
     {
-        use rustix::process::{DumpableBehavior, Signal};
-        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        use rustix::process::{Signal, set_parent_process_death_signal};
+        set_parent_process_death_signal(Some(Signal::KILL))?;
     }
-    let everything = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
-    Ok(rustix::mm::mlockall(everything).is_ok())
+    Ok(seclusion::lock_memory().is_ok())
 }
 
 /// Which realm a catalogue says that it is of: the root keys of that realm are looked for on the token, and with

@@ -1,6 +1,5 @@
 //! What callers, keepers and the watch have in common.
 
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::clock::Stopwatch;
 use super::config::{Limits, MemberConfig};
+use super::launch::Launcher;
 use super::member::Member;
 use super::status::PoolStatus;
 use super::wire::{self, Request};
@@ -16,14 +16,11 @@ use super::worker::{Phase, Purpose, Question, Worker};
 use crate::{HsmDescription, Realm};
 use tapfer_payment_types::RealmId;
 
-/// Makes the command of a member's worker. The pool adds socket and environment.
-pub(super) type Launch = dyn Fn(&MemberConfig) -> Command + Send + Sync;
-
 pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) members: Vec<Member>,
     pub(super) workers: Vec<Worker>,
-    pub(super) launch: Box<Launch>,
+    pub(super) launch: Box<dyn Launcher>,
     /// Which realm the members must hold the keys of.
     pub(super) realm: Option<(Realm, RealmId)>,
     pub(super) description: OnceLock<HsmDescription>,
@@ -46,7 +43,7 @@ impl Shared {
         limits: Limits,
         members: Vec<MemberConfig>,
         realm: Option<(Realm, RealmId)>,
-        launch: Box<Launch>,
+        launch: Box<dyn Launcher>,
     ) -> Self {
         let clock = Stopwatch::start();
         let numbered = members.iter().enumerate();

@@ -12,6 +12,7 @@ use tapfer_payment_types::store_share::STORE_SHARE_LENGTH;
 use tapfer_payment_types::{DeviceId, IssuerId, Pan, Secret, Timestamp};
 
 use super::HsmPool;
+use super::member::Member;
 use super::wire::{self, Cryptogram, Grant, Provisioning, Reply, Request, Verdict};
 use crate::{
     CardPinSubject, CardPinValue, CryptogramRequest, CryptogramVerdict, DemoKeys,
@@ -97,9 +98,33 @@ fn found<T>(
     }
 }
 
+/// What is true of all members: a pool is as good as the worst of them, and who has not been asked yet counts as
+/// the worst.
+fn worst(first: HsmDescription, members: &[Option<HsmDescription>]) -> HsmDescription {
+    let says = |hardware: bool| {
+        move |member: &Option<HsmDescription>| {
+            member.is_some_and(|member| member.says_it_is_hardware == hardware)
+        }
+    };
+    let says_it_is_hardware = members.iter().all(says(true));
+    let notice = match members.iter().any(says(false)) {
+        true if members.iter().any(says(true)) => {
+            "Keys are kept by several PKCS#11 modules, and one of them at least is software, by its own word: not \
+             for production."
+        }
+        false if !says_it_is_hardware => {
+            "Keys are kept by several PKCS#11 modules, and not every one could be asked yet whether it is hardware."
+        }
+        // All that have said something say the same.
+        _ => first.notice,
+    };
+    HsmDescription { says_it_is_hardware, notice, ..first }
+}
+
 impl PaymentHsm for HsmPool {
     fn describe(&self) -> HsmDescription {
-        self.description
+        let members: Vec<_> = self.shared.members.iter().map(Member::description).collect();
+        worst(self.description, &members)
     }
 
     fn health(&self) -> Result<(), HsmError> {
@@ -441,5 +466,40 @@ impl HsmPool {
             true => Ok(Some(keys)),
             false => Err(HsmError::IssuerExists(issuer)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tapfer_payment_types::{RealmId, Timestamp};
+
+    use super::worst;
+    use crate::{HsmDescription, Realm};
+
+    fn module(says_it_is_hardware: bool) -> HsmDescription {
+        HsmDescription {
+            backend: "pkcs11",
+            says_it_is_hardware,
+            realm: Realm::Production,
+            realm_id: RealmId::new(Timestamp::from_unix_millis(1), [1; 10]),
+            notice: if says_it_is_hardware { "hardware" } else { "software" },
+        }
+    }
+
+    /// Whichever greeted first.
+    #[test]
+    fn a_pool_is_as_good_as_its_worst_member() {
+        let (hard, soft) = (module(true), module(false));
+        for first in [hard, soft] {
+            let mixed = worst(first, &[Some(hard), Some(soft)]);
+            assert!(!mixed.says_it_is_hardware);
+            assert!(mixed.notice.contains("one of them at least is software"), "{}", mixed.notice);
+        }
+        let unknown = worst(hard, &[Some(hard), None]);
+        assert!(!unknown.says_it_is_hardware && unknown.notice.contains("could be asked yet"));
+        let soft_at_least = worst(soft, &[None, Some(soft)]);
+        assert_eq!((soft_at_least.says_it_is_hardware, soft_at_least.notice), (false, "software"));
+        let all = worst(hard, &[Some(hard), Some(hard)]);
+        assert_eq!((all.says_it_is_hardware, all.notice), (true, "hardware"));
     }
 }

@@ -19,6 +19,7 @@ pub(super) fn watch(shared: &Shared) {
         let now = shared.clock.now();
         end_stalled(shared, now);
         probe(shared, now);
+        renew(shared, now);
     }
 }
 
@@ -72,4 +73,20 @@ fn send(shared: &Shared, worker: &Worker, now: Duration) -> bool {
         && framed(&Request::Health).is_some_and(|frame| {
             worker.ask(&frame, Question::new(Purpose::Probe, now, patience)).is_ok()
         })
+}
+
+/// Ends the processes of a member that fails and fails: what a library has lost for good, only a new process finds
+/// again.
+fn renew(shared: &Shared, now: Duration) {
+    for (place, member) in shared.members.iter().enumerate() {
+        if !member.breaker().wants_new_processes(now) {
+            continue;
+        }
+        for worker in of_member(shared, place) {
+            let mut state = worker.state();
+            if state.phase == Phase::Serving {
+                state.end("its module failed too often, and begins anew in another process");
+            }
+        }
+    }
 }

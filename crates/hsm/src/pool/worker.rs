@@ -48,6 +48,8 @@ pub(super) struct State {
     answered: u64,
     pub(super) is_memory_locked: bool,
     pub(super) cause: Option<String>,
+    /// It was ended because its token refused the PIN.
+    is_refused: bool,
 }
 
 /// Where in its life a worker is.
@@ -120,6 +122,7 @@ impl Worker {
                 answered: 0,
                 is_memory_locked: false,
                 cause: None,
+                is_refused: false,
             }),
         }
     }
@@ -297,6 +300,17 @@ impl State {
             // An error says that it has ended by itself.
             let _ended = child.kill();
         }
+    }
+
+    /// Ends the process, whose token has refused the PIN.
+    pub(super) fn end_refused(&mut self, cause: &str) {
+        self.end(cause);
+        self.is_refused = true;
+    }
+
+    /// Whether the process that is gone was ended for its PIN.
+    pub(super) const fn take_refusal(&mut self) -> bool {
+        core::mem::replace(&mut self.is_refused, false)
     }
 
     /// The questions that nobody will answer any more.

@@ -3,7 +3,7 @@
 //! It is the embedded default, to try, to test and for closed loops with little at stake. It keeps keys
 //! from whoever reads the disk, not from whoever reads the memory of the process: keys are wiped with
 //! their holders, but the memory is not locked, and the compiler may leave copies on the stack. It is
-//! **not** production grade, and says so in [`crate::PaymentHsm::describe`].
+//! **not** for production, and says so in [`crate::PaymentHsm::describe`].
 //!
 //! AES-GCM, key wrap, HMAC, HKDF, HPKE, ECDSA, ECDH and random bytes come from aws-lc-rs; card-key
 //! derivations, CMAC and EC-SDSA from the RustCrypto crates beneath `tapfer-emv`; Argon2id from RustCrypto.

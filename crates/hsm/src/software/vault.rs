@@ -171,7 +171,7 @@ impl Vault for SoftwareVault {
     fn describe(&self) -> VaultDescription {
         VaultDescription {
             backend: "software",
-            production_grade: false,
+            says_it_is_hardware: false,
             notice: "Keys are kept in a sealed file and in the memory of this process, not in \
                      certified hardware: not for production.",
         }

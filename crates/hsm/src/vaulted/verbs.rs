@@ -70,7 +70,7 @@ impl<V: Vault> PaymentHsm for VaultedHsm<V> {
         let shelf = self.shelves.now();
         HsmDescription {
             backend: vault.backend,
-            production_grade: vault.production_grade,
+            says_it_is_hardware: vault.says_it_is_hardware,
             realm: shelf.catalogue.realm,
             realm_id: shelf.catalogue.realm_id,
             notice: vault.notice,

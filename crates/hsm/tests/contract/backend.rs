@@ -64,6 +64,7 @@ pub fn in_module(place: &Place, realm: Realm) -> Vaulted<Pkcs11Vault> {
         module: library.clone(),
         token: TOKEN.to_owned(),
         pin: user_pin(),
+        login_record: None,
         realm: RealmId::new(Timestamp::from_unix_millis(1), [9; 10]),
         limits: CacheLimits::default(),
         // No time passes.

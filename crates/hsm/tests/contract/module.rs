@@ -8,7 +8,7 @@ pub fn describes_itself(hsm: &impl PaymentHsm) {
     assert_eq!(description.realm, Realm::Demo);
     assert!(!description.backend.is_empty());
     if description.backend == "software" {
-        assert!(!description.production_grade);
+        assert!(!description.says_it_is_hardware);
         assert!(description.notice.contains("not for production"));
     }
 }

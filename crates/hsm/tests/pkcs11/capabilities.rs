@@ -41,7 +41,7 @@ fn whole_modules_do_everything_inside(place: &Place) {
         assert_eq!(place_of(&vault, operation).0, Where::Inside, "{operation}");
     }
     assert_eq!(place_of(&vault, Operation::SchnorrSigning).0, Where::LockedMemory);
-    assert!(!vault.describe().production_grade);
+    assert!(!vault.describe().says_it_is_hardware);
     pays(&vault);
 }
 

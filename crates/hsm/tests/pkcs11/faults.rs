@@ -3,10 +3,10 @@
 use std::fs;
 
 use tapfer_hsm::HsmError;
-use tapfer_hsm::pkcs11::Pkcs11Vault;
+use tapfer_hsm::pkcs11::{LoginRecord, Pkcs11Configuration, Pkcs11Vault, refused_pin};
 use tapfer_hsm::vault::Vault;
 use tapfer_payment_types::Secret;
-use tapfer_test_tokens::{Kind, Place, faulty_module, isolated_without};
+use tapfer_test_tokens::{Kind, Place, USER_PIN, faulty_module, isolated_without};
 
 use crate::{Setup, TOKEN, cryptogram_with, expected, index, master, try_cryptogram};
 
@@ -24,7 +24,8 @@ fn break_with(place: &Place, rule: &str) {
 }
 
 fn calls_of(place: &Place, function: &str) -> usize {
-    let calls = fs::read_to_string(place.directory.join("calls")).unwrap();
+    // Not there before the first call.
+    let calls = fs::read_to_string(place.directory.join("calls")).unwrap_or_default();
     calls.lines().filter(|line| *line == function).count()
 }
 
@@ -110,6 +111,128 @@ fn a_refused_pin_is_tried_once(place: &Place) {
     assert!(error.contains("CKR_PIN_INCORRECT") && !error.contains("not the PIN"), "{error}");
 }
 
+/// As another process would be configured: the same record, and this PIN.
+fn with_record(place: &Place, pin: &str) -> Pkcs11Configuration {
+    Pkcs11Configuration {
+        pin: Secret::new(pin.to_owned()),
+        login_record: Some(record(place)),
+        ..Setup { module: faulty_module(), ..Setup::at(place) }.configuration()
+    }
+}
+
+fn record(place: &Place) -> LoginRecord {
+    LoginRecord::at(place.directory.join("login"))
+}
+
+fn refusal(configuration: Pkcs11Configuration) -> String {
+    match Pkcs11Vault::open(configuration).unwrap_err() {
+        HsmError::PinRefused { cause } => cause,
+        other => panic!("{other}"),
+    }
+}
+
+fn a_refused_pin_is_remembered_across_starts(place: &Place) {
+    setup(place);
+    let file = place.directory.join("login");
+    let before = calls_of(place, "C_Login");
+    for _ in 0..4 {
+        assert!(refusal(with_record(place, "wrong")).contains("CKR_PIN_INCORRECT"));
+    }
+    assert_eq!(calls_of(place, "C_Login"), before + 1, "three starts later, too");
+    let kept = fs::read_to_string(&file).unwrap();
+    assert!(kept.contains("CKR_PIN_INCORRECT") && !kept.contains("wrong"), "{kept}");
+    assert!(refused_pin(&file).unwrap().unwrap().contains("CKR_PIN_INCORRECT"));
+
+    // Another wrong one is another try, and the right one is taken and ends the matter.
+    assert!(refusal(with_record(place, "wrong too")).contains("CKR_PIN_INCORRECT"));
+    assert_eq!(calls_of(place, "C_Login"), before + 2);
+    Pkcs11Vault::open(with_record(place, USER_PIN)).unwrap();
+    assert_eq!(refused_pin(&file).unwrap(), None);
+}
+
+fn what_was_refused_is_tried_again_when_a_person_says_so(place: &Place) {
+    setup(place);
+    for code in ["CKR_PIN_LOCKED", "CKR_PIN_EXPIRED", "CKR_USER_PIN_NOT_INITIALIZED"] {
+        break_with(place, &format!("{code} C_Login"));
+        let before = calls_of(place, "C_Login");
+        for _ in 0..3 {
+            assert!(refusal(with_record(place, USER_PIN)).contains(code));
+        }
+        assert_eq!(calls_of(place, "C_Login"), before + 1, "{code}");
+        // The security officer has mended it: nobody can know but a person.
+        break_with(place, "");
+        assert!(refusal(with_record(place, USER_PIN)).contains(code));
+        let overruled = record(place).overruled();
+        let configuration =
+            Pkcs11Configuration { login_record: Some(overruled), ..with_record(place, USER_PIN) };
+        drop(Pkcs11Vault::open(configuration).unwrap());
+        Pkcs11Vault::open(with_record(place, USER_PIN)).unwrap();
+    }
+}
+
+fn codes_that_do_not_say_whether_the_pin_was_wrong_are_not_tried_for_ever(place: &Place) {
+    setup(place);
+    for code in ["CKR_FUNCTION_FAILED", "CKR_GENERAL_ERROR", "CKR_VENDOR_DEFINED"] {
+        break_with(place, &format!("{code} C_Login"));
+        let before = calls_of(place, "C_Login");
+        for _ in 0..6 {
+            let error = Pkcs11Vault::open(with_record(place, USER_PIN)).unwrap_err();
+            assert!(error.to_string().contains("C_Login answered"), "{error}");
+        }
+        refusal(with_record(place, USER_PIN));
+        assert_eq!(calls_of(place, "C_Login"), before + 2, "{code}");
+        break_with(place, "");
+        fs::write(place.directory.join("login"), "").unwrap();
+    }
+    // What is the device's matter goes on by itself.
+    break_with(place, "CKR_DEVICE_ERROR C_Login");
+    for _ in 0..6 {
+        let error = Pkcs11Vault::open(with_record(place, USER_PIN)).unwrap_err();
+        assert!(matches!(error, HsmError::ModuleFailed { .. }), "{error}");
+    }
+    break_with(place, "");
+    Pkcs11Vault::open(with_record(place, USER_PIN)).unwrap();
+}
+
+fn the_last_try_is_left_to_people(place: &Place) {
+    setup(place);
+    let before = calls_of(place, "C_Login");
+    for (flag, said) in [
+        ("CKF_USER_PIN_FINAL_TRY", "one more wrong PIN locks it"),
+        ("CKF_USER_PIN_LOCKED", "security officer"),
+    ] {
+        break_with(place, &format!("flags {flag}"));
+        for pin in ["wrong", USER_PIN] {
+            let cause = refusal(with_record(place, pin));
+            assert!(cause.contains(said) && cause.contains(flag), "{cause}");
+        }
+    }
+    assert_eq!(calls_of(place, "C_Login"), before);
+    // Fewer tries than there were are no reason not to try.
+    break_with(place, "flags CKF_USER_PIN_COUNT_LOW");
+    Pkcs11Vault::open(with_record(place, USER_PIN)).unwrap();
+}
+
+fn a_damaged_record_is_a_refusal(place: &Place) {
+    setup(place);
+    fs::write(place.directory.join("login"), "{\"salt\":").unwrap();
+    let before = calls_of(place, "C_Login");
+    assert!(refusal(with_record(place, USER_PIN)).contains("does not say which"));
+    assert_eq!(calls_of(place, "C_Login"), before);
+}
+
+macro_rules! faulty {
+    ($kind:ident, $clause:ident) => {
+        let module = Kind::$kind.module().display().to_string();
+        let environment = [
+            ("FAULTY_MODULE", module.as_str()),
+            ("FAULTY_CONTROL", "{}/control"),
+            ("FAULTY_CALLS", "{}/calls"),
+        ];
+        isolated_without(Kind::$kind, &[], &environment, |place| $clause(place));
+    };
+}
+
 macro_rules! with_faults {
     ($($clause:ident)*) => {
         with_faults! { softhsm SoftHsm: $($clause)* }
@@ -120,13 +243,8 @@ macro_rules! with_faults {
             use super::*;
             $(#[test]
             fn $clause() {
-                let module = Kind::$kind.module().display().to_string();
-                let environment = [
-                    ("FAULTY_MODULE", module.as_str()),
-                    ("FAULTY_CONTROL", "{}/control"),
-                    ("FAULTY_CALLS", "{}/calls"),
-                ];
-                isolated_without(Kind::$kind, &[], &environment, |place| super::$clause(place));
+                let clause = super::$clause;
+                faulty!($kind, clause);
             })*
         }
     };
@@ -137,6 +255,9 @@ with_faults! {
     what_stays_broken_is_reported_and_heals
     what_is_refused_opens_nothing_again
     a_refused_pin_is_tried_once
+    what_was_refused_is_tried_again_when_a_person_says_so
+    codes_that_do_not_say_whether_the_pin_was_wrong_are_not_tried_for_ever
+    a_damaged_record_is_a_refusal
 }
 
 /// A token whose keys the HSM protects by itself: nothing is logged in to, and the roots are public objects.
@@ -152,4 +273,24 @@ fn a_token_without_login_is_used_without() {
         let master = master(&vault);
         assert_eq!(cryptogram_with(&vault, &master, index(1), 1), expected(index(1), 1));
     });
+}
+
+#[test]
+fn attack_pin_locked_by_starting_again_and_again() {
+    faulty!(SoftHsm, a_refused_pin_is_remembered_across_starts);
+}
+
+#[test]
+fn attack_pin_locked_by_starting_again_and_again_of_kryoptic() {
+    faulty!(Kryoptic, a_refused_pin_is_remembered_across_starts);
+}
+
+#[test]
+fn attack_last_try_of_a_pin_used_up() {
+    faulty!(SoftHsm, the_last_try_is_left_to_people);
+}
+
+#[test]
+fn attack_last_try_of_a_pin_used_up_of_kryoptic() {
+    faulty!(Kryoptic, the_last_try_is_left_to_people);
 }

@@ -89,6 +89,7 @@ impl Setup {
             module: self.module.clone(),
             token: self.token.clone(),
             pin: user_pin(),
+            login_record: None,
             realm: realm(1),
             limits: self.limits,
             stopwatch: Box::new(move || Duration::from_secs(clock.0.load(Ordering::Relaxed))),

@@ -74,6 +74,25 @@ fn a_module_that_answers_device_errors_is_left_alone_until_it_is_well() {
     nothing_refused(&load);
 }
 
+/// A library that never finds its device again, in a process that lives: another process finds it.
+#[test]
+fn a_library_that_is_lost_for_good_gets_another_process() {
+    let house = House::new();
+    let pool = house.open();
+    let lost = processes(&pool, "north");
+    house.set("north", Fault::LostForGood);
+    until(&pool, |status| {
+        Payment::new().verify(&pool).unwrap();
+        member(status, "north").breaker != "closed"
+    });
+    house.set("north", Fault::None);
+    until(&pool, |status| {
+        Payment::new().verify(&pool).unwrap();
+        all_serve(status)
+    });
+    assert!(processes(&pool, "north").iter().all(|process| !lost.contains(process)));
+}
+
 #[test]
 fn a_module_that_hangs_is_killed_and_no_payment_waits_for_it() {
     let house = House::new();

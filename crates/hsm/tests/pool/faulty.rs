@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{env, fs, process, thread};
 
 use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Rid};
@@ -38,17 +39,20 @@ pub enum Fault {
     TokenGone,
     /// Every answer is to another question than the one that was asked.
     WrongId,
+    /// Every verb fails, for as long as the process lives that has met this once.
+    LostForGood,
     /// It ends behind the first key that it makes, before it has answered.
     DieBehindMaking,
 }
 
 impl Fault {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::None,
         Self::DeviceError,
         Self::Hang,
         Self::TokenGone,
         Self::WrongId,
+        Self::LostForGood,
         Self::DieBehindMaking,
     ];
 
@@ -69,7 +73,13 @@ pub struct Faulty {
 
 impl Faulty {
     fn well(&self) -> Result<&SoftwareHsm, HsmError> {
+        static LOST: AtomicBool = AtomicBool::new(false);
         match Fault::read(&self.file) {
+            Fault::LostForGood => {
+                LOST.store(true, Ordering::Relaxed);
+                Err(failed("CKR_DEVICE_REMOVED"))
+            }
+            _ if LOST.load(Ordering::Relaxed) => Err(failed("CKR_DEVICE_REMOVED")),
             Fault::None | Fault::WrongId | Fault::DieBehindMaking => Ok(&self.hsm),
             Fault::DeviceError => Err(failed("CKR_DEVICE_ERROR")),
             Fault::TokenGone => Err(failed("CKR_TOKEN_NOT_PRESENT")),

@@ -18,3 +18,4 @@ mod house;
 mod load;
 mod making;
 mod modules;
+mod pins;

@@ -24,7 +24,7 @@ use crate::load::{Load, Payment, under_load};
 const LABEL: &str = "pool";
 const ROOTS: [[u8; 32]; 2] = [[0x5A; 32], [0xC3; 32]];
 /// Say to this program, started anew, that it is a worker over a catalogue, or puts root keys on a new token.
-const CATALOGUE: &str = "TAPFER_POOL_TEST_CATALOGUE";
+pub const CATALOGUE: &str = "TAPFER_POOL_TEST_CATALOGUE";
 const NEW_TOKEN: &str = "TAPFER_POOL_TEST_NEW_TOKEN";
 
 fn realm() -> RealmId {
@@ -36,11 +36,12 @@ fn roots() -> RootKeys {
     RootKeys::new(sealing, releasing)
 }
 
-fn configuration(module: PathBuf) -> Pkcs11Configuration {
+pub fn configuration(module: PathBuf) -> Pkcs11Configuration {
     Pkcs11Configuration {
         module,
         token: LABEL.to_owned(),
         pin: user_pin(),
+        login_record: None,
         realm: realm(),
         limits: CacheLimits::default(),
         // Keys at hand do not grow old in a test.
@@ -70,29 +71,22 @@ fn module_worker() {
     let _ended = pool::serve(socket, false, open);
 }
 
-fn child(test: &str) -> Command {
+pub fn child(test: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture"]);
     command
 }
 
 /// Two members with the same root keys, and a catalogue.
-struct Modules {
-    directory: TempDir,
+pub struct Modules {
+    pub directory: TempDir,
 }
 
 impl Modules {
     fn new(north: Kind, south: Kind) -> (Self, HsmPool) {
-        let modules = Self { directory: tempfile::tempdir().unwrap() };
-        let mut text = "[pool]\nsilent_after_ms = 500\nstalled_after_ms = 1000\n".to_owned();
-        for (name, kind) in [("north", north), ("south", south)] {
-            text.push_str(&modules.member(name, kind));
-        }
-        let vault = SoftwareVault::new(roots());
-        let catalogue = modules.directory.path().join("keys.json");
-        let hsm = VaultedHsm::with_new_catalogue(vault, &catalogue, Realm::Demo, realm()).unwrap();
-        hsm.import_demo_issuer(issuer(), IssuerMasterKey::new(MASTER_KEY), now()).unwrap();
-        let pool = HsmPool::open(PoolConfig::parse(&text).unwrap(), None, move |_| {
+        let (modules, config) = Self::prepare(north, south);
+        let catalogue = modules.catalogue();
+        let pool = HsmPool::open(config, None, move |_| {
             let mut command = child("modules::module_worker");
             command.env(CATALOGUE, &catalogue);
             command
@@ -100,6 +94,24 @@ impl Modules {
         .unwrap();
         until(&pool, all_serve);
         (modules, pool)
+    }
+
+    /// Tokens and catalogue, and what `hsm.toml` would say.
+    pub fn prepare(north: Kind, south: Kind) -> (Self, PoolConfig) {
+        let modules = Self { directory: tempfile::tempdir().unwrap() };
+        let mut text = "[pool]\nsilent_after_ms = 500\nstalled_after_ms = 1000\n".to_owned();
+        for (name, kind) in [("north", north), ("south", south)] {
+            text.push_str(&modules.member(name, kind));
+        }
+        let vault = SoftwareVault::new(roots());
+        let catalogue = modules.catalogue();
+        let hsm = VaultedHsm::with_new_catalogue(vault, &catalogue, Realm::Demo, realm()).unwrap();
+        hsm.import_demo_issuer(issuer(), IssuerMasterKey::new(MASTER_KEY), now()).unwrap();
+        (modules, PoolConfig::parse(&text).unwrap())
+    }
+
+    pub fn catalogue(&self) -> PathBuf {
+        self.directory.path().join("keys.json")
     }
 
     /// Makes the token of a member, and says how it stands in `hsm.toml`.
@@ -128,7 +140,7 @@ impl Modules {
         self.directory.path().join(format!("{name}.control"))
     }
 
-    fn set(&self, name: &str, fault: &str) {
+    pub fn set(&self, name: &str, fault: &str) {
         let unfinished = self.directory.path().join(format!("{name}.unfinished"));
         fs::write(&unfinished, fault).unwrap();
         fs::rename(unfinished, self.control(name)).unwrap();

@@ -16,8 +16,9 @@ pub struct HsmState {
     /// Name of the backend.
     #[schema(example = "software")]
     pub backend: &'static str,
-    /// Whether keys are kept by certified hardware.
-    pub production_grade: bool,
+    /// Whether every module calls itself hardware: their own word, no certificate. `false` if one of them is
+    /// software, or has not been asked yet.
+    pub says_it_is_hardware: bool,
     /// What a person should know about it.
     pub notice: &'static str,
     /// The pool, if it is one.
@@ -126,9 +127,9 @@ impl HsmState {
         cause: Option<String>,
         pool: Option<PoolStatus>,
     ) -> Self {
-        let HsmDescription { backend, production_grade, notice, .. } = description;
+        let HsmDescription { backend, says_it_is_hardware, notice, .. } = description;
         let pool = pool.map(Pool::from);
-        Self { serves: cause.is_none(), cause, backend, production_grade, notice, pool }
+        Self { serves: cause.is_none(), cause, backend, says_it_is_hardware, notice, pool }
     }
 }
 

@@ -11,7 +11,7 @@ use tapfer_hsm::SoftwareHsm;
 use tapfer_hsm::pool::{MemberConfig, PinSource, PoolConfig};
 use tapfer_hsm::software::{RootKeys, SoftwareVault};
 use tapfer_payment_types::RealmId;
-use tapfer_server::realm;
+use tapfer_server::{members, realm};
 
 use crate::home::{Home, write_private};
 
@@ -129,8 +129,8 @@ fn process(
     let mut process = Command::new(std::env::current_exe()?);
     process
         .args(["--json", "hsm", verb, &member.name, &realm.to_string(), "--home"])
-        .arg(home.path())
-        .envs(&member.environment);
+        .arg(home.path());
+    members::give_environment(&mut process, member, &[]);
     Ok(process)
 }
 

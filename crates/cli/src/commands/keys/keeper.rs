@@ -12,9 +12,15 @@ use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, Unverified
 use tapfer_hsm::custody::{KeyCustody, KeyPolicy};
 use tapfer_server::{KeyAudit, RealmPaths, members};
 
+use crate::ceremony::lock_memory;
 use crate::context::Context;
 use crate::home::Home;
+use crate::output::Output;
 use crate::{toml_file, unlock};
+
+/// What these commands read of the environment themselves.
+const OWN_VARIABLES: [&str; 7] =
+    ["LOGNAME", "NO_COLOR", "SUDO_USER", "TAPFER_HOME", "TAPFER_LANGUAGE", "TERM", "USER"];
 
 /// Who changes a key, and why: for the audit log.
 #[derive(Debug, Clone, Args)]
@@ -70,26 +76,27 @@ impl Vault {
     pub(crate) fn open(&self, context: &Context) -> anyhow::Result<Box<dyn KeyCustody>> {
         let paths = context.home.realm();
         if paths.hsm_configuration().exists() {
-            return open_in_hsm(&paths);
+            return open_in_hsm(context.output, &paths);
         }
+        let _is_locked = lock_memory(context.output);
         let unlock = unlock::find(&context.home, self.passphrase_file.as_deref())?;
         Ok(Box::new(SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), &unlock)?))
     }
 }
 
 /// The first member of `hsm.toml`: every one has the same root keys. Its module reads its settings from the
-/// environment, so this process goes on as another one with those in it, if they are not there yet.
-fn open_in_hsm(paths: &RealmPaths) -> anyhow::Result<Box<dyn KeyCustody>> {
+/// environment, so this process goes on as another one, with those in it and without anything that is none of a
+/// vendor's business.
+fn open_in_hsm(output: Output, paths: &RealmPaths) -> anyhow::Result<Box<dyn KeyCustody>> {
     let config = members::configuration(paths)?;
     let member = config.members.first().context("hsm.toml names no member")?;
-    let is_there = |(name, value): (&String, &String)| {
-        std::env::var_os(name).is_some_and(|found| *found == **value)
-    };
-    if member.environment.iter().all(is_there) {
+    if members::has_environment(member, &OWN_VARIABLES) {
+        let _is_locked = lock_memory(output);
         return Ok(Box::new(members::open_beside(paths, &member.name)?));
     }
     let mut again = Command::new(std::env::current_exe()?);
-    again.args(std::env::args_os().skip(1)).envs(&member.environment);
+    again.args(std::env::args_os().skip(1));
+    members::give_environment(&mut again, member, &OWN_VARIABLES);
     Err(again.exec()).context("this program cannot start itself with the module's environment")
 }
 

@@ -170,16 +170,12 @@ fn ask_member(
     realm: RealmId,
     roots: Option<&RootKeys>,
 ) -> anyhow::Result<RootsOnToken> {
-    let mut process = Command::new(std::env::current_exe()?)
-        .arg("--json")
-        .arg("--home")
-        .arg(context.home.path())
-        .args(["hsm", verb, &member.name, &realm.to_string()])
-        .envs(&member.environment)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--json").arg("--home").arg(context.home.path());
+    command.args(["hsm", verb, &member.name, &realm.to_string()]);
+    members::give_environment(&mut command, member, &[]);
+    let mut process =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut input = process.stdin.take().context("a pipe")?;
     if let Some(roots) = roots {
         // Whoever died before reading says below why.

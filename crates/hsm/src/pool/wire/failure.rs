@@ -75,6 +75,9 @@ pub(super) enum HsmErrorFrame {
         operation: String,
         cause: String,
     },
+    PinRefused {
+        cause: String,
+    },
     Down {
         cause: String,
     },

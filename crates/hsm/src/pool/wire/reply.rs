@@ -74,8 +74,8 @@ pub struct Greeting {
 pub struct Module {
     /// Name of the backend.
     pub backend: String,
-    /// Whether keys are kept by certified hardware.
-    pub production_grade: bool,
+    /// Whether the module calls itself hardware: its own word, no certificate.
+    pub says_it_is_hardware: bool,
     /// Of a demo realm.
     pub is_demo: bool,
     /// Which realm.
@@ -98,7 +98,7 @@ impl Module {
     ) -> Self {
         Self {
             backend: description.backend.to_owned(),
-            production_grade: description.production_grade,
+            says_it_is_hardware: description.says_it_is_hardware,
             is_demo: description.realm == Realm::Demo,
             realm_id: description.realm_id.to_bits(),
             notice: description.notice.to_owned(),
@@ -112,7 +112,7 @@ impl Module {
     pub fn description(&self) -> HsmDescription {
         HsmDescription {
             backend: failure::intern(&self.backend),
-            production_grade: self.production_grade,
+            says_it_is_hardware: self.says_it_is_hardware,
             realm: if self.is_demo { Realm::Demo } else { Realm::Production },
             realm_id: RealmId::from_bits(self.realm_id),
             notice: failure::intern(&self.notice),

@@ -150,6 +150,7 @@ fn configuration(module: &Path) -> Pkcs11Configuration {
         module: module.to_owned(),
         token: LABEL.to_owned(),
         pin: Secret::new(PIN.to_owned()),
+        login_record: None,
         realm: realm(),
         limits: CacheLimits::default(),
         stopwatch: Box::new(move || started.elapsed()),

@@ -1,5 +1,8 @@
 //! `tapfer doctor`: what is missing on this machine, and the command that mends it.
 
+mod keys;
+
+use std::borrow::Cow;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
@@ -50,7 +53,7 @@ enum State {
 #[derive(Debug, Serialize)]
 struct Check {
     /// What was looked at.
-    what: &'static str,
+    what: Cow<'static, str>,
     state: State,
     /// What was found.
     found: String,
@@ -60,16 +63,34 @@ struct Check {
 }
 
 impl Check {
-    fn good(what: &'static str, found: impl Into<String>) -> Self {
-        Self { what, state: State::Good, found: found.into(), cure: None }
+    fn good(what: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
+        Self { what: what.into(), state: State::Good, found: found.into(), cure: None }
     }
 
-    fn optional(what: &'static str, found: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { what, state: State::Optional, found: found.into(), cure: Some(cure.into()) }
+    fn optional(
+        what: impl Into<Cow<'static, str>>,
+        found: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            state: State::Optional,
+            found: found.into(),
+            cure: Some(cure.into()),
+        }
     }
 
-    fn missing(what: &'static str, found: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { what, state: State::Missing, found: found.into(), cure: Some(cure.into()) }
+    fn missing(
+        what: impl Into<Cow<'static, str>>,
+        found: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            state: State::Missing,
+            found: found.into(),
+            cure: Some(cure.into()),
+        }
     }
 }
 
@@ -77,6 +98,7 @@ pub(crate) fn run(context: &Context, arguments: &DoctorArguments) -> anyhow::Res
     let mut checks = vec![wall_clock()];
     checks.extend(realm(context));
     checks.push(platform(context, arguments.listen(context)?));
+    checks.extend(keys::running(context));
     checks.extend([card_library(), card_service(), readers(), virtual_reader()]);
     if context.output.is_json() {
         context.output.json_line(&json!({ "checks": checks }))?;
@@ -116,12 +138,12 @@ fn realm(context: &Context) -> Vec<Check> {
         return vec![Check::missing("home directory", found, serve)];
     }
     let files = [
-        ("key store", context.home.realm().keystore()),
         ("catalogue of keys", context.home.realm().catalogue()),
         ("operator key", context.home.realm().operator_key()),
         ("CA certificate", context.home.realm().ca_certificate()),
     ];
     let mut checks = vec![directory_rights(home)];
+    checks.extend(keys::checks(context, &serve));
     checks.extend(files.into_iter().map(|(what, file)| {
         let found = file.display().to_string();
         match fs::File::open(&file) {

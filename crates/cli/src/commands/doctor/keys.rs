@@ -1,0 +1,122 @@
+//! Where the realm's keys are: HSMs and what they need, or software, which is said as such.
+
+use std::fs;
+
+use serde_json::Value;
+use tapfer_hsm::pool::MemberConfig;
+use tapfer_server::RealmPaths;
+use tapfer_server::members::{self, MemberError};
+
+use super::Check;
+use crate::context::Context;
+
+/// What is on the disk. Nothing is opened, and nobody logs in.
+pub(super) fn checks(context: &Context, serve: &str) -> Vec<Check> {
+    let paths = context.home.realm();
+    if !paths.hsm_configuration().exists() {
+        return software(&paths, serve);
+    }
+    let file = paths.hsm_configuration().display().to_string();
+    match members::configuration(&paths) {
+        Err(error) => vec![Check::missing("hsm.toml", error.to_string(), cure(&error, &file))],
+        Ok(config) => {
+            let found = format!("{file}: {} member(s)", config.members.len());
+            let members = config.members.iter().map(|one| member(context, &paths, one));
+            std::iter::once(Check::good("hsm.toml", found)).chain(members).collect()
+        }
+    }
+}
+
+fn software(paths: &RealmPaths, serve: &str) -> Vec<Check> {
+    let file = paths.keystore();
+    let found = file.display().to_string();
+    match fs::File::open(&file) {
+        Err(error) => vec![Check::missing("key store", format!("{found}: {error}"), serve)],
+        Ok(_) => vec![
+            Check::good("key store", found),
+            Check::optional(
+                "software keys",
+                "root keys are in a sealed file and in the platform's memory, not in an HSM: not for production",
+                "an hsm.toml and `tapfer keys ceremony` (docs/hsm.md)",
+            ),
+        ],
+    }
+}
+
+fn member(context: &Context, paths: &RealmPaths, member: &MemberConfig) -> Check {
+    let what = format!("HSM {}", member.name);
+    let module = member.module.display().to_string();
+    if !member.module.exists() {
+        let cure = "install the vendor's library, or correct `module` in hsm.toml";
+        return Check::missing(what, format!("there is no {module}"), cure);
+    }
+    let looked = members::check_module(member)
+        .and_then(|()| members::check_pin(paths, member))
+        .and_then(|()| members::refused_pin(paths, &member.name));
+    match looked {
+        Err(error) => Check::missing(what, error.to_string(), cure(&error, &module)),
+        Ok(Some(cause)) => {
+            let home = context.home.path().display();
+            let cure =
+                format!("correct the PIN, or tapfer hsm login {} --home {home}", member.name);
+            Check::missing(
+                what,
+                format!("its PIN was refused and is not tried again: {cause}"),
+                cure,
+            )
+        }
+        Ok(None) => Check::good(what, format!("token {:?} by {module}", member.token)),
+    }
+}
+
+/// The command or the edit that mends it.
+fn cure(error: &MemberError, file: &str) -> String {
+    match error {
+        MemberError::Foreign { path, .. } => {
+            format!("sudo chown $USER {0}; chmod go-w {0}", path.display())
+        }
+        MemberError::PinPermissions { path, .. } => format!("chmod 600 {}", path.display()),
+        MemberError::File { path, .. } | MemberError::NotAPin(path) => {
+            format!("write {}, for its owner only (chmod 600)", path.display())
+        }
+        MemberError::NoPin { variable, .. } => {
+            format!("set {variable} where the platform is started, or name a file in hsm.toml")
+        }
+        _ => format!("correct {file}"),
+    }
+}
+
+/// What a running platform says of its security modules. Nothing, where none runs or there is no operator's key here.
+pub(super) fn running(context: &Context) -> Option<Check> {
+    const WHAT: &str = "security modules";
+    let state = context.client().and_then(|client| client.get("/v1/hsm")).ok()?;
+    let says = |field: &str| state.get(field).and_then(Value::as_bool) == Some(true);
+    let notice = state.get("notice").and_then(Value::as_str).unwrap_or_default();
+    let halted = halted(&state);
+    Some(if !says("serves") {
+        let cause = state.get("cause").and_then(Value::as_str).unwrap_or("none serves");
+        Check::missing(WHAT, cause, "tapfer hsm status")
+    } else if !halted.is_empty() {
+        let found = format!("waiting for a person: {}", halted.join(", "));
+        Check::missing(WHAT, found, "tapfer hsm status, then tapfer hsm login NAME")
+    } else if !says("says_it_is_hardware") {
+        Check::optional(WHAT, notice, "docs/hsm.md, for production")
+    } else {
+        Check::good(WHAT, notice)
+    })
+}
+
+/// Members with a worker that waits for a person.
+fn halted(state: &Value) -> Vec<&str> {
+    let list = |value: &'_ Value, pointer: &str| {
+        value.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let is_halted = |member: &&Value| {
+        list(member, "/workers")
+            .iter()
+            .any(|worker| worker.get("state") == Some(&Value::from("halted")))
+    };
+    let members = state.pointer("/pool/members").and_then(Value::as_array);
+    let halted = members.into_iter().flatten().filter(is_halted);
+    halted.filter_map(|member| member.get("name").and_then(Value::as_str)).collect()
+}
