@@ -74,14 +74,6 @@ pub(crate) struct EmbeddedPlatform {
 }
 
 impl EmbeddedPlatform {
-    /// Makes a demo realm in `home` and serves it over TLS.
-    ///
-    /// # Errors
-    /// What keeps the platform from starting.
-    pub(crate) fn start(home: &Home) -> anyhow::Result<(Self, String)> {
-        Self::serve(open_realm(home, Some(RealmKind::Demo), None)?)
-    }
-
     /// Serves a realm that is open.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 use tapfer_payment_types::{Currency, Money};
+use tapfer_server::{Realm, RealmKind};
 use tapfer_terminal::{TerminalConfiguration, WithoutProof};
 use tapfer_wallet::DeviceState;
 use tempfile::TempDir;
@@ -17,7 +18,7 @@ use crate::context::Context;
 use crate::home::Home;
 use crate::output::Output;
 use crate::phone::Phone;
-use crate::platform::EmbeddedPlatform;
+use crate::platform::{EmbeddedPlatform, open_realm};
 use crate::terminal_identity::TerminalIdentity;
 use crate::till::{self, Till, Trust};
 use crate::wallet_store::WalletStore;
@@ -60,7 +61,21 @@ impl Stage {
     pub(crate) fn start(output: Output) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("tapfer-").tempdir()?;
         let home = Home::new(Some(directory.path().join("home")));
-        let (platform, address) = EmbeddedPlatform::start(&home)?;
+        let realm = open_realm(&home, Some(RealmKind::Demo), None)?;
+        Self::serve(output, directory, home, realm)
+    }
+
+    /// Serves a realm that lies in a temporary directory, on a free port of this machine.
+    ///
+    /// # Errors
+    /// What keeps the platform from starting.
+    pub(crate) fn serve(
+        output: Output,
+        directory: TempDir,
+        home: Home,
+        realm: Realm,
+    ) -> anyhow::Result<Self> {
+        let (platform, address) = EmbeddedPlatform::serve(realm)?;
         let access = Access { server: Some(address), ..Access::default() };
         let context = Context { output, home, access };
         Ok(Self { context, _platform: platform, _directory: directory })

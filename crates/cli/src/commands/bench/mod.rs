@@ -1,6 +1,7 @@
 //! `tapfer bench`: figures, each beside something measured in the same rounds, because the absolute
 //! ones belong to the machine.
 
+mod failover;
 mod figure;
 mod hsm;
 mod primitives;
@@ -41,6 +42,8 @@ pub(crate) enum BenchCommand {
     Tap(TapArguments),
     /// Worker processes of a PKCS#11 module beside one thread that has it to itself
     Hsm(hsm::HsmArguments),
+    /// Payments of many phones while one of two HSMs fails: errors, and how long until all is as before
+    Failover(failover::FailoverArguments),
     /// A process that `bench hsm` starts
     #[command(hide = true)]
     HsmPart(hsm::PartArguments),
@@ -60,6 +63,7 @@ pub(crate) fn run(context: &Context, command: &BenchCommand) -> anyhow::Result<E
     let arguments = match command {
         BenchCommand::Tap(arguments) => arguments,
         BenchCommand::Hsm(arguments) => return hsm::run(context, arguments),
+        BenchCommand::Failover(arguments) => return failover::run(context, arguments),
         BenchCommand::HsmPart(arguments) => return hsm::part(arguments),
     };
     if !(1..=MAXIMUM_ROUNDS).contains(&arguments.rounds) {
