@@ -49,6 +49,14 @@ struct Call<T> {
     outcome: Option<Outcome<T>>,
 }
 
+/// Until what happens a caller waits.
+struct Pause {
+    /// So many answers.
+    wanted: usize,
+    /// Or this time.
+    until: Duration,
+}
+
 /// Where a question stands.
 enum Stand {
     WaitsUntil(Duration),
@@ -114,8 +122,8 @@ impl Shared {
             requests.iter().map(|request| Call::new(plan.clone(), request)).collect();
         loop {
             let now = self.clock.now();
-            let Some(until) = self.advance(&mut calls, &slot, now) else { break };
-            for Event { question, what } in slot.take(until.saturating_sub(now)) {
+            let Some(Pause { wanted, until }) = self.advance(&mut calls, &slot, now) else { break };
+            for Event { question, what } in slot.take(wanted, until.saturating_sub(now)) {
                 if let Some(call) = calls.get_mut(question) {
                     self.hear(call, what, &|reply| reader(question, reply));
                 }
@@ -125,32 +133,31 @@ impl Shared {
         calls.into_iter().map(|call| call.outcome.unwrap_or_else(unasked)).collect()
     }
 
-    /// Asks whatever there is to be asked now. Gives when to look again at the latest; `None` when all is over.
-    fn advance<T>(
-        &self,
-        calls: &mut [Call<T>],
-        slot: &Arc<Slot>,
-        now: Duration,
-    ) -> Option<Duration> {
-        let (mut touched, mut waiting, mut look_again) = (Vec::new(), 0_usize, None);
+    /// Asks whatever there is to be asked now. `None` when all is over.
+    fn advance<T>(&self, calls: &mut [Call<T>], slot: &Arc<Slot>, now: Duration) -> Option<Pause> {
+        let (mut touched, mut waiting, mut until) = (Vec::new(), 0_usize, None);
+        let mut all_are_out = true;
         let open = calls.iter_mut().enumerate().filter(|(_, call)| call.outcome.is_none());
         for (place, call) in open {
             let purpose = Purpose::Call(Arc::clone(slot), place);
             match self.step(call, &purpose, &mut touched, now) {
                 Stand::IsOver => {}
-                Stand::WaitsUntil(until) => {
+                Stand::WaitsUntil(look) => {
                     waiting = waiting.saturating_add(1);
-                    look_again =
-                        Some(look_again.map_or(until, |sooner: Duration| sooner.min(until)));
+                    until = Some(until.map_or(look, |sooner: Duration| sooner.min(look)));
                 }
                 // There will be room when those before it are answered.
-                Stand::FindsAllFull if waiting > 0 => break,
+                Stand::FindsAllFull if waiting > 0 => {
+                    all_are_out = false;
+                    break;
+                }
                 Stand::FindsAllFull => {
                     let waiting = self.waiting.load(Ordering::Relaxed);
                     call.outcome = Some(Outcome::Refused(HsmError::QueueFull { waiting }));
                 }
             }
             if waiting == WINDOW {
+                all_are_out = false;
                 break;
             }
         }
@@ -159,7 +166,9 @@ impl Shared {
         for worker in touched.into_iter().filter_map(|place: usize| self.workers.get(place)) {
             worker.send();
         }
-        look_again
+        // Where more is to be asked, there is room for it when half of what is out is answered.
+        let wanted = if all_are_out { waiting } else { waiting.div_euclid(2) };
+        until.map(|until| Pause { wanted, until })
     }
 
     fn step<T>(

@@ -91,7 +91,7 @@ impl Shared {
             return Err(self.refuse(HsmError::Down { cause: self.causes().join("; ") }));
         }
         while open > 0 {
-            let events = slot.take(until.saturating_sub(self.clock.now()));
+            let events = slot.take(1, until.saturating_sub(self.clock.now()));
             if events.is_empty() {
                 let milliseconds = self.limits.making_deadline_ms;
                 return Err(HsmError::DeadlinePassed { milliseconds });

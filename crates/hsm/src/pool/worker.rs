@@ -425,7 +425,7 @@ mod tests {
         let abandoned = worker.state().abandon();
         abandoned.into_iter().for_each(|question| question.lose("it lies"));
         let mut told: Vec<_> = slot
-            .take(Duration::ZERO)
+            .take(1, Duration::ZERO)
             .into_iter()
             .filter(|event| matches!(&event.what, What::Lost { cause } if cause == "it lies"))
             .map(|event| event.question)

@@ -165,6 +165,28 @@ pub fn unknown_generation_is_an_answer(hsm: &impl PaymentHsm) {
     assert!(matches!(verdict, CryptogramVerdict::UnknownDerivationKey));
 }
 
+pub fn many_are_answered_in_their_order(hsm: &impl PaymentHsm) {
+    let token_key = with_known_master_key(hsm);
+    let (token_pan, input) = (token_pan(), input());
+    let received = cryptogram(&token_key, &input);
+    let good = || request(&token_pan, &input, &received);
+    let verdicts = hsm.verify_cryptograms(&[
+        CryptogramRequest { received: &[0; 8], ..good() },
+        good(),
+        CryptogramRequest { issuer: issuer(9), ..good() },
+        CryptogramRequest { derivation_key_index: 2, ..good() },
+        good(),
+    ]);
+    let [wrong, right, nobody, unknown, again] = verdicts.as_slice() else {
+        panic!("{verdicts:?}")
+    };
+    assert!(matches!(wrong, Ok(CryptogramVerdict::Mismatch)), "{wrong:?}");
+    assert!(matches!(right, Ok(CryptogramVerdict::Verified(_))), "{right:?}");
+    assert!(matches!(nobody, Err(HsmError::UnknownIssuer(_))), "{nobody:?}");
+    assert!(matches!(unknown, Ok(CryptogramVerdict::UnknownDerivationKey)), "{unknown:?}");
+    assert!(matches!(again, Ok(CryptogramVerdict::Verified(_))), "{again:?}");
+}
+
 pub fn demo_keys_recompute_the_cryptogram(hsm: &impl PaymentHsm) {
     let keys = hsm.create_issuer(issuer(1), now()).unwrap();
     let demo = hsm.demo_keys(issuer(1), keys.derivation_key_index).unwrap();

@@ -74,6 +74,7 @@ macro_rules! contract {
             cryptograms::right_cryptogram_is_proven
             cryptograms::any_change_is_a_mismatch
             cryptograms::unknown_generation_is_an_answer
+            cryptograms::many_are_answered_in_their_order
             cryptograms::demo_keys_recompute_the_cryptogram
             provisioning::phone_opens_and_pays
             provisioning::other_info_or_token_is_refused

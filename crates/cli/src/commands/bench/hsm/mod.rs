@@ -2,6 +2,7 @@
 //! the same rounds.
 
 mod payments;
+mod rounds;
 mod token;
 
 use std::path::{Path, PathBuf};
@@ -10,25 +11,26 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_hsm::pool::HsmPool;
 use tapfer_hsm::software::SoftwareVault;
 use tapfer_hsm::{PaymentHsm, Realm, VaultedHsm};
 
-use self::payments::{MASTER_KEY, Payments, issuer, now, realm};
-use self::token::{AloneProcess, Measured};
+use self::payments::{Cards, MASTER_KEY, issuer, now, realm};
+use self::rounds::{Pooled, Rounds, each};
+use self::token::{AloneProcess, Measured, Order};
 use super::figure;
 use crate::clock;
 use crate::context::Context;
 use crate::failure::{Ending, UsageError};
 
-/// Threads that pay, for each worker: enough that it always has the next request.
-const CALLERS: usize = 8;
 /// Fewer rounds have no median worth the name.
 const FEWEST_ROUNDS: usize = 7;
 /// Counters are used once: 16 cards of 65,535 each.
 const MOST_PAYMENTS: usize = 1_000_000;
+/// In software, and of three kinds in two modules: alone, with one worker, with two.
+const PARTS_OF_A_ROUND: usize = 19;
 
 #[derive(Debug, Args)]
 #[command(
@@ -42,11 +44,17 @@ pub(crate) struct HsmArguments {
     #[arg(long)]
     kryoptic: Option<PathBuf>,
     /// Rounds
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 21)]
     rounds: usize,
     /// Payments of each round
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 2_048)]
     payments: usize,
+    /// Payments that wait for each worker at once
+    #[arg(long, default_value_t = 64)]
+    waiting: usize,
+    /// Payments that a thread brings at a time, as a server does that gathers them
+    #[arg(long, default_value_t = 32)]
+    together: usize,
 }
 
 #[derive(Debug, Args)]
@@ -63,39 +71,43 @@ pub(crate) fn part(arguments: &PartArguments) -> anyhow::Result<Ending> {
 }
 
 pub(crate) fn run(context: &Context, arguments: &HsmArguments) -> anyhow::Result<Ending> {
-    let needed = arguments.rounds.saturating_mul(arguments.payments).saturating_mul(4);
-    if arguments.rounds < FEWEST_ROUNDS || arguments.payments == 0 || needed > MOST_PAYMENTS {
+    let of_each = arguments.rounds.saturating_add(1).saturating_mul(arguments.payments);
+    let most = MOST_PAYMENTS.div_euclid(PARTS_OF_A_ROUND);
+    let is_whole =
+        arguments.waiting.checked_rem(arguments.together) == Some(0) && arguments.waiting > 0;
+    if arguments.rounds < FEWEST_ROUNDS || arguments.payments == 0 || of_each > most || !is_whole {
         bail!(UsageError(format!(
-            "--rounds is {FEWEST_ROUNDS} or more, and rounds times payments at most {}",
-            MOST_PAYMENTS.div_euclid(4)
+            "--rounds is {FEWEST_ROUNDS} or more, rounds times payments less than {most}, and --waiting a multiple of \
+             --together"
         )));
     }
     let _progress = context.output.progress("paying");
     let home = tempfile::tempdir()?;
     let software = software(home.path())?;
-    let mut modules = vec![Bench::new("softhsm2", &arguments.softhsm, home.path())?];
+    let mut benches = benches("softhsm2", &arguments.softhsm, home.path(), arguments)?;
     if let Some(module) = &arguments.kryoptic {
-        modules.push(Bench::new("kryoptic", module, home.path())?);
+        benches.extend(self::benches("kryoptic", module, home.path(), arguments)?);
     }
-    let mut counters = Counters { next: 0, count: arguments.payments };
+    let mut numbers = Numbers { next: 0, count: arguments.payments };
     let mut in_software = Vec::new();
     for round in 0..=arguments.rounds {
-        let payments = counters.payments()?;
+        let order = numbers.order(Cards::Few, 1);
+        let payments = order.payments()?;
         let begun = clock::instant();
-        payments.verify(&software)?;
-        let elapsed = each(begun.elapsed(), payments.count());
-        for module in &mut modules {
-            module.measure(&mut counters)?;
+        payments.verify(&software, order.together)?;
+        let elapsed = each(begun.elapsed(), order.count);
+        for bench in &mut benches {
+            bench.measure(&mut numbers)?;
         }
         if round == 0 {
             // Keys are loaded and caches warm now.
-            modules.iter_mut().for_each(Bench::forget);
+            benches.iter_mut().for_each(|bench| bench.rounds = Rounds::default());
         } else {
             in_software.push(elapsed);
         }
     }
     drop(_progress);
-    let figures: Vec<_> = modules.iter().flat_map(|module| module.figures(&in_software)).collect();
+    let figures: Vec<_> = benches.iter().flat_map(|bench| bench.figures(&in_software)).collect();
     figure::print(context.output, &figures)?;
     Ok(Ending::Done)
 }
@@ -108,110 +120,111 @@ fn software(home: &Path) -> anyhow::Result<VaultedHsm<SoftwareVault>> {
     Ok(hsm)
 }
 
-/// No counter is used twice with one card.
-struct Counters {
+/// No payment is made twice.
+struct Numbers {
     next: usize,
     count: usize,
 }
 
-impl Counters {
-    fn first(&mut self) -> usize {
+impl Numbers {
+    fn order(&mut self, cards: Cards, together: usize) -> Order {
         let first = self.next;
         self.next = first.saturating_add(self.count);
-        first
-    }
-
-    fn payments(&mut self) -> anyhow::Result<Payments> {
-        let first = self.first();
-        Payments::new(first, self.count)
+        Order { cards, first, count: self.count, together }
     }
 }
 
-/// One module: alone, with one worker, with two.
+/// What is measured of each module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The whole authorization of a card that was not seen lately, which takes long enough to be judged; several are
+    /// brought at a time.
+    Judged,
+    /// The same of cards whose limited-use keys are at hand.
+    Cached,
+    /// The whole authorization again, with a thread for each payment.
+    Single,
+}
+
+/// One kind of work in one module: alone, with one worker, with two.
 struct Bench {
     module: Measured,
+    kind: Kind,
+    together: usize,
+    /// Threads that pay, for each worker.
+    callers: usize,
     alone: AloneProcess,
     one: HsmPool,
     two: HsmPool,
     rounds: Rounds,
 }
 
-/// Times of one authorization, by round.
-#[derive(Default)]
-struct Rounds {
-    alone: Vec<Duration>,
-    alone_cpu: Vec<Duration>,
-    one: Vec<Duration>,
-    one_cpu: Vec<Duration>,
-    two: Vec<Duration>,
-    calls: Vec<f64>,
-    clearing: Vec<f64>,
+/// Each kind has processes of its own: none finds the caches of another.
+fn benches(
+    name: &'static str,
+    library: &Path,
+    home: &Path,
+    arguments: &HsmArguments,
+) -> anyhow::Result<Vec<Bench>> {
+    let module = Measured::new(name, library, home)?;
+    let bench = |kind| {
+        let together = if kind == Kind::Single { 1 } else { arguments.together };
+        anyhow::Ok(Bench {
+            kind,
+            together,
+            callers: arguments.waiting.div_euclid(together),
+            alone: module.alone(home)?,
+            one: module.pool(home, 1)?,
+            two: module.pool(home, 2)?,
+            rounds: Rounds::default(),
+            module: module.clone(),
+        })
+    };
+    [Kind::Judged, Kind::Cached, Kind::Single].into_iter().map(bench).collect()
 }
 
 impl Bench {
-    fn new(name: &'static str, library: &Path, home: &Path) -> anyhow::Result<Self> {
-        let module = Measured::new(name, library, home)?;
-        let alone = module.alone(home)?;
-        let (one, two) = (module.pool(home, 1)?, module.pool(home, 2)?);
-        Ok(Self { module, alone, one, two, rounds: Rounds::default() })
-    }
-
-    fn measure(&mut self, counters: &mut Counters) -> anyhow::Result<()> {
-        let count = counters.count;
-        let alone = self.alone.run(counters.first(), count)?;
-        let rounds = &mut self.rounds;
-        rounds.alone.push(each(alone.elapsed, count));
-        rounds.alone_cpu.push(each(alone.cpu, count));
-        rounds.calls.push(ratio(alone.calls, u64::try_from(count)?));
-        rounds.clearing.push(ratio(alone.clearing, u64::try_from(count)?));
-        let (elapsed, cpu) = through(&self.one, CALLERS, &counters.payments()?)?;
-        rounds.one.push(each(elapsed, count));
-        rounds.one_cpu.push(each(cpu, count));
-        let callers = CALLERS.saturating_mul(2);
-        let (elapsed, _) = through(&self.two, callers, &counters.payments()?)?;
-        rounds.two.push(each(elapsed, count));
+    fn measure(&mut self, numbers: &mut Numbers) -> anyhow::Result<()> {
+        let cards = if self.kind == Kind::Cached { Cards::Few } else { Cards::Many };
+        let mut order = || numbers.order(cards, self.together);
+        let alone = self.alone.run(order())?;
+        let one = through(&self.one, self.callers, order())?;
+        let two = through(&self.two, self.callers.saturating_mul(2), order())?;
+        self.rounds.push(numbers.count, &alone, &one, &two);
         Ok(())
     }
 
-    fn forget(&mut self) {
-        self.rounds = Rounds::default();
-    }
-
     fn figures(&self, software: &[Duration]) -> Vec<Value> {
-        let Rounds { alone, alone_cpu, one, one_cpu, two, calls, clearing } = &self.rounds;
         // SoftHSM2 is what the figures are judged on; others carry their name.
-        let named = |figure: &str| match self.module.name {
-            "softhsm2" => format!("hsm.{figure}"),
-            other => format!("hsm.{other}_{figure}"),
+        let module = match self.module.name {
+            "softhsm2" => String::new(),
+            other => format!("{other}_"),
         };
-        let thread =
-            ("one authorization in one thread that has the module to itself, same rounds", "us");
-        let in_process = ("one authorization in software in this process, same rounds", "us");
-        let its_cpu = ("processor time of the one thread that has the module to itself", "us");
-        let cleared = ("calls that clear away what was used up", "calls");
-        let alone_us = micros(alone);
-        let ratio = |name: &str, pooled| {
-            summary(&named(name), "ratio", &quotients(alone, pooled), thread, &alone_us)
+        let kind = match self.kind {
+            Kind::Judged => "",
+            Kind::Cached => "cached_",
+            Kind::Single => "single_",
         };
-        vec![
-            ratio("pool_one_worker_ratio", one),
-            ratio("pool_two_workers_ratio", two),
-            summary(&named("calls_per_authorization"), "calls", calls, cleared, clearing),
-            summary(&named("authorization_us"), "us", &alone_us, in_process, &micros(software)),
-            summary(&named("pool_cpu_us"), "us", &micros(one_cpu), its_cpu, &micros(alone_cpu)),
-        ]
+        let mut figures = self.rounds.throughput(&format!("hsm.{module}{kind}"));
+        match self.kind {
+            Kind::Judged => figures.push(self.rounds.first_calls(&format!("hsm.{module}"))),
+            Kind::Cached => {
+                figures.extend(self.rounds.calls(&format!("hsm.{module}")));
+                figures.push(self.rounds.beside_software(&format!("hsm.{module}"), software));
+            }
+            Kind::Single => {}
+        }
+        figures
     }
 }
 
 /// Pays through a pool: time, and processor time of this process and of the workers.
-fn through(
-    pool: &HsmPool,
-    callers: usize,
-    payments: &Payments,
-) -> anyhow::Result<(Duration, Duration)> {
+fn through(pool: &HsmPool, callers: usize, order: Order) -> anyhow::Result<Pooled> {
+    let payments = order.payments()?;
     let (worker_cpu, own_cpu, begun) = (workers_cpu(pool)?, clock::cpu(), clock::instant());
     thread::scope(|scope| {
-        let callers: Vec<_> = (0..callers).map(|_| scope.spawn(|| payments.verify(pool))).collect();
+        let callers: Vec<_> =
+            (0..callers).map(|_| scope.spawn(|| payments.verify(pool, order.together))).collect();
         callers.into_iter().try_for_each(|caller| match caller.join() {
             Ok(paid) => paid,
             Err(_) => bail!("a thread that pays has panicked"),
@@ -219,7 +232,7 @@ fn through(
     })?;
     let elapsed = begun.elapsed();
     let cpu = clock::cpu().saturating_sub(own_cpu);
-    Ok((elapsed, cpu.saturating_add(workers_cpu(pool)?.saturating_sub(worker_cpu))))
+    Ok(Pooled { elapsed, cpu: cpu.saturating_add(workers_cpu(pool)?.saturating_sub(worker_cpu)) })
 }
 
 /// Processor time that the kernel has counted for the workers.
@@ -232,49 +245,4 @@ fn workers_cpu(pool: &HsmPool) -> anyhow::Result<Duration> {
         let nanos = text.split(' ').next().unwrap_or_default().parse()?;
         Ok(sum.saturating_add(Duration::from_nanos(nanos)))
     })
-}
-
-fn each(whole: Duration, count: usize) -> Duration {
-    whole.checked_div(u32::try_from(count).unwrap_or(u32::MAX)).unwrap_or_default()
-}
-
-fn ratio(dividend: u64, divisor: u64) -> f64 {
-    let float = |number: u64| u32::try_from(number).map_or(f64::NAN, f64::from);
-    float(dividend) / float(divisor)
-}
-
-fn quotients(alone: &[Duration], pooled: &[Duration]) -> Vec<f64> {
-    let pairs = alone.iter().zip(pooled);
-    pairs.map(|(alone, pooled)| alone.as_secs_f64() / pooled.as_secs_f64()).collect()
-}
-
-fn micros(durations: &[Duration]) -> Vec<f64> {
-    durations.iter().map(|duration| duration.as_secs_f64() * 1e6).collect()
-}
-
-fn summary(
-    figure: &str,
-    unit: &str,
-    values: &[f64],
-    (what, unit_beside): (&str, &str),
-    beside: &[f64],
-) -> Value {
-    let [median, minimum, maximum] = spread(values);
-    let [beside_median, beside_minimum, beside_maximum] = spread(beside);
-    json!({
-        "figure": figure, "value": median, "unit": unit,
-        "minimum": minimum, "maximum": maximum, "rounds": values.len(),
-        "beside": {
-            "what": what, "value": beside_median, "unit": unit_beside,
-            "minimum": beside_minimum, "maximum": beside_maximum,
-        },
-    })
-}
-
-/// Median, least, most.
-fn spread(values: &[f64]) -> [f64; 3] {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
-    [at(sorted.len().div_euclid(2)), at(0), at(sorted.len().saturating_sub(1))]
 }

@@ -16,7 +16,7 @@ use tapfer_hsm::{HsmError, VaultedHsm};
 use tapfer_payment_types::Secret;
 use tapfer_pkcs11::{Calls, Module};
 
-use super::payments::{Payments, realm};
+use super::payments::{Cards, Payments, realm};
 use crate::clock;
 
 const LABEL: &str = "bench";
@@ -36,6 +36,23 @@ pub(super) struct Measured {
     variable: &'static str,
 }
 
+/// What to do in one round, whoever does it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Order {
+    pub(super) cards: Cards,
+    /// Number of the first payment.
+    pub(super) first: usize,
+    pub(super) count: usize,
+    /// How many are brought at a time.
+    pub(super) together: usize,
+}
+
+impl Order {
+    pub(super) fn payments(self) -> anyhow::Result<Payments> {
+        Payments::new(self.cards, self.first, self.count)
+    }
+}
+
 /// What one round of the process that works alone took.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Alone {
@@ -45,6 +62,8 @@ pub(super) struct Alone {
     pub(super) calls: u64,
     /// Calls that cleared away what was used up.
     pub(super) clearing: u64,
+    /// Calls for the look-up of one number, which is not part of the round.
+    pub(super) look_up: u64,
 }
 
 impl Measured {
@@ -53,7 +72,7 @@ impl Measured {
         let directory = home.join(name);
         fs::create_dir(&directory)?;
         let variable = if name == "kryoptic" { "KRYOPTIC_CONF" } else { "SOFTHSM2_CONF" };
-        let measured = Self { name, module: module.to_owned(), directory, variable };
+        let measured = Self { name, module: std::path::absolute(module)?, directory, variable };
         let text = match name {
             "kryoptic" => format!(
                 "[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n",
@@ -90,7 +109,11 @@ impl Measured {
         let mut command = self.command("alone", home)?;
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = child.stdin.take().context("no input")?;
-        let output = BufReader::new(child.stdout.take().context("no output")?);
+        let mut output = BufReader::new(child.stdout.take().context("no output")?);
+        // SoftHSM2 does not see a token that another process is logging in to at that moment.
+        let mut ready = String::new();
+        output.read_line(&mut ready)?;
+        ensure!(!ready.is_empty(), "the process that works alone could not open the module");
         Ok(AloneProcess { child, input: Some(input), output })
     }
 
@@ -127,9 +150,9 @@ pub(super) struct AloneProcess {
 
 impl AloneProcess {
     /// One round.
-    pub(super) fn run(&mut self, first: usize, count: usize) -> anyhow::Result<Alone> {
+    pub(super) fn run(&mut self, order: Order) -> anyhow::Result<Alone> {
         let input = self.input.as_mut().context("no input")?;
-        writeln!(input, "{first} {count}")?;
+        writeln!(input, "{}", serde_json::to_string(&order)?)?;
         let mut line = String::new();
         self.output.read_line(&mut line)?;
         serde_json::from_str(&line).context("the process that works alone gave no answer")
@@ -181,17 +204,22 @@ pub(super) fn play(role: &str, module: &Path, catalogue: &Path) -> anyhow::Resul
 
 fn alone(hsm: &VaultedHsm<Pkcs11Vault>) -> anyhow::Result<()> {
     let (input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    writeln!(output, "ready")?;
+    output.flush()?;
     for line in input.lines() {
-        let line = line?;
-        let (first, count) = line.split_once(' ').context("first and count")?;
-        let payments = Payments::new(first.parse()?, count.parse()?)?;
+        let order: Order = serde_json::from_str(&line?)?;
+        let payments = order.payments()?;
         let cleared = hsm.vault().status()?.housekeeping_calls;
         let (calls, cpu, begun) = (hsm.vault().calls().total(), clock::cpu(), clock::instant());
-        payments.verify(hsm)?;
+        payments.verify(hsm, order.together)?;
         let (elapsed, cpu) = (begun.elapsed(), clock::cpu().saturating_sub(cpu));
         let calls = hsm.vault().calls().total().saturating_sub(calls);
         let clearing = hsm.vault().status()?.housekeeping_calls.saturating_sub(cleared);
-        let round = Alone { elapsed, cpu, calls: calls.saturating_sub(clearing), clearing };
+        let calls = calls.saturating_sub(clearing);
+        let before = hsm.vault().calls().total();
+        payments.look_up(hsm)?;
+        let look_up = hsm.vault().calls().total().saturating_sub(before);
+        let round = Alone { elapsed, cpu, calls, clearing, look_up };
         writeln!(output, "{}", serde_json::to_string(&round)?)?;
         output.flush()?;
     }

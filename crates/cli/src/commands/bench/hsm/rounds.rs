@@ -1,0 +1,134 @@
+//! What was measured, by round, and the figures that it gives.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::token::Alone;
+
+/// What one round through a pool took; processor time of all its processes.
+pub(super) struct Pooled {
+    pub(super) elapsed: Duration,
+    pub(super) cpu: Duration,
+}
+
+/// Times of one verification, and the calls that it needed, by round.
+#[derive(Default)]
+pub(super) struct Rounds {
+    alone: Vec<Duration>,
+    alone_cpu: Vec<Duration>,
+    one: Vec<Duration>,
+    one_cpu: Vec<Duration>,
+    two: Vec<Duration>,
+    two_cpu: Vec<Duration>,
+    calls: Vec<f64>,
+    clearing: Vec<f64>,
+    look_up: Vec<f64>,
+}
+
+impl Rounds {
+    pub(super) fn push(&mut self, count: usize, alone: &Alone, one: &Pooled, two: &Pooled) {
+        self.alone.push(each(alone.elapsed, count));
+        self.alone_cpu.push(each(alone.cpu, count));
+        self.one.push(each(one.elapsed, count));
+        self.one_cpu.push(each(one.cpu, count));
+        self.two.push(each(two.elapsed, count));
+        self.two_cpu.push(each(two.cpu, count));
+        self.calls.push(quotient(alone.calls, count));
+        self.clearing.push(quotient(alone.clearing, count));
+        self.look_up.push(quotient(alone.look_up, 1));
+    }
+
+    /// Throughput through a pool beside that of one thread, and the processor time of one verification.
+    pub(super) fn throughput(&self, prefix: &str) -> Vec<Value> {
+        const THREAD: &str = "one verification in one thread that has the module to itself";
+        const ITS_CPU: &str = "processor time of the one thread that has the module to itself";
+        let (alone, alone_cpu) = (micros(&self.alone), micros(&self.alone_cpu));
+        let ratio = |name: &str, pooled| {
+            let name = format!("{prefix}{name}");
+            summary(&name, "ratio", &quotients(&self.alone, pooled), (THREAD, "us"), &alone)
+        };
+        let cpu = |name: &str, pooled| {
+            summary(&format!("{prefix}{name}"), "us", &micros(pooled), (ITS_CPU, "us"), &alone_cpu)
+        };
+        vec![
+            ratio("pool_one_worker_ratio", &self.one),
+            ratio("pool_two_workers_ratio", &self.two),
+            cpu("pool_one_worker_cpu_us", &self.one_cpu),
+            cpu("pool_two_workers_cpu_us", &self.two_cpu),
+        ]
+    }
+    /// Calls of the module for one verification and for the look-up before it, where keys are at hand.
+    pub(super) fn calls(&self, prefix: &str) -> [Value; 2] {
+        const VERIFICATION: &str = "calls for the verification that comes after the look-up";
+        let beside = (VERIFICATION, "calls");
+        let name = format!("{prefix}calls_per_look_up");
+        [
+            self.calls_as(&format!("{prefix}calls_per_authorization")),
+            summary(&name, "calls", &self.look_up, beside, &self.calls),
+        ]
+    }
+
+    /// Calls of the module for one verification with a card's limited-use key.
+    pub(super) fn first_calls(&self, prefix: &str) -> Value {
+        self.calls_as(&format!("{prefix}calls_per_first_authorization"))
+    }
+
+    fn calls_as(&self, name: &str) -> Value {
+        const CLEARING: &str = "calls that clear away what was used up, besides";
+        summary(name, "calls", &self.calls, (CLEARING, "calls"), &self.clearing)
+    }
+
+    /// One verification in the module, and one in software.
+    pub(super) fn beside_software(&self, prefix: &str, software: &[Duration]) -> Value {
+        let what = "one verification in software in this process, same rounds";
+        let name = format!("{prefix}authorization_us");
+        summary(&name, "us", &micros(&self.alone), (what, "us"), &micros(software))
+    }
+}
+
+/// The share of one in what all of them took.
+pub(super) fn each(whole: Duration, count: usize) -> Duration {
+    whole.checked_div(u32::try_from(count).unwrap_or(u32::MAX)).unwrap_or_default()
+}
+
+fn quotient(dividend: u64, divisor: usize) -> f64 {
+    let dividend = u32::try_from(dividend).map_or(f64::NAN, f64::from);
+    dividend / u32::try_from(divisor).map_or(f64::NAN, f64::from)
+}
+
+fn quotients(alone: &[Duration], pooled: &[Duration]) -> Vec<f64> {
+    let pairs = alone.iter().zip(pooled);
+    pairs.map(|(alone, pooled)| alone.as_secs_f64() / pooled.as_secs_f64()).collect()
+}
+
+fn micros(durations: &[Duration]) -> Vec<f64> {
+    durations.iter().map(|duration| duration.as_secs_f64() * 1e6).collect()
+}
+
+fn summary(
+    figure: &str,
+    unit: &str,
+    values: &[f64],
+    (what, unit_beside): (&str, &str),
+    beside: &[f64],
+) -> Value {
+    let [median, minimum, maximum] = spread(values);
+    let [beside_median, beside_minimum, beside_maximum] = spread(beside);
+    json!({
+        "figure": figure, "value": median, "unit": unit,
+        "minimum": minimum, "maximum": maximum, "rounds": values.len(),
+        "beside": {
+            "what": what, "value": beside_median, "unit": unit_beside,
+            "minimum": beside_minimum, "maximum": beside_maximum,
+        },
+    })
+}
+
+/// Median, least, most.
+fn spread(values: &[f64]) -> [f64; 3] {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
+    [at(sorted.len().div_euclid(2)), at(0), at(sorted.len().saturating_sub(1))]
+}
