@@ -12,20 +12,19 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tapfer_emv::audit_chain::{AuditHash, KnownHead};
+use tapfer_emv::audit_chain::{AuditHash, HeadError, KnownHead};
 use tapfer_emv::configuration::KnownConfiguration;
 use tapfer_emv::document::DocumentKey;
-use tapfer_payment_types::RealmId;
 use tapfer_payment_types::configuration::{Audience, Content, SignedConfiguration, TerminalTrust};
 use tapfer_payment_types::messages::HexBytes;
+use tapfer_payment_types::{Language, RealmId, Timestamp};
 
 use crate::client::Client;
 use crate::clock;
+use crate::context::Context;
 use crate::home::{Home, write_private};
 
-/// A till that has not asked for longer than so many audit records takes the new end unproven.
-const LONGEST_PROOF: u64 = 10_000;
-/// Hashes in one answer of the platform.
+/// Hashes in one answer of the platform. A proof takes as many answers as it needs, and keeps none of them.
 const LINKS_AT_ONCE: u64 = 1_000;
 
 /// What stands in the file.
@@ -34,6 +33,10 @@ const LINKS_AT_ONCE: u64 = 1_000;
 struct Remembered {
     known: KnownConfiguration,
     signed: Option<SignedConfiguration>,
+    /// Ends of the audit chain that were in force here, the oldest first: if the platform is restored from a
+    /// backup, the last one that was in the backup is still part of the chain.
+    #[serde(default)]
+    witnessed: Vec<KnownHead>,
 }
 
 /// The file of one terminal.
@@ -59,10 +62,14 @@ impl ConfigurationFile {
     ///
     /// # Errors
     /// The platform gives none, or one that is refused; the one before stays.
-    pub(crate) fn newest(&self, client: &Client) -> anyhow::Result<TerminalTrust> {
+    pub(crate) fn newest(
+        &self,
+        context: &Context,
+        client: &Client,
+    ) -> anyhow::Result<TerminalTrust> {
         // Two tills of one terminal would each take what is newer than what they had read.
         let _lock = self.home.lock()?;
-        let known = self.known()?;
+        let (known, mut witnessed) = self.known()?;
         let answer = client.get("/v1/configuration")?;
         let signed: SignedConfiguration =
             serde_json::from_value(answer).context("the platform's answer is no configuration")?;
@@ -80,16 +87,30 @@ impl ConfigurationFile {
             );
         };
         let heads = known.and_then(|known| known.newest).zip(next.newest);
+        let restored = known.and_then(|known| known.restored_in(&next));
         if let Some((before, after)) = heads {
-            prove(client, &before.head, &after.head)?;
+            if !witnessed.contains(&before.head) {
+                witnessed.push(before.head);
+            }
+            match restored {
+                None => prove(client, &before.head, &after.head)?,
+                Some(at) => {
+                    keep_what_was_kept(client, &mut witnessed, &after.head)?;
+                    tell(context, at, before.head.sequence, witnessed.last());
+                }
+            }
         }
-        let remembered = Remembered { known: next, signed: Some(signed) };
+        if let Some(newest) = next.newest {
+            remember(&mut witnessed, newest.head);
+        }
+        let remembered = Remembered { known: next, signed: Some(signed), witnessed };
         write_private(&self.path, &serde_json::to_vec_pretty(&remembered)?)?;
         Ok(trust)
     }
 
-    /// What the till goes by: what it took last, else what it was set up with.
-    fn known(&self) -> anyhow::Result<Option<KnownConfiguration>> {
+    /// What the till goes by: what it took last, else what it was set up with. And the ends of the audit chain that
+    /// it has seen.
+    fn known(&self) -> anyhow::Result<(Option<KnownConfiguration>, Vec<KnownHead>)> {
         match fs::read(&self.path) {
             Ok(bytes) => {
                 let remembered: Remembered = serde_json::from_slice(&bytes).with_context(|| {
@@ -99,13 +120,13 @@ impl ConfigurationFile {
                         self.path.display()
                     )
                 })?;
-                Ok(Some(remembered.known))
+                Ok((Some(remembered.known), remembered.witnessed))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let pinned = pinned(&self.home)?;
-                Ok(pinned.map(|(realm, key)| {
+                let pinned = pinned(&self.home)?.map(|(realm, key)| {
                     KnownConfiguration::pinned(realm, Audience::Terminals, key)
-                }))
+                });
+                Ok((pinned, Vec::new()))
             }
             Err(error) => {
                 Err(error).with_context(|| format!("cannot read {}", self.path.display()))
@@ -130,30 +151,87 @@ pub(crate) fn pinned(home: &Home) -> anyhow::Result<Option<(RealmId, DocumentKey
     Ok(Some((realm.parse().with_context(damaged)?, key)))
 }
 
-/// Asks for what lies between two ends of the audit chain, and compares: the till is a witness.
-fn prove(client: &Client, before: &KnownHead, after: &KnownHead) -> anyhow::Result<()> {
-    let gap = after.sequence.saturating_sub(before.sequence);
-    if before.restoration != after.restoration || gap > LONGEST_PROOF {
-        return Ok(());
+/// Keeps an end that was in force: in the end one for each doubling of the way back, the oldest of it. So a till of
+/// any age keeps some sixty, and one of them is never much older than the backup from which a platform comes back.
+fn remember(witnessed: &mut Vec<KnownHead>, newest: KnownHead) {
+    if witnessed.last() != Some(&newest) {
+        witnessed.push(newest);
     }
-    let mut hashes: Vec<AuditHash> = Vec::new();
-    loop {
-        let left = gap.saturating_sub(u64::try_from(hashes.len())?);
-        if left == 0 {
-            break;
-        }
-        let from = after.sequence.saturating_sub(left);
-        let limit = left.min(LINKS_AT_ONCE);
+    let doublings = |head: &KnownHead| {
+        newest
+            .sequence
+            .saturating_sub(head.sequence)
+            .checked_ilog2()
+            .map_or(0, |log| log.saturating_add(1))
+    };
+    witnessed.dedup_by_key(|head| doublings(head));
+    if witnessed.last() != Some(&newest) {
+        witnessed.push(newest);
+    }
+}
+
+/// Asks for what lies between two ends of the audit chain, and compares: the till is a witness. However much lies
+/// between, one page of hashes is in memory.
+fn prove(client: &Client, before: &KnownHead, after: &KnownHead) -> anyhow::Result<()> {
+    let mut reached = *before;
+    while reached.sequence < after.sequence {
+        let from = reached.sequence;
+        let limit = after.sequence.saturating_sub(from).min(LINKS_AT_ONCE);
         let answer = client.get(&format!("/v1/audit/links?after={from}&limit={limit}"))?;
         let page = event_hashes(&answer)?;
-        if page.is_empty() {
+        if page.is_empty() || u64::try_from(page.len())? > limit {
             bail!(
                 "the platform does not show how its audit chain came from record {from} to its end"
             );
         }
-        hashes.extend(page);
+        page.iter().for_each(|event| reached.follow(event));
     }
-    before.proves(&hashes, after).context("the platform's configuration is refused")
+    reached.is_at(after).context("the platform's configuration is refused")
+}
+
+/// A platform that was restored from a backup has lost what was behind it, and nothing before: of the ends that were
+/// in force here, those stay that lead to its new one.
+fn keep_what_was_kept(
+    client: &Client,
+    witnessed: &mut Vec<KnownHead>,
+    after: &KnownHead,
+) -> anyhow::Result<()> {
+    while let Some(newest) = witnessed.last() {
+        match prove(client, newest, after) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.downcast_ref::<HeadError>().is_some() => drop(witnessed.pop()),
+            Err(error) => return Err(error),
+        }
+    }
+    bail!(
+        "the platform's configuration is refused: it says that it was restored from a backup, and nothing is left in \
+         its audit log of what this till has seen of it. If the backup is really older than this till, remove the \
+         till's configuration.json and see to it that the platform's own configuration.key lies in the home directory"
+    )
+}
+
+/// That the platform was restored is nothing to be passed over: with what is lost goes what was revoked meanwhile.
+fn tell(context: &Context, at: Timestamp, known: u64, kept: Option<&KnownHead>) {
+    let kept = kept.map_or(0, |head| head.sequence);
+    let (english, german) = match kept < known {
+        true => (
+            format!("and those from there to {known} may be lost"),
+            format!("und die von da bis {known} sind vielleicht verloren"),
+        ),
+        false => ("and none is missing".to_owned(), "und keine fehlt".to_owned()),
+    };
+    let text = match context.access.language.of_people() {
+        Language::English => format!(
+            "NOTE: the platform says that it was restored from a backup at {at}. Its records up to number {kept} are \
+             those that this till has seen, {english}. If nobody has told you of this, ask who runs the platform."
+        ),
+        Language::German => format!(
+            "HINWEIS: Die Plattform sagt, dass sie am {at} aus einer Sicherung wiederhergestellt wurde. Ihre \
+             Aufzeichnungen bis Nummer {kept} sind die, die diese Kasse gesehen hat, {german}. Wenn Ihnen das \
+             niemand gesagt hat, fragen Sie den Betreiber der Plattform."
+        ),
+    };
+    context.output.remark(text);
 }
 
 fn event_hashes(answer: &Value) -> anyhow::Result<Vec<AuditHash>> {

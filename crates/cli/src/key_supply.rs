@@ -42,7 +42,7 @@ impl KeySupply {
     ) -> Option<String> {
         let result = match self.errand.take() {
             Some(Running::Keys(token, thread)) if thread.is_finished() => {
-                self.take_in(token, thread, store, wallet)
+                self.take_in(context, token, thread, store, wallet)
             }
             Some(Running::Confirmation(thread)) if thread.is_finished() => {
                 joined(thread).map(|()| None)
@@ -81,6 +81,7 @@ impl KeySupply {
 
     fn take_in(
         &mut self,
+        context: &Context,
         token: TokenId,
         thread: JoinHandle<anyhow::Result<Answer>>,
         store: &mut WalletStore,
@@ -90,12 +91,14 @@ impl KeySupply {
         let (replenished, confirmation) = provisioning::accept(store, wallet, token, &answer)?;
         self.errand = confirmation
             .map(|confirmation| Running::Confirmation(thread::spawn(move || confirmation.run())));
-        Ok(Some(match replenished {
+        let keys = match replenished {
             Replenished::Fresh => format!("fresh keys for {token} have come"),
             Replenished::Forgotten => {
                 format!("{token} was deleted at the platform and is forgotten")
             }
-        }))
+        };
+        let news = provisioning::news(context, wallet);
+        Ok(Some(news.map_or(keys.clone(), |news| format!("{keys}\n{news}"))))
     }
 }
 

@@ -9,6 +9,7 @@ use tapfer_payment_types::TokenId;
 use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::store_share::StoreReport;
 use tapfer_wallet::store::StoreShare;
+use tapfer_wallet::texts::PersonText as _;
 use tapfer_wallet::{Token, Wallet};
 
 use crate::client::{Client, text_of};
@@ -107,6 +108,13 @@ pub(crate) fn accept(
     }
 }
 
+/// What the phone has to tell its owner about the platform itself, once.
+pub(crate) fn news(context: &Context, wallet: &mut Wallet) -> Option<String> {
+    let restored = wallet.platform_restored()?;
+    wallet.told_of_restoration();
+    Some(restored.text(context.access.language.of_people()))
+}
+
 /// The whole errand for one token.
 pub(crate) fn replenish(
     context: &Context,
@@ -117,6 +125,10 @@ pub(crate) fn replenish(
     let answer = Errand::prepare(context, store, wallet, token)?.run()?;
     let (replenished, confirmation) = accept(store, wallet, token, &answer)?;
     confirmation.map_or(Ok(()), |confirmation| confirmation.run())?;
+    if let Some(news) = news(context, wallet) {
+        context.output.remark(news);
+        store.save(&wallet.snapshot()?)?;
+    }
     Ok(replenished)
 }
 

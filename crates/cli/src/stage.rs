@@ -105,7 +105,7 @@ impl Stage {
 pub(crate) fn set_up_till(context: &Context) -> anyhow::Result<(Till, TerminalConfiguration)> {
     let till = create_till(&context.client()?)?;
     let file = ConfigurationFile::of_terminal(&context.home, &till.terminal_id);
-    let trust = Trust::fetch(&till.terminal, &file)?;
+    let trust = Trust::fetch(context, &till.terminal, &file)?;
     let mut configuration =
         till::configuration(&trust.applications, trust.ca_keys, COUNTRY, VERIFICATION_LIMIT)?;
     let identity = TerminalIdentity::open(&context.home, &till.terminal_id)?;

@@ -21,7 +21,7 @@ use crate::amount::money_json;
 use crate::client::{Client, text_of};
 use crate::clock;
 use crate::configuration_file::ConfigurationFile;
-use crate::context::segment;
+use crate::context::{Context, segment};
 
 /// How long a terminal waits for a card: as long as the platform keeps it armed.
 const ARMED_SECONDS: i64 = 300;
@@ -51,8 +51,12 @@ pub(crate) struct Trust {
 
 impl Trust {
     /// Asks the platform for its signed configuration, and takes what is newer than what the file remembers.
-    pub(crate) fn fetch(client: &Client, file: &ConfigurationFile) -> anyhow::Result<Self> {
-        Self::of(&file.newest(client)?)
+    pub(crate) fn fetch(
+        context: &Context,
+        client: &Client,
+        file: &ConfigurationFile,
+    ) -> anyhow::Result<Self> {
+        Self::of(&file.newest(context, client)?)
     }
 
     /// What the platform signed.

@@ -17,6 +17,11 @@ use std::path::{Path, PathBuf};
 
 use platform::Platform;
 use serde_json::Value;
+use tapfer_payment_types::Timestamp;
+use tapfer_payments::audit::{AuditAction, AuditEvent};
+use tapfer_server::RealmPaths;
+use tapfer_storage::sqlite::{AuditFile, SqliteOptions, SqliteStorage};
+use tapfer_storage::{AuditStore as _, Storage as _};
 
 const FILES: [&str; 3] = ["tapfer.db", "tapfer.db-wal", "tapfer.db-shm"];
 
@@ -108,7 +113,9 @@ fn attack_old_configuration_played_back_to_a_till() {
     // How the phone stands, which was ahead of the platform too, is another matter: the till takes its news.
     drop(pay(&platform));
     let taken: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    assert_eq!(taken["known"]["newest"]["restoration"], 1);
+    let said = platform.tapfer(&["audit", "head"])["restoration"].clone();
+    assert_eq!(taken["known"]["newest"]["restoration"], said);
+    assert!(said.as_u64().unwrap() > 1_790_000_000_000, "{said} is a time");
 }
 
 /// Attack: records are rewritten, and so many added that the chain is longer than it was.
@@ -149,4 +156,115 @@ fn attack_audit_chain_rewritten_and_longer() {
     platform.tapfer(&["audit", "verify"]);
     let wrong = ["audit", "verify", "--audit-key", &"11".repeat(64)];
     assert!(!platform.run(&wrong).status.success());
+
+    assert_eq!(platform.tapfer(&["audit", "verify"])["audit_keys_from"], "catalogue");
+}
+
+/// Attack: the records are rewritten from before the first that a till has seen, and the platform says that it was
+/// restored, so that nobody compares.
+#[test]
+fn attack_audit_chain_rewritten_behind_a_restoration() {
+    let mut platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "300.00"]);
+    platform.kill();
+    let older = copy(platform.home());
+    platform.restart();
+    for number in 1..4 {
+        create_issuer(&platform, number);
+        pay(&platform).unwrap();
+    }
+    platform.kill();
+    put_back(platform.home(), &older);
+    platform.restart();
+    platform.tapfer(&["audit", "restored", "--reason", "a lie"]);
+    let error = pay(&platform).expect_err("it was paid");
+    assert!(error.contains("nothing is left in its audit log"), "{error}");
+    let told = platform.tapfer(&["audit", "verify"]);
+    assert_eq!(told["restorations"][0]["reason"], "a lie");
+}
+
+fn database(platform: &Platform) -> SqliteStorage {
+    let home = RealmPaths::new(platform.home());
+    let realm = AuditFile::open(&home.database()).unwrap().realm();
+    SqliteStorage::open(&home.database(), realm, &SqliteOptions::default()).unwrap()
+}
+
+fn event(action: AuditAction, object: &str) -> AuditEvent {
+    let now = Timestamp::from_unix_millis(1_790_000_000_000);
+    AuditEvent::of_platform(action, object.to_owned(), None, now)
+}
+
+/// Attack: so many records are added to the rewritten chain that nobody asks for all that lies between.
+#[test]
+fn attack_rewritten_audit_chain_behind_ten_thousand_records() {
+    let mut platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "300.00"]);
+    platform.kill();
+    let older = copy(platform.home());
+    platform.restart();
+    pay(&platform).unwrap();
+    create_issuer(&platform, 1);
+    pay(&platform).unwrap();
+    platform.kill();
+    put_back(platform.home(), &older);
+    let storage = database(&platform);
+    std::thread::scope(|scope| {
+        for _ in 0..128 {
+            scope.spawn(|| {
+                for _ in 0..90 {
+                    storage.record_audit(event(AuditAction::HsmMemberUp, "north")).unwrap();
+                }
+            });
+        }
+    });
+    storage.close();
+    platform.restart();
+    for number in 2..5 {
+        create_issuer(&platform, number);
+        platform.run(&["terminal", "pay", "--amount", "3.50", "--wallet"]);
+    }
+    let error = pay(&platform).expect_err("it was paid");
+    assert!(error.contains("it was rewritten"), "{error}");
+}
+
+/// Attack: who writes to the database puts a head of his own behind the others, so that `audit verify` goes by his key
+/// and passes the platform's over.
+#[test]
+fn attack_audit_head_of_a_stranger_in_the_database() {
+    let mut platform = Platform::start();
+    platform.tapfer(&["init"]);
+    let stranger = Platform::start().tapfer(&["audit", "head"])["head"].clone();
+    platform.tapfer(&["audit", "verify"]);
+    platform.kill();
+    let storage = database(&platform);
+    storage.record_audit(event(AuditAction::HsmMemberUp, "north")).unwrap();
+    let end = storage.audit_end().unwrap();
+    storage.put_audit_head(end, serde_json::from_value(stranger).unwrap()).unwrap();
+    storage.close();
+    let error = String::from_utf8(platform.run(&["audit", "verify"]).stderr).unwrap();
+    assert!(error.contains("none of the platform's"), "{error}");
+}
+
+/// Attack: who writes to the database says in the operator's place that the platform was restored at a time which is to
+/// come, so that phones and tills refuse it from then on, and every restoration that there will really be.
+#[test]
+fn attack_restoration_of_the_time_to_come_in_the_audit_log() {
+    let mut platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "300.00"]);
+    pay(&platform).unwrap();
+    let file = remembered(&platform);
+    let before = fs::read(&file).unwrap();
+    platform.kill();
+    let storage = database(&platform);
+    storage.record_audit(event(AuditAction::PlatformRestored, "4294967295000")).unwrap();
+    storage.close();
+    platform.restart();
+    let error = pay(&platform).expect_err("it was paid");
+    assert!(error.contains("a time which is to come"), "{error}");
+    assert_eq!(fs::read(&file).unwrap(), before, "the till has taken nothing");
+    for _ in 0..2 {
+        platform.tapfer(&["audit", "restored", "--reason", "after looking into the log"]);
+        pay(&platform).unwrap();
+    }
+    assert_eq!(platform.tapfer(&["audit", "verify"])["restorations"].as_array().unwrap().len(), 3);
 }

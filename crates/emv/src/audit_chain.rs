@@ -14,7 +14,7 @@ use alloc::format;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tapfer_payment_types::RealmId;
-use tapfer_payment_types::configuration::{AuditHead, SignedDocument};
+use tapfer_payment_types::configuration::{AuditHead, Restoration, SignedDocument};
 use tapfer_payment_types::messages::HexBytes;
 
 use crate::document::{DocumentError, DocumentKey, DocumentPurpose};
@@ -75,7 +75,7 @@ pub enum HeadError {
         /// Where they differ, or end.
         sequence: u64,
     },
-    /// The platform was restored from a backup more often before.
+    /// The platform was restored from a backup later than this.
     #[error("the platform speaks as it did before it was restored from a backup")]
     OlderRestoration,
 }
@@ -85,7 +85,7 @@ pub enum HeadError {
 #[serde(deny_unknown_fields)]
 pub struct KnownHead {
     /// See [`AuditHead::restoration`].
-    pub restoration: u32,
+    pub restoration: Restoration,
     /// Number of events.
     pub sequence: u64,
     /// Hash of the last link.
@@ -97,7 +97,7 @@ impl KnownHead {
     /// The head before the first event of a realm.
     #[must_use]
     pub fn beginning(realm: RealmId) -> Self {
-        Self { restoration: 0, sequence: 0, hash: genesis(realm) }
+        Self { restoration: Restoration::NEVER, sequence: 0, hash: genesis(realm) }
     }
 
     /// Reads a signed head.
@@ -151,12 +151,23 @@ impl KnownHead {
         later: &Self,
     ) -> Result<(), HeadError> {
         let mut reached = *self;
-        for event in events {
-            let next = reached.sequence.saturating_add(1);
-            reached.hash = link(&reached.hash, next, event);
-            reached.sequence = next;
-        }
-        if (reached.sequence, reached.hash) == (later.sequence, later.hash) {
+        events.into_iter().for_each(|event| reached.follow(event));
+        reached.is_at(later)
+    }
+
+    /// One event further: for a proof that comes in pieces.
+    pub fn follow(&mut self, event: &AuditHash) {
+        let next = self.sequence.saturating_add(1);
+        self.hash = link(&self.hash, next, event);
+        self.sequence = next;
+    }
+
+    /// Whether this is the same place of the same chain as `later`, where a proof should have come to.
+    ///
+    /// # Errors
+    /// [`HeadError::Forked`] if not.
+    pub fn is_at(&self, later: &Self) -> Result<(), HeadError> {
+        if (self.sequence, self.hash) == (later.sequence, later.hash) {
             return Ok(());
         }
         Err(HeadError::Forked { sequence: later.sequence })

@@ -8,8 +8,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tapfer_payment_types::configuration::{
-    Audience, Configuration, KeySuccession, MAXIMUM_SUCCESSIONS, SUCCESSION_FORMAT,
-    SignedConfiguration, SignedDocument,
+    Audience, CLOCK_DIFFERENCE_SECONDS, Configuration, KeySuccession, MAXIMUM_SUCCESSIONS,
+    Restoration, SUCCESSION_FORMAT, SignedConfiguration, SignedDocument,
 };
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{RealmId, Timestamp};
@@ -77,6 +77,14 @@ pub enum ConfigurationError {
         /// When.
         at: Timestamp,
     },
+    /// It was signed in the time to come.
+    #[error(
+        "the configuration was signed at {at}, which is to come: the clock of this device or the platform's is wrong"
+    )]
+    FromTheFuture {
+        /// When.
+        at: Timestamp,
+    },
     /// What it says of the audit chain.
     #[error(transparent)]
     AuditHead(#[from] HeadError),
@@ -101,7 +109,7 @@ pub struct KnownConfiguration {
 #[serde(deny_unknown_fields)]
 pub struct Newest {
     /// See [`Configuration::restoration`].
-    pub restoration: u32,
+    pub restoration: Restoration,
     /// Its version.
     pub version: u64,
     /// SHA-256 of its text.
@@ -210,7 +218,18 @@ impl KnownConfiguration {
         if now > configuration.expires_at {
             return Err(ConfigurationError::Expired { at: configuration.expires_at });
         }
+        if configuration.issued_at > now.plus_seconds(CLOCK_DIFFERENCE_SECONDS) {
+            return Err(ConfigurationError::FromTheFuture { at: configuration.issued_at });
+        }
         Ok((Self { key, newest: Some(newest), ..*self }, configuration))
+    }
+
+    /// When the platform was restored from a backup, if `later` is the first to say so on this device: its
+    /// person is told then. A device that is new has nothing that could have been lost.
+    #[must_use]
+    pub fn restored_in(&self, later: &Self) -> Option<Timestamp> {
+        let (before, after) = (self.newest?.restoration, later.newest?.restoration);
+        after.time().filter(|_| after > before)
     }
 
     /// Whether the document in force may still be used. A device that never had one goes by what it was

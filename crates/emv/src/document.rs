@@ -174,8 +174,9 @@ impl<'de> Deserialize<'de> for DocumentKey {
     }
 }
 
-/// A key as documents name it.
-pub(crate) fn key(bytes: &[u8]) -> Option<DocumentKey> {
+/// A key as documents name it: x ‖ y, 64 bytes. `None` if that is no key.
+#[must_use]
+pub fn key(bytes: &[u8]) -> Option<DocumentKey> {
     DocumentKey::from_bytes(bytes.try_into().ok()?).ok()
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::configuration::SignedDocument;
 
 use crate::HsmError;
 use crate::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState};
@@ -33,6 +34,16 @@ pub trait KeyCustody {
         now: Timestamp,
     ) -> Result<KeyRecord, HsmError>;
 
+    /// Makes the next generation of the key that signs configurations, which the one until now signs for.
+    ///
+    /// # Errors
+    /// As [`VaultedHsm::succeed_configuration_key`].
+    fn succeed_configuration_key(
+        &self,
+        now: Timestamp,
+        keep: &mut dyn FnMut(SignedDocument) -> bool,
+    ) -> Result<KeyRecord, HsmError>;
+
     /// Takes a key on in its life.
     ///
     /// # Errors
@@ -52,6 +63,14 @@ impl<V: Vault> KeyCustody for VaultedHsm<V> {
         now: Timestamp,
     ) -> Result<KeyRecord, HsmError> {
         self.add_generation(owner, purpose, now)
+    }
+
+    fn succeed_configuration_key(
+        &self,
+        now: Timestamp,
+        keep: &mut dyn FnMut(SignedDocument) -> bool,
+    ) -> Result<KeyRecord, HsmError> {
+        self.succeed_configuration_key(now, keep)
     }
 
     fn advance(&self, name: KeyName, state: KeyState) -> Result<KeyRecord, HsmError> {

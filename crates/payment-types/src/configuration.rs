@@ -29,6 +29,63 @@ pub const MAXIMUM_CONFIGURATION_LIFE_SECONDS: i64 = 30 * 86_400;
 /// Most successions of the signing key that one configuration brings along.
 pub const MAXIMUM_SUCCESSIONS: usize = 16;
 
+/// Clocks of platform and devices agree this far, in seconds: a day. Nothing signed is of a later time.
+pub const CLOCK_DIFFERENCE_SECONDS: i64 = 86_400;
+
+/// When the platform last went on from a backup, as its audit chain says: milliseconds since 1970, and 0 if it
+/// never did. Behind a restoration versions and the audit chain may go back, once.
+///
+/// A time and no count: two restorations of the same backup are two, although neither knows of the other. And
+/// no restoration lies in the time to come, so nobody uses up the numbers of those that will be needed.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Restoration(u64);
+
+impl Restoration {
+    /// The platform was never restored.
+    pub const NEVER: Self = Self(0);
+
+    /// The restoration of a moment. Of one before 1970: [`Self::NEVER`].
+    #[must_use]
+    pub fn at(time: Timestamp) -> Self {
+        Self(u64::try_from(time.unix_millis()).unwrap_or(0))
+    }
+
+    /// The first one behind this.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// Reads what [`fmt::Display`] wrote: digits.
+    #[must_use]
+    pub fn from_digits(digits: &str) -> Option<Self> {
+        digits.parse().ok().map(Self)
+    }
+
+    /// When it was; `None` if never.
+    #[must_use]
+    pub fn time(self) -> Option<Timestamp> {
+        let is_one = self != Self::NEVER;
+        is_one.then(|| Timestamp::from_unix_millis(i64::try_from(self.0).unwrap_or(i64::MAX)))
+    }
+
+    /// Whether it may have been, seen from `now`: clocks differ, and no more than
+    /// [`CLOCK_DIFFERENCE_SECONDS`].
+    #[must_use]
+    pub fn may_have_been(self, now: Timestamp) -> bool {
+        self <= Self::at(now.plus_seconds(CLOCK_DIFFERENCE_SECONDS))
+    }
+}
+
+impl fmt::Display for Restoration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A text and who signed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,8 +170,8 @@ pub struct Configuration {
     pub realm: RealmId,
     /// To whom.
     pub audience: Audience,
-    /// How often the platform was restored from a backup and said so; see [`AuditHead::restoration`].
-    pub restoration: u32,
+    /// When the platform last went on from a backup; the same as [`AuditHead::restoration`].
+    pub restoration: Restoration,
     /// Counts up within a restoration, from 1, each time anything here changes.
     pub version: u64,
     /// When it was signed.
@@ -205,9 +262,9 @@ pub struct AuditHead {
     pub format: String,
     /// Whose chain.
     pub realm: RealmId,
-    /// How often the platform was restored from a backup and said so. Behind a restoration the chain may be
-    /// shorter than before, once; without one it never is.
-    pub restoration: u32,
+    /// When the platform last went on from a backup. Behind a restoration the chain may be shorter than
+    /// before, once; without one it never is.
+    pub restoration: Restoration,
     /// How many events the chain has.
     pub sequence: u64,
     /// Hash of the last link, 32 bytes.
@@ -240,6 +297,7 @@ impl Configuration {
         let life = self.expires_at.millis_since(self.issued_at);
         self.format == CONFIGURATION_FORMAT
             && self.version > 0
+            && self.restoration.may_have_been(self.issued_at)
             && life > 0
             && life <= MAXIMUM_CONFIGURATION_LIFE_SECONDS.saturating_mul(1_000)
             && self.audit_key.0.len() == 64
@@ -272,9 +330,11 @@ impl TerminalTrust {
 }
 
 impl AuditHead {
-    /// Whether format and lengths are as they have to be.
+    /// Whether format, times and lengths are as they have to be.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
-        self.format == AUDIT_HEAD_FORMAT && self.hash.0.len() == 32
+        self.format == AUDIT_HEAD_FORMAT
+            && self.hash.0.len() == 32
+            && self.restoration.may_have_been(self.at)
     }
 }

@@ -2,9 +2,10 @@
 //! may run or not; the log is one.
 
 use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
-use tapfer_storage::AuditStore as _;
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
+use tapfer_storage::{AuditStore as _, ConfigurationStore as _};
 
 use crate::realm::{RealmError, RealmPaths, describe};
 
@@ -24,6 +25,18 @@ impl KeyAudit {
         let (realm, _) = describe(paths).ok_or_else(missing)?;
         let storage = SqliteStorage::open(&paths.database(), realm, &SqliteOptions::default())?;
         Ok(Self { storage, who_and_why: format!("{who}: {why}") })
+    }
+
+    /// Keeps what the key that signs configurations has signed for the next, where the platform finds it.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn keep_succession(
+        &self,
+        signed: SignedDocument,
+        now: Timestamp,
+    ) -> Result<(), RealmError> {
+        Ok(self.storage.add_key_succession(signed, now)?)
     }
 
     /// Does something with a key. The log says that it was ordered before anything is done, and how it

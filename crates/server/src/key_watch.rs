@@ -14,6 +14,7 @@ use tapfer_payment_types::Timestamp;
 use crate::http::App;
 use crate::metrics;
 use crate::realm::RealmPaths;
+use crate::server;
 
 /// How often the file is looked at: one call to the system.
 const LOOK: Duration = Duration::from_secs(2);
@@ -46,7 +47,7 @@ pub(crate) async fn watch(app: App, paths: RealmPaths, policy: Arc<KeyPolicy>) {
         timer.tick().await;
         let stamp = Stamp::of(&catalogue);
         let is_changed = stamp != followed;
-        if is_changed && follow(&app).await {
+        if is_changed && follow(&app, &paths).await {
             followed = stamp;
         }
         if is_changed || looks == 0 {
@@ -64,8 +65,17 @@ pub(crate) async fn watch(app: App, paths: RealmPaths, policy: Arc<KeyPolicy>) {
     }
 }
 
-async fn follow(app: &App) -> bool {
-    let result = app.run(|service| service.follow_keys()).await;
+async fn follow(app: &App, paths: &RealmPaths) -> bool {
+    let paths = paths.clone();
+    let follow = app.run(move |service| {
+        let followed = service.follow_keys();
+        // Also if an issuer could not be followed: what is set up from here on starts with the key of now.
+        if let Err(error) = server::write_configuration_key(service, &paths) {
+            tracing::warn!(target: "tapfer::keys", %error, "configuration.key could not be written");
+        }
+        followed
+    });
+    let result = follow.await;
     if let Err(problem) = &result {
         let problem = problem.kind();
         tracing::warn!(target: "tapfer::keys", ?problem, "keys could not be followed");

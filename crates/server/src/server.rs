@@ -226,9 +226,15 @@ fn ensure_operator_key(service: &Service, paths: &RealmPaths) -> Result<(), Serv
 }
 
 /// What phones and terminals are to be set up with lies in the realm's directory: no secret, but nobody else's.
-fn write_configuration_key(service: &Service, paths: &RealmPaths) -> Result<(), ServerError> {
+pub(crate) fn write_configuration_key(
+    service: &Service,
+    paths: &RealmPaths,
+) -> Result<(), ServerError> {
     let path = paths.configuration_key();
     let line = service.configuration_key()?;
+    if fs::read(&path).is_ok_and(|found| found == line.as_bytes()) {
+        return Ok(());
+    }
     private_file::write(&path, line.as_bytes())
         .map_err(|source| ServerError::OperatorKey { path, source })
 }

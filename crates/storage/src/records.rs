@@ -1,6 +1,6 @@
 //! What goes into the store and comes out of it, beside the entities of `payments`.
 
-use tapfer_emv::audit_chain::{AuditHash, KnownHead};
+use tapfer_emv::audit_chain::KnownHead;
 use tapfer_emv::merchant::AcquirerId;
 use tapfer_payment_types::configuration::{Audience, SignedDocument};
 use tapfer_payment_types::{
@@ -244,24 +244,20 @@ pub struct ChainReport {
     pub sound: KnownHead,
     /// What is wrong behind that, if anything.
     pub fault: Option<ChainFault>,
-    /// The heads that were signed, the oldest first, and the hash that the chain has in each one's place now,
-    /// as far as it is sound.
-    pub heads: Vec<(SignedDocument, Option<AuditHash>)>,
+    /// The heads that were signed, the oldest first, and how the chain looks from each one's place now, as far
+    /// as it is sound.
+    pub heads: Vec<(SignedDocument, Option<KnownHead>)>,
+    /// Where it says that the platform went on from a backup, the first first.
+    pub restorations: Vec<AuditRecord>,
 }
 
-/// A signed configuration as it is kept.
+/// A signed configuration to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedConfiguration {
     /// For whom.
     pub audience: Audience,
-    /// How often the platform was restored before.
-    pub restoration: u32,
-    /// Its version.
+    /// Its version, for the audit log.
     pub version: u64,
-    /// SHA-256 of the content, to see whether it is still what would be said.
-    pub content: [u8; 32],
-    /// When it was signed.
-    pub issued_at: Timestamp,
     /// The document.
     pub signed: SignedDocument,
 }

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 use tapfer_emv::audit_chain::{AuditHash, KnownHead};
 use tapfer_emv::keys::KeyIndex;
-use tapfer_payment_types::configuration::{Audience, SignedDocument};
+use tapfer_payment_types::configuration::{Audience, Restoration, SignedDocument};
 use tapfer_payment_types::messages::PinStatus;
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::store_share::StoreReport;
@@ -517,24 +517,25 @@ pub trait AuditStore {
     fn put_audit_head(&self, head: KnownHead, signed: SignedDocument) -> Result<()>;
     /// Walks the whole chain.
     fn verify_audit(&self) -> Result<ChainReport>;
-    /// Remembers that the platform goes on from a backup, and how often it has done so now.
-    /// From then on a phone's first report of its store may be ahead of what is known.
-    fn restore(&self, reason: String, write: Write<u32>) -> Result<Written<u32>>;
+    /// Says in the audit log that the platform goes on from a backup. The event is all there is of it: heads
+    /// of the chain from here on name it. A phone's next report of its store may be ahead of what is known.
+    fn restore(&self, reason: String, write: Write<Restoration>) -> Result<Written<Restoration>>;
     /// When the platform last went on from a backup.
     fn last_restoration(&self) -> Result<Option<Timestamp>>;
 }
 
 /// Signed configurations.
 pub trait ConfigurationStore {
-    /// The newest one for an audience.
-    fn configuration(&self, audience: Audience) -> Result<Option<PublishedConfiguration>>;
-    /// Puts a newer one in its place, with a line in the audit log.
+    /// The newest one for an audience. Only its signature says whether it is one.
+    fn configuration(&self, audience: Audience) -> Result<Option<SignedDocument>>;
+    /// Puts another one in the place of `before`, with a line in the audit log.
     ///
     /// # Errors
-    /// [`StorageError::Conflict`] if one with this version or a later one is there.
+    /// [`StorageError::Conflict`] if another one than `before` is there.
     fn publish_configuration(
         &self,
         published: PublishedConfiguration,
+        before: Option<SignedDocument>,
         now: Timestamp,
     ) -> Result<()>;
     /// How the key that signs came to be the one that signs, the oldest first.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use tapfer_emv::audit_chain::KnownHead;
-use tapfer_payment_types::configuration::{Audience, SignedDocument};
+use tapfer_payment_types::configuration::{Audience, Restoration, SignedDocument};
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payments::audit::{AuditAction, AuditEvent};
 use tapfer_payments::audit_chain::ChainFault;
@@ -206,27 +206,73 @@ fn a_database_from_before_the_chain_is_taken_in_once() {
 fn the_chain_is_append_only() {
     let (file, _) = filled();
     let store = file.open().unwrap();
-    assert_eq!(world::done(store.restore("a disk broke".into(), world::write())), 1);
-    assert_eq!(store.audit_end().unwrap().restoration, 1);
+    let restored = Restoration::at(noon());
+    assert_eq!(world::done(store.restore("a disk broke".into(), world::write())), restored);
+    assert_eq!(store.audit_end().unwrap().restoration, restored);
+    assert_eq!(store.last_restoration().unwrap(), Some(noon()));
     let connection = Connection::open(&file.path).unwrap();
     for statement in [
         "UPDATE audit_links SET hash = zeroblob(32)",
         "DELETE FROM audit_links",
         "INSERT INTO audit_links VALUES (900, zeroblob(32), zeroblob(32))",
-        "UPDATE restorations SET number = 0",
-        "DELETE FROM restorations",
     ] {
         assert!(connection.execute(statement, []).is_err(), "{statement}");
     }
 }
 
-fn published(restoration: u32, version: u64) -> PublishedConfiguration {
+/// Attack: who writes to the database says that the platform was restored, so that devices follow an old state or
+/// refuse every later one, without the audit log telling of it.
+#[test]
+fn attack_restoration_written_by_hand() {
+    let line = |sequence: &str, number: &str| {
+        format!(
+            "INSERT INTO audit_events (sequence, at, role, origin, request_id, action, object, result)
+             VALUES ({sequence}, 1, 'operator', 'local', '', 'platform.restored', '{number}', 'succeeded')"
+        )
+    };
+    let restored =
+        |store: &SqliteStorage| world::done(store.restore("a disk broke".into(), world::write()));
+    // A line beside the chain, and a line of it that is altered: nothing is signed any more, and the log is at fault.
+    let (file, end) = filled();
+    file.tamper(&line(&(end.sequence + 1).to_string(), "1790000000000"));
+    let store = file.open().unwrap();
+    assert!(matches!(store.audit_end(), Err(StorageError::Inconsistent(_))));
+    store.close();
+    let (file, end) = filled();
+    let store = file.open().unwrap();
+    let first = restored(&store);
+    store.close();
+    file.tamper("UPDATE audit_events SET object = '1' WHERE action = 'platform.restored'");
+    assert_eq!(file.fault(), Some(ChainFault::Altered { sequence: end.sequence + 1 }));
+    let store = file.open().unwrap();
+    assert!(matches!(store.audit_end(), Err(StorageError::Inconsistent(_))));
+    // What the operator says is heard all the same.
+    assert_eq!(restored(&store), first);
+    assert_eq!(store.audit_end().unwrap().restoration, first);
+    assert_eq!(restored(&store), first.next(), "later, in the same instant too");
+    store.close();
+
+    // With a link of his own making it is an event as any: it shows, and it uses no number up.
+    let (file, end) = filled();
+    let store = file.open().unwrap();
+    let number = Restoration::at(noon().plus_seconds(3_600 * 24 * 36_500));
+    let event =
+        AuditEvent::of_platform(AuditAction::PlatformRestored, number.to_string(), None, noon());
+    store.record_audit(event).unwrap();
+    assert_eq!(store.audit_end().unwrap().restoration, number);
+    assert_eq!(restored(&store), Restoration::at(noon()));
+    assert_eq!(store.audit_end().unwrap().restoration, Restoration::at(noon()));
+    store.close();
+    let report = AuditFile::open(&file.path).unwrap().verify().unwrap();
+    let places: Vec<_> = report.restorations.iter().map(|line| line.sequence).collect();
+    let end = i64::try_from(end.sequence).unwrap();
+    assert_eq!((report.fault, places), (None, vec![end + 1, end + 2]));
+}
+
+fn published(version: u64) -> PublishedConfiguration {
     PublishedConfiguration {
         audience: Audience::Terminals,
-        restoration,
         version,
-        content: [3; 32],
-        issued_at: noon(),
         signed: SignedDocument {
             document: format!("version {version}"),
             key: HexBytes(vec![1; 64]),
@@ -236,25 +282,23 @@ fn published(restoration: u32, version: u64) -> PublishedConfiguration {
 }
 
 #[test]
-fn a_version_is_published_once_and_never_lowered() {
+fn a_configuration_takes_the_place_of_the_one_that_was_seen() {
     let (file, _) = filled();
     let store = file.open().unwrap();
     assert_eq!(store.configuration(Audience::Terminals).unwrap(), None);
-    store.publish_configuration(published(0, 4), noon()).unwrap();
-    for (restoration, version) in [(0, 4), (0, 3)] {
-        let again = store.publish_configuration(published(restoration, version), noon());
-        assert!(matches!(again, Err(StorageError::Conflict)), "{restoration} {version}");
+    let [one, two] = [4, 5].map(|version| published(version).signed);
+    store.publish_configuration(published(4), None, noon()).unwrap();
+    for before in [None, Some(two.clone())] {
+        let slower = store.publish_configuration(published(5), before, noon());
+        assert!(matches!(slower, Err(StorageError::Conflict)));
     }
-    store.publish_configuration(published(0, 5), noon()).unwrap();
-    store.publish_configuration(published(1, 1), noon()).unwrap();
-    assert_eq!(store.configuration(Audience::Terminals).unwrap(), Some(published(1, 1)));
+    store.publish_configuration(published(5), Some(one), noon()).unwrap();
+    assert_eq!(store.configuration(Audience::Terminals).unwrap(), Some(two));
     let connection = Connection::open(&file.path).unwrap();
-    let lower = connection.execute("UPDATE configurations SET restoration = 0", []);
-    assert!(lower.unwrap_err().to_string().contains("not lowered"));
     assert!(connection.execute("DELETE FROM configurations", []).is_err());
 
     assert!(store.key_successions().unwrap().is_empty());
-    let succession = published(0, 1).signed;
+    let succession = published(1).signed;
     store.add_key_succession(succession.clone(), noon()).unwrap();
     assert_eq!(store.key_successions().unwrap(), [succession]);
     assert!(connection.execute("DELETE FROM key_successions", []).is_err());

@@ -31,6 +31,18 @@ pub struct ConfiguredBy {
 )]
 pub struct OtherKeyKnown;
 
+/// The platform of a card went on from a backup: what it knew of the time in between is lost, and what was revoked
+/// then lives again. Nobody does that in silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error(
+    "Your bank's platform says that it was restored from a backup at {at}. It may not know of your latest payments, \
+     and what you had blocked shortly before may be open again. If your bank has said nothing of this, call it."
+)]
+pub struct PlatformRestored {
+    /// When, as it says.
+    pub at: Timestamp,
+}
+
 /// A configuration that was found good, and what the phone remembers of it.
 pub(crate) struct Configured {
     pub(crate) by: ConfiguredBy,
@@ -78,10 +90,28 @@ impl Wallet {
         Ok(self.snapshot()?)
     }
 
+    /// Whether the phone knows by which key that platform speaks for that issuer.
+    #[must_use]
+    pub fn knows_configuration_of(&self, by: ConfiguredBy) -> bool {
+        self.known(by).is_some()
+    }
+
     /// What the phone remembers of the configurations it obeys: versions, ends, audit heads.
     #[must_use]
     pub fn configurations(&self) -> &[KnownConfiguration] {
         &self.configurations
+    }
+
+    /// What to tell the person: a platform said for the first time that it was restored from a backup. It stays, in
+    /// the sealed store too, until [`Self::told_of_restoration`].
+    #[must_use]
+    pub const fn platform_restored(&self) -> Option<PlatformRestored> {
+        self.platform_restored
+    }
+
+    /// The person has been told. In the store with the next snapshot.
+    pub const fn told_of_restoration(&mut self) {
+        self.platform_restored = None;
     }
 
     /// Checks a configuration for a token, or for whichever tokens obey it.
@@ -114,6 +144,9 @@ impl Wallet {
     /// Puts a configuration in force for every token that obeys it.
     pub(crate) fn configure(&mut self, configured: Configured, now: Timestamp) {
         let Configured { by, known, content } = configured;
+        if let Some(at) = self.known(by).and_then(|before| before.restored_in(&known)) {
+            self.platform_restored = Some(PlatformRestored { at });
+        }
         self.remember(known);
         let expires_at = known.newest.map(|newest| newest.expires_at);
         for token in self.tokens.iter_mut().filter(|token| token.configured_by == Some(by)) {

@@ -38,7 +38,7 @@ mod token;
 mod wallet;
 
 pub use card::Card;
-pub use configuration::{ConfiguredBy, OtherKeyKnown};
+pub use configuration::{ConfiguredBy, OtherKeyKnown, PlatformRestored};
 pub use device::DeviceState;
 pub use effect::{CredentialFault, Effect, Effects, Notification, ProvenMerchant};
 pub use enrolment::{AcceptError, KeyGrantError};

@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use tapfer_payment_types::Language;
 use tapfer_payment_types::messages::PinStatus;
 
+use crate::configuration::PlatformRestored;
 use crate::pin::{EnterPinError, PinChoiceError, SetPinError};
 use crate::policy::{Ask, DeclineReason};
 
@@ -44,6 +45,17 @@ impl PersonText for Ask {
                 "Ihr Herausgeber bittet Sie, sich neu anzumelden, bevor Sie weiter bezahlen"
             }
         })
+    }
+}
+
+impl PersonText for PlatformRestored {
+    fn german(&self) -> String {
+        format!(
+            "Die Plattform Ihrer Bank sagt, dass sie am {} aus einer Sicherung wiederhergestellt wurde. Vielleicht \
+             kennt sie Ihre letzten Zahlungen nicht, und was Sie kurz davor gesperrt hatten, kann wieder offen sein. \
+             Wenn Ihre Bank davon nichts gesagt hat, rufen Sie sie an.",
+            self.at
+        )
     }
 }
 

@@ -9,6 +9,7 @@ use tapfer_emv::configuration::KnownConfiguration;
 use tapfer_emv::curve::PrivateKey;
 use tapfer_payment_types::TokenId;
 
+use crate::configuration::PlatformRestored;
 use crate::data_storage::DataEnvelopes;
 use crate::enrolment::PendingKey;
 use crate::secret_bytes::private_key;
@@ -31,6 +32,9 @@ pub struct Wallet {
     /// Empty in a store that was written before there were any: then the next answer is believed.
     #[serde(default)]
     pub(crate) configurations: Vec<KnownConfiguration>,
+    /// What the person has not been told yet.
+    #[serde(default)]
+    pub(crate) platform_restored: Option<PlatformRestored>,
     /// Where earlier stores have the time of the last tap, which each token now keeps for itself.
     #[serde(default, skip_serializing, rename = "latest")]
     _earlier_latest: IgnoredAny,
@@ -52,6 +56,7 @@ impl Wallet {
             tokens: Vec::new(),
             pending_keys: Vec::new(),
             configurations: Vec::new(),
+            platform_restored: None,
             _earlier_latest: IgnoredAny,
         }
     }

@@ -1,17 +1,20 @@
 //! `tapfer audit`: the chain over the platform's audit log, walked and compared with what was signed.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
-use tapfer_emv::audit_chain::{AuditHash, KnownHead};
+use tapfer_emv::audit_chain::KnownHead;
 use tapfer_emv::document::DocumentKey;
+use tapfer_hsm::catalogue::{KeyPurpose, KeyRecord, UnverifiedCatalogue};
+use tapfer_payment_types::RealmId;
 use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_server::RealmPaths;
+use tapfer_storage::ChainReport;
 use tapfer_storage::sqlite::AuditFile;
 
 use crate::context::Context;
@@ -28,8 +31,8 @@ pub(crate) enum AuditCommand {
     Head,
     /// Say to phones and terminals that the platform goes on from a backup
     #[command(
-        after_help = "Example:\n  tapfer audit restored --reason \"the disk broke, backup of Sunday\"\n\nDevices refuse a platform that knows less than before. After this they follow it, once, and every \
-        device and the audit log show that it happened."
+        after_help = "Example:\n  tapfer audit restored --reason \"the disk broke, backup of Sunday\"\n\nDevices refuse a platform that knows less than before. After this they follow it, once. The \
+        audit log holds it for good, and every till and phone tells its person."
     )]
     Restored(Restored),
 }
@@ -41,8 +44,9 @@ Examples:
   tapfer audit verify --database backup/tapfer.db --head head.json --audit-key 5c...
 
 Names the first record that was altered, removed, exchanged or added, and each signed head that the chain does
-not lead to. Without --audit-key the heads are checked with the key that stands in the newest of them: whoever
-can write the database could have put his own there.")]
+not lead to, or that no key of the platform has signed. The keys are those of the catalogue (keys.json) beside the
+database, or the one that is given. Where there is neither, heads are only checked with the key that stands in the
+newest of them: whoever can write the database could have put his own there.")]
 pub(crate) struct Verify {
     /// Database [default: the realm's in the home directory]
     #[arg(long, value_name = "FILE")]
@@ -86,42 +90,90 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
     if let Some(fault) = report.fault {
         bail!("the audit log of {} is not what was written: {fault}", file.realm());
     }
-    let given = arguments.audit_key.as_deref().map(key).transpose()?;
-    let key = match given {
-        Some(key) => Some(key),
-        None => report.heads.last().map(|(signed, _)| key_of(signed)).transpose()?,
-    };
-    for (signed, hash) in &report.heads {
-        // Heads of a key before: the one that signs now is the one to be held against them.
-        let Some(key) = key.filter(|key| given.is_some() || signed.key.0 == key.bytes()) else {
-            continue;
-        };
-        let head = KnownHead::read(signed, &key, file.realm())
+    let keys = AuditKeys::find(arguments, &path, file.realm(), &report)?;
+    for (signed, found) in &report.heads {
+        let head = keys
+            .read(signed, file.realm())
             .context("a signed head in the database cannot be trusted")?;
-        leads_to(&head, *hash)?;
+        leads_to(&head, *found)?;
     }
     if let Some(kept) = &arguments.head {
         let signed = read_head(kept)?;
-        let key = given.map_or_else(|| key_of(&signed), Ok)?;
-        let head = KnownHead::read(&signed, &key, file.realm())
+        let head = keys
+            .read(&signed, file.realm())
             .with_context(|| format!("{} cannot be trusted", kept.display()))?;
-        leads_to(&head, file.hash_at(head.sequence)?)?;
+        leads_to(&head, file.end_at(head.sequence)?)?;
     }
+    let restorations = report.restorations.iter().map(
+        |told| json!({ "at": told.event.at, "record": told.sequence, "reason": told.event.detail }),
+    );
     context.output.object(&json!({
         "realm": file.realm(),
         "records": report.sound.sequence,
         "hash": HEXLOWER.encode(&report.sound.hash),
         "signed_heads": report.heads.len(),
-        "audit_key": key.map(|key| key.fingerprint().to_string()),
-        "audit_key_was_given": given.is_some(),
+        "audit_keys": keys.fingerprints(),
+        "audit_keys_from": keys.source,
+        "restorations": restorations.collect::<Vec<_>>(),
     }))
 }
 
-/// Whether the chain has, in the place of a signed head, the hash that was signed.
-fn leads_to(head: &KnownHead, found: Option<AuditHash>) -> anyhow::Result<()> {
+/// The keys that may have signed heads.
+struct AuditKeys {
+    keys: Vec<DocumentKey>,
+    source: &'static str,
+}
+
+impl AuditKeys {
+    /// The key that was given; else those of the catalogue beside the database, of every generation; else the one
+    /// that says of itself that it signed the newest head.
+    fn find(
+        arguments: &Verify,
+        database: &Path,
+        realm: RealmId,
+        report: &ChainReport,
+    ) -> anyhow::Result<Self> {
+        if let Some(digits) = &arguments.audit_key {
+            return Ok(Self { keys: vec![key(digits)?], source: "given" });
+        }
+        let catalogue = database.with_file_name("keys.json");
+        if catalogue.exists() {
+            let bytes = fs::read(&catalogue)?;
+            let read = UnverifiedCatalogue::parse(&bytes)
+                .with_context(|| catalogue.display().to_string())?;
+            if read.realm().1 != realm {
+                bail!("{} is another realm's", catalogue.display());
+            }
+            let of_heads = |record: &&KeyRecord| record.name.purpose == KeyPurpose::AuditHead;
+            let keys = read.records().filter(of_heads).filter_map(|record| record.public);
+            return Ok(Self { keys: keys.map(DocumentKey::from).collect(), source: "catalogue" });
+        }
+        let newest = report.heads.last().map(|(signed, _)| key_of(signed)).transpose()?;
+        Ok(Self { keys: newest.into_iter().collect(), source: "newest head" })
+    }
+
+    /// A head that one of the keys has signed.
+    fn read(&self, signed: &SignedDocument, realm: RealmId) -> anyhow::Result<KnownHead> {
+        let is_its = |key: &&DocumentKey| signed.key.0 == key.bytes();
+        let Some(key) = self.keys.iter().find(is_its) else {
+            bail!(
+                "it is signed with the key {}, which is none of the platform's",
+                key_of(signed)?.fingerprint()
+            );
+        };
+        Ok(KnownHead::read(signed, key, realm)?)
+    }
+
+    fn fingerprints(&self) -> Vec<String> {
+        self.keys.iter().map(|key| key.fingerprint().to_string()).collect()
+    }
+}
+
+/// Whether the chain has, in the place of a signed head, the hash and the restoration that were signed.
+fn leads_to(head: &KnownHead, found: Option<KnownHead>) -> anyhow::Result<()> {
     let sequence = head.sequence;
     match found {
-        Some(found) if found == head.hash => Ok(()),
+        Some(found) if found == *head => Ok(()),
         Some(_) => bail!(
             "record {sequence} or one before it was rewritten: another end was signed there. Restore a backup, \
              and ask who had access"
@@ -133,7 +185,7 @@ fn leads_to(head: &KnownHead, found: Option<AuditHash>) -> anyhow::Result<()> {
     }
 }
 
-fn read_head(path: &std::path::Path) -> anyhow::Result<SignedDocument> {
+fn read_head(path: &Path) -> anyhow::Result<SignedDocument> {
     let text =
         fs::read(path).with_context(|| format!("cannot read the head in {}", path.display()))?;
     let answer: Value = serde_json::from_slice(&text)

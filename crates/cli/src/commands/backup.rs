@@ -133,10 +133,7 @@ pub(crate) fn run_restore(
         return Ok(Ending::Done);
     }
     show(context, &restored.backup)?;
-    let (home, count) = (context.home.path().display(), restored.restoration);
-    context
-        .output
-        .line(format!("restored in {home}; this realm was restored {count} time(s) so far"));
+    context.output.line(format!("restored in {}", context.home.path().display()));
     context.output.line(format!(
         "\nIt knows what was so at {}, and nothing behind it. Now, in this order:",
         restored.backup.made_at

@@ -116,8 +116,11 @@ pub(crate) fn enrol(
     let device = register_phone(context, &platform, &store, &wallet, &issuer, label)?;
     store.take_first_share(context, &mut wallet)?;
     if let Some((realm, key)) = configuration_file::pinned(&context.home)? {
-        let issuer = issuer.parse().context("the card's issuer")?;
-        wallet.pin_configuration_key(ConfiguredBy { realm, issuer }, key)?;
+        let by = ConfiguredBy { realm, issuer: issuer.parse().context("the card's issuer")? };
+        // A phone that knows a key already follows from that one to the next by itself.
+        if !wallet.knows_configuration_of(by) {
+            wallet.pin_configuration_key(by, key)?;
+        }
     }
     let token = token_of(&platform, &wallet, card, &device)?;
     let mut phone = store.phone()?;

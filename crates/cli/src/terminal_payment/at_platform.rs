@@ -43,7 +43,7 @@ pub(super) fn pay(context: &Context, arguments: &PayArguments) -> anyhow::Result
     let without_proof = profile.as_ref().map(|profile| profile.without_proof).unwrap_or_default();
     // First what no payment can do without: a platform that is away is not the certificate's fault.
     let file = ConfigurationFile::of_terminal(&context.home, &till.terminal_id);
-    let trust = Trust::fetch(&till.terminal, &file)?;
+    let trust = Trust::fetch(context, &till.terminal, &file)?;
     let merchant = credential(context, without_proof, &till);
     let applications = arguments.applications()?.unwrap_or_else(|| trust.applications.clone());
     let mut configuration = arguments.configuration(

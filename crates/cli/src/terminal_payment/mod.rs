@@ -342,7 +342,7 @@ fn request_only(context: &Context, arguments: &PayArguments) -> anyhow::Result<E
         Some(intent) => (intent, armed_amount(&client, intent)?),
         None => (nobodys_intent(), arguments.amount()?),
     };
-    let trust = Trust::fetch(&client, &ConfigurationFile::of_machine(&context.home))?;
+    let trust = Trust::fetch(context, &client, &ConfigurationFile::of_machine(&context.home))?;
     let applications = arguments.applications()?.unwrap_or(trust.applications);
     let mut configuration =
         arguments.configuration(profile, &applications, trust.ca_keys, amount.currency, till)?;

@@ -7,8 +7,8 @@ use tapfer_emv::document::{DocumentError, DocumentKey, DocumentPurpose};
 use tapfer_emv::merchant::{MerchantPrivateKey, MerchantSigner as _};
 use tapfer_payment_types::configuration::{
     AUDIT_HEAD_FORMAT, Audience, AuditHead, CONFIGURATION_FORMAT, Configuration, Content,
-    KeySuccession, PhoneConfiguration, SUCCESSION_FORMAT, SignedConfiguration, SignedDocument,
-    TerminalTrust,
+    KeySuccession, PhoneConfiguration, Restoration, SUCCESSION_FORMAT, SignedConfiguration,
+    SignedDocument, TerminalTrust,
 };
 use tapfer_payment_types::messages::{HexBytes, MerchantTrust};
 use tapfer_payment_types::policy::VerificationPolicy;
@@ -153,20 +153,61 @@ fn attack_audit_chain_cut_or_rewritten() {
     assert!(known.proves(&honest[..9], &chain(90, HONEST)).is_err());
 }
 
+fn restored_at(millis: i64) -> Restoration {
+    Restoration::at(Timestamp::from_unix_millis(millis))
+}
+
 #[test]
 fn a_platform_that_says_it_was_restored_may_begin_again_once() {
     let (device, _) =
         device().accept(&signed(&configuration(8, &chain(80, HONEST))), now()).unwrap();
-    let restored = KnownHead { restoration: 1, ..chain(60, HONEST) };
+    let restored = KnownHead { restoration: restored_at(1), ..chain(60, HONEST) };
     let (device, _) = device.accept(&signed(&configuration(3, &restored)), now()).unwrap();
     let before = signed(&configuration(9, &chain(90, HONEST)));
     assert_eq!(refusal(&device, &before), HeadError::OlderRestoration.into());
-    let back = KnownHead { restoration: 1, ..chain(59, HONEST) };
+    let back = KnownHead { restoration: restored_at(1), ..chain(59, HONEST) };
     let back = refusal(&device, &signed(&configuration(4, &back)));
     assert_eq!(back, HeadError::WentBack { known: 60, offered: 59 }.into());
     let mixed = configuration(4, &chain(60, HONEST));
-    let mixed = signed(&Configuration { restoration: 1, ..mixed });
+    let mixed = signed(&Configuration { restoration: restored_at(1), ..mixed });
     assert_eq!(refusal(&device, &mixed), DocumentError::Content.into());
+}
+
+/// Attack: a hand on the database has the platform sign restorations of the time to come, so that devices refuse
+/// every one that will really be.
+#[test]
+fn attack_restoration_of_the_time_to_come() {
+    let (device, _) =
+        device().accept(&signed(&configuration(8, &chain(80, HONEST))), now()).unwrap();
+    let at = |seconds| Restoration::at(now().plus_seconds(seconds));
+    let offered = |restoration| {
+        let head = KnownHead { restoration, ..chain(60, HONEST) };
+        signed(&configuration(9, &head))
+    };
+    for beyond in [at(86_401), at(i64::MAX / 1_000), restored_at(i64::MAX)] {
+        assert_eq!(refusal(&device, &offered(beyond)), DocumentError::Content.into());
+    }
+    // The platform's own clock too goes by the device's.
+    let late = configuration(9, &KnownHead { restoration: at(90_000), ..chain(60, HONEST) });
+    let late = Configuration { issued_at: now().plus_seconds(90_000), ..late };
+    let head = AuditHead {
+        format: AUDIT_HEAD_FORMAT.into(),
+        realm: realm(),
+        restoration: at(90_000),
+        sequence: 60,
+        hash: HexBytes(chain(60, HONEST).hash.to_vec()),
+        at: late.issued_at,
+    };
+    let late = signed(&Configuration { audit_head: sign(AUDITOR, &head), ..late });
+    let error = refusal(&device, &late);
+    assert_eq!(error, ConfigurationError::FromTheFuture { at: now().plus_seconds(90_000) });
+
+    // Whatever is taken, the one that really was comes behind it; and the person hears of both.
+    let (next, _) = device.accept(&offered(at(0)), now()).unwrap();
+    assert_eq!(device.restored_in(&next), Some(now()));
+    let (last, _) = next.accept(&offered(at(1)), now()).unwrap();
+    assert_eq!(next.restored_in(&last), Some(now().plus_seconds(1)));
+    assert_eq!(last.restored_in(&last), None);
 }
 
 /// Attack: somebody without the platform's key, or with another platform's, speaks to the device.
@@ -323,10 +364,10 @@ proptest! {
 
     /// Of any row of documents, those that are taken rise, and so does the chain in them.
     #[test]
-    fn what_is_taken_rises(offers in prop::collection::vec((1_u64..6, 0_u64..6, 0_u32..2), 1..12)) {
+    fn what_is_taken_rises(offers in prop::collection::vec((1_u64..6, 0_u64..6, 0_i64..2), 1..12)) {
         let mut device = device();
         for (version, length, restoration) in offers {
-            let head = KnownHead { restoration, ..chain(length, HONEST) };
+            let head = KnownHead { restoration: restored_at(restoration), ..chain(length, HONEST) };
             let before = device.newest;
             let Ok((after, _)) = device.accept(&signed(&configuration(version, &head)), now()) else {
                 continue;

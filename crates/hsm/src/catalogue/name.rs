@@ -205,12 +205,13 @@ impl KeyPurpose {
     }
 
     /// Whether everyone who works with the older generation goes on by itself when a new one comes: phones
-    /// get what is new with the keys they fetch anyway. Not so the keys that phones and terminals hold on
-    /// to as the beginning of trust.
+    /// get what is new with the keys they fetch anyway, and which key signs audit heads stands in every
+    /// configuration. Not so the keys that phones and terminals hold on to as the beginning of trust; of
+    /// these, the one that signs configurations signs for the next
+    /// ([`crate::vaulted::VaultedHsm::succeed_configuration_key`]).
     #[must_use]
     pub const fn can_overlap(self) -> bool {
-        self.can_rotate()
-            && !matches!(self, Self::MerchantAuthority | Self::Configuration | Self::AuditHead)
+        self.can_rotate() && !matches!(self, Self::MerchantAuthority | Self::Configuration)
     }
 
     /// How long a key makes new things, in seconds from its creation (NIST SP 800-57 part 1 revision 5, 5.3.6,

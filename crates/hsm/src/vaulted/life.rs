@@ -5,6 +5,7 @@
 //! next look: at a key they do not know, at [`crate::PaymentHsm::health`], or when told
 //! ([`VaultedHsm::reload`]).
 
+use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payment_types::{RealmId, Secret, Timestamp};
 
 use super::VaultedHsm;
@@ -43,6 +44,8 @@ impl<V: Vault> VaultedHsm<V> {
 
     /// Makes the next generation of a key, which takes over from here on. Older ones stay active until
     /// they are retired, and go on serving what was made under them.
+    ///
+    /// Not for [`KeyPurpose::Configuration`], which has [`VaultedHsm::succeed_configuration_key`].
     ///
     /// A new [`KeyPurpose::IccCertificates`] key needs a new issuer certificate, and a new
     /// [`KeyPurpose::IssuerMaster`] the new index in the issuer's record: the caller's part.
@@ -93,6 +96,29 @@ impl<V: Vault> VaultedHsm<V> {
         })
     }
 
+    /// Makes the next generation of the key that signs configurations. The one until now signs, inside, that it is
+    /// followed by this one, and is retired with its last signature. `keep` makes the document durable before the
+    /// new key is there for anybody: so no configuration is signed with a key to which nothing leads.
+    ///
+    /// # Errors
+    /// As [`VaultedHsm::add_generation`]; [`HsmError::Internal`] if it was not kept: then nothing has changed.
+    pub fn succeed_configuration_key(
+        &self,
+        now: Timestamp,
+        keep: &mut dyn FnMut(SignedDocument) -> bool,
+    ) -> Result<KeyRecord, HsmError> {
+        let (owner, purpose) = (KeyOwner::Platform, KeyPurpose::Configuration);
+        self.working()?.change(|draft| {
+            let old = draft.active(owner, purpose).ok_or(HsmError::UnknownDocumentKey)?;
+            let new = draft.generate(owner, purpose, now)?;
+            if !keep(draft.sign_succession(&old, &new, now)?) {
+                return Err(HsmError::Internal { operation: "keeping a succession of keys" });
+            }
+            draft.advance(old.name, KeyState::Retired)?;
+            Ok(new)
+        })
+    }
+
     /// Takes a key on in its life: from active to retired, from retired to destroyed. What is destroyed
     /// is gone from this file; that no copy of it stays in backups is for people to see to.
     ///
@@ -127,7 +153,7 @@ impl<V: Vault> VaultedHsm<V> {
     }
 
     fn demand_rotatable(&self, owner: KeyOwner, purpose: KeyPurpose) -> Result<(), HsmError> {
-        if !purpose.can_rotate() {
+        if !purpose.can_rotate() || purpose == KeyPurpose::Configuration {
             self.working()?;
             return Err(HsmError::NotRotated(purpose));
         }

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use tapfer_emv::curve::PublicPoint;
+use tapfer_emv::document::DocumentKey;
+use tapfer_payment_types::configuration::{KeySuccession, SUCCESSION_FORMAT, SignedDocument};
+use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{RealmId, Secret, Timestamp};
 
 use crate::catalogue::{
@@ -13,7 +17,7 @@ use crate::catalogue::{
 };
 use crate::private_file::{self, Stamp};
 use crate::vault::{Custody, KeyAlgorithm, Vault};
-use crate::{HsmError, Realm};
+use crate::{DocumentPurpose, HsmError, Realm};
 
 /// A key, and what is known about it. Made ready once, when it is first used.
 pub(super) struct HeldKey<K> {
@@ -245,6 +249,41 @@ impl<V: Vault> Draft<'_, V> {
         let of = |generation| KeyName { owner, purpose, generation };
         let newest = self.catalogue.records.range(of(0)..=of(u8::MAX)).next_back();
         newest.map(|(name, _)| name.generation)
+    }
+
+    /// The generation that makes what is new.
+    pub(super) fn active(&self, owner: KeyOwner, purpose: KeyPurpose) -> Option<KeyRecord> {
+        let of = |generation| KeyName { owner, purpose, generation };
+        let generations = self.catalogue.records.range(of(0)..=of(u8::MAX)).rev();
+        let active = generations.map(|(_, record)| record);
+        active.into_iter().find(|record| record.state == KeyState::Active).cloned()
+    }
+
+    /// A key signs that another one follows it.
+    pub(super) fn sign_succession(
+        &self,
+        old: &KeyRecord,
+        new: &KeyRecord,
+        now: Timestamp,
+    ) -> Result<SignedDocument, HsmError> {
+        let failed = HsmError::Internal { operation: "signing a succession of keys" };
+        let (Some(from), Some(to)) = (old.public, new.public) else { return Err(failed) };
+        let bytes = |key: PublicPoint| HexBytes(DocumentKey::from(key).bytes().to_vec());
+        let document = serde_json::to_string(&KeySuccession {
+            format: SUCCESSION_FORMAT.to_owned(),
+            realm: self.catalogue.realm_id,
+            from: bytes(from),
+            to: bytes(to),
+            at: now,
+        });
+        let Ok(document) = document else { return Err(failed) };
+        let purpose = DocumentPurpose::Configuration;
+        let key = self.vault.load(old.algorithm, old.custody, &old.wrapped)?;
+        let signature = self.vault.sign(&key, &purpose.message(document.as_bytes()))?;
+        if !purpose.is_signed_by(&from, document.as_bytes(), &signature) {
+            return Err(failed);
+        }
+        Ok(SignedDocument { document, key: bytes(from), signature: HexBytes(signature.to_vec()) })
     }
 
     /// Makes the next generation of a key; the first, if there is none.

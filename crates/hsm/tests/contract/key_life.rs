@@ -1,5 +1,6 @@
 //! The life of keys: generations overlap, and what is retired or destroyed does what that says.
 
+use tapfer_emv::document::DocumentKey;
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState};
 use tapfer_hsm::vault::{Custody, KeyAlgorithm, Vault};
@@ -7,6 +8,7 @@ use tapfer_hsm::{
     CardPinSubject, CryptogramVerdict, DetokenizationGrant, DocumentPurpose, HsmError,
     OperatorGrant, PaymentHsm, VaultedHsm,
 };
+use tapfer_payment_types::configuration::KeySuccession;
 use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::pin::{CARD_PIN_INFO, ONLINE_PIN_INFO};
 use tapfer_payment_types::{CardId, Secret};
@@ -158,10 +160,42 @@ pub fn rotated_person_and_pin_keys_overlap(backend: &Vaulted<impl Vault>) {
     assert!(!hsm.verify_card_pin(subject, &value, &entered, b"here").unwrap());
 }
 
-pub fn rotated_document_keys_sign_anew(backend: &Vaulted<impl Vault>) {
+/// The key of configurations signs, inside, for the one that follows it, and nothing after that.
+pub fn the_configuration_key_signs_for_the_next(backend: &Vaulted<impl Vault>) {
     let hsm = &backend.hsm;
     hsm.create_document_keys(now()).unwrap();
     let purpose = DocumentPurpose::Configuration;
+    let old = hsm.document_key(purpose).unwrap();
+    let alone = hsm.add_generation(KeyOwner::Platform, purpose.into(), now());
+    assert!(matches!(alone, Err(HsmError::NotRotated(KeyPurpose::Configuration))));
+    assert!(hsm.succeed_configuration_key(now(), &mut |_| false).is_err());
+    assert_eq!(hsm.document_key(purpose).unwrap(), old, "what was not kept has not been");
+
+    let mut kept = None;
+    let made = hsm.succeed_configuration_key(now(), &mut |signed| {
+        assert_eq!(hsm.document_key(purpose).unwrap(), old, "nobody signs with the new key yet");
+        kept = Some(signed);
+        true
+    });
+    let (made, new) = (made.unwrap(), hsm.document_key(purpose).unwrap());
+    assert_eq!((made.name.generation, made.public), (2, Some(new)));
+    let kept = kept.unwrap();
+    let said: KeySuccession =
+        DocumentKey::from(old).read(purpose, &kept).expect("the old key has signed");
+    assert_eq!(said.from.0, DocumentKey::from(old).bytes());
+    assert_eq!(said.to.0, DocumentKey::from(new).bytes());
+    assert_eq!((said.realm, said.at), (hsm.describe().realm_id, now()));
+    assert!(purpose.is_signed_by(&new, b"1", &hsm.sign_document(purpose, b"1").unwrap()));
+    let states: Vec<_> =
+        hsm.key_records().unwrap().into_iter().map(|one| (one.name, one.state)).collect();
+    let first = KeyName { owner: KeyOwner::Platform, purpose: purpose.into(), generation: 1 };
+    assert!(states.contains(&(first, KeyState::Retired)));
+}
+
+pub fn rotated_document_keys_sign_anew(backend: &Vaulted<impl Vault>) {
+    let hsm = &backend.hsm;
+    hsm.create_document_keys(now()).unwrap();
+    let purpose = DocumentPurpose::AuditHead;
     let (old, before) =
         (hsm.document_key(purpose).unwrap(), hsm.sign_document(purpose, b"1").unwrap());
     hsm.add_generation(KeyOwner::Platform, purpose.into(), now()).unwrap();

@@ -1,7 +1,7 @@
 //! Signed configurations and the audit chain.
 
 use serde::{Deserialize, Serialize};
-use tapfer_payment_types::configuration::{Audience, SignedDocument};
+use tapfer_payment_types::configuration::{Audience, Restoration, SignedDocument};
 use tapfer_payment_types::messages::HexBytes;
 use utoipa::{IntoParams, ToSchema};
 
@@ -55,8 +55,9 @@ pub struct AuditHeadAnswer {
     /// Hash of the last link, 32 bytes.
     #[schema(value_type = String)]
     pub hash: HexBytes,
-    /// How often the platform was restored from a backup.
-    pub restoration: u32,
+    /// When the platform last went on from a backup: milliseconds since 1970, 0 if it never did.
+    #[schema(value_type = u64)]
+    pub restoration: Restoration,
     /// The signed head.
     #[schema(inline, value_type = SignedDocumentSchema)]
     pub head: SignedDocument,
@@ -96,6 +97,7 @@ pub struct RecordRestoration {
 /// What devices are told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Restored {
-    /// How often the platform was restored from a backup, this time included.
-    pub restoration: u32,
+    /// The restoration that heads and configurations name from now on: its time, in milliseconds since 1970.
+    #[schema(value_type = u64)]
+    pub restoration: Restoration,
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::configuration::Restoration;
 use tapfer_payments::audit::Caller;
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{Answer, AuditStore as _, Storage as _, StoredResponse, Write};
@@ -18,9 +19,9 @@ use super::{BackedUpFile, Backup, BackupError, Result, verify};
 pub struct Restored {
     /// From which.
     pub backup: Backup,
-    /// How often this realm has done so: phones and terminals that know a later state are told that it
-    /// was lost, and not that somebody lowered it.
-    pub restoration: u32,
+    /// When: phones and terminals that know a later state are told that it was lost, and not that somebody
+    /// lowered it.
+    pub restoration: Restoration,
 }
 
 /// Puts a backup into a directory that is empty or does not exist. Whoever goes on with it must be sure

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tapfer_hsm::Unlock;
 use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::configuration::Restoration;
 use tapfer_storage::sqlite::AuditFile;
 use tempfile::TempDir;
 
@@ -35,7 +36,7 @@ fn a_backup_of_a_realm_in_use_opens_elsewhere() {
     let elsewhere = directory.path().join("elsewhere");
     let Restored { backup: list, restoration } = restore(&backup, &elsewhere, LATER).unwrap();
     assert_eq!(list.realm, realm.hsm().describe().realm_id);
-    assert_eq!(restoration, 1);
+    assert_eq!(restoration, Restoration::at(LATER));
     assert_eq!(fs::read(elsewhere.join("tls/ca.pem")).unwrap(), b"certificate");
     let restored = Realm::open(&elsewhere, &unlock()).unwrap();
     assert_eq!(restored.hsm().describe().realm_id, list.realm);
@@ -175,15 +176,19 @@ fn what_a_torn_backup_left_is_named() {
     assert!(matches!(verify(&torn), Err(BackupError::NotABackup(_))));
 }
 
+/// Also of one backup: neither of the two that come of it knows of the other, and devices tell them apart.
 #[test]
-fn each_restoration_is_counted_and_audited() {
+fn each_restoration_is_another_one_and_audited() {
     let (directory, _realm, backup) = backed_up();
     let home = directory.path().join("first");
-    assert_eq!(restore(&backup, &home, LATER).unwrap().restoration, 1);
+    let first = restore(&backup, &home, LATER).unwrap().restoration;
+    assert_eq!(first, Restoration::at(LATER));
+    let again = restore(&backup, &directory.path().join("again"), LATER.plus_millis(1)).unwrap();
+    assert!(again.restoration > first);
     let second = directory.path().join("second-backup");
     back_up(&home, &second, LATER).unwrap();
     let home = directory.path().join("second");
-    assert_eq!(restore(&second, &home, LATER).unwrap().restoration, 2);
-    let mut log = AuditFile::open(&home.join("tapfer.db")).unwrap();
-    assert!(log.verify().unwrap().fault.is_none());
+    assert!(restore(&second, &home, LATER).unwrap().restoration > first);
+    let report = AuditFile::open(&home.join("tapfer.db")).unwrap().verify().unwrap();
+    assert_eq!((report.fault, report.restorations.len()), (None, 2));
 }

@@ -3,7 +3,9 @@
 use tapfer_emv::audit_chain::{AuditHash, KnownHead};
 use tapfer_emv::document::DocumentPurpose;
 use tapfer_payment_types::Timestamp;
-use tapfer_payment_types::configuration::{AUDIT_HEAD_FORMAT, AuditHead, SignedDocument};
+use tapfer_payment_types::configuration::{
+    AUDIT_HEAD_FORMAT, AuditHead, Restoration, SignedDocument,
+};
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_storage::{StorageError, StoredResponse};
 
@@ -13,7 +15,7 @@ use crate::service::caller::Caller;
 use crate::service::repetition::Repetition;
 use crate::service::{Service, ServiceError};
 
-fn restored(restoration: &u32) -> StoredResponse {
+fn restored(restoration: &Restoration) -> StoredResponse {
     done(&api::audit::Restored { restoration: *restoration })
 }
 
@@ -27,7 +29,13 @@ impl Service {
         now: Timestamp,
     ) -> Result<(KnownHead, SignedDocument), ServiceError> {
         let end = self.storage.audit_end()?;
-        let key = self.document_key(DocumentPurpose::AuditHead)?;
+        if !end.restoration.may_have_been(now) {
+            let detail = "the audit log says that the platform was restored at a time which is to come: the \
+                          clock was wrong, or somebody wrote it by hand. No device would believe it. Look into \
+                          the log, and say that it goes on: tapfer audit restored";
+            return Err(ServiceError::Conflict(detail.to_owned()));
+        }
+        let key = self.document_keys()?.audit_head;
         let realm = self.hsm.describe().realm_id;
         if let Some(newest) = self.storage.newest_audit_head()?
             && KnownHead::read(&newest, &key, realm).is_ok_and(|head| head == end)
@@ -64,7 +72,7 @@ impl Service {
     }
 
     /// Says to all devices that the platform goes on from a backup: configurations and audit heads may then go
-    /// back behind what they know, once. Operator.
+    /// back behind what they know, once, and they tell their people. Operator.
     ///
     /// # Errors
     /// [`ServiceError`].

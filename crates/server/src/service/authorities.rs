@@ -2,6 +2,7 @@
 
 use tapfer_emv::certificate::{CaPublicKey, Rid};
 use tapfer_hsm::HsmError;
+use tapfer_hsm::catalogue::{KeyOwner, KeyPurpose};
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{IssuerId, Timestamp};
 use tapfer_payments::access::Principal;
@@ -38,6 +39,11 @@ impl Service {
             Err(ServiceError::Hsm(HsmError::UnknownAuthority { .. })) => match create() {
                 // Another request was faster.
                 Err(ServiceError::Hsm(HsmError::AuthorityExists { .. })) => self.authority(rid),
+                Ok(key) => {
+                    let owner = KeyOwner::Authority { rid, index: CA_INDEX };
+                    self.note_new_keys(owner, &[KeyPurpose::CertificationAuthority], now)?;
+                    Ok(key)
+                }
                 result => result,
             },
             result => result,

@@ -1,14 +1,13 @@
 //! Signed configurations: what phones and terminals are told, published again when it changes or grows old
 //! (docs/adr/0016-signed-configuration-and-audit-heads.md).
 
-use std::sync::PoisonError;
+use std::collections::VecDeque;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use tapfer_emv::document::{DocumentKey, DocumentPurpose};
 use tapfer_payment_types::configuration::{
     Audience, CONFIGURATION_FORMAT, CardAuthority, CardIssuer, Configuration, Content,
-    MAXIMUM_DOCUMENT_LENGTH, PhoneConfiguration, RevokedIssuerCertificate, SignedConfiguration,
-    SignedDocument, TerminalTrust,
+    KeySuccession, MAXIMUM_DOCUMENT_LENGTH, MAXIMUM_SUCCESSIONS, PhoneConfiguration,
+    RevokedIssuerCertificate, SignedConfiguration, SignedDocument, TerminalTrust,
 };
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{IssuerId, Timestamp};
@@ -17,12 +16,14 @@ use tapfer_storage::{PublishedConfiguration, StorageError};
 
 use crate::api::issuers::Trust;
 use crate::service::caller::Caller;
+use crate::service::document_keys::DocumentKeys;
 use crate::service::{Service, ServiceError};
 
 /// A configuration lives so long: seven days, as long as the longest-lived keys of a phone.
 const LIFE_SECONDS: i64 = 7 * 86_400;
-/// One that has not changed is signed again after this, with the newest audit head: six hours.
-const RENEWAL_SECONDS: i64 = 6 * 3_600;
+/// One that has not changed is signed again after this, with the newest audit head, when a device asks: whoever
+/// has asked knows the audit chain as it was an hour before, or later.
+const RENEWAL_SECONDS: i64 = 3_600;
 /// Two that publish at the same moment, of two processes: the slower one looks again.
 const ATTEMPTS: usize = 8;
 
@@ -62,6 +63,12 @@ impl Service {
 
     /// What an audience is told now: the published document, or a new one if it does not say so any more.
     ///
+    /// Each version has its event in the audit log, so none is higher than the log is long: whoever puts a document
+    /// into the database that he has signed himself cannot use up the numbers.
+    ///
+    /// Nobody waits for another here. Two that sign at the same moment find out when they publish, and the slower
+    /// one takes what the other has published.
+    ///
     /// # Errors
     /// [`ServiceError`] of store or security module.
     pub(super) fn current_configuration(
@@ -71,32 +78,55 @@ impl Service {
     ) -> Result<SignedConfiguration, ServiceError> {
         let mut attempts = ATTEMPTS;
         loop {
-            // One at a time: the others find what the first has published.
-            let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
             let content = self.content(audience, now)?;
-            let digest = self.digest(&content)?;
-            let published = self.storage.configuration(audience)?;
-            let restoration = self.storage.audit_end()?.restoration;
-            let is_current = |published: &PublishedConfiguration| {
-                (published.content, published.restoration) == (digest, restoration)
-                    && (0..RENEWAL_SECONDS.saturating_mul(1_000))
-                        .contains(&now.millis_since(published.issued_at))
-            };
-            if let Some(current) = published.as_ref().filter(|found| is_current(found)) {
-                return self.with_successions(current.signed.clone());
+            let keys = self.document_keys()?;
+            let end = self.storage.audit_end()?;
+            let before = self.storage.configuration(audience)?;
+            let successions = self.successions_to(keys.configuration)?;
+            let said = before.as_ref().and_then(|signed| self.said_before(signed, &successions));
+            let said = said.filter(|said| {
+                said.audience == audience
+                    && said.restoration == end.restoration
+                    && said.version <= end.sequence.saturating_add(1)
+            });
+            if let (Some(said), Some(signed)) = (&said, &before)
+                && said.content == content
+                && signed.key.0 == keys.configuration.bytes()
+                && said.audit_key.0 == keys.audit_head.bytes()
+                && (0..RENEWAL_SECONDS.saturating_mul(1_000))
+                    .contains(&now.millis_since(said.issued_at))
+            {
+                let configuration = signed.clone();
+                return Ok(SignedConfiguration { configuration, successions });
             }
-            let version = published.map_or(0, |before| before.version).saturating_add(1);
-            let published = self.sign_configuration(audience, version, content, digest, now)?;
-            let signed = published.signed.clone();
+            let version = said.map_or(0, |said| said.version).saturating_add(1);
+            let signed = self.sign_configuration(audience, version, content, now)?;
+            let successions = self.successions_to(self.document_keys()?.configuration)?;
+            let published = PublishedConfiguration { audience, version, signed: signed.clone() };
             attempts = attempts.saturating_sub(1);
-            match self.storage.publish_configuration(published, now) {
+            match self.storage.publish_configuration(published, before, now) {
                 Err(StorageError::Conflict) if attempts > 0 => {}
                 result => {
                     result?;
-                    return self.with_successions(signed);
+                    return Ok(SignedConfiguration { configuration: signed, successions });
                 }
             }
         }
+    }
+
+    /// What a document says that this platform signed: with the key of now, or with one that it followed.
+    /// What stands beside a document in the database, and what nobody signed, counts for nothing.
+    fn said_before(
+        &self,
+        signed: &SignedDocument,
+        successions: &[SignedDocument],
+    ) -> Option<Configuration> {
+        let signed_by = tapfer_emv::document::key(&signed.key.0)?;
+        let is_own = signed_by == self.document_keys().ok()?.configuration
+            || successions.iter().any(|step| step.key == signed.key);
+        let said: Configuration =
+            signed_by.read(DocumentPurpose::Configuration, signed).ok().filter(|_| is_own)?;
+        (said.realm == self.hsm.describe().realm_id).then_some(said)
     }
 
     fn sign_configuration(
@@ -104,16 +134,14 @@ impl Service {
         audience: Audience,
         version: u64,
         content: Content,
-        digest: [u8; 32],
         now: Timestamp,
-    ) -> Result<PublishedConfiguration, ServiceError> {
+    ) -> Result<SignedDocument, ServiceError> {
         let (head, audit_head) = self.sign_audit_head(now)?;
-        let restoration = head.restoration;
         let document = Configuration {
             format: CONFIGURATION_FORMAT.to_owned(),
             realm: self.hsm.describe().realm_id,
             audience,
-            restoration,
+            restoration: head.restoration,
             version,
             issued_at: now,
             expires_at: now.plus_seconds(LIFE_SECONDS),
@@ -121,16 +149,7 @@ impl Service {
             audit_head,
             content,
         };
-        let signed = self.sign(DocumentPurpose::Configuration, &document)?;
-        let issued_at = now;
-        Ok(PublishedConfiguration {
-            audience,
-            restoration,
-            version,
-            content: digest,
-            issued_at,
-            signed,
-        })
+        self.sign(DocumentPurpose::Configuration, &document)
     }
 
     /// Signs a document, and verifies it as its readers will.
@@ -146,28 +165,34 @@ impl Service {
                 "there are too many issuers for one signed configuration: devices would refuse it";
             return Err(ServiceError::Conflict(detail.to_owned()));
         }
-        let key = self.document_key(purpose)?;
-        let signature =
-            self.ask_hsm("sign_document", |hsm| hsm.sign_document(purpose, document.as_bytes()))?;
-        let signed = SignedDocument {
-            document,
-            key: HexBytes(key.bytes().to_vec()),
-            signature: HexBytes(signature.to_vec()),
-        };
-        let verified: Result<serde::de::IgnoredAny, _> = key.read(purpose, &signed);
-        verified.map_err(|_| ServiceError::Damaged("the signature of a document"))?;
-        Ok(signed)
+        for attempt in 1..=2 {
+            let key = self.document_keys()?.of(purpose);
+            let signature = self
+                .ask_hsm("sign_document", |hsm| hsm.sign_document(purpose, document.as_bytes()))?;
+            let signed = SignedDocument {
+                document: document.clone(),
+                key: HexBytes(key.bytes().to_vec()),
+                signature: HexBytes(signature.to_vec()),
+            };
+            let verified: Result<serde::de::IgnoredAny, _> = key.read(purpose, &signed);
+            if verified.is_ok() {
+                return Ok(signed);
+            }
+            // A module that follows the catalogue sooner than this service signs with a newer key.
+            tracing::info!(target: "tapfer::keys", attempt, "a document is signed with another key");
+            self.document_keys.forget();
+        }
+        Err(ServiceError::Damaged("the signature of a document"))
     }
 
-    /// The key that signs for a purpose now.
+    /// The keys that sign documents now. Asked for once, and again when the catalogue of keys has changed.
     ///
     /// # Errors
     /// [`ServiceError::Hsm`].
-    pub(super) fn document_key(
-        &self,
-        purpose: DocumentPurpose,
-    ) -> Result<DocumentKey, ServiceError> {
-        self.ask_hsm("document_key", |hsm| hsm.document_key(purpose)).map(DocumentKey::from)
+    pub(super) fn document_keys(&self) -> Result<DocumentKeys, ServiceError> {
+        self.document_keys.get_or_ask(|purpose| {
+            self.ask_hsm("document_key", |hsm| hsm.document_key(purpose)).map(DocumentKey::from)
+        })
     }
 
     /// Realm and public key, as a line of text.
@@ -175,30 +200,25 @@ impl Service {
     /// # Errors
     /// [`ServiceError::Hsm`].
     pub(crate) fn configuration_key(&self) -> Result<String, ServiceError> {
-        let key = self.document_key(DocumentPurpose::Configuration)?;
+        let key = self.document_keys()?.configuration;
         let key = String::from(HexBytes(key.bytes().to_vec()));
         Ok(format!("{} {key}\n", self.hsm.describe().realm_id))
     }
 
-    fn with_successions(
-        &self,
-        configuration: SignedDocument,
-    ) -> Result<SignedConfiguration, ServiceError> {
-        let successions = self.storage.key_successions()?;
-        Ok(SignedConfiguration { configuration, successions })
-    }
-
-    /// Content and signing keys in 32 bytes: whatever changes, the document is made anew.
-    fn digest(&self, content: &Content) -> Result<[u8; 32], ServiceError> {
-        let content =
-            serde_json::to_vec(content).map_err(|_| ServiceError::Damaged("a configuration"))?;
-        let mut digest = Context::new(&SHA256);
-        for purpose in DocumentPurpose::ALL {
-            digest.update(&self.document_key(purpose)?.bytes());
+    /// The successions that lead to a key, the oldest first; not more than devices follow. Others, which led
+    /// nowhere because the catalogue could not be written, are left out. The first that leads to a key counts: it
+    /// was there before anybody else knew of the key.
+    fn successions_to(&self, key: DocumentKey) -> Result<Vec<SignedDocument>, ServiceError> {
+        let kept = self.storage.key_successions()?;
+        let (mut path, mut key) = (VecDeque::new(), key);
+        while path.len() < MAXIMUM_SUCCESSIONS {
+            let Some((before, step)) = kept.iter().find_map(|step| leads_to(step, key)) else {
+                break;
+            };
+            path.push_front(step.clone());
+            key = before;
         }
-        digest.update(&content);
-        let digest = digest.finish();
-        digest.as_ref().try_into().map_err(|_| ServiceError::Damaged("a digest"))
+        Ok(path.into())
     }
 
     fn content(&self, audience: Audience, now: Timestamp) -> Result<Content, ServiceError> {
@@ -213,6 +233,13 @@ impl Service {
             Audience::Terminals => Content::Terminals(for_terminals(self.trust_of(None)?)),
         })
     }
+}
+
+/// The key that named another one as the next, if this document does and is signed with it.
+fn leads_to(step: &SignedDocument, to: DocumentKey) -> Option<(DocumentKey, &SignedDocument)> {
+    let before = tapfer_emv::document::key(&step.key.0)?;
+    let said: KeySuccession = before.read(DocumentPurpose::Configuration, step).ok()?;
+    (said.to.0 == to.bytes() && said.from == step.key).then_some((before, step))
 }
 
 fn for_terminals(trust: Trust) -> TerminalTrust {

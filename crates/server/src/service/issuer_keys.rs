@@ -2,7 +2,9 @@
 //! are made under.
 
 use tapfer_emv::certificate::IssuerCertificate;
-use tapfer_payments::audit;
+use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose};
+use tapfer_payment_types::Timestamp;
+use tapfer_payments::audit::{self, AuditAction, AuditEvent};
 use tapfer_payments::issuers::Issuer;
 use tapfer_storage::{Answer, StoredResponse, Write};
 
@@ -17,6 +19,7 @@ impl Service {
     pub(crate) fn follow_keys(&self) -> Result<usize, ServiceError> {
         // Makes every module look for what other processes have changed.
         self.ask_hsm("refresh", |hsm| hsm.refresh())?;
+        self.document_keys.forget();
         self.note_catalogue()?;
         let mut renewed: usize = 0;
         for issuer in self.all_issuers()? {
@@ -25,6 +28,25 @@ impl Service {
             }
         }
         Ok(renewed)
+    }
+
+    /// Says in the audit log that keys were made, of their first generation.
+    ///
+    /// # Errors
+    /// [`ServiceError::Storage`].
+    pub(super) fn note_new_keys(
+        &self,
+        owner: KeyOwner,
+        purposes: &[KeyPurpose],
+        now: Timestamp,
+    ) -> Result<(), ServiceError> {
+        for purpose in purposes {
+            let key = KeyName { owner, purpose: *purpose, generation: 1 };
+            let event =
+                AuditEvent::of_platform(AuditAction::KeyCreated, key.to_string(), None, now);
+            self.storage.record_audit(event)?;
+        }
+        Ok(())
     }
 
     fn follow_keys_of(&self, issuer: Issuer) -> Result<bool, ServiceError> {

@@ -1,6 +1,7 @@
 //! Issuers.
 
 use tapfer_emv::certificate::CertificateDate;
+use tapfer_hsm::catalogue::{KeyOwner, KeyPurpose};
 use tapfer_hsm::{
     IssuerCertificateRequest, IssuerKeys, MAXIMUM_ICC_CERTIFICATE_LIFE_SECONDS,
     MAXIMUM_SINGLE_USE_KEYS,
@@ -74,6 +75,7 @@ impl Service {
         self.require_free_ranges(&issuer)?;
         let keys = self.ask_hsm("create_issuer", |hsm| hsm.create_issuer(issuer.id, now))?;
         self.note_catalogue()?;
+        self.note_new_keys(KeyOwner::Issuer(issuer.id), &KeyPurpose::OF_AN_ISSUER, now)?;
         issuer.derivation_key_index = keys.derivation_key_index;
         issuer.certificate = self.certify(&issuer, &keys, now)?;
         Ok(issuer)

@@ -14,6 +14,7 @@ mod cards;
 mod chip_data;
 mod configurations;
 mod devices;
+mod document_keys;
 mod error;
 mod integrity;
 mod issuer_directory;
@@ -34,7 +35,7 @@ mod terminal_certificates;
 mod terminals;
 mod tokens;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tapfer_emv::merchant::AcquirerId;
 use tapfer_hsm::{CatalogueError, HsmError, PaymentHsm};
@@ -48,6 +49,7 @@ pub(crate) use authorities::PLATFORM_RID;
 pub(crate) use error::ServiceError;
 
 use self::caller::Caller;
+use self::document_keys::KnownDocumentKeys;
 use self::issuer_directory::IssuerDirectory;
 use self::repetition::Repetition;
 use crate::api::hsm::HsmState;
@@ -65,8 +67,8 @@ pub(crate) struct Service {
     issuers: IssuerDirectory,
     /// Who certifies terminals here.
     acquirer: AcquirerId,
-    /// Held while a configuration is looked up or published.
-    publishing: Mutex<()>,
+    /// The public keys of configurations and audit heads.
+    document_keys: KnownDocumentKeys,
     /// Held to the end, so that no other process serves the realm before this one has stopped.
     _lock: RealmLock,
 }
@@ -85,9 +87,9 @@ impl Service {
         let Realm { hsm, storage, lock, .. } = realm;
         let acquirer = acquirer_of(hsm.describe().realm_id);
         let issuers = IssuerDirectory::default();
-        let publishing = Mutex::default();
+        let document_keys = KnownDocumentKeys::default();
         let service =
-            Self { hsm, storage, clock, entropy, issuers, acquirer, publishing, _lock: lock };
+            Self { hsm, storage, clock, entropy, issuers, acquirer, document_keys, _lock: lock };
         let now = service.clock.now();
         service.ensure_authority(PLATFORM_RID, now)?;
         service.ensure_merchant_authority(now)?;

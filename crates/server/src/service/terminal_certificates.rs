@@ -7,6 +7,7 @@
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use tapfer_emv::curve::PublicPoint;
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
+use tapfer_hsm::catalogue::{KeyOwner, KeyPurpose};
 use tapfer_hsm::{DocumentPurpose, HsmError, MerchantCertificateRequest};
 use tapfer_payment_types::messages::{
     HexBytes, MAXIMUM_REVOKED_SERIALS, MerchantTrust, terminal_key_possession,
@@ -44,7 +45,11 @@ impl Service {
     ) -> Result<MerchantCaKey, ServiceError> {
         match self.merchant_ca_key() {
             Err(ServiceError::Hsm(HsmError::UnknownMerchantAuthority)) => {
-                self.ask_hsm("create_merchant_authority", |hsm| hsm.create_merchant_authority(now))
+                let key = self.ask_hsm("create_merchant_authority", |hsm| {
+                    hsm.create_merchant_authority(now)
+                })?;
+                self.note_new_keys(KeyOwner::Platform, &[KeyPurpose::MerchantAuthority], now)?;
+                Ok(key)
             }
             result => result,
         }
@@ -58,7 +63,9 @@ impl Service {
         let any = DocumentPurpose::Configuration;
         match self.ask_hsm("document_key", |hsm| hsm.document_key(any)) {
             Err(ServiceError::Hsm(HsmError::UnknownDocumentKey)) => {
-                self.ask_hsm("create_document_keys", |hsm| hsm.create_document_keys(now))
+                self.ask_hsm("create_document_keys", |hsm| hsm.create_document_keys(now))?;
+                let purposes = DocumentPurpose::ALL.map(KeyPurpose::from);
+                self.note_new_keys(KeyOwner::Platform, &purposes, now)
             }
             result => result.map(drop),
         }

@@ -6,11 +6,15 @@ use serde_json::json;
 use tapfer_emv::audit_chain::{HeadError, KnownHead};
 use tapfer_emv::configuration::{ConfigurationError, KnownConfiguration};
 use tapfer_emv::document::{DocumentKey, DocumentPurpose};
+use tapfer_emv::merchant::{MerchantPrivateKey, MerchantSigner as _};
+use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::{
-    Audience, AuditHead, Configuration, Content, SignedConfiguration, SignedDocument, TerminalTrust,
+    Audience, AuditHead, Configuration, Content, KeySuccession, SUCCESSION_FORMAT,
+    SignedConfiguration, SignedDocument, TerminalTrust,
 };
 use tapfer_payment_types::messages::HexBytes;
-use tapfer_storage::sqlite::AuditFile;
+use tapfer_storage::sqlite::{AuditFile, SqliteOptions, SqliteStorage};
+use tapfer_storage::{ConfigurationStore as _, PublishedConfiguration, Storage as _};
 use tapfer_wallet::AcceptError;
 
 use crate::running::Client;
@@ -82,10 +86,81 @@ fn a_version_for_each_change_and_a_new_head_now_and_then() {
     policy(&shop, 900);
     let (phone, told) = phone.accept(&fetch(&shop.device), shop.now()).unwrap();
     assert!(matches!(told.content, Content::Phones(told) if told.policy.limit == 900));
-    shop.platform.clock.advance_seconds(6 * 3_600);
+    // Nothing changed but the log: an hour later the device hears where it ends now.
+    shop.take_back_a_payment();
+    shop.platform.clock.advance_seconds(3_599);
+    assert_eq!(phone.accept(&fetch(&shop.device), shop.now()).unwrap().0, phone);
+    let end = head(&shop).0;
+    shop.platform.clock.advance_seconds(1);
     let (later, _) = phone.accept(&fetch(&shop.device), shop.now()).unwrap();
     assert_eq!(later.newest.unwrap().version, phone.newest.unwrap().version + 1);
     assert!(later.newest.unwrap().expires_at > phone.newest.unwrap().expires_at);
+    assert_eq!(later.newest.unwrap().head, end);
+}
+
+/// Attack: who writes to the database lets devices believe that nothing is newer, by what stands beside the signed
+/// text, or by a text that was signed for others or long ago.
+#[test]
+fn attack_configuration_exchanged_in_the_database() {
+    let mut shop = Shop::open();
+    let (till, _) = read(&shop, &shop.terminal);
+    let of_tills = fetch(&shop.terminal).configuration;
+    shop.platform.clock.advance_seconds(3_600);
+    let (till, _) = till.accept(&fetch(&shop.terminal), shop.now()).unwrap();
+    let of_phones = fetch(&shop.device).configuration;
+    let mut forged = of_tills.clone();
+    forged.document =
+        forged.document.replacen("\"version\":1", "\"version\":9223372036854775806", 1);
+    assert_ne!(forged, of_tills);
+    // Signed by himself, as one whom the platform's own key has followed.
+    let own = MerchantPrivateKey::from_bytes(&[7; 32]).unwrap();
+    let sign = |document: String| {
+        let message = DocumentPurpose::Configuration.message(document.as_bytes());
+        let signature = HexBytes(own.sign(&message).unwrap().to_vec());
+        SignedDocument { document, key: HexBytes(own.public_key().bytes().to_vec()), signature }
+    };
+    let step = KeySuccession {
+        format: SUCCESSION_FORMAT.into(),
+        realm: till.realm,
+        from: HexBytes(own.public_key().bytes().to_vec()),
+        to: of_tills.key.clone(),
+        at: shop.now(),
+    };
+    let step = sign(serde_json::to_string(&step).unwrap());
+    shop.in_database(|storage| {
+        storage.add_key_succession(step, Timestamp::from_unix_millis(0)).unwrap()
+    });
+    let his = sign(forged.document.clone());
+    let mut seen = till.newest.unwrap().version;
+    for put_in in [forged, his, of_phones, of_tills] {
+        let was = shop.in_database(|storage| {
+            let before = storage.configuration(Audience::Terminals).unwrap();
+            let published = PublishedConfiguration {
+                audience: Audience::Terminals,
+                version: 1,
+                signed: put_in,
+            };
+            storage
+                .publish_configuration(published, before.clone(), Timestamp::from_unix_millis(0))
+                .unwrap();
+            before.unwrap()
+        });
+        let (told, _) = KnownConfiguration::first(&fetch(&shop.terminal), shop.now()).unwrap();
+        let told = told.newest.unwrap();
+        assert_eq!(told.issued_at, shop.now(), "it was signed anew");
+        assert!(told.version <= seen, "{}", told.version);
+        // No device is led astray, and nothing is used up: the operator's word mends it.
+        assert!(till.accept(&fetch(&shop.terminal), shop.now()).is_err());
+        shop.in_database(|storage| {
+            let before = storage.configuration(Audience::Terminals).unwrap();
+            let published =
+                PublishedConfiguration { audience: Audience::Terminals, version: 1, signed: was };
+            storage
+                .publish_configuration(published, before, Timestamp::from_unix_millis(0))
+                .unwrap();
+        });
+        seen = till.accept(&fetch(&shop.terminal), shop.now()).unwrap().0.newest.unwrap().version;
+    }
 }
 
 fn head(shop: &Shop) -> (KnownHead, SignedDocument) {
@@ -145,6 +220,26 @@ impl Shop {
         &self.platform.operator
     }
 
+    /// Somebody with a hand on the database, while the platform stands still.
+    fn in_database<T>(&mut self, work: impl FnOnce(&SqliteStorage) -> T) -> T {
+        self.platform.stop();
+        let file = self.platform.home().join("tapfer.db");
+        let realm = AuditFile::open(&file).unwrap().realm();
+        let storage = SqliteStorage::open(&file, realm, &SqliteOptions::default()).unwrap();
+        let done = work(&storage);
+        storage.close();
+        drop(storage);
+        self.start_again();
+        done
+    }
+
+    fn start_again(&mut self) {
+        self.platform.restart();
+        for client in [&mut self.device, &mut self.issuer, &mut self.terminal, &mut self.merchant] {
+            *client = self.platform.operator.with_key(&json!(client.key()));
+        }
+    }
+
     /// Two lines in the audit log.
     fn take_back_a_payment(&self) {
         let intent = self.intent(100);
@@ -159,10 +254,7 @@ impl Shop {
         if let Some(database) = database {
             fs::write(&file, database).unwrap();
         }
-        self.platform.restart();
-        for client in [&mut self.device, &mut self.issuer, &mut self.terminal, &mut self.merchant] {
-            *client = self.platform.operator.with_key(&json!(client.key()));
-        }
+        self.start_again();
         before
     }
 }
@@ -202,7 +294,7 @@ fn attack_platform_database_put_back() {
     let restorations = "/v1/audit/restorations";
     shop.device.post(restorations, &reason("the disk broke")).problem(403);
     let said = shop.operator().post(restorations, &reason("the disk broke")).expect(200);
-    assert_eq!(said["restoration"], 1);
+    assert_eq!(said["restoration"], shop.now().unix_millis());
     assert_eq!(refusal(&mut shop), None);
     till.accept(&fetch(&shop.terminal), shop.now()).unwrap();
 }

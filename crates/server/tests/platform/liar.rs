@@ -16,7 +16,7 @@ use tapfer_emv::tags;
 use tapfer_emv::tlv::{self, Tag};
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::Timestamp;
-use tapfer_payment_types::configuration::{Content, PhoneConfiguration};
+use tapfer_payment_types::configuration::{Configuration, Content, PhoneConfiguration};
 use tapfer_payment_types::messages::{PROVISIONING_INFO, ProvisioningPayload, SealedPayload};
 
 use crate::phone::hex;
@@ -148,8 +148,8 @@ impl Liar {
     /// What the platform's signed configuration says to phones.
     pub(crate) fn told(&self) -> PhoneConfiguration {
         let signed = &self.payload.as_ref().unwrap().configuration;
-        let long_ago = Timestamp::from_unix_millis(0);
-        let (_, configuration) = KnownConfiguration::first(signed, long_ago).unwrap();
+        let said: Configuration = serde_json::from_str(&signed.configuration.document).unwrap();
+        let (_, configuration) = KnownConfiguration::first(signed, said.issued_at).unwrap();
         match configuration.content {
             Content::Phones(told) => told,
             Content::Terminals(_) => panic!("for terminals"),

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, params};
 use tapfer_emv::audit_chain::{AuditHash, KnownHead};
 use tapfer_payment_types::Timestamp;
-use tapfer_payment_types::configuration::SignedDocument;
+use tapfer_payment_types::configuration::{Restoration, SignedDocument};
 use tapfer_payments::audit::{AuditAction, AuditEvent, Caller};
 
 use super::rows::{Columns, Listing, execute};
@@ -88,9 +88,9 @@ impl AuditStore for SqliteStorage {
         self.read(audit_chain::last_restoration)
     }
 
-    fn restore(&self, reason: String, write: Write<u32>) -> Result<Written<u32>> {
+    fn restore(&self, reason: String, write: Write<Restoration>) -> Result<Written<Restoration>> {
         self.change(write, AuditAction::PlatformRestored, move |connection, now| {
-            let number = audit_chain::restore(connection, &reason, now)?;
+            let number = audit_chain::restore(connection, now)?;
             Ok(Changed::new(number, number).because(reason))
         })
     }

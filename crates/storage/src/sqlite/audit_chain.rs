@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, Row, params};
 use tapfer_emv::audit_chain::{AuditHash, KnownHead, genesis};
-use tapfer_payment_types::configuration::SignedDocument;
+use tapfer_payment_types::configuration::{Restoration, SignedDocument};
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{RealmId, Timestamp};
 use tapfer_payments::audit_chain::{ChainFault, Link, Walk};
@@ -76,15 +76,31 @@ pub(super) fn begin(connection: &mut Connection) -> Result<()> {
     Ok(transaction.commit()?)
 }
 
-fn restorations(connection: &Connection) -> Result<u32> {
-    let count = "SELECT coalesce(max(number), 0) AS number FROM restorations";
-    let read = |row: &Row<'_>| Columns::keyed(row, "restorations", "number").number("number");
-    Ok(first(connection, count, [], read)?.unwrap_or(0))
+/// The last restoration that the chain tells of, up to a place. A line that is no link of the chain, or another
+/// than the one that was linked, is nobody's word: who reads it is told so, and signs nothing.
+fn restored(connection: &Connection, up_to: u64) -> Result<Option<(Restoration, AuditRecord)>> {
+    let newest = "SELECT * FROM audit_events WHERE action = 'platform.restored'
+         AND result = 'succeeded' AND sequence <= ?1 ORDER BY sequence DESC LIMIT 1";
+    let up_to = i64::try_from(up_to).unwrap_or(i64::MAX);
+    let Some(record) = first(connection, newest, [up_to], audit::read)? else {
+        return Ok(None);
+    };
+    let made_up =
+        |column| Inconsistency { table: "audit_events", id: record.sequence.to_string(), column };
+    let link = "SELECT * FROM audit_links WHERE sequence = ?1";
+    let link = first(connection, link, [record.sequence], read_link)?;
+    if link.is_none_or(|link| link.event != record.event.hash()) {
+        return Err(made_up("sequence").into());
+    }
+    let number = Restoration::from_digits(&record.event.object).ok_or_else(|| made_up("object"))?;
+    Ok(Some((number, record)))
 }
 
 /// Where the chain ends.
 pub(super) fn end(connection: &Connection) -> Result<KnownHead> {
-    let (restoration, link) = (restorations(connection)?, last(connection)?);
+    let link = last(connection)?;
+    let restored = restored(connection, u64::MAX)?;
+    let restoration = restored.map_or(Restoration::NEVER, |(number, _)| number);
     Ok(KnownHead { restoration, sequence: link.sequence, hash: link.hash })
 }
 
@@ -99,7 +115,7 @@ pub(super) fn event_hashes(
 }
 
 pub(super) fn newest_head(connection: &Connection) -> Result<Option<SignedDocument>> {
-    let newest = "SELECT * FROM audit_heads ORDER BY restoration DESC, sequence DESC LIMIT 1";
+    let newest = "SELECT * FROM audit_heads ORDER BY rowid DESC LIMIT 1";
     first(connection, newest, [], read_document)
 }
 
@@ -108,15 +124,16 @@ pub(super) fn put_head(
     head: &KnownHead,
     signed: &SignedDocument,
 ) -> Result<()> {
-    if hash_at(connection, head.sequence)? != Some(head.hash) {
+    if end_at(connection, head.sequence)? != Some(*head) {
         return Err(StorageError::Conflict);
     }
+    let restoration = head.restoration.time().map_or(0, Timestamp::unix_millis);
     execute(
         connection,
         "INSERT INTO audit_heads (restoration, sequence, document, key, signature)
          VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
         params![
-            head.restoration,
+            restoration,
             place(head.sequence)?,
             signed.document,
             signed.key.0,
@@ -126,25 +143,38 @@ pub(super) fn put_head(
     Ok(())
 }
 
-fn hash_at(connection: &Connection, sequence: u64) -> Result<Option<AuditHash>> {
+/// The end that the chain had when it had so many events.
+fn end_at(connection: &Connection, sequence: u64) -> Result<Option<KnownHead>> {
     let here = "SELECT * FROM audit_links WHERE sequence = ?1";
-    let link = first(connection, here, params![place(sequence)?], read_link)?;
-    Ok(link.map(|link| link.hash))
+    let Some(link) = first(connection, here, params![place(sequence)?], read_link)? else {
+        return Ok(None);
+    };
+    let restored = restored(connection, sequence)?;
+    let restoration = restored.map_or(Restoration::NEVER, |(number, _)| number);
+    Ok(Some(KnownHead { restoration, sequence, hash: link.hash }))
 }
 
-pub(super) fn restore(connection: &Connection, reason: &str, now: Timestamp) -> Result<u32> {
-    let number = restorations(connection)?.saturating_add(1);
-    let insert = "INSERT INTO restorations (number, reason, restored_at) VALUES (?1, ?2, ?3)";
-    execute(connection, insert, params![number, reason, now.unix_millis()])?;
+/// The restoration that is said at this moment. Later than the one before, unless that one is of a time so far to
+/// come that nobody believes it: whatever stands in the log, there is a way on.
+pub(super) fn restore(connection: &Connection, now: Timestamp) -> Result<Restoration> {
+    let before = match restored(connection, u64::MAX) {
+        Ok(found) => found.map(|(number, _)| number),
+        Err(StorageError::Inconsistent(_)) => None,
+        Err(other) => return Err(other),
+    };
+    let number = match before {
+        Some(before) if before >= Restoration::at(now) && before.may_have_been(now) => {
+            before.next()
+        }
+        _ => Restoration::at(now),
+    };
     devices::may_be_ahead(connection)?;
     Ok(number)
 }
 
 /// When the platform last went on from a backup.
 pub(super) fn last_restoration(connection: &Connection) -> Result<Option<Timestamp>> {
-    let newest = "SELECT * FROM restorations ORDER BY restored_at DESC LIMIT 1";
-    let read = |row: &Row<'_>| Columns::keyed(row, "restorations", "number").time("restored_at");
-    first(connection, newest, [], read)
+    Ok(restored(connection, u64::MAX)?.map(|(_, record)| record.event.at))
 }
 
 /// Walks the chain, event by event, and compares the signed heads with what it found.
@@ -152,17 +182,19 @@ pub(super) fn verify(connection: &Connection) -> Result<ChainReport> {
     let mut walk = Walk::new(migrations::realm(connection)?);
     let fault = fault(connection, &mut walk)?;
     let sound = *walk.reached();
-    let heads = "SELECT * FROM audit_heads ORDER BY restoration, sequence";
+    let heads = "SELECT * FROM audit_heads ORDER BY rowid";
     let heads = all(connection, heads, [], |row| {
         let sequence: u64 = Columns::keyed(row, "audit_heads", "sequence").number("sequence")?;
         Ok((sequence, read_document(row)?))
     })?;
     let heads = heads.into_iter().map(|(sequence, signed)| {
         let is_sound = sequence <= sound.sequence;
-        let hash = if is_sound { hash_at(connection, sequence)? } else { None };
-        Ok((signed, hash))
+        let end = if is_sound { end_at(connection, sequence)? } else { None };
+        Ok((signed, end))
     });
-    Ok(ChainReport { sound, fault, heads: heads.collect::<Result<_>>()? })
+    let heads = heads.collect::<Result<_>>()?;
+    let told = "SELECT * FROM audit_events WHERE action = 'platform.restored' ORDER BY sequence";
+    Ok(ChainReport { sound, fault, heads, restorations: all(connection, told, [], audit::read)? })
 }
 
 fn fault(connection: &Connection, walk: &mut Walk) -> Result<Option<ChainFault>> {
@@ -243,11 +275,11 @@ impl AuditFile {
         verify(&transaction)
     }
 
-    /// The hash of the link in a place.
+    /// The end that the chain had when it had so many events; `None` if it never had.
     ///
     /// # Errors
     /// The database failed.
-    pub fn hash_at(&self, sequence: u64) -> Result<Option<AuditHash>> {
-        hash_at(&self.connection, sequence)
+    pub fn end_at(&self, sequence: u64) -> Result<Option<KnownHead>> {
+        end_at(&self.connection, sequence)
     }
 }

@@ -1,76 +1,52 @@
 //! The newest signed configurations, and how the key that signs them came to be it.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::{Audience, SignedDocument};
 use tapfer_payments::audit::{AuditAction, AuditEvent};
 
 use super::audit_chain::read_document;
-use super::rows::{Columns, all, execute, first};
+use super::rows::{all, execute, first};
 use super::{Result, SqliteStorage, audit};
 use crate::{ConfigurationStore, PublishedConfiguration, StorageError};
 
-fn read(row: &Row<'_>) -> Result<PublishedConfiguration> {
-    let columns = Columns::keyed(row, "configurations", "audience");
-    Ok(PublishedConfiguration {
-        audience: columns.parse("audience")?,
-        restoration: columns.number("restoration")?,
-        version: columns.number("version")?,
-        content: columns.bytes("content")?,
-        issued_at: columns.time("issued_at")?,
-        signed: read_document(row)?,
-    })
-}
-
-fn find(connection: &Connection, audience: Audience) -> Result<Option<PublishedConfiguration>> {
+fn find(connection: &Connection, audience: Audience) -> Result<Option<SignedDocument>> {
     let one = "SELECT * FROM configurations WHERE audience = ?1";
-    first(connection, one, params![audience.to_string()], read)
+    first(connection, one, params![audience.to_string()], read_document)
 }
 
-fn publish(connection: &Connection, published: &PublishedConfiguration) -> Result<()> {
-    let order = |one: &PublishedConfiguration| (one.restoration, one.version);
-    let before = find(connection, published.audience)?;
-    if before.is_some_and(|before| order(&before) >= order(published)) {
+fn publish(
+    connection: &Connection,
+    published: &PublishedConfiguration,
+    before: Option<&SignedDocument>,
+) -> Result<()> {
+    let PublishedConfiguration { audience, signed, .. } = published;
+    if find(connection, *audience)?.as_ref() != before {
         return Err(StorageError::Conflict);
     }
-    let PublishedConfiguration { audience, restoration, version, content, issued_at, signed } =
-        published;
-    let version = i64::try_from(*version).map_err(|_| StorageError::Conflict)?;
     execute(
         connection,
-        "INSERT INTO configurations
-             (audience, restoration, version, content, issued_at, document, key, signature)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO configurations (audience, document, key, signature) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (audience) DO UPDATE SET
-             restoration = excluded.restoration, version = excluded.version,
-             content = excluded.content, issued_at = excluded.issued_at,
              document = excluded.document, key = excluded.key, signature = excluded.signature",
-        params![
-            audience.to_string(),
-            restoration,
-            version,
-            content.as_slice(),
-            issued_at.unix_millis(),
-            signed.document,
-            signed.key.0,
-            signed.signature.0,
-        ],
+        params![audience.to_string(), signed.document, signed.key.0, signed.signature.0],
     )?;
     Ok(())
 }
 
 impl ConfigurationStore for SqliteStorage {
-    fn configuration(&self, audience: Audience) -> Result<Option<PublishedConfiguration>> {
+    fn configuration(&self, audience: Audience) -> Result<Option<SignedDocument>> {
         self.read(|connection| find(connection, audience))
     }
 
     fn publish_configuration(
         &self,
         published: PublishedConfiguration,
+        before: Option<SignedDocument>,
         now: Timestamp,
     ) -> Result<()> {
         self.writer.run(move |connection| {
-            publish(connection, &published)?;
+            publish(connection, &published, before.as_ref())?;
             let (action, object) =
                 (AuditAction::ConfigurationPublished, published.audience.to_string());
             let detail = Some(format!("version {}", published.version));

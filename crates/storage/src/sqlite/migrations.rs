@@ -37,6 +37,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V15__audit_chain", include_str!("../../migrations/V15__audit_chain.sql")),
     ("V16__key_catalogue", include_str!("../../migrations/V16__key_catalogue.sql")),
     ("V17__restored_stores", include_str!("../../migrations/V17__restored_stores.sql")),
+    (
+        "V18__restorations_in_the_chain",
+        include_str!("../../migrations/V18__restorations_in_the_chain.sql"),
+    ),
 ];
 
 /// Written when the file is made, and never changed: keys and database of a realm have one id.

@@ -4,10 +4,13 @@
 use tapfer_emv::audit_chain::HeadError;
 use tapfer_emv::configuration::ConfigurationError;
 use tapfer_emv::document::{DocumentError, DocumentKey};
-use tapfer_payment_types::Timestamp;
-use tapfer_payment_types::configuration::{Audience, Configuration, SignedConfiguration};
+use tapfer_payment_types::configuration::{
+    Audience, Configuration, Restoration, SignedConfiguration,
+};
 use tapfer_payment_types::messages::ProvisioningPayload;
-use tapfer_wallet::{AcceptError, ConfiguredBy, Wallet};
+use tapfer_payment_types::{Language, Timestamp};
+use tapfer_wallet::texts::PersonText as _;
+use tapfer_wallet::{AcceptError, ConfiguredBy, PlatformRestored, Wallet};
 
 use crate::issuer::{Issuer, now, seal};
 use crate::phone::Phone;
@@ -113,7 +116,7 @@ fn attack_audit_log_cut_before_the_eyes_of_a_phone() {
     let mut wallet = enrolled(&issuer);
     let with_head = |sequence: u64, hash: [u8; 32]| {
         let mut configuration = issuer.configuration(now());
-        configuration.audit_head = issuer.audit_head(0, sequence, hash);
+        configuration.audit_head = issuer.audit_head(Restoration::NEVER, sequence, hash);
         issuer.sign_configuration(&configuration)
     };
     let _ = wallet.accept_configuration(&with_head(70, [7; 32]), now()).unwrap();
@@ -123,6 +126,39 @@ fn attack_audit_log_cut_before_the_eyes_of_a_phone() {
     assert_eq!(refusal(forked), HeadError::Forked { sequence: 70 }.into());
     let _ = wallet.accept_configuration(&with_head(71, [8; 32]), now()).unwrap();
     assert_eq!(wallet.configurations()[0].newest.unwrap().head.sequence, 71);
+}
+
+/// Attack: the platform is put back, and says so only where no person reads it.
+#[test]
+fn attack_restoration_that_nobody_is_told_of() {
+    let issuer = Issuer::new();
+    let mut wallet = enrolled(&issuer);
+    assert_eq!(wallet.platform_restored(), None);
+    let restored = |at: Timestamp| {
+        let mut configuration = issuer.configuration(now());
+        configuration.restoration = Restoration::at(at);
+        configuration.audit_head = issuer.audit_head(Restoration::at(at), 9, [9; 32]);
+        issuer.sign_configuration(&configuration)
+    };
+    let snapshot = wallet.accept_configuration(&restored(now()), now()).unwrap();
+    // It is in the store before the app has had a chance to show it.
+    let mut wallet = snapshot.restore().unwrap();
+    let news = wallet.platform_restored().unwrap();
+    assert_eq!(news, PlatformRestored { at: now() });
+    for (language, word) in [(Language::English, "restored"), (Language::German, "Sicherung")] {
+        let text = news.text(language);
+        assert!(text.contains(word) && text.contains("2026-11-21"), "{text}");
+    }
+    let _ = wallet.accept_configuration(&restored(now()), now()).unwrap();
+    assert!(wallet.platform_restored().is_some(), "until the person was told");
+    wallet.told_of_restoration();
+    let mut wallet = wallet.snapshot().unwrap().restore().unwrap();
+    let _ = wallet.accept_configuration(&restored(now()), now()).unwrap();
+    assert_eq!(wallet.platform_restored(), None);
+    // Inside a payload too.
+    let later = now().plus_seconds(1);
+    offered(&issuer, &mut wallet, |payload| payload.configuration = restored(later)).unwrap();
+    assert_eq!(wallet.platform_restored(), Some(PlatformRestored { at: later }));
 }
 
 /// Attack: new configurations are kept from the phone, so that it goes on believing a revoked terminal.

@@ -13,7 +13,7 @@ use tapfer_emv::merchant::{MerchantPrivateKey, MerchantSigner as _};
 use tapfer_emv::profile::{CardProfile, Personalisation};
 use tapfer_payment_types::configuration::{
     AUDIT_HEAD_FORMAT, Audience, AuditHead, CONFIGURATION_FORMAT, Configuration, Content,
-    PhoneConfiguration, SignedConfiguration, SignedDocument,
+    PhoneConfiguration, Restoration, SignedConfiguration, SignedDocument,
 };
 use tapfer_payment_types::messages::{
     CardProfileMessage, HexBytes, HexSecret, LimitedUseKeyGrant, MerchantTrust, PROVISIONING_INFO,
@@ -157,12 +157,12 @@ impl Issuer {
             format: CONFIGURATION_FORMAT.into(),
             realm: self.realm,
             audience: Audience::Phones(self.id),
-            restoration: 0,
+            restoration: Restoration::NEVER,
             version: VERSION.fetch_add(1, Ordering::Relaxed),
             issued_at: at,
             expires_at: at.plus_seconds(7 * 86_400),
             audit_key: HexBytes(auditor.public_key().bytes().to_vec()),
-            audit_head: self.audit_head(0, 0, beginning.hash),
+            audit_head: self.audit_head(Restoration::NEVER, 0, beginning.hash),
             content: Content::Phones(PhoneConfiguration {
                 policy: VerificationPolicy::by_limit(3, Currency::EUR, UNVERIFIED_LIMIT),
                 merchant_trust: self.merchant_trust.clone(),
@@ -171,7 +171,12 @@ impl Issuer {
     }
 
     /// A signed end of the platform's audit chain.
-    pub fn audit_head(&self, restoration: u32, sequence: u64, hash: [u8; 32]) -> SignedDocument {
+    pub fn audit_head(
+        &self,
+        restoration: Restoration,
+        sequence: u64,
+        hash: [u8; 32],
+    ) -> SignedDocument {
         let head = AuditHead {
             format: AUDIT_HEAD_FORMAT.into(),
             realm: self.realm,

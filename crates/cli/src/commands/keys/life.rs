@@ -3,8 +3,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState};
-use tapfer_hsm::custody::{KeyPolicy, Standing};
+use tapfer_hsm::custody::{KeyCustody, KeyPolicy, Standing};
 use tapfer_payments::audit::AuditAction;
+use tapfer_server::KeyAudit;
 
 use super::keeper::{Order, Vault, catalogue_as_it_says, named, policy};
 use crate::context::Context;
@@ -154,11 +155,9 @@ pub(crate) fn show(context: &Context, which: &WhichKey) -> anyhow::Result<Ending
 
 pub(crate) fn rotate(context: &Context, arguments: &RotateArguments) -> anyhow::Result<Ending> {
     let WhichKey { owner, purpose } = arguments.key;
-    if !purpose.can_overlap() {
-        return Err(UsageError(format!(
-            "keys for {purpose} are not rotated by this command: phones and terminals hold on to them"
-        ))
-        .into());
+    let is_succeeded = (owner, purpose) == (KeyOwner::Platform, KeyPurpose::Configuration);
+    if !purpose.can_overlap() && !is_succeeded {
+        return Err(UsageError(not_rotated(purpose)).into());
     }
     let keys = arguments.vault.open(context)?;
     let audit = arguments.order.audit(context)?;
@@ -167,10 +166,42 @@ pub(crate) fn rotate(context: &Context, arguments: &RotateArguments) -> anyhow::
         AuditAction::KeyRotated,
         &object,
         clock::now,
-        || anyhow::Ok(keys.rotate(owner, purpose, clock::now())?),
+        || match is_succeeded {
+            true => succeed(keys.as_ref(), &audit),
+            false => Ok(keys.rotate(owner, purpose, clock::now())?),
+        },
         summary,
     )?;
     tell(context, &made)
+}
+
+/// Why a key has no next generation.
+fn not_rotated(purpose: KeyPurpose) -> String {
+    let why = match purpose {
+        KeyPurpose::MerchantAuthority => {
+            "phones hold on to it to know terminals by, and nothing tells them of another"
+        }
+        KeyPurpose::CertificationAuthority => {
+            "cards and terminals name it by its index: an authority with another index follows it"
+        }
+        KeyPurpose::PanLookup => "cards are found by it, and would not be found any more",
+        KeyPurpose::StoreShares => {
+            "phones' stores open with what is derived from it, and with nothing else"
+        }
+        _ => "it is none of this owner's",
+    };
+    format!("keys for {purpose} are not rotated: {why}")
+}
+
+/// The key that signs configurations signs for the next one, and phones and tills follow.
+fn succeed(keys: &dyn KeyCustody, audit: &KeyAudit) -> anyhow::Result<KeyRecord> {
+    let mut kept = Ok(());
+    let made = keys.succeed_configuration_key(clock::now(), &mut |signed| {
+        kept = audit.keep_succession(signed, clock::now());
+        kept.is_ok()
+    });
+    kept?;
+    Ok(made?)
 }
 
 pub(crate) fn retire(context: &Context, arguments: &AdvanceArguments) -> anyhow::Result<Ending> {

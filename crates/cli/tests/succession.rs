@@ -1,0 +1,166 @@
+//! The key that signs configurations is followed by another one, and phones and tills follow it. With the real binary
+//! on every side.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+mod platform;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use platform::{Platform, until};
+use serde_json::Value;
+use tapfer_emv::document::DocumentPurpose;
+use tapfer_emv::merchant::{MerchantPrivateKey, MerchantSigner as _};
+use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::configuration::SUCCESSION_FORMAT;
+use tapfer_payment_types::messages::HexBytes;
+
+const WHY: [&str; 4] = ["--reason", "three years are over", "--by", "Ada"];
+
+fn pay(platform: &Platform) -> Result<Value, String> {
+    let output = platform.run(&["terminal", "pay", "--amount", "1.00", "--wallet"]);
+    match output.status.success() {
+        true => Ok(serde_json::from_slice(&output.stdout).unwrap()),
+        false => Err(String::from_utf8(output.stderr).unwrap()),
+    }
+}
+
+/// What new phones and tills are set up with.
+fn pinned(platform: &Platform) -> String {
+    fs::read_to_string(platform.home().join("configuration.key")).unwrap()
+}
+
+/// The file of the only till.
+fn remembered(platform: &Platform) -> PathBuf {
+    let terminals = fs::read_dir(platform.home().join("terminals")).unwrap();
+    let files = terminals.map(|entry| entry.unwrap().path().join("configuration.json"));
+    files.filter(|file| file.exists()).last().unwrap()
+}
+
+fn known_key(platform: &Platform) -> String {
+    let file: Value = serde_json::from_slice(&fs::read(remembered(platform)).unwrap()).unwrap();
+    file["known"]["key"].as_str().unwrap().to_owned()
+}
+
+/// Rotates the key while the platform runs, and waits until it speaks with the new one.
+fn rotate(platform: &Platform) -> String {
+    let before = pinned(platform);
+    let rotated =
+        platform.tapfer(&[&["keys", "rotate", "platform", "configuration"], &WHY[..]].concat());
+    assert_eq!(rotated["state"], "active");
+    let followed = || (pinned(platform) != before).then(|| pinned(platform));
+    until("the platform follows", Duration::from_secs(60), followed)
+}
+
+#[test]
+fn phones_and_tills_follow_the_key_of_configurations() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "100.00"]);
+    pay(&platform).unwrap();
+    let first = pinned(&platform);
+    assert!(first.contains(&known_key(&platform)));
+    let second = rotate(&platform);
+    pay(&platform).unwrap();
+    assert!(second.contains(&known_key(&platform)), "the till has followed");
+    platform.tapfer(&["wallet", "replenish"]);
+    let shown = platform.tapfer(&["keys", "show", "platform", "configuration"]);
+    let states: Vec<&Value> =
+        shown["data"].as_array().unwrap().iter().map(|key| &key["state"]).collect();
+    assert_eq!(states, ["retired", "active"]);
+
+    // The old one may go: what it has signed stays.
+    let destroy = ["keys", "destroy", "platform", "configuration", "1"];
+    let name = ["--confirm", "platform configuration 1"];
+    platform.tapfer(&[&destroy[..], &name, &WHY].concat());
+    let third = rotate(&platform);
+    // Who was away all the time, and knows the first: the phone, and a till that was set up with it.
+    fs::remove_file(remembered(&platform)).unwrap();
+    fs::write(platform.home().join("configuration.key"), &first).unwrap();
+    pay(&platform).unwrap();
+    assert!(third.contains(&known_key(&platform)), "the till has followed twice");
+    platform.tapfer(&["wallet", "replenish"]);
+    pay(&platform).unwrap();
+    let elsewhere = platform.home().join("second-phone");
+    let enrol = ["wallet", "enrol", "--wallet", elsewhere.to_str().unwrap()];
+    let enrolled = platform.run(&enrol);
+    assert!(enrolled.status.success(), "a phone that is set up with the first key: {enrolled:?}");
+}
+
+/// Attack: somebody with a hand on the database names his own key as the one that follows.
+#[test]
+fn attack_succession_by_a_stranger() {
+    let mut platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "100.00"]);
+    pay(&platform).unwrap();
+    let known = known_key(&platform);
+    let stranger = Platform::start();
+    rotate(&stranger);
+    platform.kill();
+    let database = |platform: &Platform| {
+        rusqlite::Connection::open(platform.home().join("tapfer.db")).unwrap()
+    };
+    // Whole, with a signature that holds, of another realm; and with the platform's key in it, which signed nothing.
+    let row = "SELECT document, key, signature FROM key_successions";
+    let (document, key, signature): (String, Vec<u8>, Vec<u8>) = database(&stranger)
+        .query_row(row, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap();
+    let own: Vec<u8> =
+        (0..64).map(|at| u8::from_str_radix(&known[2 * at..2 * at + 2], 16).unwrap()).collect();
+    let insert = "INSERT INTO key_successions (document, key, signature) VALUES (?1, ?2, ?3)";
+    let to = document.split("\"to\":\"").nth(1).unwrap()[..128].to_owned();
+    for (document, key) in [
+        (document.clone(), key),
+        (document.clone(), own),
+        (document.replace(&to, &known), vec![9; 64]),
+    ] {
+        database(&platform).execute(insert, rusqlite::params![document, key, signature]).unwrap();
+    }
+    platform.restart();
+    pay(&platform).unwrap();
+    assert_eq!(known_key(&platform), known, "the till has followed nobody");
+    // And his own key as the one before the platform's newest, so that nobody finds the way there from the right one.
+    let next = rotate(&platform);
+    let (realm, to) = next.trim().split_once(' ').unwrap();
+    let his = MerchantPrivateKey::from_bytes(&[7; 32]).unwrap();
+    let from = String::from(HexBytes(his.public_key().bytes().to_vec()));
+    let at = Timestamp::from_unix_millis(1_790_000_000_000);
+    let document = serde_json::json!({
+        "format": SUCCESSION_FORMAT, "realm": realm, "from": from, "to": to, "at": at,
+    })
+    .to_string();
+    let message = DocumentPurpose::Configuration.message(document.as_bytes());
+    let signature = his.sign(&message).unwrap();
+    let row = rusqlite::params![document, his.public_key().bytes(), signature];
+    database(&platform).execute(insert, row).unwrap();
+    pay(&platform).unwrap();
+    assert!(next.contains(&known_key(&platform)), "it follows the platform all the same");
+}
+
+#[test]
+fn the_key_of_audit_heads_is_rotated_and_the_auditor_knows_both() {
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "100.00"]);
+    pay(&platform).unwrap();
+    let key = || platform.tapfer(&["audit", "head"])["head"]["key"].clone();
+    let before = key();
+    platform.tapfer(&[&["keys", "rotate", "platform", "audit-head"], &WHY[..]].concat());
+    let followed = || (key() != before).then_some(());
+    until("the platform follows", Duration::from_secs(60), followed);
+    pay(&platform).unwrap();
+    let verified = platform.tapfer(&["audit", "verify"]);
+    assert_eq!(verified["audit_keys"].as_array().unwrap().len(), 2);
+    assert_eq!(verified["audit_keys_from"], "catalogue");
+    let refused = ["keys", "rotate", "platform", "merchant-authority"];
+    let refused = platform.run(&[&refused[..], &WHY].concat());
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("phones hold on to it"));
+}
