@@ -151,6 +151,7 @@ macro_rules! key_life {
             rotated_record_keys_overlap
             rotated_person_and_pin_keys_overlap
             rotated_document_keys_sign_anew
+            the_configuration_key_signs_for_the_next
             what_is_retired_makes_nothing
             a_key_lives_forwards
             what_must_stay_the_same_is_not_rotated
