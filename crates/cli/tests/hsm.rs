@@ -254,3 +254,45 @@ fn workers_serve(platform: &Platform, member: &str) -> bool {
     let member = members.iter().find(|found| found["name"] == member).unwrap();
     member["workers"].as_array().unwrap().iter().any(|worker| worker["state"] == "serving")
 }
+
+/// Wrong PINs, and tokens that lock: nothing is started again by hand.
+#[test]
+fn a_member_goes_on_when_a_person_has_mended_its_pin() {
+    let scene = Scene::new();
+    let pin = scene.hsms.file("pin");
+    let right = std::fs::read_to_string(&pin).unwrap();
+    let halted = |word: &str| {
+        until("all workers are halted", PATIENCE, || {
+            let status = status(&scene.platform);
+            let members = status["pool"]["members"].as_array()?.clone();
+            let mut workers =
+                members.iter().flat_map(|member| member["workers"].as_array().unwrap().clone());
+            let is_halted = |worker: Value| {
+                worker["state"] == "halted" && worker["cause"].as_str().unwrap().contains(word)
+            };
+            workers.all(is_halted).then_some(())
+        });
+    };
+    std::fs::write(&pin, "another-pin").unwrap();
+    MEMBERS.iter().for_each(|member| scene.kill(member));
+    halted("CKR_PIN_INCORRECT");
+    let doctor = scene.platform.run(&["doctor"]);
+    let report: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let refused =
+        report["checks"].as_array().unwrap().iter().find(|one| one["what"] == "HSM north");
+    let cure = refused.unwrap()["cure"].as_str().unwrap().to_owned();
+    assert!(cure.contains("tapfer hsm login north"), "{report}");
+    std::fs::write(&pin, &right).unwrap();
+    until_all_serve(&scene.platform);
+
+    MEMBERS.iter().for_each(|member| scene.hsms.set(member, "CKR_PIN_LOCKED C_Login"));
+    MEMBERS.iter().for_each(|member| scene.kill(member));
+    halted("CKR_PIN_LOCKED");
+    assert_eq!(scene.platform.run(&["hsm", "login", "north"]).status.code(), Some(1));
+    // The security officers have unlocked them.
+    for member in MEMBERS {
+        scene.hsms.set(member, "");
+        scene.platform.tapfer(&["hsm", "login", member]);
+    }
+    until_all_serve(&scene.platform);
+}

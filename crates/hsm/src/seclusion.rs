@@ -45,7 +45,9 @@ pub fn lock_memory() -> Result<(), NotLocked> {
     // Whoever may raise the limit, such as root, locks without one.
     let _raised = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None })
         .or_else(|_| setrlimit(Resource::Memlock, Rlimit { current: limit.maximum, ..limit }));
-    if let Some(bytes) = getrlimit(Resource::Memlock).current {
+    if let Some(bytes) = getrlimit(Resource::Memlock).current
+        && !is_above_the_limit()
+    {
         return Err(NotLocked::Limit { kib: bytes.checked_div(1024).unwrap_or_default() });
     }
     let everything = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE;
@@ -53,4 +55,13 @@ pub fn lock_memory() -> Result<(), NotLocked> {
     #[cfg(target_os = "linux")]
     let everything = everything | MlockAllFlags::ONFAULT;
     mlockall(everything).map_err(|error| NotLocked::System(error.into()))
+}
+
+/// Whether the limit does not count for this process: it has `CAP_IPC_LOCK` (capabilities(7)), as root mostly has.
+fn is_above_the_limit() -> bool {
+    const CAP_IPC_LOCK: u64 = 1 << 14;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let digits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    effective.is_some_and(|effective| effective & CAP_IPC_LOCK != 0)
 }

@@ -200,3 +200,24 @@ fn show(context: &Context, backup: &Backup) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::lines_about_modules;
+
+    #[test]
+    fn what_an_hsm_toml_runs_is_shown_and_nothing_is_hidden_in_it() {
+        let text = "[[member]]\nname = \"north\"\nmodule = \"/usr/lib/hsm.so\"\ntoken = \"t\"\n\
+                    pin = { file = \"p\" }\nenvironment = { HSM_CONF = \"/etc/hsm\" }\n";
+        let shown = lines_about_modules(text);
+        let expected = [
+            "north: \"/usr/lib/hsm.so\" for the token \"t\"",
+            "north: with \"HSM_CONF\" = \"/etc/hsm\"",
+        ];
+        assert_eq!(shown, expected);
+        // One that would be refused is shown as it is, without what moves the cursor.
+        let shown = lines_about_modules(&text.replace("HSM_CONF", "LD_PRELOAD\" = \"\u{1b}[2K"));
+        assert!(shown.iter().any(|line| line.contains("LD_PRELOAD")), "{shown:?}");
+        assert!(shown.iter().all(|line| !line.contains('\u{1b}')), "{shown:?}");
+    }
+}

@@ -196,6 +196,11 @@ pub(super) fn log_in(
     if !token.description.needs_login {
         return Ok(session);
     }
+    if pin.expose().is_empty() {
+        // Whoever looks while the file is being written must not cost the token a try.
+        let (operation, cause) = ("logging in".to_owned(), "its PIN is empty".to_owned());
+        return Err(Fault::Told(HsmError::ModuleFailed { operation, cause }));
+    }
     let Some(kept) = record else {
         still_has_tries(token.description.pin_tries)?;
         return match session.login(pin) {

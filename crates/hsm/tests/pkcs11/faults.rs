@@ -143,6 +143,11 @@ fn a_refused_pin_is_remembered_across_starts(place: &Place) {
     assert!(kept.contains("CKR_PIN_INCORRECT") && !kept.contains("wrong"), "{kept}");
     assert!(refused_pin(&file).unwrap().unwrap().contains("CKR_PIN_INCORRECT"));
 
+    // Half of a file that is being written is none.
+    let error = Pkcs11Vault::open(with_record(place, "")).unwrap_err();
+    assert!(matches!(error, HsmError::ModuleFailed { .. }), "{error}");
+    assert_eq!(calls_of(place, "C_Login"), before + 1);
+
     // Another wrong one is another try, and the right one is taken and ends the matter.
     assert!(refusal(with_record(place, "wrong too")).contains("CKR_PIN_INCORRECT"));
     assert_eq!(calls_of(place, "C_Login"), before + 2);
