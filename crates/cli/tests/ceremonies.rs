@@ -169,3 +169,46 @@ fn a_replaced_hsm_gets_the_root_keys_and_the_others_keep_theirs() {
     assert_eq!(unknown.status.code(), Some(1));
     assert!(stderr(&unknown).contains("east"), "{unknown:?}");
 }
+
+/// One HSM is enough for the keys' keepers as well, and none may keep them waiting for ever.
+#[test]
+fn keys_are_rotated_at_whichever_hsm_answers() {
+    let hsms = Hsms::with_realm("demo");
+    let mut platform = Platform::on(&hsms.home());
+    platform.tapfer(&["init"]);
+    platform.kill();
+    let toml = hsms.home().join("hsm.toml");
+    let text = fs::read_to_string(&toml).unwrap();
+    let impatient = "[pool]\nstart_ms = 3000\nmaking_deadline_ms = 1000\n";
+    fs::write(&toml, text.replace("[pool]\n", impatient)).unwrap();
+    let issuers = platform_issuer(&hsms);
+    let rotate = || {
+        let mut command = tapfer();
+        command.args(["keys", "rotate", &issuers, "card-records", "--reason", "test", "--json"]);
+        command.arg("--home").arg(hsms.home()).output().unwrap()
+    };
+    for (fault, generation) in [("CKR_DEVICE_ERROR", 2), ("hang", 3)] {
+        hsms.set("north", fault);
+        let output = rotate();
+        assert!(output.status.success(), "{fault}: {output:?}");
+        let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(made["generation"], generation);
+    }
+    hsms.set("south", "CKR_DEVICE_ERROR");
+    let output = rotate();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    let expected =
+        ["nothing was changed", "north: did not answer within 4 seconds", "CKR_DEVICE_ERROR"];
+    assert!(expected.iter().all(|part| said.contains(part)), "{said}");
+}
+
+/// Owner of the keys for card records, as the catalogue says.
+fn platform_issuer(hsms: &Hsms) -> String {
+    let mut list = tapfer();
+    list.args(["keys", "list", "--json", "--home"]).arg(hsms.home());
+    let listed: serde_json::Value = serde_json::from_slice(&list.output().unwrap().stdout).unwrap();
+    let mut keys = listed["data"].as_array().unwrap().iter();
+    let key = keys.find(|key| key["purpose"] == "card-records").unwrap();
+    key["owner"].as_str().unwrap().to_owned()
+}

@@ -75,6 +75,11 @@ impl Table {
         arguments
     }
 
+    /// Arguments with the parts of two of them.
+    fn two_custodians(&self, verb: &str) -> Vec<String> {
+        [1, 3].map(|number| ["--part".to_owned(), self.part(verb, number)]).concat()
+    }
+
     fn part(&self, verb: &str, number: u8) -> String {
         text(&self.file(&format!("{verb}-parts/part-{number}-of-3.txt"))).to_owned()
     }
@@ -222,10 +227,12 @@ fn pay(platform: &Platform) -> Output {
 
 #[test]
 fn a_running_platform_takes_a_new_generation_over_and_old_tokens_go_on() {
-    let platform = Platform::start();
+    let table = Table::new();
+    let platform = Platform::on(&table.home());
     platform.tapfer(&["init"]);
     assert!(pay(&platform).status.success());
     let issuer = issuer(&platform);
+    done(&table.home(), &as_str(&table.hand_out("share", &[])));
     let why = ["--reason", "the drill of this year", "--by", "Ada"];
     let rotate = [&["keys", "rotate", &issuer, "issuer-master"], &why[..]].concat();
     let made = platform.tapfer(&rotate);
@@ -244,18 +251,79 @@ fn a_running_platform_takes_a_new_generation_over_and_old_tokens_go_on() {
         let arguments = [&["keys", verb, &issuer, "issuer-master", generation], &why[..], more];
         platform.run(&arguments.concat())
     };
+    let custodians = table.two_custodians("share");
+    let destroy = |transcript: &str, more: &[&str]| {
+        let transcript = table.file(transcript);
+        let held = ["--officer", "Tony", "--transcript", text(&transcript)];
+        advance("destroy", "1", &[&held[..], &as_str(&custodians), more].concat())
+    };
     assert_eq!(advance("retire", "2", &[]).status.code(), Some(1), "nothing would take its place");
-    assert_eq!(advance("destroy", "1", &[]).status.code(), Some(2), "nothing was confirmed");
     let name = format!("{issuer} issuer-master 1");
-    let refused = advance("destroy", "1", &["--confirm", &name]);
-    assert_eq!(refused.status.code(), Some(1), "it is active: {refused:?}");
+    let refused = destroy("active.txt", &["--confirm", &name]);
+    assert!(error(&refused).contains("is not retired"), "{refused:?}");
     assert!(advance("retire", "1", &[]).status.success());
     assert!(pay(&platform).status.success());
-    assert_eq!(advance("destroy", "1", &["--confirm", "another"]).status.code(), Some(2));
-    assert!(advance("destroy", "1", &["--confirm", &name]).status.success());
+    // What phones were given is counted until it expires, used up or replaced as it may be.
+    let needed = error(&destroy("needed.txt", &["--confirm", &name]));
+    assert!(needed.contains("keys on phones that can still pay"), "{needed}");
+    let (_, lose) = needed.rsplit_once("--lose ").unwrap();
+    let lose = ["--lose", lose];
+    let destroy = |transcript, more: &[&str]| destroy(transcript, &[&lose[..], more].concat());
+    assert_eq!(destroy("unsaid.txt", &[]).status.code(), Some(2), "nothing was confirmed");
+    assert_eq!(destroy("another.txt", &["--confirm", "another"]).status.code(), Some(2));
+    let destroyed = destroy("destroyed.txt", &["--confirm", &name]);
+    assert!(destroyed.status.success(), "{destroyed:?}");
     let states = [(1, "destroyed".to_owned()), (2, "active".to_owned())];
     assert_eq!(masters(&platform, &issuer), states);
     assert!(pay(&platform).status.success());
+}
+
+/// Who has the login of the vault, and nobody with him.
+#[test]
+fn attack_key_destroyed_by_one_person() {
+    let table = Table::new();
+    let platform = Platform::on(&table.home());
+    platform.tapfer(&["init"]);
+    let issuer = issuer(&platform);
+    done(&table.home(), &as_str(&table.hand_out("share", &[])));
+    let why = ["--reason", "spite"];
+    for verb in [&["rotate"][..], &["retire", "1"]] {
+        let (verb, generation) = verb.split_first().unwrap();
+        let key = ["keys", verb, &issuer, "card-records"];
+        platform.tapfer(&[&key[..], generation, &why].concat());
+    }
+    let name = format!("{issuer} card-records 1");
+    let destroy = |transcript: &str, more: &[&str]| {
+        let transcript = table.file(transcript);
+        let key = ["keys", "destroy", &issuer, "card-records", "1", "--confirm", &name];
+        let held = ["--officer", "Tony", "--transcript", text(&transcript)];
+        platform.run(&[&key[..], &held, &why, more].concat())
+    };
+    let custodians = table.two_custodians("share");
+    let with = |more: &[&str]| -> Vec<String> {
+        custodians.iter().cloned().chain(more.iter().map(ToString::to_string)).collect()
+    };
+    // The database still has numbers under it, with or without custodians.
+    let refused = error(&destroy("needed.txt", &as_str(&with(&[]))));
+    let needed = ["2 records", "1 card numbers, 1 token numbers", "--lose 2"];
+    assert!(needed.iter().all(|part| refused.contains(part)), "{refused}");
+    let fewer = error(&destroy("fewer.txt", &as_str(&with(&["--lose", "1"]))));
+    assert!(fewer.contains("2 records"), "{fewer}");
+
+    let alone = destroy("alone.txt", &["--lose", "2"]);
+    assert_eq!(alone.status.code(), Some(2), "{alone:?}");
+    let one = destroy("one.txt", &["--lose", "2", "--part", &table.part("share", 1)]);
+    assert!(error(&one).contains("1 parts were given, 2 are needed"), "{one:?}");
+    assert!(pay(&platform).status.success(), "nothing is destroyed");
+    let told = audit(&platform, "key.destroyed");
+    assert!(!told.iter().any(|line| line.starts_with("done")), "{told:?}");
+    assert!(told.last().unwrap().contains("part 1 of Ada"), "{told:?}");
+
+    assert!(destroy("agreed.txt", &as_str(&with(&["--lose", "2"]))).status.success());
+    let told = audit(&platform, "key.destroyed").pop().unwrap();
+    assert!(told.contains("part 1 of Ada and part 3 of Edsger"), "{told}");
+    let transcript = fs::read_to_string(table.file("agreed.txt")).unwrap();
+    assert!(transcript.contains("lost with it: 1 card numbers, 1 token numbers"), "{transcript}");
 }
 
 #[test]

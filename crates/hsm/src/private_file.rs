@@ -1,9 +1,10 @@
 //! Files for their owner only, replaced as a whole or not at all.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What is larger than this is something else.
 const MAXIMUM_LENGTH: u64 = 64 * 1024 * 1024;
@@ -132,17 +133,80 @@ fn sync_directory(path: &Path) -> Result<(), FileFault> {
     synced.map_err(failed("sync", directory))
 }
 
-/// Waits until this is the one that may replace the file, for as long as the answer lives.
+/// How often the lock is asked for, and how long it is waited in between: ten seconds, which is less than a pool gives
+/// to a worker that makes keys.
+const TRIES: u32 = 500;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Waits until this is the one that may replace the file, for as long as the answer lives. Not for ever: who holds the
+/// lock may hang, and is named then.
 ///
 /// The file itself is locked, because a lock file beside it could be removed, and would then let a second
 /// one in. What was locked may have been replaced meanwhile: then the lock is taken on what took its place.
 pub(crate) fn lock(path: &Path) -> Result<File, FileFault> {
+    lock_within(path, TRIES)
+}
+
+fn lock_within(path: &Path, tries: u32) -> Result<File, FileFault> {
     loop {
         let file = File::open(path).map_err(|error| missing(path, error))?;
-        file.lock().map_err(failed("lock", path))?;
+        wait_for(&file, tries).map_err(failed("lock", path))?;
         let locked = file.metadata().map_err(failed("look at", path))?;
         if stamp(path)?.inode == locked.ino() {
             return Ok(file);
         }
+    }
+}
+
+fn wait_for(file: &File, tries: u32) -> io::Result<()> {
+    for _ in 0..tries {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            // `flock` knows no deadline.
+            Err(TryLockError::WouldBlock) => std::thread::park_timeout(PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    let holder = holder(file).unwrap_or_else(|| "another process".to_owned());
+    let seconds = PAUSE.saturating_mul(tries).as_secs();
+    let why = format!(
+        "{holder} has held it for {seconds} seconds, which no change of a key takes: see whether it hangs in its \
+         security module, end it, and try again; nothing was changed"
+    );
+    Err(io::Error::new(io::ErrorKind::TimedOut, why))
+}
+
+/// Who has locked a file, as Linux tells in `/proc/locks`: kind, mode, access, process, device and inode.
+fn holder(file: &File) -> Option<String> {
+    let inode = file.metadata().ok()?.ino().to_string();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let of_this = |line: &str| -> Option<String> {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, "FLOCK", _, _, process, place, ..] = fields.as_slice() else { return None };
+        let (_, found) = place.rsplit_once(':')?;
+        (found == inode).then(|| (*process).to_owned())
+    };
+    let process = locks.lines().find_map(of_this)?;
+    let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    Some(format!("process {process} ({})", name.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FileFault, create, lock, lock_within};
+
+    #[test]
+    fn who_holds_the_lock_for_too_long_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        create(&path, b"content").map_err(|_| "created").unwrap();
+        let held = lock(&path).map_err(|_| "locked").unwrap();
+        let Err(FileFault::Io { source, .. }) = lock_within(&path, 2) else {
+            panic!("locked twice");
+        };
+        let own = format!("process {} (", std::process::id());
+        assert!(source.to_string().starts_with(&own), "{source}");
+        drop(held);
+        assert!(lock_within(&path, 1).is_ok());
     }
 }

@@ -1,10 +1,12 @@
 //! What the people who keep the keys do, in the realm's audit log. They work beside the platform, which
 //! may run or not; the log is one.
 
+use tapfer_hsm::SealedCardRecord;
+use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose};
 use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
-use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
+use tapfer_storage::sqlite::{KeyUse, SqliteOptions, SqliteStorage};
 use tapfer_storage::{AuditStore as _, ConfigurationStore as _};
 
 use crate::realm::{RealmError, RealmPaths, describe};
@@ -37,6 +39,28 @@ impl KeyAudit {
         now: Timestamp,
     ) -> Result<(), RealmError> {
         Ok(self.storage.add_key_succession(signed, now)?)
+    }
+
+    /// What in the database is worth nothing without a key: kinds of rows, and how many of each.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn records_under(
+        &self,
+        name: KeyName,
+        now: Timestamp,
+    ) -> Result<Vec<(&'static str, u64)>, RealmError> {
+        let KeyOwner::Issuer(issuer) = name.owner else { return Ok(Vec::new()) };
+        let key = match name.purpose {
+            KeyPurpose::IssuerMaster => KeyUse::IssuerMaster { index: name.generation },
+            KeyPurpose::CardRecords => {
+                KeyUse::CardRecords { prefix: SealedCardRecord::prefix(name.generation) }
+            }
+            KeyPurpose::CardPins => KeyUse::CardPins,
+            // They sign and open what is on its way; nothing that lies here needs them.
+            _ => return Ok(Vec::new()),
+        };
+        Ok(self.storage.rows_under(issuer, key, now)?)
     }
 
     /// Does something with a key. The log says that it was ordered before anything is done, and how it

@@ -115,6 +115,8 @@ fn login(context: &Context, member: &str) -> anyhow::Result<Ending> {
 /// started it, so that nothing is put on a token behind its back.
 fn install_roots(context: &Context, member: &str, realm: RealmId) -> anyhow::Result<Ending> {
     let _is_locked = tapfer_hsm::pool::seclude_process()?;
+    // From here on this process ends with the one that started it, which hands the root keys over now and not before.
+    context.output.json_line(&"ready")?;
     let roots = roots_from_standard_input()?;
     let paths = context.home.realm();
     let before = tapfer_server::members::install_roots(&paths, member, realm, &roots)?;

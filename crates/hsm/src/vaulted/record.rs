@@ -23,6 +23,15 @@ const HEAD_LENGTH: usize = 2 + WRAPPED_LENGTH;
 
 const FAILED: HsmError = HsmError::Internal { operation: "sealing a card record" };
 
+impl SealedCardRecord {
+    /// What every record begins with, a person's key as well, whose key was wrapped by this generation of the issuer's
+    /// record key: to count them.
+    #[must_use]
+    pub const fn prefix(generation: u8) -> [u8; 2] {
+        [FORMAT, generation]
+    }
+}
+
 /// What a record holds, and whose it is. Authenticated with it.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
@@ -43,7 +52,7 @@ impl<V: Vault> VaultedHsm<V> {
         let mut data_key = Secret::new([0; 32]);
         self.vault().random(data_key.expose_mut())?;
         let wrapped = self.vault().wrap_data_key(self.ready(&record_key)?, &data_key)?;
-        let mut out = vec![FORMAT, record_key.record.name.generation];
+        let mut out = SealedCardRecord::prefix(record_key.record.name.generation).to_vec();
         out.extend_from_slice(&wrapped);
         let associated = associated_data(issuer, kind, &out);
 

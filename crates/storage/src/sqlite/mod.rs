@@ -17,6 +17,7 @@ mod integrity;
 mod intents;
 mod issuers;
 mod key_catalogue;
+mod key_uses;
 mod ledger;
 mod merchants;
 mod migrations;
@@ -44,6 +45,7 @@ pub use self::audit_chain::AuditFile;
 use crate::idempotency::RunningRequests;
 use crate::{Storage, StorageError, Write, Written};
 pub use backup::{back_up, check};
+pub use key_uses::KeyUse;
 use readers::Readers;
 use writer::Writer;
 

@@ -198,6 +198,11 @@ fn root_keys(
 ) -> anyhow::Result<(Unlock, String)> {
     let paths = home.realm();
     if arguments.keystore {
+        ensure!(
+            paths.keystore().exists(),
+            "the backup has no keystore: its root keys are in HSMs. Leave out --keystore, and let the custodians bring \
+             their parts"
+        );
         let file = arguments.passphrase_file.as_deref();
         return Ok((unlock::find(home, file)?, "from the keystore of the backup".to_owned()));
     }

@@ -1,19 +1,25 @@
 //! What every change of a key needs: a name, a reason, the audit log, and a vault.
 
 use std::fs;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tapfer_hsm::SoftwareHsm;
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, UnverifiedCatalogue};
 use tapfer_hsm::custody::{KeyCustody, KeyPolicy};
+use tapfer_hsm::pool::{Limits, MemberConfig};
 use tapfer_server::{KeyAudit, RealmPaths, members};
 
 use crate::ceremony::lock_memory;
 use crate::context::Context;
+use crate::failure::Ending;
 use crate::home::Home;
 use crate::output::Output;
 use crate::{toml_file, unlock};
@@ -76,7 +82,7 @@ impl Vault {
     pub(crate) fn open(&self, context: &Context) -> anyhow::Result<Box<dyn KeyCustody>> {
         let paths = context.home.realm();
         if paths.hsm_configuration().exists() {
-            return open_in_hsm(context.output, &paths);
+            return open_member(context.output, &paths);
         }
         let _is_locked = lock_memory(context.output);
         let unlock = unlock::find(&context.home, self.passphrase_file.as_deref())?;
@@ -84,20 +90,82 @@ impl Vault {
     }
 }
 
-/// The first member of `hsm.toml`: every one has the same root keys. Its module reads its settings from the
-/// environment, so this process goes on as another one, with those in it and without anything that is none of a
-/// vendor's business.
-fn open_in_hsm(output: Output, paths: &RealmPaths) -> anyhow::Result<Box<dyn KeyCustody>> {
-    let config = members::configuration(paths)?;
-    let member = config.members.first().context("hsm.toml names no member")?;
-    if members::has_environment(member, &OWN_VARIABLES) {
-        let _is_locked = lock_memory(output);
-        return Ok(Box::new(members::open_beside(paths, &member.name)?));
+/// Names, to this program started again, the member whose module it is to use.
+const MEMBER: &str = "TAPFER_KEYS_MEMBER";
+
+/// This process is the one that was started again for a member.
+fn open_member(output: Output, paths: &RealmPaths) -> anyhow::Result<Box<dyn KeyCustody>> {
+    let _is_locked = lock_memory(output);
+    let member = std::env::var(MEMBER).context("which member of hsm.toml")?;
+    Ok(Box::new(members::open_beside(paths, &member)?))
+}
+
+/// Runs this very command once more for one member of `hsm.toml` after the other, until one of them has done it: all
+/// have the same root keys, so one that serves is enough. Each runs in a process of its own, because a module reads its
+/// settings from the environment, may hang, and may take its process with it. `None`: there are no HSMs, or this is that
+/// process.
+///
+/// # Errors
+/// No member did it; or one may have done it and did not say so.
+pub(crate) fn in_turn(context: &Context) -> anyhow::Result<Option<Ending>> {
+    let paths = context.home.realm();
+    if !paths.hsm_configuration().exists() || std::env::var_os(MEMBER).is_some() {
+        return Ok(None);
     }
-    let mut again = Command::new(std::env::current_exe()?);
-    again.args(std::env::args_os().skip(1));
-    members::give_environment(&mut again, member, &OWN_VARIABLES);
-    Err(again.exec()).context("this program cannot start itself with the module's environment")
+    let config = members::configuration(&paths)?;
+    let Limits { start_ms, making_deadline_ms, .. } = config.pool;
+    let patience = Duration::from_millis(start_ms.saturating_add(making_deadline_ms));
+    let before = catalogue_version(&paths);
+    let mut wrong: Vec<String> = Vec::new();
+    for member in &config.members {
+        let Err(said) = try_member(member, patience)? else { return Ok(Some(Ending::Done)) };
+        // Whoever died with the change made must not have it made twice.
+        ensure!(
+            catalogue_version(&paths) == before,
+            "member {}: {said}; the catalogue was changed meanwhile, by this command or another: look at `tapfer keys \
+             list` before you try again",
+            member.name
+        );
+        wrong.push(format!("{}: {said}", member.name));
+    }
+    bail!("no member of hsm.toml did it, and nothing was changed: {}", wrong.join("; "))
+}
+
+fn catalogue_version(paths: &RealmPaths) -> Option<u64> {
+    let bytes = fs::read(paths.catalogue()).ok()?;
+    UnverifiedCatalogue::parse(&bytes).ok().map(|catalogue| catalogue.version())
+}
+
+/// Lets a member do it, or says what kept it from that.
+fn try_member(member: &MemberConfig, patience: Duration) -> anyhow::Result<Result<(), String>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(std::env::args_os().skip(1));
+    members::give_environment(&mut command, member, &OWN_VARIABLES);
+    let process =
+        command.env(MEMBER, &member.name).stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let id = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
+    let (ended, answers) = mpsc::channel();
+    thread::spawn(move || ended.send(process.wait_with_output()));
+    let output = match answers.recv_timeout(patience) {
+        Ok(output) => output?,
+        Err(_) => {
+            // It may have ended just now, which is as well.
+            let _gone = id.map(|id| kill_process(id, Signal::KILL));
+            let _ended = answers.recv();
+            return Ok(Err(format!("did not answer within {} seconds", patience.as_secs())));
+        }
+    };
+    if output.status.success() {
+        return Ok(Ok(()));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let in_json = |line: &str| {
+        let said: Value = serde_json::from_str(line).ok()?;
+        said.get("error")?.as_str().map(str::to_owned)
+    };
+    let last = said.lines().last().unwrap_or_default();
+    let said = in_json(last).unwrap_or_else(|| last.trim_start_matches("error: ").to_owned());
+    Ok(Err(if said.is_empty() { format!("its process ended: {}", output.status) } else { said }))
 }
 
 /// What the catalogue's file says, which nobody has verified.

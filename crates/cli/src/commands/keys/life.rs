@@ -7,7 +7,10 @@ use tapfer_hsm::custody::{KeyCustody, KeyPolicy, Standing};
 use tapfer_payments::audit::AuditAction;
 use tapfer_server::KeyAudit;
 
-use super::keeper::{Order, Vault, catalogue_as_it_says, named, policy};
+use super::exchange::with;
+use super::held::{Occasion, Record, hold};
+use super::keeper::{Order, Vault, catalogue_as_it_says, in_turn, named, policy};
+use crate::ceremony::{Agreement, PartsFrom};
 use crate::context::Context;
 use crate::failure::{Ending, UsageError};
 use crate::output::Emphasis;
@@ -60,10 +63,22 @@ pub(crate) struct AdvanceArguments {
 #[derive(Debug, Args)]
 pub(crate) struct DestroyArguments {
     #[command(flatten)]
-    advance: AdvanceArguments,
+    key: WhichKey,
+    /// Which generation
+    #[arg(value_name = "GENERATION")]
+    generation: u8,
+    #[command(flatten)]
+    parts: PartsFrom,
+    #[command(flatten)]
+    record: Record,
+    #[command(flatten)]
+    order: Order,
     /// The key's name once more, such as "iss_01k... issuer-master 1"; without it the keyboard is asked
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
+    /// So many records of the database are lost with it, and are meant to be
+    #[arg(long, value_name = "COUNT")]
+    lose: Option<u64>,
 }
 
 pub(crate) fn list(context: &Context, arguments: &ListArguments) -> anyhow::Result<Ending> {
@@ -97,7 +112,7 @@ pub(crate) fn list(context: &Context, arguments: &ListArguments) -> anyhow::Resu
 /// What to do about a key that is used longer than it should be.
 fn advice(KeyName { owner, purpose, .. }: KeyName) -> String {
     let what = format!("{owner} {purpose} is used longer than it should be");
-    if purpose.can_overlap() {
+    if purpose.can_overlap() || purpose == KeyPurpose::Configuration {
         return format!("{what}: tapfer keys rotate {owner} {purpose}");
     }
     format!(
@@ -159,6 +174,9 @@ pub(crate) fn rotate(context: &Context, arguments: &RotateArguments) -> anyhow::
     if !purpose.can_overlap() && !is_succeeded {
         return Err(UsageError(not_rotated(purpose)).into());
     }
+    if let Some(ended) = in_turn(context)? {
+        return Ok(ended);
+    }
     let keys = arguments.vault.open(context)?;
     let audit = arguments.order.audit(context)?;
     let object = format!("{owner} {purpose}");
@@ -205,8 +223,7 @@ fn succeed(keys: &dyn KeyCustody, audit: &KeyAudit) -> anyhow::Result<KeyRecord>
 }
 
 pub(crate) fn retire(context: &Context, arguments: &AdvanceArguments) -> anyhow::Result<Ending> {
-    let keys = arguments.vault.open(context)?;
-    let records = keys.records()?;
+    let records = catalogue_as_it_says(context)?;
     let WhichKey { owner, purpose } = arguments.key;
     let name = named(&records, owner, purpose, Some(arguments.generation))?;
     let has_newer = records.iter().any(|record| {
@@ -222,11 +239,17 @@ pub(crate) fn retire(context: &Context, arguments: &AdvanceArguments) -> anyhow:
     advance(context, arguments, name, KeyState::Retired, AuditAction::KeyRetired)
 }
 
+/// Destroys a key for good: with the custodians, because nobody brings it back.
 pub(crate) fn destroy(context: &Context, arguments: &DestroyArguments) -> anyhow::Result<Ending> {
-    let advance_arguments = &arguments.advance;
-    let WhichKey { owner, purpose } = advance_arguments.key;
-    let records = advance_arguments.vault.open(context)?.records()?;
-    let name = named(&records, owner, purpose, Some(advance_arguments.generation))?;
+    let WhichKey { owner, purpose } = arguments.key;
+    let records = catalogue_as_it_says(context)?;
+    let name = named(&records, owner, purpose, Some(arguments.generation))?;
+    let is_retired = |record: &KeyRecord| record.name == name && record.state == KeyState::Retired;
+    anyhow::ensure!(
+        records.iter().any(is_retired),
+        "{name} is not retired; only what makes nothing new any more is destroyed: tapfer keys retire {name}"
+    );
+    let lost = demand_expected(context, arguments, name)?;
     let typed = match &arguments.confirm {
         Some(typed) => typed.clone(),
         None => ask_for_name(context, name)?,
@@ -238,7 +261,53 @@ pub(crate) fn destroy(context: &Context, arguments: &DestroyArguments) -> anyhow
         ))
         .into());
     }
-    advance(context, advance_arguments, name, KeyState::Destroyed, AuditAction::KeyDestroyed)
+    let occasion = Occasion {
+        purpose: "a key destroyed",
+        custodians: &[],
+        action: AuditAction::KeyDestroyed,
+        object: name.to_string(),
+        order: Some(&arguments.order),
+    };
+    let agreement = Agreement {
+        about: format!("{name} is about to be destroyed for good. Lost with it: {lost}."),
+        word: "destroy".to_owned(),
+    };
+    let (record, told) = hold(context, &arguments.record, occasion, |ceremony| {
+        let (roots, _) = ceremony.roots_of(&arguments.parts, Some(&agreement))?;
+        let keys = ceremony.keys_over(context, roots)?;
+        let record = keys.set_key_state(name, KeyState::Destroyed)?;
+        ceremony.transcript.check_value(&name.to_string(), record.check_value);
+        ceremony.transcript.step(format!("{name} destroyed; lost with it: {lost}"));
+        Ok(record)
+    })?;
+    context.output.object(&with(as_told(context, &record)?, &told))?;
+    Ok(Ending::Done)
+}
+
+/// What is lost with a key, in words, if it is what was said to be lost.
+fn demand_expected(
+    context: &Context,
+    arguments: &DestroyArguments,
+    name: KeyName,
+) -> anyhow::Result<String> {
+    let rows = arguments.order.audit(context)?.records_under(name, clock::now())?;
+    let total: u64 = rows.iter().map(|(_, count)| count).sum();
+    let kinds: Vec<String> = rows.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let kinds = kinds.join(", ");
+    anyhow::ensure!(
+        total == arguments.lose.unwrap_or(0),
+        "the database holds {total} records that {name} is needed for ({}). Without it they can never be opened or \
+         checked again. {}",
+        if kinds.is_empty() { "none" } else { &kinds },
+        if total == 0 {
+            "Leave out --lose".to_owned()
+        } else {
+            format!(
+                "Wait until they are replaced; or, if they are meant to be lost, say so: --lose {total}"
+            )
+        }
+    );
+    Ok(if total == 0 { "nothing that the database still holds".to_owned() } else { kinds })
 }
 
 fn ask_for_name(context: &Context, name: KeyName) -> anyhow::Result<String> {
@@ -258,6 +327,9 @@ fn advance(
     state: KeyState,
     action: AuditAction,
 ) -> anyhow::Result<Ending> {
+    if let Some(ended) = in_turn(context)? {
+        return Ok(ended);
+    }
     let keys = arguments.vault.open(context)?;
     let audit = arguments.order.audit(context)?;
     let act = || anyhow::Ok(keys.advance(name, state)?);

@@ -44,10 +44,11 @@ Phones get keys of the new generation when they next fetch some; tokens with old
     /// Destroy a retired generation for good
     #[command(after_help = "\
 Example:
-  tapfer keys destroy iss_01k... issuer-master 1 --reason \"retired for a year\"
+  tapfer keys destroy iss_01k... issuer-master 1 --officer Tony --transcript destroyed.txt --reason \"retired for a year\"
 
-Asks for the key's name once more; programs give it with --confirm. What was made under the key can never be checked or
-opened again. Copies in backups are for you to destroy.")]
+The custodians of the root keys come for it: one login is not enough. Refused while the database holds what the key is
+needed for, unless --lose says how much of it is meant to be lost. Asks for the key's name once more; programs give it
+with --confirm. Copies in backups are for you to destroy.")]
     Destroy(life::DestroyArguments),
     /// Give a symmetric key out as a key block, with the custodians
     #[command(after_help = "\

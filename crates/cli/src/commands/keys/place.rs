@@ -1,7 +1,7 @@
 //! Where a realm's root keys go: the software keystore, or the HSMs of `hsm.toml`.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::io::{Read as _, Write as _};
+use std::process::{ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
@@ -161,6 +161,13 @@ fn into_hsms(
     Ok(())
 }
 
+/// Waits for a line, and takes nothing of what is behind it.
+fn read_line(input: &mut ChildStdout) -> anyhow::Result<()> {
+    let mut byte = [0];
+    while input.read(&mut byte)? == 1 && byte != *b"\n" {}
+    Ok(())
+}
+
 /// Has a process of its own work at a member's module, which reads its settings from the environment, and may take
 /// its process with it.
 fn ask_member(
@@ -178,7 +185,8 @@ fn ask_member(
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut input = process.stdin.take().context("a pipe")?;
     if let Some(roots) = roots {
-        // Whoever died before reading says below why.
+        read_line(process.stdout.as_mut().context("a pipe")?)?;
+        // Whoever died before that, or before reading, says below why.
         let _read = input.write_all(roots.to_shared().expose());
     }
     drop(input);
