@@ -7,8 +7,9 @@ use tapfer_hsm::catalogue::UnverifiedCatalogue;
 
 /// A catalogue as the program writes it, with a few bytes changed: two bytes of position, one of value each.
 const GENUINE: &str = concat!(
-    r#"{"content":{"format":1,"realm":"demo","realm_id":"realm_00000000000000000000000000","version":7,"#,
-    r#""catalogue_key":"00","keys":[{"owner":"platform","purpose":"card-records","generation":1,"#,
+    r#"{"content":{"format":2,"realm":"demo","realm_id":"realm_00000000000000000000000000","version":2,"#,
+    r#""history":["0000000000000000000000000000000000000000000000000000000000000000"],"#,
+    r#""catalogue_key":"00","releasing_check":"00","keys":[{"owner":"platform","purpose":"card-records","generation":1,"#,
     r#""algorithm":"key_wrapping","custody":"sealed","state":"active","created_at":"2026-11-21T12:00:00.000Z","#,
     r#""use_until":null,"check_value":"010203","public":null,"wrapped":"0000000000000000"}]},"#,
     r#""mac":"0000000000000000000000000000000000000000000000000000000000000000"}"#

@@ -16,6 +16,7 @@ mod payer;
 mod platform;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -260,7 +261,7 @@ fn workers_serve(platform: &Platform, member: &str) -> bool {
 fn a_member_goes_on_when_a_person_has_mended_its_pin() {
     let scene = Scene::new();
     let pin = scene.hsms.file("pin");
-    let right = std::fs::read_to_string(&pin).unwrap();
+    let right = fs::read_to_string(&pin).unwrap();
     let halted = |word: &str| {
         until("all workers are halted", PATIENCE, || {
             let status = status(&scene.platform);
@@ -273,7 +274,7 @@ fn a_member_goes_on_when_a_person_has_mended_its_pin() {
             workers.all(is_halted).then_some(())
         });
     };
-    std::fs::write(&pin, "another-pin").unwrap();
+    fs::write(&pin, "another-pin").unwrap();
     MEMBERS.iter().for_each(|member| scene.kill(member));
     halted("CKR_PIN_INCORRECT");
     let doctor = scene.platform.run(&["doctor"]);
@@ -282,7 +283,7 @@ fn a_member_goes_on_when_a_person_has_mended_its_pin() {
         report["checks"].as_array().unwrap().iter().find(|one| one["what"] == "HSM north");
     let cure = refused.unwrap()["cure"].as_str().unwrap().to_owned();
     assert!(cure.contains("tapfer hsm login north"), "{report}");
-    std::fs::write(&pin, &right).unwrap();
+    fs::write(&pin, &right).unwrap();
     until_all_serve(&scene.platform);
 
     MEMBERS.iter().for_each(|member| scene.hsms.set(member, "CKR_PIN_LOCKED C_Login"));
@@ -295,4 +296,93 @@ fn a_member_goes_on_when_a_person_has_mended_its_pin() {
         scene.platform.tapfer(&["hsm", "login", member]);
     }
     until_all_serve(&scene.platform);
+}
+
+/// Runs a command of those who keep the keys, with a reason.
+fn keys(platform: &Platform, arguments: &[&str]) -> std::process::Output {
+    platform.run(&[&["keys"], arguments, &["--reason", "a test", "--by", "Ada"]].concat())
+}
+
+fn issuer(platform: &Platform) -> String {
+    let issuers = platform.tapfer(&["issuer", "list"]);
+    issuers["data"][0]["id"].as_str().unwrap().to_owned()
+}
+
+/// Another process makes and retires keys; the platform and every worker know it while payments go on.
+#[test]
+fn keys_that_others_change_are_followed_while_the_platform_pays() {
+    let mut scene = Scene::new();
+    let issuer = issuer(&scene.platform);
+    let master = [issuer.as_str(), "issuer-master"];
+    let done = |arguments: &[&str]| {
+        let output = keys(&scene.platform, arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    };
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let database = scene.hsms.home().join("tapfer.db");
+    let database = rusqlite::Connection::open_with_flags(database, flags).unwrap();
+    let number = AtomicUsize::new(0);
+    let mut pay_once = || {
+        let number = number.fetch_add(1, Ordering::SeqCst);
+        pay(&scene.client, &mut scene.phone, number).answer["outcome"] == "approved"
+    };
+    assert!(pay_once());
+    done(&[&["rotate"], &master[..]].concat());
+    let renewed = || {
+        assert!(pay_once(), "keys of the first generation go on");
+        let renewed = "SELECT count(*) FROM audit_events WHERE action = 'issuer.keys_renewed'";
+        let count: i64 = database.query_row(renewed, [], |row| row.get(0)).unwrap();
+        (count > 0).then_some(())
+    };
+    until("the platform follows", PATIENCE, renewed);
+    done(&[&["retire"], &master[..], &["1"]].concat());
+    assert!(pay_once(), "what is retired verifies");
+    // Asked whether it serves, the platform looks, and every worker of every member works with what there is now.
+    assert!(scene.client.is_ready());
+    assert!((0..PAYMENTS).all(|_| pay_once()));
+    assert_eq!(scene.client.refused(), 0);
+}
+
+/// An older file in the place of the newest, and every worker started anew.
+#[test]
+fn attack_old_catalogue_put_back_under_a_platform_with_hsms() {
+    let mut scene = Scene::new();
+    let (issuer, catalogue) = (issuer(&scene.platform), scene.hsms.home().join("keys.json"));
+    let put = |bytes: &[u8]| {
+        let unfinished = catalogue.with_extension("put-back");
+        fs::write(&unfinished, bytes).unwrap();
+        fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::rename(unfinished, &catalogue).unwrap();
+    };
+    let rotate = || keys(&scene.platform, &["rotate", &issuer, "card-pins"]);
+    let old = fs::read(&catalogue).unwrap();
+    assert!(rotate().status.success());
+    let newest = fs::read(&catalogue).unwrap();
+    put(&old);
+    MEMBERS.iter().for_each(|member| scene.kill(member));
+
+    let shown = until("nobody serves", PATIENCE, || {
+        let shown = status(&scene.platform);
+        (shown["serves"] == false && shown.to_string().contains("was used already"))
+            .then_some(shown)
+    });
+    assert!(shown.to_string().contains("an old copy was put in"), "{shown}");
+    let (key, question) = tap(&scene.client, &mut scene.phone, 0);
+    let ask = |scene: &Scene| {
+        scene.client.ask("/v1/authorizations", &question, &key, Caller::Terminal).unwrap()
+    };
+    let (code, refused) = ask(&scene);
+    assert_eq!(code, 503, "{refused}");
+    assert!(refused["type"].as_str().unwrap().ends_with("hsm_down"), "{refused}");
+    // Nor do those who keep the keys go on with it.
+    let refused = rotate();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("was used already"));
+    assert_eq!(fs::read(&catalogue).unwrap(), old);
+
+    put(&newest);
+    until_all_serve(&scene.platform);
+    let answer = scene.client.post("/v1/authorizations", &question, &key, Caller::Terminal);
+    scene.payments.push(Payment { key: key.clone(), question: question.clone(), answer });
+    scene.all_is_booked_once();
 }

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::SignedDocument;
+use tapfer_payment_types::{CatalogueMark, Timestamp};
 
-use crate::HsmError;
 use crate::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState};
 use crate::vault::Vault;
 use crate::vaulted::VaultedHsm;
+use crate::{HsmError, PaymentHsm as _};
 
 const SECONDS_A_DAY: i64 = 86_400;
 const MILLISECONDS_A_DAY: i64 = SECONDS_A_DAY * 1_000;
@@ -22,6 +22,13 @@ pub trait KeyCustody {
     /// # Errors
     /// The catalogue cannot be read, or is not what it should be.
     fn records(&self) -> Result<Vec<KeyRecord>, HsmError>;
+
+    /// Sees that the keys are the newest that others have used, and says which they are: as
+    /// [`PaymentHsm::follow_catalogue`].
+    ///
+    /// # Errors
+    /// As [`PaymentHsm::follow_catalogue`].
+    fn follow(&self, known: Option<&CatalogueMark>) -> Result<CatalogueMark, HsmError>;
 
     /// Makes the next generation, which takes over; older ones serve what was made under them.
     ///
@@ -54,6 +61,10 @@ pub trait KeyCustody {
 impl<V: Vault> KeyCustody for VaultedHsm<V> {
     fn records(&self) -> Result<Vec<KeyRecord>, HsmError> {
         self.key_records()
+    }
+
+    fn follow(&self, known: Option<&CatalogueMark>) -> Result<CatalogueMark, HsmError> {
+        self.follow_catalogue(known)
     }
 
     fn rotate(

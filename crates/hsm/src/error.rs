@@ -154,6 +154,12 @@ pub enum HsmError {
         /// Where it should have gone.
         to: KeyState,
     },
+    /// A key is to be retired that nothing newer takes the place of.
+    #[error("{0} makes what is new, and nothing newer would take its place: rotate it first")]
+    KeyStillMakes(KeyName),
+    /// Something new was to be made under a generation that is retired.
+    #[error("the key {0} is retired and makes nothing new; ask for a newer generation")]
+    KeyRetired(KeyName),
     /// Keys of this purpose have no generations.
     #[error(
         "keys for {0} are not rotated: what the database is searched by, or what a phone's store opens with, \
@@ -268,7 +274,8 @@ impl HsmError {
         )
     }
 
-    /// Whether nothing was decided because no module serves in time, now: ask again later.
+    /// Whether nothing was decided because no module serves in time, now, or none has the keys that it should
+    /// have: ask again later.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
         matches!(
@@ -278,6 +285,7 @@ impl HsmError {
                 | Self::Down { .. }
                 | Self::DeadlinePassed { .. }
                 | Self::QueueFull { .. }
+                | Self::Catalogue(_)
         )
     }
 }

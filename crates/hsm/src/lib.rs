@@ -66,7 +66,7 @@ use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
 use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::store_share::STORE_SHARE_LENGTH;
-use tapfer_payment_types::{DeviceId, IssuerId, Pan, Secret, Timestamp};
+use tapfer_payment_types::{CatalogueMark, DeviceId, IssuerId, Pan, Secret, Timestamp};
 
 /// An ICC certificate lives no longer than this from the moment it is signed: 7 days, in seconds. A
 /// stolen phone dies by itself.
@@ -106,15 +106,6 @@ pub trait PaymentHsm: Send + Sync {
         None
     }
 
-    /// Takes in what another process may have changed in the catalogue of keys. A module that shares its
-    /// keys with none has nothing to do.
-    ///
-    /// # Errors
-    /// The catalogue cannot be read.
-    fn refresh(&self) -> Result<(), HsmError> {
-        Ok(())
-    }
-
     /// Runs the known-answer tests again. After a failure the module refuses every verb until it is
     /// opened anew.
     ///
@@ -122,12 +113,14 @@ pub trait PaymentHsm: Send + Sync {
     /// [`HsmError::SelfTestFailed`] names the test.
     fn self_test(&self) -> Result<(), HsmError>;
 
-    /// Version of the catalogue of keys, as it is on the disk now. It only counts up: a lower one than was
-    /// seen before is an old copy in the place of a newer one.
+    /// Takes over what other processes have changed in the catalogue of keys, and says which version that is:
+    /// whoever keeps the answer and gives it as `known` the next time is shown nothing older, and nothing that
+    /// was made from something older. As long as the catalogue does not come from `known`, no key is used.
     ///
     /// # Errors
-    /// The catalogue cannot be read, or was rolled back; the module failed.
-    fn catalogue_version(&self) -> Result<u64, HsmError>;
+    /// The catalogue cannot be read, or does not come from what was known ([`CatalogueError::RolledBack`],
+    /// [`CatalogueError::Forked`], [`CatalogueError::Tampered`]); the module failed.
+    fn follow_catalogue(&self, known: Option<&CatalogueMark>) -> Result<CatalogueMark, HsmError>;
 
     /// Fills `out` with random bytes fit for keys, token numbers and ids.
     ///

@@ -131,6 +131,12 @@ pub trait Vault: Send + Sync {
         wrapped: &[u8],
     ) -> Result<Self::Key, HsmError>;
 
+    /// Lets go of a key that the catalogue has not got any more, and of whatever was derived from it. Should that
+    /// fail, everything at hand is let go of.
+    fn forget(&self, key: &Self::Key) {
+        let _ = key;
+    }
+
     /// The application cryptogram over `message`: issuer master key, token key, limited-use key, session
     /// key, AES-CMAC, first eight bytes.
     ///

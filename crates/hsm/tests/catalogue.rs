@@ -16,11 +16,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use aws_lc_rs::hmac;
+use data_encoding::HEXLOWER;
 use tapfer_emv::keys::IssuerMasterKey;
-use tapfer_hsm::catalogue::{CatalogueFault, KeyOwner, KeyPurpose, UnverifiedCatalogue};
+use tapfer_hsm::catalogue::{
+    CatalogueFault, KeyName, KeyOwner, KeyPurpose, KeyState, UnverifiedCatalogue,
+};
 use tapfer_hsm::software::{RootKeys, SoftwareVault};
+use tapfer_hsm::vault::{Custody, KeyAlgorithm, Vault as _};
 use tapfer_hsm::{CatalogueError, HsmError, PaymentHsm, Realm, SoftwareHsm, VaultedHsm};
-use tapfer_payment_types::{IssuerId, RealmId, Secret, Timestamp};
+use tapfer_payment_types::{CatalogueMark, IssuerId, RealmId, Secret, Timestamp};
 use tempfile::TempDir;
 
 const NOW: Timestamp = Timestamp::from_unix_millis(1_795_262_400_000);
@@ -143,7 +148,7 @@ fn attack_old_catalogue_put_back_under_a_running_platform() {
         matches!(error, CatalogueError::RolledBack { version: 2, known: 3, .. })
     };
     assert!(rolled_back(hsm.health()));
-    assert!(rolled_back(hsm.reload().map(drop)));
+    assert!(rolled_back(hsm.follow_catalogue(None).map(drop)));
     assert!(rolled_back(hsm.create_issuer(issuer(3), NOW).map(drop)));
     assert!(rolled_back(hsm.issuer_keys(issuer(3)).map(drop)), "nothing unknown is found in it");
     hsm.issuer_keys(issuer(2)).unwrap();
@@ -153,12 +158,142 @@ fn attack_old_catalogue_put_back_under_a_running_platform() {
     place.open().unwrap().create_issuer(issuer(9), NOW).unwrap();
     assert!(matches!(
         of_the_catalogue(hsm.health().unwrap_err()),
-        CatalogueError::RolledBack { version: 3, known: 3, .. }
+        CatalogueError::Forked { version: 3, known: 3, .. }
     ));
     place.overwrite(&newest);
     hsm.health().unwrap();
-    // Who opens it anew cannot know: the database does.
-    assert_eq!(place.open().unwrap().catalogue_version().unwrap(), 3);
+}
+
+/// Whoever is told what others have used, as the database tells, uses no key of anything older: not of what
+/// lies on the disk, nor of what is in memory already.
+#[test]
+fn attack_old_catalogue_put_back_before_others_looked() {
+    let place = Place::new();
+    let (hsm, beside) = (place.create(), place.open().unwrap());
+    let first = hsm.follow_catalogue(None).unwrap();
+    hsm.create_issuer(issuer(1), NOW).unwrap();
+    beside.health().unwrap();
+    let old = place.bytes();
+    hsm.create_issuer(issuer(2), NOW).unwrap();
+    let (known, newest) = (hsm.follow_catalogue(None).unwrap(), place.bytes());
+    assert_eq!(known.version, 3);
+
+    place.overwrite(&old);
+    for late in [beside, place.open().unwrap()] {
+        late.issuer_keys(issuer(1)).unwrap();
+        let rolled_back = |answer: Result<(), HsmError>| {
+            let error = of_the_catalogue(answer.unwrap_err());
+            assert!(matches!(error, CatalogueError::RolledBack { version: 2, known: 3, .. }));
+        };
+        rolled_back(late.follow_catalogue(Some(&known)).map(drop));
+        // From here on nothing is done with older keys.
+        rolled_back(late.issuer_keys(issuer(1)).map(drop));
+        rolled_back(late.create_issuer(issuer(3), NOW).map(drop));
+        rolled_back(late.follow_catalogue(None).map(drop));
+        rolled_back(late.health());
+        assert_eq!(place.bytes(), old);
+        // What is known does not become less by whom asks.
+        rolled_back(late.follow_catalogue(Some(&first)).map(drop));
+        let invented = CatalogueMark { mac: [9; 32], ..first };
+        late.follow_catalogue(Some(&invented)).unwrap_err();
+        rolled_back(late.health());
+        // The right one is back, and work goes on by itself.
+        place.overwrite(&newest);
+        late.issuer_keys(issuer(2)).unwrap();
+        assert_eq!(late.follow_catalogue(Some(&known)).unwrap(), known);
+        place.overwrite(&old);
+    }
+}
+
+/// An old copy that somebody goes on with gets the numbers of the newest, and not its past.
+#[test]
+fn attack_old_catalogue_gone_on_with() {
+    let place = Place::new();
+    let hsm = place.create();
+    hsm.create_issuer(issuer(1), NOW).unwrap();
+    let owner = KeyOwner::Issuer(issuer(1));
+    hsm.add_generation(owner, KeyPurpose::IssuerMaster, NOW).unwrap();
+    let old = place.bytes();
+    let destroyed = KeyName { owner, purpose: KeyPurpose::IssuerMaster, generation: 1 };
+    for state in [KeyState::Retired, KeyState::Destroyed] {
+        hsm.set_key_state(destroyed, state).unwrap();
+    }
+    let (known, newest) = (hsm.follow_catalogue(None).unwrap(), place.bytes());
+    place.overwrite(&old);
+    for version in 4..=7 {
+        let late = place.open().unwrap();
+        late.add_generation(owner, KeyPurpose::CardPins, NOW).unwrap();
+        let expected = |error: HsmError| match of_the_catalogue(error) {
+            CatalogueError::RolledBack { known: 5, .. } => version < 5,
+            CatalogueError::Forked { version: found, known: 5, .. } => found == version,
+            other => panic!("{other}"),
+        };
+        assert!(expected(hsm.health().unwrap_err()), "who has seen the newest");
+        assert!(expected(late.follow_catalogue(Some(&known)).unwrap_err()), "who was told of it");
+    }
+    // However many versions were made from the newest before one looks, it is found to come from there.
+    place.overwrite(&newest);
+    let other = place.open().unwrap();
+    for _ in 0..9 {
+        other.add_generation(owner, KeyPurpose::CardPins, NOW).unwrap();
+    }
+    assert_eq!(hsm.follow_catalogue(Some(&known)).unwrap().version, 14);
+    assert_eq!(place.open().unwrap().follow_catalogue(Some(&known)).unwrap().version, 14);
+}
+
+/// Who could wrap one key of his own under the sealing root, once, has a key to make MACs with. It is not the
+/// realm's.
+#[test]
+fn attack_catalogue_under_a_key_that_was_wrapped_once() {
+    let place = Place::new();
+    let hsm = place.create();
+    hsm.create_issuer(issuer(1), NOW).unwrap();
+    let (known, genuine) = (hsm.follow_catalogue(None).unwrap(), place.bytes());
+    // With a stolen PIN. From here on he needs neither module nor roots.
+    let own = [0x5A; 32];
+    let (algorithm, custody) = (KeyAlgorithm::Authentication, Custody::Sealed);
+    let wrapped = vault(1).import(algorithm, custody, &Secret::new(own.to_vec())).unwrap().wrapped;
+    let text = String::from_utf8(genuine).unwrap();
+    let content = text.strip_prefix("{\"content\":").unwrap();
+    let content = &content[..content.rfind(",\"mac\":").unwrap()];
+    let read: serde_json::Value = serde_json::from_str(content).unwrap();
+    let (key, history) = (read["catalogue_key"].as_str().unwrap(), &read["history"]);
+    let forge = |more: &str, version: u64| {
+        let history = history.to_string();
+        let longer = history.replace(']', &format!("{more}]"));
+        let forged = content
+            .replace(key, &HEXLOWER.encode(&wrapped))
+            .replace(&history, &longer)
+            .replace("\"version\":2", &format!("\"version\":{version}"));
+        let covered = [b"tapfer-catalogue-2\0", forged.as_bytes()].concat();
+        let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &own), &covered);
+        let mac = HEXLOWER.encode(mac.as_ref());
+        place.overwrite(format!("{{\"content\":{forged},\"mac\":\"{mac}\"}}\n").as_bytes());
+    };
+    let tampered = |answer: Result<(), HsmError>| {
+        let error = of_the_catalogue(answer.unwrap_err());
+        assert!(matches!(error, CatalogueError::Tampered(_)), "{error}");
+    };
+    // The same version, and one that says that it was made from the genuine one.
+    let genuine_mac = HEXLOWER.encode(&known.mac);
+    for (more, version) in [("", 2), (&*format!(",\"{genuine_mac}\""), 3)] {
+        forge(more, version);
+        tampered(hsm.health());
+        let unaware = place.open().unwrap();
+        assert_eq!(unaware.follow_catalogue(None).unwrap().version, version, "the MAC is right");
+        tampered(unaware.follow_catalogue(Some(&known)).map(drop));
+        tampered(unaware.issuer_keys(issuer(1)).map(drop));
+    }
+}
+
+/// Another releasing root would wrap keys that open nowhere else.
+#[test]
+fn a_vault_with_another_releasing_root_does_not_open() {
+    let place = Place::new();
+    drop(place.create());
+    let roots = RootKeys::new(Secret::new([1; 32]), Secret::new([3; 32]));
+    let error = place.open_with(SoftwareVault::new(roots)).unwrap_err();
+    assert!(matches!(error, CatalogueError::OtherReleasingRoot(_)), "{error}");
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn a_key_that_must_not_leave_again_does_not() {
     place.export(KeyPurpose::CardPins, free).unwrap();
     place.export(KeyPurpose::CardPins, 1).unwrap();
     // The file remembers.
-    place.keys.reload().unwrap();
+    place.keys.follow_catalogue(None).unwrap();
     let records = place.keys.key_records().unwrap();
     let kept =
         records.iter().filter(|record| !record.exportable).map(|record| record.name.generation);

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod catalogue_mark;
 pub mod configuration;
 pub mod data_storage;
 pub mod id;
@@ -20,6 +21,7 @@ pub mod secret;
 pub mod store_share;
 pub mod timestamp;
 
+pub use catalogue_mark::CatalogueMark;
 pub use id::{
     ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, LedgerEntryId, MerchantId,
     PaymentIntentId, RealmId, RefundId, ReversalId, TerminalCertificateId, TerminalId, TokenId,

@@ -3,12 +3,14 @@
 
 use tapfer_hsm::SealedCardRecord;
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose};
+use tapfer_hsm::custody::KeyCustody;
 use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 use tapfer_storage::sqlite::{KeyUse, SqliteOptions, SqliteStorage};
 use tapfer_storage::{AuditStore as _, ConfigurationStore as _};
 
+use crate::newest_catalogue;
 use crate::realm::{RealmError, RealmPaths, describe};
 
 /// The audit log, and who writes into it why.
@@ -63,6 +65,25 @@ impl KeyAudit {
         Ok(self.storage.rows_under(issuer, key, now)?)
     }
 
+    /// Changes keys of the newest catalogue that was used, and lets the database know what came of it: an old copy
+    /// is not gone on with, and the one that was made is not taken back.
+    ///
+    /// # Errors
+    /// What `act` fails with; the catalogue is an old one; module or database failed.
+    pub fn over_newest<T, E: From<RealmError>>(
+        &self,
+        keys: &(impl KeyCustody + ?Sized),
+        act: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let follow = || {
+            newest_catalogue::follow::<RealmError>(&self.storage, |known| Ok(keys.follow(known)?))
+        };
+        follow()?;
+        let done = act()?;
+        follow().map_err(|error| RealmError::NotNoted(Box::new(error)))?;
+        Ok(done)
+    }
+
     /// Does something with a key. The log says that it was ordered before anything is done, and how it
     /// ended after: whoever dies in between leaves the order behind.
     ///
@@ -96,5 +117,50 @@ impl KeyAudit {
                 Err(error)
             }
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::KeyAudit;
+    use crate::realm::{Realm, RealmError, RealmKind, RealmPaths};
+    use std::fs;
+    use tapfer_hsm::catalogue::{KeyOwner, KeyPurpose};
+    use tapfer_hsm::custody::KeyCustody as _;
+    use tapfer_hsm::{PaymentHsm as _, SoftwareHsm, Unlock};
+    use tapfer_payment_types::{IssuerId, Timestamp};
+
+    /// Those who keep the keys do not go on with an old copy, and what they have made is not taken back, whether
+    /// the platform has seen it or not.
+    #[test]
+    fn attack_old_catalogue_given_to_those_who_keep_the_keys() {
+        let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::from_unix_millis(1));
+        let key = "5a1c9a07be2d63588e91f0aa37c5d2146b80e9723f5d0c1b2a7e64d98331f6c0";
+        let unlock = Unlock::key_from_hex(key).unwrap();
+        drop(Realm::create(home.path(), RealmKind::Demo, &unlock, now).unwrap());
+        let paths = RealmPaths::new(home.path());
+        let open = || SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), &unlock).unwrap();
+        let issuer = IssuerId::new(now, [1; 10]);
+        open().create_issuer(issuer, now).unwrap();
+        let old = fs::read(paths.catalogue()).unwrap();
+
+        let audit = KeyAudit::open(&paths, "Ada", "a test").unwrap();
+        let rotate = |keys: &SoftwareHsm| {
+            let (owner, purpose) = (KeyOwner::Issuer(issuer), KeyPurpose::CardPins);
+            let act = || Ok::<_, RealmError>(keys.rotate(owner, purpose, now)?);
+            audit.over_newest(keys, act).map(|made| made.name.generation)
+        };
+        assert_eq!(rotate(&open()).unwrap(), 2);
+        let newest = fs::read(paths.catalogue()).unwrap();
+
+        fs::write(paths.catalogue(), &old).unwrap();
+        let refused = rotate(&open()).unwrap_err().to_string();
+        assert!(refused.contains("version 2, and version 3 was used already"), "{refused}");
+        assert_eq!(fs::read(paths.catalogue()).unwrap(), old, "nothing was made");
+        // No platform has served meanwhile.
+        let refused = Realm::open(home.path(), &unlock).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("version 3 was used already"), "{refused}");
+        fs::write(paths.catalogue(), newest).unwrap();
+        assert_eq!(rotate(&open()).unwrap(), 3);
     }
 }

@@ -25,6 +25,7 @@ mod key_audit;
 mod key_watch;
 pub mod members;
 mod metrics;
+mod newest_catalogue;
 mod private_file;
 pub mod realm;
 mod server;

@@ -24,14 +24,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tapfer_hsm::pool::HsmPool;
-use tapfer_hsm::{CatalogueError, HsmError, PaymentHsm, SoftwareHsm, Unlock};
+use tapfer_hsm::{HsmError, PaymentHsm, SoftwareHsm, Unlock};
 use tapfer_payment_types::{RealmId, Timestamp};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{Storage, StorageError};
 
 use crate::entropy::{self, EntropyError, SystemEntropy};
 use crate::members::{self, MemberError};
-use crate::private_file;
+use crate::{newest_catalogue, private_file};
 
 pub use tapfer_hsm::Realm as RealmKind;
 
@@ -115,6 +115,12 @@ pub enum RealmError {
     /// `hsm.toml`.
     #[error(transparent)]
     Members(#[from] MemberError),
+    /// Keys were changed, and the database has not heard of it.
+    #[error(
+        "the keys were changed, but the database could not be told which catalogue is the newest now: {0}; run \
+         `tapfer keys list` to see what was done, and let the platform serve, which tells it"
+    )]
+    NotNoted(Box<Self>),
     /// The security module.
     #[error(transparent)]
     Hsm(#[from] HsmError),
@@ -354,7 +360,8 @@ impl Realm {
             return Err(RealmError::Mixed(paths.home));
         }
         let storage = SqliteStorage::open(&paths.database(), id, &SqliteOptions::default())?;
-        refuse_old_catalogue(&paths, &*hsm, &storage)?;
+        // An old copy would bring back keys that were destroyed or retired, and lack newer ones.
+        newest_catalogue::follow::<RealmError>(&storage, |known| Ok(hsm.follow_catalogue(known)?))?;
         Ok(Self { paths, kind, hsm, storage: Arc::new(storage), lock })
     }
 
@@ -445,22 +452,6 @@ fn create_or_finish(
         }
         _ => Err(undescribed()),
     }
-}
-
-/// The database remembers the newest catalogue that was used. An old copy in its place would bring back
-/// keys that were destroyed or retired, and lack newer ones.
-fn refuse_old_catalogue(
-    paths: &RealmPaths,
-    hsm: &dyn PaymentHsm,
-    storage: &dyn Storage,
-) -> Result<(), RealmError> {
-    let version = hsm.catalogue_version()?;
-    let known = storage.note_catalogue(version)?;
-    if known > version {
-        let path = paths.catalogue();
-        return Err(HsmError::from(CatalogueError::RolledBack { path, version, known }).into());
-    }
-    Ok(())
 }
 
 /// Makes this the one process that serves the realm.
@@ -591,7 +582,7 @@ mod tests {
     }
 
     /// An old copy of the catalogue, with keys that were destroyed since, does not open; nor does one that
-    /// somebody went on with.
+    /// somebody went on with, nor one under another key of its MAC.
     #[cfg(unix)]
     #[test]
     fn attack_old_catalogue_put_back() {
@@ -605,9 +596,30 @@ mod tests {
         let newest = fs::read(paths.catalogue()).unwrap();
         drop(open().unwrap());
         fs::write(paths.catalogue(), old).unwrap();
-        let error = open().map(drop).unwrap_err().to_string();
-        assert!(error.contains("version 1, and version 2 was used already"), "{error}");
+        let error = || open().map(drop).unwrap_err().to_string();
+        assert!(error().contains("version 1, and version 2 was used already"), "{}", error());
+
+        // Beside the platform, by whoever opens the keystore.
+        let beside =
+            || SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), &unlock()).unwrap();
+        beside().create_document_keys(now).unwrap();
+        assert!(error().contains("was not made from version 2"), "{}", error());
+        beside().create_merchant_authority(now).unwrap();
+        assert!(error().contains("is version 3, and was not made from version 2"), "{}", error());
+
+        fs::remove_file(paths.catalogue()).unwrap();
+        drop(SoftwareHsm::finish(&paths.keystore(), &paths.catalogue(), &unlock()).unwrap());
+        for index in 1..=3 {
+            assert!(error().contains("tampered with"), "{}", error());
+            beside().create_certification_authority([1; 5], index, now).unwrap();
+        }
+
         fs::write(paths.catalogue(), newest).unwrap();
+        let realm = open().unwrap();
+        for index in 1..=3 {
+            realm.hsm().create_certification_authority([1; 5], index, now).unwrap();
+        }
+        drop(realm);
         open().unwrap();
     }
 

@@ -15,8 +15,8 @@ use tapfer_payment_types::messages::PinStatus;
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::store_share::StoreReport;
 use tapfer_payment_types::{
-    ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, MerchantId, PaymentIntentId, RefundId,
-    ReversalId, TerminalCertificateId, TerminalId, Timestamp, TokenId,
+    ApiKeyId, AuthorizationId, CardId, CatalogueMark, DeviceId, IssuerId, MerchantId,
+    PaymentIntentId, RefundId, ReversalId, TerminalCertificateId, TerminalId, Timestamp, TokenId,
 };
 use tapfer_payments::access::{ApiKey, Principal};
 use tapfer_payments::audit::AuditEvent;
@@ -580,9 +580,11 @@ pub trait Storage:
 {
     /// Whether the store answers and can write.
     fn check(&self) -> Result<()>;
-    /// Takes note of the version of the catalogue of keys that is in use. Gives back the highest that was
-    /// ever noted: a higher one than `version` says that an old copy of the catalogue is in use.
-    fn note_catalogue(&self, version: u64) -> Result<u64>;
+    /// The newest version of the catalogue of keys that was ever used.
+    fn newest_catalogue(&self) -> Result<Option<CatalogueMark>>;
+    /// Takes note of a version that comes from `known`, which was the newest. Whether it still is: if it is not,
+    /// nothing is noted, and the caller compares with what is.
+    fn note_catalogue(&self, known: Option<CatalogueMark>, newer: CatalogueMark) -> Result<bool>;
     /// How many changes wait for the disk at this moment: a measure of load.
     fn waiting_changes(&self) -> usize;
     /// Refuses new calls, finishes the changes that wait, and closes. May be called more than once.

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use tapfer_emv::keys::KeyIndex;
 use tapfer_payment_types::store_share::StoreReport;
 use tapfer_payment_types::{
-    CardId, Currency, DeviceId, MerchantId, Money, PaymentIntentId, RefundId, ReversalId,
-    TerminalId, TokenId,
+    CardId, CatalogueMark, Currency, DeviceId, MerchantId, Money, PaymentIntentId, RefundId,
+    ReversalId, TerminalId, TokenId,
 };
 use tapfer_payments::access::{ApiKey, Principal, Role};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult, Caller};
@@ -853,15 +853,30 @@ macro_rules! contract_of {
             a_refused_request_is_not_remembered,
             every_change_is_in_the_audit_log,
             a_closed_store_changes_nothing,
-            the_catalogues_version_counts_up,
+            the_newest_catalogue_is_not_forgotten,
         );
     };
 }
 
-fn the_catalogues_version_counts_up<B: Backend>() {
+fn the_newest_catalogue_is_not_forgotten<B: Backend>() {
     let (store, _backend) = B::open();
-    for (version, highest) in [(3, 3), (3, 3), (2, 3), (0, 3), (7, 7), (6, 7)] {
-        assert_eq!(store.note_catalogue(version).unwrap(), highest);
+    let mark = |version, mac: u8| CatalogueMark { version, mac: [mac; 32], key: [7; 32] };
+    let newest = || store.newest_catalogue().unwrap();
+    assert_eq!(newest(), None);
+    assert!(store.note_catalogue(None, mark(3, 1)).unwrap());
+    assert_eq!(newest(), Some(mark(3, 1)));
+    // Whoever compared with something else was overtaken, and compares again.
+    for late in [None, Some(mark(2, 1)), Some(mark(3, 2))] {
+        assert!(!store.note_catalogue(late, mark(4, 1)).unwrap());
+        assert_eq!(newest(), Some(mark(3, 1)));
+    }
+    assert!(store.note_catalogue(newest(), mark(3, 1)).unwrap(), "nothing new");
+    assert!(store.note_catalogue(newest(), mark(9, 4)).unwrap());
+    // Nothing older, nothing else of the same number, nothing under another key.
+    let another_key = CatalogueMark { key: [8; 32], ..mark(10, 1) };
+    for other in [mark(8, 1), mark(9, 5), mark(0, 1), another_key] {
+        assert!(store.note_catalogue(newest(), other).is_err());
+        assert_eq!(newest(), Some(mark(9, 4)));
     }
 }
 

@@ -129,6 +129,12 @@ impl Client {
         self.refused.load(Ordering::SeqCst)
     }
 
+    /// Whether the platform says that it serves.
+    pub(crate) fn is_ready(&self) -> bool {
+        let answer = self.agent.get(format!("{}/ready", self.address)).call();
+        answer.is_ok_and(|answer| answer.status() == 200)
+    }
+
     pub(crate) fn post(
         &self,
         path: &str,

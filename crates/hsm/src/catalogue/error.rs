@@ -44,6 +44,25 @@ pub enum CatalogueError {
     /// It was changed by somebody without the root keys.
     #[error("the catalogue {0} is damaged or was tampered with; restore it from a backup")]
     Tampered(PathBuf),
+    /// The releasing root is another one than the catalogue's.
+    #[error(
+        "this security module has another releasing root than the catalogue {0} was made under: its keys would \
+         open nowhere else. Take its root keys away, and install those of the realm: tapfer keys ceremony install"
+    )]
+    OtherReleasingRoot(PathBuf),
+    /// It was not made from the one that was used last.
+    #[error(
+        "the catalogue {path} is version {version}, and was not made from version {known}, which was used \
+         already: somebody went on with an old copy; restore the newest backup"
+    )]
+    Forked {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u64,
+        /// The version that is known.
+        known: u64,
+    },
     /// It is older than one that was used already.
     #[error(
         "the catalogue {path} is version {version}, and version {known} was used already: an old copy was put in \
@@ -96,6 +115,9 @@ pub enum CatalogueFault {
         /// The format this program reads.
         supported: u64,
     },
+    /// As many versions before it as its number says are not named in it.
+    #[error("the catalogue's history does not fit its version; restore it from a backup")]
+    History,
     /// A record that no catalogue would have.
     #[error("key {number} of the catalogue cannot be ({what}); restore it from a backup")]
     Record {

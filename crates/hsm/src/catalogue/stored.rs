@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tapfer_emv::curve::PublicPoint;
 use tapfer_payment_types::messages::HexBytes;
-use tapfer_payment_types::{RealmId, Timestamp};
+use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
 
 use super::error::CatalogueFault;
 use super::name::{KeyName, KeyOwner, KeyPurpose};
@@ -14,9 +15,9 @@ use super::record::{KeyRecord, KeyState};
 use crate::vault::{Custody, KeyAlgorithm};
 use crate::{HsmError, Realm};
 
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// Keeps the MAC apart from whatever else an HMAC is made over.
-const LABEL: &[u8] = b"tapfer-catalogue-1\0";
+const LABEL: &[u8] = b"tapfer-catalogue-2\0";
 /// Shortest and longest wrapped key, in bytes: AES-128 under RFC 3394, and a PKCS#8 document with room.
 const WRAPPED_LENGTHS: std::ops::RangeInclusive<usize> = 24..=512;
 const NOT_A_CATALOGUE: CatalogueFault = CatalogueFault::NotACatalogue;
@@ -26,11 +27,28 @@ const NOT_A_CATALOGUE: CatalogueFault = CatalogueFault::NotACatalogue;
 pub(crate) struct Catalogue {
     pub(crate) realm: Realm,
     pub(crate) realm_id: RealmId,
-    /// Counts up with every change.
-    pub(crate) version: u64,
+    /// The MACs of all versions before this one, the first one first: whoever remembers one of them can tell
+    /// whether this was made from it.
+    pub(crate) history: Vec<[u8; 32]>,
     /// The key of the MAC, under the sealing root.
     pub(crate) catalogue_key: Vec<u8>,
+    /// A key for nothing, under the releasing root: who opens both this and the key of the MAC has the realm's
+    /// two roots.
+    pub(crate) releasing_check: Vec<u8>,
     pub(crate) records: BTreeMap<KeyName, KeyRecord>,
+}
+
+/// How a catalogue stands to one that was used before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Descent {
+    /// It is that one, or was made from it.
+    Same,
+    /// It comes from before.
+    Older,
+    /// It is as new or newer, and was not made from that one: somebody went on with an old copy.
+    Forked,
+    /// Its MAC was made with another key than the realm's.
+    AnotherKey,
 }
 
 /// A catalogue as it was read: whole in itself, but perhaps not ours.
@@ -61,7 +79,9 @@ struct StoredCatalogue {
     realm: Realm,
     realm_id: RealmId,
     version: u64,
+    history: Vec<HexBytes>,
     catalogue_key: HexBytes,
+    releasing_check: HexBytes,
     keys: Vec<StoredKey>,
 }
 
@@ -122,8 +142,8 @@ impl<'a> UnverifiedCatalogue<'a> {
 
     /// Which version the file says it is; counts up with every change.
     #[must_use]
-    pub const fn version(&self) -> u64 {
-        self.catalogue.version
+    pub fn version(&self) -> u64 {
+        self.catalogue.version()
     }
 
     /// What the file says of its keys. Nothing of it is proven.
@@ -134,6 +154,11 @@ impl<'a> UnverifiedCatalogue<'a> {
     /// The key of the MAC, under the sealing root.
     pub(crate) fn catalogue_key(&self) -> &[u8] {
         &self.catalogue.catalogue_key
+    }
+
+    /// A key for nothing, under the releasing root.
+    pub(crate) fn releasing_check(&self) -> &[u8] {
+        &self.catalogue.releasing_check
     }
 
     /// What the MAC is made over.
@@ -154,6 +179,12 @@ impl<'a> UnverifiedCatalogue<'a> {
 
 impl StoredCatalogue {
     fn load(self) -> Result<Catalogue, CatalogueFault> {
+        let history = self.history.into_iter().map(|mac| mac.0.try_into());
+        let history: Vec<[u8; 32]> =
+            history.collect::<Result<_, _>>().map_err(|_| CatalogueFault::History)?;
+        if version_behind(&history) != self.version {
+            return Err(CatalogueFault::History);
+        }
         let mut records = BTreeMap::new();
         for (number, key) in (1_usize..).zip(self.keys) {
             let impossible = |what| CatalogueFault::Record { number, what };
@@ -165,8 +196,9 @@ impl StoredCatalogue {
         Ok(Catalogue {
             realm: self.realm,
             realm_id: self.realm_id,
-            version: self.version,
+            history,
             catalogue_key: self.catalogue_key.0,
+            releasing_check: self.releasing_check.0,
             records,
         })
     }
@@ -244,7 +276,38 @@ impl From<&KeyRecord> for StoredKey {
     }
 }
 
+/// Which version comes behind so many.
+fn version_behind(history: &[[u8; 32]]) -> u64 {
+    u64::try_from(history.len()).unwrap_or(u64::MAX).saturating_add(1)
+}
+
 impl Catalogue {
+    /// Counts up with every change, from 1.
+    pub(crate) fn version(&self) -> u64 {
+        version_behind(&self.history)
+    }
+
+    /// What tells this version, whose MAC is `mac`, from every other.
+    pub(crate) fn mark(&self, mac: [u8; 32]) -> CatalogueMark {
+        let mut key = [0; 32];
+        key.copy_from_slice(digest(&SHA256, &self.catalogue_key).as_ref());
+        CatalogueMark { version: self.version(), mac, key }
+    }
+
+    /// How this version, whose MAC is `mac`, stands to one that was used before.
+    pub(crate) fn descent(&self, mac: [u8; 32], known: &CatalogueMark) -> Descent {
+        let own = self.mark(mac);
+        if own.key != known.key {
+            return Descent::AnotherKey;
+        }
+        if own.version < known.version {
+            return Descent::Older;
+        }
+        let before = known.version.checked_sub(1).and_then(|place| usize::try_from(place).ok());
+        let then = before.and_then(|place| self.history.get(place)).unwrap_or(&mac);
+        if *then == known.mac { Descent::Same } else { Descent::Forked }
+    }
+
     /// The bytes of the file. `authenticate` makes the MAC over the parts it is given.
     pub(crate) fn encode(
         &self,
@@ -255,8 +318,10 @@ impl Catalogue {
             format: FORMAT,
             realm: self.realm,
             realm_id: self.realm_id,
-            version: self.version,
+            version: self.version(),
+            history: self.history.iter().map(|mac| HexBytes(mac.to_vec())).collect(),
             catalogue_key: HexBytes(self.catalogue_key.clone()),
+            releasing_check: HexBytes(self.releasing_check.clone()),
             keys: self.records.values().map(StoredKey::from).collect(),
         };
         let content = serde_json::value::to_raw_value(&stored).map_err(failed)?;
@@ -270,14 +335,14 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
-    use super::{Catalogue, UnverifiedCatalogue};
+    use super::{Catalogue, Descent, UnverifiedCatalogue};
     use crate::catalogue::{CatalogueFault, KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState};
     use crate::vault::NewKey;
     use crate::{HsmError, Realm};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use tapfer_emv::curve::{PrivateKey, PublicPoint};
-    use tapfer_payment_types::{IssuerId, RealmId, Timestamp};
+    use tapfer_payment_types::{CatalogueMark, IssuerId, RealmId, Timestamp};
 
     fn now() -> Timestamp {
         Timestamp::from_unix_millis(1_795_262_400_000)
@@ -302,8 +367,9 @@ mod tests {
         Catalogue {
             realm: Realm::Demo,
             realm_id: RealmId::new(now(), [9; 10]),
-            version: 7,
+            history: (1..7).map(|number| [number; 32]).collect(),
             catalogue_key: vec![2; 40],
+            releasing_check: vec![8; 40],
             records: records.into_iter().map(|record| (record.name, record)).collect(),
         }
     }
@@ -330,6 +396,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_catalogue_descends_from_every_version_that_it_was_made_from_and_no_other() {
+        let newest = whole();
+        let mac = [7; 32];
+        let own = newest.mark(mac);
+        assert_eq!((own.version, own.mac), (7, mac));
+        let stands = |known: CatalogueMark| newest.descent(mac, &known);
+        for version in 1..=7_u8 {
+            let known = CatalogueMark { version: version.into(), mac: [version; 32], ..own };
+            assert_eq!(stands(known), Descent::Same);
+            assert_eq!(stands(CatalogueMark { mac: [99; 32], ..known }), Descent::Forked);
+            assert_eq!(stands(CatalogueMark { key: [0; 32], ..known }), Descent::AnotherKey);
+        }
+        for version in [8, u64::MAX] {
+            assert_eq!(stands(CatalogueMark { version, ..own }), Descent::Older);
+        }
+        // No version has this number: nothing is taken for it.
+        assert_eq!(stands(CatalogueMark { version: 0, mac: [1; 32], ..own }), Descent::Forked);
+    }
+
     /// The MAC is made over the very bytes that stand in the file.
     #[test]
     fn the_mac_covers_every_byte_of_the_content() {
@@ -341,7 +427,7 @@ mod tests {
         let bytes = bytes.unwrap();
         let read = UnverifiedCatalogue::parse(&bytes).unwrap();
         assert_eq!(read.authenticated().concat(), covered);
-        let content = covered.strip_prefix(b"tapfer-catalogue-1\0".as_slice()).unwrap();
+        let content = covered.strip_prefix(b"tapfer-catalogue-2\0".as_slice()).unwrap();
         let mac = "05".repeat(32);
         let frame = [b"{\"content\":", content, b",\"mac\":\"", mac.as_bytes(), b"\"}\n"];
         assert_eq!(frame.concat(), bytes);
@@ -376,9 +462,12 @@ mod tests {
         assert_eq!(what, "a key where there is none, or none where there is one");
         let what = named("\"check_value\":\"010101\"", "\"check_value\":\"01\"");
         assert_eq!(what, "a check value has three bytes");
-        let format = CatalogueFault::Format { format: 2, supported: 1 };
-        assert_eq!(fault("\"format\":1", "\"more\":true,\"format\":2"), format);
-        for (from, to) in [("\"format\":1", "\"more\":true,\"format\":1"), ("\"mac\"", "\"mab\"")] {
+        let format = CatalogueFault::Format { format: 1, supported: 2 };
+        assert_eq!(fault("\"format\":2", "\"more\":true,\"format\":1"), format);
+        for (from, to) in [("\"version\":7", "\"version\":8"), ("\"0101", "\"01")] {
+            assert_eq!(fault(from, to), CatalogueFault::History);
+        }
+        for (from, to) in [("\"format\":2", "\"more\":true,\"format\":2"), ("\"mac\"", "\"mab\"")] {
             assert_eq!(fault(from, to), CatalogueFault::NotACatalogue);
         }
     }

@@ -1,11 +1,8 @@
 //! Keys of cards inside a module: made on the way, kept for a while, cleared away in bulk.
 //!
-//! To destroy a session object costs a call, to close the session that made it costs one for all of them.
-//! So limited-use keys live in two generations, each in a session of its own: when the young one is
-//! full or old it becomes the old one, and the session of the one before is closed. What is used up at
-//! once lies in a third session, which is closed and opened again when it holds a number of objects.
+//! Limited-use keys are kept for a while ([`AtHand`]). What is used up at once lies in a session of its own,
+//! which is closed and opened again when it holds a number of objects.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -13,6 +10,7 @@ use tapfer_emv::keys::{limited_use_key_data, session_key_data, token_key_data};
 use tapfer_payment_types::Secret;
 use tapfer_pkcs11::{Calls, KeyHandle, KeyType, Mechanism, Module, Session, Template, Token, Use};
 
+use super::at_hand::{AtHand, Bounds};
 use super::objects::KeyId;
 use super::{CacheLimits, Fault};
 use crate::HsmError;
@@ -21,24 +19,9 @@ use crate::vault::CardKeyPath;
 /// Names a limited-use key without saying whose it is: a keyed hash, with a key of this login.
 type Name = [u8; 16];
 
-/// Limited-use keys that were made at about the same time.
-struct Generation {
-    session: Session,
-    keys: HashMap<Name, KeyHandle>,
-    began: Duration,
-}
-
-impl Generation {
-    fn begin(module: &Module, token: &Token, now: Duration) -> Result<Self, Fault> {
-        let session = module.open_session(token, false)?;
-        Ok(Self { session, keys: HashMap::new(), began: now })
-    }
-}
-
 /// Keys of cards, and the sessions that they live in.
 pub(super) struct CardKeys {
-    young: Generation,
-    old: Option<Generation>,
+    limited_use_keys: AtHand<Name>,
     scratch: Session,
     /// Objects in the scratch session.
     used_up: usize,
@@ -56,12 +39,12 @@ impl CardKeys {
         now: Duration,
         calls: &Calls,
     ) -> Result<Self, Fault> {
+        let bounds = Bounds { number: limits.limited_use_keys, age: limits.age };
         let scratch = module.open_session(token, false)?;
         let mut naming = Secret::new([0; 32]);
         scratch.random(naming.expose_mut())?;
         Ok(Self {
-            young: Generation::begin(module, token, now)?,
-            old: None,
+            limited_use_keys: AtHand::open(module, token, bounds, now)?,
             scratch,
             used_up: 0,
             limits,
@@ -76,8 +59,17 @@ impl CardKeys {
     }
 
     pub(super) fn cached(&self) -> usize {
-        let old = self.old.as_ref().map_or(0, |old| old.keys.len());
-        self.young.keys.len().saturating_add(old)
+        self.limited_use_keys.count()
+    }
+
+    /// Closes all limited-use keys: whose they are cannot be told from their names.
+    pub(super) fn clear(
+        &mut self,
+        module: &Module,
+        token: &Token,
+        now: Duration,
+    ) -> Result<(), Fault> {
+        Ok(self.limited_use_keys.clear(module, token, now)?)
     }
 
     /// A session for what is used up at once. Each call of this counts as one object more.
@@ -126,35 +118,29 @@ impl CardKeys {
     ) -> Result<KeyHandle, Fault> {
         self.tidy(module, token, now)?;
         let name = self.name(&master_id, path);
-        let old = self.old.as_ref();
-        let known = self.young.keys.get(&name).or_else(|| old.and_then(|old| old.keys.get(&name)));
-        if let Some(handle) = known {
-            return Ok(*handle);
+        if let Some(handle) = self.limited_use_keys.get(&name) {
+            return Ok(handle);
         }
         let token_data = token_key_data(path.token_pan, path.sequence);
         let derives = inside(&[Use::Derive]);
         let session = self.scratch(module, token)?;
         let token_key = session.derive(mechanism, master, token_data.expose(), &derives)?;
         let data = limited_use_key_data(path.key_class, path.key_index);
-        let handle = self.young.session.derive(mechanism, token_key, &data, &derives)?;
-        self.young.keys.insert(name, handle);
+        let handle =
+            self.limited_use_keys.session().derive(mechanism, token_key, &data, &derives)?;
+        self.limited_use_keys.keep(name, handle);
         Ok(handle)
     }
 
     /// Closes what is too old or too much.
-    fn tidy(&mut self, module: &Module, token: &Token, now: Duration) -> Result<(), Fault> {
-        let age = |generation: &Generation| now.saturating_sub(generation.began);
+    pub(super) fn tidy(
+        &mut self,
+        module: &Module,
+        token: &Token,
+        now: Duration,
+    ) -> Result<(), Fault> {
         let before = self.calls.total();
-        // Half of each limit, because there are two generations.
-        let is_full = self.young.keys.len() >= self.limits.limited_use_keys.div_ceil(2).max(1);
-        let half_an_age = self.limits.age.checked_div(2).unwrap_or_default();
-        if is_full || age(&self.young) >= half_an_age {
-            let fresh = Generation::begin(module, token, now)?;
-            self.old = Some(std::mem::replace(&mut self.young, fresh));
-        }
-        if self.old.as_ref().is_some_and(|old| age(old) >= self.limits.age) {
-            self.old = None;
-        }
+        self.limited_use_keys.tidy(module, token, now)?;
         self.housekeeping =
             self.housekeeping.saturating_add(self.calls.total().saturating_sub(before));
         Ok(())

@@ -1,9 +1,10 @@
 //! An open connection to a token: everything that ends with a login.
 
-use std::collections::HashMap;
+use std::time::Duration;
 
 use tapfer_pkcs11::{Calls, KeyHandle, Mechanism, Module, Session, Token};
 
+use super::at_hand::{AtHand, Bounds};
 use super::capability::{self, Choices, Negotiated};
 use super::card_keys::CardKeys;
 use super::login::log_in;
@@ -17,12 +18,12 @@ use crate::vault::{Custody, KeyAlgorithm};
 pub(super) struct Link {
     /// Keys of cards, in sessions of their own.
     pub(super) cards: CardKeys,
-    /// Keys of the catalogue that were used since the login.
-    loaded: HashMap<KeyId, KeyHandle>,
+    /// Keys of the catalogue that were used of late.
+    loaded: AtHand<KeyId>,
     negotiated: Negotiated,
     fingerprints: RootFingerprints,
     roots: Roots,
-    /// The session that the keys of the catalogue live in.
+    /// The session that is logged in, and may write.
     pub(super) session: Session,
     token: Token,
     /// Behind the sessions, which have to be closed before it ends.
@@ -48,25 +49,23 @@ impl Link {
                 None => capability::negotiate(&module, &token)?,
             };
             let fingerprints = roots::fingerprints(&session, roots)?;
-            let cards = {
-                let now = (configuration.stopwatch)();
-                CardKeys::open(&module, &token, configuration.limits, now, calls)?
-            };
-            Ok((token, session, roots, negotiated, fingerprints, cards))
+            let (limits, now) = (configuration.limits, (configuration.stopwatch)());
+            let cards = CardKeys::open(&module, &token, limits, now, calls)?;
+            let bounds = Bounds { number: limits.catalogue_keys, age: limits.age };
+            let loaded = AtHand::open(&module, &token, bounds, now)?;
+            Ok((token, session, roots, negotiated, fingerprints, cards, loaded))
         };
         match parts() {
             Err(fault) => Err((module, fault)),
-            Ok((token, session, roots, negotiated, fingerprints, cards)) => Ok(Self {
-                cards,
-                loaded: HashMap::new(),
-                negotiated,
-                fingerprints,
-                roots,
-                session,
-                token,
-                module,
-            }),
+            Ok((token, session, roots, negotiated, fingerprints, cards, loaded)) => {
+                Ok(Self { cards, loaded, negotiated, fingerprints, roots, session, token, module })
+            }
         }
+    }
+
+    /// To tell whether the roots are those of before.
+    pub(super) const fn fingerprints(&self) -> RootFingerprints {
+        self.fingerprints
     }
 
     /// Closes all sessions.
@@ -115,15 +114,17 @@ impl Link {
         }
     }
 
-    /// The handle of a key of the catalogue, unwrapped if this login has not done so yet.
-    pub(super) fn key(&mut self, key: &Pkcs11Key) -> Result<KeyHandle, Fault> {
+    /// The handle of a key of the catalogue, unwrapped if it is not at hand. It holds until the next one is asked
+    /// for.
+    pub(super) fn key(&mut self, key: &Pkcs11Key, now: Duration) -> Result<KeyHandle, Fault> {
+        self.loaded.tidy(&self.module, &self.token, now)?;
         if let Some(handle) = self.loaded.get(&key.id) {
-            return Ok(*handle);
+            return Ok(handle);
         }
         let template = key.template(&self.choices());
         let mechanism = self.wrapping(key.algorithm);
         let root = self.root(key.custody);
-        let handle = match self.session.unwrap(mechanism, root, &key.wrapped, &template) {
+        let handle = match self.loaded.session().unwrap(mechanism, root, &key.wrapped, &template) {
             Ok(handle) => handle,
             Err(error) if self.choices().says_spoiled(&error) => {
                 // Some modules say the same when they are broken: one that opens what is right is not.
@@ -132,8 +133,28 @@ impl Link {
             }
             Err(error) => return Err(error.into()),
         };
-        self.loaded.insert(key.id, handle);
+        self.loaded.keep(key.id, handle);
         Ok(handle)
+    }
+
+    /// Closes keys that are too old, also where nobody asks for any.
+    pub(super) fn tidy(&mut self, now: Duration) -> Result<(), Fault> {
+        self.loaded.tidy(&self.module, &self.token, now)?;
+        self.cards.tidy(&self.module, &self.token, now)
+    }
+
+    /// Lets go of a key of the catalogue, and of what was derived from it.
+    pub(super) fn forget(&mut self, key: &Pkcs11Key, now: Duration) -> Result<(), Fault> {
+        self.loaded.destroy(&key.id)?;
+        if key.algorithm == KeyAlgorithm::CardKeyDerivation {
+            self.cards.clear(&self.module, &self.token, now)?;
+        }
+        Ok(())
+    }
+
+    /// How many keys of the catalogue are at hand.
+    pub(super) fn loaded(&self) -> usize {
+        self.loaded.count()
     }
 
     /// A session for objects that are needed for this call only, and the choices made for the module.

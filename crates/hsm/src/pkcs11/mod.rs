@@ -15,6 +15,7 @@
 //!   ([`capability`]), not by its name in a list.
 //! - One call at a time. A module that hangs is the pool's matter: it kills the process.
 
+mod at_hand;
 mod capability;
 mod card_keys;
 mod drill;
@@ -66,17 +67,24 @@ pub struct Pkcs11Configuration {
 pub struct CacheLimits {
     /// At most so many limited-use keys.
     pub limited_use_keys: usize,
-    /// None of them older than this.
+    /// At most so many keys of the catalogue.
+    pub catalogue_keys: usize,
+    /// None of them is kept longer than this.
     pub age: Duration,
     /// Session keys that are used up are cleared away when there are so many.
     pub used_up: usize,
 }
 
 impl Default for CacheLimits {
-    /// 512 keys, one hour, 32 used up. SoftHSM2 looks through all session objects at every call: with 16 of
+    /// 512 keys of each kind, one hour, 32 used up. SoftHSM2 looks through all session objects at every call: with 16 of
     /// them an authorization takes 23 µs, with 256 four times as long (docs/adr/0018-pkcs11.md).
     fn default() -> Self {
-        Self { limited_use_keys: 512, age: Duration::from_secs(3600), used_up: 32 }
+        Self {
+            limited_use_keys: 512,
+            catalogue_keys: 512,
+            age: Duration::from_secs(3600),
+            used_up: 32,
+        }
     }
 }
 
@@ -102,6 +110,8 @@ pub struct Pkcs11Status {
     pub housekeeping_calls: u64,
     /// Limited-use keys at hand.
     pub cached_keys: usize,
+    /// Keys of the catalogue at hand.
+    pub catalogue_keys: usize,
     /// How often the token was logged in to.
     pub logins: u64,
 }
@@ -122,6 +132,8 @@ struct State {
     /// What the module can do, since it was opened first: one that is breaking must not seem to be a
     /// poorer one.
     negotiated: Option<Negotiated>,
+    /// The roots that were found first: a token with others is not this realm's any more.
+    roots: Option<RootFingerprints>,
     logins: u64,
 }
 
@@ -173,6 +185,7 @@ impl Pkcs11Vault {
             connection: Connection::Closed,
             refused_pin: None,
             negotiated: None,
+            roots: None,
             logins: 0,
         };
         let state = Mutex::new(state);
@@ -247,17 +260,23 @@ impl Pkcs11Vault {
     /// # Errors
     /// The module does not serve.
     pub fn status(&self) -> Result<Pkcs11Status, HsmError> {
-        let (cached_keys, housekeeping_calls) = self.ask("asking for its state", |link| {
-            Ok((link.cards.cached(), link.cards.housekeeping_calls()))
-        })?;
+        let (cached_keys, catalogue_keys, housekeeping_calls) = self
+            .ask("asking for its state", |link| {
+                Ok((link.cards.cached(), link.loaded(), link.cards.housekeeping_calls()))
+            })?;
         let logins = self.state().logins;
-        Ok(Pkcs11Status { calls: self.calls.total(), housekeeping_calls, cached_keys, logins })
+        let calls = self.calls.total();
+        Ok(Pkcs11Status { calls, housekeeping_calls, cached_keys, catalogue_keys, logins })
     }
 
     /// Every call of the module so far.
     #[must_use]
     pub const fn calls(&self) -> &Calls {
         &self.calls
+    }
+
+    fn now(&self) -> Duration {
+        (self.configuration.stopwatch)()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -313,7 +332,16 @@ impl Pkcs11Vault {
         };
         let known = state.negotiated.as_ref();
         match Link::open(module, &self.configuration, known, &self.calls) {
+            Ok(link) if state.roots.is_some_and(|known| known != link.fingerprints()) => {
+                state.connection = Connection::Loaded(link.into_module());
+                Err(Fault::Told(HsmError::ModuleFailed {
+                    operation: "opening the token again".to_owned(),
+                    cause: "it has other root keys than before; put the realm's token back"
+                        .to_owned(),
+                }))
+            }
             Ok(link) => {
+                state.roots = Some(link.fingerprints());
                 state.logins = state.logins.saturating_add(1);
                 state.negotiated = Some(link.negotiated().clone());
                 state.connection = Connection::Open(Box::new(link));

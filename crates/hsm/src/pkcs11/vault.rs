@@ -14,7 +14,7 @@ use super::capability::{self, CardKeyWay};
 use super::card_keys::{inside, to_be_read};
 use super::link::Link;
 use super::objects::{Pkcs11Key, read};
-use super::{Fault, ModuleReport, Pkcs11Vault};
+use super::{Connection, Fault, ModuleReport, Pkcs11Vault};
 use crate::HsmError;
 use crate::vault::{CardKeyPath, Custody, KeyAlgorithm, NewKey, Vault, VaultDescription};
 
@@ -87,7 +87,7 @@ impl Link {
         message: &[u8],
         now: std::time::Duration,
     ) -> Result<[u8; 8], Fault> {
-        let handle = self.key(master)?;
+        let handle = self.key(master, now)?;
         let (cards, module, token, choices) = self.card_parts();
         if let CardKeyWay::Inside(mechanism) = choices.card_keys {
             let place = (module, token, now);
@@ -146,8 +146,20 @@ impl Vault for Pkcs11Vault {
         wrapped: &[u8],
     ) -> Result<Pkcs11Key, HsmError> {
         let key = Pkcs11Key::new(algorithm, custody, wrapped);
-        self.ask("opening a key of the catalogue", |link| link.key(&key).map(drop))?;
+        let now = self.now();
+        self.ask("opening a key of the catalogue", |link| link.key(&key, now).map(drop))?;
         Ok(key)
+    }
+
+    fn forget(&self, key: &Pkcs11Key) {
+        let now = self.now();
+        let mut state = self.state();
+        if let Connection::Open(link) = &mut state.connection
+            && link.forget(key, now).is_err()
+        {
+            // With the sessions ends whatever lives in them.
+            state.close_sessions();
+        }
     }
 
     fn application_cryptogram(
@@ -157,7 +169,7 @@ impl Vault for Pkcs11Vault {
         message: &[u8],
     ) -> Result<[u8; 8], HsmError> {
         only(master, KeyAlgorithm::CardKeyDerivation)?;
-        let now = (self.configuration.stopwatch)();
+        let now = self.now();
         self.ask("computing a cryptogram", |link| {
             link.application_cryptogram(master, path, message, now)
         })
@@ -171,8 +183,9 @@ impl Vault for Pkcs11Vault {
         keys: &[(KeyClass, KeyIndex)],
     ) -> Result<Vec<LimitedUseKey>, HsmError> {
         only(master, KeyAlgorithm::CardKeyDerivation)?;
+        let now = self.now();
         self.ask("deriving limited-use keys", |link| {
-            let handle = link.key(master)?;
+            let handle = link.key(master, now)?;
             link.limited_use_keys(handle, token_pan, sequence, keys)
         })
     }
@@ -180,8 +193,9 @@ impl Vault for Pkcs11Vault {
     fn authenticate(&self, key: &Pkcs11Key, parts: &[&[u8]]) -> Result<[u8; 32], HsmError> {
         only(key, KeyAlgorithm::Authentication)?;
         let message = Zeroizing::new(parts.concat());
+        let now = self.now();
         self.ask("computing an HMAC", |link| {
-            let handle = link.key(key)?;
+            let handle = link.key(key, now)?;
             let mut out = [0; 32];
             link.session.sign(Mechanism::Sha256Hmac, handle, &message, &mut out)?;
             Ok(out)
@@ -191,8 +205,9 @@ impl Vault for Pkcs11Vault {
     fn sign(&self, key: &Pkcs11Key, message: &[u8]) -> Result<[u8; 64], HsmError> {
         only(key, KeyAlgorithm::Signing)?;
         let hash = digest(&SHA256, message);
+        let now = self.now();
         self.ask("signing", |link| {
-            let handle = link.key(key)?;
+            let handle = link.key(key, now)?;
             let mut out = [0; 64];
             link.session.sign(Mechanism::Ecdsa, handle, hash.as_ref(), &mut out)?;
             Ok(out)
@@ -203,8 +218,9 @@ impl Vault for Pkcs11Vault {
         only(key, KeyAlgorithm::Agreement)?;
         let mut point = [0x04; 65];
         point.iter_mut().skip(1).zip(peer.bytes()).for_each(|(to, from)| *to = from);
+        let now = self.now();
         self.ask("agreeing on a key", |link| {
-            let handle = link.key(key)?;
+            let handle = link.key(key, now)?;
             let template = Template::key(KeyType::GenericSecret).stays(false).extractable(true);
             let template = template.length(32).only_for(&[]);
             let shared = link.scratch()?.agree(handle, &point, &template)?;
@@ -218,8 +234,9 @@ impl Vault for Pkcs11Vault {
         data_key: &Secret<[u8; 32]>,
     ) -> Result<[u8; 40], HsmError> {
         only(key, KeyAlgorithm::KeyWrapping)?;
+        let now = self.now();
         self.ask("wrapping a data key", |link| {
-            let handle = link.key(key)?;
+            let handle = link.key(key, now)?;
             let template = Template::key(KeyType::Aes).stays(false).wrappable().only_for(&[]);
             let session = link.scratch()?;
             let object = session.create(&template.value(data_key.expose()))?;
@@ -237,8 +254,9 @@ impl Vault for Pkcs11Vault {
         wrapped: &[u8; 40],
     ) -> Result<Option<Secret<[u8; 32]>>, HsmError> {
         only(key, KeyAlgorithm::KeyWrapping)?;
+        let now = self.now();
         self.ask("opening a data key", |link| {
-            let handle = link.key(key)?;
+            let handle = link.key(key, now)?;
             let choices = link.choices();
             let template = Template::key(KeyType::Aes).stays(false).extractable(true);
             let session = link.scratch()?;
@@ -261,8 +279,9 @@ impl Vault for Pkcs11Vault {
             return Err(MISUSED);
         }
         let length = if key.algorithm == KeyAlgorithm::CardKeyDerivation { 16 } else { 32 };
+        let now = self.now();
         self.ask("releasing a key", |link| {
-            let handle = link.key(key)?;
+            let handle = link.key(key, now)?;
             read(&link.session, handle, length)
         })
     }
@@ -279,7 +298,9 @@ impl Vault for Pkcs11Vault {
     }
 
     fn health(&self) -> Result<(), HsmError> {
+        let now = self.now();
         self.ask("asking for its health", |link| {
+            link.tidy(now)?;
             link.session.check()?;
             link.session.random(&mut [0; 8])?;
             Ok(())

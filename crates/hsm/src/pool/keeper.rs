@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::call::decode;
 use super::member::Member;
 use super::shared::{Shared, framed};
 use super::slot::{Event, Slot, What};
-use super::wire::{Answer, GREETING_ID, Greeting, Incoming, PROTOCOL_VERSION, Request};
+use super::verbs::mark;
+use super::wire::{Answer, GREETING_ID, Greeting, Incoming, PROTOCOL_VERSION};
 use super::worker::{Phase, Purpose, Question, Worker};
 use crate::HsmError;
 
@@ -142,20 +144,8 @@ fn greet(
     incoming: &mut Incoming,
     changes: u64,
 ) -> Result<(), End> {
-    let greeting = loop {
-        match incoming.next_frame() {
-            Ok(None) => {}
-            Ok(Some(frame)) if frame.id == GREETING_ID => {
-                break postcard::from_bytes::<Greeting>(frame.message);
-            }
-            Ok(Some(_)) | Err(_) => return Err(End::before_serving("it does not greet")),
-        }
-        match incoming.read_from(socket) {
-            Ok(0) => return Err(End::before_serving("")),
-            Ok(_) => {}
-            Err(error) => return Err(End::before_serving(error.to_string())),
-        }
-    };
+    let greeting =
+        first_words(socket, incoming, |message| postcard::from_bytes::<Greeting>(message))?;
     let opened = match greeting {
         Ok(Greeting { version: PROTOCOL_VERSION, opened }) => opened,
         _ => {
@@ -171,6 +161,7 @@ fn greet(
             "its keys belong to another realm; correct the token in hsm.toml and start the server again",
         ));
     }
+    follow(shared, worker, socket, incoming)?;
     member.opened(&module);
     shared.description.get_or_init(|| description);
     let mut state = worker.state();
@@ -187,12 +178,61 @@ fn greet(
     drop(state);
     // Whoever changed the catalogue while this one read it either finds it serving or is seen here.
     if shared.changes.load(std::sync::atomic::Ordering::SeqCst) != changes
-        && let Some(frame) = framed(&Request::Refresh)
+        && let Some(frame) = framed(&shared.follow_newest())
     {
         let patience = shared.limits.deadline();
         let _told = worker.ask(&frame, Question::new(Purpose::Refresh, now, patience));
     }
     Ok(())
+}
+
+/// What a worker says before it serves.
+fn first_words<T>(
+    socket: &UnixStream,
+    incoming: &mut Incoming,
+    read: impl Fn(&[u8]) -> T,
+) -> Result<T, End> {
+    loop {
+        match incoming.next_frame() {
+            Ok(None) => {}
+            Ok(Some(frame)) if frame.id == GREETING_ID => return Ok(read(frame.message)),
+            Ok(Some(_)) | Err(_) => return Err(End::before_serving("it does not greet")),
+        }
+        match incoming.read_from(socket) {
+            Ok(0) => return Err(End::before_serving("")),
+            Ok(_) => {}
+            Err(error) => return Err(End::before_serving(error.to_string())),
+        }
+    }
+}
+
+/// Sees that the worker has the newest catalogue that was used, or one that was made from it: what lies on the
+/// disk may have been put back since. As long as it has not, it is asked again: to start it anew would be another
+/// login, and open the same file.
+fn follow(
+    shared: &Shared,
+    worker: &Worker,
+    mut socket: &UnixStream,
+    incoming: &mut Incoming,
+) -> Result<(), End> {
+    loop {
+        let frame = framed(&shared.follow_newest())
+            .ok_or_else(|| End::before_serving("it cannot be asked for its catalogue"))?;
+        socket.write_all(&frame).map_err(|error| End::before_serving(error.to_string()))?;
+        match first_words(socket, incoming, |message| decode(message, &mark))? {
+            Ok(used) => {
+                shared.remember(&used);
+                return Ok(());
+            }
+            Err(error @ HsmError::PinRefused { .. }) => return Err(refused(&error)),
+            Err(error) => worker.state().waits_for(&error.to_string()),
+        }
+        shared.wake();
+        shared.wait(LONGEST_PAUSE, || false);
+        if shared.is_stopping() {
+            return Err(End::before_serving("the pool is closed"));
+        }
+    }
 }
 
 /// A token counts wrong PINs and locks itself: it is not asked again with the same one.
@@ -223,7 +263,12 @@ fn hand_out(
     let now = shared.clock.now();
     let questions = worker.answered(&ids, now)?;
     let mut news: Vec<(Arc<Slot>, Vec<Event>)> = Vec::new();
+    let mut unfit: Option<String> = None;
     for (question, message) in questions.into_iter().zip(messages) {
+        if let Some(cause) = &unfit {
+            question.lose(cause);
+            continue;
+        }
         // Most answers say by their first byte that it was done, and are read once, by who asked.
         let failure = if message.first() == Some(&DONE) { None } else { failure_in(&message) };
         if let Some(refused @ HsmError::PinRefused { .. }) = &failure {
@@ -252,15 +297,15 @@ fn hand_out(
                     }
                 }
             },
-            // A worker that cannot read the catalogue would answer from an old one.
-            Purpose::Refresh if failure.is_some() => {
-                return Err("it cannot read the catalogue".to_owned());
-            }
-            Purpose::Refresh => {}
+            // A worker that cannot follow the catalogue would answer from an old one from here on.
+            Purpose::Refresh => match decode(&message, &mark) {
+                Ok(used) => shared.remember(&used),
+                Err(error) => unfit = Some(error.to_string()),
+            },
         }
     }
     news.into_iter().for_each(|(slot, events)| slot.put(events));
-    Ok(())
+    unfit.map_or(Ok(()), Err)
 }
 
 fn failure_in(message: &[u8]) -> Option<HsmError> {

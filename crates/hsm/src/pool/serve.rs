@@ -80,7 +80,7 @@ pub fn realm_of_catalogue(path: &Path) -> Result<RealmId, HsmError> {
     };
     let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
     let catalogue =
-        UnverifiedCatalogue::parse(&bytes).map_err(|fault| failed(format!("{fault:?}")))?;
+        UnverifiedCatalogue::parse(&bytes).map_err(|fault| failed(fault.to_string()))?;
     Ok(catalogue.realm_id())
 }
 

@@ -14,7 +14,7 @@ use super::status::PoolStatus;
 use super::wire::{self, Request};
 use super::worker::{Phase, Purpose, Question, Worker};
 use crate::{HsmDescription, Realm};
-use tapfer_payment_types::RealmId;
+use tapfer_payment_types::{CatalogueMark, RealmId};
 
 pub(super) struct Shared {
     pub(super) limits: Limits,
@@ -32,6 +32,9 @@ pub(super) struct Shared {
     pub(super) refused: AtomicU64,
     /// How often the catalogue was changed through this pool.
     pub(super) changes: AtomicU64,
+    /// The newest version of the catalogue that the platform or a worker has used. None that does not come from
+    /// it serves.
+    newest: Mutex<Option<CatalogueMark>>,
     stopping: AtomicBool,
     /// Held to change what others wait for here.
     gate: Mutex<()>,
@@ -66,6 +69,7 @@ impl Shared {
             retries: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             changes: AtomicU64::new(0),
+            newest: Mutex::new(None),
             stopping: AtomicBool::new(false),
             gate: Mutex::new(()),
             moved: Condvar::new(),
@@ -104,11 +108,24 @@ impl Shared {
         is_there()
     }
 
+    /// The newest version of the catalogue that was used.
+    pub(super) fn remembered(&self) -> Option<CatalogueMark> {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A version was used. An older one is forgotten for it.
+    pub(super) fn remember(&self, used: &CatalogueMark) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.is_none_or(|newest| newest.version <= used.version) {
+            *newest = Some(*used);
+        }
+    }
+
     /// Tells every worker but one that the catalogue has changed. Workers do first what they are told first: what
     /// is asked of them from now on, they do with the new catalogue.
     pub(super) fn broadcast_change(&self, maker: Option<usize>) {
         self.changes.fetch_add(1, Ordering::SeqCst);
-        let Some(frame) = framed(&Request::Refresh) else { return };
+        let Some(frame) = framed(&self.follow_newest()) else { return };
         for (place, worker) in self.workers.iter().enumerate() {
             if Some(place) != maker {
                 // Who is away reads the catalogue when it comes back.
@@ -117,6 +134,11 @@ impl Shared {
                 let _told = worker.ask(&frame, question);
             }
         }
+    }
+
+    /// What every worker is asked before it serves, and whenever the catalogue has changed.
+    pub(super) fn follow_newest(&self) -> Request<'static> {
+        Request::FollowCatalogue { known: self.remembered() }
     }
 
     pub(super) fn status(&self) -> PoolStatus {

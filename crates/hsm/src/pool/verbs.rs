@@ -9,7 +9,7 @@ use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
 use tapfer_payment_types::messages::{HexBytes, SealedPayload};
 use tapfer_payment_types::store_share::STORE_SHARE_LENGTH;
-use tapfer_payment_types::{DeviceId, IssuerId, Pan, Secret, Timestamp};
+use tapfer_payment_types::{CatalogueMark, DeviceId, IssuerId, Pan, Secret, Timestamp};
 
 use super::HsmPool;
 use super::member::Member;
@@ -35,6 +35,14 @@ fn array<const N: usize>(reply: &Reply<'_>) -> Option<[u8; N]> {
 fn bytes(reply: &Reply<'_>) -> Option<Vec<u8>> {
     match reply {
         Reply::Bytes(bytes) => Some(bytes.to_vec()),
+        _ => None,
+    }
+}
+
+/// A version of the catalogue.
+pub(super) const fn mark(reply: &Reply<'_>) -> Option<CatalogueMark> {
+    match reply {
+        Reply::Catalogue(mark) => Some(*mark),
         _ => None,
     }
 }
@@ -138,18 +146,22 @@ impl PaymentHsm for HsmPool {
         Some(self.shared.status())
     }
 
-    fn refresh(&self) -> Result<(), HsmError> {
-        self.shared.broadcast_change(None);
-        Ok(())
-    }
-
     fn self_test(&self) -> Result<(), HsmError> {
         self.shared.everyone(&Request::SelfTest)
     }
 
-    fn catalogue_version(&self) -> Result<u64, HsmError> {
-        let version = |reply: &Reply<'_>| array(reply).map(u64::from_be_bytes);
-        self.shared.read(&Request::CatalogueVersion, &version)
+    /// One worker says what the newest version is, and all others follow it before whatever they are asked next.
+    fn follow_catalogue(&self, known: Option<&CatalogueMark>) -> Result<CatalogueMark, HsmError> {
+        if let Some(known) = known {
+            self.shared.remember(known);
+        }
+        let request = Request::FollowCatalogue { known: self.shared.remembered() };
+        let newest = self.shared.read(&request, &mark);
+        if let Ok(newest) = &newest {
+            self.shared.remember(newest);
+        }
+        self.shared.broadcast_change(None);
+        newest
     }
 
     fn random(&self, out: &mut [u8]) -> Result<(), HsmError> {

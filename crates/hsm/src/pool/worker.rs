@@ -285,6 +285,13 @@ impl State {
         }
     }
 
+    /// It has opened its module, and cannot serve yet for this reason.
+    pub(super) fn waits_for(&mut self, cause: &str) {
+        if matches!(self.phase, Phase::Starting { .. }) {
+            self.cause = Some(cause.to_owned());
+        }
+    }
+
     /// Whether nothing was asked of it for so long.
     pub(super) fn is_idle(&self, now: Duration, so_long: Duration) -> bool {
         self.phase == Phase::Serving

@@ -20,7 +20,7 @@ impl<V: Vault> VaultedHsm<V> {
     /// # Errors
     /// A self-test failed, or the catalogue cannot be read.
     pub fn key_records(&self) -> Result<Vec<KeyRecord>, HsmError> {
-        self.reload()?;
+        self.working()?.refresh()?;
         Ok(self.shelves.now().catalogue.records.values().cloned().collect())
     }
 
@@ -30,16 +30,6 @@ impl<V: Vault> VaultedHsm<V> {
     /// As [`VaultedHsm::key_records`].
     pub fn holds_keys(&self) -> Result<bool, HsmError> {
         Ok(!self.key_records()?.is_empty())
-    }
-
-    /// Takes over what other processes have changed, and says which version that is.
-    ///
-    /// # Errors
-    /// A self-test failed, or the catalogue cannot be read, or was rolled back.
-    pub fn reload(&self) -> Result<u64, HsmError> {
-        let shelves = self.working()?;
-        shelves.refresh()?;
-        Ok(shelves.now().catalogue.version)
     }
 
     /// Makes the next generation of a key, which takes over from here on. Older ones stay active until
@@ -123,7 +113,8 @@ impl<V: Vault> VaultedHsm<V> {
     /// is gone from this file; that no copy of it stays in backups is for people to see to.
     ///
     /// # Errors
-    /// [`HsmError::UnknownKey`], [`HsmError::KeyLife`], or the disk failed.
+    /// [`HsmError::UnknownKey`], [`HsmError::KeyLife`]; [`HsmError::KeyStillMakes`] for what makes what is new,
+    /// as long as nothing newer is active; or the disk failed.
     pub fn set_key_state(&self, name: KeyName, state: KeyState) -> Result<KeyRecord, HsmError> {
         self.working()?.change(|draft| draft.advance(name, state))
     }
@@ -141,7 +132,7 @@ impl<V: Vault> VaultedHsm<V> {
     /// # Errors
     /// A key does not open under the vault's roots.
     pub fn try_every_key(&self) -> Result<usize, HsmError> {
-        self.reload()?;
+        self.working()?.refresh()?;
         let mut opened: usize = 0;
         for record in self.shelves.now().catalogue.records.values() {
             if record.state != KeyState::Destroyed {

@@ -83,8 +83,15 @@ impl<V: Vault> VaultedHsm<V> {
         self.shelves.vault
     }
 
-    /// Every verb that touches a key comes through here, and none gets past a failed self-test.
+    /// Every verb that touches a key comes through here, and none gets past a failed self-test, nor goes on with
+    /// older keys than are known.
     fn working(&self) -> Result<&KeyShelves<V>, HsmError> {
+        let shelves = self.tested()?;
+        shelves.demand_newest()?;
+        Ok(shelves)
+    }
+
+    fn tested(&self) -> Result<&KeyShelves<V>, HsmError> {
         match self.failed_test.get() {
             None => Ok(&self.shelves),
             Some(test) => Err(HsmError::SelfTestFailed { test }),

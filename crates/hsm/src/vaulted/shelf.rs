@@ -1,6 +1,7 @@
 //! The keys of this moment in memory, and the way from there to the catalogue's file and back.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
@@ -9,20 +10,21 @@ use tapfer_emv::curve::PublicPoint;
 use tapfer_emv::document::DocumentKey;
 use tapfer_payment_types::configuration::{KeySuccession, SUCCESSION_FORMAT, SignedDocument};
 use tapfer_payment_types::messages::HexBytes;
-use tapfer_payment_types::{RealmId, Secret, Timestamp};
+use tapfer_payment_types::{CatalogueMark, RealmId, Secret, Timestamp};
 
 use crate::catalogue::{
-    Catalogue, CatalogueError, KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState,
+    Catalogue, CatalogueError, Descent, KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState,
     UnverifiedCatalogue,
 };
 use crate::private_file::{self, Stamp};
 use crate::vault::{Custody, KeyAlgorithm, Vault};
 use crate::{DocumentPurpose, HsmError, Realm};
 
-/// A key, and what is known about it. Made ready once, when it is first used.
+/// A key, and what is known about it. Made ready once, when it is first used, and ready on every shelf that has
+/// it.
 pub(super) struct HeldKey<K> {
     pub(super) record: KeyRecord,
-    ready: OnceLock<K>,
+    ready: Arc<OnceLock<K>>,
 }
 
 /// All keys as one version of the catalogue has them. Never changed: another version is another shelf.
@@ -35,7 +37,7 @@ pub(super) struct Shelf<K> {
 }
 
 impl<K> Shelf<K> {
-    /// Keys that did not change are taken over as they are, ready or not.
+    /// Keys that are the same are taken over as they are, ready or not.
     fn new(
         catalogue: Catalogue,
         mac: [u8; 32],
@@ -45,12 +47,28 @@ impl<K> Shelf<K> {
     ) -> Self {
         let keys = catalogue.records.iter().map(|(name, record)| {
             let held = old.and_then(|shelf| shelf.keys.get(name));
-            let unchanged = held.filter(|held| held.record == *record).map(Arc::clone);
-            let fresh = || Arc::new(HeldKey { record: record.clone(), ready: OnceLock::new() });
-            (*name, unchanged.unwrap_or_else(fresh))
+            let same = held.filter(|held| held.record.wrapped == record.wrapped);
+            let ready = same.map(|held| Arc::clone(&held.ready)).unwrap_or_default();
+            (*name, Arc::new(HeldKey { record: record.clone(), ready }))
         });
         let keys = keys.collect();
         Self { catalogue, mac, stamp, mac_key, keys }
+    }
+
+    pub(super) fn mark(&self) -> CatalogueMark {
+        self.catalogue.mark(self.mac)
+    }
+
+    /// Whether this is the version that was used before, or was made from it.
+    fn demand_descent(&self, known: &CatalogueMark, path: &Path) -> Result<(), CatalogueError> {
+        let (path, version, known_version) =
+            (path.to_owned(), self.catalogue.version(), known.version);
+        Err(match self.catalogue.descent(self.mac, known) {
+            Descent::Same => return Ok(()),
+            Descent::AnotherKey => CatalogueError::Tampered(path),
+            Descent::Older => CatalogueError::RolledBack { path, version, known: known_version },
+            Descent::Forked => CatalogueError::Forked { path, version, known: known_version },
+        })
     }
 
     /// All generations of a key, the newest first.
@@ -74,6 +92,8 @@ pub(super) struct KeyShelves<V: Vault> {
     pub(super) vault: V,
     path: PathBuf,
     now: RwLock<Arc<Shelf<V::Key>>>,
+    /// A version that others have used and that the shelf does not come from. While there is one, no key is used.
+    missing: RwLock<Option<CatalogueMark>>,
     /// Held while the file is read again or changed: one at a time in this process.
     changing: Mutex<()>,
 }
@@ -87,12 +107,14 @@ impl<V: Vault> KeyShelves<V> {
         realm_id: RealmId,
     ) -> Result<Self, HsmError> {
         let mac_key = vault.generate(KeyAlgorithm::Authentication, Custody::Sealed)?;
+        let check = vault.generate(KeyAlgorithm::Authentication, Custody::Releasable)?;
         let key = vault.load(KeyAlgorithm::Authentication, Custody::Sealed, &mac_key.wrapped)?;
         let catalogue = Catalogue {
             realm,
             realm_id,
-            version: 1,
+            history: Vec::new(),
             catalogue_key: mac_key.wrapped,
+            releasing_check: check.wrapped,
             records: BTreeMap::new(),
         };
         let bytes = catalogue.encode(|parts| vault.authenticate(&key, parts))?;
@@ -104,7 +126,13 @@ impl<V: Vault> KeyShelves<V> {
     pub(super) fn open(vault: V, path: &Path) -> Result<Self, HsmError> {
         let (bytes, stamp) = private_file::read(path).map_err(CatalogueError::from)?;
         let shelf = Arc::new(read(&vault, path, &bytes, stamp, None)?);
-        Ok(Self { vault, path: path.to_owned(), now: RwLock::new(shelf), changing: Mutex::new(()) })
+        Ok(Self {
+            vault,
+            path: path.to_owned(),
+            now: RwLock::new(shelf),
+            missing: RwLock::new(None),
+            changing: Mutex::new(()),
+        })
     }
 
     pub(super) fn now(&self) -> Arc<Shelf<V::Key>> {
@@ -113,7 +141,50 @@ impl<V: Vault> KeyShelves<V> {
     }
 
     fn swap(&self, shelf: Shelf<V::Key>) {
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shelf);
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *now, Arc::new(shelf));
+        let new = Arc::clone(&now);
+        drop(now);
+        for (name, held) in &old.keys {
+            let kept = new.keys.get(name).map(|held| &held.record.wrapped);
+            if kept != Some(&held.record.wrapped)
+                && let Some(key) = held.ready.get()
+            {
+                self.vault.forget(key);
+            }
+        }
+    }
+
+    /// Takes over the newest version, and makes sure that it is `known` or was made from it. If it was not, no
+    /// key is used until one that was lies there.
+    pub(super) fn follow(&self, known: Option<&CatalogueMark>) -> Result<CatalogueMark, HsmError> {
+        let refreshed = self.refresh();
+        let shelf = self.now();
+        let descends = |mark: &CatalogueMark| shelf.demand_descent(mark, &self.path);
+        let mut missing = self.missing.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known
+            && let Err(error) = descends(known)
+        {
+            if missing.is_none_or(|missing| missing.version <= known.version) {
+                *missing = Some(*known);
+            }
+            return Err(error.into());
+        }
+        if let Some(other) = &*missing {
+            descends(other)?;
+            *missing = None;
+        }
+        refreshed?;
+        Ok(shelf.mark())
+    }
+
+    /// Whether keys may be used: see [`KeyShelves::follow`].
+    pub(super) fn demand_newest(&self) -> Result<(), HsmError> {
+        let missing = *self.missing.read().unwrap_or_else(PoisonError::into_inner);
+        match missing {
+            None => Ok(()),
+            Some(missing) => self.follow(Some(&missing)).map(drop),
+        }
     }
 
     /// Takes over what another process has changed. Looks at the file only, if nothing did.
@@ -180,7 +251,7 @@ impl<V: Vault> KeyShelves<V> {
         let mut draft = Draft { vault: &self.vault, catalogue: current.catalogue.clone() };
         let answer = apply(&mut draft)?;
         let mut catalogue = draft.catalogue;
-        catalogue.version = catalogue.version.saturating_add(1);
+        catalogue.history.push(current.mac);
         let mac_key = Arc::clone(&current.mac_key);
         let mut mac = [0; 32];
         let bytes = catalogue.encode(|parts| {
@@ -194,7 +265,7 @@ impl<V: Vault> KeyShelves<V> {
     }
 }
 
-/// Verifies a catalogue's file. With `old`, what it takes the place of, which it must not be older than.
+/// Verifies a catalogue's file. With `old`, what it takes the place of, which it must have been made from.
 fn read<V: Vault>(
     vault: &V,
     path: &Path,
@@ -202,35 +273,51 @@ fn read<V: Vault>(
     stamp: Stamp,
     old: Option<&Shelf<V::Key>>,
 ) -> Result<Shelf<V::Key>, HsmError> {
-    let path = || path.to_owned();
-    let read = UnverifiedCatalogue::parse(bytes).map_err(|fault| fault.of(&path()))?;
+    let read = UnverifiedCatalogue::parse(bytes).map_err(|fault| fault.of(path))?;
     let mac_key = match old {
         // Whoever could wrap a key of his own once must not be able to put it in this one's place.
-        Some(old) if old.catalogue.catalogue_key != read.catalogue_key() => {
-            return Err(CatalogueError::Tampered(path()).into());
+        Some(old)
+            if old.catalogue.catalogue_key != read.catalogue_key()
+                || old.catalogue.releasing_check != read.releasing_check() =>
+        {
+            return Err(CatalogueError::Tampered(path.to_owned()).into());
         }
         Some(old) => Arc::clone(&old.mac_key),
-        None => {
-            let (algorithm, custody) = (KeyAlgorithm::Authentication, Custody::Sealed);
-            let key = vault.load(algorithm, custody, read.catalogue_key());
-            Arc::new(key.map_err(|error| match error {
-                HsmError::NotUnderRoot => CatalogueError::OtherRoots(path()).into(),
-                other => other,
-            })?)
-        }
+        None => Arc::new(open_own(vault, path, Custody::Sealed, read.catalogue_key())?),
     };
     let mac = vault.authenticate(&mac_key, &read.authenticated())?;
     if verify_slices_are_equal(&mac, read.mac()).is_err() {
-        return Err(CatalogueError::Tampered(path()).into());
+        return Err(CatalogueError::Tampered(path.to_owned()).into());
     }
-    let catalogue = read.verified();
+    if old.is_none() {
+        let key = open_own(vault, path, Custody::Releasable, read.releasing_check())?;
+        vault.forget(&key);
+    }
+    let shelf = Shelf::new(read.verified(), mac, stamp, mac_key, old);
     if let Some(old) = old {
-        let (version, known) = (catalogue.version, old.catalogue.version);
-        if version < known || (version == known && mac != old.mac) {
-            return Err(CatalogueError::RolledBack { path: path(), version, known }.into());
-        }
+        shelf.demand_descent(&old.mark(), path)?;
     }
-    Ok(Shelf::new(catalogue, mac, stamp, mac_key, old))
+    Ok(shelf)
+}
+
+/// Opens a key that the catalogue has for itself, which says whether the vault has the root that it lies under.
+fn open_own<V: Vault>(
+    vault: &V,
+    path: &Path,
+    custody: Custody,
+    wrapped: &[u8],
+) -> Result<V::Key, HsmError> {
+    vault.load(KeyAlgorithm::Authentication, custody, wrapped).map_err(|error| {
+        match (error, custody) {
+            (HsmError::NotUnderRoot, Custody::Sealed) => {
+                CatalogueError::OtherRoots(path.to_owned()).into()
+            }
+            (HsmError::NotUnderRoot, Custody::Releasable) => {
+                CatalogueError::OtherReleasingRoot(path.to_owned()).into()
+            }
+            (other, _) => other,
+        }
+    })
 }
 
 /// A catalogue that is being changed.
@@ -335,13 +422,20 @@ impl<V: Vault> Draft<'_, V> {
         Ok(record.clone())
     }
 
-    /// Takes a key on in its life.
+    /// Takes a key on in its life. What makes what is new is retired only when a newer one does.
     pub(super) fn advance(
         &mut self,
         name: KeyName,
         state: KeyState,
     ) -> Result<KeyRecord, HsmError> {
+        let newest = KeyName { generation: u8::MAX, ..name };
+        let newer = (Bound::Excluded(name), Bound::Included(newest));
+        let mut newer = self.catalogue.records.range(newer);
+        let has_newer = newer.any(|(_, record)| record.state == KeyState::Active);
         let record = self.catalogue.records.get_mut(&name).ok_or(HsmError::UnknownKey(name))?;
+        if (record.state, state) == (KeyState::Active, KeyState::Retired) && !has_newer {
+            return Err(HsmError::KeyStillMakes(name));
+        }
         record.advance(state)?;
         Ok(record.clone())
     }

@@ -9,7 +9,7 @@ use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
 use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::store_share::STORE_SHARE_LENGTH;
-use tapfer_payment_types::{DeviceId, IssuerId, Pan, Secret, Timestamp};
+use tapfer_payment_types::{CatalogueMark, DeviceId, IssuerId, Pan, Secret, Timestamp};
 
 use super::record::Kind;
 use super::shelf::Draft;
@@ -82,16 +82,12 @@ impl<V: Vault> PaymentHsm for VaultedHsm<V> {
     }
 
     fn health(&self) -> Result<(), HsmError> {
-        self.working()?.refresh()?;
+        self.tested()?.follow(None)?;
         self.vault().health()
     }
 
-    fn refresh(&self) -> Result<(), HsmError> {
-        self.working()?.refresh()
-    }
-
-    fn catalogue_version(&self) -> Result<u64, HsmError> {
-        self.reload()
+    fn follow_catalogue(&self, known: Option<&CatalogueMark>) -> Result<CatalogueMark, HsmError> {
+        self.tested()?.follow(known)
     }
 
     fn self_test(&self) -> Result<(), HsmError> {
@@ -243,6 +239,9 @@ impl<V: Vault> PaymentHsm for VaultedHsm<V> {
         let (issuer, index) = (request.issuer, request.derivation_key_index);
         let master = self.master_key(issuer, index)?;
         let master = master.ok_or(HsmError::UnknownDerivationKey { issuer, index })?;
+        if master.record.state != KeyState::Active {
+            return Err(HsmError::KeyRetired(master.record.name));
+        }
         self.provision(&master, request)
     }
 

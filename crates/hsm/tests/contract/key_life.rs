@@ -14,7 +14,7 @@ use tapfer_payment_types::pin::{CARD_PIN_INFO, ONLINE_PIN_INFO};
 use tapfer_payment_types::{CardId, Secret};
 
 use crate::backend::Vaulted;
-use crate::{RID, card, cryptograms, issuer, now, persons};
+use crate::{RID, card, cryptograms, issuer, now, persons, provisioning};
 
 const OWNER: fn() -> KeyOwner = || KeyOwner::Issuer(issuer(1));
 
@@ -69,7 +69,7 @@ pub fn every_key_is_listed(backend: &Vaulted<impl Vault>) {
     check_values.sort_unstable();
     check_values.dedup();
     assert_eq!(check_values.len(), 11, "check values tell keys apart");
-    assert_eq!(hsm.catalogue_version().unwrap(), 5);
+    assert_eq!(hsm.follow_catalogue(None).unwrap().version, 5);
 }
 
 /// Old tokens go on working while new keys come from the new master key.
@@ -211,15 +211,40 @@ pub fn what_is_retired_makes_nothing(backend: &Vaulted<impl Vault>) {
     let hsm = &backend.hsm;
     hsm.create_issuer(issuer(1), now()).unwrap();
     let record = hsm.seal_card_record(issuer(1), card(1), b"record").unwrap();
-    retire(hsm, KeyPurpose::CardRecords, 1);
-    let refused = hsm.seal_card_record(issuer(1), card(1), b"record");
-    let purpose = KeyPurpose::CardRecords;
-    assert!(
-        matches!(refused, Err(HsmError::NoActiveKey { owner, purpose: of }) if owner == OWNER() && of == purpose)
-    );
-    hsm.open_card_record(issuer(1), card(1), &record, &operator()).unwrap();
     rotate(hsm, KeyPurpose::CardRecords);
+    retire(hsm, KeyPurpose::CardRecords, 1);
+    hsm.open_card_record(issuer(1), card(1), &record, &operator()).unwrap();
     assert_eq!(hsm.seal_card_record(issuer(1), card(1), b"record").unwrap().0[1], 2);
+
+    // A caller who names a generation gets keys of an active one only.
+    assert!(provisioning::can_provision(hsm, issuer(1), 1).is_ok());
+    rotate(hsm, KeyPurpose::IssuerMaster);
+    assert!(provisioning::can_provision(hsm, issuer(1), 1).is_ok(), "both are active");
+    retire(hsm, KeyPurpose::IssuerMaster, 1);
+    let retired = name(KeyPurpose::IssuerMaster, 1);
+    let refused = provisioning::can_provision(hsm, issuer(1), 1);
+    assert!(matches!(refused, Err(HsmError::KeyRetired(found)) if found == retired), "{refused:?}");
+    assert!(provisioning::can_provision(hsm, issuer(1), 2).is_ok());
+}
+
+/// What makes what is new goes only when something newer does, whoever asks, and in however many processes.
+pub fn what_makes_what_is_new_stays(backend: &Vaulted<impl Vault>) {
+    let hsm = &backend.hsm;
+    hsm.create_issuer(issuer(1), now()).unwrap();
+    let stays = |purpose, generation| {
+        let key = name(purpose, generation);
+        let refused = backend.hsm.set_key_state(key, KeyState::Retired);
+        assert!(matches!(refused, Err(HsmError::KeyStillMakes(found)) if found == key));
+    };
+    KeyPurpose::OF_AN_ISSUER.into_iter().for_each(|purpose| stays(purpose, 1));
+    for generation in 2..=3 {
+        assert_eq!(rotate(hsm, KeyPurpose::CardPins).name.generation, generation);
+    }
+    // Older ones that are active do not count: they would make what is new again.
+    stays(KeyPurpose::CardPins, 3);
+    retire(&backend.again(), KeyPurpose::CardPins, 2);
+    retire(hsm, KeyPurpose::CardPins, 1);
+    stays(KeyPurpose::CardPins, 3);
 }
 
 /// From active to retired, from retired to destroyed, and nothing else.
@@ -228,7 +253,9 @@ pub fn a_key_lives_forwards(backend: &Vaulted<impl Vault>) {
     let hsm = &backend.hsm;
     hsm.create_issuer(issuer(1), now()).unwrap();
     let key = name(KeyPurpose::IssuerMaster, 1);
-    let wrapped_before = std::fs::read(&backend.catalogue).unwrap().len();
+    rotate(hsm, KeyPurpose::IssuerMaster);
+    let wrapped_before = std::fs::read_to_string(&backend.catalogue).unwrap();
+    assert!(!wrapped_before.contains("\"wrapped\":\"\""));
     for (from, allowed) in [(Active, Retired), (Retired, Destroyed)] {
         for to in [Active, Retired, Destroyed].into_iter().filter(|to| *to != allowed) {
             let refused = hsm.set_key_state(key, to);
@@ -238,10 +265,10 @@ pub fn a_key_lives_forwards(backend: &Vaulted<impl Vault>) {
         hsm.set_key_state(key, allowed).unwrap();
     }
     assert!(hsm.set_key_state(key, Active).is_err(), "nothing comes back");
-    assert!(
-        std::fs::read(&backend.catalogue).unwrap().len() < wrapped_before,
-        "its bytes are gone"
-    );
+    let records = hsm.key_records().unwrap();
+    assert!(records.iter().any(|record| record.name == key && record.state == Destroyed));
+    let after = std::fs::read_to_string(&backend.catalogue).unwrap();
+    assert!(wrapped_before.contains("\"wrapped\":\"") && after.contains("\"wrapped\":\"\""));
     let unknown = name(KeyPurpose::IssuerMaster, 9);
     let refused = hsm.set_key_state(unknown, Retired);
     assert!(matches!(refused, Err(HsmError::UnknownKey(found)) if found == unknown));
@@ -269,11 +296,12 @@ pub fn another_process_sees_every_change(backend: &Vaulted<impl Vault>) {
     other.add_generation(OWNER(), KeyPurpose::IssuerMaster, now()).unwrap();
     let new = one.demo_keys(issuer(1), 2).unwrap().issuer_master_key;
     assert!(verifies(one, &new, 2) && verifies(&other, &new, 2));
+    other.add_generation(OWNER(), KeyPurpose::IssuerMaster, now()).unwrap();
     destroy(&other, KeyPurpose::IssuerMaster, 2);
     assert!(verifies(one, &new, 2), "not looked at yet");
     one.health().unwrap();
     assert!(!verifies(one, &new, 2));
-    assert_eq!(one.catalogue_version().unwrap(), other.catalogue_version().unwrap());
+    assert_eq!(one.follow_catalogue(None).unwrap(), other.follow_catalogue(None).unwrap());
 }
 
 /// Two processes and several threads make keys at once: none is lost, and none is made twice.

@@ -153,6 +153,7 @@ macro_rules! key_life {
             rotated_document_keys_sign_anew
             the_configuration_key_signs_for_the_next
             what_is_retired_makes_nothing
+            what_makes_what_is_new_stays
             a_key_lives_forwards
             what_must_stay_the_same_is_not_rotated
             another_process_sees_every_change

@@ -115,6 +115,17 @@ fn sealed(hsm: &impl PaymentHsm, recipient: &[u8; 65]) -> SealedPayload {
     hsm.seal_provisioning(request(&token_pan(), recipient, &[terms(1), terms(2)])).unwrap()
 }
 
+/// Keys for a phone under the generation that the caller names.
+pub fn can_provision(
+    hsm: &impl PaymentHsm,
+    issuer: tapfer_payment_types::IssuerId,
+    derivation_key_index: u8,
+) -> Result<SealedPayload, HsmError> {
+    let (number, recipient, keys) = (token_pan(), phone().1, [terms(1)]);
+    let request = request(&number, &recipient, &keys);
+    hsm.seal_provisioning(ProvisioningRequest { issuer, derivation_key_index, ..request })
+}
+
 pub fn phone_opens_and_pays(hsm: &impl PaymentHsm) {
     let (private, public) = phone();
     let sealed = sealed(hsm, &public);

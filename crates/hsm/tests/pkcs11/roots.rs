@@ -2,6 +2,7 @@
 
 use tapfer_hsm::pkcs11::{Pkcs11Vault, RootsOnToken};
 use tapfer_hsm::vault::Vault;
+use tapfer_hsm::{CatalogueError, HsmError, Realm, VaultedHsm};
 use tapfer_pkcs11::{KeyType, Template, Use};
 use tapfer_test_tokens::{Place, user_pin};
 
@@ -93,7 +94,27 @@ fn fingerprints_tell_roots_apart(place: &Place) {
     assert_eq!(a.releasing, c.releasing);
 }
 
+/// Members of a pool with the same sealing root, one of which has another releasing root: it would wrap EC-SDSA
+/// keys that no other opens.
+fn a_token_with_another_releasing_root_does_not_serve(place: &Place) {
+    for (label, releasing) in [("right", 2), ("odd", 3)] {
+        place.make_token(label);
+        let setup = Setup { token: label.to_owned(), ..Setup::at(place) };
+        Pkcs11Vault::install_roots(&setup.configuration(), &roots(1, releasing)).unwrap();
+    }
+    let open = |label: &str| Setup { token: label.to_owned(), ..Setup::at(place) }.open();
+    let catalogue = place.directory.join("keys.json");
+    let made = VaultedHsm::with_new_catalogue(open("right"), &catalogue, Realm::Demo, realm(1));
+    drop(made.unwrap());
+    VaultedHsm::over_catalogue(open("right"), &catalogue).unwrap();
+    let refused = VaultedHsm::over_catalogue(open("odd"), &catalogue).map(drop);
+    let refused =
+        matches!(&refused, Err(HsmError::Catalogue(CatalogueError::OtherReleasingRoot(_))));
+    assert!(refused);
+}
+
 both! {
+    a_token_with_another_releasing_root_does_not_serve
     roots_are_installed_once
     half_an_installation_is_completed
     a_token_without_roots_says_what_it_has

@@ -17,7 +17,7 @@ use tapfer_hsm::pool::wire::{
 use tapfer_hsm::*;
 use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::store_share::STORE_SHARE_LENGTH;
-use tapfer_payment_types::{DeviceId, IssuerId, Pan, Secret, Timestamp};
+use tapfer_payment_types::{CatalogueMark, DeviceId, IssuerId, Pan, Secret, Timestamp};
 
 use zeroize::Zeroizing;
 
@@ -139,7 +139,13 @@ fn answer_something_else(mut socket: &UnixStream, hsm: &Faulty) {
     while incoming.read_from(socket).is_ok_and(|read| read > 0) {
         while let Some(asked) = incoming.next_frame().unwrap() {
             frame.clear();
-            wire::append(&mut frame, asked.id + 1, &Answer::Done(Reply::Nothing)).unwrap();
+            // It begins once it serves.
+            if asked.id == GREETING_ID {
+                let mark = hsm.follow_catalogue(None).unwrap();
+                wire::append(&mut frame, asked.id, &Answer::Done(Reply::Catalogue(mark))).unwrap();
+            } else {
+                wire::append(&mut frame, asked.id + 1, &Answer::Done(Reply::Nothing)).unwrap();
+            }
             socket.write_all(&frame).unwrap();
         }
     }
@@ -152,11 +158,9 @@ impl PaymentHsm for Faulty {
     fn health(&self) -> Result<(), HsmError> {
         self.well()?.health()
     }
-    fn catalogue_version(&self) -> Result<u64, HsmError> {
-        self.well()?.catalogue_version()
-    }
-    fn refresh(&self) -> Result<(), HsmError> {
-        self.well()?.refresh()
+    /// Looks at a file, and asks no module while it is the same one.
+    fn follow_catalogue(&self, known: Option<&CatalogueMark>) -> Result<CatalogueMark, HsmError> {
+        self.hsm.follow_catalogue(known)
     }
     fn self_test(&self) -> Result<(), HsmError> {
         self.well()?.self_test()

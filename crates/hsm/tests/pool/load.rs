@@ -128,6 +128,13 @@ impl Payment {
         }
     }
 
+    /// Whether there is the key that it was made with.
+    pub fn is_verified(&self, pool: &HsmPool) -> Result<bool, HsmError> {
+        let verdict = pool.verify_cryptogram(&self.request())?;
+        let is_unknown = matches!(verdict, CryptogramVerdict::UnknownDerivationKey);
+        Ok(!is_unknown && self.is_right(&verdict))
+    }
+
     pub fn verify(&self, pool: &HsmPool) -> Result<(), HsmError> {
         let verdict = pool.verify_cryptogram(&self.request())?;
         assert!(self.is_right(&verdict));

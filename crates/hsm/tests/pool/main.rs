@@ -14,6 +14,7 @@
 
 mod failover;
 mod faulty;
+mod following;
 mod house;
 mod load;
 mod making;

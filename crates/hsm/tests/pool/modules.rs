@@ -31,7 +31,7 @@ fn realm() -> RealmId {
     RealmId::new(now(), [9; 10])
 }
 
-fn roots() -> RootKeys {
+pub fn roots() -> RootKeys {
     let [sealing, releasing] = ROOTS.map(Secret::new);
     RootKeys::new(sealing, releasing)
 }
@@ -83,7 +83,7 @@ pub struct Modules {
 }
 
 impl Modules {
-    fn new(north: Kind, south: Kind) -> (Self, HsmPool) {
+    pub fn new(north: Kind, south: Kind) -> (Self, HsmPool) {
         let (modules, config) = Self::prepare(north, south);
         let catalogue = modules.catalogue();
         let pool = HsmPool::open(config, None, move |_| {

@@ -107,6 +107,9 @@ fn of_hsm(error: &HsmError) -> Problem {
             tracing::error!(target: "tapfer::fault", cause = %error, "no HSM serves");
             Problem::hsm_down()
         }
+        HsmError::KeyRetired(_) => {
+            Problem::unavailable("the issuer's keys have just been changed; ask again")
+        }
         HsmError::OperatorGrant => Problem::invalid("give a reason that says something"),
         _ => Problem::internal(error),
     }

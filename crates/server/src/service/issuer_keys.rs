@@ -15,19 +15,24 @@ impl Service {
     /// brought up to date. Older keys go on serving the cards that were made under them.
     ///
     /// # Errors
-    /// [`ServiceError`] of store or security module.
+    /// [`ServiceError`] of store or security module. An issuer whose keys cannot be followed keeps none of the
+    /// others from being followed; the first failure is told at the end.
     pub(crate) fn follow_keys(&self) -> Result<usize, ServiceError> {
-        // Makes every module look for what other processes have changed.
-        self.ask_hsm("refresh", |hsm| hsm.refresh())?;
+        self.follow_catalogue()?;
         self.document_keys.forget();
-        self.note_catalogue()?;
-        let mut renewed: usize = 0;
+        let (mut renewed, mut failed) = (0_usize, None);
         for issuer in self.all_issuers()? {
-            if self.follow_keys_of(issuer)? {
-                renewed = renewed.saturating_add(1);
+            let id = issuer.id;
+            match self.follow_keys_of(issuer) {
+                Ok(is_renewed) => renewed = renewed.saturating_add(usize::from(is_renewed)),
+                Err(error) => {
+                    tracing::error!(target: "tapfer::keys", issuer = %id, cause = %error,
+                        "newer keys of an issuer cannot be taken over");
+                    failed = failed.or(Some(error));
+                }
             }
         }
-        Ok(renewed)
+        failed.map_or(Ok(renewed), Err)
     }
 
     /// Says in the audit log that keys were made, of their first generation.

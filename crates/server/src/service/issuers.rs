@@ -74,7 +74,7 @@ impl Service {
         check_key_policy(&issuer.key_policy)?;
         self.require_free_ranges(&issuer)?;
         let keys = self.ask_hsm("create_issuer", |hsm| hsm.create_issuer(issuer.id, now))?;
-        self.note_catalogue()?;
+        self.follow_catalogue()?;
         self.note_new_keys(KeyOwner::Issuer(issuer.id), &KeyPurpose::OF_AN_ISSUER, now)?;
         issuer.derivation_key_index = keys.derivation_key_index;
         issuer.certificate = self.certify(&issuer, &keys, now)?;

@@ -38,7 +38,7 @@ mod tokens;
 use std::sync::Arc;
 
 use tapfer_emv::merchant::AcquirerId;
-use tapfer_hsm::{CatalogueError, HsmError, PaymentHsm};
+use tapfer_hsm::{HsmError, PaymentHsm};
 use tapfer_payment_types::Timestamp;
 use tapfer_payments::merchants::acquirer_of;
 use tapfer_storage::{Answer, Begun, Storage, StoredResponse, Write, Written};
@@ -56,6 +56,7 @@ use crate::api::hsm::HsmState;
 use crate::clock::{SharedClock, Stopwatch};
 use crate::entropy::{self, Entropy, SharedEntropy};
 use crate::metrics;
+use crate::newest_catalogue;
 use crate::realm::{Realm, RealmLock};
 
 /// The service behind the interface.
@@ -94,7 +95,7 @@ impl Service {
         service.ensure_authority(PLATFORM_RID, now)?;
         service.ensure_merchant_authority(now)?;
         service.ensure_document_keys(now)?;
-        service.note_catalogue()?;
+        service.follow_catalogue()?;
         Ok(service)
     }
 
@@ -109,25 +110,19 @@ impl Service {
     pub(crate) fn check(&self) -> Result<(), ServiceError> {
         self.storage.check()?;
         self.hsm.health()?;
-        self.note_catalogue()
+        self.follow_catalogue()
     }
 
-    /// Lets the database know the newest version of the catalogue of keys, so that an older one is refused,
-    /// now and at the next start. Costs a write only when there is a newer one.
+    /// Takes over what was changed in the catalogue of keys, in every module, if it comes from what the database
+    /// knows, and lets the database know: nothing older is used from here on, nor at the next start. Costs a write
+    /// only when there is something newer.
     ///
     /// # Errors
-    /// [`ServiceError`] of store or security module; [`CatalogueError::RolledBack`] if the module works with
-    /// an older catalogue than the database knows.
-    pub(super) fn note_catalogue(&self) -> Result<(), ServiceError> {
-        let version = || self.ask_hsm("catalogue_version", |hsm| hsm.catalogue_version());
-        let (first, path) = (version()?, "keys.json".into());
-        let known = self.storage.note_catalogue(first)?;
-        // It may have been changed between the two questions, and another thread was faster to say so.
-        if known > first && known > version()? {
-            let rolled_back = CatalogueError::RolledBack { path, version: first, known };
-            return Err(HsmError::from(rolled_back).into());
-        }
-        Ok(())
+    /// [`ServiceError`] of store or security module, which says what is wrong with the catalogue.
+    pub(super) fn follow_catalogue(&self) -> Result<(), ServiceError> {
+        newest_catalogue::follow(&*self.storage, |known| {
+            self.ask_hsm("follow_catalogue", |hsm| hsm.follow_catalogue(known))
+        })
     }
 
     /// How the security module stands. Asks no module anything.

@@ -1,20 +1,40 @@
 //! Which version of the catalogue of keys was used.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
+use tapfer_payment_types::CatalogueMark;
 
 use super::Result;
+use super::rows::{Columns, execute, first};
 
-/// The highest version that was ever noted.
-pub(super) fn highest(connection: &Connection) -> Result<u64> {
-    let version: i64 =
-        connection.query_row("SELECT version FROM key_catalogue", [], |row| row.get(0))?;
-    Ok(u64::try_from(version).unwrap_or(0))
+const TABLE: &str = "key_catalogue";
+
+/// The newest version that was ever noted.
+pub(super) fn newest(connection: &Connection) -> Result<Option<CatalogueMark>> {
+    first(connection, "SELECT * FROM key_catalogue", [], |row| {
+        let columns = Columns::keyed(row, TABLE, "version");
+        Ok(CatalogueMark {
+            version: columns.number("version")?,
+            mac: columns.bytes("mac")?,
+            key: columns.bytes("key_hash")?,
+        })
+    })
 }
 
-/// Takes note of a version. Another caller may have noted a higher one meanwhile, which stays.
-pub(super) fn note(connection: &Connection, version: u64) -> Result<u64> {
-    let column = i64::try_from(version).unwrap_or(i64::MAX);
-    let higher = "UPDATE key_catalogue SET version = ?1 WHERE version < ?1";
-    connection.execute(higher, [column])?;
-    highest(connection)
+/// Puts `newer` in the place of `known`. Whether that was still the newest.
+pub(super) fn note(
+    connection: &Connection,
+    known: Option<CatalogueMark>,
+    newer: CatalogueMark,
+) -> Result<bool> {
+    let found = newest(connection)?;
+    if found != known {
+        return Ok(false);
+    }
+    if found != Some(newer) {
+        let version = i64::try_from(newer.version).unwrap_or(i64::MAX);
+        let note = "INSERT INTO key_catalogue (one, version, mac, key_hash) VALUES (1, ?1, ?2, ?3) \
+                    ON CONFLICT (one) DO UPDATE SET version = ?1, mac = ?2, key_hash = ?3";
+        execute(connection, note, params![version, newer.mac.as_slice(), newer.key.as_slice()])?;
+    }
+    Ok(true)
 }

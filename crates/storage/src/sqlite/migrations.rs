@@ -41,6 +41,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "V18__restorations_in_the_chain",
         include_str!("../../migrations/V18__restorations_in_the_chain.sql"),
     ),
+    ("V19__catalogue_lineage", include_str!("../../migrations/V19__catalogue_lineage.sql")),
 ];
 
 /// Written when the file is made, and never changed: keys and database of a realm have one id.

@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use tapfer_payment_types::{RealmId, Timestamp};
+use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 
 pub use self::audit_chain::AuditFile;
@@ -240,12 +240,15 @@ impl Storage for SqliteStorage {
         self.writer.run(|_| Ok(()))
     }
 
-    fn note_catalogue(&self, version: u64) -> Result<u64> {
-        let known = self.read(key_catalogue::highest)?;
-        if version <= known {
-            return Ok(known);
+    fn newest_catalogue(&self) -> Result<Option<CatalogueMark>> {
+        self.read(key_catalogue::newest)
+    }
+
+    fn note_catalogue(&self, known: Option<CatalogueMark>, newer: CatalogueMark) -> Result<bool> {
+        if known == Some(newer) {
+            return Ok(true);
         }
-        self.writer.run(move |connection| key_catalogue::note(connection, version))
+        self.writer.run(move |connection| key_catalogue::note(connection, known, newer))
     }
 
     fn waiting_changes(&self) -> usize {

@@ -125,7 +125,9 @@ pub(crate) fn import(context: &Context, arguments: &ImportArguments) -> anyhow::
         let keys = ceremony.keys_over(context, roots)?;
         let protection = ProtectionKey::new(Version::D, protection.key)?;
         let block = (block.as_str(), origin);
-        let record = keys.import_key_block(owner, purpose, &protection, block, clock::now())?;
+        let record = ceremony.over_newest(&keys, || {
+            Ok(keys.import_key_block(owner, purpose, &protection, block, clock::now())?)
+        })?;
         ceremony.transcript.check_value(&record.name.to_string(), record.check_value);
         ceremony.transcript.step(format!("key block {from} taken in: {}", summary(&record)));
         Ok(record)

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -56,6 +57,7 @@ pub(super) struct Occasion<'a> {
 pub(super) struct Ceremony {
     pub(super) output: Output,
     pub(super) transcript: Transcript,
+    audit: Option<Rc<KeyAudit>>,
 }
 
 /// What stopped a ceremony. The person reads the error; the audit log also learns who had brought what.
@@ -89,7 +91,7 @@ pub(super) fn hold<T>(
 ) -> anyhow::Result<(T, Value)> {
     Transcript::demand_room(&record.transcript)?;
     let participants = record.people.participants(occasion.custodians)?;
-    let audit = audit_log(context, record, &occasion)?;
+    let audit = audit_log(context, record, &occasion)?.map(Rc::new);
     let memory_locked = lock_memory(context.output);
     let mut transcript = Transcript::begin(occasion.purpose, memory_locked, participants);
     transcript.keep_in(&record.transcript)?;
@@ -97,7 +99,7 @@ pub(super) fn hold<T>(
         if audit.is_none() {
             transcript.step("there is no audit log here that this could be written to");
         }
-        let mut ceremony = Ceremony { output: context.output, transcript };
+        let mut ceremony = Ceremony { output: context.output, transcript, audit: audit.clone() };
         let done = body(&mut ceremony);
         let Ceremony { transcript, .. } = ceremony;
         let failure = done.as_ref().err().map(|error| format!("{error:#}"));
@@ -200,6 +202,19 @@ impl Ceremony {
         let keys = SoftwareHsm::over_catalogue(SoftwareVault::new(roots), &catalogue)?;
         self.transcript.realm(keys.realm_of_catalogue().1);
         self.transcript.step("the root keys open the realm's catalogue");
+        self.over_newest(&keys, || Ok(()))?;
         Ok(keys)
+    }
+
+    /// Does something with keys that are the newest the database knows, and lets it know what came of it.
+    pub(super) fn over_newest<T>(
+        &self,
+        keys: &SoftwareHsm,
+        act: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        match &self.audit {
+            None => act(),
+            Some(audit) => audit.over_newest(keys, act),
+        }
     }
 }

@@ -184,9 +184,11 @@ pub(crate) fn rotate(context: &Context, arguments: &RotateArguments) -> anyhow::
         AuditAction::KeyRotated,
         &object,
         clock::now,
-        || match is_succeeded {
-            true => succeed(keys.as_ref(), &audit),
-            false => Ok(keys.rotate(owner, purpose, clock::now())?),
+        || {
+            audit.over_newest(&*keys, || match is_succeeded {
+                true => succeed(keys.as_ref(), &audit),
+                false => Ok(keys.rotate(owner, purpose, clock::now())?),
+            })
         },
         summary,
     )?;
@@ -275,7 +277,8 @@ pub(crate) fn destroy(context: &Context, arguments: &DestroyArguments) -> anyhow
     let (record, told) = hold(context, &arguments.record, occasion, |ceremony| {
         let (roots, _) = ceremony.roots_of(&arguments.parts, Some(&agreement))?;
         let keys = ceremony.keys_over(context, roots)?;
-        let record = keys.set_key_state(name, KeyState::Destroyed)?;
+        let record =
+            ceremony.over_newest(&keys, || Ok(keys.set_key_state(name, KeyState::Destroyed)?))?;
         ceremony.transcript.check_value(&name.to_string(), record.check_value);
         ceremony.transcript.step(format!("{name} destroyed; lost with it: {lost}"));
         Ok(record)
@@ -332,7 +335,7 @@ fn advance(
     }
     let keys = arguments.vault.open(context)?;
     let audit = arguments.order.audit(context)?;
-    let act = || anyhow::Ok(keys.advance(name, state)?);
+    let act = || audit.over_newest(&*keys, || anyhow::Ok(keys.advance(name, state)?));
     let record = audit.around(action, &name.to_string(), clock::now, act, summary)?;
     tell(context, &record)
 }

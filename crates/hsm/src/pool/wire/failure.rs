@@ -61,6 +61,8 @@ pub(super) enum HsmErrorFrame {
         from: KeyState,
         to: KeyState,
     },
+    KeyStillMakes(#[serde(with = "KeyNameFrame")] KeyName),
+    KeyRetired(#[serde(with = "KeyNameFrame")] KeyName),
     NotRotated(KeyPurpose),
     GenerationsExhausted {
         owner: KeyOwner,

@@ -38,10 +38,9 @@ fn ask(request: &Request<'_>, hsm: &dyn PaymentHsm, respond: Respond<'_>) -> Res
     match request {
         Request::Health => hsm.health().map(|()| respond(Reply::Nothing)),
         Request::SelfTest => hsm.self_test().map(|()| respond(Reply::Nothing)),
-        Request::Refresh => hsm.refresh().map(|()| respond(Reply::Nothing)),
-        Request::CatalogueVersion => {
-            let version = hsm.catalogue_version()?.to_be_bytes();
-            respond(Reply::Bytes(&version));
+        Request::FollowCatalogue { known } => {
+            let mark = hsm.follow_catalogue(known.as_ref())?;
+            respond(Reply::Catalogue(mark));
             Ok(())
         }
         Request::Random { length } => random(hsm, *length, respond),

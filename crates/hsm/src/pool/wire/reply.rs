@@ -1,7 +1,7 @@
 //! Replies: what a worker answers, and how it greets.
 
 use serde::{Deserialize, Serialize};
-use tapfer_payment_types::RealmId;
+use tapfer_payment_types::{CatalogueMark, RealmId};
 
 use super::failure::{self, HsmErrorFrame};
 use crate::pkcs11::ModuleReport;
@@ -45,6 +45,8 @@ pub enum Reply<'a> {
     },
     /// What came of a cryptogram.
     Verdict(Verdict),
+    /// Which version of the catalogue it works with.
+    Catalogue(CatalogueMark),
 }
 
 /// What came of a cryptogram. See [`crate::CryptogramVerdict`].

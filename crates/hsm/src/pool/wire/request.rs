@@ -5,7 +5,7 @@ use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_payment_types::configuration::SignedConfiguration;
 use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, PinStatus};
 use tapfer_payment_types::policy::{LastVerified, SinceVerified};
-use tapfer_payment_types::{Timestamp, TokenPan};
+use tapfer_payment_types::{CatalogueMark, Timestamp, TokenPan};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -22,10 +22,8 @@ pub enum Request<'a> {
     Health,
     /// [`crate::PaymentHsm::self_test`]
     SelfTest,
-    /// Another worker changed the catalogue.
-    Refresh,
-    /// [`crate::PaymentHsm::catalogue_version`]
-    CatalogueVersion,
+    /// [`crate::PaymentHsm::follow_catalogue`]
+    FollowCatalogue { known: Option<CatalogueMark> },
     /// [`crate::PaymentHsm::random`]
     Random { length: u32 },
     /// [`crate::PaymentHsm::create_certification_authority`]
