@@ -68,19 +68,24 @@ impl Scene {
 
     /// Every payment was approved, and each is booked once.
     fn all_is_booked_once(&self) {
-        self.is_booked_once(&self.payments);
+        all_approved(&self.payments);
+        let card = self.platform.tapfer(&["card", "show"])["id"].as_str().unwrap().to_owned();
+        is_booked_once(&self.platform, &card, self.payments.len());
     }
+}
 
-    /// The same of payments that are all there were.
-    fn is_booked_once(&self, payments: &[Payment]) {
-        for payment in payments {
-            assert_eq!(payment.answer["outcome"], "approved", "{}", payment.answer);
-        }
-        let card = self.platform.tapfer(&["card", "show"]);
-        let paid = i64::try_from(payments.len()).unwrap() * payer::PRICE;
-        assert_eq!(card["balance"], 100_000 - paid);
-        assert_eq!(card["available"], 100_000 - paid);
+fn all_approved(payments: &[Payment]) {
+    for payment in payments {
+        assert_eq!(payment.answer["outcome"], "approved", "{}", payment.answer);
     }
+}
+
+/// As many payments as there were are booked on a card that had a thousand euros.
+fn is_booked_once(platform: &Platform, card: &str, payments: usize) {
+    let card = platform.tapfer(&["card", "show", card]);
+    let paid = i64::try_from(payments).unwrap() * payer::PRICE;
+    assert_eq!(card["balance"], 100_000 - paid);
+    assert_eq!(card["available"], 100_000 - paid);
 }
 
 fn restarts(platform: &Platform) -> u64 {
@@ -141,9 +146,11 @@ fn without_any_hsm_payments_are_refused_with_the_reason_and_go_on_by_themselves(
     scene.all_is_booked_once();
 }
 
-/// Many phones that pay at once.
+/// Many phones that pay at once, each with a card and at a terminal of its own: one terminal waits for one tap at a
+/// time, and payments of one card wait for each other.
 struct Crowd {
     scene: Scene,
+    cards: Vec<String>,
     phones: Vec<(Client, Phone)>,
     paid: Vec<Payment>,
 }
@@ -151,16 +158,22 @@ struct Crowd {
 impl Crowd {
     fn new() -> Self {
         let scene = Scene::new();
+        let mut cards = Vec::new();
         let phones = (0..PHONES).map(|number| {
-            let wallet = scene.platform.home().join(format!("wallet-{number}"));
+            let platform = &scene.platform;
+            let card = platform.tapfer(&["card", "create"])["id"].as_str().unwrap().to_owned();
+            platform.tapfer(&["card", "top-up", &card, "--amount", "1000.00"]);
+            cards.push(card);
+            platform.tapfer(&["terminal", "create", "--label", &format!("till {number}")]);
+            let wallet = platform.home().join(format!("wallet-{number}"));
             let enrol = ["wallet", "enrol", "--wallet", wallet.to_str().unwrap()];
-            let enrolled = scene.platform.tapfer(&enrol);
-            let client = Client::of_device(&scene.platform, enrolled["device"].as_str().unwrap());
+            let device = platform.tapfer(&enrol)["device"].as_str().unwrap().to_owned();
+            let client = Client::of_device(platform, &device);
             let phone = Phone::open(&wallet, &client);
             (client, phone)
         });
         let phones = phones.collect();
-        Self { scene, phones, paid: Vec::new() }
+        Self { scene, cards, phones, paid: Vec::new() }
     }
 
     /// Each phone pays some times, all at once; what strikes, strikes in the middle.
@@ -205,7 +218,11 @@ impl Crowd {
     fn nothing_is_lost_nor_refused(&self) {
         let refused: usize = self.phones.iter().map(|(client, _)| client.refused()).sum();
         assert_eq!(refused, 0);
-        self.scene.is_booked_once(&self.paid);
+        all_approved(&self.paid);
+        let paid = self.paid.len() / PHONES;
+        for card in &self.cards {
+            is_booked_once(&self.scene.platform, card, paid);
+        }
     }
 }
 
