@@ -6,6 +6,7 @@ mod arguments;
 mod card_at;
 mod card_service;
 mod ceremony;
+mod child;
 mod client;
 mod clock;
 mod commands;

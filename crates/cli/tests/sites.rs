@@ -143,7 +143,7 @@ fn a_drill_at_a_second_site_pays_and_leaves_its_tokens_empty() {
         .map(|step| step["what"].as_str().unwrap())
         .collect();
     let [.., pays, empty] = steps.as_slice() else { panic!("{passed}") };
-    assert_eq!((*pays, *empty), ("its token pays", "the tokens are empty again"));
+    assert_eq!((*pays, *empty), ("its token pays", "nothing of the drill is left on the tokens"));
     assert_eq!((sites.objects(), sites.leftovers()), ([0, 0], 0));
 
     // The first site goes on; a drill that is pointed at it touches nothing there.
@@ -153,6 +153,7 @@ fn a_drill_at_a_second_site_pays_and_leaves_its_tokens_empty() {
     assert_eq!(output.status.code(), Some(1));
     let refused = report(&output).to_string();
     assert!(refused.contains("a platform works with them"), "{refused}");
+    assert!(!refused.contains("\\\"error\\\""), "the member's own words: {refused}");
     assert_eq!(hsms::MEMBERS.map(|name| sites.hsms.objects(name)), [2, 2]);
     assert_eq!(pay(&sites.platform, None)["outcome"], "approved");
 }

@@ -20,6 +20,7 @@ pub mod backup;
 pub mod clock;
 mod connections;
 pub mod entropy;
+mod hsm_watch;
 mod http;
 mod key_audit;
 mod key_watch;

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::clock::SharedClock;
 use crate::connections::{self, Door};
 use crate::entropy::SharedEntropy;
+use crate::hsm_watch;
 use crate::http::{self, App, Limits};
 use crate::key_watch;
 use crate::private_file;
@@ -112,7 +113,7 @@ pub struct RunningServer {
     limits: Limits,
     handle: Handle<SocketAddr>,
     serving: JoinHandle<io::Result<()>>,
-    chores: JoinHandle<((), ())>,
+    chores: JoinHandle<((), (), ())>,
 }
 
 impl Server {
@@ -140,7 +141,8 @@ impl Server {
         tracing::info!(target: "tapfer::server", %address, "serving");
         let watch = key_watch::watch(app.clone(), paths.clone(), Arc::clone(&config.key_policy));
         let chores = chores(app.clone(), paths.clone(), tls, config);
-        let chores = tokio::spawn(async { tokio::join!(chores, watch) });
+        let hsm_watch = hsm_watch::watch(app.clone());
+        let chores = tokio::spawn(async { tokio::join!(chores, watch, hsm_watch) });
         Ok(RunningServer { address, paths, app, limits, handle, serving, chores })
     }
 }

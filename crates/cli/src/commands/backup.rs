@@ -74,14 +74,17 @@ const NOT_IN_IT: [&str; 3] = [
 ];
 
 /// What to do behind a restore, in this order.
-const AFTER_A_RESTORE: [&str; 7] = [
+const AFTER_A_RESTORE: [&str; 8] = [
     "Make sure that the platform this was made of never runs again.",
+    "Root keys in HSMs: put the hsm.toml of the HSMs that are here into the directory, then, if their tokens have no \
+     root keys of this realm: tapfer keys ceremony install, with the custodians. With a keystore and its \
+     passphrase there is nothing to do.",
     "Start it for yourself only: tapfer serve --listen 127.0.0.1:8443; then open it to others.",
     "REVOKED THINGS LIVE AGAIN: what was revoked, blocked, suspended or locked behind the backup (API keys, \
      terminals, cards, tokens, phones) is active as it was before. Do it again, from your own records, before you \
      open it to others. Counts of wrong PINs are those of the backup.",
-    "API keys that were made behind the backup are gone: make them again (tapfer api-key create). Revoke the \
-     operator's old key: a new one is in operator.key.",
+    "API keys that were made behind the backup are gone: make them again (tapfer api-key create). The operator's \
+     old key ends at the first start: a new one is in operator.key.",
     "Payments, refunds and top-ups behind the backup are unknown here. Compare with what merchants' tills and \
      receipts say, and book what is missing; tills that repeat an unanswered question are answered anew.",
     "Phones: keys that were given out behind the backup are worth nothing until the phone has fetched new ones, \

@@ -38,6 +38,7 @@ mod tokens;
 use std::sync::Arc;
 
 use tapfer_emv::merchant::AcquirerId;
+use tapfer_hsm::pool::PoolStatus;
 use tapfer_hsm::{HsmError, PaymentHsm};
 use tapfer_payment_types::Timestamp;
 use tapfer_payments::merchants::acquirer_of;
@@ -129,6 +130,11 @@ impl Service {
     pub(crate) fn hsm_state(&self) -> HsmState {
         let cause = self.hsm.health().err().map(|error| error.to_string());
         HsmState::new(self.hsm.describe(), cause, self.hsm.pool())
+    }
+
+    /// How the HSMs stand one by one, if there is a pool of them.
+    pub(crate) fn hsm_pool(&self) -> Option<PoolStatus> {
+        self.hsm.pool()
     }
 
     /// How many writes wait for the database.

@@ -79,7 +79,9 @@ pub(crate) fn run(context: &Context, arguments: &DrillArguments) -> anyhow::Resu
     let complete =
         drill(context, arguments, (place.path(), &home), &mut site, &mut report).is_some();
     if let Some(site) = site.filter(SecondSite::has_begun) {
-        report.step("the tokens are empty again", || Ok((site.end(&home)?, site.members())));
+        report.step("nothing of the drill is left on the tokens", || {
+            Ok((site.end(&home)?, site.members()))
+        });
     }
     let passed = report.end(complete);
     if let Some(file) = &arguments.report {

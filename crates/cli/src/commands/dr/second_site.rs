@@ -13,6 +13,7 @@ use tapfer_hsm::software::{RootKeys, SoftwareVault};
 use tapfer_payment_types::RealmId;
 use tapfer_server::{members, realm};
 
+use crate::child;
 use crate::home::{Home, write_private};
 
 /// Tokens that are empty before a drill and behind it.
@@ -149,7 +150,7 @@ fn begin(
     drop(input);
     let output = process.wait_with_output()?;
     if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!("{}", child::why_it_failed(&output));
     }
     let told: Value = serde_json::from_slice(&output.stdout)?;
     let keys = told

@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 use tapfer_hsm::SoftwareHsm;
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, UnverifiedCatalogue};
 use tapfer_hsm::custody::{KeyCustody, KeyPolicy};
@@ -18,6 +17,7 @@ use tapfer_hsm::pool::{Limits, MemberConfig};
 use tapfer_server::{KeyAudit, RealmPaths, members};
 
 use crate::ceremony::lock_memory;
+use crate::child;
 use crate::context::Context;
 use crate::failure::Ending;
 use crate::home::Home;
@@ -158,14 +158,7 @@ fn try_member(member: &MemberConfig, patience: Duration) -> anyhow::Result<Resul
     if output.status.success() {
         return Ok(Ok(()));
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let in_json = |line: &str| {
-        let said: Value = serde_json::from_str(line).ok()?;
-        said.get("error")?.as_str().map(str::to_owned)
-    };
-    let last = said.lines().last().unwrap_or_default();
-    let said = in_json(last).unwrap_or_else(|| last.trim_start_matches("error: ").to_owned());
-    Ok(Err(if said.is_empty() { format!("its process ended: {}", output.status) } else { said }))
+    Ok(Err(child::why_it_failed(&output)))
 }
 
 /// What the catalogue's file says, which nobody has verified.

@@ -4,7 +4,6 @@ use std::io::{Read as _, Write as _};
 use std::process::{ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
-use serde_json::Value;
 use tapfer_hsm::pkcs11::RootsOnToken;
 use tapfer_hsm::pool::MemberConfig;
 use tapfer_hsm::software::{RootKeys, SoftwareVault};
@@ -14,6 +13,7 @@ use tapfer_server::{RealmKind, members};
 
 use super::keeper::Vault;
 use crate::ceremony::Transcript;
+use crate::child;
 use crate::context::Context;
 use crate::unlock;
 
@@ -194,12 +194,5 @@ fn ask_member(
     if ended.status.success() {
         return Ok(serde_json::from_slice(&ended.stdout)?);
     }
-    let said = String::from_utf8_lossy(&ended.stderr);
-    let error = |line: &str| {
-        serde_json::from_str::<Value>(line).ok()?.get("error")?.as_str().map(str::to_owned)
-    };
-    match said.lines().rev().find_map(error) {
-        Some(error) => bail!("{error}"),
-        None => bail!("its module ended the process ({}): {}", ended.status, said.trim()),
-    }
+    bail!("{}", child::why_it_failed(&ended));
 }
