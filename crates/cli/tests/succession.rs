@@ -61,6 +61,24 @@ fn rotate(platform: &Platform) -> String {
     until("the platform follows", Duration::from_secs(60), followed)
 }
 
+/// Destroys the first key, with two of three custodians.
+fn destroy_first(platform: &Platform) {
+    let table = tempfile::tempdir().unwrap();
+    let file = |name: &str| table.path().join(name).to_str().unwrap().to_owned();
+    let share = ["keys", "ceremony", "share", "--threshold", "2", "--officer", "Tony"];
+    let custodians = ["Ada", "Grace", "Edsger"].map(|name| ["--custodian", name]).concat();
+    let (transcript, parts) = (file("share.txt"), file("parts"));
+    let into = ["--transcript", &transcript, "--parts-into", &parts];
+    platform.tapfer(&[&share[..], &custodians, &into].concat());
+    let destroy = ["keys", "destroy", "platform", "configuration", "1"];
+    let name = ["--confirm", "platform configuration 1"];
+    let transcript = file("destroyed.txt");
+    let (first, third) = (file("parts/part-1-of-3.txt"), file("parts/part-3-of-3.txt"));
+    let held =
+        ["--officer", "Tony", "--transcript", &transcript, "--part", &first, "--part", &third];
+    platform.tapfer(&[&destroy[..], &name, &held, &WHY].concat());
+}
+
 #[test]
 fn phones_and_tills_follow_the_key_of_configurations() {
     let platform = Platform::start();
@@ -78,9 +96,7 @@ fn phones_and_tills_follow_the_key_of_configurations() {
     assert_eq!(states, ["retired", "active"]);
 
     // The old one may go: what it has signed stays.
-    let destroy = ["keys", "destroy", "platform", "configuration", "1"];
-    let name = ["--confirm", "platform configuration 1"];
-    platform.tapfer(&[&destroy[..], &name, &WHY].concat());
+    destroy_first(&platform);
     let third = rotate(&platform);
     // Who was away all the time, and knows the first: the phone, and a till that was set up with it.
     fs::remove_file(remembered(&platform)).unwrap();
