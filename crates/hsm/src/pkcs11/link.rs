@@ -63,6 +63,19 @@ impl Link {
         }
     }
 
+    /// Uses the roots: a session may outlive what is on the token, and they are what everything needs.
+    ///
+    /// # Errors
+    /// They are gone, or others.
+    pub(super) fn look_at_roots(&self) -> Result<(), Fault> {
+        if roots::fingerprints(&self.session, self.roots)? == self.fingerprints {
+            return Ok(());
+        }
+        let operation = "asking for its health".to_owned();
+        let cause = "the root keys are not those of when it was opened".to_owned();
+        Err(HsmError::ModuleFailed { operation, cause }.into())
+    }
+
     /// To tell whether the roots are those of before.
     pub(super) const fn fingerprints(&self) -> RootFingerprints {
         self.fingerprints

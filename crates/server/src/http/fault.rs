@@ -104,7 +104,8 @@ fn of_hsm(error: &HsmError) -> Problem {
             Problem::unavailable("the security module refuses all work; tell the operator")
         }
         error if error.is_passing() => {
-            tracing::error!(target: "tapfer::fault", cause = %error, "no HSM serves");
+            // Which HSM does not serve, and why, is said once, by `hsm_watch`.
+            tracing::debug!(target: "tapfer::fault", cause = %error, "no HSM serves");
             Problem::hsm_down()
         }
         HsmError::KeyRetired(_) => {

@@ -17,6 +17,12 @@ pub(super) fn checks(context: &Context, serve: &str) -> Vec<Check> {
         return software(&paths, serve);
     }
     let file = paths.hsm_configuration().display().to_string();
+    if paths.keystore().exists() {
+        let found =
+            format!("{} and {file}: root keys are in one place", paths.keystore().display());
+        let cure = "move the one away that does not count; if the root keys are to go into HSMs: docs/key-ceremony.md";
+        return vec![Check::missing("root keys", found, cure)];
+    }
     match members::configuration(&paths) {
         Err(error) => vec![Check::missing("hsm.toml", error.to_string(), cure(&error, &file))],
         Ok(config) => {
@@ -65,7 +71,11 @@ fn member(context: &Context, paths: &RealmPaths, member: &MemberConfig) -> Check
                 cure,
             )
         }
-        Ok(None) => Check::good(what, format!("token {:?} by {module}", member.token)),
+        Ok(None) => {
+            let found =
+                format!("set up for token {:?} by {module}; nobody logged in to it", member.token);
+            Check::good(what, found)
+        }
     }
 }
 
@@ -92,13 +102,22 @@ pub(super) fn running(context: &Context) -> Option<Check> {
     let state = context.client().and_then(|client| client.get("/v1/hsm")).ok()?;
     let says = |field: &str| state.get(field).and_then(Value::as_bool) == Some(true);
     let notice = state.get("notice").and_then(Value::as_str).unwrap_or_default();
-    let halted = halted(&state);
+    let halted = named(&state, |member| any_worker(member, "halted"));
+    let away = named(&state, |member| {
+        member.get("breaker") != Some(&Value::from("closed")) || !any_worker(member, "serving")
+    });
+    let unknown = unknown(context, &named(&state, |_| true));
     Some(if !says("serves") {
         let cause = state.get("cause").and_then(Value::as_str).unwrap_or("none serves");
         Check::missing(WHAT, cause, "tapfer hsm status")
     } else if !halted.is_empty() {
         let found = format!("waiting for a person: {}", halted.join(", "));
         Check::missing(WHAT, found, "tapfer hsm status, then tapfer hsm login NAME")
+    } else if !away.is_empty() {
+        Check::missing(WHAT, format!("not serving: {}", away.join(", ")), "tapfer hsm status")
+    } else if !unknown.is_empty() {
+        let found = format!("not known to the running platform: {}", unknown.join(", "));
+        Check::missing(WHAT, found, "start the platform again: it reads hsm.toml when it starts")
     } else if !says("says_it_is_hardware") {
         Check::optional(WHAT, notice, "docs/hsm.md, for production")
     } else {
@@ -106,17 +125,22 @@ pub(super) fn running(context: &Context) -> Option<Check> {
     })
 }
 
-/// Members with a worker that waits for a person.
-fn halted(state: &Value) -> Vec<&str> {
-    let list = |value: &'_ Value, pointer: &str| {
-        value.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default()
-    };
-    let is_halted = |member: &&Value| {
-        list(member, "/workers")
-            .iter()
-            .any(|worker| worker.get("state") == Some(&Value::from("halted")))
-    };
+/// Names of the members of the running platform of which something is so.
+fn named(state: &Value, is_so: impl Fn(&Value) -> bool) -> Vec<&str> {
     let members = state.pointer("/pool/members").and_then(Value::as_array);
-    let halted = members.into_iter().flatten().filter(is_halted);
-    halted.filter_map(|member| member.get("name").and_then(Value::as_str)).collect()
+    let found = members.into_iter().flatten().filter(|member| is_so(member));
+    found.filter_map(|member| member.get("name").and_then(Value::as_str)).collect()
+}
+
+fn any_worker(member: &Value, state: &str) -> bool {
+    let workers = member.get("workers").and_then(Value::as_array);
+    workers.into_iter().flatten().any(|worker| worker.get("state") == Some(&Value::from(state)))
+}
+
+/// Members that stand in `hsm.toml` and not among these.
+fn unknown(context: &Context, known: &[&str]) -> Vec<String> {
+    let configured = members::configuration(&context.home.realm());
+    let members = configured.map(|config| config.members).unwrap_or_default();
+    let names = members.into_iter().map(|member| member.name);
+    names.filter(|name| !known.contains(&name.as_str())).collect()
 }
