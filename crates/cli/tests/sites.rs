@@ -97,7 +97,7 @@ fn from_the_ceremony_to_a_payment_at_the_second_site() {
 
     let home = sites.hsms.file("second-home");
     let restored = tapfer()
-        .args(["restore", "--from"])
+        .args(["restore", "--accept-modules", "--from"])
         .arg(sites.backup())
         .arg("--home")
         .arg(&home)
