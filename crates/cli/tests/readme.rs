@@ -1,6 +1,6 @@
-//! The README's samples are run as they stand, so that what a newcomer copies works.
+//! The samples of README and HSM page are run as they stand, so that what a newcomer copies works.
 //!
-//! Blocks behind `<!-- tested -->` run in order in one shell, against a platform of the test's own.
+//! Blocks behind `<!-- tested -->` run in order, against a platform of the test's own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -13,12 +13,13 @@ use std::process::Command;
 use platform::Platform;
 
 const README: &str = include_str!("../../../README.md");
+const HSM_PAGE: &str = include_str!("../../../docs/hsm.md");
 const MARK: &str = "<!-- tested -->\n```sh\n";
 /// Where the README's platform listens.
 const ADDRESS: &str = "https://127.0.0.1:8443";
 
-fn samples() -> Vec<&'static str> {
-    let behind_marks = README.split(MARK).skip(1);
+fn samples(page: &'static str) -> Vec<&'static str> {
+    let behind_marks = page.split(MARK).skip(1);
     behind_marks.map(|text| text.split_once("\n```").expect("a block ends").0).collect()
 }
 
@@ -27,9 +28,25 @@ fn path_with_the_binary() -> String {
     format!("{}:{}", directory.display(), env::var("PATH").unwrap())
 }
 
+/// What a script says and complains about, which has to succeed.
+fn run(script: &str, home: &Path) -> (String, String) {
+    let output = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", script])
+        .env("PATH", path_with_the_binary())
+        .env("TAPFER_HOME", home)
+        .env_remove("TAPFER_SERVER")
+        .env_remove("TAPFER_KEY")
+        .output()
+        .expect("bash runs");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let complained = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}\n{complained}");
+    (said, complained)
+}
+
 #[test]
 fn what_the_readme_says_works() {
-    let samples = samples();
+    let samples = samples(README);
     assert_eq!(
         samples.len(),
         4,
@@ -48,18 +65,7 @@ fn what_the_readme_says_works() {
         .replace(ADDRESS, platform.address())
         .replace("/tmp/", &format!("{}/", files.path().display()));
 
-    let output = Command::new("bash")
-        .args(["-euo", "pipefail", "-c", &script])
-        .env("PATH", path_with_the_binary())
-        .env("TAPFER_HOME", platform.home())
-        .env_remove("TAPFER_SERVER")
-        .env_remove("TAPFER_KEY")
-        .output()
-        .expect("bash runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{complained}");
-
+    let (said, complained) = run(&script, platform.home());
     assert_eq!(said.matches("APPROVED").count(), 4, "12.34, 60.00, 1.00 and 15.00: {said}");
     assert_eq!(said.matches("The PIN was wrong").count(), 1, "{said}");
     assert!(said.contains("tries_left     2"), "{said}");
@@ -70,4 +76,21 @@ fn what_the_readme_says_works() {
     assert_eq!(said.matches("\"amount\":250").count(), 4, "each refund told twice: {said}");
     let refunds = platform.tapfer(&["refund", "list"]);
     assert_eq!(refunds["data"].as_array().unwrap().len(), 3, "5.00 and twice 2.50: {refunds}");
+}
+
+#[test]
+fn what_the_hsm_page_says_works() {
+    let samples = samples(HSM_PAGE);
+    assert_eq!(samples.len(), 2, "tokens with a ceremony, payments");
+    let files = tempfile::tempdir().unwrap();
+    let there = |sample: &str| sample.replace("/tmp/", &format!("{}/", files.path().display()));
+    let home = files.path().join("campus");
+    let (held, _) = run(&there(samples[0]), &home);
+    let platform = Platform::on(&home);
+    let (said, complained) = run(&there(samples[1]), platform.home());
+
+    assert_eq!(said.matches("APPROVED").count(), 2, "{said}\n{complained}");
+    let values = held.lines().find_map(|line| line.strip_prefix("check_values")).unwrap().trim();
+    let shown = values.replace("sealing root", "sealing").replace("releasing root", "releasing");
+    assert_eq!(said.matches(&shown).count(), 2, "each member shows {shown}: {said}");
 }

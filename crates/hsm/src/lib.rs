@@ -34,6 +34,7 @@ mod private_file;
 pub mod protection_keys;
 mod randomness;
 mod request;
+mod root_check;
 pub mod seclusion;
 pub mod sharing;
 pub mod software;

@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrap as _};
 use serde::{Deserialize, Serialize};
 use tapfer_payment_types::{RealmId, Secret};
 use tapfer_pkcs11::{KeyHandle, KeyType, Mechanism, Session, Template, Use};
@@ -14,6 +12,7 @@ use tapfer_pkcs11::{KeyHandle, KeyType, Mechanism, Session, Template, Use};
 use super::Fault;
 use super::capability::Choices;
 use crate::HsmError;
+use crate::root_check::{self, ZEROS};
 use crate::software::RootKeys;
 
 /// The roots, for as long as a session lives.
@@ -23,7 +22,8 @@ pub(super) struct Roots {
     pub(super) releasing: KeyHandle,
 }
 
-/// Three bytes of each root's work: SHA-256 over sixteen zeros wrapped under it (RFC 3394).
+/// Check value of each root: three bytes of SHA-256 over sixteen zeros wrapped under it (RFC 3394), as the
+/// transcript of a ceremony has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFingerprints {
     /// Of the root that seals.
@@ -188,10 +188,7 @@ fn demand_same(
     value: &Secret<[u8; 32]>,
     label: &str,
 ) -> Result<(), Fault> {
-    let mut expected = [0; 24];
-    let wrapped = AesKek::new(&AES_256, value.expose())
-        .and_then(|kek| kek.wrap(&[0; 16], &mut expected).map(|wrapped| wrapped.len()));
-    if wrapped == Ok(24) && wrapped_zeros(session, [root])? == [expected] {
+    if wrapped_zeros(session, [root])? == [root_check::wrapped_zeros(value)?] {
         return Ok(());
     }
     Err(told(format!(
@@ -209,19 +206,17 @@ pub(super) fn sealed() -> Template {
 
 /// What tells roots apart.
 pub(super) fn fingerprints(session: &Session, roots: Roots) -> Result<RootFingerprints, Fault> {
-    let first = |wrapped: [u8; 24]| {
-        digest(&SHA256, &wrapped).as_ref().first_chunk().copied().unwrap_or_default()
-    };
     let [sealing, releasing] = wrapped_zeros(session, [roots.sealing, roots.releasing])?;
-    Ok(RootFingerprints { sealing: first(sealing), releasing: first(releasing) })
+    let of = root_check::check_value;
+    Ok(RootFingerprints { sealing: of(&sealing), releasing: of(&releasing) })
 }
 
-/// Sixteen zeros wrapped under each root.
+/// [`ZEROS`] wrapped under each root.
 fn wrapped_zeros<const N: usize>(
     session: &Session,
     roots: [KeyHandle; N],
 ) -> Result<[[u8; 24]; N], Fault> {
-    let template = Template::key(KeyType::Aes).stays(false).wrappable().value(&[0; 16]);
+    let template = Template::key(KeyType::Aes).stays(false).wrappable().value(&ZEROS);
     let zeros = session.create(&template.only_for(&[]))?;
     let mut all = [[0; 24]; N];
     for (root, wrapped) in roots.into_iter().zip(&mut all) {

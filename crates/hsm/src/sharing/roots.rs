@@ -6,6 +6,7 @@ use tapfer_payment_types::Secret;
 
 use super::{SecretKind, SharingError};
 use crate::HsmError;
+use crate::root_check::{self, wrapped_zeros};
 use crate::software::RootKeys;
 
 /// Keeps this derivation apart from all others.
@@ -63,16 +64,18 @@ impl RootKeys {
         Ok(Self::new(Secret::new(*sealing), Secret::new(releasing)))
     }
 
-    /// To tell roots apart by eye: names, and first three bytes of AES-CMAC over a block of zeros (ANSI
-    /// X9.24-1 annex A).
-    #[must_use]
-    pub fn check_values(&self) -> [(&'static str, [u8; 3]); 2] {
-        let of = |key: &Secret<[u8; 32]>| check_value(key.expose());
-        [("sealing root", of(&self.sealing)), ("releasing root", of(&self.releasing))]
+    /// To tell roots apart by eye: names, and the check values that an HSM shows of them
+    /// ([`RootFingerprints`](crate::pkcs11::RootFingerprints)).
+    ///
+    /// # Errors
+    /// The cryptographic library.
+    pub fn check_values(&self) -> Result<[(&'static str, [u8; 3]); 2], HsmError> {
+        let of = |root| wrapped_zeros(root).map(|wrapped| root_check::check_value(&wrapped));
+        Ok([("sealing root", of(&self.sealing)?), ("releasing root", of(&self.releasing)?)])
     }
 }
 
-/// Check value of an AES-256 key.
+/// Check value of an AES-256 key: first three bytes of AES-CMAC over a block of zeros (ANSI X9.24-1 annex A).
 #[must_use]
 pub fn check_value(key: &[u8; 32]) -> [u8; 3] {
     let [a, b, c, ..] = aes_256_cmac_8(key, &[&[0; 16]]);
@@ -91,7 +94,7 @@ mod tests {
         let roots = RootKeys::from_shared(&both).unwrap();
         assert_eq!(roots.to_shared().expose(), both.expose());
         assert!(RootKeys::from_shared(&Secret::new(vec![0; 63])).is_err());
-        let [(sealing, first), (releasing, second)] = roots.check_values();
+        let [(sealing, first), (releasing, second)] = roots.check_values().unwrap();
         assert_eq!((sealing, releasing), ("sealing root", "releasing root"));
         assert_ne!(first, second);
     }

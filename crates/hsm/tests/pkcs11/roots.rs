@@ -89,6 +89,8 @@ fn fingerprints_tell_roots_apart(place: &Place) {
         setup.open().report().unwrap().roots
     };
     let [a, b, c] = ["a", "b", "c"].map(fingerprints);
+    let [(_, sealing), (_, releasing)] = roots(1, 9).check_values().unwrap();
+    assert_eq!((a.sealing, a.releasing), (sealing, releasing), "what a transcript says of them");
     assert_eq!(a, b);
     assert_ne!(a.sealing, c.sealing);
     assert_eq!(a.releasing, c.releasing);

@@ -184,7 +184,7 @@ fn gather_roots(
         gather(context.output, &arguments.parts, SecretKind::RootKeys, &mut transcript)?;
     let roots = RootKeys::from_shared(&gathering.secret()?)?;
     let values: Vec<String> = roots
-        .check_values()
+        .check_values()?
         .iter()
         .map(|(name, value)| format!("{name} {}", HEXUPPER.encode(value)))
         .collect();

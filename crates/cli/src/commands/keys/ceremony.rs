@@ -201,7 +201,7 @@ fn new(context: &Context, arguments: &NewArguments) -> anyhow::Result<Ending> {
         ceremony.transcript.step(
             "root keys drawn from the cryptographic library's and the system's random sources, mixed",
         );
-        ceremony.roots_are(&roots);
+        ceremony.roots_are(&roots)?;
         ceremony.divide(SecretKind::RootKeys, &roots.to_shared(), custodians, &arguments.parts)?;
         place.begin_realm(context, (kind, id), roots, &mut ceremony.transcript)
     })
@@ -227,7 +227,7 @@ fn share(context: &Context, arguments: &ShareArguments) -> anyhow::Result<Ending
         let unlock = unlock::find(&context.home, arguments.vault.passphrase_file.as_deref())?;
         let (realm, roots) = SoftwareHsm::roots_of_keystore(&keystore, &unlock)?;
         ceremony.transcript.realm(realm);
-        ceremony.roots_are(&roots);
+        ceremony.roots_are(&roots)?;
         let secret = roots.to_shared();
         ceremony.divide(SecretKind::RootKeys, &secret, custodians, &arguments.parts)?;
         Ok(())

@@ -159,10 +159,11 @@ impl Ceremony {
         Ok(id)
     }
 
-    pub(super) fn roots_are(&mut self, roots: &RootKeys) {
-        for (name, value) in roots.check_values() {
+    pub(super) fn roots_are(&mut self, roots: &RootKeys) -> anyhow::Result<()> {
+        for (name, value) in roots.check_values()? {
             self.transcript.check_value(name, value);
         }
+        Ok(())
     }
 
     /// Takes parts in; at the keyboard each custodian agrees first.
@@ -188,7 +189,7 @@ impl Ceremony {
         if let Some(part) = gathering.parts().first() {
             self.transcript.divided(part.ceremony(), part.scheme());
         }
-        self.roots_are(&roots);
+        self.roots_are(&roots)?;
         Ok((roots, gathering))
     }
 
