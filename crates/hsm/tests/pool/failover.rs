@@ -259,7 +259,8 @@ fn a_pool_without_any_member_does_not_open_and_says_why() {
 fn calls_beyond_the_queue_are_refused_at_once() {
     let house = House::new();
     // Nobody gives up for another reason meanwhile, on however busy a machine.
-    let limits = "deadline_ms = 60000\nsilent_after_ms = 60000\nstalled_after_ms = 60000\nqueue = 64";
+    let limits =
+        "deadline_ms = 60000\nsilent_after_ms = 60000\nstalled_after_ms = 60000\nqueue = 64";
     let pool = house.try_open_with(limits, &["north"], 1).unwrap();
     house.set("north", Fault::Hang);
     let (told, refusals) = std::sync::mpsc::channel();
