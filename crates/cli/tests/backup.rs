@@ -111,7 +111,7 @@ fn a_restored_platform_knows_the_moment_of_the_backup_and_says_what_to_do() {
     let restored: Value = serde_json::from_slice(&restored.stdout).unwrap();
     assert!(restored["restoration"].as_u64().unwrap() > 1_790_000_000_000, "{restored}");
     let to_do = restored["to_do"].to_string();
-    for must in ["never runs again", "REVOKED", "API keys", "Payments", "PIN"] {
+    for must in ["never runs again", "REVOKED", "API keys", "Payments", "PIN", "newest keys.json"] {
         assert!(to_do.contains(must), "{must} is not in {to_do}");
     }
     assert!(!elsewhere.join("operator.key").exists(), "a new one is made");

@@ -13,10 +13,11 @@
 mod platform;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use platform::{Platform, until};
+use platform::{Platform, tapfer, until};
 use serde_json::Value;
 use tapfer_emv::document::DocumentPurpose;
 use tapfer_emv::merchant::{MerchantPrivateKey, MerchantSigner as _};
@@ -109,6 +110,74 @@ fn phones_and_tills_follow_the_key_of_configurations() {
     let enrol = ["wallet", "enrol", "--wallet", elsewhere.to_str().unwrap()];
     let enrolled = platform.run(&enrol);
     assert!(enrolled.status.success(), "a phone that is set up with the first key: {enrolled:?}");
+}
+
+/// The till's and the phones' side, beside a platform that is another one now.
+fn take_devices(from: &Path, home: &Path) {
+    for kept in ["client.json", "wallet", "away", "terminals"] {
+        let mut copy = Command::new("cp");
+        assert!(copy.arg("-a").arg(from.join(kept)).arg(home).status().unwrap().success());
+    }
+}
+
+/// The backup is from before the succession, the keys are the newest that there are.
+#[test]
+fn an_older_backup_with_the_newest_keys_speaks_to_those_who_followed_and_to_those_who_were_away() {
+    let mut platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "100.00"]);
+    pay(&platform).unwrap();
+    let away = platform.home().join("away");
+    platform.tapfer(&["wallet", "enrol", "--wallet", away.to_str().unwrap()]);
+    let place = tempfile::tempdir().unwrap();
+    let backup = place.path().join("backup");
+    platform.tapfer(&["backup", "--to", backup.to_str().unwrap()]);
+    let first = known_key(&platform);
+    let till_that_was_away = fs::read(remembered(&platform)).unwrap();
+    rotate(&platform);
+    let newest = rotate(&platform);
+    pay(&platform).unwrap();
+    platform.tapfer(&["wallet", "replenish"]);
+    let told = platform.run(&[&["keys", "rotate", "platform", "configuration"], &WHY[..]].concat());
+    assert!(String::from_utf8(told.stderr).unwrap().contains("MAKE A BACKUP NOW"));
+    platform.kill();
+    let before = platform.home().to_owned();
+    let keys = before.join("keys.json");
+    let restore = |name: &str| {
+        let home = place.path().join(name);
+        let mut command = tapfer();
+        command.args(["restore", "--from"]).arg(&backup).arg("--home").arg(&home);
+        assert!(command.arg("--json").output().unwrap().status.success());
+        take_devices(&before, &home);
+        home
+    };
+    let heals = |platform: &Platform| {
+        // The phone's keys are from behind the backup: it pays with new ones.
+        platform.tapfer(&["wallet", "replenish"]);
+        pay(platform).unwrap();
+        assert!(!newest.contains(&known_key(platform)), "there is a newer one");
+        let newest = known_key(platform);
+        fs::write(remembered(platform), &till_that_was_away).unwrap();
+        assert_eq!(known_key(platform), first);
+        pay(platform).unwrap();
+        assert_eq!(known_key(platform), newest, "the till has followed three times");
+        let away = platform.home().join("away");
+        platform.tapfer(&["wallet", "replenish", "--wallet", away.to_str().unwrap()]);
+    };
+
+    // As it should be done: the keys are there before anybody is served.
+    let home = restore("at-once");
+    fs::copy(&keys, home.join("keys.json")).unwrap();
+    heals(&Platform::on(&home));
+    // And found out late: the backup alone speaks to nobody who has followed.
+    let home = restore("late");
+    let platform = Platform::on(&home);
+    let refused = pay(&platform).unwrap_err();
+    assert!(refused.contains("the configuration is signed with the key"), "{refused}");
+    fs::copy(&keys, home.join("keys.json.new")).unwrap();
+    fs::rename(home.join("keys.json.new"), home.join("keys.json")).unwrap();
+    let followed = || platform.run(&["wallet", "replenish"]).status.success().then_some(());
+    until("the platform follows", Duration::from_secs(60), followed);
+    heals(&platform);
 }
 
 /// Attack: somebody with a hand on the database names his own key as the one that follows.

@@ -74,8 +74,11 @@ const NOT_IN_IT: [&str; 3] = [
 ];
 
 /// What to do behind a restore, in this order.
-const AFTER_A_RESTORE: [&str; 8] = [
+const AFTER_A_RESTORE: [&str; 9] = [
     "Make sure that the platform this was made of never runs again.",
+    "Keys that were made, rotated or destroyed behind the backup: put the newest keys.json that you have (mode 0600) in \
+     the place of the restored one, before the first start. Behind `keys rotate platform configuration` phones and \
+     tills that have followed refuse this platform without it.",
     "Root keys in HSMs: put the hsm.toml of the HSMs that are here into the directory, then, if their tokens have no \
      root keys of this realm: tapfer keys ceremony install, with the custodians. With a keystore and its \
      passphrase there is nothing to do.",

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tapfer_emv::curve::PublicPoint;
 use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::configuration::SignedDocument;
 
 use super::name::KeyName;
 use crate::vault::{Custody, KeyAlgorithm, NewKey};
@@ -44,6 +45,9 @@ pub struct KeyRecord {
     pub exportable: bool,
     /// The public side of a P-256 key.
     pub public: Option<PublicPoint>,
+    /// What the key of configurations before this one signed for it, for devices to follow: public, and here for good,
+    /// so that it comes with the keys to a database that is older than they are.
+    pub succession: Option<SignedDocument>,
     /// The key under its root; empty once it is destroyed.
     pub(crate) wrapped: Vec<u8>,
 }
@@ -62,6 +66,7 @@ impl KeyRecord {
             check_value: key.check_value,
             exportable: true,
             public: key.public,
+            succession: None,
             wrapped: key.wrapped,
         }
     }

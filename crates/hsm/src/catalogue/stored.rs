@@ -6,6 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tapfer_emv::curve::PublicPoint;
+use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
 
@@ -101,6 +102,9 @@ struct StoredKey {
     #[serde(default = "may_leave", skip_serializing_if = "Clone::clone")]
     exportable: bool,
     public: Option<HexBytes>,
+    /// Left out where there is none, as with nearly every key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    succession: Option<SignedDocument>,
     wrapped: HexBytes,
 }
 
@@ -225,6 +229,9 @@ impl StoredKey {
         if public.is_some() != self.algorithm.is_asymmetric() {
             return Err("a public key where there is none, or none where there is one");
         }
+        if self.succession.is_some() && self.purpose != KeyPurpose::Configuration {
+            return Err("a succession, where no key names the next");
+        }
         let is_right_length = match self.state {
             KeyState::Destroyed => self.wrapped.0.is_empty(),
             KeyState::Active | KeyState::Retired => WRAPPED_LENGTHS.contains(&self.wrapped.0.len()),
@@ -246,6 +253,7 @@ impl StoredKey {
                 .map_err(|_| "a check value has three bytes")?,
             exportable: self.exportable,
             public,
+            succession: self.succession,
             wrapped: self.wrapped.0,
         })
     }
@@ -271,6 +279,7 @@ impl From<&KeyRecord> for StoredKey {
             check_value: HexBytes(record.check_value.to_vec()),
             exportable: record.exportable,
             public: record.public.map(|point| HexBytes(point.bytes().to_vec())),
+            succession: record.succession.clone(),
             wrapped: HexBytes(record.wrapped.clone()),
         }
     }
@@ -342,6 +351,8 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use tapfer_emv::curve::{PrivateKey, PublicPoint};
+    use tapfer_payment_types::configuration::SignedDocument;
+    use tapfer_payment_types::messages::HexBytes;
     use tapfer_payment_types::{CatalogueMark, IssuerId, RealmId, Timestamp};
 
     fn now() -> Timestamp {
@@ -458,6 +469,9 @@ mod tests {
         let wrapped = format!("\"wrapped\":\"{}\"", "03".repeat(40));
         let what = named(&wrapped, "\"wrapped\":\"\"");
         assert_eq!(what, "a key where there is none, or none where there is one");
+        let document = r#""succession":{"document":"","key":"","signature":""},"wrapped""#;
+        let what = named("\"wrapped\"", document);
+        assert_eq!(what, "a succession, where no key names the next");
         let what = named("\"state\":\"active\"", "\"state\":\"destroyed\"");
         assert_eq!(what, "a key where there is none, or none where there is one");
         let what = named("\"check_value\":\"010101\"", "\"check_value\":\"01\"");
@@ -494,6 +508,13 @@ mod tests {
         ) {
             let record = |((purpose, generation), (length, state)): ((usize, u8), (usize, usize))| {
                 let mut record = record(KeyPurpose::ALL[purpose], generation, vec![4; length]);
+                if record.name.purpose == KeyPurpose::Configuration {
+                    record.succession = Some(SignedDocument {
+                        document: generation.to_string(),
+                        key: HexBytes(vec![generation; 64]),
+                        signature: HexBytes(vec![6; 64]),
+                    });
+                }
                 for next in [KeyState::Retired, KeyState::Destroyed].into_iter().take(state) {
                     record.advance(next).unwrap();
                 }

@@ -88,7 +88,8 @@ impl<V: Vault> VaultedHsm<V> {
 
     /// Makes the next generation of the key that signs configurations. The one until now signs, inside, that it is
     /// followed by this one, and is retired with its last signature. `keep` makes the document durable before the
-    /// new key is there for anybody: so no configuration is signed with a key to which nothing leads.
+    /// new key is there for anybody: so no configuration is signed with a key to which nothing leads. It stands in the
+    /// new key's record as well, and so goes wherever the key goes.
     ///
     /// # Errors
     /// As [`VaultedHsm::add_generation`]; [`HsmError::Internal`] if it was not kept: then nothing has changed.
@@ -101,7 +102,9 @@ impl<V: Vault> VaultedHsm<V> {
         self.working()?.change(|draft| {
             let old = draft.active(owner, purpose).ok_or(HsmError::UnknownDocumentKey)?;
             let new = draft.generate(owner, purpose, now)?;
-            if !keep(draft.sign_succession(&old, &new, now)?) {
+            let signed = draft.sign_succession(&old, &new, now)?;
+            let new = draft.follows(new.name, signed.clone())?;
+            if !keep(signed) {
                 return Err(HsmError::Internal { operation: "keeping a succession of keys" });
             }
             draft.advance(old.name, KeyState::Retired)?;

@@ -415,6 +415,17 @@ impl<V: Vault> Draft<'_, V> {
         Ok(record)
     }
 
+    /// A key, and what the one before it signed for it.
+    pub(super) fn follows(
+        &mut self,
+        name: KeyName,
+        signed: SignedDocument,
+    ) -> Result<KeyRecord, HsmError> {
+        let record = self.catalogue.records.get_mut(&name).ok_or(HsmError::UnknownKey(name))?;
+        record.succession = Some(signed);
+        Ok(record.clone())
+    }
+
     /// A key that must not leave again.
     pub(super) fn keep(&mut self, name: KeyName) -> Result<KeyRecord, HsmError> {
         let record = self.catalogue.records.get_mut(&name).ok_or(HsmError::UnknownKey(name))?;

@@ -180,6 +180,11 @@ pub fn the_configuration_key_signs_for_the_next(backend: &Vaulted<impl Vault>) {
     let (made, new) = (made.unwrap(), hsm.document_key(purpose).unwrap());
     assert_eq!((made.name.generation, made.public), (2, Some(new)));
     let kept = kept.unwrap();
+    for hsm in [hsm, &backend.again()] {
+        let records = hsm.key_records().unwrap().into_iter();
+        let stands: Vec<_> = records.filter_map(|record| record.succession).collect();
+        assert_eq!(stands, [kept.clone()], "it goes where the key goes");
+    }
     let said: KeySuccession =
         DocumentKey::from(old).read(purpose, &kept).expect("the old key has signed");
     assert_eq!(said.from.0, DocumentKey::from(old).bytes());

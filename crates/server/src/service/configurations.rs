@@ -205,6 +205,26 @@ impl Service {
         Ok(format!("{} {key}\n", self.hsm.describe().realm_id))
     }
 
+    /// Takes over the successions that came with the catalogue of keys and that the database does not have: it is
+    /// older than the keys, as behind the restore of an older backup. Each is taken for the key in whose record it
+    /// stands, and has to lead to it.
+    ///
+    /// # Errors
+    /// [`ServiceError::Storage`].
+    pub(crate) fn take_over_successions(
+        &self,
+        found: impl IntoIterator<Item = (DocumentKey, SignedDocument)>,
+    ) -> Result<(), ServiceError> {
+        let kept = self.storage.key_successions()?;
+        for (key, step) in found {
+            if leads_to(&step, key).is_some() && !kept.contains(&step) {
+                self.storage.add_key_succession(step, self.now())?;
+                tracing::info!(target: "tapfer::keys", "a succession came with the catalogue of keys");
+            }
+        }
+        Ok(())
+    }
+
     /// The successions that lead to a key, the oldest first; not more than devices follow. Others, which led
     /// nowhere because the catalogue could not be written, are left out. The first that leads to a key counts: it
     /// was there before anybody else knew of the key.

@@ -109,7 +109,7 @@ fn open_member(output: Output, paths: &RealmPaths) -> anyhow::Result<Box<dyn Key
 /// No member did it; or one may have done it and did not say so.
 pub(crate) fn in_turn(context: &Context) -> anyhow::Result<Option<Ending>> {
     let paths = context.home.realm();
-    if !paths.hsm_configuration().exists() || std::env::var_os(MEMBER).is_some() {
+    if !paths.hsm_configuration().exists() || is_in_turn() {
         return Ok(None);
     }
     let config = members::configuration(&paths)?;
@@ -129,6 +129,11 @@ pub(crate) fn in_turn(context: &Context) -> anyhow::Result<Option<Ending>> {
         wrong.push(format!("{}: {said}", member.name));
     }
     bail!("no member of hsm.toml did it, and nothing was changed: {}", wrong.join("; "))
+}
+
+/// Whether this process was started again for a member, by [`in_turn`].
+pub(crate) fn is_in_turn() -> bool {
+    std::env::var_os(MEMBER).is_some()
 }
 
 fn catalogue_version(paths: &RealmPaths) -> Option<u64> {

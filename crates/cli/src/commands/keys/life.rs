@@ -9,7 +9,7 @@ use tapfer_server::KeyAudit;
 
 use super::exchange::with;
 use super::held::{Occasion, Record, hold};
-use super::keeper::{Order, Vault, catalogue_as_it_says, in_turn, named, policy};
+use super::keeper::{Order, Vault, catalogue_as_it_says, in_turn, is_in_turn, named, policy};
 use crate::ceremony::{Agreement, PartsFrom};
 use crate::context::Context;
 use crate::failure::{Ending, UsageError};
@@ -174,9 +174,25 @@ pub(crate) fn rotate(context: &Context, arguments: &RotateArguments) -> anyhow::
     if !purpose.can_overlap() && !is_succeeded {
         return Err(UsageError(not_rotated(purpose)).into());
     }
-    if let Some(ended) = in_turn(context)? {
-        return Ok(ended);
+    let ended = match in_turn(context)? {
+        Some(ended) => ended,
+        None => rotate_here(context, arguments)?,
+    };
+    // Not by the process that a member has to itself: what that remarks, nobody reads.
+    if is_succeeded && !is_in_turn() {
+        context.output.remark(BACK_UP_NOW);
     }
+    Ok(ended)
+}
+
+/// What an older backup is worth behind a succession.
+const BACK_UP_NOW: &str = "MAKE A BACKUP NOW (tapfer backup), or keep this keys.json: phones and tills that have \
+     followed take no configuration of the old key any more, so an older backup alone cannot speak to them. With \
+     this keys.json, or a later one, in the place of its own it can";
+
+fn rotate_here(context: &Context, arguments: &RotateArguments) -> anyhow::Result<Ending> {
+    let WhichKey { owner, purpose } = arguments.key;
+    let is_succeeded = (owner, purpose) == (KeyOwner::Platform, KeyPurpose::Configuration);
     let keys = arguments.vault.open(context)?;
     let audit = arguments.order.audit(context)?;
     let object = format!("{owner} {purpose}");
