@@ -61,7 +61,7 @@ struct Pause {
 enum Stand {
     WaitsUntil(Duration),
     IsOver,
-    /// Every worker that could be asked owes as much as it may.
+    /// It was asked of nobody yet, and every worker that could be asked owes as much as it may.
     FindsAllFull,
 }
 
@@ -147,13 +147,13 @@ impl Shared {
                     until = Some(until.map_or(look, |sooner: Duration| sooner.min(look)));
                 }
                 // There will be room when those before it are answered.
-                Stand::FindsAllFull if waiting > 0 => {
-                    all_are_out = false;
-                    break;
-                }
                 Stand::FindsAllFull => {
-                    let waiting = self.waiting.load(Ordering::Relaxed);
-                    call.outcome = Some(Outcome::Refused(HsmError::QueueFull { waiting }));
+                    all_are_out = false;
+                    if until.is_none() {
+                        call.plan.no_room(now);
+                        until = Some(call.plan.look_again_at());
+                    }
+                    break;
                 }
             }
             if waiting == WINDOW {
@@ -195,7 +195,11 @@ impl Shared {
                     // A hedge that finds nobody is no reason to blame anybody.
                     Ok(None) if call.plan.is_hedging() => call.plan.nobody_to_ask(now, Vec::new()),
                     Ok(None) => call.plan.nobody_to_ask(now, self.causes()),
-                    Err(AllFull) => return Stand::FindsAllFull,
+                    Err(AllFull) if call.asked.is_empty() => return Stand::FindsAllFull,
+                    Err(AllFull) => {
+                        call.plan.no_room(now);
+                        return Stand::WaitsUntil(call.plan.look_again_at());
+                    }
                 },
             }
         }
@@ -243,13 +247,13 @@ impl Shared {
                     });
                 }
                 Ok(_) | Err(Unfit::Away(_)) => {}
-                Err(Unfit::Full) => is_full = true,
+                Err(Unfit::Full(life)) => is_full |= !asked.contains(&(place, life)),
             }
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let chosen =
             order::choose(&candidates, now, turn).and_then(|place| lives.get(place).copied());
-        if chosen.is_none() && is_full && asked.is_empty() { Err(AllFull) } else { Ok(chosen) }
+        if chosen.is_none() && is_full { Err(AllFull) } else { Ok(chosen) }
     }
 
     /// Something came of a question. What comes of one that was asked elsewhere too, and is over, is forgotten.

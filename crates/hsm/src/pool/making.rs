@@ -71,7 +71,7 @@ impl Shared {
     ) -> Result<Outcome<T>, HsmError> {
         let place = self.enter(1);
         let _place = place.map_err(|waiting| self.refuse(HsmError::QueueFull { waiting }))?;
-        let patience = Patience { deadline, hedge_after: deadline };
+        let patience = Patience { deadline, hedge_after: self.limits.hedge_after() };
         let reader = |_: usize, reply: &Reply<'_>| reader(reply);
         let outcome = self.call(Effect::Makes, slice::from_ref(request), &reader, patience).pop();
         outcome.ok_or(HsmError::Internal { operation: "asking a worker" })

@@ -72,6 +72,8 @@ pub(super) struct Plan {
     /// Questions that came to nothing.
     failed: usize,
     everybody_was_asked: bool,
+    /// Who could be asked owed as much as it may: there may be room by then.
+    room_at: Option<Duration>,
     causes: Vec<String>,
 }
 
@@ -85,6 +87,7 @@ impl Plan {
             asked: 0,
             failed: 0,
             everybody_was_asked: false,
+            room_at: None,
             causes: Vec::new(),
         }
     }
@@ -103,6 +106,9 @@ impl Plan {
             });
         }
         if open == 0 {
+            if self.room_at.is_some_and(|room_at| now < room_at) {
+                return Step::WaitUntil(self.look_again_at());
+            }
             return if self.everybody_was_asked {
                 Step::GiveUp(Ending::NobodyLeft(core::mem::take(&mut self.causes)))
             } else {
@@ -141,6 +147,18 @@ impl Plan {
     pub(super) fn failed(&mut self, cause: String) {
         self.failed = self.failed.saturating_add(1);
         self.causes.push(cause);
+    }
+
+    /// Somebody is left to ask, who owes as much as it may: asked again after a while, there is room, or it is gone.
+    pub(super) const fn no_room(&mut self, now: Duration) {
+        self.last_asked = now;
+        self.room_at = Some(now.saturating_add(self.patience.hedge_after));
+    }
+
+    /// When to look again whether there is room.
+    pub(super) fn look_again_at(&self) -> Duration {
+        let deadline = self.begun.saturating_add(self.patience.deadline);
+        self.room_at.map_or(deadline, |room_at| room_at.min(deadline))
     }
 
     /// Nobody is left to ask, for these reasons. While a question is out, somebody may come back: it is tried again
@@ -219,6 +237,39 @@ mod tests {
         plan.nobody_to_ask(at(1_000), vec!["ended by signal 9".to_owned()]);
         let causes = ["CKR_DEVICE_ERROR", "ended by signal 9"].map(str::to_owned).to_vec();
         assert_eq!(plan.next(at(1_000)), Step::GiveUp(Ending::NobodyLeft(causes)));
+    }
+
+    #[test]
+    fn a_failure_that_finds_the_other_member_full_waits_for_room() {
+        let mut plan = plan(Effect::Reads);
+        plan.asked(at(1_000));
+        plan.failed("ended by signal 9".to_owned());
+        let mut now = at(1_000);
+        while now < at(2_950) {
+            assert_eq!(plan.next(now), Step::Ask);
+            plan.no_room(now);
+            assert_eq!(plan.next(now), Step::WaitUntil(now + at(50)));
+            now += at(50);
+        }
+        let mut unlucky = plan.clone();
+        unlucky.no_room(at(2_980));
+        assert_eq!(unlucky.next(at(2_980)), Step::WaitUntil(at(3_000)), "no longer than it may");
+        assert_eq!(unlucky.next(at(3_000)), Step::GiveUp(Ending::TooLate));
+        // There is room at last.
+        plan.asked(now);
+        assert_eq!(plan.next(now), Step::WaitUntil(at(3_000)));
+    }
+
+    #[test]
+    fn a_hedge_that_finds_the_other_member_full_tries_it_again_later() {
+        let mut plan = plan(Effect::Reads);
+        plan.asked(at(1_000));
+        assert_eq!(plan.next(at(1_050)), Step::Ask);
+        plan.no_room(at(1_050));
+        assert_eq!(plan.next(at(1_060)), Step::WaitUntil(at(1_100)));
+        assert_eq!(plan.next(at(1_100)), Step::Ask);
+        plan.failed("ended by signal 9".to_owned());
+        assert_eq!(plan.next(at(1_100)), Step::Ask, "at once");
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl Shared {
             let now = self.clock.now();
             let why = match worker.standing(now, &self.limits) {
                 Err(super::worker::Unfit::Away(why)) => why,
-                Err(super::worker::Unfit::Full) => "too many calls wait".to_owned(),
+                Err(super::worker::Unfit::Full(_)) => "too many calls wait".to_owned(),
                 Ok(_) => member.breaker().cause().unwrap_or("it failed too often").to_owned(),
             };
             let cause = format!("{}: {why}", member.name());

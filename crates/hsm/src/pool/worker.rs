@@ -97,8 +97,8 @@ pub(super) struct Standing {
 /// Why a worker cannot be asked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
-    /// It owes as many answers as it may.
-    Full,
+    /// It owes as many answers as it may, in this life.
+    Full(u64),
     /// It does not serve, for this reason.
     Away(String),
 }
@@ -192,7 +192,7 @@ impl Worker {
         }
         let waiting = state.unanswered.len();
         if waiting >= MOST_QUESTIONS || (waiting > 0 && state.unanswered_bytes >= MOST_BYTES) {
-            return Err(Unfit::Full);
+            return Err(Unfit::Full(state.life));
         }
         Ok(Standing { life: state.life, waiting, latency: state.latency })
     }

@@ -247,6 +247,35 @@ fn verdicts_on_many_come_in_the_order_of_the_requests() {
     assert!(refused.len() == 300 && refused.iter().all(is_full));
 }
 
+/// A worker is asked 128 things at once, and both members have almost as many when one of them fails.
+#[test]
+fn calls_of_a_member_that_fails_wait_for_room_at_the_other() {
+    const CALLERS: usize = 5;
+    let house = House::new();
+    let limits =
+        "deadline_ms = 60000\nsilent_after_ms = 60000\nstalled_after_ms = 60000\nqueue = 1024";
+    let pool = house.try_open_with(limits, &["north", "south"], 1).unwrap();
+    until(&pool, all_serve);
+    let owes = |name: &str| member(&pool.status(), name).workers[0].waiting;
+    for name in ["north", "south"] {
+        house.set(name, Fault::Busy);
+    }
+    let payments: Vec<_> = (0..50).map(|_| Payment::new()).collect();
+    let verdicts = std::thread::scope(|scope| {
+        let callers: Vec<_> =
+            (0..CALLERS).map(|_| scope.spawn(|| Payment::verify_all(&payments, &pool))).collect();
+        until(&pool, |_| owes("north") + owes("south") >= CALLERS * payments.len());
+        house.set("north", Fault::TokenGone);
+        until(&pool, |_| owes("north") == 0);
+        house.set("south", Fault::None);
+        callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(verdicts.len(), CALLERS * payments.len());
+    for verdict in verdicts {
+        assert!(verdict.unwrap());
+    }
+}
+
 #[test]
 fn a_pool_without_any_member_does_not_open_and_says_why() {
     let house = House::new();

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use std::{env, fs, process, thread};
 
 use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Rid};
@@ -35,6 +36,8 @@ pub enum Fault {
     DeviceError,
     /// Every verb hangs for ever.
     Hang,
+    /// Every verb takes as long as this stands there.
+    Busy,
     /// The module does not open, and every verb fails.
     TokenGone,
     /// Every answer is to another question than the one that was asked.
@@ -46,10 +49,11 @@ pub enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::None,
         Self::DeviceError,
         Self::Hang,
+        Self::Busy,
         Self::TokenGone,
         Self::WrongId,
         Self::LostForGood,
@@ -74,13 +78,16 @@ pub struct Faulty {
 impl Faulty {
     fn well(&self) -> Result<&SoftwareHsm, HsmError> {
         static LOST: AtomicBool = AtomicBool::new(false);
+        while Fault::read(&self.file) == Fault::Busy {
+            thread::park_timeout(Duration::from_millis(1));
+        }
         match Fault::read(&self.file) {
             Fault::LostForGood => {
                 LOST.store(true, Ordering::Relaxed);
                 Err(failed("CKR_DEVICE_REMOVED"))
             }
             _ if LOST.load(Ordering::Relaxed) => Err(failed("CKR_DEVICE_REMOVED")),
-            Fault::None | Fault::WrongId | Fault::DieBehindMaking => Ok(&self.hsm),
+            Fault::None | Fault::Busy | Fault::WrongId | Fault::DieBehindMaking => Ok(&self.hsm),
             Fault::DeviceError => Err(failed("CKR_DEVICE_ERROR")),
             Fault::TokenGone => Err(failed("CKR_TOKEN_NOT_PRESENT")),
             Fault::Hang => loop {
