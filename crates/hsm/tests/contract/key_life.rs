@@ -183,7 +183,7 @@ pub fn the_configuration_key_signs_for_the_next(backend: &Vaulted<impl Vault>) {
     for hsm in [hsm, &backend.again()] {
         let records = hsm.key_records().unwrap().into_iter();
         let stands: Vec<_> = records.filter_map(|record| record.succession).collect();
-        assert_eq!(stands, [kept.clone()], "it goes where the key goes");
+        assert_eq!(stands, std::slice::from_ref(&kept), "it goes where the key goes");
     }
     let said: KeySuccession =
         DocumentKey::from(old).read(purpose, &kept).expect("the old key has signed");
