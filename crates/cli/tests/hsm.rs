@@ -313,6 +313,48 @@ fn a_member_goes_on_when_a_person_has_mended_its_pin() {
         scene.platform.tapfer(&["hsm", "login", member]);
     }
     until_all_serve(&scene.platform);
+
+    // Others have used the tries up, and gave them back with the vendor's tool.
+    MEMBERS.iter().for_each(|member| scene.hsms.set(member, "flags CKF_USER_PIN_FINAL_TRY"));
+    MEMBERS.iter().for_each(|member| scene.kill(member));
+    halted("CKF_USER_PIN_FINAL_TRY");
+    for member in MEMBERS {
+        scene.hsms.set(member, "");
+        scene.platform.tapfer(&["hsm", "login", member]);
+    }
+    until_all_serve(&scene.platform);
+}
+
+/// A card with three tries would be locked by one command that tries twice.
+#[test]
+fn a_login_that_a_person_asks_for_is_one_login() {
+    let hsms = Hsms::with_realm("demo");
+    let (pin, calls) = (hsms.file("pin"), hsms.file("calls"));
+    let configuration = hsms.home().join("hsm.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    let counted = format!("FAULTY_CALLS = {calls:?}, FAULTY_CONTROL");
+    fs::write(&configuration, text.replace("FAULTY_CONTROL", &counted)).unwrap();
+    let logins = || {
+        let calls = fs::read_to_string(&calls).unwrap();
+        calls.lines().filter(|line| *line == "C_Login").count()
+    };
+    let login = || {
+        let mut command = platform::tapfer();
+        command.args(["hsm", "login", "north", "--json", "--home"]).arg(hsms.home());
+        command.output().unwrap()
+    };
+    let right = fs::read_to_string(&pin).unwrap();
+    fs::write(&pin, "another-pin").unwrap();
+    for time in 1..=8 {
+        let refused = login();
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("CKR_PIN_INCORRECT"));
+        assert_eq!(logins(), time);
+    }
+    fs::write(&pin, right).unwrap();
+    let taken = login();
+    assert!(taken.status.success(), "{taken:?}");
+    assert_eq!(logins(), 9);
 }
 
 /// Runs a command of those who keep the keys, with a reason.

@@ -208,6 +208,14 @@ pub enum HsmError {
         /// What the module said, and what to do where more is known.
         cause: String,
     },
+    /// The token did not say whether it took its PIN, as is the way of some whose device is away.
+    #[error(
+        "the token did not say whether it took its PIN: {cause}. It is asked again by itself, after a pause"
+    )]
+    LoginUnclear {
+        /// What the module said.
+        cause: String,
+    },
     /// No module serves.
     #[error(
         "no security module serves ({cause}); look at `tapfer hsm status` and bring one back: work goes on \
@@ -264,6 +272,7 @@ impl HsmError {
             Self::SelfTestFailed { .. }
                 | Self::ModuleFailed { .. }
                 | Self::PinRefused { .. }
+                | Self::LoginUnclear { .. }
                 | Self::Down { .. }
                 | Self::DeadlinePassed { .. }
                 | Self::QueueFull { .. }
@@ -282,6 +291,7 @@ impl HsmError {
             self,
             Self::ModuleFailed { .. }
                 | Self::PinRefused { .. }
+                | Self::LoginUnclear { .. }
                 | Self::Down { .. }
                 | Self::DeadlinePassed { .. }
                 | Self::QueueFull { .. }

@@ -172,7 +172,12 @@ impl Launcher for Workers {
         Ok(Some(Assignment { pin, overrules_refusal: self.overrules_refusal }))
     }
 
-    /// Another PIN file, or another record: `tapfer hsm login` clears it.
+    /// Who overrules a refusal does it once.
+    fn starts_again(&self) -> bool {
+        !self.overrules_refusal
+    }
+
+    /// Another PIN file, or another record: `tapfer hsm login` writes it anew.
     fn pin_stamp(&self, member: &MemberConfig) -> String {
         let files =
             [member.pin_file(self.paths.home()), Some(self.paths.login_record(&member.name))];

@@ -21,6 +21,7 @@ mod card_keys;
 mod drill;
 mod link;
 mod login;
+mod login_record;
 mod objects;
 mod roots;
 mod vault;
@@ -37,7 +38,7 @@ use tapfer_pkcs11::{Blame, Calls, Error, Module, Session, Token};
 use self::capability::Negotiated;
 pub use self::capability::{Capability, Operation, Place};
 use self::link::Link;
-pub use self::login::{LoginRecord, refused_pin};
+pub use self::login_record::{LoginRecord, refused_pin};
 pub use self::objects::Pkcs11Key;
 use self::roots::Stay;
 pub use self::roots::{RootFingerprints, RootsOnToken};
@@ -52,7 +53,8 @@ pub struct Pkcs11Configuration {
     pub token: String,
     /// PIN of the token's user. Not used where the token asks for none.
     pub pin: Secret<String>,
-    /// Where it is remembered which PIN the token refused. Without it, this process alone remembers.
+    /// Where it is remembered which PIN the token took, and which it refused. Without it, this process alone
+    /// remembers.
     pub login_record: Option<LoginRecord>,
     /// The realm.
     pub realm: RealmId,
@@ -127,14 +129,41 @@ pub struct Pkcs11Vault {
 
 struct State {
     connection: Connection,
-    /// The answer to the PIN. It is not tried again: the token would lock.
-    refused_pin: Option<String>,
+    /// Why this process does not try its PIN again: the token would lock.
+    no_login: Option<NoLogin>,
     /// What the module can do, since it was opened first: one that is breaking must not seem to be a
     /// poorer one.
     negotiated: Option<Negotiated>,
     /// The roots that were found first: a token with others is not this realm's any more.
     roots: Option<RootFingerprints>,
     logins: u64,
+}
+
+/// How a login ended that is not tried again by this process.
+#[derive(Clone)]
+enum NoLogin {
+    Refused(String),
+    /// Whoever wants to know more starts another process, after a pause.
+    Unclear(String),
+}
+
+impl NoLogin {
+    fn of(fault: &Fault) -> Option<Self> {
+        match fault {
+            Fault::Told(HsmError::PinRefused { cause }) => Some(Self::Refused(cause.clone())),
+            Fault::Told(HsmError::LoginUnclear { cause }) => Some(Self::Unclear(cause.clone())),
+            _ => None,
+        }
+    }
+}
+
+impl From<NoLogin> for HsmError {
+    fn from(ended: NoLogin) -> Self {
+        match ended {
+            NoLogin::Refused(cause) => Self::PinRefused { cause },
+            NoLogin::Unclear(cause) => Self::LoginUnclear { cause },
+        }
+    }
 }
 
 enum Connection {
@@ -176,14 +205,14 @@ impl Pkcs11Vault {
     /// Opens a token that holds the realm's roots, and tries what the module can do.
     ///
     /// # Errors
-    /// [`HsmError::PinRefused`]; [`HsmError::ModuleFailed`] says which step failed and what was found: a library that
+    /// [`HsmError::PinRefused`]; [`HsmError::LoginUnclear`]; [`HsmError::ModuleFailed`] says which step failed and what was found: a library that
     /// does not load, no such token, no root keys of this realm or two of a kind, an operation that the module lacks
     /// and that cannot be done elsewhere.
     pub fn open(configuration: Pkcs11Configuration) -> Result<Self, HsmError> {
         let calls = Calls::default();
         let state = State {
             connection: Connection::Closed,
-            refused_pin: None,
+            no_login: None,
             negotiated: None,
             roots: None,
             logins: 0,
@@ -318,8 +347,8 @@ impl Pkcs11Vault {
 
     /// The open connection, opened if it is not.
     fn ready<'a>(&self, state: &'a mut State) -> Result<&'a mut Link, Fault> {
-        if let Some(refused) = &state.refused_pin {
-            return Err(Fault::Told(HsmError::PinRefused { cause: refused.clone() }));
+        if let Some(ended) = &state.no_login {
+            return Err(Fault::Told(ended.clone().into()));
         }
         let connection = std::mem::replace(&mut state.connection, Connection::Closed);
         let module = match connection {
@@ -349,9 +378,7 @@ impl Pkcs11Vault {
             }
             Err((module, fault)) => {
                 state.connection = Connection::Loaded(module);
-                if let Fault::Told(HsmError::PinRefused { cause }) = &fault {
-                    state.refused_pin = Some(cause.clone());
-                }
+                state.no_login = NoLogin::of(&fault);
                 Err(fault)
             }
         }

@@ -21,6 +21,8 @@ use crate::HsmError;
 /// From the end of a process to the start of the next; doubles while none serves.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The same where a token did not say whether it took its PIN: it may count.
+const LONGEST_LOGIN_PAUSE: Duration = Duration::from_secs(30);
 /// The socket's buffer, for as much as may be on its way to a worker.
 const SOCKET_BUFFER: usize = 1024 * 1024;
 
@@ -42,6 +44,8 @@ struct End {
 enum Next {
     /// It is started again.
     Again,
+    /// The same, after longer and longer pauses.
+    Later,
     /// It is started again when a person has acted on the PIN: before, it would do harm.
     WhenPinChanges,
     /// It would do no good.
@@ -67,8 +71,13 @@ pub(super) fn keep(shared: &Shared, place: usize) {
         // Before the PIN is read: what changes from here on is seen.
         let stamp = shared.launch.pin_stamp(&member.config);
         let end = live(shared, place, worker, member);
-        match bury(shared, worker, member, &end) {
-            Next::Again => {}
+        let next = bury(shared, worker, member, &end);
+        if !shared.launch.starts_again() {
+            return;
+        }
+        let longest = match next {
+            Next::Again => LONGEST_PAUSE,
+            Next::Later => LONGEST_LOGIN_PAUSE,
             Next::WhenPinChanges => {
                 while !shared.is_stopping() && shared.launch.pin_stamp(&member.config) == stamp {
                     shared.wait(PIN_LOOK, || false);
@@ -76,9 +85,8 @@ pub(super) fn keep(shared: &Shared, place: usize) {
                 continue;
             }
             Next::Never => return,
-        }
-        pause =
-            if end.has_served { FIRST_PAUSE } else { pause.saturating_mul(2).min(LONGEST_PAUSE) };
+        };
+        pause = if end.has_served { FIRST_PAUSE } else { pause.saturating_mul(2).min(longest) };
         shared.wait(pause, || false);
     }
 }
@@ -208,7 +216,7 @@ fn first_words<T>(
 
 /// Sees that the worker has the newest catalogue that was used, or one that was made from it: what lies on the
 /// disk may have been put back since. As long as it has not, it is asked again: to start it anew would be another
-/// login, and open the same file.
+/// login, and open the same file. One that does not answer is overdue as if it did not open its module.
 fn follow(
     shared: &Shared,
     worker: &Worker,
@@ -224,24 +232,33 @@ fn follow(
                 shared.remember(&used);
                 return Ok(());
             }
-            Err(error @ HsmError::PinRefused { .. }) => return Err(refused(&error)),
-            Err(error) => worker.state().waits_for(&error.to_string()),
+            Err(error) => {
+                if after(&error) != Next::Again {
+                    return Err(refused(&error));
+                }
+                worker.state().waits_for(&error.to_string(), shared.clock.now());
+            }
         }
         shared.wake();
-        shared.wait(LONGEST_PAUSE, || false);
+        let half_of_start = shared.limits.start().checked_div(2).unwrap_or_default();
+        shared.wait(LONGEST_PAUSE.min(half_of_start), || false);
         if shared.is_stopping() {
             return Err(End::before_serving("the pool is closed"));
         }
     }
 }
 
-/// A token counts wrong PINs and locks itself: it is not asked again with the same one.
 fn refused(error: &HsmError) -> End {
-    let next = match error {
+    End { next: after(error), ..End::before_serving(error.to_string()) }
+}
+
+/// What follows a failure. A token counts wrong PINs and locks itself: it is not asked again with the same one.
+const fn after(error: &HsmError) -> Next {
+    match error {
         HsmError::PinRefused { .. } => Next::WhenPinChanges,
+        HsmError::LoginUnclear { .. } => Next::Later,
         _ => Next::Again,
-    };
-    End { next, ..End::before_serving(error.to_string()) }
+    }
 }
 
 /// Gives every answer that is there to whom it belongs.
@@ -271,8 +288,15 @@ fn hand_out(
         }
         // Most answers say by their first byte that it was done, and are read once, by who asked.
         let failure = if message.first() == Some(&DONE) { None } else { failure_in(&message) };
-        if let Some(refused @ HsmError::PinRefused { .. }) = &failure {
-            worker.state().end_refused(&refused.to_string());
+        match &failure {
+            Some(refused @ HsmError::PinRefused { .. }) => {
+                worker.state().end_refused(&refused.to_string());
+            }
+            // It logs in no more; another process does, after pauses that grow.
+            Some(unclear @ HsmError::LoginUnclear { .. }) => {
+                worker.state().end(&unclear.to_string());
+            }
+            _ => {}
         }
         match question.purpose {
             Purpose::Call(slot, question) => {
@@ -333,7 +357,8 @@ fn bury(shared: &Shared, worker: &Worker, member: &Member, end: &End) -> Next {
     });
     state.cause = Some(cause.clone());
     let next = if state.take_refusal() { Next::WhenPinChanges } else { end.next };
-    state.phase = if next == Next::Again { Phase::Waiting } else { Phase::Halted };
+    let goes_on = matches!(next, Next::Again | Next::Later);
+    state.phase = if goes_on { Phase::Waiting } else { Phase::Halted };
     drop(state);
     let now = shared.clock.now();
     let named = format!("{}: {cause}", member.name());

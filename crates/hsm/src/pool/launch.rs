@@ -27,6 +27,11 @@ pub trait Launcher: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Whether a worker is started again when it has ended, whatever was the cause.
+    fn starts_again(&self) -> bool {
+        true
+    }
+
     /// Something that changes when a person may have put a refused PIN right. A worker that was halted for
     /// it is started again then.
     fn pin_stamp(&self, member: &MemberConfig) -> String {

@@ -55,7 +55,7 @@ pub(super) struct State {
 /// Where in its life a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It opens its module.
+    /// It opens its module, or waits for a catalogue that it can use; since when it owes an answer.
     Starting { since: Duration },
     /// It answers.
     Serving,
@@ -285,9 +285,10 @@ impl State {
         }
     }
 
-    /// It has opened its module, and cannot serve yet for this reason.
-    pub(super) fn waits_for(&mut self, cause: &str) {
-        if matches!(self.phase, Phase::Starting { .. }) {
+    /// It has opened its module, has just said so, and cannot serve yet for this reason.
+    pub(super) fn waits_for(&mut self, cause: &str, now: Duration) {
+        if let Phase::Starting { since } = &mut self.phase {
+            *since = now;
             self.cause = Some(cause.to_owned());
         }
     }
@@ -369,6 +370,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::{AHEAD, Phase, Purpose, Question, Worker};
+    use crate::pool::config::Limits;
     use crate::pool::slot::{Slot, What};
     use crate::pool::wire::{self, Incoming, Request};
 
@@ -417,6 +419,26 @@ mod tests {
         assert!(first.iter().chain(&rest).is_sorted());
         assert_eq!(worker.answered(&first[1..], NOW).unwrap().len(), AHEAD - 1);
         assert_eq!(worker.answered(&rest, NOW).unwrap().len(), 5);
+    }
+
+    /// It has answered, so it does not hang, and to start it anew would be another login.
+    #[test]
+    fn who_waits_for_the_newest_catalogue_is_overdue_when_it_answers_no_more() {
+        let worker = Worker::new(0, NOW);
+        let limits = Limits::default();
+        let mut state = worker.state();
+        state.child = Some(std::process::Command::new("true").spawn().unwrap());
+        let moment = Duration::from_millis(1);
+        assert!(state.overdue(NOW + limits.start() - moment, &limits).is_none());
+        assert!(state.overdue(NOW + limits.start(), &limits).is_some());
+        let mut last = NOW;
+        for _ in 0..3 {
+            last += limits.start() - moment;
+            assert!(state.overdue(last, &limits).is_none());
+            state.waits_for("an old copy was put in its place", last);
+        }
+        assert!(state.overdue(last + limits.start(), &limits).is_some());
+        state.child.take().unwrap().wait().unwrap();
     }
 
     #[test]

@@ -199,6 +199,30 @@ fn codes_that_do_not_say_whether_the_pin_was_wrong_are_not_tried_for_ever(place:
     Pkcs11Vault::open(with_record(place, USER_PIN)).unwrap();
 }
 
+fn unclear_answers_to_the_pin_that_was_taken_last_refuse_nothing(place: &Place) {
+    setup(place);
+    let open = || Pkcs11Vault::open(with_record(place, USER_PIN));
+    drop(open().unwrap());
+    break_with(place, "CKR_FUNCTION_FAILED C_Login");
+    let before = calls_of(place, "C_Login");
+    for _ in 0..5 {
+        let error = open().unwrap_err();
+        assert!(matches!(error, HsmError::LoginUnclear { .. }), "{error}");
+    }
+    assert_eq!(calls_of(place, "C_Login"), before + 5, "one for each process");
+    assert_eq!(refused_pin(&place.directory.join("login")).unwrap(), None);
+    // What is said of another PIN says nothing of this one; what is said of this one ends its good name.
+    for _ in 0..3 {
+        Pkcs11Vault::open(with_record(place, "another")).unwrap_err();
+    }
+    assert_eq!(calls_of(place, "C_Login"), before + 7);
+    break_with(place, "CKR_PIN_INCORRECT C_Login");
+    assert!(refusal(with_record(place, USER_PIN)).contains("CKR_PIN_INCORRECT"));
+    break_with(place, "CKR_FUNCTION_FAILED C_Login");
+    assert!(refusal(with_record(place, USER_PIN)).contains("CKR_PIN_INCORRECT"));
+    assert_eq!(calls_of(place, "C_Login"), before + 8);
+}
+
 fn the_last_try_is_left_to_people(place: &Place) {
     setup(place);
     let before = calls_of(place, "C_Login");
@@ -262,6 +286,7 @@ with_faults! {
     a_refused_pin_is_tried_once
     what_was_refused_is_tried_again_when_a_person_says_so
     codes_that_do_not_say_whether_the_pin_was_wrong_are_not_tried_for_ever
+    unclear_answers_to_the_pin_that_was_taken_last_refuse_nothing
     a_damaged_record_is_a_refusal
 }
 

@@ -80,6 +80,9 @@ pub(super) enum HsmErrorFrame {
     PinRefused {
         cause: String,
     },
+    LoginUnclear {
+        cause: String,
+    },
     Down {
         cause: String,
     },

@@ -1,0 +1,282 @@
+//! What is remembered of the logins to a member's token, by all processes of a realm and across starts: which PIN it
+//! took last, and which one it did not take. PINs are remembered as salted Argon2id hashes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
+use tapfer_payment_types::Secret;
+use tapfer_payment_types::messages::HexBytes;
+use tapfer_pkcs11::{Error, LoginVerdict};
+
+use super::Fault;
+use crate::{HsmError, randomness};
+
+/// So many logins with a PIN that was never taken may end without an answer that says something: less than the tries
+/// of the strictest tokens.
+const UNCLEAR_ANSWERS: u8 = 2;
+/// What is said of a login that has no answer yet.
+const BEGUN: &str = "a login was begun, and its process ended before the token had answered";
+/// Longest record that is read.
+const LONGEST_RECORD: u64 = 4096;
+/// Shortest record that is written.
+const USUAL_LENGTH: usize = 1024;
+/// Owner reads and writes.
+const MODE: u32 = 0o600;
+
+/// The file that remembers the logins to a member's token.
+#[derive(Debug)]
+pub struct LoginRecord {
+    path: PathBuf,
+    is_overruled: bool,
+}
+
+/// What the file holds, as JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    salt: HexBytes,
+    /// The PIN that the token took last. What is unclear about that one is not the PIN's fault.
+    taken: Option<HexBytes>,
+    /// The PIN that it did not take since.
+    doubted: Option<Doubted>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Doubted {
+    hash: HexBytes,
+    /// Logins of which no answer has said whether the PIN was wrong. None: one said that it was.
+    unclear: u8,
+    /// What the module said.
+    cause: String,
+}
+
+impl Kept {
+    fn new() -> Result<Self, HsmError> {
+        let salt = HexBytes(randomness::bytes::<16>()?.to_vec());
+        Ok(Self { salt, taken: None, doubted: None })
+    }
+
+    /// `None`: nothing was written yet.
+    ///
+    /// # Errors
+    /// It cannot be read; or, inside, it is no record.
+    fn read(file: &mut File) -> io::Result<Option<serde_json::Result<Self>>> {
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.take(LONGEST_RECORD).read_to_end(&mut bytes)?;
+        Ok((!bytes.is_empty()).then(|| serde_json::from_slice(&bytes)))
+    }
+}
+
+impl Doubted {
+    /// Whether the token is not to hear this PIN again.
+    const fn is_refused(&self) -> bool {
+        self.unclear == 0 || self.unclear >= UNCLEAR_ANSWERS
+    }
+}
+
+impl LoginRecord {
+    /// The file of this path, which is made when it is needed.
+    #[must_use]
+    pub const fn at(path: PathBuf) -> Self {
+        Self { path, is_overruled: false }
+    }
+
+    /// A person says that a PIN which was refused is to be tried once more.
+    #[must_use]
+    pub const fn overruled(mut self) -> Self {
+        self.is_overruled = true;
+        self
+    }
+
+    /// Waits until nobody else logs in, and sees what became of this PIN (`who`: the token's serial number). A module
+    /// that hangs at its login keeps others waiting, until the pool ends its process.
+    ///
+    /// # Errors
+    /// [`HsmError::PinRefused`]: it is not to be tried.
+    pub(super) fn attempt(&self, who: &[u8], pin: &Secret<String>) -> Result<Attempt, Fault> {
+        let open = || -> io::Result<_> {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(MODE);
+            let mut file = options.open(&self.path)?;
+            file.lock()?;
+            let kept = Kept::read(&mut file)?;
+            Ok((file, kept))
+        };
+        let (file, kept) = open().map_err(|error| failed(&self.path, &error))?;
+        let kept = match kept {
+            Some(Ok(kept)) => kept,
+            Some(Err(_)) if !self.is_overruled => return refuse(damaged(&self.path)),
+            _ => Kept::new()?,
+        };
+        let hash = hash_of(&kept.salt.0, who, pin)?;
+        let is = |other: &HexBytes| bool::from(hash.ct_eq(&other.0));
+        let is_taken = kept.taken.as_ref().is_some_and(is);
+        let before = kept.doubted.clone().filter(|doubted| is(&doubted.hash));
+        if let Some(refused) = before.as_ref().filter(|before| before.is_refused())
+            && !self.is_overruled
+        {
+            return refuse(format!("{}, as it was found before", refused.cause));
+        }
+        let (path, is_overruled) = (self.path.clone(), self.is_overruled);
+        Ok(Attempt { file, path, kept, hash, is_taken, before, is_overruled })
+    }
+}
+
+/// What the record of a member says, without waiting: why its PIN is not tried.
+///
+/// # Errors
+/// It cannot be read.
+pub fn refused_pin(path: &Path) -> io::Result<Option<String>> {
+    let kept = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+        Ok(mut file) => Kept::read(&mut file)?,
+    };
+    Ok(match kept {
+        None => None,
+        Some(Err(_)) => Some(damaged(path)),
+        Some(Ok(kept)) => kept.doubted.filter(Doubted::is_refused).map(|refused| refused.cause),
+    })
+}
+
+/// One login, while nobody else logs in.
+pub(super) struct Attempt {
+    file: File,
+    path: PathBuf,
+    kept: Kept,
+    /// Of the PIN that is tried.
+    hash: [u8; 32],
+    /// The token took it last.
+    is_taken: bool,
+    /// What was known of it.
+    before: Option<Doubted>,
+    is_overruled: bool,
+}
+
+impl Attempt {
+    /// Remembers that the token is about to hear the PIN: this process may end before it has answered.
+    ///
+    /// # Errors
+    /// It cannot be remembered, so the token must not hear it.
+    pub(super) fn begin(&mut self) -> Result<(), Fault> {
+        if self.is_taken {
+            return Ok(());
+        }
+        let unclear = match &self.before {
+            None => 1,
+            // Whoever overrules a refusal takes it back when the token takes the PIN, and not before.
+            Some(refused) if refused.is_refused() => UNCLEAR_ANSWERS,
+            Some(unclear) => unclear.unclear.saturating_add(1),
+        };
+        self.doubt(unclear, BEGUN.to_owned());
+        Ok(self.write()?)
+    }
+
+    /// The token took the PIN.
+    ///
+    /// # Errors
+    /// It cannot be remembered.
+    pub(super) fn was_taken(mut self) -> Result<(), Fault> {
+        let is_known = self.is_taken && self.kept.doubted.is_none();
+        self.kept.taken = Some(HexBytes(self.hash.to_vec()));
+        self.kept.doubted = None;
+        // Who waits for a person sees by the time of the file that somebody has acted.
+        if is_known && !self.is_overruled { Ok(()) } else { Ok(self.write()?) }
+    }
+
+    /// The token did not take the PIN. Gives the error to go on with.
+    pub(super) fn was_not_taken(mut self, verdict: LoginVerdict, error: Error) -> Fault {
+        let cause = error.to_string();
+        let remembered = match verdict {
+            LoginVerdict::Refused => {
+                if self.is_taken {
+                    self.kept.taken = None;
+                }
+                self.doubt(0, cause.clone());
+                self.write()
+            }
+            _ if self.is_taken => Ok(()),
+            LoginVerdict::Unclear => {
+                if let Some(doubted) = &mut self.kept.doubted {
+                    doubted.cause.clone_from(&cause);
+                }
+                self.write()
+            }
+            LoginVerdict::NotJudged => {
+                self.kept.doubted = self.before.take();
+                self.write()
+            }
+        };
+        let is_refused = self.kept.doubted.as_ref().is_some_and(Doubted::is_refused);
+        match (verdict, remembered) {
+            // What was written when it was begun is there.
+            (_, Err(unwritten)) => pin_refused(format!("{cause}; and {unwritten}")),
+            (LoginVerdict::NotJudged, _) if !self.is_overruled => Fault::Module(error),
+            // Not as the module's own error: for that the library would be started again, and the PIN tried at once.
+            (LoginVerdict::NotJudged, _) => {
+                let operation = "logging in".to_owned();
+                Fault::Told(HsmError::ModuleFailed { operation, cause })
+            }
+            (LoginVerdict::Unclear, _) if !is_refused => {
+                Fault::Told(HsmError::LoginUnclear { cause })
+            }
+            _ => pin_refused(cause),
+        }
+    }
+
+    fn doubt(&mut self, unclear: u8, cause: String) {
+        let hash = HexBytes(self.hash.to_vec());
+        self.kept.doubted = Some(Doubted { hash, unclear, cause });
+    }
+
+    fn write(&mut self) -> Result<(), HsmError> {
+        let mut write = || -> io::Result<()> {
+            let mut bytes = serde_json::to_vec(&self.kept)?;
+            // So that no loss of power leaves the end of an older one behind it.
+            bytes.resize(bytes.len().max(USUAL_LENGTH), b' ');
+            self.file.rewind()?;
+            self.file.write_all(&bytes)?;
+            self.file.set_len(u64::try_from(bytes.len()).map_err(io::Error::other)?)?;
+            self.file.sync_all()
+        };
+        write().map_err(|error| failed(&self.path, &error))
+    }
+}
+
+/// Half a record is left by a loss of power: which PIN it was is lost, that one may have been refused is not.
+fn damaged(path: &Path) -> String {
+    format!("a PIN was refused, and {} is damaged and does not say which", path.display())
+}
+
+fn hash_of(salt: &[u8], who: &[u8], pin: &Secret<String>) -> Result<[u8; 32], HsmError> {
+    let internal = |_| HsmError::Internal { operation: "hashing a PIN" };
+    let parameters = Params::new(19_456, 2, 1, Some(32)).map_err(internal)?;
+    let salt: Vec<u8> = salt.iter().chain(who).copied().collect();
+    let mut hash = [0; 32];
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)
+        .hash_password_into(pin.expose().as_bytes(), &salt, &mut hash)
+        .map_err(internal)?;
+    Ok(hash)
+}
+
+fn failed(path: &Path, error: &io::Error) -> HsmError {
+    HsmError::ModuleFailed {
+        operation: format!("logging in, of which {} keeps a record", path.display()),
+        cause: error.to_string(),
+    }
+}
+
+fn pin_refused(cause: impl Into<String>) -> Fault {
+    Fault::Told(HsmError::PinRefused { cause: cause.into() })
+}
+
+pub(super) fn refuse<T>(cause: impl Into<String>) -> Result<T, Fault> {
+    Err(pin_refused(cause))
+}
