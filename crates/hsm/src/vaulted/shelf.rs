@@ -158,7 +158,14 @@ impl<V: Vault> KeyShelves<V> {
     /// Takes over the newest version, and makes sure that it is `known` or was made from it. If it was not, no
     /// key is used until one that was lies there.
     pub(super) fn follow(&self, known: Option<&CatalogueMark>) -> Result<CatalogueMark, HsmError> {
-        let refreshed = self.refresh();
+        let mut refreshed = self.refresh();
+        if let Some(known) = known
+            && refreshed.is_err()
+            && self.now().demand_descent(known, &self.path).is_err()
+        {
+            // What is held here is itself not the realm's, so what lies there now need not come from it.
+            refreshed = self.begin_anew(known);
+        }
         let shelf = self.now();
         let descends = |mark: &CatalogueMark| shelf.demand_descent(mark, &self.path);
         let mut missing = self.missing.write().unwrap_or_else(PoisonError::into_inner);
@@ -176,6 +183,16 @@ impl<V: Vault> KeyShelves<V> {
         }
         refreshed?;
         Ok(shelf.mark())
+    }
+
+    /// Takes over what lies there, if it is `known` or was made from it, whatever is held here.
+    fn begin_anew(&self, known: &CatalogueMark) -> Result<(), HsmError> {
+        let _turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (bytes, stamp) = private_file::read(&self.path).map_err(CatalogueError::from)?;
+        let shelf = read(&self.vault, &self.path, &bytes, stamp, None)?;
+        shelf.demand_descent(known, &self.path)?;
+        self.swap(shelf);
+        Ok(())
     }
 
     /// Whether keys may be used: see [`KeyShelves::follow`].
