@@ -78,12 +78,6 @@ impl Template {
             .with(CKA_KEY_TYPE, Value::Number(kind))
     }
 
-    /// What a private key is made with beside its public one: nothing that the public side says already.
-    #[must_use]
-    pub fn half_of_a_pair() -> Self {
-        Self::default()
-    }
-
     fn with(mut self, attribute: CK_ATTRIBUTE_TYPE, value: Value) -> Self {
         self.attributes.push((attribute, value));
         self

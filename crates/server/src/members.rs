@@ -228,22 +228,6 @@ pub fn give_environment(command: &mut Command, member: &MemberConfig, also: &[&s
     command.envs(&member.environment);
 }
 
-/// Whether this process has been prepared so.
-#[must_use]
-pub fn has_environment(member: &MemberConfig, also: &[&str]) -> bool {
-    let is_expected = |name: &str| {
-        KEPT.contains(&name)
-            || also.contains(&name)
-            || member.environment.contains_key(name)
-            || matches!(&member.pin, PinSource::Env(variable) if variable == name)
-    };
-    let is_there = |(name, value): (&String, &String)| {
-        std::env::var_os(name).is_some_and(|found| *found == **value)
-    };
-    member.environment.iter().all(is_there)
-        && std::env::vars_os().all(|(name, _)| name.to_str().is_some_and(is_expected))
-}
-
 /// Why a member's PIN is not tried at present, if it was refused.
 ///
 /// # Errors
@@ -432,10 +416,7 @@ mod tests {
 
     use tapfer_hsm::pool::{Launcher as _, MemberConfig, PinSource, PoolConfig};
 
-    use super::{
-        MemberError, Workers, check_module, check_pin, configuration, give_environment,
-        has_environment,
-    };
+    use super::{MemberError, Workers, check_module, check_pin, configuration, give_environment};
     use crate::realm::RealmPaths;
 
     fn mode(path: &Path, mode: u32) {
@@ -545,6 +526,5 @@ mod tests {
         let foreign: Vec<_> = own.iter().filter(|name| is_foreign(name)).collect();
         assert_eq!(foreign, ["CARGO_PKG_NAME"], "{own:?}");
         assert!(own.contains(&"FOR_THE_LIBRARY".to_owned()));
-        assert!(!has_environment(&member, &[]), "this test's own process has more");
     }
 }

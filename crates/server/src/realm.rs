@@ -10,11 +10,13 @@
 //! | `tapfer.db` | the database, with `-wal` and `-shm` beside it |
 //! | `tls/` | the realm's CA and server certificate with their keys |
 //! | `operator.key` | the operator's API key |
+//! | `configuration.key` | realm and public key, for phones and tills that are set up |
+//! | `hsm.NAME.login` | which PIN a member's token refused, and which it took last |
 //!
-//! The directory is for its owner only (mode 0700). A backup needs the first four, of one moment; what
+//! The directory is for its owner only (mode 0700). A backup needs all down to the database, of one moment; what
 //! keeps the keystore sealed is not in the directory.
 //!
-//! All four hold the realm's id, keystore and catalogue under their seals. A realm whose database is gone, empty or
+//! Description, keystore, catalogue and database hold the realm's id, keystore and catalogue under their seals. A realm whose database is gone, empty or
 //! another's does not open: it would otherwise go on as if nothing had ever been paid.
 
 use std::fs::{self, File, TryLockError};

@@ -63,8 +63,12 @@ struct Check {
 }
 
 impl Check {
+    fn found(state: State, what: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
+        Self { what: what.into(), state, found: found.into(), cure: None }
+    }
+
     fn good(what: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
-        Self { what: what.into(), state: State::Good, found: found.into(), cure: None }
+        Self::found(State::Good, what, found)
     }
 
     fn optional(
@@ -72,12 +76,7 @@ impl Check {
         found: impl Into<String>,
         cure: impl Into<String>,
     ) -> Self {
-        Self {
-            what: what.into(),
-            state: State::Optional,
-            found: found.into(),
-            cure: Some(cure.into()),
-        }
+        Self { cure: Some(cure.into()), ..Self::found(State::Optional, what, found) }
     }
 
     fn missing(
@@ -85,12 +84,7 @@ impl Check {
         found: impl Into<String>,
         cure: impl Into<String>,
     ) -> Self {
-        Self {
-            what: what.into(),
-            state: State::Missing,
-            found: found.into(),
-            cure: Some(cure.into()),
-        }
+        Self { cure: Some(cure.into()), ..Self::found(State::Missing, what, found) }
     }
 }
 
