@@ -16,14 +16,16 @@ mod payer;
 mod platform;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use hsms::{Hsms, MEMBERS, PATIENCE, status, until_all_serve, workers};
 use payer::{Caller, Client, Payment, Phone, pay, tap};
-use platform::{Platform, until};
+use platform::{Platform, tapfer, until};
 use serde_json::Value;
 
 /// Payments under each fault.
@@ -367,6 +369,60 @@ fn issuer(platform: &Platform) -> String {
     issuers["data"][0]["id"].as_str().unwrap().to_owned()
 }
 
+/// Puts a file in the place of the catalogue.
+fn put_catalogue(home: &Path, bytes: &[u8]) {
+    let (unfinished, catalogue) = (home.join("keys.put-back"), home.join("keys.json"));
+    fs::write(&unfinished, bytes).unwrap();
+    fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(unfinished, catalogue).unwrap();
+}
+
+/// A copy of the realm that is gone on with at another place, under the same root keys and with its own database,
+/// has a catalogue with a higher number. The platform does not start with it, and its database does not take it.
+#[test]
+fn attack_old_catalogue_gone_on_with_before_a_platform_with_hsms_starts() {
+    let mut scene = Scene::new();
+    let (issuer, home) = (issuer(&scene.platform), scene.hsms.home());
+    let elsewhere = scene.hsms.file("elsewhere");
+    scene.platform.kill();
+    assert!(Command::new("cp").arg("-a").args([&home, &elsewhere]).status().unwrap().success());
+    let rotate = |home: &Path| {
+        let rotated = tapfer()
+            .args(["keys", "rotate", &issuer, "card-pins", "--reason", "a test", "--by", "Ada"])
+            .arg("--home")
+            .arg(home)
+            .output()
+            .unwrap();
+        assert!(rotated.status.success(), "{rotated:?}");
+    };
+    rotate(&home);
+    let newest = fs::read(home.join("keys.json")).unwrap();
+    for _ in 0..3 {
+        rotate(&elsewhere);
+    }
+    put_catalogue(&home, &fs::read(elsewhere.join("keys.json")).unwrap());
+
+    let mut refused = tapfer()
+        .args(["serve", "--json", "--listen", "127.0.0.1:0", "--home"])
+        .arg(&home)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(refused.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    // It would serve on, if it did.
+    let _ended = refused.kill();
+    let said = String::from_utf8(refused.wait_with_output().unwrap().stderr).unwrap();
+    assert!(line.is_empty() && said.contains("went on with"), "{line}{said}");
+
+    put_catalogue(&home, &newest);
+    scene.platform.restart();
+    until_all_serve(&scene.platform);
+    scene.pay();
+    scene.all_is_booked_once();
+}
+
 /// Another process makes and retires keys; the platform and every worker know it while payments go on.
 #[test]
 fn keys_that_others_change_are_followed_while_the_platform_pays() {
@@ -407,12 +463,8 @@ fn keys_that_others_change_are_followed_while_the_platform_pays() {
 fn attack_old_catalogue_put_back_under_a_platform_with_hsms() {
     let mut scene = Scene::new();
     let (issuer, catalogue) = (issuer(&scene.platform), scene.hsms.home().join("keys.json"));
-    let put = |bytes: &[u8]| {
-        let unfinished = catalogue.with_extension("put-back");
-        fs::write(&unfinished, bytes).unwrap();
-        fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::rename(unfinished, &catalogue).unwrap();
-    };
+    let home = scene.hsms.home();
+    let put = |bytes: &[u8]| put_catalogue(&home, bytes);
     let rotate = || keys(&scene.platform, &["rotate", &issuer, "card-pins"]);
     let old = fs::read(&catalogue).unwrap();
     assert!(rotate().status.success());

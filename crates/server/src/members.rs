@@ -17,7 +17,7 @@ use tapfer_hsm::pool::{
 };
 use tapfer_hsm::software::{RootKeys, SoftwareVault};
 use tapfer_hsm::{CatalogueError, HsmError, SoftwareHsm, VaultedHsm};
-use tapfer_payment_types::{RealmId, Secret};
+use tapfer_payment_types::{CatalogueMark, RealmId, Secret};
 use zeroize::Zeroizing;
 
 use crate::clock::Stopwatch;
@@ -193,7 +193,7 @@ fn kept<'a>(names: &'a [&'a str]) -> impl Iterator<Item = (&'a str, std::ffi::Os
     names.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)))
 }
 
-/// Starts the workers of all members.
+/// Starts the workers of all members. None serves a catalogue that does not come from the version that is `known`.
 ///
 /// # Errors
 /// [`HsmError::Down`]: none serves.
@@ -201,8 +201,9 @@ pub(crate) fn open(
     paths: &RealmPaths,
     config: PoolConfig,
     realm: Option<(RealmKind, RealmId)>,
+    known: Option<CatalogueMark>,
 ) -> Result<HsmPool, HsmError> {
-    HsmPool::launch(config, realm, Workers::new(paths, false)?)
+    HsmPool::launch(config, realm, known, Workers::new(paths, false)?)
 }
 
 /// Logs in to a member once, although its PIN was refused before: when it succeeds, the refusal is forgotten, and
@@ -214,7 +215,7 @@ pub fn log_in(paths: &RealmPaths, name: &str) -> Result<(), MemberError> {
     let PoolConfig { pool, .. } = configuration(paths)?;
     let member = MemberConfig { workers: 1, ..configuration(paths)?.member(name)?.clone() };
     let config = PoolConfig { pool, members: vec![member] };
-    HsmPool::launch(config, None, Workers::new(paths, true)?)?;
+    HsmPool::launch(config, None, None, Workers::new(paths, true)?)?;
     Ok(())
 }
 

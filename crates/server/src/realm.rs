@@ -347,13 +347,18 @@ impl Realm {
         private(home, private_file::close_directory(home))?;
         let lock = lock(home)?;
         let Description { kind, id, .. } = description;
-        let hsm: Arc<dyn PaymentHsm> = match place(&paths, unlock)? {
+        let database = || SqliteStorage::open(&paths.database(), id, &SqliteOptions::default());
+        let (hsm, storage): (Arc<dyn PaymentHsm>, _) = match place(&paths, unlock)? {
             Place::Hsms => {
-                let config = members::configuration(&paths)?;
-                Arc::new(members::open(&paths, config, Some((kind, id)))?)
+                let (config, storage) = (members::configuration(&paths)?, database()?);
+                // Before the first worker reads the file: whatever one has used, the pool goes by.
+                let known = storage.newest_catalogue()?;
+                let pool = members::open(&paths, config, Some((kind, id)), known)?;
+                (Arc::new(pool), Some(storage))
             }
             Place::Keystore(unlock) => {
-                Arc::new(SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), unlock)?)
+                let hsm = SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), unlock)?;
+                (Arc::new(hsm), None)
             }
         };
         // What the module says is authenticated, what the description says is not.
@@ -361,7 +366,7 @@ impl Realm {
         if (module.realm, module.realm_id) != (kind, id) {
             return Err(RealmError::Mixed(paths.home));
         }
-        let storage = SqliteStorage::open(&paths.database(), id, &SqliteOptions::default())?;
+        let storage = storage.map_or_else(database, Ok)?;
         // An old copy would bring back keys that were destroyed or retired, and lack newer ones.
         newest_catalogue::follow::<RealmError>(&storage, |known| Ok(hsm.follow_catalogue(known)?))?;
         Ok(Self { paths, kind, hsm, storage: Arc::new(storage), lock })
@@ -418,7 +423,7 @@ fn place<'a>(paths: &RealmPaths, unlock: Option<&'a Unlock>) -> Result<Place<'a>
 /// The keys of a realm that is being made over HSMs: the ceremony has put root keys into them and made the
 /// catalogue. What a crash leaves is taken over as long as no database was used with it.
 fn in_hsms_unused(paths: &RealmPaths, kind: RealmKind) -> Result<HsmPool, RealmError> {
-    let hsm = members::open(paths, members::configuration(paths)?, None)?;
+    let hsm = members::open(paths, members::configuration(paths)?, None, None)?;
     let description = hsm.describe();
     let is_unused = description.realm == kind
         && matches!(hsm.merchant_ca_key(), Err(HsmError::UnknownMerchantAuthority));

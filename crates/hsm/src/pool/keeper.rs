@@ -15,7 +15,7 @@ use super::shared::{Shared, framed};
 use super::slot::{Event, Slot, What};
 use super::verbs::mark;
 use super::wire::{Answer, GREETING_ID, Greeting, Incoming, PROTOCOL_VERSION};
-use super::worker::{Phase, Purpose, Question, Worker};
+use super::worker::{Phase, Purpose, Worker};
 use crate::HsmError;
 
 /// From the end of a process to the start of the next; doubles while none serves.
@@ -136,6 +136,7 @@ fn start(shared: &Shared, worker: &Worker, member: &Member) -> std::io::Result<U
     let mut state = worker.state();
     state.life = state.life.saturating_add(1);
     state.phase = Phase::Starting { since: shared.clock.now() };
+    state.is_kept_out = false;
     state.child = Some(child);
     if shared.is_stopping() {
         state.end("the pool is closed");
@@ -180,16 +181,14 @@ fn greet(
     state.socket =
         Some(socket.try_clone().map_err(|error| End::before_serving(error.to_string()))?);
     state.phase = Phase::Serving;
+    state.is_kept_out = false;
     state.cause = None;
     state.last_answer = now;
     state.is_memory_locked = module.is_memory_locked;
     drop(state);
     // Whoever changed the catalogue while this one read it either finds it serving or is seen here.
-    if shared.changes.load(std::sync::atomic::Ordering::SeqCst) != changes
-        && let Some(frame) = framed(&shared.follow_newest())
-    {
-        let patience = shared.limits.deadline();
-        let _told = worker.ask(&frame, Question::new(Purpose::Refresh, now, patience));
+    if shared.changes.load(std::sync::atomic::Ordering::SeqCst) != changes {
+        shared.refresh(worker);
     }
     Ok(())
 }
@@ -224,10 +223,17 @@ fn follow(
     incoming: &mut Incoming,
 ) -> Result<(), End> {
     loop {
-        let frame = framed(&shared.follow_newest())
-            .ok_or_else(|| End::before_serving("it cannot be asked for its catalogue"))?;
-        socket.write_all(&frame).map_err(|error| End::before_serving(error.to_string()))?;
-        match first_words(socket, incoming, |message| decode(message, &mark))? {
+        let mut followed = Err(HsmError::Internal { operation: "following the catalogue" });
+        for request in shared.follow_newest() {
+            let frame = framed(&request)
+                .ok_or_else(|| End::before_serving("it cannot be asked for its catalogue"))?;
+            socket.write_all(&frame).map_err(|error| End::before_serving(error.to_string()))?;
+            followed = first_words(socket, incoming, |message| decode(message, &mark))?;
+            if followed.is_err() {
+                break;
+            }
+        }
+        match followed {
             Ok(used) => {
                 shared.remember(&used);
                 return Ok(());

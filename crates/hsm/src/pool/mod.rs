@@ -49,7 +49,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tapfer_payment_types::RealmId;
+use tapfer_payment_types::{CatalogueMark, RealmId};
 
 pub use self::config::{ConfigError, Limits, MemberConfig, PinSource, PoolConfig};
 pub use self::launch::{Assignment, Launcher, take_assignment};
@@ -77,19 +77,21 @@ impl HsmPool {
         realm: Option<(Realm, RealmId)>,
         command: impl Fn(&MemberConfig) -> Command + Send + Sync + 'static,
     ) -> Result<Self, HsmError> {
-        Self::launch(config, realm, launch::Commands(command))
+        Self::launch(config, realm, None, launch::Commands(command))
     }
 
-    /// As [`HsmPool::open`], with workers that are told their PIN.
+    /// As [`HsmPool::open`], with workers that are told their PIN, and that serve only what comes from the version
+    /// of the catalogue that is `known`, where one is.
     ///
     /// # Errors
     /// As there.
     pub fn launch(
         config: PoolConfig,
         realm: Option<(Realm, RealmId)>,
+        known: Option<CatalogueMark>,
         launch: impl Launcher,
     ) -> Result<Self, HsmError> {
-        let shared = Shared::new(config.pool, config.members, realm, Box::new(launch));
+        let shared = Shared::new(config.pool, config.members, realm, known, Box::new(launch));
         let shared = Arc::new(shared);
         let mut threads = Vec::new();
         for place in 0..shared.workers.len() {

@@ -1,7 +1,7 @@
 //! What callers, keepers and the watch have in common.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -32,13 +32,20 @@ pub(super) struct Shared {
     pub(super) refused: AtomicU64,
     /// How often the catalogue was changed through this pool.
     pub(super) changes: AtomicU64,
-    /// The newest version of the catalogue that the platform or a worker has used. None that does not come from
-    /// it serves.
-    newest: Mutex<Option<CatalogueMark>>,
+    lineage: Mutex<Lineage>,
     stopping: AtomicBool,
     /// Held to change what others wait for here.
     gate: Mutex<()>,
     moved: Condvar,
+}
+
+/// Versions of the catalogue that were used. No worker serves whose catalogue does not come from both.
+struct Lineage {
+    /// The one that the platform's database knows, whatever the workers say: they read the file, and the file may be
+    /// somebody's.
+    told: Option<CatalogueMark>,
+    /// The newest that a worker has used.
+    newest: Option<CatalogueMark>,
 }
 
 impl Shared {
@@ -46,6 +53,7 @@ impl Shared {
         limits: Limits,
         members: Vec<MemberConfig>,
         realm: Option<(Realm, RealmId)>,
+        known: Option<CatalogueMark>,
         launch: Box<dyn Launcher>,
     ) -> Self {
         let clock = Stopwatch::start();
@@ -69,7 +77,7 @@ impl Shared {
             retries: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             changes: AtomicU64::new(0),
-            newest: Mutex::new(None),
+            lineage: Mutex::new(Lineage { told: known, newest: known }),
             stopping: AtomicBool::new(false),
             gate: Mutex::new(()),
             moved: Condvar::new(),
@@ -108,14 +116,18 @@ impl Shared {
         is_there()
     }
 
-    /// The newest version of the catalogue that was used.
-    pub(super) fn remembered(&self) -> Option<CatalogueMark> {
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lineage(&self) -> MutexGuard<'_, Lineage> {
+        self.lineage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A version was used. An older one is forgotten for it.
+    /// The platform's database knows this version, which may be another one than the workers have used.
+    pub(super) fn told_of(&self, known: &CatalogueMark) {
+        self.lineage().told = Some(*known);
+    }
+
+    /// A worker has used a version. An older one is forgotten for it.
     pub(super) fn remember(&self, used: &CatalogueMark) {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = &mut self.lineage().newest;
         if newest.is_none_or(|newest| newest.version <= used.version) {
             *newest = Some(*used);
         }
@@ -125,20 +137,31 @@ impl Shared {
     /// is asked of them from now on, they do with the new catalogue.
     pub(super) fn broadcast_change(&self, maker: Option<usize>) {
         self.changes.fetch_add(1, Ordering::SeqCst);
-        let Some(frame) = framed(&self.follow_newest()) else { return };
         for (place, worker) in self.workers.iter().enumerate() {
             if Some(place) != maker {
                 // Who is away reads the catalogue when it comes back.
-                let patience = self.limits.deadline();
-                let question = Question::new(Purpose::Refresh, self.clock.now(), patience);
-                let _told = worker.ask(&frame, question);
+                self.refresh(worker);
             }
         }
     }
 
-    /// What every worker is asked before it serves, and whenever the catalogue has changed.
-    pub(super) fn follow_newest(&self) -> Request<'static> {
-        Request::FollowCatalogue { known: self.remembered() }
+    /// Tells a worker to follow the catalogue, ahead of what it is asked from now on.
+    pub(super) fn refresh(&self, worker: &Worker) {
+        for frame in self.follow_newest().iter().filter_map(framed) {
+            let patience = self.limits.deadline();
+            let question = Question::new(Purpose::Refresh, self.clock.now(), patience);
+            let _told = worker.ask(&frame, question);
+        }
+    }
+
+    /// What every worker is asked before it serves, and whenever the catalogue has changed: never nothing.
+    pub(super) fn follow_newest(&self) -> Vec<Request<'static>> {
+        let Lineage { told, newest } = *self.lineage();
+        let mut known = vec![told.or(newest)];
+        if newest.is_some() && !known.contains(&newest) {
+            known.push(newest);
+        }
+        known.into_iter().map(|known| Request::FollowCatalogue { known }).collect()
     }
 
     pub(super) fn status(&self) -> PoolStatus {
@@ -183,10 +206,12 @@ impl Shared {
         causes
     }
 
-    /// Whether every worker has tried to start and none serves.
+    /// Whether every worker has tried to start and none serves, or may.
     pub(super) fn all_failed(&self) -> bool {
-        let tried =
-            |worker: &Worker| matches!(worker.state().phase, Phase::Waiting | Phase::Halted);
+        let tried = |worker: &Worker| {
+            let state = worker.state();
+            state.is_kept_out || matches!(state.phase, Phase::Waiting | Phase::Halted)
+        };
         self.workers.iter().all(tried)
     }
 }

@@ -150,13 +150,20 @@ impl PaymentHsm for HsmPool {
         self.shared.everyone(&Request::SelfTest)
     }
 
-    /// One worker says what the newest version is, and all others follow it before whatever they are asked next.
+    /// One worker says what the newest version is, and whether it comes from the one that the caller knows as well
+    /// as from the one that workers have used; all others follow before whatever they are asked next.
     fn follow_catalogue(&self, known: Option<&CatalogueMark>) -> Result<CatalogueMark, HsmError> {
         if let Some(known) = known {
-            self.shared.remember(known);
+            self.shared.told_of(known);
         }
-        let request = Request::FollowCatalogue { known: self.shared.remembered() };
-        let newest = self.shared.read(&request, &mark);
+        let follow = |request: &Request<'_>| self.shared.read(request, &mark);
+        let newest: Result<Vec<_>, _> = self.shared.follow_newest().iter().map(follow).collect();
+        let newest = newest.and_then(|newest| {
+            newest
+                .last()
+                .copied()
+                .ok_or(HsmError::Internal { operation: "following the catalogue" })
+        });
         if let Ok(newest) = &newest {
             self.shared.remember(newest);
         }

@@ -47,6 +47,8 @@ pub(super) struct State {
     latency: Latency,
     answered: u64,
     pub(super) is_memory_locked: bool,
+    /// It has opened its module, and its catalogue does not come from what was used.
+    pub(super) is_kept_out: bool,
     pub(super) cause: Option<String>,
     /// It was ended because its token refused the PIN.
     is_refused: bool,
@@ -121,6 +123,7 @@ impl Worker {
                 latency: Latency::new(now),
                 answered: 0,
                 is_memory_locked: false,
+                is_kept_out: false,
                 cause: None,
                 is_refused: false,
             }),
@@ -290,6 +293,7 @@ impl State {
         if let Phase::Starting { since } = &mut self.phase {
             *since = now;
             self.cause = Some(cause.to_owned());
+            self.is_kept_out = true;
         }
     }
 

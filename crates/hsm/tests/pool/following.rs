@@ -3,18 +3,20 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyState};
+use tapfer_hsm::pool::{HsmPool, Launcher, MemberConfig};
 use tapfer_hsm::software::SoftwareVault;
 use tapfer_hsm::{HsmError, PaymentHsm, VaultedHsm};
 use tapfer_test_tokens::Kind;
 
 use crate::house::{all_serve, issuer, kill, now, processes, until};
 use crate::load::Payment;
-use crate::modules::{Modules, roots};
+use crate::modules::{CATALOGUE, Modules, child, roots};
 
 const THREADS: usize = 6;
 
@@ -143,4 +145,54 @@ fn attack_old_catalogue_put_back_before_the_workers_looked() {
     overwrite(&catalogue, &newest);
     until(&pool, all_serve);
     assert_eq!(pool.follow_catalogue(Some(&known)).unwrap(), known);
+}
+
+/// Starts workers of [`Modules`].
+struct Workers(PathBuf);
+
+impl Launcher for Workers {
+    fn command(&self, _: &MemberConfig) -> Command {
+        let mut command = child("modules::module_worker");
+        command.env(CATALOGUE, &self.0);
+        command
+    }
+}
+
+/// Workers of a platform that starts read the file before anybody has asked them, and what they have read has a higher
+/// number than what the database knows.
+#[test]
+fn attack_old_catalogue_gone_on_with_before_the_platform_starts() {
+    let (modules, config) = Modules::prepare(Kind::SoftHsm, Kind::SoftHsm);
+    let catalogue = modules.catalogue();
+    let lawful = beside(&catalogue);
+    lawful.add_generation(OWNER(), KeyPurpose::IssuerMaster, now()).unwrap();
+    lawful.set_key_state(master(1), KeyState::Retired).unwrap();
+    let old = fs::read(&catalogue).unwrap();
+    lawful.set_key_state(master(1), KeyState::Destroyed).unwrap();
+    let (known, newest) = (lawful.follow_catalogue(None).unwrap(), fs::read(&catalogue).unwrap());
+    overwrite(&catalogue, &old);
+    let late = beside(&catalogue);
+    while late.follow_catalogue(None).unwrap().version < known.version + 3 {
+        late.add_generation(OWNER(), KeyPurpose::CardPins, now()).unwrap();
+    }
+
+    let start = |known| HsmPool::launch(config.clone(), None, known, Workers(catalogue.clone()));
+    let refused = start(Some(known)).unwrap_err().to_string();
+    assert!(refused.contains("went on with"), "{refused}");
+    // Workers that were told of nothing have used it, and stop as soon as the database is asked.
+    let pool = start(None).unwrap();
+    until(&pool, all_serve);
+    assert!(Payment::new().is_verified(&pool).unwrap(), "the destroyed key is there");
+    let refused = pool.follow_catalogue(Some(&known)).unwrap_err().to_string();
+    assert!(refused.contains("went on with"), "{refused}");
+    until(&pool, |status| !status.serves);
+    let refused = Payment::new().is_verified(&pool).unwrap_err().to_string();
+    assert!(refused.contains("went on with"), "{refused}");
+    drop(pool);
+
+    overwrite(&catalogue, &newest);
+    let pool = start(Some(known)).unwrap();
+    assert_eq!(pool.follow_catalogue(Some(&known)).unwrap(), known);
+    until(&pool, all_serve);
+    assert!(!Payment::new().is_verified(&pool).unwrap(), "it stays destroyed");
 }

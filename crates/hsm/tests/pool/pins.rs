@@ -62,7 +62,7 @@ impl Desk {
     fn log_in(&self, config: &PoolConfig, name: &str, workers: u8) -> Result<HsmPool, HsmError> {
         let member = MemberConfig { workers, ..config.member(name).unwrap().clone() };
         let config = PoolConfig { members: vec![member], ..config.clone() };
-        HsmPool::launch(config, None, Self { overrules_refusal: true, ..self.clone() })
+        HsmPool::launch(config, None, None, Self { overrules_refusal: true, ..self.clone() })
     }
 
     fn write_pin(&self, name: &str, pin: &str) {
@@ -128,7 +128,8 @@ fn attack_pin_locked_by_many_workers() {
         member.workers = 6;
     }
     for _ in 0..2 {
-        let refused = HsmPool::launch(config.clone(), None, desk.clone()).unwrap_err().to_string();
+        let refused =
+            HsmPool::launch(config.clone(), None, None, desk.clone()).unwrap_err().to_string();
         assert!(refused.contains("CKR_PIN_INCORRECT"), "{refused}");
     }
     // Twelve workers, started twice: one try of each token.
@@ -140,7 +141,7 @@ fn a_member_goes_on_by_itself_when_its_pin_was_corrected() {
     let (modules, config) = Modules::prepare(Kind::SoftHsm, Kind::SoftHsm);
     let desk = Desk::at(&modules);
     desk.write_pin("north", "wrong");
-    let pool = HsmPool::launch(config, None, desk.clone()).unwrap();
+    let pool = HsmPool::launch(config, None, None, desk.clone()).unwrap();
     is_halted(&pool, "north");
     assert_eq!(desk.logins("north"), 1);
     until(&pool, |status| serves(member(status, "south")));
@@ -154,7 +155,7 @@ fn a_member_goes_on_by_itself_when_its_pin_was_corrected() {
 fn a_pin_refused_in_the_middle_of_work_halts_until_a_person_has_acted() {
     let (modules, config) = Modules::prepare(Kind::SoftHsm, Kind::SoftHsm);
     let desk = Desk::at(&modules);
-    let pool = HsmPool::launch(config.clone(), None, desk.clone()).unwrap();
+    let pool = HsmPool::launch(config.clone(), None, None, desk.clone()).unwrap();
     until(&pool, all_serve);
     let before = desk.logins("north");
     // The logins are lost, and the PIN has been changed meanwhile.
@@ -181,7 +182,7 @@ const MEMBERS: [&str; 2] = ["north", "south"];
 fn an_outage_that_says_nothing_halts_no_member_whose_pin_was_taken() {
     let (modules, config) = Modules::prepare(Kind::SoftHsm, Kind::SoftHsm);
     let desk = Desk::at(&modules);
-    let pool = HsmPool::launch(config, None, desk.clone()).unwrap();
+    let pool = HsmPool::launch(config, None, None, desk.clone()).unwrap();
     until(&pool, all_serve);
     let calls = "C_Login C_DeriveKey C_GenerateRandom C_Sign C_SignInit C_GetSessionInfo";
     for fault in [format!("CKR_FUNCTION_FAILED {calls}"), "abort C_Login".to_owned()] {
@@ -212,7 +213,7 @@ fn attack_pin_locked_by_logins_that_nobody_saw_the_end_of() {
     let desk = Desk::at(&modules);
     desk.write_pin("north", "wrong");
     modules.set("north", "abort C_Login");
-    let pool = HsmPool::launch(config.clone(), None, desk.clone()).unwrap();
+    let pool = HsmPool::launch(config.clone(), None, None, desk.clone()).unwrap();
     is_halted_for(&pool, "north", "its process ended before the token had answered");
     assert_eq!(desk.logins("north"), 2, "as often as unclear answers are borne, by both workers");
     until(&pool, |status| serves(member(status, "south")));
@@ -249,7 +250,7 @@ fn attack_pin_locked_by_a_person_who_tries_once() {
 fn a_member_whose_last_try_was_left_to_people_goes_on_when_one_has_logged_in() {
     let (modules, config) = Modules::prepare(Kind::SoftHsm, Kind::SoftHsm);
     let desk = Desk::at(&modules);
-    let pool = HsmPool::launch(config.clone(), None, desk.clone()).unwrap();
+    let pool = HsmPool::launch(config.clone(), None, None, desk.clone()).unwrap();
     for flag in ["CKF_USER_PIN_FINAL_TRY", "CKF_USER_PIN_LOCKED"] {
         until(&pool, all_serve);
         let before = desk.logins("north");
