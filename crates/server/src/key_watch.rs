@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tapfer_hsm::catalogue::{KeyRecord, UnverifiedCatalogue};
 use tapfer_hsm::custody::{KeyPolicy, Standing};
-use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::{IssuerId, Timestamp};
 
 use crate::http::App;
 use crate::metrics;
@@ -18,6 +18,8 @@ use crate::server;
 
 /// How often the file is looked at: one call to the system.
 const LOOK: Duration = Duration::from_secs(2);
+/// The longest pause before issuers that cannot be followed are tried again, in looks: an hour.
+const LONGEST_PAUSE: u32 = 1_800;
 /// How often keys are looked through although nothing changed: they grow older by themselves.
 const LOOKS_BETWEEN_WARNINGS: u32 = 1_800;
 
@@ -37,18 +39,55 @@ impl Stamp {
     }
 }
 
+/// Issuers whose keys could not be followed. Tried again after pauses that grow: what is wrong with one of them may
+/// stay so until a person acts, and is no load beside the payments of the others.
+#[derive(Debug, Default)]
+struct Backlog {
+    issuers: Vec<IssuerId>,
+    /// In looks at the file.
+    pause: u32,
+    waited: u32,
+}
+
+impl Backlog {
+    const fn of(issuers: Vec<IssuerId>) -> Self {
+        Self { issuers, pause: 1, waited: 0 }
+    }
+
+    /// Asked once for each look.
+    const fn is_due(&mut self) -> bool {
+        self.waited = self.waited.saturating_add(1);
+        !self.issuers.is_empty() && self.waited > self.pause
+    }
+
+    /// They were tried, and these still cannot be followed.
+    fn remains(&mut self, issuers: Vec<IssuerId>) {
+        let pause = self.pause.saturating_mul(2).min(LONGEST_PAUSE);
+        *self = Self { issuers, pause, waited: 0 };
+    }
+}
+
 /// Follows the catalogue for as long as the server runs. What fails is tried again.
 pub(crate) async fn watch(app: App, paths: RealmPaths, policy: Arc<KeyPolicy>) {
     let catalogue = paths.catalogue();
     let mut timer = tokio::time::interval(LOOK);
     let mut followed = None;
+    let mut backlog = Backlog::default();
     let mut looks = 0_u32;
     loop {
         timer.tick().await;
         let stamp = Stamp::of(&catalogue);
         let is_changed = stamp != followed;
-        if is_changed && follow(&app, &paths).await {
-            followed = stamp;
+        if is_changed {
+            if let Some(failed) = follow(&app, &paths).await {
+                followed = stamp;
+                backlog = Backlog::of(failed);
+            }
+        } else if backlog.is_due() {
+            let issuers = backlog.issuers.clone();
+            let again = app.run(move |service| service.follow_keys_again(&issuers)).await;
+            let failed = again.unwrap_or_else(|_| backlog.issuers.clone());
+            backlog.remains(failed);
         }
         if is_changed || looks == 0 {
             let (path, policy) = (catalogue.clone(), Arc::clone(&policy));
@@ -65,7 +104,8 @@ pub(crate) async fn watch(app: App, paths: RealmPaths, policy: Arc<KeyPolicy>) {
     }
 }
 
-async fn follow(app: &App, paths: &RealmPaths) -> bool {
+/// Gives the issuers whose keys could not be followed; `None`: nobody's could.
+async fn follow(app: &App, paths: &RealmPaths) -> Option<Vec<IssuerId>> {
     let paths = paths.clone();
     let follow = app.run(move |service| {
         // Before anything is signed with a key that devices can only find the way to with them.
@@ -84,7 +124,7 @@ async fn follow(app: &App, paths: &RealmPaths) -> bool {
         let problem = problem.kind();
         tracing::warn!(target: "tapfer::keys", ?problem, "keys could not be followed");
     }
-    result.is_ok()
+    result.ok()
 }
 
 /// Says which keys are due, in the log and in the metrics. What the file says of itself is good enough for
@@ -109,4 +149,32 @@ fn warn(catalogue: &Path, policy: &KeyPolicy, now: Timestamp) {
         }
     }
     metrics::keys(due_soon, overdue);
+}
+
+#[cfg(test)]
+mod tests {
+    use tapfer_payment_types::{IssuerId, Timestamp};
+
+    use super::{Backlog, LONGEST_PAUSE};
+
+    #[test]
+    fn an_issuer_that_cannot_be_followed_is_tried_less_and_less() {
+        let broken = || vec![IssuerId::new(Timestamp::from_unix_millis(1), [1; 10])];
+        let mut backlog = Backlog::of(broken());
+        let looks = 43_200;
+        let mut tried = Vec::new();
+        for look in 1..=looks {
+            if backlog.is_due() {
+                tried.push(look);
+                backlog.remains(broken());
+            }
+        }
+        assert_eq!(tried.get(..4), Some(&[2, 5, 10, 19][..]));
+        assert!(tried.len() < 40, "in a day: {tried:?}");
+        let last = tried.iter().rev().take(2).copied().collect::<Vec<u32>>();
+        assert!(matches!(last[..], [end, before] if end - before == LONGEST_PAUSE + 1), "{last:?}");
+
+        backlog.remains(Vec::new());
+        assert!((0..looks).all(|_| !backlog.is_due()), "nobody is left");
+    }
 }

@@ -3,7 +3,7 @@
 
 use tapfer_emv::certificate::IssuerCertificate;
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose};
-use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::{IssuerId, Timestamp};
 use tapfer_payments::audit::{self, AuditAction, AuditEvent};
 use tapfer_payments::issuers::Issuer;
 use tapfer_storage::{Answer, StoredResponse, Write};
@@ -11,28 +11,39 @@ use tapfer_storage::{Answer, StoredResponse, Write};
 use crate::service::{Service, ServiceError};
 
 impl Service {
-    /// Compares every issuer's record with its newest keys in the security module, and says how many were
-    /// brought up to date. Older keys go on serving the cards that were made under them.
+    /// Compares every issuer's record with its newest keys in the security module, and brings it up to date. Older
+    /// keys go on serving the cards that were made under them. Gives the issuers whose keys cannot be followed; they
+    /// keep none of the others from being followed.
     ///
     /// # Errors
-    /// [`ServiceError`] of store or security module. An issuer whose keys cannot be followed keeps none of the
-    /// others from being followed; the first failure is told at the end.
-    pub(crate) fn follow_keys(&self) -> Result<usize, ServiceError> {
+    /// [`ServiceError`] of store or security module: nobody's keys were followed.
+    pub(crate) fn follow_keys(&self) -> Result<Vec<IssuerId>, ServiceError> {
         self.follow_catalogue()?;
         self.document_keys.forget();
-        let (mut renewed, mut failed) = (0_usize, None);
-        for issuer in self.all_issuers()? {
+        Ok(self.follow_keys_of(self.all_issuers()?))
+    }
+
+    /// The same for those whose keys could not be followed before.
+    ///
+    /// # Errors
+    /// [`ServiceError::Storage`]
+    pub(crate) fn follow_keys_again(
+        &self,
+        failed: &[IssuerId],
+    ) -> Result<Vec<IssuerId>, ServiceError> {
+        let issuers = self.all_issuers()?.into_iter();
+        Ok(self.follow_keys_of(issuers.filter(|issuer| failed.contains(&issuer.id))))
+    }
+
+    fn follow_keys_of(&self, issuers: impl IntoIterator<Item = Issuer>) -> Vec<IssuerId> {
+        let followed = issuers.into_iter().filter_map(|issuer| {
             let id = issuer.id;
-            match self.follow_keys_of(issuer) {
-                Ok(is_renewed) => renewed = renewed.saturating_add(usize::from(is_renewed)),
-                Err(error) => {
-                    tracing::error!(target: "tapfer::keys", issuer = %id, cause = %error,
-                        "newer keys of an issuer cannot be taken over");
-                    failed = failed.or(Some(error));
-                }
-            }
-        }
-        failed.map_or(Ok(renewed), Err)
+            let error = self.follow_keys_of_one(issuer).err()?;
+            tracing::error!(target: "tapfer::keys", issuer = %id, cause = %error,
+                "newer keys of an issuer cannot be taken over");
+            Some(id)
+        });
+        followed.collect()
     }
 
     /// Says in the audit log that keys were made, of their first generation.
@@ -54,13 +65,13 @@ impl Service {
         Ok(())
     }
 
-    fn follow_keys_of(&self, issuer: Issuer) -> Result<bool, ServiceError> {
+    fn follow_keys_of_one(&self, issuer: Issuer) -> Result<(), ServiceError> {
         let keys = self.ask_hsm("issuer_keys", |hsm| hsm.issuer_keys(issuer.id))?;
         let certified = IssuerCertificate::parse(&issuer.certificate)
             .map_err(|_| ServiceError::Damaged("an issuer's certificate"))?;
         let same_signer = certified.public_key == keys.public_key;
         if same_signer && issuer.derivation_key_index == keys.derivation_key_index {
-            return Ok(false);
+            return Ok(());
         }
         let now = self.now();
         let certificate = match same_signer {
@@ -72,6 +83,6 @@ impl Service {
         let index = keys.derivation_key_index;
         self.storage.renew_issuer_keys(issuer.id, index, certificate, write)?;
         tracing::info!(target: "tapfer::keys", issuer = %issuer.id, index, "newer keys of an issuer");
-        Ok(true)
+        Ok(())
     }
 }
