@@ -326,6 +326,66 @@ fn attack_key_destroyed_by_one_person() {
     assert!(transcript.contains("lost with it: 1 card numbers, 1 token numbers"), "{transcript}");
 }
 
+/// The database knows a version that nobody has: the newest keys.json is lost, or a row was written.
+#[test]
+fn a_catalogue_older_than_the_database_knows_is_accepted_by_the_custodians() {
+    let table = Table::new();
+    let home = table.home();
+    let mut platform = Platform::on(&home);
+    platform.tapfer(&["init"]);
+    let issuer = issuer(&platform);
+    done(&home, &as_str(&table.hand_out("share", &[])));
+    let rotate = |platform: &Platform| {
+        let key = ["keys", "rotate", &issuer, "card-pins"];
+        platform.run(&[&key[..], &["--reason", "a test"]].concat())
+    };
+    let older = fs::read(home.join("keys.json")).unwrap();
+    assert!(rotate(&platform).status.success());
+    let accept = |transcript: &str, parts: &[String]| {
+        let transcript = table.file(transcript);
+        let held = ["--officer", "Tony", "--transcript", text(&transcript)];
+        let verb = ["keys", "ceremony", "accept-catalogue"];
+        run(&home, &[&verb[..], &held, &as_str(parts)].concat())
+    };
+    let custodians = table.two_custodians("share");
+    let nothing = error(&accept("nothing.txt", &custodians));
+    assert!(nothing.contains("nothing to accept"), "{nothing}");
+
+    platform.kill();
+    let database = home.join("tapfer.db");
+    let known = || {
+        let database = rusqlite::Connection::open(&database).unwrap();
+        let newest = "SELECT version FROM key_catalogue";
+        database.query_row(newest, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let lost = known();
+    fs::write(home.join("keys.json"), &older).unwrap();
+    let alone = accept("alone.txt", &["--part".to_owned(), table.part("share", 1)]);
+    assert!(error(&alone).contains("1 parts were given, 2 are needed"), "{alone:?}");
+    assert_eq!(known(), lost, "one custodian is not enough");
+    assert!(accept("accepted.txt", &custodians).status.success());
+    assert_eq!(known(), lost - 1);
+    platform.restart();
+    let told = audit(&platform, "key.ceremony_held");
+    let told =
+        told.iter().filter(|line| line.starts_with(&format!("version {} accepted", lost - 1)));
+    assert_eq!(told.count(), 1);
+    assert!(rotate(&platform).status.success(), "it is gone on with");
+
+    // Whoever writes to the database can stop the platform, and not for good.
+    platform.kill();
+    let forged = rusqlite::Connection::open(&database).unwrap();
+    let write = format!("UPDATE key_catalogue SET version = {}, mac = zeroblob(32)", i64::MAX);
+    forged.execute(&write, []).unwrap();
+    drop(forged);
+    let stopped = error(&rotate(&platform));
+    assert!(stopped.contains("was used already"), "{stopped}");
+    assert!(accept("mended.txt", &custodians).status.success());
+    assert_eq!(known(), lost);
+    platform.restart();
+    assert!(rotate(&platform).status.success());
+}
+
 #[test]
 fn an_overdue_key_is_shown_and_is_an_exit_code() {
     let platform = Platform::start();

@@ -4,11 +4,11 @@
 use tapfer_hsm::SealedCardRecord;
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose};
 use tapfer_hsm::custody::KeyCustody;
-use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::SignedDocument;
+use tapfer_payment_types::{CatalogueMark, Timestamp};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 use tapfer_storage::sqlite::{KeyUse, SqliteOptions, SqliteStorage};
-use tapfer_storage::{AuditStore as _, ConfigurationStore as _};
+use tapfer_storage::{AuditStore as _, ConfigurationStore as _, Storage as _, StorageError};
 
 use crate::newest_catalogue;
 use crate::realm::{RealmError, RealmPaths, describe};
@@ -82,6 +82,37 @@ impl KeyAudit {
         let done = act()?;
         follow().map_err(|error| RealmError::NotNoted(Box::new(error)))?;
         Ok(done)
+    }
+
+    /// The newest version of the catalogue of keys that the database knows.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn newest_catalogue(&self) -> Result<Option<CatalogueMark>, RealmError> {
+        Ok(self.storage.newest_catalogue()?)
+    }
+
+    /// Lets the database know a catalogue that does not come from the one it knows: the custodians have agreed. That
+    /// is done and in the log, or neither.
+    ///
+    /// # Errors
+    /// The database knows another one by now, or cannot be written.
+    pub fn accept_catalogue(
+        &self,
+        known: CatalogueMark,
+        accepted: CatalogueMark,
+        now: Timestamp,
+    ) -> Result<(), RealmError> {
+        let detail = format!(
+            "version {} accepted in the place of version {}; ordered by {}",
+            accepted.version, known.version, self.who_and_why
+        );
+        let (action, object) = (AuditAction::KeyCeremonyHeld, "catalogue of keys".to_owned());
+        let event = AuditEvent::of_platform(action, object, Some(detail), now);
+        match self.storage.accept_catalogue(known, accepted, event)? {
+            true => Ok(()),
+            false => Err(StorageError::Busy.into()),
+        }
     }
 
     /// Does something with a key. The log says that it was ordered before anything is done, and how it

@@ -2,9 +2,10 @@
 
 use rusqlite::{Connection, params};
 use tapfer_payment_types::CatalogueMark;
+use tapfer_payments::audit::AuditEvent;
 
-use super::Result;
 use super::rows::{Columns, execute, first};
+use super::{Result, SqliteStorage, audit};
 
 const TABLE: &str = "key_catalogue";
 
@@ -37,4 +38,32 @@ pub(super) fn note(
         execute(connection, note, params![version, newer.mac.as_slice(), newer.key.as_slice()])?;
     }
     Ok(true)
+}
+
+impl SqliteStorage {
+    /// Knows `accepted` in the place of `known`, also if it is older or does not come from it: people have decided so,
+    /// and `event` says it. Whether `known` still was the newest; if not, nothing was done.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn accept_catalogue(
+        &self,
+        known: CatalogueMark,
+        accepted: CatalogueMark,
+        event: AuditEvent,
+    ) -> Result<bool> {
+        self.writer.run(move |connection| {
+            if newest(connection)? != Some(known) {
+                return Ok(false);
+            }
+            // A row that is replaced is neither updated nor deleted, which the table refuses.
+            let accept = "INSERT OR REPLACE INTO key_catalogue (one, version, mac, key_hash) \
+                          VALUES (1, ?1, ?2, ?3)";
+            let version = i64::try_from(accepted.version).unwrap_or(i64::MAX);
+            let (mac, key) = (accepted.mac.as_slice(), accepted.key.as_slice());
+            execute(connection, accept, params![version, mac, key])?;
+            audit::insert(connection, &event)?;
+            Ok(true)
+        })
+    }
 }

@@ -11,6 +11,7 @@ use tapfer_payment_types::RealmId;
 use tapfer_payments::audit::AuditAction;
 use tapfer_server::{RealmKind, RealmPaths};
 
+use super::catalogue::{self, AcceptCatalogueArguments};
 use super::held::{Ceremony, Occasion, Record, hold};
 use super::keeper::Vault;
 use super::place::Place;
@@ -70,6 +71,13 @@ out: they are the ones who know the people that get its parts. Elsewhere it is o
 Example:
   tapfer keys ceremony accept-protection --officer Tony --transcript accepted.txt")]
     AcceptProtection(AcceptArguments),
+    /// Accept an older catalogue of keys in the place of a newer one that is lost for good
+    #[command(after_help = "\
+Example:
+  tapfer keys ceremony accept-catalogue --officer Tony --transcript catalogue.txt
+
+For a realm whose keys.json is lost and whose newest copy is older than the database: docs/disaster-recovery.md.")]
+    AcceptCatalogue(AcceptCatalogueArguments),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -149,11 +157,12 @@ pub(crate) fn run(context: &Context, command: &CeremonyCommand) -> anyhow::Resul
         CeremonyCommand::Reshare(arguments) => reshare(context, arguments),
         CeremonyCommand::Protection(arguments) => protection::draw(context, arguments),
         CeremonyCommand::AcceptProtection(arguments) => protection::accept(context, arguments),
+        CeremonyCommand::AcceptCatalogue(arguments) => catalogue::accept(context, arguments),
     }
 }
 
 /// A ceremony around root keys.
-fn hold_for_roots(
+pub(super) fn hold_for_roots(
     context: &Context,
     record: &Record,
     purpose: &str,

@@ -57,7 +57,7 @@ pub(super) struct Occasion<'a> {
 pub(super) struct Ceremony {
     pub(super) output: Output,
     pub(super) transcript: Transcript,
-    audit: Option<Rc<KeyAudit>>,
+    pub(super) audit: Option<Rc<KeyAudit>>,
 }
 
 /// What stopped a ceremony. The person reads the error; the audit log also learns who had brought what.

@@ -1,6 +1,7 @@
 //! `tapfer keys`: the keys of a realm, for the people who keep them. Works on the files of the home
 //! directory, whether the platform runs or not; a running one takes changes over within seconds.
 
+mod catalogue;
 mod ceremony;
 mod exchange;
 mod held;
