@@ -31,6 +31,8 @@ pub const MAXIMUM_SUCCESSIONS: usize = 16;
 
 /// Clocks of platform and devices agree this far, in seconds: a day. Nothing signed is of a later time.
 pub const CLOCK_DIFFERENCE_SECONDS: i64 = 86_400;
+/// A restoration is at most so long behind the document that names it.
+pub const RESTORATION_AHEAD_SECONDS: i64 = 300;
 
 /// When the platform last went on from a backup, as its audit chain says: milliseconds since 1970, and 0 if it
 /// never did. Behind a restoration versions and the audit chain may go back, once.
@@ -72,11 +74,12 @@ impl Restoration {
         is_one.then(|| Timestamp::from_unix_millis(i64::try_from(self.0).unwrap_or(i64::MAX)))
     }
 
-    /// Whether it may have been, seen from `now`: clocks differ, and no more than
-    /// [`CLOCK_DIFFERENCE_SECONDS`].
+    /// Whether it may have been, by a document that was signed at this time: one clock made both, and was set back
+    /// by [`RESTORATION_AHEAD_SECONDS`] at most. A later number would be followed, and stand before all that really
+    /// come until then.
     #[must_use]
-    pub fn may_have_been(self, now: Timestamp) -> bool {
-        self <= Self::at(now.plus_seconds(CLOCK_DIFFERENCE_SECONDS))
+    pub fn may_have_been(self, signed_at: Timestamp) -> bool {
+        self <= Self::at(signed_at.plus_seconds(RESTORATION_AHEAD_SECONDS))
     }
 }
 

@@ -255,7 +255,7 @@ fn attack_restoration_written_by_hand() {
     // With a link of his own making it is an event as any: it shows, and it uses no number up.
     let (file, end) = filled();
     let store = file.open().unwrap();
-    let number = Restoration::at(noon().plus_seconds(3_600 * 24 * 36_500));
+    let number = Restoration::at(noon().plus_seconds(301));
     let event =
         AuditEvent::of_platform(AuditAction::PlatformRestored, number.to_string(), None, noon());
     store.record_audit(event).unwrap();

@@ -184,7 +184,7 @@ fn attack_restoration_of_the_time_to_come() {
         let head = KnownHead { restoration, ..chain(60, HONEST) };
         signed(&configuration(9, &head))
     };
-    for beyond in [at(86_401), at(i64::MAX / 1_000), restored_at(i64::MAX)] {
+    for beyond in [at(301), at(86_399), at(i64::MAX / 1_000), restored_at(i64::MAX)] {
         assert_eq!(refusal(&device, &offered(beyond)), DocumentError::Content.into());
     }
     // The platform's own clock too goes by the device's.
@@ -208,6 +208,7 @@ fn attack_restoration_of_the_time_to_come() {
     let (last, _) = next.accept(&offered(at(1)), now()).unwrap();
     assert_eq!(next.restored_in(&last), Some(now().plus_seconds(1)));
     assert_eq!(last.restored_in(&last), None);
+    last.accept(&offered(at(300)), now()).unwrap();
 }
 
 /// Attack: somebody without the platform's key, or with another platform's, speaks to the device.
