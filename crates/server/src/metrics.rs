@@ -186,7 +186,7 @@ pub(crate) fn hsm(state: &HsmState) {
         let name = || member.name.clone();
         let serving = member.workers.iter().filter(|worker| worker.state == "serving");
         let is_asked = member.breaker == "closed" && serving.clone().count() > 0;
-        let micros = serving.clone().map(|worker| worker.latency_micros).min().unwrap_or(0);
+        let micros = serving.clone().filter_map(|worker| worker.latency_micros).min().unwrap_or(0);
         let latency = Duration::from_micros(micros).as_secs_f64();
         let restarts = member.workers.iter().map(|worker| worker.restarts).sum();
         gauge!(HSM_MEMBER_UP, "member" => name()).set(of_bool(is_asked));

@@ -210,13 +210,18 @@ fn print_report(output: Output, report: &Value) {
 }
 
 fn print_worker(output: Output, worker: &Value) {
-    let is_locked = worker.get("is_memory_locked").and_then(Value::as_bool) == Some(true);
-    let memory = if is_locked { "" } else { "  memory not locked (ulimit -l)" };
+    // Of a worker that never served, neither is known.
+    let is_locked = worker.get("is_memory_locked").and_then(Value::as_bool);
+    let memory = if is_locked == Some(false) { "  memory not locked (ulimit -l)" } else { "" };
+    let known = |field, otherwise: &str| match text(worker, field) {
+        text if text.is_empty() => otherwise.to_owned(),
+        text => text,
+    };
     output.line(format!(
         "  {:<9} process {:<8} {:>6} µs  waiting {}  restarts {}{memory}",
         text(worker, "state"),
-        text(worker, "process"),
-        text(worker, "latency_micros"),
+        known("process", "none"),
+        known("latency_micros", "?"),
         text(worker, "waiting"),
         text(worker, "restarts"),
     ));

@@ -184,7 +184,7 @@ fn greet(
     state.is_kept_out = false;
     state.cause = None;
     state.last_answer = now;
-    state.is_memory_locked = module.is_memory_locked;
+    state.is_memory_locked = Some(module.is_memory_locked);
     drop(state);
     // Whoever changed the catalogue while this one read it either finds it serving or is seen here.
     if shared.changes.load(std::sync::atomic::Ordering::SeqCst) != changes {

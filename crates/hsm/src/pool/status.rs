@@ -51,16 +51,16 @@ pub struct WorkerStatus {
     pub state: &'static str,
     /// Its process, while there is one.
     pub process: Option<u32>,
-    /// Whether its memory is kept out of the swap.
-    pub is_memory_locked: bool,
+    /// Whether its memory is kept out of the swap; not known of one that never served.
+    pub is_memory_locked: Option<bool>,
     /// Calls that it owes an answer.
     pub waiting: usize,
     /// Questions that it answered, all its lives together.
     pub answered: u64,
     /// How often it was started again.
     pub restarts: u64,
-    /// How long it takes for a call, in microseconds.
-    pub latency_micros: u64,
+    /// How long it takes for a call, in microseconds; not known before the first.
+    pub latency_micros: Option<u64>,
     /// Why it ended last, or does not start.
     pub cause: Option<String>,
 }

@@ -46,7 +46,7 @@ pub(super) struct State {
     pub(super) last_answer: Duration,
     latency: Latency,
     answered: u64,
-    pub(super) is_memory_locked: bool,
+    pub(super) is_memory_locked: Option<bool>,
     /// It has opened its module, and its catalogue does not come from what was used.
     pub(super) is_kept_out: bool,
     pub(super) cause: Option<String>,
@@ -122,7 +122,7 @@ impl Worker {
                 last_answer: now,
                 latency: Latency::new(now),
                 answered: 0,
-                is_memory_locked: false,
+                is_memory_locked: None,
                 is_kept_out: false,
                 cause: None,
                 is_refused: false,
@@ -233,7 +233,8 @@ impl Worker {
             waiting: state.unanswered.len(),
             answered: state.answered,
             restarts: state.life.saturating_sub(1),
-            latency_micros: u64::try_from(state.latency.mean().as_micros()).unwrap_or(u64::MAX),
+            latency_micros: (state.answered > 0)
+                .then(|| u64::try_from(state.latency.mean().as_micros()).unwrap_or(u64::MAX)),
             cause: state.cause.clone(),
         }
     }
