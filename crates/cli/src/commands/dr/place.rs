@@ -1,6 +1,7 @@
 //! The directory of a drill, and what drills left that were killed.
 
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
@@ -44,8 +45,11 @@ pub(super) fn wipe_leftovers() -> anyhow::Result<usize> {
         if !is_drill || !entry.file_type()?.is_dir() {
             continue;
         }
-        // What is another user's does not open, or is not ours to judge.
+        // What is another user's is not ours to judge.
         let Ok(directory) = File::open(entry.path()) else { continue };
+        if directory.metadata()?.uid() != rustix::process::geteuid().as_raw() {
+            continue;
+        }
         match directory.try_lock() {
             Ok(()) => {
                 let path = entry.path();
