@@ -168,7 +168,7 @@ fn what_a_killed_drill_left_is_wiped_by_the_next_one() {
     assert!(on_the_tokens.into_iter().any(|line| line.contains("they open every key")));
     killed.kill().unwrap();
     killed.wait().unwrap();
-    assert_eq!((sites.objects(), sites.leftovers()), ([3, 3], 1), "two root keys and the mark");
+    assert_eq!((sites.objects(), sites.leftovers()), ([2, 2], 1), "two root keys");
 
     let output = sites.drill(&sites.second()).arg("--json").output().unwrap();
     assert_eq!(report(&output)["passed"], true, "{output:?}");

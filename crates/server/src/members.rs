@@ -33,6 +33,8 @@ const OTHERS_WRITE: u32 = 0o022;
 /// Writable by everybody; and, on a directory, only for what is one's own.
 const EVERYBODY_WRITES: u32 = 0o002;
 const STICKY: u32 = 0o1000;
+/// No such file, or no such directory above it.
+const NOT_THERE: [io::ErrorKind; 2] = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
 
 /// Why the members of a realm cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +71,8 @@ pub enum MemberError {
     /// Others could put another library there, or say so in `hsm.toml`, and it would be run beside the keys.
     #[error(
         "{path} belongs to somebody else, or others can write there (mode {mode:04o}); what it says is run beside the \
-         keys. Give it to the user of the platform, and run: chmod go-w {path:?}"
+         keys. Give it to the user of the platform, and run: chmod go-w {path:?}; or name another place, if this one is \
+         for everybody"
     )]
     Foreign {
         /// The file, or a directory above it.
@@ -91,23 +94,30 @@ pub enum MemberError {
     Hsm(#[from] HsmError),
 }
 
-/// Reads the realm's `hsm.toml`, which says what is run beside the keys: nobody else may write it.
+/// Reads the realm's `hsm.toml`.
+///
+/// # Errors
+/// As [`configuration_file`].
+pub fn configuration(paths: &RealmPaths) -> Result<PoolConfig, MemberError> {
+    configuration_file(&paths.hsm_configuration()).map(|(config, _)| config)
+}
+
+/// Reads an `hsm.toml`, which says what is run beside the keys: nobody else may write it. Its text comes along.
 ///
 /// # Errors
 /// [`MemberError::File`], [`MemberError::Foreign`], [`MemberError::Config`].
-pub fn configuration(paths: &RealmPaths) -> Result<PoolConfig, MemberError> {
-    let path = paths.hsm_configuration();
+pub fn configuration_file(path: &Path) -> Result<(PoolConfig, String), MemberError> {
     let read = || {
-        let mut file = File::open(&path)?;
+        let mut file = File::open(path)?;
         let metadata = file.metadata()?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
         Ok((metadata, text))
     };
     let (metadata, text) =
-        read().map_err(|source| MemberError::File { path: path.clone(), source })?;
-    refuse_foreign(&path, &metadata, OTHERS_WRITE)?;
-    Ok(PoolConfig::parse(&text)?)
+        read().map_err(|source| MemberError::File { path: path.to_owned(), source })?;
+    refuse_foreign(path, &metadata, OTHERS_WRITE)?;
+    Ok((PoolConfig::parse(&text)?, text))
 }
 
 /// Only this user and root decide what is there.
@@ -120,21 +130,41 @@ fn refuse_foreign(path: &Path, metadata: &Metadata, others_write: u32) -> Result
     Err(MemberError::Foreign { path: path.to_owned(), mode })
 }
 
-/// Refuses a library that somebody else could have put there. A group that may write is trusted, as on machines where
-/// administrators share one. What is not there, the loader reports.
+/// Refuses a library that somebody else could have put there, and files and directories of which its variables tell
+/// it: they name tokens, logs, and more code. A group that may write is trusted, as on machines where administrators
+/// share one. What is not there, the loader reports.
 ///
 /// # Errors
 /// [`MemberError::Foreign`]
 pub fn check_module(member: &MemberConfig) -> Result<(), MemberError> {
-    let Ok(module) = member.module.canonicalize() else { return Ok(()) };
+    check_place(&member.module)?;
+    // Some hold several, or say before it what it is: `unix:path=/run/hsm`.
+    let named = member.environment.values().flat_map(|value| value.split([':', ';', ',', '=']));
+    named
+        .map(Path::new)
+        .filter(|path| path.is_absolute() || path.exists())
+        .try_for_each(check_place)
+}
+
+/// Refuses a place that others can change, or could before it is used.
+fn check_place(path: &Path) -> Result<(), MemberError> {
     // A link can be replaced too, where it lies.
-    for path in [&module, &member.module] {
-        for (steps, place) in path.ancestors().enumerate() {
-            let failed = |source| MemberError::File { path: place.to_owned(), source };
-            let metadata = fs::metadata(place).map_err(failed)?;
-            // In a directory such as /tmp nobody moves what is another's.
-            let is_sticky = steps > 0 && metadata.mode() & STICKY != 0;
-            refuse_foreign(place, &metadata, if is_sticky { 0 } else { EVERYBODY_WRITES })?;
+    for path in path.canonicalize().as_deref().into_iter().chain([path]) {
+        // What is not there is made by whoever may write where it would be.
+        let mut is_above = false;
+        for place in path.ancestors() {
+            let metadata = match fs::metadata(place) {
+                Ok(metadata) => metadata,
+                Err(error) if NOT_THERE.contains(&error.kind()) => continue,
+                Err(source) => return Err(MemberError::File { path: place.to_owned(), source }),
+            };
+            // In a directory such as /tmp nobody moves what is there and another's.
+            let is_sticky = is_above && metadata.mode() & STICKY != 0;
+            // Whoever writes to a device or a socket talks to it, and changes nothing.
+            let is_kept = metadata.is_file() || metadata.is_dir();
+            let others_write = if is_sticky || !is_kept { 0 } else { EVERYBODY_WRITES };
+            refuse_foreign(place, &metadata, others_write)?;
+            is_above = true;
         }
     }
     Ok(())
@@ -265,7 +295,7 @@ pub fn serve(home: &Path, name: &str) -> Result<(), MemberError> {
         let realm = pool::realm_of_catalogue(&paths.catalogue())?;
         let record = LoginRecord::at(paths.login_record(name));
         let record = if assignment.overrules_refusal { record.overruled() } else { record };
-        let vault = Pkcs11Vault::open(module_of(member, assignment.pin, record, realm))?;
+        let vault = open_token(&paths, module_of(member, assignment.pin, record, realm))?;
         VaultedHsm::over_catalogue(vault, &paths.catalogue())
     })?;
     Ok(())
@@ -289,6 +319,17 @@ fn module_of(
     }
 }
 
+/// Roots of a drill are for the realm of a drill, and nobody else's.
+fn open_token(
+    paths: &RealmPaths,
+    configuration: Pkcs11Configuration,
+) -> Result<Pkcs11Vault, HsmError> {
+    match paths.drill().exists() {
+        true => Pkcs11Vault::open_in_drill(configuration),
+        false => Pkcs11Vault::open(configuration),
+    }
+}
+
 /// Opens a member in this process, beside a platform that may run: for the people who keep the keys. The
 /// member's environment has to be this process's.
 ///
@@ -296,7 +337,7 @@ fn module_of(
 /// [`MemberError`].
 pub fn open_beside(paths: &RealmPaths, name: &str) -> Result<VaultedHsm<Pkcs11Vault>, MemberError> {
     let realm = pool::realm_of_catalogue(&paths.catalogue())?;
-    let vault = Pkcs11Vault::open(module_here(paths, name, realm)?)?;
+    let vault = open_token(paths, module_here(paths, name, realm)?)?;
     Ok(VaultedHsm::over_catalogue(vault, &paths.catalogue())?)
 }
 
@@ -444,7 +485,7 @@ mod tests {
 
     #[test]
     fn attack_code_brought_into_the_workers_by_who_may_write_there() {
-        let (directory, paths, member) = house();
+        let (directory, paths, mut member) = house();
         configuration(&paths).unwrap();
         check_module(&member).unwrap();
         for open in [0o664, 0o646, 0o666] {
@@ -470,6 +511,32 @@ mod tests {
         let linked = MemberConfig { module: link, ..member.clone() };
         assert!(matches!(check_module(&linked), Err(MemberError::Foreign { .. })));
         check_module(&member).unwrap();
+
+        // What its variables lead to: a file, one that somebody can still make, a directory, one of several.
+        let settings = directory.path().join("settings");
+        fs::write(&settings, "").unwrap();
+        let mut with = |value: String| {
+            member.environment = [("FOR_THE_LIBRARY".to_owned(), value)].into();
+            check_module(&member)
+        };
+        let settings = settings.to_str().unwrap();
+        mode(settings.as_ref(), 0o644);
+        for fine in [settings, "1", "tcp:localhost:9000", "/dev/null", "/nowhere/at/all"] {
+            with(fine.to_owned()).unwrap();
+        }
+        mode(settings.as_ref(), 0o646);
+        mode(&open, 0o1777);
+        let open = open.to_str().unwrap();
+        for foreign in [
+            settings.to_owned(),
+            open.to_owned(),
+            format!("{open}/none"),
+            format!("file:{settings}"),
+            format!("/nowhere:{open}/none"),
+        ] {
+            let refused = with(foreign.clone());
+            assert!(matches!(refused, Err(MemberError::Foreign { .. })), "{foreign}: {refused:?}");
+        }
     }
 
     #[test]

@@ -174,6 +174,12 @@ impl RealmPaths {
         self.home.join(format!("hsm.{member}.login"))
     }
 
+    /// Stands in the directory of a drill alone, whose tokens hold root keys for as long as it lasts.
+    #[must_use]
+    pub fn drill(&self) -> PathBuf {
+        self.home.join("drill")
+    }
+
     /// The HSMs that hold the root keys, where the software module does not.
     #[must_use]
     pub fn hsm_configuration(&self) -> PathBuf {

@@ -183,6 +183,11 @@ fn lines_about_modules(text: &str) -> Vec<String> {
             return std::iter::once(error.to_string()).chain(raw).collect();
         }
     };
+    lines_about(&config)
+}
+
+/// What members run, and with which variables.
+pub(crate) fn lines_about(config: &PoolConfig) -> Vec<String> {
     let of_member = |member: &MemberConfig| {
         let MemberConfig { name, module, token, environment, .. } = member;
         let mut lines = vec![format!("{name}: {module:?} for the token {token:?}")];

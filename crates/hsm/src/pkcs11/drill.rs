@@ -1,31 +1,20 @@
 //! Root keys that a drill puts on a token, and takes away again.
 //!
 //! A drill proves at real HSMs that a backup and the custodians' parts make a platform. What tells its
-//! roots from those of a platform that works is a mark: a key of no use, with a label of its own, which is on
-//! the token before the first root comes and goes after the last one is gone. A drill that was killed leaves
-//! the mark beside whatever roots there are; whoever comes next wipes both. Roots without a mark are
-//! nobody's to wipe.
+//! roots from those of a platform that works are their names: a platform does not find the roots of a drill, so none
+//! comes to stand on what the next drill takes away, and a drill touches nothing but its own. What a killed one left is
+//! wiped by whoever comes next.
 
-use tapfer_payment_types::{RealmId, Secret};
-use tapfer_pkcs11::{KeyType, Session, Template};
+use tapfer_payment_types::RealmId;
+use tapfer_pkcs11::Session;
 
 use super::capability::Choices;
-use super::roots::Stay;
+use super::roots::Whose;
 use super::{Fault, roots};
 use crate::HsmError;
 use crate::software::RootKeys;
 
-fn label(realm: RealmId) -> String {
-    format!("tapfer drill {realm}")
-}
-
-/// What the mark is found by.
-fn mark(realm: RealmId) -> Template {
-    Template::key(KeyType::Aes).label(&label(realm))
-}
-
-/// Marks a token that has no root keys of this realm, but those that a killed drill left, and puts both roots
-/// there.
+/// Puts both roots on a token that has no root keys of this realm, but those that a killed drill left.
 pub(super) fn begin(
     (session, needs_login): (&Session, bool),
     realm: RealmId,
@@ -33,28 +22,28 @@ pub(super) fn begin(
     choices: &Choices,
 ) -> Result<(), Fault> {
     wipe(session, realm)?;
-    if !roots::all(session, realm)?.is_empty() {
+    if !roots::all(session, Whose::platform(realm))?.is_empty() {
         let cause = "the token has root keys of this realm that no drill put there: a platform works with them. \
                      A drill wants tokens without them"
             .to_owned();
         let operation = "putting a drill's root keys on a token".to_owned();
         return Err(HsmError::ModuleFailed { operation, cause }.into());
     }
-    let mut value = Secret::new([0; 32]);
-    session.random(value.expose_mut())?;
-    let template = mark(realm).stays_behind_login(needs_login).extractable(false).only_for(&[]);
-    session.create(&template.value(value.expose()))?;
-    roots::install((session, needs_login), realm, keys, choices, Stay::Drill).map(drop)
+    roots::install((session, needs_login), Whose::drill(realm), keys, choices).map(drop)
 }
 
-/// Takes away what a drill put there, if one did; the mark goes last.
+/// Takes away what a drill put there, if one did, and looks that it is gone.
 pub(super) fn wipe(session: &Session, realm: RealmId) -> Result<bool, Fault> {
-    let marks = session.find(&mark(realm))?;
-    if marks.is_empty() {
-        return Ok(false);
+    let found = roots::all(session, Whose::drill(realm))?;
+    for root in &found {
+        session.destroy(*root)?;
     }
-    for object in roots::all(session, realm)?.into_iter().chain(marks) {
-        session.destroy(object)?;
+    if !roots::all(session, Whose::drill(realm))?.is_empty() {
+        let cause = "the token says that a drill's root keys were deleted, and has them still: delete them with the \
+                     vendor's tool, or initialise the token anew"
+            .to_owned();
+        let operation = "taking a drill's root keys away".to_owned();
+        return Err(HsmError::ModuleFailed { operation, cause }.into());
     }
-    Ok(true)
+    Ok(!found.is_empty())
 }

@@ -9,7 +9,7 @@ use super::capability::{self, Choices, Negotiated};
 use super::card_keys::CardKeys;
 use super::login::log_in;
 use super::objects::{KeyId, Pkcs11Key};
-use super::roots::{self, RootFingerprints, Roots};
+use super::roots::{self, RootFingerprints, Roots, Whose};
 use super::{Fault, ModuleReport, Pkcs11Configuration};
 use crate::HsmError;
 use crate::vault::{Custody, KeyAlgorithm};
@@ -35,7 +35,7 @@ impl Link {
     /// login. Gives the module back if that fails.
     pub(super) fn open(
         module: Module,
-        configuration: &Pkcs11Configuration,
+        (configuration, whose): (&Pkcs11Configuration, Whose),
         known: Option<&Negotiated>,
         calls: &Calls,
     ) -> Result<Self, (Module, Fault)> {
@@ -43,7 +43,7 @@ impl Link {
             let token = module.token(&configuration.token)?;
             let record = configuration.login_record.as_ref();
             let session = log_in(&module, &token, &configuration.pin, record)?;
-            let roots = roots::find(&session, configuration.realm)?;
+            let roots = roots::find(&session, whose)?;
             let negotiated = match known {
                 Some(known) => known.clone(),
                 None => capability::negotiate(&module, &token)?,

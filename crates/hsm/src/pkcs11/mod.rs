@@ -40,7 +40,7 @@ pub use self::capability::{Capability, Operation, Place};
 use self::link::Link;
 pub use self::login_record::{LoginRecord, refused_pin};
 pub use self::objects::Pkcs11Key;
-use self::roots::Stay;
+use self::roots::Whose;
 pub use self::roots::{RootFingerprints, RootsOnToken};
 use crate::HsmError;
 use crate::software::RootKeys;
@@ -121,6 +121,7 @@ pub struct Pkcs11Status {
 /// A vault in a PKCS#11 module. See the [module](self).
 pub struct Pkcs11Vault {
     configuration: Pkcs11Configuration,
+    whose: Whose,
     calls: Calls,
     is_hardware: bool,
     report: Option<ModuleReport>,
@@ -209,6 +210,21 @@ impl Pkcs11Vault {
     /// does not load, no such token, no root keys of this realm or two of a kind, an operation that the module lacks
     /// and that cannot be done elsewhere.
     pub fn open(configuration: Pkcs11Configuration) -> Result<Self, HsmError> {
+        let whose = Whose::platform(configuration.realm);
+        Self::open_roots(configuration, whose)
+    }
+
+    /// As [`Pkcs11Vault::open`], with the roots that [`Pkcs11Vault::begin_drill`] put there: whatever works outside a
+    /// drill does not find them.
+    ///
+    /// # Errors
+    /// As [`Pkcs11Vault::open`].
+    pub fn open_in_drill(configuration: Pkcs11Configuration) -> Result<Self, HsmError> {
+        let whose = Whose::drill(configuration.realm);
+        Self::open_roots(configuration, whose)
+    }
+
+    fn open_roots(configuration: Pkcs11Configuration, whose: Whose) -> Result<Self, HsmError> {
         let calls = Calls::default();
         let state = State {
             connection: Connection::Closed,
@@ -218,7 +234,8 @@ impl Pkcs11Vault {
             logins: 0,
         };
         let state = Mutex::new(state);
-        let mut vault = Self { configuration, calls, is_hardware: false, report: None, state };
+        let mut vault =
+            Self { configuration, whose, calls, is_hardware: false, report: None, state };
         let (is_hardware, report) =
             vault.ask("opening the token", |link| Ok((link.is_hardware(), link.report()?)))?;
         vault.is_hardware = is_hardware;
@@ -231,8 +248,8 @@ impl Pkcs11Vault {
     /// # Errors
     /// [`HsmError::ModuleFailed`]: no such library or token, a refused PIN, two roots of a kind.
     pub fn look_for_roots(configuration: &Pkcs11Configuration) -> Result<RootsOnToken, HsmError> {
-        let look =
-            |_: &Module, _: &Token, session: &Session| roots::look(session, configuration.realm);
+        let whose = Whose::platform(configuration.realm);
+        let look = |_: &Module, _: &Token, session: &Session| roots::look(session, whose);
         at_token(configuration, look).map_err(|fault| fault.of("looking for the root keys"))
     }
 
@@ -250,7 +267,8 @@ impl Pkcs11Vault {
             drill::wipe(session, configuration.realm)?;
             let negotiated = capability::negotiate(module, token)?;
             let place = (session, token.description.needs_login);
-            roots::install(place, configuration.realm, keys, &negotiated.choices, Stay::ForGood)
+            let whose = Whose::platform(configuration.realm);
+            roots::install(place, whose, keys, &negotiated.choices)
         };
         at_token(configuration, install).map_err(|fault| fault.of("installing the root keys"))
     }
@@ -360,7 +378,7 @@ impl Pkcs11Vault {
             Connection::Closed => Module::load(&self.configuration.module, &self.calls)?,
         };
         let known = state.negotiated.as_ref();
-        match Link::open(module, &self.configuration, known, &self.calls) {
+        match Link::open(module, (&self.configuration, self.whose), known, &self.calls) {
             Ok(link) if state.roots.is_some_and(|known| known != link.fingerprints()) => {
                 state.connection = Connection::Loaded(link.into_module());
                 Err(Fault::Told(HsmError::ModuleFailed {

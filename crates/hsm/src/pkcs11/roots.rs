@@ -1,6 +1,7 @@
 //! The two root keys of a realm on a token.
 //!
-//! They are found by class, label and `CKA_ID`, which name the realm; two of a kind are refused. Which
+//! They are found by class, label and `CKA_ID`, which name the realm; two of a kind are refused. Those of
+//! a drill have names of their own: no platform finds them, and no drill takes a platform's away. Which
 //! bytes they are is told by a fingerprint: members of a pool that hold the same roots show the same.
 
 use std::fmt;
@@ -43,13 +44,53 @@ impl fmt::Display for RootFingerprints {
 const SEALING: &str = "sealing";
 const RELEASING: &str = "releasing";
 
-fn label(realm: RealmId, kind: &str) -> String {
-    format!("tapfer {kind} root {realm}")
+/// Of which realm roots are, and for how long they are meant to stay.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whose {
+    pub(super) realm: RealmId,
+    pub(super) stay: Stay,
+}
+
+/// How long roots are meant to stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// As long as the token.
+    ForGood,
+    /// Until the drill is over.
+    Drill,
+}
+
+impl Whose {
+    /// The roots that a platform works with.
+    pub(super) const fn platform(realm: RealmId) -> Self {
+        Self { realm, stay: Stay::ForGood }
+    }
+
+    /// The roots of a drill.
+    pub(super) const fn drill(realm: RealmId) -> Self {
+        Self { realm, stay: Stay::Drill }
+    }
+
+    fn label(self, kind: &str) -> String {
+        let Self { realm, stay } = self;
+        match stay {
+            Stay::ForGood => format!("tapfer {kind} root {realm}"),
+            Stay::Drill => format!("tapfer drill's {kind} root {realm}"),
+        }
+    }
+
+    fn id(self, kind: &str) -> String {
+        let Self { realm, stay } = self;
+        match stay {
+            Stay::ForGood => format!("{kind} {realm}"),
+            Stay::Drill => format!("drill's {kind} {realm}"),
+        }
+    }
 }
 
 /// What a root is found by.
-fn name(template: Template, realm: RealmId, kind: &str) -> Template {
-    template.label(&label(realm, kind)).id(format!("{kind} {realm}").as_bytes())
+fn name(template: Template, whose: Whose, kind: &str) -> Template {
+    template.label(&whose.label(kind)).id(whose.id(kind).as_bytes())
 }
 
 fn told(cause: String) -> Fault {
@@ -58,18 +99,18 @@ fn told(cause: String) -> Fault {
 }
 
 /// Finds both roots.
-pub(super) fn find(session: &Session, realm: RealmId) -> Result<Roots, Fault> {
+pub(super) fn find(session: &Session, whose: Whose) -> Result<Roots, Fault> {
     Ok(Roots {
-        sealing: find_one(session, realm, SEALING)?,
-        releasing: find_one(session, realm, RELEASING)?,
+        sealing: find_one(session, whose, SEALING)?,
+        releasing: find_one(session, whose, RELEASING)?,
     })
 }
 
-fn find_one(session: &Session, realm: RealmId, kind: &str) -> Result<KeyHandle, Fault> {
-    if let Some(root) = present(session, realm, kind)? {
+fn find_one(session: &Session, whose: Whose, kind: &str) -> Result<KeyHandle, Fault> {
+    if let Some(root) = present(session, whose, kind)? {
         return Ok(root);
     }
-    let (wanted, found) = (label(realm, kind), labels(session)?);
+    let (wanted, found) = (whose.label(kind), labels(session)?);
     Err(told(format!(
         "the token has no key {wanted:?}; it has {found}. Put the root keys there with \
          `tapfer keys ceremony install`, or name the realm's own token in hsm.toml"
@@ -77,8 +118,8 @@ fn find_one(session: &Session, realm: RealmId, kind: &str) -> Result<KeyHandle, 
 }
 
 /// A root, if it is there.
-fn present(session: &Session, realm: RealmId, kind: &str) -> Result<Option<KeyHandle>, Fault> {
-    match candidates(session, realm, kind)?.as_slice() {
+fn present(session: &Session, whose: Whose, kind: &str) -> Result<Option<KeyHandle>, Fault> {
+    match candidates(session, whose, kind)?.as_slice() {
         [] => Ok(None),
         [root] => Ok(Some(*root)),
         several => Err(told(format!(
@@ -86,19 +127,19 @@ fn present(session: &Session, realm: RealmId, kind: &str) -> Result<Option<KeyHa
              with the vendor's tool, or initialise the token anew and put the root keys there with \
              `tapfer keys ceremony install`",
             several.len(),
-            label(realm, kind)
+            whose.label(kind)
         ))),
     }
 }
 
-fn candidates(session: &Session, realm: RealmId, kind: &str) -> Result<Vec<KeyHandle>, Fault> {
-    Ok(session.find(&name(Template::key(KeyType::Aes), realm, kind))?)
+fn candidates(session: &Session, whose: Whose, kind: &str) -> Result<Vec<KeyHandle>, Fault> {
+    Ok(session.find(&name(Template::key(KeyType::Aes), whose, kind))?)
 }
 
-/// Every root key of the realm, however many there are.
-pub(super) fn all(session: &Session, realm: RealmId) -> Result<Vec<KeyHandle>, Fault> {
-    let mut found = candidates(session, realm, SEALING)?;
-    found.extend(candidates(session, realm, RELEASING)?);
+/// Every such root key, however many there are.
+pub(super) fn all(session: &Session, whose: Whose) -> Result<Vec<KeyHandle>, Fault> {
+    let mut found = candidates(session, whose, SEALING)?;
+    found.extend(candidates(session, whose, RELEASING)?);
     Ok(found)
 }
 
@@ -124,18 +165,9 @@ pub enum RootsOnToken {
     Both,
 }
 
-/// How long roots are meant to stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stay {
-    /// As long as the token.
-    ForGood,
-    /// Until the drill is over.
-    Drill,
-}
-
-/// Looks which roots of a realm are there.
-pub(super) fn look(session: &Session, realm: RealmId) -> Result<RootsOnToken, Fault> {
-    let there = [present(session, realm, RELEASING)?, present(session, realm, SEALING)?];
+/// Looks which roots are there.
+pub(super) fn look(session: &Session, whose: Whose) -> Result<RootsOnToken, Fault> {
+    let there = [present(session, whose, RELEASING)?, present(session, whose, SEALING)?];
     Ok(match there {
         [None, None] => RootsOnToken::Neither,
         [Some(_), Some(_)] => RootsOnToken::Both,
@@ -147,22 +179,21 @@ pub(super) fn look(session: &Session, realm: RealmId) -> Result<RootsOnToken, Fa
 /// stopped half way is completed by the next. What is there has to be the same key.
 pub(super) fn install(
     (session, needs_login): (&Session, bool),
-    realm: RealmId,
+    whose: Whose,
     keys: &RootKeys,
     choices: &Choices,
-    stay: Stay,
 ) -> Result<RootsOnToken, Fault> {
-    let before = look(session, realm)?;
+    let before = look(session, whose)?;
     // The one that is needed less comes first: with half of an installation nothing opens.
     for (kind, value) in [(RELEASING, &keys.releasing), (SEALING, &keys.sealing)] {
-        if let Some(root) = present(session, realm, kind)? {
-            demand_same(session, root, value, &label(realm, kind))?;
+        if let Some(root) = present(session, whose, kind)? {
+            demand_same(session, root, value, &whose.label(kind))?;
             continue;
         }
         let root = || {
             let template = Template::key(KeyType::Aes).stays_behind_login(needs_login);
             let template = template.extractable(false).for_good();
-            let template = name(template, realm, kind).only_for(&[Use::Wrap, Use::Unwrap]);
+            let template = name(template, whose, kind).only_for(&[Use::Wrap, Use::Unwrap]);
             let mut template = template.value(value.expose());
             if choices.allowed_mechanisms {
                 template = template.only_by(&[Mechanism::AesKeyWrap, choices.document_wrap]);
@@ -174,7 +205,7 @@ pub(super) fn install(
         };
         // Whoever has the PIN must not be able to take the roots away. A module that does not know the attribute
         // refuses it, and makes the key without.
-        if stay == Stay::Drill || session.create(&root().indestructible()).is_err() {
+        if whose.stay == Stay::Drill || session.create(&root().indestructible()).is_err() {
             session.create(&root())?;
         }
     }

@@ -275,7 +275,8 @@ impl MemberConfig {
     }
 }
 
-/// Whether a variable tells loader, C library or OpenSSL to run code from elsewhere, or concerns this program.
+/// Whether a variable tells loader, C library, OpenSSL or the module that writes down all calls (`pkcs11-spy.so`) to
+/// run code from elsewhere, or concerns this program.
 fn brings_code(variable: &str) -> bool {
     const NAMES: [&str; 10] = [
         "GCONV_PATH",
@@ -291,7 +292,7 @@ fn brings_code(variable: &str) -> bool {
     ];
     let variable = variable.to_ascii_uppercase();
     NAMES.contains(&&*variable)
-        || ["LD_", "DYLD_", "TAPFER_"].iter().any(|begin| variable.starts_with(begin))
+        || ["LD_", "DYLD_", "PKCS11SPY", "TAPFER_"].iter().any(|begin| variable.starts_with(begin))
 }
 
 /// The parser's own text shows what stands there, which may be a PIN in a wrong place.
@@ -372,6 +373,8 @@ mod tests {
             "GCONV_PATH",
             "OPENSSL_CONF",
             "PATH",
+            "PKCS11SPY",
+            "PKCS11SPY_OUTPUT",
             "TAPFER_KEY",
         ] {
             assert!(said(&with(name)).contains("run other code"), "{name}");

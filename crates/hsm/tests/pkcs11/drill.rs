@@ -1,14 +1,18 @@
 //! Root keys of a drill: put on tokens without any, and taken away again.
 
 use tapfer_hsm::HsmError;
-use tapfer_hsm::pkcs11::Pkcs11Vault;
+use tapfer_hsm::pkcs11::{Pkcs11Vault, RootsOnToken};
 use tapfer_pkcs11::{KeyHandle, KeyType, Session, Template};
-use tapfer_test_tokens::{Place, user_pin};
+use tapfer_test_tokens::{Kind, Place, isolated, user_pin};
 
 use crate::{Setup, TOKEN, realm, roots};
 
 fn begin(setup: &Setup) -> Result<(), HsmError> {
     Pkcs11Vault::begin_drill(&setup.configuration(), &roots(0x11, 0x22))
+}
+
+fn open_in_drill(setup: &Setup) {
+    Pkcs11Vault::open_in_drill(setup.configuration()).unwrap();
 }
 
 fn end(setup: &Setup) -> bool {
@@ -32,28 +36,26 @@ fn a_drill_leaves_an_empty_token(place: &Place) {
     place.make_token(TOKEN);
     let setup = Setup::at(place);
     begin(&setup).unwrap();
-    setup.open();
-    assert_eq!(keys(place), 3, "two roots and the mark");
+    open_in_drill(&setup);
+    assert_eq!(keys(place), 2);
     assert!(end(&setup));
     assert_eq!(keys(place), 0);
     assert!(!end(&setup), "there is nothing left to end");
 }
 
-/// Killed at each step: the mark is there first and goes last.
+/// Killed at each step.
 fn the_next_drill_wipes_what_a_killed_one_left(place: &Place) {
     place.make_token(TOKEN);
     let setup = Setup::at(place);
-    for left in 1..=3 {
+    for left in 1..=2 {
         begin(&setup).unwrap();
         at_token(place, |session, keys| {
-            let is_mark = |key: &KeyHandle| session.label(*key).unwrap().contains("drill");
-            let roots = keys.iter().filter(|key| !is_mark(key));
-            roots.take(3 - left).for_each(|root| session.destroy(*root).unwrap());
+            keys.iter().take(2 - left).for_each(|root| session.destroy(*root).unwrap());
         });
         assert_eq!(keys(place), left);
         begin(&setup).unwrap();
-        setup.open();
-        assert_eq!(keys(place), 3);
+        open_in_drill(&setup);
+        assert_eq!(keys(place), 2);
     }
     // Or the token is put to work.
     setup.install();
@@ -61,6 +63,32 @@ fn the_next_drill_wipes_what_a_killed_one_left(place: &Place) {
     assert_eq!(keys(place), 2);
     assert!(!end(&setup), "and no drill ends that");
     assert_eq!(keys(place), 2);
+}
+
+/// Attack: a platform put to work on the roots of a killed drill would lose them to the next one.
+fn put_to_work_on_the_roots_of_a_drill(place: &Place) {
+    place.make_token(TOKEN);
+    let setup = Setup::at(place);
+    begin(&setup).unwrap();
+    let refused = Pkcs11Vault::open(setup.configuration()).unwrap_err().to_string();
+    assert!(refused.contains("tapfer drill's sealing root"), "{refused}");
+    assert!(refused.contains("ceremony install"), "{refused}");
+    let found = Pkcs11Vault::look_for_roots(&setup.configuration()).unwrap();
+    assert_eq!(found, RootsOnToken::Neither);
+    setup.install();
+    setup.open();
+    assert!(Pkcs11Vault::open_in_drill(setup.configuration()).is_err());
+    // Names of a drill beside the roots of a platform: a drill takes nothing but its own.
+    at_token(place, |session, _| {
+        let label = format!("tapfer drill's sealing root {}", realm(1));
+        let id = format!("drill's sealing {}", realm(1));
+        let planted = Template::key(KeyType::Aes).stays_behind_login(true);
+        let planted = planted.label(&label).id(id.as_bytes()).value(&[7; 32]);
+        session.create(&planted.only_for(&[])).unwrap();
+    });
+    assert!(begin(&setup).is_err());
+    assert_eq!(keys(place), 2);
+    setup.open();
 }
 
 fn roots_that_no_drill_put_there_stay(place: &Place) {
@@ -83,4 +111,18 @@ both! {
     a_drill_leaves_an_empty_token
     the_next_drill_wipes_what_a_killed_one_left
     roots_that_no_drill_put_there_stay
+}
+
+#[test]
+fn attack_platform_on_the_roots_of_a_drill() {
+    isolated(Kind::SoftHsm, |place| {
+        put_to_work_on_the_roots_of_a_drill(place);
+    });
+}
+
+#[test]
+fn attack_platform_on_the_roots_of_a_drill_of_kryoptic() {
+    isolated(Kind::Kryoptic, |place| {
+        put_to_work_on_the_roots_of_a_drill(place);
+    });
 }

@@ -69,6 +69,10 @@ pub(crate) fn run(context: &Context, arguments: &DrillArguments) -> anyhow::Resu
         ensure!(!file.exists(), "{} is there already; name another file", file.display());
     }
     let mut site = arguments.hsm.as_deref().map(SecondSite::read).transpose()?;
+    if let Some(site) = &site {
+        context.output.remark("The root keys go to these modules:");
+        site.modules().iter().for_each(|line| context.output.remark(format!("  {line}")));
+    }
     let left = place::wipe_leftovers()?;
     if left > 0 {
         context.output.remark(format!("wiped what {left} drill(s) left that were killed"));

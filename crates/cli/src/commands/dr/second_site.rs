@@ -14,6 +14,7 @@ use tapfer_payment_types::RealmId;
 use tapfer_server::{members, realm};
 
 use crate::child;
+use crate::commands::backup::lines_about;
 use crate::home::{Home, write_private};
 
 /// Tokens that are empty before a drill and behind it.
@@ -28,12 +29,13 @@ impl SecondSite {
     /// Reads the site's own `hsm.toml`.
     ///
     /// # Errors
-    /// It does not read, names no member, or names a PIN's file by where a realm is.
+    /// It does not read, others can write it or what it runs, it names no member, or a PIN's file by where a realm is.
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
-        let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-        let config = PoolConfig::parse(&text).with_context(|| file.display().to_string())?;
+        let read = members::configuration_file(file);
+        let (config, text) = read.with_context(|| format!("--hsm {}", file.display()))?;
         ensure!(!config.members.is_empty(), "{} names no member", file.display());
         for member in &config.members {
+            members::check_module(member).with_context(|| format!("member {}", member.name))?;
             if let PinSource::File(pin) = &member.pin {
                 ensure!(
                     pin.is_absolute(),
@@ -57,7 +59,8 @@ impl SecondSite {
                 fs::remove_file(&file).with_context(|| file.display().to_string())?;
             }
         }
-        write_private(&paths.hsm_configuration(), self.text.as_bytes())
+        write_private(&paths.hsm_configuration(), self.text.as_bytes())?;
+        write_private(&paths.drill(), b"")
     }
 
     /// Puts the root keys on every token, if they open the catalogue; how many keys every one of them opens.
@@ -89,6 +92,11 @@ impl SecondSite {
     /// Whether anything may be on the tokens.
     pub(super) const fn has_begun(&self) -> bool {
         self.begun.is_some()
+    }
+
+    /// What is run beside the root keys, for people to look at before they give them.
+    pub(super) fn modules(&self) -> Vec<String> {
+        lines_about(&self.config)
     }
 
     /// Names of the members.
@@ -166,4 +174,36 @@ fn end(home: &Home, member: &MemberConfig, realm: RealmId) -> anyhow::Result<boo
         .stdout(Stdio::null())
         .status()?
         .success())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::SecondSite;
+
+    /// Attack: the root keys go where the file of the second site says, and somebody else can write it.
+    #[test]
+    fn attack_root_keys_given_to_the_file_of_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("second-site.toml");
+        let module = directory.path().join("module.so");
+        fs::write(&module, "").unwrap();
+        let text = format!(
+            "[[member]]\nname = \"east\"\nmodule = {module:?}\ntoken = \"t\"\npin = {{ env = \"PIN\" }}\n"
+        );
+        fs::write(&file, text).unwrap();
+        let mode = |path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode(&module, 0o644);
+        for (access, is_taken) in [(0o600, true), (0o644, true), (0o620, false), (0o666, false)] {
+            mode(&file, access);
+            assert_eq!(SecondSite::read(&file).is_ok(), is_taken, "{access:o}");
+        }
+        mode(&file, 0o600);
+        mode(&module, 0o646);
+        assert!(SecondSite::read(&file).is_err(), "before the custodians give anything");
+    }
 }
