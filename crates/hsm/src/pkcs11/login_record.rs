@@ -104,6 +104,8 @@ impl LoginRecord {
         let open = || -> io::Result<_> {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(MODE);
+            // A link in its place would have another file written over.
+            options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
             let mut file = options.open(&self.path)?;
             file.lock()?;
             let kept = Kept::read(&mut file)?;
