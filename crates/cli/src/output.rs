@@ -1,6 +1,7 @@
 //! The only place in the whole workspace that writes to the terminal: plain text for people,
 //! JSON for programs. Results go to standard output, everything else to standard error.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ pub(crate) struct Output {
     json: bool,
     colour: bool,
 }
+
+/// What [`Output::paint`] writes; from anybody else they do no more than colour.
+const OWN_COMMANDS: [&str; 5] = ["\u{1b}[0m", "\u{1b}[1m", "\u{1b}[2m", "\u{1b}[31m", "\u{1b}[32m"];
 
 /// What a piece of text means to the reader; colours only on a terminal, and never the only carrier
 /// of a meaning.
@@ -59,7 +63,7 @@ impl Output {
     /// Text before what a person is to type, on standard error, in both modes.
     pub(crate) fn prompt(self, text: &str) {
         let mut error = io::stderr().lock();
-        let _nobody_there = write!(error, "{text}: ").and_then(|()| error.flush());
+        let _nobody_there = write!(error, "{}: ", printable(text)).and_then(|()| error.flush());
     }
 
     /// Empties the screen behind standard error, with what was scrolled out of it.
@@ -74,7 +78,7 @@ impl Output {
 
     /// A JSON value on a line of its own, whatever the mode.
     pub(crate) fn json_line(self, value: &impl Serialize) -> anyhow::Result<()> {
-        write_line(&mut io::stdout().lock(), &serde_json::to_string(value)?);
+        write_line(&mut io::stdout().lock(), &plain_json(&serde_json::to_string(value)?));
         Ok(())
     }
 
@@ -176,7 +180,7 @@ impl Output {
             ];
             let given =
                 fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-            self.remark(Value::Object(given.collect()).to_string());
+            self.remark(plain_json(&Value::Object(given.collect()).to_string()));
         } else {
             self.remark(format!("tapfer: {error:#}"));
             if let Some(nothing) = error.downcast_ref::<NothingPaid>() {
@@ -198,7 +202,58 @@ impl Drop for Progress {
 /// Writes a line. A reader that went away (`| head`) is no error of ours, and nobody is left to
 /// hear of any other.
 fn write_line(out: &mut impl Write, text: &str) {
-    let _gone_reader = writeln!(out, "{text}").and_then(|()| out.flush());
+    let _gone_reader = writeln!(out, "{}", without_commands(text)).and_then(|()| out.flush());
+}
+
+/// What a terminal would take for a command, or would show elsewhere than it stands: control characters, and marks
+/// that turn the direction of writing.
+fn is_command(letter: char) -> bool {
+    let turns = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    letter.is_control() || turns || matches!(letter, '\u{2028}' | '\u{2029}')
+}
+
+/// Text from a file, a database or a person, as it may stand in a line of ours: with everything escaped that would move
+/// the cursor, wipe the screen, or begin another line.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if is_command(letter) { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+    }
+    shown
+}
+
+/// A text of several lines: nothing of it but our own emphasis is a command to the terminal.
+fn without_commands(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(|letter| is_command(letter) && letter != '\n') {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        let own = OWN_COMMANDS.iter().find(|own| rest.starts_with(**own));
+        let length = own.map_or(letter.len_utf8(), |own| own.len());
+        let (head, tail) = rest.split_at(length);
+        if own.is_some() || matches!(letter, '\n' | '\t') {
+            shown.push_str(head);
+        } else {
+            shown.push_str(&printable(head));
+        }
+        rest = tail;
+    }
+    Cow::Owned(shown)
+}
+
+/// JSON escapes control characters below 32 only, and terminals obey some above.
+fn plain_json(json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if is_command(letter) {
+            plain.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        } else {
+            plain.push(letter);
+        }
+    }
+    plain
 }
 
 fn pad(text: &str, width: usize) -> String {
@@ -257,7 +312,7 @@ fn currency_of(row: &Value) -> Option<tapfer_payment_types::Currency> {
 fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable(text),
         Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }
@@ -265,8 +320,29 @@ fn text(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{cell, facts};
-    use serde_json::json;
+    use super::{cell, facts, plain_json, printable, without_commands};
+    use serde_json::{Value, json};
+
+    /// "\x1b[2J" wipes the screen, U+009B is the same command in one letter, U+202E turns the line around.
+    #[test]
+    fn attack_text_that_writes_over_the_screen() {
+        let evil = "Ada\u{1b}[2J\u{1b}[Hnothing happens\u{9b}2J\r\u{8}\u{202e}x";
+        for shown in [printable(evil), without_commands(evil).into_owned()] {
+            assert!(shown.starts_with("Ada\\u{1b}[2J\\u{1b}[H"), "{shown}");
+            assert!(shown.chars().all(|letter| !letter.is_control() && letter != '\u{202e}'));
+        }
+        assert_eq!(printable("one\ntwo"), "one\\ntwo");
+        assert_eq!(without_commands("one\ntwo"), "one\ntwo");
+        assert_eq!(
+            without_commands("\u{1b}[31mbad\u{1b}[0m\u{1b}[8m"),
+            "\u{1b}[31mbad\u{1b}[0m\\u{1b}[8m"
+        );
+        let json = json!({ "by": evil });
+        let plain = plain_json(&json.to_string());
+        assert!(!plain.chars().any(char::is_control), "{plain}");
+        assert_eq!(serde_json::from_str::<Value>(&plain).unwrap(), json);
+        assert_eq!(cell(&json, "by"), printable(evil));
+    }
 
     #[test]
     fn amounts_are_shown_with_point_and_currency() {

@@ -38,7 +38,7 @@ fn new(hsms: &Hsms, transcript: &str) -> Command {
 
 fn install(hsms: &Hsms, transcript: &str, more: &[&str]) -> Output {
     let parts = [1, 3].map(|number| part(hsms, number));
-    let parts = parts.iter().flat_map(|part| ["--part", part]);
+    let parts = parts.iter().flat_map(|part| ["--part", part]).chain(["--agreed", "install"]);
     let more: Vec<&str> = parts.chain(more.iter().copied()).collect();
     ceremony(hsms, "install", transcript, &more).output().unwrap()
 }
@@ -153,7 +153,7 @@ fn a_replaced_hsm_gets_the_root_keys_and_the_others_keep_theirs() {
     hold_ceremony(&other.path().join("home"), "demo", other.path());
     let parts = [1, 2].map(|number| other.path().join(format!("parts/part-{number}-of-3.txt")));
     let parts = parts.iter().flat_map(|part| ["--part", part.to_str().unwrap()]);
-    let parts: Vec<&str> = parts.collect();
+    let parts: Vec<&str> = parts.chain(["--agreed", "install"]).collect();
     let output = ceremony(&hsms, "install", "stranger.txt", &parts).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(hsms.objects("west"), 0);

@@ -341,7 +341,7 @@ fn a_login_that_a_person_asks_for_is_one_login() {
         calls.lines().filter(|line| *line == "C_Login").count()
     };
     let login = || {
-        let mut command = platform::tapfer();
+        let mut command = tapfer();
         command.args(["hsm", "login", "north", "--json", "--home"]).arg(hsms.home());
         command.output().unwrap()
     };

@@ -13,8 +13,9 @@ use platform::{Platform, tapfer, until};
 use serde_json::Value;
 use std::cell::Cell;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -127,6 +128,7 @@ fn root_keys_come_from_a_ceremony_and_every_two_custodians_can_rebuild_them() {
         let (one, other) = (table.part("new", one), table.part("new", other));
         let mut verify = vec!["keys", "ceremony", "verify", "--officer", "Tony"];
         verify.extend(["--transcript", text(&transcript), "--part", &one, "--part", &other]);
+        verify.extend(["--agreed", "verify"]);
         let verified = done(&home, &verify);
         assert_eq!(verified["check_values"], made["check_values"]);
         assert_eq!(verified["realm"], made["realm"]);
@@ -139,21 +141,23 @@ fn wrong_mixed_up_double_and_too_few_parts_are_refused() {
     let home = table.home();
     done(&home, &as_str(&table.hand_out("new", &["--realm", "demo"])));
     let first = table.part("new", 1);
-    let reshare = table.hand_out("reshare", &["--part", &first, "--part", &table.part("new", 3)]);
-    let again = done(&home, &as_str(&reshare));
+    drop(Platform::on(&home));
+    let third = table.part("new", 3);
+    let two = ["--part", &first, "--part", &third, "--agreed", "reshare"];
+    let again = done(&home, &as_str(&table.hand_out("reshare", &two)));
     let tried = Cell::new(0);
     let verify = |parts: &[&str]| {
         tried.set(tried.get() + 1);
         let transcript = table.file(&format!("refused-{}.txt", tried.get()));
         let mut arguments = vec!["keys", "ceremony", "verify", "--officer", "Tony"];
-        arguments.extend(["--transcript", text(&transcript)]);
+        arguments.extend(["--transcript", text(&transcript), "--agreed", "verify"]);
         arguments.extend(parts.iter().flat_map(|part| ["--part", part]));
         let said = refused(&home, &arguments);
         let written = fs::read_to_string(&transcript).unwrap();
         assert!(written.contains("outcome       STOPPED: "), "{written}");
         said
     };
-    assert!(verify(&[&first]).contains("1 parts were given, 2 are needed"));
+    assert!(verify(&[&first]).contains("parts given: 1; parts needed: 2"));
     assert!(verify(&[&first, &first]).contains("part 1 was given already"));
     // Another part, on a paper that names the same person.
     let second = fs::read_to_string(table.part("new", 2)).unwrap();
@@ -178,6 +182,7 @@ fn wrong_mixed_up_double_and_too_few_parts_are_refused() {
     let (one, other) = (table.part("reshare", 2), table.part("reshare", 1));
     let mut arguments = vec!["keys", "ceremony", "verify", "--officer", "Tony"];
     arguments.extend(["--transcript", text(&transcript), "--part", &one, "--part", &other]);
+    arguments.extend(["--agreed", "verify"]);
     assert_eq!(done(&home, &arguments)["check_values"], again["check_values"]);
     let strangers = Table::new();
     done(&strangers.home(), &as_str(&strangers.hand_out("new", &["--realm", "demo"])));
@@ -254,7 +259,7 @@ fn a_running_platform_takes_a_new_generation_over_and_old_tokens_go_on() {
     let custodians = table.two_custodians("share");
     let destroy = |transcript: &str, more: &[&str]| {
         let transcript = table.file(transcript);
-        let held = ["--officer", "Tony", "--transcript", text(&transcript)];
+        let held = ["--officer", "Tony", "--transcript", text(&transcript), "--agreed", "destroy"];
         advance("destroy", "1", &[&held[..], &as_str(&custodians), more].concat())
     };
     assert_eq!(advance("retire", "2", &[]).status.code(), Some(1), "nothing would take its place");
@@ -301,6 +306,7 @@ fn attack_key_destroyed_by_one_person() {
     };
     let custodians = table.two_custodians("share");
     let with = |more: &[&str]| -> Vec<String> {
+        let more = [more, &["--agreed", "destroy"]].concat();
         custodians.iter().cloned().chain(more.iter().map(ToString::to_string)).collect()
     };
     // The database still has numbers under it, with or without custodians.
@@ -312,8 +318,11 @@ fn attack_key_destroyed_by_one_person() {
 
     let alone = destroy("alone.txt", &["--lose", "2"]);
     assert_eq!(alone.status.code(), Some(2), "{alone:?}");
-    let one = destroy("one.txt", &["--lose", "2", "--part", &table.part("share", 1)]);
-    assert!(error(&one).contains("1 parts were given, 2 are needed"), "{one:?}");
+    let one = destroy(
+        "one.txt",
+        &["--lose", "2", "--part", &table.part("share", 1), "--agreed", "destroy"],
+    );
+    assert!(error(&one).contains("parts given: 1; parts needed: 2"), "{one:?}");
     assert!(pay(&platform).status.success(), "nothing is destroyed");
     let told = audit(&platform, "key.destroyed");
     assert!(!told.iter().any(|line| line.starts_with("done")), "{told:?}");
@@ -343,7 +352,9 @@ fn a_catalogue_older_than_the_database_knows_is_accepted_by_the_custodians() {
     assert!(rotate(&platform).status.success());
     let accept = |transcript: &str, parts: &[String]| {
         let transcript = table.file(transcript);
-        let held = ["--officer", "Tony", "--transcript", text(&transcript)];
+        let version = serde_json::from_slice::<Value>(&fs::read(home.join("keys.json")).unwrap());
+        let agreed = format!("accept catalogue {}", version.unwrap()["content"]["version"]);
+        let held = ["--officer", "Tony", "--transcript", text(&transcript), "--agreed", &agreed];
         let verb = ["keys", "ceremony", "accept-catalogue"];
         run(&home, &[&verb[..], &held, &as_str(parts)].concat())
     };
@@ -361,7 +372,7 @@ fn a_catalogue_older_than_the_database_knows_is_accepted_by_the_custodians() {
     let lost = known();
     fs::write(home.join("keys.json"), &older).unwrap();
     let alone = accept("alone.txt", &["--part".to_owned(), table.part("share", 1)]);
-    assert!(error(&alone).contains("1 parts were given, 2 are needed"), "{alone:?}");
+    assert!(error(&alone).contains("parts given: 1; parts needed: 2"), "{alone:?}");
     assert_eq!(known(), lost, "one custodian is not enough");
     assert!(accept("accepted.txt", &custodians).status.success());
     assert_eq!(known(), lost - 1);
@@ -400,7 +411,8 @@ fn an_overdue_key_is_shown_and_is_an_exit_code() {
     let output = platform.run(&["keys", "list", "--owner", &issuer]);
     assert_eq!(output.status.code(), Some(1));
     let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let overdue = |key: &&Value| key["remark"].as_str().unwrap().starts_with("OVERDUE");
+    let overdue =
+        |key: &&Value| key["remark"].as_str().is_some_and(|text| text.starts_with("OVERDUE"));
     let overdue: Vec<&Value> = listed["data"].as_array().unwrap().iter().filter(overdue).collect();
     let [overdue] = overdue.try_into().unwrap();
     assert_eq!(overdue["purpose"], "issuer-master");
@@ -426,7 +438,8 @@ impl Exchange {
         done(&home, &as_str(&table.hand_out("new", &["--realm", "demo"])));
         let platform = Platform::on(&home);
         platform.tapfer(&["init"]);
-        let roots = ["--part", &table.part("new", 2), "--part", &table.part("new", 3)];
+        let (one, other) = (table.part("new", 2), table.part("new", 3));
+        let roots = ["--part", &one, "--part", &other, "--agreed", "protection"];
         let drawn = done(&home, &as_str(&table.hand_out("protection", &roots)));
         let value = protection_value(&drawn);
         let issuer = issuer(&platform);
@@ -449,9 +462,9 @@ impl Exchange {
         roots.concat().into_iter().chain(protection.concat()).chain(why).collect()
     }
 
-    fn own_parts(&self) -> Vec<String> {
+    fn own_parts(&self, verb: &str) -> Vec<String> {
         let mut parts = self.parts(("new", [1, 3]), (&self.table, "protection", [2, 3]));
-        parts.extend(["--agreed".to_owned(), self.value.clone()]);
+        parts.extend(["--agreed".to_owned(), format!("{verb} {}", self.value)]);
         parts
     }
 
@@ -466,7 +479,10 @@ impl Exchange {
         let transcript = self.table.file(&format!("import-{purpose}-{}.txt", more.len()));
         let head = ["keys", "import", &self.issuer, purpose, "--from", text(block)];
         let transcript = ["--transcript", text(&transcript)];
-        run(&self.home(), &[&head[..], &transcript, &as_str(&self.own_parts()), more].concat())
+        run(
+            &self.home(),
+            &[&head[..], &transcript, &as_str(&self.own_parts("import")), more].concat(),
+        )
     }
 }
 
@@ -490,7 +506,7 @@ fn keys_travel_as_key_blocks_with_the_custodians_only() {
     // A login alone: parts of the protection key in the place of the roots'.
     let mut swapped =
         exchange.parts(("protection", [1, 2]), (&exchange.table, "protection", [1, 2]));
-    swapped.extend(["--agreed".to_owned(), exchange.value.clone()]);
+    swapped.extend(["--agreed".to_owned(), format!("export {}", exchange.value)]);
     assert_eq!(
         exchange.export(&exchange.table.file("swapped.tr31"), &swapped).status.code(),
         Some(1)
@@ -499,15 +515,15 @@ fn keys_travel_as_key_blocks_with_the_custodians_only() {
     let mut parts = exchange.parts(("new", [1, 3]), (&exchange.table, "protection", [2, 3]));
     let unsaid = exchange.export(&exchange.table.file("unsaid.tr31"), &parts);
     assert_eq!(unsaid.status.code(), Some(2), "{unsaid:?}");
-    assert!(error(&unsaid).contains("accepted on"), "{unsaid:?}");
-    parts.extend(["--agreed", "000000"].map(str::to_owned));
+    assert!(error(&unsaid).contains("A KEY IS ABOUT TO BE GIVEN OUT"), "{unsaid:?}");
+    parts.extend(["--agreed", "export 000000"].map(str::to_owned));
     let other = exchange.export(&exchange.table.file("other.tr31"), &parts);
-    assert!(error(&other).contains("agreed to a protection key with check value 000000"));
+    assert!(error(&other).contains("the custodians agreed to \"export 000000\""), "{other:?}");
     for name in ["swapped.tr31", "unsaid.tr31", "other.tr31"] {
         assert!(!exchange.table.file(name).exists(), "{name}");
     }
 
-    let exported = exchange.export(&block, &exchange.own_parts());
+    let exported = exchange.export(&block, &exchange.own_parts("export"));
     assert!(exported.status.success(), "{exported:?}");
     let text_of_block = fs::read_to_string(&block).unwrap();
     assert_eq!(text_of_block.get(5..12), Some("E0AX01E"), "{text_of_block}");
@@ -534,7 +550,9 @@ fn keys_travel_as_key_blocks_with_the_custodians_only() {
         Some(1),
         "for something else"
     );
-    let imported = exchange.import("issuer-master", &block, &[]);
+    let known = error(&exchange.import("issuer-master", &block, &[]));
+    assert!(known.contains("issuer-master 1, which is active"), "{known}");
+    let imported = exchange.import("issuer-master", &block, &["--again"]);
     assert!(imported.status.success(), "{imported:?}");
     let shown = exchange.platform.tapfer(&["keys", "show", &exchange.issuer, "issuer-master"]);
     let (first, second) = (&shown["data"][0], &shown["data"][1]);
@@ -561,7 +579,7 @@ fn attack_protection_key_of_an_officer_alone() {
     let drawn = done(&mine.file("nothing"), &as_str(&mine.hand_out("protection", &[])));
     let value = protection_value(&drawn);
     let mut parts = exchange.parts(("new", [1, 3]), (&mine, "protection", [1, 2]));
-    parts.extend(["--agreed".to_owned(), value.clone()]);
+    parts.extend(["--agreed".to_owned(), format!("export {value}")]);
     let block = mine.file("first.tr31");
     let refused = exchange.export(&block, &parts);
     assert!(error(&refused).contains("was not accepted by this realm's custodians"), "{refused:?}");
@@ -574,7 +592,9 @@ fn attack_protection_key_of_an_officer_alone() {
         .map(|number| ["--protection-part".to_owned(), mine.part("protection", number)])
         .concat();
     let transcript = mine.file("accepted.txt");
-    let accept = ["keys", "ceremony", "accept-protection", "--agreed", &value, "--officer", "Tony"];
+    let agreed = format!("accept {value}");
+    let accept =
+        ["keys", "ceremony", "accept-protection", "--agreed", &agreed, "--officer", "Tony"];
     let accept = [&accept[..], &["--transcript", text(&transcript)], &roots, &as_str(&protection)];
     done(&his, &accept.concat());
     let realm = |home: &Path| {
@@ -592,6 +612,141 @@ fn attack_protection_key_of_an_officer_alone() {
     assert!(!audit(&exchange.platform, "key.exported").iter().any(|line| line.starts_with("done")));
 }
 
+/// Parts of the protection key are with Ada, Grace and Edsger; the list says first that Mallory has them, and says it in a
+/// way that a terminal obeys.
+#[test]
+fn attack_list_of_accepted_keys_that_lies_to_custodians() {
+    let exchange = Exchange::new();
+    let file = exchange.home().join("protection-keys.json");
+    let mut list: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let mut lie = list["keys"][0].clone();
+    lie["accepted"]["held_by"] = serde_json::json!(["Mallory of Visa\u{1b}[2J"]);
+    lie["mac"] = serde_json::json!("00".repeat(32));
+    list["keys"].as_array_mut().unwrap().insert(0, lie);
+    fs::write(&file, list.to_string()).unwrap();
+    let parts = exchange.parts(("new", [1, 3]), (&exchange.table, "protection", [2, 3]));
+    let told = exchange.export(&exchange.table.file("told.tr31"), &parts);
+    assert_eq!(told.status.code(), Some(2), "{told:?}");
+    let about = error(&told);
+    assert!(about.contains(&exchange.value) && !about.contains("Mallory"), "{about}");
+    let block = exchange.table.file("true.tr31");
+    let exported = exchange.export(&block, &exchange.own_parts("export"));
+    assert!(exported.status.success(), "{exported:?}");
+    let transcript = fs::read_to_string(exchange.table.file("true.txt")).unwrap();
+    assert!(transcript.contains("were named: Ada, Grace, Edsger"), "{transcript}");
+    assert!(!transcript.contains("Mallory"), "{transcript}");
+}
+
+/// The key was destroyed because others know it; its block of before is still there.
+#[test]
+fn attack_destroyed_key_by_its_old_block() {
+    let exchange = Exchange::new();
+    let block = exchange.table.file("old.tr31");
+    let exported = exchange.export(&block, &exchange.own_parts("export"));
+    assert!(exported.status.success(), "{exported:?}");
+    let why = ["--reason", "others know it"];
+    let key = [&exchange.issuer, "issuer-master"];
+    exchange.platform.tapfer(&[&["keys", "rotate"][..], &key, &why].concat());
+    exchange.platform.tapfer(&[&["keys", "retire"][..], &key, &["1"], &why].concat());
+    let transcript = exchange.table.file("destroyed.txt");
+    let name = format!("{} issuer-master 1", exchange.issuer);
+    let (one, other) = (exchange.table.part("new", 1), exchange.table.part("new", 2));
+    let held = ["--part", &one, "--part", &other, "--agreed", "destroy", "--confirm", &name];
+    let held = [&held[..], &["--officer", "Tony", "--transcript", text(&transcript)]].concat();
+    let destroy = [&["keys", "destroy"][..], &key, &["1"], &why, &held].concat();
+    let needed = error(&exchange.platform.run(&destroy));
+    let (_, lose) = needed.rsplit_once("--lose ").unwrap();
+    exchange.platform.tapfer(&[&destroy[..], &["--lose", lose]].concat());
+
+    let said = error(&exchange.import("issuer-master", &block, &[]));
+    assert!(said.contains("issuer-master 1, which is destroyed"), "{said}");
+    // The list that says so may be another's: the proven one is asked again.
+    assert_eq!(masters(&exchange.platform, &exchange.issuer).len(), 2);
+    let again = exchange.import("issuer-master", &block, &["--again"]);
+    assert!(again.status.success(), "{again:?}");
+}
+
+/// What a ceremony shows at a screen before parts are typed, and what it answers to `typed`.
+fn screen(home: &Path, arguments: &[&str], typed: &str) -> String {
+    let quoted = |argument: &&str| format!("'{argument}'");
+    let arguments: Vec<String> = arguments.iter().map(quoted).collect();
+    let program = tapfer().get_program().to_str().unwrap().to_owned();
+    let command = format!("'{program}' {} --home '{}'", arguments.join(" "), text(home));
+    let mut script = Command::new("script");
+    let script = script.args(["-qec", &command, "/dev/null"]);
+    let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    script.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    String::from_utf8(script.wait_with_output().unwrap().stdout).unwrap()
+}
+
+/// The officer lets custodians come for the yearly check of their papers, and types another command.
+#[test]
+fn attack_new_parts_in_place_of_a_check() {
+    let table = Table::new();
+    let home = table.home();
+    done(&home, &as_str(&table.hand_out("new", &["--realm", "demo"])));
+    let (one, other) = (table.part("new", 1), table.part("new", 2));
+    let parts = ["--part", &one, "--part", &other];
+    let mine = Table::new();
+    let reshare = |more: &[&str]| mine.hand_out("reshare", &[&parts[..], more].concat());
+    // Where nothing compares the keys, and nothing keeps that it was done.
+    for home in [&mine.file("nothing"), &home] {
+        let said = refused(home, &as_str(&reshare(&["--agreed", "reshare"])));
+        assert!(
+            said.contains("there is no realm with a catalogue of keys and an audit log"),
+            "{said}"
+        );
+    }
+    let platform = Platform::on(&home);
+    // What they agreed to is another act.
+    let said = refused(&home, &as_str(&reshare(&["--agreed", "verify"])));
+    assert!(
+        said.contains("the custodians agreed to \"verify\", and this is \"reshare\""),
+        "{said}"
+    );
+    fs::remove_file(mine.file("reshare.txt")).unwrap();
+    fs::remove_file(mine.file("reshare.txt.json")).unwrap();
+    let unsaid = run(&home, &as_str(&reshare(&[])));
+    assert_eq!(unsaid.status.code(), Some(2), "{unsaid:?}");
+    assert!(!mine.file("reshare-parts").exists());
+    drop(platform);
+
+    // At the keyboard every act says what it is, and takes its own word only.
+    fs::rename(home.join("keystore"), table.file("keystore")).unwrap();
+    let transcript = |verb: &str| table.file(&format!("screen-{verb}.txt"));
+    let shown = |verb: &str, more: &[&str]| {
+        let transcript = transcript(verb);
+        let fixed = ["keys", "ceremony", verb, "--officer", "Tony", "--transcript"];
+        let arguments = [&fixed[..], &[text(&transcript)], more].concat();
+        screen(&home, &arguments, "Ada\nyes\n")
+    };
+    let tony = ["--threshold", "2", "--custodian", "Tony", "--custodian", "Tina"];
+    for (verb, more, says) in [
+        ("verify", &[][..], "nobody gets anything"),
+        ("install", &[], "SOFTWARE KEYSTORE"),
+        ("reshare", &tony, "about to be given to: Tony, Tina. Any 2 of these 2 people"),
+    ] {
+        let shown = shown(verb, more);
+        let heading = format!("ROOT KEYS ARE WANTED FOR: {}", verb.to_uppercase());
+        let prompt = format!("Ada, to agree type {verb}: ");
+        for part in [&heading, says, &prompt, "Ada did not agree; nothing was changed"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        assert!(!shown.contains("from group 1"), "{shown}");
+    }
+}
+
+#[test]
+fn a_passphrase_that_is_none_is_refused_before_the_first_part_is_shown() {
+    let table = Table::new();
+    let file = table.file("passphrase");
+    fs::write(&file, "short").unwrap();
+    let with = ["--realm", "production", "--passphrase-file", text(&file)];
+    let said = refused(&table.home(), &as_str(&table.hand_out("new", &with)));
+    assert!(said.contains("the passphrase is too short"), "{said}");
+    assert!(!table.file("new-parts").exists() && !table.file("new.txt").exists());
+}
+
 #[test]
 fn a_key_block_goes_to_where_we_are_and_the_audit_log_says_what_happened() {
     let exchange = Exchange::new();
@@ -607,7 +762,7 @@ fn a_key_block_goes_to_where_we_are_and_the_audit_log_says_what_happened() {
             "--to",
             to,
         ]);
-        command.args(["--transcript", transcript]).args(exchange.own_parts());
+        command.args(["--transcript", transcript]).args(exchange.own_parts("export"));
         command.arg("--json").arg("--home").arg(exchange.home()).output().unwrap()
     };
     let exported = export("blk", "plain.txt");
@@ -637,7 +792,8 @@ fn a_drill_restores_from_the_custodians_parts_and_pays() {
     let balance = fs::metadata(home.join("tapfer.db")).unwrap().len();
     let report = table.file("drill.txt");
     let (one, other) = (table.part("new", 3), table.part("new", 1));
-    let mut drill = vec!["dr", "drill", "--from", text(&backup), "--part", &one, "--part", &other];
+    let mut drill = vec!["dr", "drill", "--from", text(&backup), "--agreed", "drill"];
+    drill.extend(["--part", &one, "--part", &other]);
     let passed = done(&home, &[&drill[..], &["--report", text(&report)]].concat());
     assert_eq!(passed["passed"], true, "{passed}");
     assert!(fs::read_to_string(&report).unwrap().contains("DISASTER RECOVERY DRILL: PASSED"));
@@ -668,8 +824,6 @@ fn a_drill_restores_from_the_custodians_parts_and_pays() {
 
     let catalogue = fs::read_to_string(backup.join("keys.json")).unwrap();
     fs::write(backup.join("keys.json"), catalogue.replacen("active", "retire", 1)).unwrap();
-    drill.truncate(4);
-    drill.extend(["--part", &one, "--part", &other]);
     let output = run(&home, &drill);
     assert_eq!(output.status.code(), Some(1));
     let failed: Value = serde_json::from_slice(&output.stdout).unwrap();

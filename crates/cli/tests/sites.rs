@@ -70,7 +70,15 @@ impl Sites {
     fn drill(&self, site: &Path) -> Command {
         let mut drill = tapfer();
         drill.args(["dr", "drill", "--from"]).arg(self.backup()).arg("--hsm").arg(site);
-        drill.args(["--part", &self.part(3), "--part", &self.part(1), "--home"]);
+        drill.args([
+            "--part",
+            &self.part(3),
+            "--part",
+            &self.part(1),
+            "--agreed",
+            "drill",
+            "--home",
+        ]);
         drill.arg(self.platform.home()).env("TMPDIR", self.temporary());
         drill
     }
@@ -108,7 +116,7 @@ fn from_the_ceremony_to_a_payment_at_the_second_site() {
     let installed = tapfer()
         .args(["keys", "ceremony", "install", "--officer", "Tony", "--transcript"])
         .arg(sites.hsms.file("installed.txt"))
-        .args(["--part", &sites.part(2), "--part", &sites.part(3), "--home"])
+        .args(["--part", &sites.part(2), "--part", &sites.part(3), "--agreed", "install", "--home"])
         .arg(&home)
         .output()
         .unwrap();

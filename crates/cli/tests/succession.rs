@@ -77,7 +77,8 @@ fn destroy_first(platform: &Platform) {
     let (first, third) = (file("parts/part-1-of-3.txt"), file("parts/part-3-of-3.txt"));
     let held =
         ["--officer", "Tony", "--transcript", &transcript, "--part", &first, "--part", &third];
-    platform.tapfer(&[&destroy[..], &name, &held, &WHY].concat());
+    let agreed = ["--agreed", "destroy"];
+    platform.tapfer(&[&destroy[..], &name, &held, &agreed, &WHY].concat());
 }
 
 #[test]

@@ -12,9 +12,9 @@ use crate::HsmError;
 use crate::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord};
 use crate::key_block::{
     self, Algorithm, Exportability, Header, KeyBlockError, KeyUsage, KeyVersion, ModeOfUse,
-    OptionalBlock, ProtectionKey, Version,
+    OpenedKey, OptionalBlock, ProtectionKey, Version,
 };
-use crate::software::SoftwareVault;
+use crate::software::{SoftwareVault, check_value};
 use crate::vault::KeyAlgorithm;
 use crate::vaulted::VaultedHsm;
 
@@ -175,6 +175,71 @@ impl Use {
     }
 }
 
+/// What is in a key block, as its MAC proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockContent {
+    /// Which key it says it is; `None` if it does not say, as one of another system.
+    pub bound: Option<KeyName>,
+    /// To tell its key from others by eye; as in the catalogue, were it taken in.
+    pub check_value: [u8; 3],
+}
+
+/// Looks into a key block before anybody agrees to take its key in.
+///
+/// # Errors
+/// As [`VaultedHsm::import_key_block`], but for what the catalogue says.
+pub fn look_into(
+    owner: KeyOwner,
+    purpose: KeyPurpose,
+    protection: &ProtectionKey,
+    block: (&str, Origin),
+) -> Result<BlockContent, ExchangeError> {
+    let (opened, bound) = open_for(owner, purpose, protection, block)?;
+    let check_value = check_value(purpose.algorithm(), opened.key.expose(), None)?;
+    Ok(BlockContent { bound, check_value })
+}
+
+/// Opens a block whose header says that its key is for this.
+fn open_for(
+    owner: KeyOwner,
+    purpose: KeyPurpose,
+    protection: &ProtectionKey,
+    (block, origin): (&str, Origin),
+) -> Result<(OpenedKey, Option<KeyName>), ExchangeError> {
+    let expected = use_of(purpose)?;
+    let opened = key_block::open(protection, block)?;
+    let bound = bound_to(&opened.header)?;
+    match (bound, origin) {
+        (Some(bound), _) if (bound.owner, bound.purpose) != (owner, purpose) => {
+            return Err(ExchangeError::OtherKey { bound, owner, purpose });
+        }
+        (None, Origin::Tapfer) => return Err(ExchangeError::Unbound { owner, purpose }),
+        (Some(_), _) | (None, Origin::Foreign) => {}
+    }
+    let Header { usage, algorithm, mode, .. } = opened.header;
+    // A block without restrictions allows what this key is for.
+    let mode_fits = mode == expected.mode || mode == ModeOfUse::Unrestricted;
+    if (usage, algorithm) != (expected.usage, expected.algorithm) || !mode_fits {
+        return Err(ExchangeError::OtherUse {
+            purpose,
+            expected: format!(
+                "{}, {}, {}",
+                expected.usage.as_str(),
+                expected.algorithm.letter(),
+                expected.mode.letter()
+            ),
+            usage: usage.as_str().to_owned(),
+            algorithm: algorithm.letter(),
+            mode: mode.letter(),
+        });
+    }
+    let (is, expected) = (opened.key.expose().len(), expected.length);
+    if is != expected {
+        return Err(ExchangeError::Length { purpose, expected, is });
+    }
+    Ok((opened, bound))
+}
+
 impl VaultedHsm<SoftwareVault> {
     /// Gives a key out under a key block protection key. The block's MAC binds it to its name.
     ///
@@ -205,40 +270,11 @@ impl VaultedHsm<SoftwareVault> {
         owner: KeyOwner,
         purpose: KeyPurpose,
         protection: &ProtectionKey,
-        (block, origin): (&str, Origin),
+        block: (&str, Origin),
         now: Timestamp,
     ) -> Result<KeyRecord, ExchangeError> {
-        let expected = use_of(purpose)?;
-        let opened = key_block::open(protection, block)?;
-        match (bound_to(&opened.header)?, origin) {
-            (Some(bound), _) if (bound.owner, bound.purpose) != (owner, purpose) => {
-                return Err(ExchangeError::OtherKey { bound, owner, purpose });
-            }
-            (None, Origin::Tapfer) => return Err(ExchangeError::Unbound { owner, purpose }),
-            (Some(_), _) | (None, Origin::Foreign) => {}
-        }
-        let Header { usage, algorithm, mode, exportability, .. } = opened.header;
-        // A block without restrictions allows what this key is for.
-        let mode_fits = mode == expected.mode || mode == ModeOfUse::Unrestricted;
-        if (usage, algorithm) != (expected.usage, expected.algorithm) || !mode_fits {
-            return Err(ExchangeError::OtherUse {
-                purpose,
-                expected: format!(
-                    "{}, {}, {}",
-                    expected.usage.as_str(),
-                    expected.algorithm.letter(),
-                    expected.mode.letter()
-                ),
-                usage: usage.as_str().to_owned(),
-                algorithm: algorithm.letter(),
-                mode: mode.letter(),
-            });
-        }
-        let (is, expected) = (opened.key.expose().len(), expected.length);
-        if is != expected {
-            return Err(ExchangeError::Length { purpose, expected, is });
-        }
-        let exportable = exportability != Exportability::No;
+        let (opened, _) = open_for(owner, purpose, protection, block)?;
+        let exportable = opened.header.exportability != Exportability::No;
         Ok(self.import_as(owner, purpose, &opened.key, exportable, now)?)
     }
 }

@@ -88,13 +88,14 @@ impl ProtectionKeys {
         serde_json::to_vec_pretty(self).unwrap_or_default()
     }
 
-    /// What the file says of a key that has this check value and is of this ceremony. Nothing of it is proven.
+    /// Whether the file has a word on a key with this check value, of this ceremony. Not which: nothing of it is
+    /// proven before the root keys are there ([`ProtectionKeys::accepted`]), and people would believe what they read.
     #[must_use]
-    pub fn named(&self, ceremony: &str, check_value: &str) -> Option<&AcceptedProtectionKey> {
-        let same = |key: &&AcceptedProtectionKey| {
+    pub fn mentions(&self, ceremony: &str, check_value: &str) -> bool {
+        let same = |key: &AcceptedProtectionKey| {
             key.ceremony == ceremony && key.check_value == check_value
         };
-        self.keys.iter().map(|entry| &entry.accepted).find(same)
+        self.keys.iter().any(|entry| same(&entry.accepted))
     }
 
     /// Adds a key, with the root keys in hand.
@@ -180,8 +181,8 @@ mod tests {
         keys.accept(&roots(1), &key, accepted(realm));
         let read = ProtectionKeys::parse(&keys.encode()).unwrap();
         assert_eq!(read.accepted(&roots(1), &key, realm), Some(&accepted(realm)));
-        assert!(read.named("AAAA-BBBB", "0102AB").is_some());
-        assert!(read.named("AAAA-BBBB", "0102AC").is_none());
+        assert!(read.mentions("AAAA-BBBB", "0102AB"));
+        assert!(!read.mentions("AAAA-BBBB", "0102AC"));
         // Another key with the same check value, other roots, another realm.
         assert!(read.accepted(&roots(1), &Secret::new(vec![8; 32]), realm).is_none());
         assert!(read.accepted(&roots(3), &key, realm).is_none());

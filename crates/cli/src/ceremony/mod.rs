@@ -6,7 +6,7 @@
 mod table;
 mod transcript;
 
-pub(crate) use table::{Agreement, PartsFrom, PartsTo, gather, gather_for, hand_out};
+pub(crate) use table::{Agreement, PartsFrom, PartsTo, Wanted, agree_again, gather, hand_out};
 pub(crate) use transcript::{Participant, Transcript};
 
 use clap::Args;

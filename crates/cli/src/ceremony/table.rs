@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Transcript;
 use crate::failure::UsageError;
-use crate::output::Output;
+use crate::output::{Output, printable};
 use crate::{clock, keyboard};
 
 /// Where parts go.
@@ -30,21 +30,44 @@ pub(crate) struct PartsFrom {
     /// File with one part, in place of the keyboard; once for each part
     #[arg(long = "part", value_name = "FILE")]
     pub(crate) parts: Vec<PathBuf>,
+    /// With --part: what the custodians said they agree to, in the words that they would type at the keyboard, such as
+    /// "verify"
+    #[arg(long, value_name = "WORDS", requires = "parts")]
+    pub(crate) agreed: Option<String>,
 }
 
-/// What every custodian is told before the own part is given, and types to agree.
+/// What every custodian of root keys is told before giving a part, and types to agree. Whoever has typed a part has no
+/// say any more, so nobody may be taken to have come for something else.
 #[derive(Debug, Clone)]
 pub(crate) struct Agreement {
-    /// What is about to be done with what the parts rebuild.
+    /// What is about to be done with what the parts rebuild, what comes of it, and who gets something.
     pub(crate) about: String,
-    /// What is typed.
+    /// What is typed: another word for each act.
     pub(crate) word: String,
+}
+
+/// Whose parts are taken in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted<'a> {
+    /// Those of root keys, for what is said here and nothing else.
+    RootKeys(&'a Agreement),
+    /// Those of a key block protection key.
+    BlockProtection,
+}
+
+impl Wanted<'_> {
+    const fn kind(self) -> SecretKind {
+        match self {
+            Self::RootKeys(_) => SecretKind::RootKeys,
+            Self::BlockProtection => SecretKind::BlockProtection,
+        }
+    }
 }
 
 /// Longer than any part.
 const LONGEST_PART_FILE: u64 = 16 * 1024;
 
-/// Gives each custodian the own part, and writes into the transcript how.
+/// Gives each custodian a part, and writes into the transcript how.
 ///
 /// # Errors
 /// There is neither screen nor directory; a custodian gives up; a file can't be written.
@@ -87,27 +110,19 @@ pub(crate) fn hand_out(
 /// Takes parts in until there are enough, and writes into the transcript which, and whose.
 ///
 /// # Errors
-/// As [`hand_out`]; parts that do not go together; two parts of one custodian.
+/// As [`hand_out`]; parts that do not go together; two parts of one custodian; somebody does not agree.
 pub(crate) fn gather(
     output: Output,
     from: &PartsFrom,
-    kind: SecretKind,
+    wanted: Wanted<'_>,
     transcript: &mut Transcript,
 ) -> anyhow::Result<Gathering> {
-    gather_for(output, from, kind, None, transcript)
-}
-
-/// As [`gather`]; at the keyboard every custodian agrees first. Who leaves parts in files has no say at this
-/// table: the command itself asks for what is agreed to then.
-pub(crate) fn gather_for(
-    output: Output,
-    from: &PartsFrom,
-    kind: SecretKind,
-    agreement: Option<&Agreement>,
-    transcript: &mut Transcript,
-) -> anyhow::Result<Gathering> {
+    let kind = wanted.kind();
     let mut gathering = Gathering::new();
     if !from.parts.is_empty() {
+        if let Wanted::RootKeys(agreement) = wanted {
+            agreed_by_argument(from, agreement, transcript)?;
+        }
         for file in &from.parts {
             let context = || format!("the part in {}", file.display());
             let (part, custodian) = read_part(file)?;
@@ -119,22 +134,66 @@ pub(crate) fn gather_for(
         return Ok(gathering);
     }
     demand_screen()?;
-    if let Some(agreement) = agreement {
-        output.remark(&agreement.about);
-    }
     while gathering.missing().is_none_or(|missing| missing > 0) {
+        // Anew for each of them, who sits down when the others have gone.
+        if let Wanted::RootKeys(agreement) = wanted {
+            show_agreement(output, agreement);
+        }
         let custodian = ask_name(output, kind, &gathering, transcript)?;
-        if let Some(agreement) = agreement {
-            agree(output, agreement, &custodian)?;
-            transcript.step(format!("{custodian} agreed, by typing {}", agreement.word));
+        if let Wanted::RootKeys(agreement) = wanted {
+            agree(output, agreement, &custodian, transcript)?;
         }
         let part = ask_part(output)?;
         match take(&mut gathering, part, kind, Some(&custodian), transcript) {
-            Ok(()) => transcript.step(format!("part of {kind} typed in by {custodian}")),
+            Ok(()) => transcript
+                .step(format!("part of {kind} typed in by somebody who gave the name {custodian}")),
             Err(error) => output.remark(format!("{error}")),
         }
     }
     Ok(gathering)
+}
+
+/// What was agreed to where no custodian sits at the keyboard.
+fn agreed_by_argument(
+    from: &PartsFrom,
+    Agreement { about, word }: &Agreement,
+    transcript: &mut Transcript,
+) -> anyhow::Result<()> {
+    match &from.agreed {
+        Some(agreed) if agreed.trim().eq_ignore_ascii_case(word) => {
+            transcript.step(format!("agreed by argument: {word}"));
+            Ok(())
+        }
+        Some(agreed) => {
+            bail!("the custodians agreed to \"{agreed}\", and this is \"{word}\"; their parts were not read")
+        }
+        None => Err(UsageError(format!(
+            "{} The custodians' parts are in files, so say with --agreed \"{word}\" that they agreed to it",
+            printable(about)
+        ))
+        .into()),
+    }
+}
+
+/// Says what root keys are wanted for, in large.
+fn show_agreement(output: Output, Agreement { about, word }: &Agreement) {
+    let line = "=".repeat(72);
+    output.remark(format!(
+        "\n{line}\nROOT KEYS ARE WANTED FOR: {}\n\n{}\n\nWhoever came for something else gives no part.\n{line}",
+        printable(&word.to_uppercase()),
+        printable(about)
+    ));
+}
+
+/// Asks everybody who came once more, now that what is said here is proven by the keys which they brought.
+pub(crate) fn agree_again(
+    output: Output,
+    agreement: &Agreement,
+    custodians: &[String],
+    transcript: &mut Transcript,
+) -> anyhow::Result<()> {
+    show_agreement(output, agreement);
+    custodians.iter().try_for_each(|custodian| agree(output, agreement, custodian, transcript))
 }
 
 /// Nobody stands for two.
@@ -164,12 +223,18 @@ fn take(
 }
 
 /// The custodian says yes to what the part is wanted for, or the ceremony ends.
-fn agree(output: Output, agreement: &Agreement, custodian: &str) -> anyhow::Result<()> {
-    output.prompt(&format!("{custodian}, to agree type {}", agreement.word));
+fn agree(
+    output: Output,
+    Agreement { word, .. }: &Agreement,
+    custodian: &str,
+    transcript: &mut Transcript,
+) -> anyhow::Result<()> {
+    output.prompt(&format!("{custodian}, to agree type {word}"));
     let typed = keyboard::visible_line()?.context(GIVEN_UP)?;
-    if !typed.trim().eq_ignore_ascii_case(&agreement.word) {
+    if !typed.trim().eq_ignore_ascii_case(word) {
         bail!("{custodian} did not agree; nothing was changed");
     }
+    transcript.step(format!("{custodian} agreed, by typing {word}"));
     Ok(())
 }
 
@@ -270,7 +335,7 @@ fn show(output: Output, part: &Part, custodian: &str) -> anyhow::Result<()> {
             let same = typed.lines().iter().zip(part.lines()).all(|(one, other)| **one == *other);
             if same {
                 output.clear_screen();
-                output.remark(format!("Part {} is written down rightly. {custodian} puts the paper into the own envelope, seals it, and gets up.", part.number()));
+                output.remark(format!("Part {} is written down rightly. {custodian} puts the paper into an envelope, seals it, and gets up.", part.number()));
                 return Ok(());
             }
             output.remark("This is another part than the one that was shown.");
@@ -289,7 +354,8 @@ fn ask_name(
     let missing =
         so_far.missing().map_or_else(String::new, |missing| format!(", {missing} missing"));
     output.remark(format!(
-        "A part of {kind}{missing}. Only its custodian looks at keyboard and paper."
+        "A part of {kind}{missing}. Only its custodian looks at keyboard and paper. The name goes into the transcript as \
+         it is typed: the witness sees that it is this person's."
     ));
     loop {
         output.prompt("Custodian's name");

@@ -15,6 +15,7 @@ use tapfer_hsm::sharing::{Part, Scheme, SecretKind};
 use tapfer_payment_types::Timestamp;
 
 use super::table::now;
+use crate::output::printable;
 
 /// Somebody at the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -144,7 +145,7 @@ impl Transcript {
 
     /// Something was done.
     pub(crate) fn step(&mut self, what: impl Into<String>) {
-        self.steps.push(Step { at: now(), what: what.into() });
+        self.steps.push(Step { at: now(), what: printable(&what.into()) });
         self.keep();
     }
 
@@ -239,7 +240,7 @@ impl Transcript {
     /// A file can't be written.
     pub(crate) fn end(mut self, failure: Option<String>) -> anyhow::Result<String> {
         let file = self.file.take().context("this transcript was kept nowhere")?;
-        self.failure = failure;
+        self.failure = failure.as_deref().map(printable);
         self.ended_at = Some(now());
         let text = self.text();
         let hash = sha256(text.as_bytes());

@@ -104,9 +104,14 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
             .with_context(|| format!("{} cannot be trusted", kept.display()))?;
         leads_to(&head, file.end_at(head.sequence)?)?;
     }
-    let restorations = report.restorations.iter().map(
-        |told| json!({ "at": told.event.at, "record": told.sequence, "reason": told.event.detail }),
-    );
+    let restorations = report.restorations.iter().map(|told| {
+        let at = told.event.at;
+        let reason = told.event.detail.as_deref().unwrap_or("no reason given");
+        match context.output.is_json() {
+            true => json!({ "at": at, "record": told.sequence, "reason": reason }),
+            false => json!(format!("{at} as record {}: {reason}", told.sequence)),
+        }
+    });
     context.output.object(&json!({
         "realm": file.realm(),
         "records": report.sound.sequence,

@@ -86,7 +86,7 @@ pub enum SharingError {
         number: u8,
     },
     /// Not enough of them.
-    #[error("{have} parts were given, {need} are needed")]
+    #[error("parts given: {have}; parts needed: {need}")]
     TooFew {
         /// How many came.
         have: usize,

@@ -23,6 +23,7 @@ use tapfer_payment_types::{RealmId, Secret};
 use self::keystore::Keystore;
 pub use self::roots::RootKeys;
 pub use self::unlock::{MINIMUM_PASSPHRASE_LENGTH, Unlock};
+pub(crate) use self::vault::check_value;
 pub use self::vault::{SoftwareKey, SoftwareVault};
 use crate::catalogue::{CatalogueError, KeyName, KeyState};
 use crate::vaulted::VaultedHsm;

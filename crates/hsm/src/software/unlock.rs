@@ -77,24 +77,38 @@ impl Unlock {
 
     /// How a new keystore is protected by this.
     pub(super) fn protection(&self, realm: Realm) -> Result<Protection, HsmError> {
+        self.demand_hard_to_guess(realm)?;
         let salt = HexBytes(randomness::bytes::<16>()?.to_vec());
         Ok(match self {
-            // A demo's key guards nothing, and a test's may as well be readable.
-            Self::Key(key) if realm == Realm::Production && !looks_random(key.expose()) => {
-                return Err(KeystoreError::KeyGuessable.into());
-            }
             Self::Key(_) => Protection::Key { salt },
-            Self::Passphrase(passphrase) => {
-                let minimum = MINIMUM_PASSPHRASE_LENGTH;
-                if passphrase.expose().chars().count() < minimum {
-                    return Err(KeystoreError::PassphraseTooShort { minimum }.into());
-                }
-                if is_guessable(passphrase) {
-                    return Err(KeystoreError::PassphraseGuessable.into());
-                }
+            Self::Passphrase(_) => {
                 Protection::Argon2id { salt, memory_kib: 65_536, iterations: 3, lanes: 1 }
             }
         })
+    }
+
+    /// That a new keystore would be protected by this, so that people learn of it before they begin.
+    ///
+    /// # Errors
+    /// What makes it easy to guess.
+    pub fn demand_hard_to_guess(&self, realm: Realm) -> Result<(), KeystoreError> {
+        match self {
+            // A demo's key guards nothing, and a test's may as well be readable.
+            Self::Key(key) if realm == Realm::Production && !looks_random(key.expose()) => {
+                Err(KeystoreError::KeyGuessable)
+            }
+            Self::Key(_) => Ok(()),
+            Self::Passphrase(passphrase) => {
+                let minimum = MINIMUM_PASSPHRASE_LENGTH;
+                if passphrase.expose().chars().count() < minimum {
+                    return Err(KeystoreError::PassphraseTooShort { minimum });
+                }
+                if is_guessable(passphrase) {
+                    return Err(KeystoreError::PassphraseGuessable);
+                }
+                Ok(())
+            }
+        }
     }
 }
 

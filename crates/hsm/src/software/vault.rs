@@ -133,7 +133,8 @@ fn pair(scalar: &[u8]) -> Result<EcdsaKeyPair, HsmError> {
         .map_err(|_| HsmError::KeyFormat)
 }
 
-fn check_value(
+/// See [`NewKey::check_value`].
+pub(crate) fn check_value(
     algorithm: KeyAlgorithm,
     clear: &[u8],
     public: Option<&PublicPoint>,

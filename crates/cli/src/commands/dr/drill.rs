@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use data_encoding::HEXUPPER;
-use tapfer_hsm::sharing::SecretKind;
 use tapfer_hsm::software::RootKeys;
 use tapfer_hsm::{SoftwareHsm, Unlock};
 use tapfer_payment_types::{Currency, Money};
@@ -18,7 +17,9 @@ use tapfer_wallet::DeviceState;
 use super::place::{self, Place};
 use super::report::Report;
 use super::second_site::SecondSite;
-use crate::ceremony::{PartsFrom, Transcript, gather, lock_memory, release_memory};
+use crate::ceremony::{
+    Agreement, PartsFrom, Transcript, Wanted, gather, lock_memory, release_memory,
+};
 use crate::client::{Access, text_of};
 use crate::clock;
 use crate::context::Context;
@@ -69,10 +70,6 @@ pub(crate) fn run(context: &Context, arguments: &DrillArguments) -> anyhow::Resu
         ensure!(!file.exists(), "{} is there already; name another file", file.display());
     }
     let mut site = arguments.hsm.as_deref().map(SecondSite::read).transpose()?;
-    if let Some(site) = &site {
-        context.output.remark("The root keys go to these modules:");
-        site.modules().iter().for_each(|line| context.output.remark(format!("  {line}")));
-    }
     let left = place::wipe_leftovers()?;
     if left > 0 {
         context.output.remark(format!("wiped what {left} drill(s) left that were killed"));
@@ -167,7 +164,8 @@ fn in_hsms(
     site: &mut SecondSite,
     report: &mut Report,
 ) -> Option<Realm> {
-    let roots = report.step(ROOTS_COME_BACK, || gather_roots(context, arguments))?;
+    let roots =
+        report.step(ROOTS_COME_BACK, || gather_roots(context, arguments, &site.in_words()))?;
     let realm = report.step(EVERY_KEY_OPENS, || {
         let opened = site.begin(home, &roots)?;
         Ok((Realm::open_in_hsms(home.path())?, format!("{opened} keys, in {}", site.members())))
@@ -181,11 +179,20 @@ fn in_hsms(
 fn gather_roots(
     context: &Context,
     arguments: &DrillArguments,
+    place: &str,
 ) -> anyhow::Result<(RootKeys, String)> {
+    let agreement = Agreement {
+        about: format!(
+            "A RECOVERY DRILL with the backup {}: the root keys are put into {place}, and a platform of this machine \
+             alone works with them, for as long as the drill takes. Then they are wiped.",
+            arguments.backup.display()
+        ),
+        word: "drill".to_owned(),
+    };
     let memory_locked = lock_memory(context.output);
     let mut transcript = Transcript::begin("drill", memory_locked, Vec::new());
-    let gathering =
-        gather(context.output, &arguments.parts, SecretKind::RootKeys, &mut transcript)?;
+    let wanted = Wanted::RootKeys(&agreement);
+    let gathering = gather(context.output, &arguments.parts, wanted, &mut transcript)?;
     let roots = RootKeys::from_shared(&gathering.secret()?)?;
     let values: Vec<String> = roots
         .check_values()?
@@ -212,7 +219,8 @@ fn root_keys(
         let file = arguments.passphrase_file.as_deref();
         return Ok((unlock::find(home, file)?, "from the keystore of the backup".to_owned()));
     }
-    let (roots, told) = gather_roots(context, arguments)?;
+    let place = "a software keystore of the drill's own";
+    let (roots, told) = gather_roots(context, arguments, place)?;
     // The backup's own keystore must not help.
     forget(&[paths.keystore(), home.path().join("demo-unlock.key")])?;
     let (kind, realm) = tapfer_server::realm::described(&paths)

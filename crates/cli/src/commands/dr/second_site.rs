@@ -94,9 +94,9 @@ impl SecondSite {
         self.begun.is_some()
     }
 
-    /// What is run beside the root keys, for people to look at before they give them.
-    pub(super) fn modules(&self) -> Vec<String> {
-        lines_about(&self.config)
+    /// Its tokens and what leads to them, for the custodians: code of these modules gets the root keys.
+    pub(super) fn in_words(&self) -> String {
+        format!("these tokens ({})", lines_about(&self.config).join("; "))
     }
 
     /// Names of the members.

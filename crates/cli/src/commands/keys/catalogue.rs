@@ -46,9 +46,8 @@ pub(crate) fn accept(
              behind it come back, and those that were made behind it are lost. Agree only if there is no newer copy.",
             known.version
         );
-        ceremony.output.remark(&about);
-        let agreement = Agreement { about, word: format!("accept {version}") };
-        let (roots, _) = ceremony.roots_of(&arguments.parts, Some(&agreement))?;
+        let agreement = Agreement { about, word: format!("accept catalogue {version}") };
+        let (roots, _) = ceremony.roots_of(&arguments.parts, &agreement)?;
         let keys = SoftwareHsm::over_catalogue(SoftwareVault::new(roots), &path)?;
         let accepted = keys.follow(None)?;
         ceremony.transcript.realm(keys.realm_of_catalogue().1);

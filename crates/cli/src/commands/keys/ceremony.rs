@@ -16,7 +16,7 @@ use super::held::{Ceremony, Occasion, Record, hold};
 use super::keeper::Vault;
 use super::place::Place;
 use super::protection::{self, AcceptArguments, ProtectionArguments};
-use crate::ceremony::{Custodians, PartsFrom, PartsTo};
+use crate::ceremony::{Agreement, Custodians, PartsFrom, PartsTo};
 use crate::clock;
 use crate::context::Context;
 use crate::failure::Ending;
@@ -258,7 +258,15 @@ fn install(context: &Context, arguments: &InstallArguments) -> anyhow::Result<En
     hold_for_roots(context, &arguments.record, purpose, &[], |ceremony| {
         ceremony.transcript.realm(realm);
         place.demand_ready(context, realm, &mut ceremony.transcript)?;
-        let (roots, _) = ceremony.roots_of(&arguments.parts, None)?;
+        let agreement = Agreement {
+            about: format!(
+                "THE ROOT KEYS of realm {realm} are about to be put into {}. That is as much as all its keys. The \
+                 custodians agree only if they know whose that is.",
+                place.in_words(context)
+            ),
+            word: "install".to_owned(),
+        };
+        let (roots, _) = ceremony.roots_of(&arguments.parts, &agreement)?;
         place.install(context, (kind, realm), roots, &mut ceremony.transcript)
     })
 }
@@ -273,24 +281,57 @@ pub(super) fn realm_here(paths: &RealmPaths) -> Option<(RealmKind, RealmId)> {
 }
 
 fn verify(context: &Context, arguments: &VerifyArguments) -> anyhow::Result<Ending> {
+    let compared = match realm_here(&context.home.realm()) {
+        Some((_, realm)) => format!("compared with the catalogue of realm {realm}"),
+        None => "compared with nothing, because NO REALM IS HERE".to_owned(),
+    };
+    let agreement = Agreement {
+        about: format!(
+            "The parts are put together in the memory of this machine, {compared}, and forgotten. Nothing is changed, \
+             and nobody gets anything."
+        ),
+        word: "verify".to_owned(),
+    };
     hold_for_roots(context, &arguments.record, "parts verified", &[], |ceremony| {
-        let (roots, _) = ceremony.roots_of(&arguments.parts, None)?;
+        let (roots, _) = ceremony.roots_of(&arguments.parts, &agreement)?;
         compare_with_catalogue(context, ceremony, roots)
     })
 }
 
 fn reshare(context: &Context, arguments: &ReshareArguments) -> anyhow::Result<Ending> {
     let custodians = &arguments.custodians;
-    custodians.scheme()?;
+    let scheme = custodians.scheme()?;
+    let paths = context.home.realm();
+    let described = realm_here(&paths).filter(|_| paths.catalogue().exists());
+    let described = described.filter(|_| paths.is_realm() && paths.database().exists());
+    let (_, realm) = described.with_context(|| {
+        format!(
+            "in {} there is no realm with a catalogue of keys and an audit log. New parts of root keys are not given \
+             out where nothing tells whose keys they are, or keeps that it was done: name the realm's directory; a new \
+             realm is started once first (tapfer serve)",
+            context.home.path().display()
+        )
+    })?;
+    let agreement = Agreement {
+        about: format!(
+            "NEW PARTS of the root keys of realm {realm} are about to be given to: {}. Any {} of these {} people \
+             together then have every key of the realm, and need nobody else for it. The custodians agree only if \
+             they know these people, and see them here.",
+            custodians.names.join(", "),
+            scheme.threshold(),
+            scheme.parts()
+        ),
+        word: "reshare".to_owned(),
+    };
     let purpose = "new parts of root keys";
     hold_for_roots(context, &arguments.record, purpose, &custodians.names, |ceremony| {
-        let (roots, old) = ceremony.roots_of(&arguments.from, None)?;
+        let (roots, old) = ceremony.roots_of(&arguments.from, &agreement)?;
         if let Some(part) = old.parts().first() {
             let before = part.ceremony();
             ceremony.transcript.step(format!("parts of ceremony {before} are to be destroyed"));
         }
         let secret = roots.to_shared();
-        compare_with_catalogue(context, ceremony, roots)?;
+        ceremony.keys_over(context, roots)?;
         ceremony.divide(SecretKind::RootKeys, &secret, custodians, &arguments.to)?;
         Ok(())
     })
@@ -305,7 +346,7 @@ fn compare_with_catalogue(
     if context.home.realm().catalogue().exists() {
         ceremony.keys_over(context, roots).map(drop)
     } else {
-        ceremony.transcript.step("there was no catalogue to compare the root keys with");
+        ceremony.transcript.step("THERE WAS NO CATALOGUE to compare the root keys with");
         Ok(())
     }
 }

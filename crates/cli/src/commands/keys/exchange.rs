@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use data_encoding::HEXUPPER;
 use serde_json::{Value, json};
-use tapfer_hsm::exchange::Origin;
-use tapfer_hsm::key_block::{ProtectionKey, Version, inspect};
+use tapfer_hsm::catalogue::KeyRecord;
+use tapfer_hsm::exchange::{BlockContent, Origin, look_into};
+use tapfer_hsm::key_block::inspect;
 use tapfer_payments::audit::AuditAction;
 
 use super::held::{Occasion, Record, hold};
 use super::keeper::{Order, catalogue_as_it_says, named};
 use super::life::{WhichKey, as_told, summary};
+use super::protection::ProtectionInHand;
 use crate::ceremony::PartsFrom;
 use crate::clock;
 use crate::context::Context;
@@ -30,10 +33,6 @@ pub(crate) struct BothParts {
     /// File with one part of the key block protection key, in place of the keyboard; once for each part
     #[arg(long = "protection-part", value_name = "FILE")]
     pub(super) protection_parts: Vec<PathBuf>,
-    /// Check value of the protection key that the custodians agree to, where their parts come from files; at the
-    /// keyboard each of them types it
-    #[arg(long, value_name = "CHECK-VALUE")]
-    pub(super) agreed: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -64,6 +63,9 @@ pub(crate) struct ImportArguments {
     /// The block is of another system, which does not say whose key it is and what for
     #[arg(long)]
     foreign: bool,
+    /// The catalogue has this very key already, destroyed perhaps, and it is meant to come again
+    #[arg(long)]
+    again: bool,
     #[command(flatten)]
     parts: BothParts,
     #[command(flatten)]
@@ -85,11 +87,13 @@ pub(crate) fn export(context: &Context, arguments: &ExportArguments) -> anyhow::
         order: Some(&arguments.order),
     };
     let (block, told) = hold(context, &arguments.record, occasion, |ceremony| {
-        let what = format!("{name} is about to be given out");
-        let (protection, roots) = ceremony.for_exchange(context, &arguments.parts, &what)?;
+        let what = |_: &ProtectionInHand| {
+            Ok(format!("A KEY IS ABOUT TO BE GIVEN OUT: {name}, to {},", to.display()))
+        };
+        let (protection, roots) =
+            ceremony.for_exchange(context, &arguments.parts, "export", what)?;
         let keys = ceremony.keys_over(context, roots)?;
-        let protection = ProtectionKey::new(Version::D, protection.key)?;
-        let block = keys.export_key_block(name, &protection, &mut clock::random())?;
+        let block = keys.export_key_block(name, &protection.of_blocks, &mut clock::random())?;
         if let Err(error) = write_private(to, format!("{block}\n").as_bytes()) {
             // What the log calls refused must not lie there.
             let is_left = fs::remove_file(to).is_err() && to.exists();
@@ -120,13 +124,27 @@ pub(crate) fn import(context: &Context, arguments: &ImportArguments) -> anyhow::
     let origin = if arguments.foreign { Origin::Foreign } else { Origin::Tapfer };
     let (record, told) = hold(context, &arguments.record, occasion, |ceremony| {
         let from = arguments.from.display();
-        let what = format!("The key in {from} is about to become {owner} {purpose}");
-        let (protection, roots) = ceremony.for_exchange(context, &arguments.parts, &what)?;
-        let keys = ceremony.keys_over(context, roots)?;
-        let protection = ProtectionKey::new(Version::D, protection.key)?;
         let block = (block.as_str(), origin);
+        let mut value = [0; 3];
+        let what = |protection: &ProtectionInHand| {
+            let content = look_into(owner, purpose, &protection.of_blocks, block)?;
+            value = content.check_value;
+            let records = catalogue_as_it_says(context)?;
+            let known = demand_new(&records, value, arguments.again)?;
+            Ok(format!(
+                "A KEY IS ABOUT TO BE TAKEN IN from {from}: {}. It becomes generation {} of {owner} {purpose}, which makes \
+                 what is new. {known}It came",
+                in_words(&content),
+                next_generation(&records, &arguments.key)
+            ))
+        };
+        let (protection, roots) =
+            ceremony.for_exchange(context, &arguments.parts, "import", what)?;
+        let keys = ceremony.keys_over(context, roots)?;
         let record = ceremony.over_newest(&keys, || {
-            Ok(keys.import_key_block(owner, purpose, &protection, block, clock::now())?)
+            // The file was only believed so far.
+            demand_new(&keys.key_records()?, value, arguments.again)?;
+            Ok(keys.import_key_block(owner, purpose, &protection.of_blocks, block, clock::now())?)
         })?;
         ceremony.transcript.check_value(&record.name.to_string(), record.check_value);
         ceremony.transcript.step(format!("key block {from} taken in: {}", summary(&record)));
@@ -134,6 +152,42 @@ pub(crate) fn import(context: &Context, arguments: &ImportArguments) -> anyhow::
     })?;
     context.output.object(&with(as_told(context, &record)?, &told))?;
     Ok(Ending::Done)
+}
+
+/// Which key is in a block, for the custodians.
+fn in_words(content: &BlockContent) -> String {
+    let value = HEXUPPER.encode(&content.check_value);
+    match content.bound {
+        Some(name) => format!("check value {value}, by its block {name}"),
+        None => format!(
+            "check value {value}, of ANOTHER SYSTEM (--foreign): its block does not say whose key it is, so compare \
+             the check value with the sender's paper"
+        ),
+    }
+}
+
+fn next_generation(records: &[KeyRecord], WhichKey { owner, purpose }: &WhichKey) -> u8 {
+    let same = |record: &&KeyRecord| (record.name.owner, record.name.purpose) == (*owner, *purpose);
+    let generations = records.iter().filter(same).map(|record| record.name.generation);
+    generations.max().unwrap_or(0).saturating_add(1)
+}
+
+/// That no key of the catalogue has this check value, so that no key comes back that was destroyed; or what the
+/// custodians are told of those that have, if they are meant to.
+fn demand_new(records: &[KeyRecord], value: [u8; 3], again: bool) -> anyhow::Result<String> {
+    let same = records.iter().filter(|record| record.check_value == value);
+    let known: Vec<String> =
+        same.map(|record| format!("{}, which is {}", record.name, record.state)).collect();
+    if known.is_empty() {
+        return Ok(String::new());
+    }
+    let (known, value) = (known.join("; "), HEXUPPER.encode(&value));
+    anyhow::ensure!(
+        again,
+        "a key with the check value {value} is known here: {known}. A key that was destroyed or replaced does not come \
+         back by its old block; if it is meant to, say so: --again"
+    );
+    Ok(format!("IT IS KNOWN HERE: {known}. "))
 }
 
 /// What came of it, and where its transcript is.

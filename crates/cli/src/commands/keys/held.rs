@@ -16,7 +16,7 @@ use tapfer_server::{KeyAudit, RealmError};
 
 use super::keeper::{Order, who};
 use crate::ceremony::{
-    Agreement, Custodians, PartsFrom, PartsTo, People, Transcript, gather_for, hand_out,
+    Agreement, Custodians, PartsFrom, PartsTo, People, Transcript, Wanted, gather, hand_out,
     lock_memory,
 };
 use crate::clock;
@@ -166,25 +166,24 @@ impl Ceremony {
         Ok(())
     }
 
-    /// Takes parts in; at the keyboard each custodian agrees first.
+    /// Takes parts in; custodians of root keys agree first.
     pub(super) fn gather(
         &mut self,
         from: &PartsFrom,
-        kind: SecretKind,
-        agreement: Option<&Agreement>,
+        wanted: Wanted<'_>,
     ) -> anyhow::Result<(Gathering, Secret<Vec<u8>>)> {
-        let gathering = gather_for(self.output, from, kind, agreement, &mut self.transcript)?;
+        let gathering = gather(self.output, from, wanted, &mut self.transcript)?;
         let secret = gathering.secret()?;
         Ok((gathering, secret))
     }
 
-    /// The root keys, from their custodians.
+    /// The root keys, from custodians who know what for.
     pub(super) fn roots_of(
         &mut self,
         from: &PartsFrom,
-        agreement: Option<&Agreement>,
+        agreement: &Agreement,
     ) -> anyhow::Result<(RootKeys, Gathering)> {
-        let (gathering, secret) = self.gather(from, SecretKind::RootKeys, agreement)?;
+        let (gathering, secret) = self.gather(from, Wanted::RootKeys(agreement))?;
         let roots = RootKeys::from_shared(&secret)?;
         if let Some(part) = gathering.parts().first() {
             self.transcript.divided(part.ceremony(), part.scheme());

@@ -124,10 +124,17 @@ fn advice(KeyName { owner, purpose, .. }: KeyName) -> String {
 fn describe(record: &KeyRecord, standing: Standing, policy: &KeyPolicy) -> Value {
     let KeyName { owner, purpose, generation } = record.name;
     let remark = match standing {
-        Standing::Current | Standing::Ended => String::new(),
-        Standing::DueSoon { days } => format!("due in {days} days"),
-        Standing::Overdue { days } => format!("OVERDUE for {days} days"),
-        Standing::Superseded => "serves what was made under it".to_owned(),
+        Standing::Current | Standing::Ended => None,
+        Standing::DueSoon { days } => Some(format!("due in {days} days")),
+        Standing::Overdue { days } => Some(format!("OVERDUE for {days} days")),
+        Standing::Superseded => Some("serves what was made under it".to_owned()),
+    };
+    let (standing, days) = match standing {
+        Standing::Current => ("current", None),
+        Standing::DueSoon { days } => ("due_soon", Some(days)),
+        Standing::Overdue { days } => ("overdue", Some(days)),
+        Standing::Superseded => ("superseded", None),
+        Standing::Ended => ("ended", None),
     };
     json!({
         "owner": owner.to_string(),
@@ -138,6 +145,7 @@ fn describe(record: &KeyRecord, standing: Standing, policy: &KeyPolicy) -> Value
         "created_at": record.created_at,
         "use_until": policy.end(record),
         "standing": standing,
+        "days": days,
         "remark": remark,
     })
 }
@@ -291,7 +299,7 @@ pub(crate) fn destroy(context: &Context, arguments: &DestroyArguments) -> anyhow
         word: "destroy".to_owned(),
     };
     let (record, told) = hold(context, &arguments.record, occasion, |ceremony| {
-        let (roots, _) = ceremony.roots_of(&arguments.parts, Some(&agreement))?;
+        let (roots, _) = ceremony.roots_of(&arguments.parts, &agreement)?;
         let keys = ceremony.keys_over(context, roots)?;
         let record =
             ceremony.over_newest(&keys, || Ok(keys.set_key_state(name, KeyState::Destroyed)?))?;

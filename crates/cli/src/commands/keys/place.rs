@@ -46,7 +46,31 @@ impl Place {
             bail!("there is no hsm.toml in {}, so no member {name}", context.home.path().display());
         }
         let file = vault.passphrase_file.as_deref();
-        Ok(Self::Keystore(unlock::find_or_make(&context.home, file, kind)?))
+        let unlock = unlock::find_or_make(&context.home, file, kind)?;
+        // Before anybody has written down or typed a part in vain.
+        unlock.demand_hard_to_guess(kind)?;
+        Ok(Self::Keystore(unlock))
+    }
+
+    /// What it is, and who can use what is in it, for the custodians.
+    pub(super) fn in_words(&self, context: &Context) -> String {
+        match self {
+            Self::Keystore(_) => format!(
+                "the SOFTWARE KEYSTORE {}: whoever has that file and what opens it has them, and can copy them",
+                context.home.realm().keystore().display()
+            ),
+            Self::Hsms(members) => {
+                let token = |member: &MemberConfig| {
+                    let MemberConfig { name, token, module, .. } = member;
+                    format!("{name} (token \"{token}\", by {})", module.display())
+                };
+                let tokens: Vec<String> = members.iter().map(token).collect();
+                format!(
+                    "the tokens of {}: whoever has the PIN of one of them can work with them",
+                    tokens.join(" and of ")
+                )
+            }
+        }
     }
 
     /// That it is ready to take root keys, before anybody shows or types a part: every HSM is logged in to once.

@@ -7,9 +7,10 @@
 use std::fs;
 use std::io;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use data_encoding::HEXUPPER;
+use tapfer_hsm::key_block::{ProtectionKey, Version};
 use tapfer_hsm::protection_keys::{AcceptedProtectionKey, ProtectionKeys};
 use tapfer_hsm::sharing::{CeremonyId, Scheme, SecretKind, check_value};
 use tapfer_hsm::software::RootKeys;
@@ -19,10 +20,10 @@ use tapfer_payments::audit::AuditAction;
 use super::ceremony::{draw as draw_roots, end};
 use super::exchange::BothParts;
 use super::held::{Ceremony, Occasion, Record, hold};
-use crate::ceremony::{Agreement, Custodians, PartsFrom, PartsTo};
+use crate::ceremony::{Agreement, Custodians, PartsFrom, PartsTo, Wanted, agree_again};
 use crate::clock;
 use crate::context::Context;
-use crate::failure::{Ending, UsageError};
+use crate::failure::Ending;
 use crate::home::write_private;
 
 /// Its name in transcripts and in the audit log.
@@ -108,9 +109,9 @@ fn agreed_roots(
             scheme.parts(),
             names.join(", ")
         ),
-        word: value.to_owned(),
+        word: "protection".to_owned(),
     };
-    Ok(ceremony.roots_of(roots, Some(&agreement))?.0)
+    Ok(ceremony.roots_of(roots, &agreement)?.0)
 }
 
 /// Accepts one that was drawn elsewhere.
@@ -121,16 +122,17 @@ pub(super) fn accept(context: &Context, arguments: &AcceptArguments) -> anyhow::
     let occasion = occasion("a key block protection key accepted", &[]);
     let (_, told) = hold(context, record, occasion, |ceremony| {
         let protection = ceremony.protection_key(parts)?;
-        let ProtectionInHand { key, value, ceremony: id, scheme } = &protection;
+        let ProtectionInHand { key, value, ceremony: id, scheme, .. } = &protection;
         let about = format!(
-            "The key block protection key of ceremony {id}, check value {value}, was brought by {}. Any {} of the {} \
+            "The key block protection key of ceremony {id}, check value {value}, was brought by people who gave the names {}. Any {} of the {} \
              people who have its parts will read every key that is ever exported under it. The custodians of the \
              root keys agree only if they know who these people are, and have their check value from them.",
             ceremony.transcript.bringers(SecretKind::BlockProtection).join(" and "),
             scheme.threshold(),
             scheme.parts(),
         );
-        let roots = ceremony.agreed_by_roots(parts, value, about)?;
+        let agreement = Agreement { about, word: format!("accept {value}") };
+        let (roots, _) = ceremony.roots_of(&parts.roots, &agreement)?;
         let held_by = ceremony.transcript.bringers(SecretKind::BlockProtection);
         register(context, ceremony, record, (key, *id, *scheme), held_by, roots)
     })?;
@@ -181,7 +183,9 @@ fn check_value_of(key: &Secret<Vec<u8>>) -> anyhow::Result<String> {
 
 /// A protection key that its custodians rebuilt.
 pub(super) struct ProtectionInHand {
-    pub(super) key: Secret<Vec<u8>>,
+    /// Ready to open and to seal blocks.
+    pub(super) of_blocks: ProtectionKey,
+    key: Secret<Vec<u8>>,
     value: String,
     ceremony: CeremonyId,
     scheme: Scheme,
@@ -195,50 +199,23 @@ impl Ceremony {
     }
 
     fn protection_key(&mut self, parts: &BothParts) -> anyhow::Result<ProtectionInHand> {
-        let from = PartsFrom { parts: parts.protection_parts.clone() };
-        let (gathering, key) = self.gather(&from, SecretKind::BlockProtection, None)?;
+        let from = PartsFrom { parts: parts.protection_parts.clone(), agreed: None };
+        let (gathering, key) = self.gather(&from, Wanted::BlockProtection)?;
         let part = gathering.parts().first().context("parts give a key")?;
         let (ceremony, scheme) = (part.ceremony(), part.scheme());
         let value = self.protection_key_is(&key)?;
-        Ok(ProtectionInHand { key, value, ceremony, scheme })
-    }
-
-    /// The root keys, of custodians who agreed by typing the protection key's check value; with their parts in files,
-    /// it is an argument.
-    fn agreed_by_roots(
-        &mut self,
-        parts: &BothParts,
-        value: &str,
-        about: String,
-    ) -> anyhow::Result<RootKeys> {
-        if !parts.roots.parts.is_empty() {
-            match &parts.agreed {
-                Some(agreed) if agreed.eq_ignore_ascii_case(value) => {
-                    self.transcript.step(format!("agreed by argument to protection key {value}"));
-                }
-                Some(agreed) => bail!(
-                    "the custodians agreed to a protection key with check value {agreed}, and this one has {value}; \
-                     their parts were not read"
-                ),
-                None => {
-                    return Err(UsageError(format!(
-                        "{about} Their parts are in files, so give --agreed with the check value that they agreed to"
-                    ))
-                    .into());
-                }
-            }
-        }
-        let agreement = Agreement { about, word: value.to_owned() };
-        Ok(self.roots_of(&parts.roots, Some(&agreement))?.0)
+        let of_blocks = ProtectionKey::new(Version::D, Secret::new(key.expose().clone()))?;
+        Ok(ProtectionInHand { of_blocks, key, value, ceremony, scheme })
     }
 
     /// Protection key and root keys for an exchange, if the realm's custodians have accepted the first, and agree to
-    /// `what`.
+    /// `what` is said of it with the protection key in hand. `verb` and its check value are what they type.
     pub(super) fn for_exchange(
         &mut self,
         context: &Context,
         parts: &BothParts,
-        what: &str,
+        verb: &str,
+        what: impl FnOnce(&ProtectionInHand) -> anyhow::Result<String>,
     ) -> anyhow::Result<(ProtectionInHand, RootKeys)> {
         let protection = self.protection_key(parts)?;
         let (id, value) = (protection.ceremony, &protection.value);
@@ -250,20 +227,45 @@ impl Ceremony {
             )
         };
         let keys = read(context)?;
-        let known = keys.named(&id.to_string(), value).with_context(refused)?;
-        let about = format!(
-            "{what} under the key block protection key of ceremony {id}, check value {value}. Parts of it have: {}. It \
-             was accepted on {} by {}.",
-            known.held_by.join(", "),
-            known.accepted_at,
-            known.accepted_by.join(" and "),
+        ensure!(keys.mentions(&id.to_string(), value), refused());
+        let what = format!(
+            "{} under the key block protection key of ceremony {id}, check value {value}.",
+            what(&protection)?
         );
-        let roots = self.agreed_by_roots(parts, value, about)?;
+        // Who has parts of it stands in a file that anybody may have written, until the root keys prove it.
+        let mut agreement = Agreement {
+            about: format!(
+                "{what} Whose that key is, you are shown when your parts have proven it, and are asked again."
+            ),
+            word: format!("{verb} {value}"),
+        };
+        let (roots, _) = self.roots_of(&parts.roots, &agreement)?;
         let (_, realm) =
             super::ceremony::realm_here(&context.home.realm()).context("there is no realm here")?;
-        // Only now is it known that the file was not written by somebody else.
-        keys.accepted(&roots, &protection.key, realm).with_context(refused)?;
-        self.transcript.step(format!("protection key {value} is one that the custodians accepted"));
+        let known = keys.accepted(&roots, &protection.key, realm).with_context(refused)?;
+        let proven = in_words(known);
+        self.transcript
+            .step(format!("protection key {value} is one that the custodians accepted: {proven}"));
+        if parts.roots.parts.is_empty() {
+            agreement.about = format!("{what} PROVEN by your root keys: {proven}");
+            let custodians = self.transcript.bringers(SecretKind::RootKeys);
+            agree_again(self.output, &agreement, &custodians, &mut self.transcript)?;
+        }
         Ok((protection, roots))
     }
+}
+
+/// What was agreed to about a protection key, and is proven.
+fn in_words(known: &AcceptedProtectionKey) -> String {
+    format!(
+        "any {} of its {} parts rebuild it; {} of the people who have them were named: {}. It was accepted on {} by {}, \
+         officer {}.",
+        known.threshold,
+        known.parts,
+        known.held_by.len(),
+        known.held_by.join(", "),
+        known.accepted_at,
+        known.accepted_by.join(" and "),
+        known.officer
+    )
 }
