@@ -21,8 +21,6 @@ use platform::{Platform, tapfer, until};
 use serde_json::Value;
 use tapfer_emv::document::DocumentPurpose;
 use tapfer_emv::merchant::{MerchantPrivateKey, MerchantSigner as _};
-use tapfer_payment_types::Timestamp;
-use tapfer_payment_types::configuration::SUCCESSION_FORMAT;
 use tapfer_payment_types::messages::HexBytes;
 
 const WHY: [&str; 4] = ["--reason", "three years are over", "--by", "Ada"];
@@ -181,54 +179,56 @@ fn an_older_backup_with_the_newest_keys_speaks_to_those_who_followed_and_to_thos
     heals(&platform);
 }
 
-/// Attack: somebody with a hand on the database names his own key as the one that follows.
+/// Attack: somebody names his own key as the one before the platform's newest, so that nobody finds the way there from
+/// the right one: in the database, and in the file of keys.
 #[test]
 fn attack_succession_by_a_stranger() {
     let mut platform = Platform::start();
     platform.tapfer(&["init", "--balance", "100.00"]);
     pay(&platform).unwrap();
-    let known = known_key(&platform);
-    let stranger = Platform::start();
-    rotate(&stranger);
-    platform.kill();
-    let database = |platform: &Platform| {
-        rusqlite::Connection::open(platform.home().join("tapfer.db")).unwrap()
-    };
-    // Whole, with a signature that holds, of another realm; and with the platform's key in it, which signed nothing.
-    let row = "SELECT document, key, signature FROM key_successions";
-    let (document, key, signature): (String, Vec<u8>, Vec<u8>) = database(&stranger)
-        .query_row(row, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .unwrap();
-    let own: Vec<u8> =
-        (0..64).map(|at| u8::from_str_radix(&known[2 * at..2 * at + 2], 16).unwrap()).collect();
-    let insert = "INSERT INTO key_successions (document, key, signature) VALUES (?1, ?2, ?3)";
-    let to = document.split("\"to\":\"").nth(1).unwrap()[..128].to_owned();
-    for (document, key) in [
-        (document.clone(), key),
-        (document.clone(), own),
-        (document.replace(&to, &known), vec![9; 64]),
-    ] {
-        database(&platform).execute(insert, rusqlite::params![document, key, signature]).unwrap();
-    }
-    platform.restart();
-    pay(&platform).unwrap();
-    assert_eq!(known_key(&platform), known, "the till has followed nobody");
-    // And his own key as the one before the platform's newest, so that nobody finds the way there from the right one.
+    let first = known_key(&platform);
     let next = rotate(&platform);
-    let (realm, to) = next.trim().split_once(' ').unwrap();
+    let path = platform.home().join("keys.json");
+    let genuine = fs::read_to_string(&path).unwrap();
+    let catalogue: Value = serde_json::from_str(&genuine).unwrap();
+    let keys = catalogue["content"]["keys"].as_array().unwrap();
+    let step = keys.iter().find_map(|key| key["succession"].as_object()).unwrap();
     let his = MerchantPrivateKey::from_bytes(&[7; 32]).unwrap();
-    let from = String::from(HexBytes(his.public_key().bytes().to_vec()));
-    let at = Timestamp::from_unix_millis(1_790_000_000_000);
-    let document = serde_json::json!({
-        "format": SUCCESSION_FORMAT, "realm": realm, "from": from, "to": to, "at": at,
-    })
-    .to_string();
+    let hex = |bytes: &[u8]| String::from(HexBytes(bytes.to_vec()));
+    let from = hex(&his.public_key().bytes());
+    let document = step["document"].as_str().unwrap().replace(&first, &from);
     let message = DocumentPurpose::Configuration.message(document.as_bytes());
     let signature = his.sign(&message).unwrap();
+
+    // Where such documents stood once: who writes there needs no MAC.
+    let database = rusqlite::Connection::open(platform.home().join("tapfer.db")).unwrap();
+    let table = "CREATE TABLE key_successions
+        (sequence INTEGER PRIMARY KEY, document TEXT, key BLOB, signature BLOB)";
+    database.execute_batch(table).unwrap();
+    let insert = "INSERT INTO key_successions VALUES (-1, ?1, ?2, ?3)";
     let row = rusqlite::params![document, his.public_key().bytes(), signature];
-    database(&platform).execute(insert, row).unwrap();
+    database.execute(insert, row).unwrap();
     pay(&platform).unwrap();
     assert!(next.contains(&known_key(&platform)), "it follows the platform all the same");
+
+    // Where they stand now: no platform starts with a file whose MAC is not right.
+    let till_that_was_away = {
+        let file = fs::read_to_string(remembered(&platform)).unwrap();
+        file.replace(&known_key(&platform), &first)
+    };
+    let forged = genuine
+        .replace(&first, &from)
+        .replace(step["signature"].as_str().unwrap(), &hex(&signature));
+    platform.kill();
+    fs::write(&path, forged).unwrap();
+    let refused = platform.run(&["serve", "--listen", "127.0.0.1:0"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("tampered with"), "{said}");
+    fs::write(&path, &genuine).unwrap();
+    platform.restart();
+    fs::write(remembered(&platform), till_that_was_away).unwrap();
+    pay(&platform).unwrap();
+    assert!(next.contains(&known_key(&platform)), "it has followed from the first key");
 }
 
 #[test]

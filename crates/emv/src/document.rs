@@ -135,6 +135,12 @@ impl From<PublicPoint> for DocumentKey {
     }
 }
 
+impl From<DocumentKey> for PublicPoint {
+    fn from(key: DocumentKey) -> Self {
+        key.0
+    }
+}
+
 /// What people compare of a key: the first eight bytes of SHA-256 over x ‖ y, in four groups.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 8]);

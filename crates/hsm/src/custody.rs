@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payment_types::{CatalogueMark, Timestamp};
 
 use crate::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState};
@@ -30,7 +29,8 @@ pub trait KeyCustody {
     /// As [`PaymentHsm::follow_catalogue`].
     fn follow(&self, known: Option<&CatalogueMark>) -> Result<CatalogueMark, HsmError>;
 
-    /// Makes the next generation, which takes over; older ones serve what was made under them.
+    /// Makes the next generation, which takes over; older ones serve what was made under them. The one until now
+    /// signs for the next where devices hold on to it ([`VaultedHsm::succeed_configuration_key`]).
     ///
     /// # Errors
     /// As [`VaultedHsm::add_generation`].
@@ -39,16 +39,6 @@ pub trait KeyCustody {
         owner: KeyOwner,
         purpose: KeyPurpose,
         now: Timestamp,
-    ) -> Result<KeyRecord, HsmError>;
-
-    /// Makes the next generation of the key that signs configurations, which the one until now signs for.
-    ///
-    /// # Errors
-    /// As [`VaultedHsm::succeed_configuration_key`].
-    fn succeed_configuration_key(
-        &self,
-        now: Timestamp,
-        keep: &mut dyn FnMut(SignedDocument) -> bool,
     ) -> Result<KeyRecord, HsmError>;
 
     /// Takes a key on in its life.
@@ -73,15 +63,10 @@ impl<V: Vault> KeyCustody for VaultedHsm<V> {
         purpose: KeyPurpose,
         now: Timestamp,
     ) -> Result<KeyRecord, HsmError> {
-        self.add_generation(owner, purpose, now)
-    }
-
-    fn succeed_configuration_key(
-        &self,
-        now: Timestamp,
-        keep: &mut dyn FnMut(SignedDocument) -> bool,
-    ) -> Result<KeyRecord, HsmError> {
-        self.succeed_configuration_key(now, keep)
+        match (owner, purpose) {
+            (KeyOwner::Platform, KeyPurpose::Configuration) => self.succeed_configuration_key(now),
+            _ => self.add_generation(owner, purpose, now),
+        }
     }
 
     fn advance(&self, name: KeyName, state: KeyState) -> Result<KeyRecord, HsmError> {

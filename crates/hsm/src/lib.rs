@@ -51,9 +51,9 @@ pub use person::{
     PersonKeySubject, PersonKeyVerdict, SealedPersonKey, SingleUseKeyTerms,
 };
 pub use request::{
-    CryptogramRequest, CryptogramVerdict, DemoKeys, HsmDescription, IccCertificateRequest,
-    IssuerCertificateRequest, IssuerKeys, LimitedUseKeyTerms, PanLookup, ProvisioningRequest,
-    Realm, RecordOwner, SealedCardRecord,
+    CryptogramRequest, CryptogramVerdict, DemoKeys, DocumentKeyRecord, HsmDescription,
+    IccCertificateRequest, IssuerCertificateRequest, IssuerKeys, LimitedUseKeyTerms, PanLookup,
+    ProvisioningRequest, Realm, RecordOwner, SealedCardRecord,
 };
 pub use software::{SoftwareHsm, Unlock};
 pub use vaulted::VaultedHsm;
@@ -99,20 +99,13 @@ pub trait PaymentHsm: Send + Sync {
     /// Whether the module serves.
     ///
     /// # Errors
-    /// What keeps it from serving, such as a failed self-test.
+    /// What keeps it from serving.
     fn health(&self) -> Result<(), HsmError>;
 
     /// How its workers stand, where it has some.
     fn pool(&self) -> Option<pool::PoolStatus> {
         None
     }
-
-    /// Runs the known-answer tests again. After a failure the module refuses every verb until it is
-    /// opened anew.
-    ///
-    /// # Errors
-    /// [`HsmError::SelfTestFailed`] names the test.
-    fn self_test(&self) -> Result<(), HsmError>;
 
     /// Takes over what other processes have changed in the catalogue of keys, and says which version that is:
     /// whoever keeps the answer and gives it as `known` the next time is shown nothing older, and nothing that
@@ -210,11 +203,22 @@ pub trait PaymentHsm: Send + Sync {
     /// [`HsmError::DocumentKeysExist`]; or the system failed.
     fn create_document_keys(&self, now: Timestamp) -> Result<(), HsmError>;
 
-    /// The public key that verifies documents of a purpose signed now, for phones and terminals to trust.
+    /// The public keys of a purpose, of every generation that there was, the oldest first: what was signed once can be
+    /// verified, and how the one that signs now came to be it.
     ///
     /// # Errors
     /// [`HsmError::UnknownDocumentKey`]
-    fn document_key(&self, purpose: DocumentPurpose) -> Result<PublicPoint, HsmError>;
+    fn document_keys(&self, purpose: DocumentPurpose) -> Result<Vec<DocumentKeyRecord>, HsmError>;
+
+    /// The one of them that verifies what is signed now, for phones and terminals to trust.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownDocumentKey`]
+    fn document_key(&self, purpose: DocumentPurpose) -> Result<PublicPoint, HsmError> {
+        let keys = self.document_keys(purpose)?;
+        let newest = keys.iter().rev().find(|record| record.is_active);
+        newest.map(|record| record.key.into()).ok_or(HsmError::UnknownDocumentKey)
+    }
 
     /// Signs [`DocumentPurpose::message`] of a document (ECDSA P-256 with SHA-256). Whether the document
     /// should be signed is the caller's to decide.

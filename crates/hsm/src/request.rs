@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use tapfer_emv::certificate::{CertificateDate, Rid};
 use tapfer_emv::cryptogram::{CryptogramInput, CryptogramVerified};
 use tapfer_emv::curve::PublicX;
+use tapfer_emv::document::DocumentKey;
 use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
-use tapfer_payment_types::configuration::SignedConfiguration;
+use tapfer_payment_types::configuration::{SignedConfiguration, SignedDocument};
 use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, PinStatus};
 use tapfer_payment_types::policy::{LastVerified, SinceVerified};
 use tapfer_payment_types::{
@@ -207,6 +208,19 @@ impl fmt::Debug for PanLookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PanLookup(redacted)")
     }
+}
+
+/// A key that signs documents, or once did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DocumentKeyRecord {
+    /// Verifies what it signed.
+    pub key: DocumentKey,
+    /// Whether it is neither retired nor destroyed. The newest of these signs.
+    pub is_active: bool,
+    /// What the key before it signed for it, where devices hold on to the one that they know. Of the newest alone, of as
+    /// many as devices follow ([`tapfer_payment_types::configuration::MAXIMUM_SUCCESSIONS`]).
+    pub succession: Option<SignedDocument>,
 }
 
 /// Keys of a demo issuer, for everyone to see.

@@ -101,7 +101,8 @@ words! {
         RefundCreated = "refund.created",
         /// A signed configuration was published.
         ConfigurationPublished = "configuration.published",
-        /// The key that signs configurations was followed by another.
+        /// The key that signs configurations was followed by another; in older logs, newer ones have
+        /// [`AuditAction::KeyRotated`] alone.
         ConfigurationKeySucceeded = "configuration.key_succeeded",
         /// The platform goes on from a backup; its devices are told.
         PlatformRestored = "platform.restored",

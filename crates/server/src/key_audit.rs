@@ -4,11 +4,10 @@
 use tapfer_hsm::SealedCardRecord;
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose};
 use tapfer_hsm::custody::KeyCustody;
-use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payment_types::{CatalogueMark, Timestamp};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 use tapfer_storage::sqlite::{KeyUse, SqliteOptions, SqliteStorage};
-use tapfer_storage::{AuditStore as _, ConfigurationStore as _, Storage as _, StorageError};
+use tapfer_storage::{AuditStore as _, Storage as _, StorageError};
 
 use crate::newest_catalogue;
 use crate::realm::{RealmError, RealmPaths, describe};
@@ -29,18 +28,6 @@ impl KeyAudit {
         let (realm, _) = describe(paths).ok_or_else(missing)?;
         let storage = SqliteStorage::open(&paths.database(), realm, &SqliteOptions::default())?;
         Ok(Self { storage, who_and_why: format!("{who}: {why}") })
-    }
-
-    /// Keeps what the key that signs configurations has signed for the next, where the platform finds it.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub fn keep_succession(
-        &self,
-        signed: SignedDocument,
-        now: Timestamp,
-    ) -> Result<(), RealmError> {
-        Ok(self.storage.add_key_succession(signed, now)?)
     }
 
     /// What in the database is worth nothing without a key: kinds of rows, and how many of each.

@@ -108,10 +108,6 @@ pub(crate) async fn watch(app: App, paths: RealmPaths, policy: Arc<KeyPolicy>) {
 async fn follow(app: &App, paths: &RealmPaths) -> Option<Vec<IssuerId>> {
     let paths = paths.clone();
     let follow = app.run(move |service| {
-        // Before anything is signed with a key that devices can only find the way to with them.
-        if let Err(error) = server::take_over_successions(service, &paths) {
-            tracing::warn!(target: "tapfer::keys", %error, "successions could not be taken over");
-        }
         let followed = service.follow_keys();
         // Also if an issuer could not be followed: what is set up from here on starts with the key of now.
         if let Err(error) = server::write_configuration_key(service, &paths) {

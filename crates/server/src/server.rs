@@ -9,8 +9,6 @@ use std::sync::Arc;
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
-use tapfer_emv::document::DocumentKey;
-use tapfer_hsm::catalogue::UnverifiedCatalogue;
 use tapfer_hsm::custody::KeyPolicy;
 use tokio::task::JoinHandle;
 
@@ -201,7 +199,6 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
     let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
     let service = Service::new(realm, clock, entropy)?;
     ensure_operator_key(&service, &paths)?;
-    take_over_successions(&service, &paths)?;
     write_configuration_key(&service, &paths)?;
     let (_, document) = http::document().map_err(|error| ServerError::Setup(error.to_string()))?;
     let app = App::new(service, config.limits, document);
@@ -228,22 +225,6 @@ fn ensure_operator_key(service: &Service, paths: &RealmPaths) -> Result<(), Serv
     let mut line = key.expose().clone();
     line.push('\n');
     private_file::write(&path, line.as_bytes()).map_err(failed)
-}
-
-/// How the key of configurations came to be it stands in the catalogue as well, for a database that is older. Nothing of
-/// the file has to be proven for it: each succession is signed, and devices follow none but from the key they know.
-pub(crate) fn take_over_successions(
-    service: &Service,
-    paths: &RealmPaths,
-) -> Result<(), ServerError> {
-    let path = paths.catalogue();
-    let bytes = fs::read(&path).map_err(|source| ServerError::OperatorKey { path, source })?;
-    let read = UnverifiedCatalogue::parse(&bytes)
-        .map_err(|_| ServerError::Setup("the catalogue of keys is not readable".to_owned()))?;
-    let found = read
-        .records()
-        .filter_map(|key| Some((DocumentKey::from(key.public?), key.succession.clone()?)));
-    Ok(service.take_over_successions(found)?)
 }
 
 /// What phones and terminals are to be set up with lies in the realm's directory: no secret, but nobody else's.

@@ -538,10 +538,6 @@ pub trait ConfigurationStore {
         before: Option<SignedDocument>,
         now: Timestamp,
     ) -> Result<()>;
-    /// How the key that signs came to be the one that signs, the oldest first.
-    fn key_successions(&self) -> Result<Vec<SignedDocument>>;
-    /// Adds a succession, with a line in the audit log.
-    fn add_key_succession(&self, signed: SignedDocument, now: Timestamp) -> Result<()>;
 }
 
 /// Idempotency keys.

@@ -296,15 +296,5 @@ fn a_configuration_takes_the_place_of_the_one_that_was_seen() {
     assert_eq!(store.configuration(Audience::Terminals).unwrap(), Some(two));
     let connection = Connection::open(&file.path).unwrap();
     assert!(connection.execute("DELETE FROM configurations", []).is_err());
-
-    assert!(store.key_successions().unwrap().is_empty());
-    let succession = published(1).signed;
-    store.add_key_succession(succession.clone(), noon()).unwrap();
-    assert_eq!(store.key_successions().unwrap(), [succession]);
-    assert!(connection.execute("DELETE FROM key_successions", []).is_err());
-    let log = store.audit_events(tapfer_storage::Page::first(2)).unwrap().items;
-    let actions: Vec<_> = log.iter().map(|line| line.event.action).collect();
-    let expected = [AuditAction::ConfigurationKeySucceeded, AuditAction::ConfigurationPublished];
-    assert_eq!(actions, expected);
     assert_eq!(file.fault(), None);
 }

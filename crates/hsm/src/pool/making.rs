@@ -1,15 +1,12 @@
-//! Calls that make keys, and those that every worker is asked.
+//! Calls that make keys.
 
 use std::slice;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::call::{Life, Outcome, Reader, decode, too_large};
+use super::call::{Life, Outcome, Reader};
 use super::plan::{Effect, Ending, Patience};
-use super::shared::{Shared, framed};
-use super::slot::{Slot, What};
+use super::shared::Shared;
 use super::wire::{Reply, Request};
-use super::worker::{Purpose, Question};
 use crate::HsmError;
 
 /// How often a verb that makes keys is tried, each time after it was seen that nothing was made.
@@ -75,36 +72,6 @@ impl Shared {
         let reader = |_: usize, reply: &Reply<'_>| reader(reply);
         let outcome = self.call(Effect::Makes, slice::from_ref(request), &reader, patience).pop();
         outcome.ok_or(HsmError::Internal { operation: "asking a worker" })
-    }
-
-    /// Asks every worker that serves, and waits for all of them by one deadline.
-    pub(super) fn everyone(&self, request: &Request<'_>) -> Result<(), HsmError> {
-        let frame = framed(request).ok_or_else(too_large)?;
-        let (now, patience) = (self.clock.now(), self.limits.making_deadline());
-        let until = now.saturating_add(patience);
-        let slot = Arc::new(Slot::default());
-        let ask = |place| Question::new(Purpose::Call(Arc::clone(&slot), place), now, patience);
-        let workers = self.workers.iter().enumerate();
-        let asked = workers.filter(|(place, worker)| worker.ask(&frame, ask(*place)).is_ok());
-        let mut open = asked.count();
-        if open == 0 {
-            return Err(self.refuse(HsmError::Down { cause: self.causes().join("; ") }));
-        }
-        while open > 0 {
-            let events = slot.take(1, until.saturating_sub(self.clock.now()));
-            if events.is_empty() {
-                let milliseconds = self.limits.making_deadline_ms;
-                return Err(HsmError::DeadlinePassed { milliseconds });
-            }
-            open = open.saturating_sub(events.len());
-            events.into_iter().try_for_each(|event| match event.what {
-                What::Answered { message, .. } => {
-                    decode(&message, &|reply| matches!(reply, Reply::Nothing).then_some(()))
-                }
-                What::Lost { cause } => Err(HsmError::Down { cause }),
-            })?;
-        }
-        Ok(())
     }
 
     fn end_life(&self, (place, life): Life, cause: &str) {

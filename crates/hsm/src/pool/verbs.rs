@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Rid};
 use tapfer_emv::cryptogram;
-use tapfer_emv::curve::{PublicPoint, PublicX};
+use tapfer_emv::curve::PublicX;
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
 use tapfer_payment_types::messages::{HexBytes, SealedPayload};
@@ -16,10 +16,10 @@ use super::member::Member;
 use super::wire::{self, Cryptogram, Grant, Provisioning, Reply, Request, Verdict};
 use crate::{
     CardPinSubject, CardPinValue, CryptogramRequest, CryptogramVerdict, DemoKeys,
-    DetokenizationGrant, DocumentPurpose, DocumentSignature, HsmDescription, HsmError,
-    IccCertificateRequest, IssuerCertificateRequest, IssuerKeys, MerchantCertificateRequest,
-    PanLookup, PaymentHsm, PersonKeyImport, PersonKeyRecipient, PersonKeyVerdict,
-    ProvisioningRequest, RecordOwner, SealedCardRecord, SealedPersonKey,
+    DetokenizationGrant, DocumentKeyRecord, DocumentPurpose, DocumentSignature, HsmDescription,
+    HsmError, IccCertificateRequest, IssuerCertificateRequest, IssuerKeys,
+    MerchantCertificateRequest, PanLookup, PaymentHsm, PersonKeyImport, PersonKeyRecipient,
+    PersonKeyVerdict, ProvisioningRequest, RecordOwner, SealedCardRecord, SealedPersonKey,
 };
 
 /// The largest piece of randomness asked for at once.
@@ -144,10 +144,6 @@ impl PaymentHsm for HsmPool {
 
     fn pool(&self) -> Option<super::PoolStatus> {
         Some(self.shared.status())
-    }
-
-    fn self_test(&self) -> Result<(), HsmError> {
-        self.shared.everyone(&Request::SelfTest)
     }
 
     /// One worker says what the newest version is, and whether it comes from the one that the caller knows as well
@@ -282,9 +278,12 @@ impl PaymentHsm for HsmPool {
         self.shared.make(&request, &nothing, exists, look)
     }
 
-    fn document_key(&self, of: DocumentPurpose) -> Result<PublicPoint, HsmError> {
-        let request = Request::DocumentKey { purpose: purpose(of) };
-        self.shared.read(&request, &|reply| PublicPoint::from_bytes(&array(reply)?).ok())
+    fn document_keys(&self, of: DocumentPurpose) -> Result<Vec<DocumentKeyRecord>, HsmError> {
+        let request = Request::DocumentKeys { purpose: purpose(of) };
+        self.shared.read(&request, &|reply| match reply {
+            Reply::Bytes(json) => serde_json::from_slice(json).ok(),
+            _ => None,
+        })
     }
 
     fn sign_document(

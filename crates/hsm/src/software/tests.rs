@@ -1,4 +1,4 @@
-//! A module that failed a self-test does nothing any more; keystore and catalogue go together.
+//! A module that lacks the newest catalogue does nothing; keystore and catalogue go together.
 
 use tapfer_emv::certificate::CertificateDate;
 use tapfer_emv::cryptogram::CryptogramInput;
@@ -7,13 +7,13 @@ use tapfer_emv::merchant::MerchantPrivateKey;
 use tapfer_payment_types::configuration::{SignedConfiguration, SignedDocument};
 use tapfer_payment_types::messages::{CardProfileMessage, HexBytes, SealedPayload};
 use tapfer_payment_types::{
-    CardId, DeviceId, IssuerId, PanSequenceNumber, RealmId, Secret, Timestamp, TokenId, TokenPan,
+    CardId, CatalogueMark, DeviceId, IssuerId, PanSequenceNumber, RealmId, Secret, Timestamp,
+    TokenId, TokenPan,
 };
 
 use super::keystore::Keystore;
 use super::{RootKeys, SoftwareHsm, Unlock};
 use crate::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyState};
-use crate::known_answers::{self, KnownAnswerTest};
 use crate::{
     CardPinSubject, CardPinValue, CatalogueError, CryptogramRequest, DetokenizationGrant,
     DocumentPurpose, HsmError, IccCertificateRequest, IssuerCertificateRequest,
@@ -22,11 +22,10 @@ use crate::{
 };
 use std::num::NonZeroU32;
 
-const BROKEN: &[KnownAnswerTest] = &[KnownAnswerTest { name: "broken", answer: || Some(false) }];
 const RID: [u8; 5] = [1; 5];
 
 fn refused<T>(answer: Result<T, HsmError>) -> bool {
-    matches!(answer, Err(HsmError::SelfTestFailed { test: "broken" }))
+    matches!(answer, Err(HsmError::Catalogue(CatalogueError::RolledBack { .. })))
 }
 
 fn now() -> Timestamp {
@@ -165,19 +164,17 @@ fn person_verbs_are_refused(hsm: &SoftwareHsm) -> bool {
 }
 
 #[test]
-fn a_failed_self_test_blocks_every_verb_for_ever() {
-    let (mut hsm, _directory) = working_module();
+fn a_module_that_was_told_of_a_newer_catalogue_refuses_every_verb() {
+    let (hsm, _directory) = working_module();
     let public_key = hsm.issuer_keys(issuer()).unwrap().public_key;
     let card = RecordOwner::Card(CardId::new(now(), [1; 10]));
     let record = hsm.seal_card_record(issuer(), card, b"record").unwrap();
     let (pan, token_pan) =
         ("4111111111111111".parse().unwrap(), "4111111111111111".parse().unwrap());
-    hsm.break_self_test(BROKEN);
-    assert!(hsm.health().is_ok(), "nothing has been tested yet");
-    assert!(refused(hsm.self_test()));
+    let used = hsm.follow_catalogue(None).unwrap();
+    let newer = CatalogueMark { version: used.version + 1, ..used };
+    assert!(refused(hsm.follow_catalogue(Some(&newer))));
 
-    hsm.break_self_test(known_answers::ALL);
-    assert!(refused(hsm.self_test()), "a failure is not forgotten");
     assert!(refused(hsm.health()));
     assert!(refused(hsm.follow_catalogue(None)));
     assert!(refused(hsm.random(&mut [0; 4])));

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tapfer_emv::curve::{PrivateKey, PublicPoint, PublicX};
 use tapfer_payment_types::IssuerId;
+use tapfer_payment_types::configuration::MAXIMUM_SUCCESSIONS;
 
 use super::VaultedHsm;
 use super::shelf::HeldKey;
-use crate::catalogue::{KeyOwner, KeyPurpose, KeyState};
+use crate::catalogue::{KeyOwner, KeyPurpose, KeyRecord, KeyState};
 use crate::vault::Vault;
-use crate::{HsmError, IssuerKeys};
+use crate::{DocumentKeyRecord, DocumentPurpose, HsmError, IssuerKeys};
 
 type Held<V> = Arc<HeldKey<<V as Vault>::Key>>;
 
@@ -73,6 +74,30 @@ impl<V: Vault> VaultedHsm<V> {
             None if shelves.now().generations(owner, purpose).next().is_some() => Ok(None),
             None => Err(unknown(owner, purpose)),
         }
+    }
+
+    /// All generations of a key that signs documents.
+    pub(super) fn generations_that_sign(
+        &self,
+        of: DocumentPurpose,
+    ) -> Result<Vec<DocumentKeyRecord>, HsmError> {
+        let (owner, purpose) = (KeyOwner::Platform, KeyPurpose::from(of));
+        let found = self.working()?.find(|shelf| {
+            shelf.active(owner, purpose)?;
+            let newest_first = shelf.generations(owner, purpose).map(|held| &held.record);
+            let told = |(place, record): (usize, &KeyRecord)| {
+                let succession = record.succession.clone();
+                Some(DocumentKeyRecord {
+                    key: record.public?.into(),
+                    is_active: record.state == KeyState::Active,
+                    succession: succession.filter(|_| place < MAXIMUM_SUCCESSIONS),
+                })
+            };
+            newest_first.enumerate().map(told).collect::<Option<Vec<_>>>()
+        })?;
+        let mut keys = found.ok_or(HsmError::UnknownDocumentKey)?;
+        keys.reverse();
+        Ok(keys)
     }
 
     /// A key to use.

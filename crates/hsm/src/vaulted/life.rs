@@ -5,7 +5,6 @@
 //! next look: at a key they do not know, at [`crate::PaymentHsm::health`], or when told
 //! ([`VaultedHsm::reload`]).
 
-use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payment_types::{RealmId, Secret, Timestamp};
 
 use super::VaultedHsm;
@@ -87,26 +86,22 @@ impl<V: Vault> VaultedHsm<V> {
     }
 
     /// Makes the next generation of the key that signs configurations. The one until now signs, inside, that it is
-    /// followed by this one, and is retired with its last signature. `keep` makes the document durable before the
-    /// new key is there for anybody: so no configuration is signed with a key to which nothing leads. It stands in the
-    /// new key's record as well, and so goes wherever the key goes.
+    /// followed by this one, and is retired with its last signature. The document stands in the new key's record:
+    /// nobody meets a key of configurations to which nothing leads.
     ///
     /// # Errors
-    /// As [`VaultedHsm::add_generation`]; [`HsmError::Internal`] if it was not kept: then nothing has changed.
-    pub fn succeed_configuration_key(
-        &self,
-        now: Timestamp,
-        keep: &mut dyn FnMut(SignedDocument) -> bool,
-    ) -> Result<KeyRecord, HsmError> {
+    /// As [`VaultedHsm::add_generation`].
+    pub fn succeed_configuration_key(&self, now: Timestamp) -> Result<KeyRecord, HsmError> {
         let (owner, purpose) = (KeyOwner::Platform, KeyPurpose::Configuration);
-        self.working()?.change(|draft| {
+        self.usable(owner, purpose)?;
+        // As in `add_generation`. To sign, the lock is needed: whose turn it is must not change meanwhile.
+        let (realm, vault) = (self.realm_of_catalogue().0, self.vault());
+        let key = vault.generate(purpose.algorithm(), purpose.custody(realm))?;
+        self.shelves.change(|draft| {
             let old = draft.active(owner, purpose).ok_or(HsmError::UnknownDocumentKey)?;
-            let new = draft.generate(owner, purpose, now)?;
+            let new = draft.add(owner, purpose, key, now)?;
             let signed = draft.sign_succession(&old, &new, now)?;
-            let new = draft.follows(new.name, signed.clone())?;
-            if !keep(signed) {
-                return Err(HsmError::Internal { operation: "keeping a succession of keys" });
-            }
+            let new = draft.follows(new.name, signed)?;
             draft.advance(old.name, KeyState::Retired)?;
             Ok(new)
         })

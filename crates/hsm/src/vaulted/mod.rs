@@ -21,21 +21,17 @@ pub(crate) use provisioning::HPKE;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use tapfer_payment_types::RealmId;
 
 use self::shelf::KeyShelves;
-use crate::known_answers::{self, KnownAnswerTest};
+use crate::known_answers;
 use crate::vault::Vault;
 use crate::{HsmError, Realm};
 
 /// A security module: a vault, and the catalogue of keys that it opens. See the [module](self).
 pub struct VaultedHsm<V: Vault> {
     shelves: KeyShelves<V>,
-    known_answer_tests: &'static [KnownAnswerTest],
-    /// The test that failed. Set once, and never taken back.
-    failed_test: OnceLock<&'static str>,
 }
 
 impl<V: Vault> VaultedHsm<V> {
@@ -67,9 +63,8 @@ impl<V: Vault> VaultedHsm<V> {
         KeyShelves::open(vault, catalogue).map(Self::new)
     }
 
-    fn new(shelves: KeyShelves<V>) -> Self {
-        let known_answer_tests = known_answers::ALL;
-        Self { shelves, known_answer_tests, failed_test: OnceLock::new() }
+    const fn new(shelves: KeyShelves<V>) -> Self {
+        Self { shelves }
     }
 
     /// The vault behind it.
@@ -83,19 +78,10 @@ impl<V: Vault> VaultedHsm<V> {
         self.shelves.vault
     }
 
-    /// Every verb that touches a key comes through here, and none gets past a failed self-test, nor goes on with
-    /// older keys than are known.
+    /// Every verb that touches a key comes through here, and none goes on with older keys than are known.
     fn working(&self) -> Result<&KeyShelves<V>, HsmError> {
-        let shelves = self.tested()?;
-        shelves.demand_newest()?;
-        Ok(shelves)
-    }
-
-    fn tested(&self) -> Result<&KeyShelves<V>, HsmError> {
-        match self.failed_test.get() {
-            None => Ok(&self.shelves),
-            Some(test) => Err(HsmError::SelfTestFailed { test }),
-        }
+        self.shelves.demand_newest()?;
+        Ok(&self.shelves)
     }
 
     fn realm(&self) -> Realm {
@@ -108,11 +94,6 @@ impl<V: Vault> VaultedHsm<V> {
             Realm::Demo => Ok(()),
             Realm::Production => Err(HsmError::NotADemoRealm),
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) const fn break_self_test(&mut self, tests: &'static [KnownAnswerTest]) {
-        self.known_answer_tests = tests;
     }
 }
 

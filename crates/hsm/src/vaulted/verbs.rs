@@ -4,25 +4,24 @@ use std::num::NonZeroU32;
 
 use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Rid};
 use tapfer_emv::cryptogram;
-use tapfer_emv::curve::PublicPoint;
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
 use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::store_share::STORE_SHARE_LENGTH;
 use tapfer_payment_types::{CatalogueMark, DeviceId, IssuerId, Pan, Secret, Timestamp};
 
+use super::VaultedHsm;
 use super::record::Kind;
 use super::shelf::Draft;
-use super::{VaultedHsm, self_test};
 use crate::catalogue::{KeyOwner, KeyPurpose, KeyState};
 use crate::pkcs11::ModuleReport;
 use crate::vault::{CardKeyPath, Vault};
 use crate::{
     CardPinSubject, CardPinValue, CryptogramRequest, CryptogramVerdict, DemoKeys,
-    DetokenizationGrant, DocumentPurpose, DocumentSignature, HsmDescription, HsmError,
-    IccCertificateRequest, IssuerCertificateRequest, IssuerKeys, MerchantCertificateRequest,
-    PanLookup, PaymentHsm, PersonKeyImport, PersonKeyRecipient, PersonKeyVerdict,
-    ProvisioningRequest, RecordOwner, SealedCardRecord, known_answers,
+    DetokenizationGrant, DocumentKeyRecord, DocumentPurpose, DocumentSignature, HsmDescription,
+    HsmError, IccCertificateRequest, IssuerCertificateRequest, IssuerKeys,
+    MerchantCertificateRequest, PanLookup, PaymentHsm, PersonKeyImport, PersonKeyRecipient,
+    PersonKeyVerdict, ProvisioningRequest, RecordOwner, SealedCardRecord,
 };
 
 /// Makes a share of a store its own kind of HMAC.
@@ -82,23 +81,12 @@ impl<V: Vault> PaymentHsm for VaultedHsm<V> {
     }
 
     fn health(&self) -> Result<(), HsmError> {
-        self.tested()?.follow(None)?;
+        self.shelves.follow(None)?;
         self.vault().health()
     }
 
     fn follow_catalogue(&self, known: Option<&CatalogueMark>) -> Result<CatalogueMark, HsmError> {
-        self.tested()?.follow(known)
-    }
-
-    fn self_test(&self) -> Result<(), HsmError> {
-        self.working()?;
-        known_answers::run(self.known_answer_tests)
-            .and_then(|()| self_test::run(self.vault()))
-            .inspect_err(|error| {
-                if let HsmError::SelfTestFailed { test } = error {
-                    self.failed_test.get_or_init(|| test);
-                }
-            })
+        self.shelves.follow(known)
     }
 
     fn random(&self, out: &mut [u8]) -> Result<(), HsmError> {
@@ -194,8 +182,8 @@ impl<V: Vault> PaymentHsm for VaultedHsm<V> {
         })
     }
 
-    fn document_key(&self, purpose: DocumentPurpose) -> Result<PublicPoint, HsmError> {
-        self.public_point(&*self.active(KeyOwner::Platform, purpose.into())?)
+    fn document_keys(&self, purpose: DocumentPurpose) -> Result<Vec<DocumentKeyRecord>, HsmError> {
+        self.generations_that_sign(purpose)
     }
 
     fn sign_document(

@@ -56,7 +56,6 @@ macro_rules! contract {
         contract! { $backend $(on $kind)?:
             module::describes_itself
             module::random_bytes_differ
-            module::self_test_passes
             certificates::authority_is_made_once
             certificates::issuer_is_made_once
             certificates::chain_verifies

@@ -23,11 +23,6 @@ pub fn random_bytes_differ(hsm: &impl PaymentHsm) {
     assert!(!draws.contains(&[0; 32]));
 }
 
-pub fn self_test_passes(hsm: &impl PaymentHsm) {
-    hsm.self_test().unwrap();
-    hsm.health().unwrap();
-}
-
 pub fn production_realm_shows_no_key(hsm: &impl PaymentHsm) {
     assert_eq!(hsm.describe().realm, Realm::Production);
     let index = hsm.create_issuer(issuer(1), now()).unwrap().derivation_key_index;

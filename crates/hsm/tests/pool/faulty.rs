@@ -8,7 +8,6 @@ use std::time::Duration;
 use std::{env, fs, process, thread};
 
 use tapfer_emv::certificate::{CaPublicKey, IccCertificate, IssuerCertificate, Rid};
-use tapfer_emv::curve::PublicPoint;
 use tapfer_emv::keys::IssuerMasterKey;
 use tapfer_emv::merchant::{MerchantCaKey, MerchantCertificate};
 use tapfer_hsm::pool;
@@ -169,9 +168,6 @@ impl PaymentHsm for Faulty {
     fn follow_catalogue(&self, known: Option<&CatalogueMark>) -> Result<CatalogueMark, HsmError> {
         self.hsm.follow_catalogue(known)
     }
-    fn self_test(&self) -> Result<(), HsmError> {
-        self.well()?.self_test()
-    }
     fn random(&self, out: &mut [u8]) -> Result<(), HsmError> {
         self.well()?.random(out)
     }
@@ -219,8 +215,8 @@ impl PaymentHsm for Faulty {
     fn create_document_keys(&self, now: Timestamp) -> Result<(), HsmError> {
         self.making()?.create_document_keys(now).map(|made| self.made(made))
     }
-    fn document_key(&self, purpose: DocumentPurpose) -> Result<PublicPoint, HsmError> {
-        self.well()?.document_key(purpose)
+    fn document_keys(&self, purpose: DocumentPurpose) -> Result<Vec<DocumentKeyRecord>, HsmError> {
+        self.well()?.document_keys(purpose)
     }
     fn sign_document(
         &self,

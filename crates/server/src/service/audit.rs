@@ -42,7 +42,7 @@ impl Service {
         {
             return Ok((end, newest));
         }
-        let signed = self.sign(
+        let (_, signed) = self.sign(
             DocumentPurpose::AuditHead,
             &AuditHead {
                 format: AUDIT_HEAD_FORMAT.to_owned(),

@@ -1,13 +1,13 @@
 //! Signed configurations: what phones and terminals are told, published again when it changes or grows old
 //! (docs/adr/0016-signed-configuration-and-audit-heads.md).
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
-use tapfer_emv::document::{DocumentKey, DocumentPurpose};
+use tapfer_emv::document::DocumentPurpose;
 use tapfer_payment_types::configuration::{
     Audience, CONFIGURATION_FORMAT, CardAuthority, CardIssuer, Configuration, Content,
-    KeySuccession, MAXIMUM_DOCUMENT_LENGTH, MAXIMUM_SUCCESSIONS, PhoneConfiguration,
-    RevokedIssuerCertificate, SignedConfiguration, SignedDocument, TerminalTrust,
+    MAXIMUM_DOCUMENT_LENGTH, PhoneConfiguration, RevokedIssuerCertificate, SignedConfiguration,
+    SignedDocument, TerminalTrust,
 };
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{IssuerId, Timestamp};
@@ -24,6 +24,8 @@ const LIFE_SECONDS: i64 = 7 * 86_400;
 /// One that has not changed is signed again after this, with the newest audit head, when a device asks: whoever
 /// has asked knows the audit chain as it was an hour before, or later.
 const RENEWAL_SECONDS: i64 = 3_600;
+/// Modules and this service meet a new key one after the other: behind the first attempt all have followed.
+const SIGNING_ATTEMPTS: usize = 3;
 /// Two that publish at the same moment, of two processes: the slower one looks again.
 const ATTEMPTS: usize = 8;
 
@@ -82,8 +84,7 @@ impl Service {
             let keys = self.document_keys()?;
             let end = self.storage.audit_end()?;
             let before = self.storage.configuration(audience)?;
-            let successions = self.successions_to(keys.configuration)?;
-            let said = before.as_ref().and_then(|signed| self.said_before(signed, &successions));
+            let said = before.as_ref().and_then(|signed| self.said_before(signed, &keys));
             let said = said.filter(|said| {
                 said.audience == audience
                     && said.restoration == end.restoration
@@ -97,17 +98,20 @@ impl Service {
                     .contains(&now.millis_since(said.issued_at))
             {
                 let configuration = signed.clone();
-                return Ok(SignedConfiguration { configuration, successions });
+                return Ok(SignedConfiguration {
+                    configuration,
+                    successions: keys.successions.clone(),
+                });
             }
             let version = said.map_or(0, |said| said.version).saturating_add(1);
-            let signed = self.sign_configuration(audience, version, content, now)?;
-            let successions = self.successions_to(self.document_keys()?.configuration)?;
+            let (keys, signed) = self.sign_configuration(audience, version, content, now)?;
             let published = PublishedConfiguration { audience, version, signed: signed.clone() };
             attempts = attempts.saturating_sub(1);
             match self.storage.publish_configuration(published, before, now) {
                 Err(StorageError::Conflict) if attempts > 0 => {}
                 result => {
                     result?;
+                    let successions = keys.successions.clone();
                     return Ok(SignedConfiguration { configuration: signed, successions });
                 }
             }
@@ -116,14 +120,10 @@ impl Service {
 
     /// What a document says that this platform signed: with the key of now, or with one that it followed.
     /// What stands beside a document in the database, and what nobody signed, counts for nothing.
-    fn said_before(
-        &self,
-        signed: &SignedDocument,
-        successions: &[SignedDocument],
-    ) -> Option<Configuration> {
+    fn said_before(&self, signed: &SignedDocument, keys: &DocumentKeys) -> Option<Configuration> {
         let signed_by = tapfer_emv::document::key(&signed.key.0)?;
-        let is_own = signed_by == self.document_keys().ok()?.configuration
-            || successions.iter().any(|step| step.key == signed.key);
+        let is_own = signed_by == keys.configuration
+            || keys.successions.iter().any(|step| step.key == signed.key);
         let said: Configuration =
             signed_by.read(DocumentPurpose::Configuration, signed).ok().filter(|_| is_own)?;
         (said.realm == self.hsm.describe().realm_id).then_some(said)
@@ -135,7 +135,7 @@ impl Service {
         version: u64,
         content: Content,
         now: Timestamp,
-    ) -> Result<SignedDocument, ServiceError> {
+    ) -> Result<(Arc<DocumentKeys>, SignedDocument), ServiceError> {
         let (head, audit_head) = self.sign_audit_head(now)?;
         let document = Configuration {
             format: CONFIGURATION_FORMAT.to_owned(),
@@ -152,12 +152,12 @@ impl Service {
         self.sign(DocumentPurpose::Configuration, &document)
     }
 
-    /// Signs a document, and verifies it as its readers will.
+    /// Signs a document, and verifies it as its readers will. Gives the keys of which one has signed.
     pub(super) fn sign<T: serde::Serialize>(
         &self,
         purpose: DocumentPurpose,
         document: &T,
-    ) -> Result<SignedDocument, ServiceError> {
+    ) -> Result<(Arc<DocumentKeys>, SignedDocument), ServiceError> {
         let document =
             serde_json::to_string(document).map_err(|_| ServiceError::Damaged("a document"))?;
         if document.len() > MAXIMUM_DOCUMENT_LENGTH {
@@ -165,8 +165,9 @@ impl Service {
                 "there are too many issuers for one signed configuration: devices would refuse it";
             return Err(ServiceError::Conflict(detail.to_owned()));
         }
-        for attempt in 1..=2 {
-            let key = self.document_keys()?.of(purpose);
+        for attempt in 1..=SIGNING_ATTEMPTS {
+            let keys = self.document_keys()?;
+            let key = keys.that_signs(purpose);
             let signature = self
                 .ask_hsm("sign_document", |hsm| hsm.sign_document(purpose, document.as_bytes()))?;
             let signed = SignedDocument {
@@ -176,23 +177,24 @@ impl Service {
             };
             let verified: Result<serde::de::IgnoredAny, _> = key.read(purpose, &signed);
             if verified.is_ok() {
-                return Ok(signed);
+                return Ok((keys, signed));
             }
-            // A module that follows the catalogue sooner than this service signs with a newer key.
+            // A module that follows the catalogue sooner than others, and this service, signs with a newer key.
             tracing::info!(target: "tapfer::keys", attempt, "a document is signed with another key");
+            self.follow_catalogue()?;
             self.document_keys.forget();
         }
-        Err(ServiceError::Damaged("the signature of a document"))
+        let detail = "the key that signs documents is just being followed by the next; ask again";
+        Err(ServiceError::Contention(detail))
     }
 
-    /// The keys that sign documents now. Asked for once, and again when the catalogue of keys has changed.
+    /// The keys that sign documents. Asked for once, and again when the catalogue of keys has changed.
     ///
     /// # Errors
     /// [`ServiceError::Hsm`].
-    pub(super) fn document_keys(&self) -> Result<DocumentKeys, ServiceError> {
-        self.document_keys.get_or_ask(|purpose| {
-            self.ask_hsm("document_key", |hsm| hsm.document_key(purpose)).map(DocumentKey::from)
-        })
+    pub(super) fn document_keys(&self) -> Result<Arc<DocumentKeys>, ServiceError> {
+        self.document_keys
+            .get_or_ask(|purpose| self.ask_hsm("document_keys", |hsm| hsm.document_keys(purpose)))
     }
 
     /// Realm and public key, as a line of text.
@@ -203,42 +205,6 @@ impl Service {
         let key = self.document_keys()?.configuration;
         let key = String::from(HexBytes(key.bytes().to_vec()));
         Ok(format!("{} {key}\n", self.hsm.describe().realm_id))
-    }
-
-    /// Takes over the successions that came with the catalogue of keys and that the database does not have: it is
-    /// older than the keys, as behind the restore of an older backup. Each is taken for the key in whose record it
-    /// stands, and has to lead to it.
-    ///
-    /// # Errors
-    /// [`ServiceError::Storage`].
-    pub(crate) fn take_over_successions(
-        &self,
-        found: impl IntoIterator<Item = (DocumentKey, SignedDocument)>,
-    ) -> Result<(), ServiceError> {
-        let kept = self.storage.key_successions()?;
-        for (key, step) in found {
-            if leads_to(&step, key).is_some() && !kept.contains(&step) {
-                self.storage.add_key_succession(step, self.now())?;
-                tracing::info!(target: "tapfer::keys", "a succession came with the catalogue of keys");
-            }
-        }
-        Ok(())
-    }
-
-    /// The successions that lead to a key, the oldest first; not more than devices follow. Others, which led
-    /// nowhere because the catalogue could not be written, are left out. The first that leads to a key counts: it
-    /// was there before anybody else knew of the key.
-    fn successions_to(&self, key: DocumentKey) -> Result<Vec<SignedDocument>, ServiceError> {
-        let kept = self.storage.key_successions()?;
-        let (mut path, mut key) = (VecDeque::new(), key);
-        while path.len() < MAXIMUM_SUCCESSIONS {
-            let Some((before, step)) = kept.iter().find_map(|step| leads_to(step, key)) else {
-                break;
-            };
-            path.push_front(step.clone());
-            key = before;
-        }
-        Ok(path.into())
     }
 
     fn content(&self, audience: Audience, now: Timestamp) -> Result<Content, ServiceError> {
@@ -253,13 +219,6 @@ impl Service {
             Audience::Terminals => Content::Terminals(for_terminals(self.trust_of(None)?)),
         })
     }
-}
-
-/// The key that named another one as the next, if this document does and is signed with it.
-fn leads_to(step: &SignedDocument, to: DocumentKey) -> Option<(DocumentKey, &SignedDocument)> {
-    let before = tapfer_emv::document::key(&step.key.0)?;
-    let said: KeySuccession = before.read(DocumentPurpose::Configuration, step).ok()?;
-    (said.to.0 == to.bytes() && said.from == step.key).then_some((before, step))
 }
 
 fn for_terminals(trust: Trust) -> TerminalTrust {

@@ -1,20 +1,43 @@
 //! The public keys of signed documents, as the security module gave them last.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tapfer_emv::document::{DocumentKey, DocumentPurpose};
+use tapfer_hsm::{DocumentKeyRecord, HsmError};
+use tapfer_payment_types::configuration::SignedDocument;
 
-/// The keys that sign now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use crate::service::successions;
+
+/// The keys that sign documents, and the way that led to the one of configurations.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DocumentKeys {
     /// Signs configurations.
     pub(crate) configuration: DocumentKey,
+    /// How it came to be it, the oldest step first.
+    pub(crate) successions: Vec<SignedDocument>,
     /// Signs ends of the audit chain.
     pub(crate) audit_head: DocumentKey,
 }
 
 impl DocumentKeys {
-    pub(crate) const fn of(self, purpose: DocumentPurpose) -> DocumentKey {
+    /// What the catalogue has of the two purposes.
+    fn of(
+        configurations: &[DocumentKeyRecord],
+        audit_heads: &[DocumentKeyRecord],
+    ) -> Result<Self, HsmError> {
+        let newest = |keys: &[DocumentKeyRecord]| {
+            let active = keys.iter().rev().find(|record| record.is_active);
+            active.map(|record| record.key).ok_or(HsmError::UnknownDocumentKey)
+        };
+        let configuration = newest(configurations)?;
+        Ok(Self {
+            configuration,
+            successions: successions::steps_to(configurations, configuration),
+            audit_head: newest(audit_heads)?,
+        })
+    }
+
+    pub(crate) const fn that_signs(&self, purpose: DocumentPurpose) -> DocumentKey {
         match purpose {
             DocumentPurpose::Configuration => self.configuration,
             DocumentPurpose::AuditHead => self.audit_head,
@@ -26,30 +49,30 @@ impl DocumentKeys {
 #[derive(Default)]
 pub(crate) struct KnownDocumentKeys(RwLock<Known>);
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Known {
     /// How often they were forgotten: an answer that was on its way then is used, and not kept.
     forgotten: u64,
-    keys: Option<DocumentKeys>,
+    keys: Option<Arc<DocumentKeys>>,
 }
 
 impl KnownDocumentKeys {
     /// The keys, asked for if they are not known. Nobody waits meanwhile: two may ask.
-    pub(crate) fn get_or_ask<E>(
+    pub(crate) fn get_or_ask<E: From<HsmError>>(
         &self,
-        ask: impl Fn(DocumentPurpose) -> Result<DocumentKey, E>,
-    ) -> Result<DocumentKeys, E> {
-        let Known { forgotten, keys } = *self.0.read().unwrap_or_else(PoisonError::into_inner);
+        ask: impl Fn(DocumentPurpose) -> Result<Vec<DocumentKeyRecord>, E>,
+    ) -> Result<Arc<DocumentKeys>, E> {
+        let Known { forgotten, keys } =
+            self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(keys) = keys {
             return Ok(keys);
         }
-        let keys = DocumentKeys {
-            configuration: ask(DocumentPurpose::Configuration)?,
-            audit_head: ask(DocumentPurpose::AuditHead)?,
-        };
+        let configurations = ask(DocumentPurpose::Configuration)?;
+        let keys = DocumentKeys::of(&configurations, &ask(DocumentPurpose::AuditHead)?)?;
+        let keys = Arc::new(keys);
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.forgotten == forgotten {
-            known.keys = Some(keys);
+            known.keys = Some(Arc::clone(&keys));
         }
         Ok(keys)
     }

@@ -31,6 +31,7 @@ pub(crate) mod repetition;
 mod reversals;
 mod revocations;
 pub(crate) mod store_shares;
+mod successions;
 mod terminal_certificates;
 mod terminals;
 mod tokens;
@@ -69,7 +70,7 @@ pub(crate) struct Service {
     issuers: IssuerDirectory,
     /// Who certifies terminals here.
     acquirer: AcquirerId,
-    /// The public keys of configurations and audit heads.
+    /// The public keys of documents.
     document_keys: KnownDocumentKeys,
     /// Held to the end, so that no other process serves the realm before this one has stopped.
     _lock: RealmLock,
@@ -88,10 +89,16 @@ impl Service {
     ) -> Result<Self, ServiceError> {
         let Realm { hsm, storage, lock, .. } = realm;
         let acquirer = acquirer_of(hsm.describe().realm_id);
-        let issuers = IssuerDirectory::default();
-        let document_keys = KnownDocumentKeys::default();
-        let service =
-            Self { hsm, storage, clock, entropy, issuers, acquirer, document_keys, _lock: lock };
+        let service = Self {
+            hsm,
+            storage,
+            clock,
+            entropy,
+            issuers: IssuerDirectory::default(),
+            acquirer,
+            document_keys: KnownDocumentKeys::default(),
+            _lock: lock,
+        };
         let now = service.clock.now();
         service.ensure_authority(PLATFORM_RID, now)?;
         service.ensure_merchant_authority(now)?;

@@ -9,8 +9,7 @@ use tapfer_emv::document::{DocumentKey, DocumentPurpose};
 use tapfer_emv::merchant::{MerchantPrivateKey, MerchantSigner as _};
 use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::{
-    Audience, AuditHead, Configuration, Content, KeySuccession, SUCCESSION_FORMAT,
-    SignedConfiguration, SignedDocument, TerminalTrust,
+    Audience, AuditHead, Configuration, Content, SignedConfiguration, SignedDocument, TerminalTrust,
 };
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_storage::sqlite::{AuditFile, SqliteOptions, SqliteStorage};
@@ -112,24 +111,13 @@ fn attack_configuration_exchanged_in_the_database() {
     forged.document =
         forged.document.replacen("\"version\":1", "\"version\":9223372036854775806", 1);
     assert_ne!(forged, of_tills);
-    // Signed by himself, as one whom the platform's own key has followed.
+    // Signed by himself.
     let own = MerchantPrivateKey::from_bytes(&[7; 32]).unwrap();
     let sign = |document: String| {
         let message = DocumentPurpose::Configuration.message(document.as_bytes());
         let signature = HexBytes(own.sign(&message).unwrap().to_vec());
         SignedDocument { document, key: HexBytes(own.public_key().bytes().to_vec()), signature }
     };
-    let step = KeySuccession {
-        format: SUCCESSION_FORMAT.into(),
-        realm: till.realm,
-        from: HexBytes(own.public_key().bytes().to_vec()),
-        to: of_tills.key.clone(),
-        at: shop.now(),
-    };
-    let step = sign(serde_json::to_string(&step).unwrap());
-    shop.in_database(|storage| {
-        storage.add_key_succession(step, Timestamp::from_unix_millis(0)).unwrap()
-    });
     let his = sign(forged.document.clone());
     let mut seen = till.newest.unwrap().version;
     for put_in in [forged, his, of_phones, of_tills] {

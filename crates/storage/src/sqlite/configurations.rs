@@ -1,4 +1,4 @@
-//! The newest signed configurations, and how the key that signs them came to be it.
+//! The newest signed configurations.
 
 use rusqlite::{Connection, params};
 use tapfer_payment_types::Timestamp;
@@ -6,7 +6,7 @@ use tapfer_payment_types::configuration::{Audience, SignedDocument};
 use tapfer_payments::audit::{AuditAction, AuditEvent};
 
 use super::audit_chain::read_document;
-use super::rows::{all, execute, first};
+use super::rows::{execute, first};
 use super::{Result, SqliteStorage, audit};
 use crate::{ConfigurationStore, PublishedConfiguration, StorageError};
 
@@ -51,26 +51,6 @@ impl ConfigurationStore for SqliteStorage {
                 (AuditAction::ConfigurationPublished, published.audience.to_string());
             let detail = Some(format!("version {}", published.version));
             audit::insert(connection, &AuditEvent::of_platform(action, object, detail, now))
-        })
-    }
-
-    fn key_successions(&self) -> Result<Vec<SignedDocument>> {
-        let list = "SELECT * FROM key_successions ORDER BY sequence";
-        self.read(|connection| all(connection, list, [], read_document))
-    }
-
-    fn add_key_succession(&self, signed: SignedDocument, now: Timestamp) -> Result<()> {
-        self.writer.run(move |connection| {
-            let insert =
-                "INSERT INTO key_successions (document, key, signature) VALUES (?1, ?2, ?3)";
-            execute(
-                connection,
-                insert,
-                params![signed.document, signed.key.0, signed.signature.0],
-            )?;
-            let action = AuditAction::ConfigurationKeySucceeded;
-            let object = "configuration".to_owned();
-            audit::insert(connection, &AuditEvent::of_platform(action, object, None, now))
         })
     }
 }

@@ -42,6 +42,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/V18__restorations_in_the_chain.sql"),
     ),
     ("V19__catalogue_lineage", include_str!("../../migrations/V19__catalogue_lineage.sql")),
+    (
+        "V20__successions_stand_in_the_catalogue",
+        include_str!("../../migrations/V20__successions_stand_in_the_catalogue.sql"),
+    ),
 ];
 
 /// Written when the file is made, and never changed: keys and database of a realm have one id.

@@ -3,9 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState};
-use tapfer_hsm::custody::{KeyCustody, KeyPolicy, Standing};
+use tapfer_hsm::custody::{KeyPolicy, Standing};
 use tapfer_payments::audit::AuditAction;
-use tapfer_server::KeyAudit;
 
 use super::exchange::with;
 use super::held::{Occasion, Record, hold};
@@ -200,22 +199,13 @@ const BACK_UP_NOW: &str = "MAKE A BACKUP NOW (tapfer backup), or keep this keys.
 
 fn rotate_here(context: &Context, arguments: &RotateArguments) -> anyhow::Result<Ending> {
     let WhichKey { owner, purpose } = arguments.key;
-    let is_succeeded = (owner, purpose) == (KeyOwner::Platform, KeyPurpose::Configuration);
     let keys = arguments.vault.open(context)?;
     let audit = arguments.order.audit(context)?;
     let object = format!("{owner} {purpose}");
-    let made = audit.around(
-        AuditAction::KeyRotated,
-        &object,
-        clock::now,
-        || {
-            audit.over_newest(&*keys, || match is_succeeded {
-                true => succeed(keys.as_ref(), &audit),
-                false => Ok(keys.rotate(owner, purpose, clock::now())?),
-            })
-        },
-        summary,
-    )?;
+    let rotate = || -> anyhow::Result<KeyRecord> {
+        audit.over_newest(&*keys, || Ok(keys.rotate(owner, purpose, clock::now())?))
+    };
+    let made = audit.around(AuditAction::KeyRotated, &object, clock::now, rotate, summary)?;
     tell(context, &made)
 }
 
@@ -235,17 +225,6 @@ fn not_rotated(purpose: KeyPurpose) -> String {
         _ => "it is none of this owner's",
     };
     format!("keys for {purpose} are not rotated: {why}")
-}
-
-/// The key that signs configurations signs for the next one, and phones and tills follow.
-fn succeed(keys: &dyn KeyCustody, audit: &KeyAudit) -> anyhow::Result<KeyRecord> {
-    let mut kept = Ok(());
-    let made = keys.succeed_configuration_key(clock::now(), &mut |signed| {
-        kept = audit.keep_succession(signed, clock::now());
-        kept.is_ok()
-    });
-    kept?;
-    Ok(made?)
 }
 
 pub(crate) fn retire(context: &Context, arguments: &AdvanceArguments) -> anyhow::Result<Ending> {

@@ -37,7 +37,6 @@ pub fn perform(request: &Request<'_>, hsm: &dyn PaymentHsm, respond: &mut dyn Fn
 fn ask(request: &Request<'_>, hsm: &dyn PaymentHsm, respond: Respond<'_>) -> Result<(), HsmError> {
     match request {
         Request::Health => hsm.health().map(|()| respond(Reply::Nothing)),
-        Request::SelfTest => hsm.self_test().map(|()| respond(Reply::Nothing)),
         Request::FollowCatalogue { known } => {
             let mark = hsm.follow_catalogue(known.as_ref())?;
             respond(Reply::Catalogue(mark));
@@ -53,7 +52,7 @@ fn ask(request: &Request<'_>, hsm: &dyn PaymentHsm, respond: Respond<'_>) -> Res
         | Request::CreateMerchantAuthority { .. }
         | Request::MerchantCaKey
         | Request::CreateDocumentKeys { .. }
-        | Request::DocumentKey { .. }
+        | Request::DocumentKeys { .. }
         | Request::DemoKeys { .. }
         | Request::ImportDemoIssuer { .. } => keys(hsm, request, respond),
         Request::IssueIssuerCertificate { .. }
@@ -213,8 +212,11 @@ fn keys(hsm: &dyn PaymentHsm, request: &Request<'_>, respond: Respond<'_>) -> Re
             respond(Reply::Nothing);
             Ok(())
         }
-        Request::DocumentKey { purpose } => {
-            respond(Reply::Bytes(&hsm.document_key(document_purpose(purpose)?)?.bytes()));
+        Request::DocumentKeys { purpose } => {
+            let keys = hsm.document_keys(document_purpose(purpose)?)?;
+            let json = serde_json::to_vec(&keys);
+            let json = json.map_err(|_| HsmError::Internal { operation: "writing public keys" })?;
+            respond(Reply::Bytes(&json));
             Ok(())
         }
         Request::DemoKeys { issuer, index } => {

@@ -20,8 +20,6 @@ use crate::{
 pub enum Request<'a> {
     /// Whether the module serves: the probe of a breaker.
     Health,
-    /// [`crate::PaymentHsm::self_test`]
-    SelfTest,
     /// [`crate::PaymentHsm::follow_catalogue`]
     FollowCatalogue { known: Option<CatalogueMark> },
     /// [`crate::PaymentHsm::random`]
@@ -70,8 +68,8 @@ pub enum Request<'a> {
     },
     /// [`crate::PaymentHsm::create_document_keys`]
     CreateDocumentKeys { now: i64 },
-    /// [`crate::PaymentHsm::document_key`]; the purpose's place in `DocumentPurpose::ALL`.
-    DocumentKey { purpose: u8 },
+    /// [`crate::PaymentHsm::document_keys`]; the purpose's place in `DocumentPurpose::ALL`.
+    DocumentKeys { purpose: u8 },
     /// [`crate::PaymentHsm::sign_document`]
     SignDocument { purpose: u8, document: &'a [u8] },
     /// [`crate::PaymentHsm::verify_cryptogram`]
