@@ -89,7 +89,10 @@ pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<End
         HsmCommand::InstallRoots { member, realm } => install_roots(context, member, *realm),
         HsmCommand::BeginDrill { member, realm } => begin_drill(context, member, *realm),
         HsmCommand::EndDrill { member, realm } => {
-            tapfer_server::members::end_drill(&context.home.realm(), member, *realm)?;
+            let _is_locked = tapfer_hsm::pool::seclude_process()?;
+            let paths = context.home.realm();
+            let ended = tapfer_server::members::end_drill(&paths, member, *realm)?;
+            context.output.json_line(&ended)?;
             Ok(Ending::Done)
         }
     }
@@ -111,30 +114,27 @@ fn login(context: &Context, member: &str) -> anyhow::Result<Ending> {
     Ok(Ending::Done)
 }
 
-/// In a process of its own, because the module reads its settings from the environment. It ends with the ceremony that
-/// started it, so that nothing is put on a token behind its back.
 fn install_roots(context: &Context, member: &str, realm: RealmId) -> anyhow::Result<Ending> {
-    let _is_locked = tapfer_hsm::pool::seclude_process()?;
-    // From here on this process ends with the one that started it, which hands the root keys over now and not before.
-    context.output.json_line(&"ready")?;
-    let roots = roots_from_standard_input()?;
+    let roots = roots_handed_over(context)?;
     let paths = context.home.realm();
-    let before = tapfer_server::members::install_roots(&paths, member, realm, &roots)?;
-    context.output.json_line(&before)?;
+    let installed = tapfer_server::members::install_roots(&paths, member, realm, &roots)?;
+    context.output.json_line(&installed)?;
     Ok(Ending::Done)
 }
 
-/// Ends with the drill that started it, so that nothing is put on a token behind its back.
 fn begin_drill(context: &Context, member: &str, realm: RealmId) -> anyhow::Result<Ending> {
-    let _is_locked = tapfer_hsm::pool::seclude_process()?;
-    let roots = roots_from_standard_input()?;
+    let roots = roots_handed_over(context)?;
     let home = context.home.realm();
     let keys = tapfer_server::members::begin_drill(&home, member, realm, &roots)?;
-    context.output.object(&json!({ "keys": keys }))?;
+    context.output.json_line(&keys)?;
     Ok(Ending::Done)
 }
 
-fn roots_from_standard_input() -> anyhow::Result<RootKeys> {
+/// Root keys from the ceremony or drill that started this process, which hands them over when it reads that it is ready:
+/// from then on this process ends with that one, so that nothing is put on a token behind its back.
+fn roots_handed_over(context: &Context) -> anyhow::Result<RootKeys> {
+    let _is_locked = tapfer_hsm::pool::seclude_process()?;
+    context.output.json_line(&"ready")?;
     let mut both = Secret::new(vec![0; SecretKind::RootKeys.length()]);
     pin_file::standard_input()?.read_exact(both.expose_mut())?;
     Ok(RootKeys::from_shared(&both)?)

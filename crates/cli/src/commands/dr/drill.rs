@@ -164,6 +164,7 @@ fn in_hsms(
     site: &mut SecondSite,
     report: &mut Report,
 ) -> Option<Realm> {
+    report.step("the tokens are ready", || Ok((site.demand_ready(home)?, site.members())))?;
     let roots =
         report.step(ROOTS_COME_BACK, || gather_roots(context, arguments, &site.in_words()))?;
     let realm = report.step(EVERY_KEY_OPENS, || {

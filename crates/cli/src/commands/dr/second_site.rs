@@ -1,17 +1,15 @@
 //! The HSMs of a second site, as far as a drill uses them.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
-use serde_json::Value;
 use tapfer_hsm::SoftwareHsm;
-use tapfer_hsm::pool::{MemberConfig, PinSource, PoolConfig};
+use tapfer_hsm::pkcs11::RootsOnToken;
+use tapfer_hsm::pool::{PinSource, PoolConfig};
 use tapfer_hsm::software::{RootKeys, SoftwareVault};
 use tapfer_payment_types::RealmId;
-use tapfer_server::{members, realm};
+use tapfer_server::{RealmKind, members, realm};
 
 use crate::child;
 use crate::commands::backup::lines_about;
@@ -21,8 +19,8 @@ use crate::home::{Home, write_private};
 pub(super) struct SecondSite {
     text: String,
     config: PoolConfig,
-    /// Of which realm root keys may be on the tokens.
-    begun: Option<RealmId>,
+    /// Of which realm root keys may be on the tokens of the first so many members.
+    begun: Option<(RealmId, usize)>,
 }
 
 impl SecondSite {
@@ -63,23 +61,40 @@ impl SecondSite {
         write_private(&paths.drill(), b"")
     }
 
+    /// That every token lets itself be logged in to and has no root keys of the realm, before the custodians give theirs.
+    ///
+    /// # Errors
+    /// What is wrong with the first that is not ready.
+    pub(super) fn demand_ready(&self, home: &Home) -> anyhow::Result<()> {
+        let (_, id) = described(home)?;
+        for member in &self.config.members {
+            let found = child::ask_member(home, member, "look-for-roots", id, None);
+            let found: RootsOnToken = found.with_context(|| format!("member {}", member.name))?;
+            ensure!(
+                found == RootsOnToken::Neither,
+                "member {}: its token has root keys of this realm, so a platform works with them; a drill wants tokens \
+                 without",
+                member.name
+            );
+        }
+        Ok(())
+    }
+
     /// Puts the root keys on every token, if they open the catalogue; how many keys every one of them opens.
     ///
     /// # Errors
     /// Other root keys; a token that a platform works with; what a module says.
     pub(super) fn begin(&mut self, home: &Home, roots: &RootKeys) -> anyhow::Result<usize> {
         let paths = home.realm();
-        let described = realm::described(&paths).with_context(|| {
-            format!("{} does not describe a realm", paths.description().display())
-        })?;
+        let described = described(home)?;
         let vault = SoftwareVault::new(RootKeys::from_shared(&roots.to_shared())?);
         let keys = SoftwareHsm::over_catalogue(vault, &paths.catalogue())?;
         ensure!(keys.realm_of_catalogue() == described, "the catalogue is another realm's");
         let (_, id) = described;
-        self.begun = Some(id);
         let mut opened = None;
-        for member in &self.config.members {
-            let count = begin(home, member, id, roots)
+        for (member, number) in self.config.members.iter().zip(1..) {
+            self.begun = Some((id, number));
+            let count: usize = child::ask_member(home, member, "begin-drill", id, Some(roots))
                 .with_context(|| format!("member {}", member.name))?;
             if opened.is_some_and(|others| others != count) {
                 bail!("member {} opens {count} keys, and another one more or fewer", member.name);
@@ -105,19 +120,18 @@ impl SecondSite {
         names.join(", ")
     }
 
-    /// Takes away what the drill put on the tokens: all of them are tried.
+    /// Takes away what the drill put on the tokens, and looks that it is gone: all of them are tried.
     ///
     /// # Errors
-    /// Which of them still have it, or may.
+    /// Which of them still have it, or may, and why.
     pub(super) fn end(&self, home: &Home) -> anyhow::Result<()> {
-        let Some(realm) = self.begun else { return Ok(()) };
-        let failed: Vec<&str> = self
-            .config
-            .members
-            .iter()
-            .filter(|member| !end(home, member, realm).unwrap_or(false))
-            .map(|member| &*member.name)
-            .collect();
+        let Some((realm, begun)) = self.begun else { return Ok(()) };
+        let mut failed = Vec::new();
+        for member in self.config.members.iter().take(begun) {
+            if let Err(error) = child::ask_member::<bool>(home, member, "end-drill", realm, None) {
+                failed.push(format!("{} ({error:#})", member.name));
+            }
+        }
         ensure!(
             failed.is_empty(),
             "root keys may be left on {}; the next drill wipes them, or the vendor's tool",
@@ -127,53 +141,10 @@ impl SecondSite {
     }
 }
 
-/// This program, for one member and in a process of its own: the module reads its settings from the
-/// environment.
-fn process(
-    home: &Home,
-    verb: &str,
-    member: &MemberConfig,
-    realm: RealmId,
-) -> anyhow::Result<Command> {
-    let mut process = Command::new(std::env::current_exe()?);
-    process
-        .args(["--json", "hsm", verb, &member.name, &realm.to_string(), "--home"])
-        .arg(home.path());
-    members::give_environment(&mut process, member, &[]);
-    Ok(process)
-}
-
-fn begin(
-    home: &Home,
-    member: &MemberConfig,
-    realm: RealmId,
-    roots: &RootKeys,
-) -> anyhow::Result<usize> {
-    let mut process = process(home, "begin-drill", member, realm)?;
-    let mut process =
-        process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let mut input = process.stdin.take().context("a pipe")?;
-    // A process that has ended already says why.
-    let _taken = input.write_all(roots.to_shared().expose());
-    drop(input);
-    let output = process.wait_with_output()?;
-    if !output.status.success() {
-        bail!("{}", child::why_it_failed(&output));
-    }
-    let told: Value = serde_json::from_slice(&output.stdout)?;
-    let keys = told
-        .get("keys")
-        .and_then(Value::as_u64)
-        .context("it does not say how many keys it opens")?;
-    Ok(usize::try_from(keys)?)
-}
-
-fn end(home: &Home, member: &MemberConfig, realm: RealmId) -> anyhow::Result<bool> {
-    Ok(process(home, "end-drill", member, realm)?
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()?
-        .success())
+fn described(home: &Home) -> anyhow::Result<(RealmKind, RealmId)> {
+    let paths = home.realm();
+    realm::described(&paths)
+        .with_context(|| format!("{} does not describe a realm", paths.description().display()))
 }
 
 #[cfg(test)]

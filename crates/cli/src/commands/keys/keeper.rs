@@ -2,18 +2,14 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use rustix::process::{Pid, Signal, kill_process};
 use tapfer_hsm::SoftwareHsm;
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, UnverifiedCatalogue};
 use tapfer_hsm::custody::{KeyCustody, KeyPolicy};
-use tapfer_hsm::pool::{Limits, MemberConfig};
+use tapfer_hsm::pool::Limits;
 use tapfer_server::{KeyAudit, RealmPaths, members};
 
 use crate::ceremony::lock_memory;
@@ -118,7 +114,8 @@ pub(crate) fn in_turn(context: &Context) -> anyhow::Result<Option<Ending>> {
     let before = catalogue_version(&paths);
     let mut wrong: Vec<String> = Vec::new();
     for member in &config.members {
-        let Err(said) = try_member(member, patience)? else { return Ok(Some(Ending::Done)) };
+        let tried = child::run_again(member, MEMBER, &OWN_VARIABLES, patience)?;
+        let Err(said) = tried else { return Ok(Some(Ending::Done)) };
         // Whoever died with the change made must not have it made twice.
         ensure!(
             catalogue_version(&paths) == before,
@@ -139,31 +136,6 @@ pub(crate) fn is_in_turn() -> bool {
 fn catalogue_version(paths: &RealmPaths) -> Option<u64> {
     let bytes = fs::read(paths.catalogue()).ok()?;
     UnverifiedCatalogue::parse(&bytes).ok().map(|catalogue| catalogue.version())
-}
-
-/// Lets a member do it, or says what kept it from that.
-fn try_member(member: &MemberConfig, patience: Duration) -> anyhow::Result<Result<(), String>> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(std::env::args_os().skip(1));
-    members::give_environment(&mut command, member, &OWN_VARIABLES);
-    let process =
-        command.env(MEMBER, &member.name).stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let id = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
-    let (ended, answers) = mpsc::channel();
-    thread::spawn(move || ended.send(process.wait_with_output()));
-    let output = match answers.recv_timeout(patience) {
-        Ok(output) => output?,
-        Err(_) => {
-            // It may have ended just now, which is as well.
-            let _gone = id.map(|id| kill_process(id, Signal::KILL));
-            let _ended = answers.recv();
-            return Ok(Err(format!("did not answer within {} seconds", patience.as_secs())));
-        }
-    };
-    if output.status.success() {
-        return Ok(Ok(()));
-    }
-    Ok(Err(child::why_it_failed(&output)))
 }
 
 /// What the catalogue's file says, which nobody has verified.

@@ -1,8 +1,5 @@
 //! Where a realm's root keys go: the software keystore, or the HSMs of `hsm.toml`.
 
-use std::io::{Read as _, Write as _};
-use std::process::{ChildStdout, Command, Stdio};
-
 use anyhow::{Context as _, bail, ensure};
 use tapfer_hsm::pkcs11::RootsOnToken;
 use tapfer_hsm::pool::MemberConfig;
@@ -86,7 +83,14 @@ impl Place {
         let Self::Hsms(members) = self else { return Ok(()) };
         let mut wrong = Vec::new();
         for member in members {
-            match ask_member(context, member, "look-for-roots", realm, None) {
+            let found = child::ask_member::<RootsOnToken>(
+                &context.home,
+                member,
+                "look-for-roots",
+                realm,
+                None,
+            );
+            match found {
                 Ok(_) => transcript.step(format!("logged in to the token of {}", member.name)),
                 Err(error) => wrong.push(format!("{}: {error:#}", member.name)),
             }
@@ -169,13 +173,14 @@ fn into_hsms(
 ) -> anyhow::Result<()> {
     for member in members {
         let name = &member.name;
-        let before = ask_member(context, member, "install-roots", realm, Some(roots))
-            .with_context(|| {
-                format!(
-                    "member {name} did not take the root keys. Those before it have them; the custodians go on with \
-                     `tapfer keys ceremony install` once it is mended"
-                )
-            })?;
+        let installed =
+            child::ask_member(&context.home, member, "install-roots", realm, Some(roots));
+        let before: RootsOnToken = installed.with_context(|| {
+            format!(
+                "member {name} did not take the root keys. Those before it have them; the custodians go on with \
+                 `tapfer keys ceremony install` once it is mended"
+            )
+        })?;
         transcript.step(match before {
             RootsOnToken::Neither => format!("root keys put on the token of {name}"),
             RootsOnToken::One => format!("installation on the token of {name} completed"),
@@ -183,40 +188,4 @@ fn into_hsms(
         });
     }
     Ok(())
-}
-
-/// Waits for a line, and takes nothing of what is behind it.
-fn read_line(input: &mut ChildStdout) -> anyhow::Result<()> {
-    let mut byte = [0];
-    while input.read(&mut byte)? == 1 && byte != *b"\n" {}
-    Ok(())
-}
-
-/// Has a process of its own work at a member's module, which reads its settings from the environment, and may take
-/// its process with it.
-fn ask_member(
-    context: &Context,
-    member: &MemberConfig,
-    verb: &str,
-    realm: RealmId,
-    roots: Option<&RootKeys>,
-) -> anyhow::Result<RootsOnToken> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--json").arg("--home").arg(context.home.path());
-    command.args(["hsm", verb, &member.name, &realm.to_string()]);
-    members::give_environment(&mut command, member, &[]);
-    let mut process =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let mut input = process.stdin.take().context("a pipe")?;
-    if let Some(roots) = roots {
-        read_line(process.stdout.as_mut().context("a pipe")?)?;
-        // Whoever died before that, or before reading, says below why.
-        let _read = input.write_all(roots.to_shared().expose());
-    }
-    drop(input);
-    let ended = process.wait_with_output()?;
-    if ended.status.success() {
-        return Ok(serde_json::from_slice(&ended.stdout)?);
-    }
-    bail!("{}", child::why_it_failed(&ended));
 }
