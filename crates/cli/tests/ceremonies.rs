@@ -16,8 +16,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use hsms::{Hsms, MEMBERS, PATIENCE, hold_ceremony};
+use hsms::{Hsms, MEMBERS, PATIENCE, hold_ceremony, until_all_serve};
 use platform::{Platform, tapfer, until};
+use serde_json::Value;
 use tapfer_test_tokens::USER_PIN;
 
 /// `tapfer keys ceremony VERB` over these HSMs, with a transcript of its own.
@@ -170,6 +171,48 @@ fn a_replaced_hsm_gets_the_root_keys_and_the_others_keep_theirs() {
     assert!(stderr(&unknown).contains("east"), "{unknown:?}");
 }
 
+/// Roots of a time when the module of south did not know what guards roots: the ceremony that finds them, the platform
+/// that works with them and `doctor` say so. On a token that was initialised anew they have it.
+#[test]
+fn roots_without_their_guard_are_told_by_whoever_meets_them() {
+    let hsms = Hsms::without_realm();
+    hsms.set("south", "unknown CKA_UNWRAP_TEMPLATE CKA_ALLOWED_MECHANISMS CKA_DESTROYABLE");
+    let output = new(&hsms, "before.txt").output().unwrap();
+    assert!(output.status.success() && !stderr(&output).contains("CAUTION"), "{output:?}");
+    hsms.set("south", "");
+
+    let output = install(&hsms, "met.txt", &[]);
+    assert!(output.status.success(), "{output:?}");
+    for told in [stderr(&output), written(&hsms, "met.txt")] {
+        for lack in ["CKA_UNWRAP_TEMPLATE", "CKA_ALLOWED_MECHANISMS", "CKA_DESTROYABLE"] {
+            let is_told = |line: &str| line.contains("CAUTION") && line.contains(lack);
+            assert_eq!(told.lines().filter(|line| is_told(line)).count(), 1, "{lack}: {told}");
+        }
+        assert!(
+            told.contains("ceremony install --member south") && !told.contains("--member north")
+        );
+    }
+    let guard = |platform: &Platform| {
+        let doctor = platform.run(&["doctor"]);
+        let report: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+        let checks = report["checks"].as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["what"] == "guard of the roots")
+    };
+    let mut platform = Platform::on(&hsms.home());
+    let found = guard(&platform).unwrap()["found"].as_str().unwrap().to_owned();
+    assert!(found.contains("south: whoever has PIN and catalogue"), "{found}");
+    assert!(!found.contains("north"), "{found}");
+    platform.kill();
+
+    fs::remove_dir_all(hsms.file("south")).unwrap();
+    hsms.make_site(&["south"], &hsms.file("south.toml"));
+    let output = install(&hsms, "anew.txt", &["--member", "south"]);
+    assert!(output.status.success() && !stderr(&output).contains("CAUTION"), "{output:?}");
+    let platform = Platform::on(&hsms.home());
+    until_all_serve(&platform);
+    assert_eq!(guard(&platform), None);
+}
+
 /// One HSM is enough for the keys' keepers as well, and none may keep them waiting for ever.
 #[test]
 fn keys_are_rotated_at_whichever_hsm_answers() {
@@ -191,7 +234,7 @@ fn keys_are_rotated_at_whichever_hsm_answers() {
         hsms.set("north", fault);
         let output = rotate();
         assert!(output.status.success(), "{fault}: {output:?}");
-        let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let made: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(made["generation"], generation);
     }
     hsms.set("south", "CKR_DEVICE_ERROR");
@@ -207,7 +250,7 @@ fn keys_are_rotated_at_whichever_hsm_answers() {
 fn platform_issuer(hsms: &Hsms) -> String {
     let mut list = tapfer();
     list.args(["keys", "list", "--json", "--home"]).arg(hsms.home());
-    let listed: serde_json::Value = serde_json::from_slice(&list.output().unwrap().stdout).unwrap();
+    let listed: Value = serde_json::from_slice(&list.output().unwrap().stdout).unwrap();
     let mut keys = listed["data"].as_array().unwrap().iter();
     let key = keys.find(|key| key["purpose"] == "card-records").unwrap();
     key["owner"].as_str().unwrap().to_owned()

@@ -9,8 +9,8 @@ use cryptoki::error::{Rv, RvError};
 use cryptoki_sys::{
     CK_AES_CBC_ENCRYPT_DATA_PARAMS, CK_ATTRIBUTE, CK_BYTE, CK_ECDH1_DERIVE_PARAMS,
     CK_FUNCTION_LIST, CK_KEY_DERIVATION_STRING_DATA, CK_MECHANISM, CK_MECHANISM_TYPE,
-    CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CK_ULONG, CKA_EC_POINT, CKA_LABEL,
-    CKA_TOKEN, CKA_VALUE, CKD_NULL,
+    CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CK_ULONG, CKA_ALLOWED_MECHANISMS,
+    CKA_DESTROYABLE, CKA_EC_POINT, CKA_LABEL, CKA_TOKEN, CKA_VALUE, CKD_NULL,
 };
 
 use crate::error::{Code, Error};
@@ -366,6 +366,26 @@ impl Raw {
         out: &mut [u8],
     ) -> Result<usize, Error> {
         self.attribute(session, key, CKA_TOKEN, out)
+    }
+
+    /// Reads `CKA_DESTROYABLE`, one byte, and says how many bytes it took.
+    pub(crate) fn is_destroyable(
+        &self,
+        session: CK_SESSION_HANDLE,
+        key: CK_OBJECT_HANDLE,
+        out: &mut [u8],
+    ) -> Result<usize, Error> {
+        self.attribute(session, key, CKA_DESTROYABLE, out)
+    }
+
+    /// Reads `CKA_ALLOWED_MECHANISMS`, numbers as the machine has them, and says how many bytes it took.
+    pub(crate) fn allowed_mechanisms(
+        &self,
+        session: CK_SESSION_HANDLE,
+        key: CK_OBJECT_HANDLE,
+        out: &mut [u8],
+    ) -> Result<usize, Error> {
+        self.attribute(session, key, CKA_ALLOWED_MECHANISMS, out)
     }
 
     /// Reads the point of a public key into `out`, and says how many bytes it took.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cryptoki::error::RvError;
 use cryptoki::session::UserType;
-use cryptoki_sys::CK_OBJECT_HANDLE;
+use cryptoki_sys::{CK_OBJECT_HANDLE, CK_ULONG};
 use tapfer_payment_types::Secret;
 
 use crate::error::Error;
@@ -245,6 +245,32 @@ impl Session {
         let mut flag = [0; 1];
         self.raw.stays(self.binding.handle(), key.0, &mut flag)?;
         Ok(flag != [0])
+    }
+
+    /// Whether whoever has logged in can destroy a key, as the module says.
+    ///
+    /// # Errors
+    /// What `C_GetAttributeValue` answers.
+    pub fn is_destroyable(&self, key: KeyHandle) -> Result<bool, Error> {
+        let mut flag = [0; 1];
+        self.raw.is_destroyable(self.binding.handle(), key.0, &mut flag)?;
+        Ok(flag != [0])
+    }
+
+    /// Whether a key can be used by these mechanisms only, as the module says.
+    ///
+    /// # Errors
+    /// What `C_GetAttributeValue` answers.
+    pub fn is_only_by(&self, key: KeyHandle, mechanisms: &[Mechanism]) -> Result<bool, Error> {
+        let mut bytes = [0; 128];
+        let length = self.raw.allowed_mechanisms(self.binding.handle(), key.0, &mut bytes)?;
+        let (numbers, rest) =
+            bytes.get(..length).unwrap_or_default().as_chunks::<{ size_of::<CK_ULONG>() }>();
+        let is_allowed = |number: &[u8; size_of::<CK_ULONG>()]| {
+            let number = CK_ULONG::from_ne_bytes(*number);
+            mechanisms.iter().any(|mechanism| mechanism.number() == number)
+        };
+        Ok(!numbers.is_empty() && rest.is_empty() && numbers.iter().all(is_allowed))
     }
 
     /// Reads the point of a public key as the module keeps it: an uncompressed point, in an OCTET STRING

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tapfer_hsm::pkcs11::{
-    self, CacheLimits, LoginRecord, Pkcs11Configuration, Pkcs11Vault, RootsOnToken,
+    self, CacheLimits, InstalledRoots, LoginRecord, Pkcs11Configuration, Pkcs11Vault, RootsOnToken,
 };
 use tapfer_hsm::pool::{
     self, Assignment, ConfigError, HsmPool, Launcher, MemberConfig, PinSource, PoolConfig,
@@ -355,7 +355,7 @@ pub fn look_for_roots(
 }
 
 /// Puts root keys on the token of a member, if they are those of the realm's catalogue, and says which were there
-/// before. The member's environment has to be this process's.
+/// before, and what they lack. The member's environment has to be this process's.
 ///
 /// # Errors
 /// [`MemberError`].
@@ -364,7 +364,7 @@ pub fn install_roots(
     name: &str,
     realm: RealmId,
     roots: &RootKeys,
-) -> Result<RootsOnToken, MemberError> {
+) -> Result<InstalledRoots, MemberError> {
     let catalogue = paths.catalogue();
     let keys = SoftwareHsm::over_catalogue(SoftwareVault::new(roots.for_another()), &catalogue)?;
     if keys.realm_of_catalogue().1 != realm {

@@ -41,11 +41,25 @@ pub(crate) fn flags() -> CK_FLAGS {
     })
 }
 
+/// Attributes that the module is not to know: a line `unknown NAME...`.
+pub(crate) fn unknown() -> Vec<CK_ATTRIBUTE_TYPE> {
+    let Some(path) = std::env::var_os("FAULTY_CONTROL") else { return Vec::new() };
+    let content = fs::read_to_string(path).unwrap_or_default();
+    let words = content.lines().filter_map(|line| line.trim().strip_prefix("unknown "));
+    let named = |name| match name {
+        "CKA_ALLOWED_MECHANISMS" => Some(CKA_ALLOWED_MECHANISMS),
+        "CKA_DESTROYABLE" => Some(CKA_DESTROYABLE),
+        "CKA_UNWRAP_TEMPLATE" => Some(CKA_UNWRAP_TEMPLATE),
+        _ => None,
+    };
+    words.flat_map(str::split_whitespace).filter_map(named).collect()
+}
+
 /// A line: `[once] FAULT [FUNCTION]...`
 fn rule(line: &str, function: &str, content: &str) -> Option<Fault> {
     let line = line.split('#').next().unwrap_or_default();
     let mut words = line.split_whitespace().peekable();
-    if words.peek() == Some(&"flags") {
+    if matches!(words.peek(), Some(&"flags" | &"unknown")) {
         return None;
     }
     let once = words.next_if_eq(&"once").is_some();

@@ -77,6 +77,7 @@ macro_rules! forward {
             $(list.$name = Some(forwarded::$name);)*
             list.C_GetTokenInfo = Some(C_GetTokenInfo);
             list.C_Login = Some(C_Login);
+            list.C_CreateObject = Some(C_CreateObject);
             Some(list)
         }
     };
@@ -85,6 +86,12 @@ macro_rules! forward {
 functions! { answering:
     C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO);
     C_Login(session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: *mut CK_UTF8CHAR, length: CK_ULONG);
+    C_CreateObject(
+        session: CK_SESSION_HANDLE,
+        template: *mut CK_ATTRIBUTE,
+        count: CK_ULONG,
+        object: *mut CK_OBJECT_HANDLE,
+    );
 }
 
 forward! {
@@ -107,12 +114,6 @@ forward! {
     C_CloseAllSessions(slot: CK_SLOT_ID);
     C_GetSessionInfo(session: CK_SESSION_HANDLE, info: *mut CK_SESSION_INFO);
     C_Logout(session: CK_SESSION_HANDLE);
-    C_CreateObject(
-        session: CK_SESSION_HANDLE,
-        template: *mut CK_ATTRIBUTE,
-        count: CK_ULONG,
-        object: *mut CK_OBJECT_HANDLE,
-    );
     C_DestroyObject(session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE);
     C_GetAttributeValue(
         session: CK_SESSION_HANDLE,
@@ -220,6 +221,27 @@ unsafe extern "C" fn C_Login(
     }
     // SAFETY: the caller's arguments, handed on as they came.
     unsafe { answering::C_Login(session, user, pin, length) }
+}
+
+unsafe extern "C" fn C_CreateObject(
+    session: CK_SESSION_HANDLE,
+    template: *mut CK_ATTRIBUTE,
+    count: CK_ULONG,
+    object: *mut CK_OBJECT_HANDLE,
+) -> CK_RV {
+    let unknown = control::unknown();
+    let length = usize::try_from(count).unwrap_or(0);
+    let is_unknown = |position: usize| {
+        // SAFETY: the caller says that so many attributes are there.
+        let attribute = unsafe { template.add(position).read_unaligned() };
+        unknown.contains(&{ attribute.type_ })
+    };
+    if !template.is_null() && (0..length).any(is_unknown) {
+        control::count("C_CreateObject");
+        return CKR_ATTRIBUTE_TYPE_INVALID;
+    }
+    // SAFETY: the caller's arguments, handed on as they came.
+    unsafe { answering::C_CreateObject(session, template, count, object) }
 }
 
 /// The list that is given out. It never moves.

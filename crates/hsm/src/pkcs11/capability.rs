@@ -15,7 +15,9 @@ use aws_lc_rs::signature::{
 };
 use serde::{Deserialize, Serialize};
 use tapfer_emv::mac;
-use tapfer_pkcs11::{Code, Error, KeyType, Mechanism, Module, Session, Template, Token, Use};
+use tapfer_pkcs11::{
+    Code, Error, KeyHandle, KeyType, Mechanism, Module, Session, Template, Token, Use,
+};
 
 use super::{Fault, roots};
 use crate::HsmError;
@@ -42,6 +44,8 @@ pub enum Operation {
     UnwrapTemplate,
     /// The roots wrap and unwrap by the two key wraps only.
     AllowedMechanisms,
+    /// Nobody deletes the roots with the PIN.
+    RootsStay,
     /// EC-SDSA of Kernel 8 certificates.
     SchnorrSigning,
 }
@@ -49,7 +53,19 @@ pub enum Operation {
 impl Operation {
     /// Whether a module is used without it.
     const fn is_dispensable(self) -> bool {
-        matches!(self, Self::UnwrapTemplate | Self::AllowedMechanisms)
+        self.otherwise().is_some()
+    }
+
+    /// What a thief can do where the roots are without this guard; nothing for what is none.
+    pub(super) const fn otherwise(self) -> Option<&'static str> {
+        match self {
+            Self::UnwrapTemplate => Some("whoever has PIN and catalogue can read keys out"),
+            Self::AllowedMechanisms => {
+                Some("the roots unwrap by any mechanism that the module has")
+            }
+            Self::RootsStay => Some("whoever has the PIN can delete the roots"),
+            _ => None,
+        }
     }
 }
 
@@ -65,6 +81,7 @@ impl fmt::Display for Operation {
             Self::PrivateKeyWrap => "wrapping of private keys (RFC 5649)",
             Self::UnwrapTemplate => "unwrapped keys stay unreadable (CKA_UNWRAP_TEMPLATE)",
             Self::AllowedMechanisms => "roots wrap by key wraps only (CKA_ALLOWED_MECHANISMS)",
+            Self::RootsStay => "roots stay on the token (CKA_DESTROYABLE)",
             Self::SchnorrSigning => "EC-SDSA P-256",
         })
     }
@@ -122,6 +139,7 @@ pub(super) struct Choices {
     pub(super) document_wrap: Mechanism,
     pub(super) unwrap_template: bool,
     pub(super) allowed_mechanisms: bool,
+    pub(super) indestructible: bool,
     /// What the module says of a wrapped key that does not open.
     spoiled: Option<Code>,
 }
@@ -160,21 +178,19 @@ pub(super) fn negotiate(module: &Module, token: &Token) -> Result<Negotiated, Fa
         trial.required(&mut found, Operation::PrivateKeyWrap, &padded, document_wrap)?;
     let unwrap_template = answers(|| unwrap_template(&trial.session))?;
     let allowed_mechanisms = answers(|| allowed_mechanisms(&trial.session))?;
-    for (operation, honoured, otherwise) in [
-        (
-            Operation::UnwrapTemplate,
-            unwrap_template,
-            "not honoured: whoever has PIN and catalogue can read keys out",
-        ),
-        (
-            Operation::AllowedMechanisms,
-            allowed_mechanisms,
-            "not honoured: the roots unwrap by any mechanism that the module has",
-        ),
+    let indestructible = answers(|| indestructible(&trial.session))?;
+    for (operation, is_honoured) in [
+        (Operation::UnwrapTemplate, unwrap_template),
+        (Operation::AllowedMechanisms, allowed_mechanisms),
+        (Operation::RootsStay, indestructible),
     ] {
-        let (place, how) =
-            if honoured { (Place::Inside, "honoured") } else { (Place::Missing, otherwise) };
-        found.push(Capability { operation, place, how: how.to_owned() });
+        let (place, how) = match operation.otherwise() {
+            Some(otherwise) if !is_honoured => {
+                (Place::Missing, format!("not honoured: {otherwise}"))
+            }
+            _ => (Place::Inside, "honoured".to_owned()),
+        };
+        found.push(Capability { operation, place, how });
     }
     found.push(Capability {
         operation: Operation::SchnorrSigning,
@@ -194,14 +210,20 @@ pub(super) fn negotiate(module: &Module, token: &Token) -> Result<Negotiated, Fa
     }
     let spoiled = spoiled_answer(&trial.session);
     let document_wrap = document_wrap.unwrap_or(Mechanism::AesKeyWrapKwp);
-    let choices =
-        Choices { card_keys, document_wrap, unwrap_template, allowed_mechanisms, spoiled };
+    let choices = Choices {
+        card_keys,
+        document_wrap,
+        unwrap_template,
+        allowed_mechanisms,
+        indestructible,
+        spoiled,
+    };
     Ok(Negotiated { choices, capabilities: found })
 }
 
 /// Whether a test gives the right answer. A module that is gone is an error; any other refusal is a
 /// no, whatever the module calls it.
-fn answers(test: impl FnOnce() -> Result<bool, Error>) -> Result<bool, Fault> {
+pub(super) fn answers(test: impl FnOnce() -> Result<bool, Error>) -> Result<bool, Fault> {
     match test() {
         Err(error) if error.may_be_a_refusal() => Ok(false),
         answer => Ok(answer?),
@@ -422,19 +444,30 @@ fn spoiled_answer(session: &Session) -> Option<Code> {
     session.unwrap(Mechanism::AesKeyWrap, root, &spoiled, &template).err()?.code()
 }
 
-/// Whether a key that opens under a root with a template stays unreadable and in its session, however it is
-/// asked for.
+/// Whether what opens under a root with a template stays unreadable and in its session.
 fn unwrap_template(session: &Session) -> Result<bool, Error> {
-    let root = session.create(&aes(&WRAPPING, &[Use::Unwrap]).unwraps_into(roots::sealed()))?;
+    let root = aes(&WRAPPING, &[Use::Unwrap]).unwraps_into(roots::sealed());
+    keeps_inside(session, session.create(&root)?, &DATA_WRAPPED)
+}
+
+/// Whether a key that opens under this root stays unreadable and in its session, however it is asked for. What it
+/// opens for that ends with the session.
+pub(super) fn keeps_inside(
+    session: &Session,
+    root: KeyHandle,
+    wrapped: &[u8],
+) -> Result<bool, Error> {
     let open = |template: Template| {
-        session.unwrap(Mechanism::AesKeyWrap, root, &DATA_WRAPPED, &template.only_for(&[]))
+        session.unwrap(Mechanism::AesKeyWrap, root, wrapped, &template.only_for(&[]))
     };
     let readable = open(Template::key(KeyType::Aes).stays(false).extractable(true));
-    if readable.is_ok_and(|opened| session.value(opened, &mut [0; 32]).is_ok()) {
+    if let Some(opened) = unless_refused(readable)?
+        && unless_refused(session.value(opened, &mut [0; 32]))?.is_some()
+    {
         return Ok(false);
     }
     let for_good = Template::key(KeyType::Aes).stays_behind_login(false).extractable(false);
-    if let Ok(left_behind) = open(for_good) {
+    if let Some(left_behind) = unless_refused(open(for_good))? {
         let stays = session.stays(left_behind)?;
         session.destroy(left_behind)?;
         if stays {
@@ -443,6 +476,21 @@ fn unwrap_template(session: &Session) -> Result<bool, Error> {
     }
     // It may also refuse everything: what is asked for properly has to open.
     open(Template::key(KeyType::Aes).stays(false).extractable(false)).map(|_| true)
+}
+
+/// `None` is a refusal, which is what a thief should get, or an answer without sense, as some give of what they do not
+/// show. A module that is gone has not refused anything.
+pub(super) fn unless_refused<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Err(error) if error.may_be_a_refusal() || error.code().is_none() => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
+/// Whether a key that is not to be destroyed stays.
+fn indestructible(session: &Session) -> Result<bool, Error> {
+    let key = session.create(&aes(&WRAPPING, &[]).indestructible())?;
+    Ok(unless_refused(session.destroy(key))?.is_none())
 }
 
 /// Whether a key that is for another wrap refuses this one.
@@ -466,7 +514,7 @@ fn ecdsa(session: &Session) -> Result<bool, Error> {
 }
 
 /// Whether a key's signature verifies under the published point.
-fn signs(session: &Session, key: tapfer_pkcs11::KeyHandle) -> Result<bool, Error> {
+fn signs(session: &Session, key: KeyHandle) -> Result<bool, Error> {
     let message = b"sample";
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, message);
     let mut signature = [0; 64];

@@ -5,12 +5,12 @@ use std::time::Duration;
 use tapfer_pkcs11::{Calls, KeyHandle, Mechanism, Module, Session, Token};
 
 use super::at_hand::{AtHand, Bounds};
-use super::capability::{self, Choices, Negotiated};
+use super::capability::{self, Choices, Negotiated, Operation};
 use super::card_keys::CardKeys;
 use super::login::log_in;
 use super::objects::{KeyId, Pkcs11Key};
 use super::roots::{self, RootFingerprints, Roots, Whose};
-use super::{Fault, ModuleReport, Pkcs11Configuration};
+use super::{Fault, ModuleReport, Pkcs11Configuration, guard};
 use crate::HsmError;
 use crate::vault::{Custody, KeyAlgorithm};
 
@@ -22,6 +22,9 @@ pub(super) struct Link {
     loaded: AtHand<KeyId>,
     negotiated: Negotiated,
     fingerprints: RootFingerprints,
+    /// What guards roots on this module, and not these.
+    lacking: Vec<Operation>,
+    whose: Whose,
     roots: Roots,
     /// The session that is logged in, and may write.
     pub(super) session: Session,
@@ -49,16 +52,29 @@ impl Link {
                 None => capability::negotiate(&module, &token)?,
             };
             let fingerprints = roots::fingerprints(&session, roots)?;
+            let at = (&module, &token);
+            let lacking = guard::lacking(at, &session, (roots, whose), &negotiated.choices)?;
             let (limits, now) = (configuration.limits, (configuration.stopwatch)());
             let cards = CardKeys::open(&module, &token, limits, now, calls)?;
             let bounds = Bounds { number: limits.catalogue_keys, age: limits.age };
             let loaded = AtHand::open(&module, &token, bounds, now)?;
-            Ok((token, session, roots, negotiated, fingerprints, cards, loaded))
+            Ok((token, session, (roots, fingerprints, lacking), negotiated, cards, loaded))
         };
         match parts() {
             Err(fault) => Err((module, fault)),
-            Ok((token, session, roots, negotiated, fingerprints, cards, loaded)) => {
-                Ok(Self { cards, loaded, negotiated, fingerprints, roots, session, token, module })
+            Ok((token, session, (roots, fingerprints, lacking), negotiated, cards, loaded)) => {
+                Ok(Self {
+                    cards,
+                    loaded,
+                    negotiated,
+                    fingerprints,
+                    lacking,
+                    whose,
+                    roots,
+                    session,
+                    token,
+                    module,
+                })
             }
         }
     }
@@ -99,7 +115,11 @@ impl Link {
             ),
             token: self.token.description.to_string(),
             roots: self.fingerprints,
-            capabilities: self.negotiated.capabilities.clone(),
+            capabilities: guard::tell(
+                self.negotiated.capabilities.clone(),
+                &self.lacking,
+                self.whose,
+            ),
         })
     }
 

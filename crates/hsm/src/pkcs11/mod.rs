@@ -19,6 +19,7 @@ mod at_hand;
 mod capability;
 mod card_keys;
 mod drill;
+mod guard;
 mod link;
 mod login;
 mod login_record;
@@ -41,7 +42,7 @@ use self::link::Link;
 pub use self::login_record::{LoginRecord, refused_pin};
 pub use self::objects::Pkcs11Key;
 use self::roots::Whose;
-pub use self::roots::{RootFingerprints, RootsOnToken};
+pub use self::roots::{InstalledRoots, RootFingerprints, RootsOnToken};
 use crate::HsmError;
 use crate::software::RootKeys;
 
@@ -254,21 +255,24 @@ impl Pkcs11Vault {
     }
 
     /// Makes those of the realm's root keys on a token that are not there yet, from the bytes that a ceremony put
-    /// together, and says which were there before.
+    /// together, and says which were there before: those stay as they are, and what they lack is said.
     ///
     /// # Errors
     /// [`HsmError::ModuleFailed`]: the token has other roots of this realm, or the module failed.
     pub fn install_roots(
         configuration: &Pkcs11Configuration,
         keys: &RootKeys,
-    ) -> Result<RootsOnToken, HsmError> {
+    ) -> Result<InstalledRoots, HsmError> {
         let install = |module: &Module, token: &Token, session: &Session| {
             // What a killed drill left on a token that is put to work now.
             drill::wipe(session, configuration.realm)?;
-            let negotiated = capability::negotiate(module, token)?;
+            let choices = capability::negotiate(module, token)?.choices;
             let place = (session, token.description.needs_login);
             let whose = Whose::platform(configuration.realm);
-            roots::install(place, whose, keys, &negotiated.choices)
+            let before = roots::install(place, whose, keys, &choices)?;
+            let now = (roots::find(session, whose)?, whose);
+            let lacking = guard::lacking((module, token), session, now, &choices)?;
+            Ok(InstalledRoots { before, lacks: lacking.iter().map(guard::in_words).collect() })
         };
         at_token(configuration, install).map_err(|fault| fault.of("installing the root keys"))
     }

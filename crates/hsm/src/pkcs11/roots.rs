@@ -165,6 +165,15 @@ pub enum RootsOnToken {
     Both,
 }
 
+/// What an installation found and leaves behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstalledRoots {
+    /// Which were there before.
+    pub before: RootsOnToken,
+    /// What guards roots on this module, and not those that are on the token now, for people.
+    pub lacks: Vec<String>,
+}
+
 /// Looks which roots are there.
 pub(super) fn look(session: &Session, whose: Whose) -> Result<RootsOnToken, Fault> {
     let there = [present(session, whose, RELEASING)?, present(session, whose, SEALING)?];
@@ -190,24 +199,21 @@ pub(super) fn install(
             demand_same(session, root, value, &whose.label(kind))?;
             continue;
         }
-        let root = || {
-            let template = Template::key(KeyType::Aes).stays_behind_login(needs_login);
-            let template = template.extractable(false).for_good();
-            let template = name(template, whose, kind).only_for(&[Use::Wrap, Use::Unwrap]);
-            let mut template = template.value(value.expose());
-            if choices.allowed_mechanisms {
-                template = template.only_by(&[Mechanism::AesKeyWrap, choices.document_wrap]);
-            }
-            if choices.unwrap_template && kind == SEALING {
-                template = template.unwraps_into(sealed());
-            }
-            template
-        };
-        // Whoever has the PIN must not be able to take the roots away. A module that does not know the attribute
-        // refuses it, and makes the key without.
-        if whose.stay == Stay::Drill || session.create(&root().indestructible()).is_err() {
-            session.create(&root())?;
+        let template = Template::key(KeyType::Aes).stays_behind_login(needs_login);
+        let template = template.extractable(false).for_good();
+        let template = name(template, whose, kind).only_for(&[Use::Wrap, Use::Unwrap]);
+        let mut template = template.value(value.expose());
+        if choices.allowed_mechanisms {
+            template = template.only_by(&[Mechanism::AesKeyWrap, choices.document_wrap]);
         }
+        if choices.unwrap_template && kind == SEALING {
+            template = template.unwraps_into(sealed());
+        }
+        // Whoever has the PIN must not be able to take the roots away.
+        if choices.indestructible && whose.stay == Stay::ForGood {
+            template = template.indestructible();
+        }
+        session.create(&template)?;
     }
     Ok(before)
 }
@@ -243,7 +249,7 @@ pub(super) fn fingerprints(session: &Session, roots: Roots) -> Result<RootFinger
 }
 
 /// [`ZEROS`] wrapped under each root.
-fn wrapped_zeros<const N: usize>(
+pub(super) fn wrapped_zeros<const N: usize>(
     session: &Session,
     roots: [KeyHandle; N],
 ) -> Result<[[u8; 24]; N], Fault> {

@@ -1,7 +1,7 @@
 //! One security module as the pool sees it: whether it is asked, and what became of that.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::breaker::Breaker;
@@ -15,7 +15,8 @@ pub(super) struct Member {
     breaker: Mutex<Breaker>,
     answered: AtomicU64,
     failed: AtomicU64,
-    module: OnceLock<Module>,
+    /// As the worker found it that opened it last.
+    module: Mutex<Option<Module>>,
 }
 
 impl Member {
@@ -25,7 +26,7 @@ impl Member {
             breaker: Mutex::default(),
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            module: OnceLock::new(),
+            module: Mutex::default(),
         }
     }
 
@@ -52,12 +53,16 @@ impl Member {
 
     /// A worker opened its module.
     pub(super) fn opened(&self, module: &Module) {
-        self.module.get_or_init(|| module.clone());
+        *self.module() = Some(module.clone());
+    }
+
+    fn module(&self) -> MutexGuard<'_, Option<Module>> {
+        self.module.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What it says of itself, once a worker has opened it.
     pub(super) fn description(&self) -> Option<HsmDescription> {
-        self.module.get().map(Module::description)
+        self.module().as_ref().map(Module::description)
     }
 
     pub(super) fn status(&self, workers: Vec<WorkerStatus>) -> MemberStatus {
@@ -69,8 +74,8 @@ impl Member {
             answered: self.answered.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             cause: breaker.cause().map(str::to_owned),
-            notice: self.module.get().map(|module| module.description().notice),
-            report: self.module.get().and_then(|module| module.report.clone()),
+            notice: self.description().map(|description| description.notice),
+            report: self.module().as_ref().and_then(|module| module.report.clone()),
             workers,
         }
     }

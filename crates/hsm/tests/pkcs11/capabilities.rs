@@ -54,6 +54,7 @@ fn softhsm_does_everything_inside() {
         assert_eq!((found, how.as_str()), (Where::Inside, "CKM_AES_KEY_WRAP_PAD"));
         assert_eq!(place_of(&vault, Operation::UnwrapTemplate).0, Where::Inside);
         assert_eq!(place_of(&vault, Operation::AllowedMechanisms).0, Where::Inside);
+        assert_eq!(place_of(&vault, Operation::RootsStay).0, Where::Inside);
     });
 }
 
@@ -66,6 +67,7 @@ fn kryoptic_does_everything_inside() {
         assert_eq!((found, how.as_str()), (Where::Inside, "CKM_AES_KEY_WRAP_KWP"));
         assert_eq!(place_of(&vault, Operation::UnwrapTemplate).0, Where::Inside);
         assert_eq!(place_of(&vault, Operation::AllowedMechanisms).0, Where::Inside);
+        assert_eq!(place_of(&vault, Operation::RootsStay).0, Where::Inside);
     });
 }
 

@@ -97,17 +97,46 @@ fn cure(error: &MemberError, file: &str) -> String {
 }
 
 /// What a running platform says of its security modules. Nothing, where none runs or there is no operator's key here.
-pub(super) fn running(context: &Context) -> Option<Check> {
+pub(super) fn running(context: &Context) -> Vec<Check> {
+    let state = context.client().and_then(|client| client.get("/v1/hsm"));
+    let Ok(state) = state else { return Vec::new() };
+    let unguarded = unguarded(&state);
+    let mut checks = vec![serving(context, &state)];
+    if !unguarded.is_empty() {
+        let cure = "docs/hsm.md, what a stolen PIN can do";
+        checks.push(Check::optional("guard of the roots", unguarded.join("; "), cure));
+    }
+    checks
+}
+
+/// What guards roots and is missing, of every member: nothing else is missing in one that serves.
+fn unguarded(state: &Value) -> Vec<String> {
+    let list = |value: &Value, pointer: &str| {
+        value.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let text = |value: &Value, field: &str| {
+        value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let of_member = |member: Value| {
+        let name = text(&member, "name");
+        let capabilities = list(&member, "/report/capabilities").into_iter();
+        let missing = capabilities.filter(|one| text(one, "place") == "missing");
+        let told = missing.map(move |one| format!("{name}: {}", text(&one, "how")));
+        told.collect::<Vec<_>>()
+    };
+    list(state, "/pool/members").into_iter().flat_map(of_member).collect()
+}
+
+fn serving(context: &Context, state: &Value) -> Check {
     const WHAT: &str = "security modules";
-    let state = context.client().and_then(|client| client.get("/v1/hsm")).ok()?;
     let says = |field: &str| state.get(field).and_then(Value::as_bool) == Some(true);
     let notice = state.get("notice").and_then(Value::as_str).unwrap_or_default();
-    let halted = named(&state, |member| any_worker(member, "halted"));
-    let away = named(&state, |member| {
+    let halted = named(state, |member| any_worker(member, "halted"));
+    let away = named(state, |member| {
         member.get("breaker") != Some(&Value::from("closed")) || !any_worker(member, "serving")
     });
-    let unknown = unknown(context, &named(&state, |_| true));
-    Some(if !says("serves") {
+    let unknown = unknown(context, &named(state, |_| true));
+    if !says("serves") {
         let cause = state.get("cause").and_then(Value::as_str).unwrap_or("none serves");
         Check::missing(WHAT, cause, "tapfer hsm status")
     } else if !halted.is_empty() {
@@ -122,7 +151,7 @@ pub(super) fn running(context: &Context) -> Option<Check> {
         Check::optional(WHAT, notice, "docs/hsm.md, for production")
     } else {
         Check::good(WHAT, notice)
-    })
+    }
 }
 
 /// Names of the members of the running platform of which something is so.

@@ -1,7 +1,7 @@
 //! Where a realm's root keys go: the software keystore, or the HSMs of `hsm.toml`.
 
 use anyhow::{Context as _, bail, ensure};
-use tapfer_hsm::pkcs11::RootsOnToken;
+use tapfer_hsm::pkcs11::{InstalledRoots, RootsOnToken};
 use tapfer_hsm::pool::MemberConfig;
 use tapfer_hsm::software::{RootKeys, SoftwareVault};
 use tapfer_hsm::{CatalogueError, HsmError, SoftwareHsm, Unlock};
@@ -163,7 +163,7 @@ impl Place {
     }
 }
 
-/// Puts root keys on the tokens, and says of every HSM in the transcript what was done.
+/// Puts root keys on the tokens, and says of every HSM in the transcript what was done, and of its roots what they lack.
 fn into_hsms(
     context: &Context,
     members: &[MemberConfig],
@@ -175,7 +175,7 @@ fn into_hsms(
         let name = &member.name;
         let installed =
             child::ask_member(&context.home, member, "install-roots", realm, Some(roots));
-        let before: RootsOnToken = installed.with_context(|| {
+        let InstalledRoots { before, lacks } = installed.with_context(|| {
             format!(
                 "member {name} did not take the root keys. Those before it have them; the custodians go on with \
                  `tapfer keys ceremony install` once it is mended"
@@ -186,6 +186,14 @@ fn into_hsms(
             RootsOnToken::One => format!("installation on the token of {name} completed"),
             RootsOnToken::Both => format!("the token of {name} has these root keys already"),
         });
+        for lack in lacks {
+            let caution = format!(
+                "CAUTION: the roots on the token of {name} were put there without this: {lack}. Initialise that token \
+                 anew and run `tapfer keys ceremony install --member {name}`; the other members serve meanwhile"
+            );
+            context.output.remark(&caution);
+            transcript.step(caution);
+        }
     }
     Ok(())
 }
