@@ -776,6 +776,14 @@ fn a_key_block_goes_to_where_we_are_and_the_audit_log_says_what_happened() {
     assert!(
         fs::read_to_string(here.join("refused.txt")).unwrap().contains("STOPPED: no key block")
     );
+    // The medium of the transcript is full when it is over: the key block is out all the same.
+    std::os::unix::fs::symlink(here.join("gone/medium"), here.join("cut.txt.json")).unwrap();
+    let unwritten = export("cut", "cut.txt");
+    assert_eq!(unwritten.status.code(), Some(1), "{unwritten:?}");
+    let said = error(&unwritten);
+    assert!(said.contains("WAS DONE") && said.contains("Do not do it again"), "{said}");
+    assert!(here.join("cut").exists() && last().starts_with("done: "), "{}", last());
+    assert!(last().contains("its transcript could not be written"), "{}", last());
 }
 
 #[test]

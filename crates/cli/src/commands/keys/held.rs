@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 use tapfer_hsm::SoftwareHsm;
@@ -106,23 +107,34 @@ pub(super) fn hold<T>(
         let (mut told, outcome) = (transcript.summary(), transcript.outcome());
         let hash = transcript.end(failure);
         // What stopped it says more than that its record could not be written.
-        let stopped = |error| Stopped { error, so_far: Some(outcome.clone()) };
-        let done = done.map_err(stopped)?;
-        let hash = hash.map_err(stopped)?;
-        if let Some(fields) = told.as_object_mut() {
+        let done = done.map_err(|error| Stopped { error, so_far: Some(outcome.clone()) })?;
+        // What was done stays done, whatever becomes of its record.
+        let outcome = match &hash {
+            Ok(hash) => format!("{outcome}; SHA-256 of the transcript {hash}"),
+            Err(error) => format!("{outcome}; its transcript could not be written: {error:#}"),
+        };
+        if let (Some(fields), Ok(hash)) = (told.as_object_mut(), &hash) {
             fields.insert("transcript".to_owned(), json!(record.transcript));
             fields.insert("transcript_sha256".to_owned(), json!(hash));
         }
-        Ok((done, told, format!("{outcome}; SHA-256 of the transcript {hash}")))
+        Ok((done, told, outcome, hash))
     };
     let held = match &audit {
         None => act(),
         Some(audit) => {
-            let summary = |(_, _, outcome): &(T, Value, String)| outcome.clone();
+            let summary = |(_, _, outcome, _): &(_, _, String, _)| outcome.clone();
             audit.around(occasion.action, &occasion.object, clock::now, act, summary)
         }
     };
-    held.map(|(done, told, _)| (done, told)).map_err(|stopped: Stopped| stopped.error)
+    let (done, told, outcome, hash) = held.map_err(|stopped: Stopped| stopped.error)?;
+    hash.with_context(|| {
+        format!(
+            "{} WAS DONE; only its transcript could not be written. Do not do it again; write down what was done: \
+             {outcome}",
+            occasion.object
+        )
+    })?;
+    Ok((done, told))
 }
 
 /// The audit log, open before anything is done; `None` where there is no realm yet and none is demanded.
