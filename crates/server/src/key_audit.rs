@@ -131,8 +131,13 @@ impl KeyAudit {
             },
             Err(error) => {
                 // With what lies beneath it, where the error has that to tell.
-                write(AuditResult::Refused, format!("{error:#}"))?;
-                Err(error)
+                let stopped = format!("{error:#}");
+                match write(AuditResult::Refused, stopped.clone()) {
+                    Ok(()) => Err(error),
+                    Err(why) => {
+                        Err(E::from(RealmError::NotWritten { stopped, why: why.to_string() }))
+                    }
+                }
             }
         }
     }

@@ -90,6 +90,14 @@ pub enum RealmError {
         /// Why the log does not say so.
         why: String,
     },
+    /// Something was not done, and the second line about it could not be written either.
+    #[error("{stopped}. The audit log could not be told, which knows that it was ordered: {why}")]
+    NotWritten {
+        /// Why it was not done.
+        stopped: String,
+        /// Why the log does not say so.
+        why: String,
+    },
     /// The audit log was changed.
     #[error("the audit log is not as it was written: {0}")]
     AuditChain(String),

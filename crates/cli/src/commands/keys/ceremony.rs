@@ -190,6 +190,12 @@ fn new(context: &Context, arguments: &NewArguments) -> anyhow::Result<Ending> {
     custodians.scheme()?;
     let paths = context.home.realm();
     anyhow::ensure!(
+        paths.is_realm() || paths.catalogue().exists() || !paths.keystore().exists(),
+        "there is a keystore in {} already. If a ceremony stopped there, its parts are those of this keystore, and `tapfer \
+         serve` goes on with it; for another realm name an empty directory",
+        context.home.path().display()
+    );
+    anyhow::ensure!(
         !paths.is_realm() && !paths.keystore().exists() && !paths.catalogue().exists(),
         "there are keys in {} already. If a ceremony stopped there, its custodians go on with `tapfer keys ceremony \
          install`; for another realm name an empty directory",

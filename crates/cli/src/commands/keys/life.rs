@@ -280,6 +280,8 @@ pub(crate) fn destroy(context: &Context, arguments: &DestroyArguments) -> anyhow
     let (record, told) = hold(context, &arguments.record, occasion, |ceremony| {
         let (roots, _) = ceremony.roots_of(&arguments.parts, &agreement)?;
         let keys = ceremony.keys_over(context, roots)?;
+        // A platform that did not follow at once may have used the key while parts were typed.
+        demand_expected(context, arguments, name)?;
         let record =
             ceremony.over_newest(&keys, || Ok(keys.set_key_state(name, KeyState::Destroyed)?))?;
         ceremony.transcript.check_value(&name.to_string(), record.check_value);
