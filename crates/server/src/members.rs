@@ -80,6 +80,9 @@ pub enum MemberError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The one that was logged in to.
+    #[error("it does not serve yet ({0}); mend that first. The other members are not concerned")]
+    NotServing(String),
     /// No text, or no end.
     #[error("what is in {0} is no PIN: write it as the only line of text")]
     NotAPin(PathBuf),
@@ -245,8 +248,11 @@ pub fn log_in(paths: &RealmPaths, name: &str) -> Result<(), MemberError> {
     let PoolConfig { pool, .. } = configuration(paths)?;
     let member = MemberConfig { workers: 1, ..configuration(paths)?.member(name)?.clone() };
     let config = PoolConfig { pool, members: vec![member] };
-    HsmPool::launch(config, None, None, Workers::new(paths, true)?)?;
-    Ok(())
+    match HsmPool::launch(config, None, None, Workers::new(paths, true)?) {
+        // One member was asked, and nothing is said of the others.
+        Err(HsmError::Down { cause }) => Err(MemberError::NotServing(cause)),
+        launched => Ok(launched.map(drop)?),
+    }
 }
 
 /// Prepares a process that opens a member itself: of our environment it gets little, and of the PINs the member's own.

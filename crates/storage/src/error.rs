@@ -64,7 +64,9 @@ pub enum Refusal {
     #[error("there is one with the same {0} already; use that one, or give another {0}")]
     Exists(&'static str),
     /// The terminal waits for another payment.
-    #[error("the terminal is armed for {0}; cancel that payment or let it expire first")]
+    #[error(
+        "the terminal is armed for {0}; cancel that payment (`tapfer payment cancel {0}`) or let it expire first"
+    )]
     TerminalBusy(PaymentIntentId),
     /// The two things belong to different owners.
     #[error("{0} belong to different owners")]

@@ -266,14 +266,14 @@ fn go_online(
         Err(error) if client::is_hsm_down(&error) => {
             context.output.remark(match language(context) {
                 Language::English => format!(
-                    "{error:#}. No payment was decided: wait until the platform's security module is back, \
-                     then take the payment again"
+                    "{error:#}. No payment was decided: wait until the platform's security module is back, end this \
+                     one with `tapfer payment cancel {intent}`, then take the payment again"
                 ),
-                Language::German => {
+                Language::German => format!(
                     "Das Sicherheitsmodul der Plattform antwortet nicht. Es wurde keine Zahlung entschieden: \
-                     warten, bis es wieder da ist, dann noch einmal kassieren"
-                        .to_owned()
-                }
+                     warten, bis es wieder da ist, diese mit `tapfer payment cancel {intent}` beenden, dann noch \
+                     einmal kassieren"
+                ),
             });
             let (_terminal, receipt) = payment.complete(HostDecision::NoAnswer);
             Ok((receipt, None))
