@@ -5,7 +5,10 @@ use core::fmt;
 use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use tapfer_payment_types::{ApiKeyId, DeviceId, IssuerId, MerchantId, TerminalId, Timestamp};
+use tapfer_payment_types::messages::HexBytes;
+use tapfer_payment_types::{
+    ApiKeyId, DeviceId, IssuerId, MerchantId, RealmId, TerminalId, Timestamp,
+};
 
 use crate::words::words;
 
@@ -114,6 +117,9 @@ pub struct ApiKey {
     pub created_at: Timestamp,
     /// When it stopped being good, if it did.
     pub revoked_at: Option<Timestamp>,
+    /// The platform's, over its [`ApiKeyStatement`]. None when it was taken back: whoever takes that away from the row has
+    /// no key either.
+    pub signature: Option<[u8; 64]>,
 }
 
 impl ApiKey {
@@ -124,8 +130,33 @@ impl ApiKey {
             Some(before) => Some(before),
             None => Some(now),
         };
-        Self { revoked_at, ..self }
+        Self { revoked_at, signature: None, ..self }
     }
+
+    /// What the platform of a realm signs when it makes this key.
+    #[must_use]
+    pub fn statement(&self, realm: RealmId) -> ApiKeyStatement {
+        ApiKeyStatement {
+            format: "tapfer-api-key-1",
+            realm,
+            id: self.id,
+            owner: self.principal,
+            secret_hash: HexBytes(self.secret_hash.to_vec()),
+            created_at: self.created_at,
+        }
+    }
+}
+
+/// Whose an API key is. Signed as JSON, with the key that signs ends of the audit trail; its form is none of theirs. A row
+/// that somebody wrote into the database, or changed, is no key without it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ApiKeyStatement {
+    format: &'static str,
+    realm: RealmId,
+    id: ApiKeyId,
+    owner: Principal,
+    secret_hash: HexBytes,
+    created_at: Timestamp,
 }
 
 #[cfg(test)]

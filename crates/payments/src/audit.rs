@@ -101,6 +101,8 @@ words! {
         RefundCreated = "refund.created",
         /// A signed configuration was published.
         ConfigurationPublished = "configuration.published",
+        /// An API key that nobody had signed was signed, by whoever starts the platform.
+        ApiKeyAccepted = "api_key.accepted",
         /// The key that signs configurations was followed by another; in older logs, newer ones have
         /// [`AuditAction::KeyRotated`] alone.
         ConfigurationKeySucceeded = "configuration.key_succeeded",

@@ -43,7 +43,7 @@ pub(crate) fn parse(text: &str) -> Option<PresentedKey> {
     is_secret.then(|| PresentedKey { role, secret: Secret::new(secret.to_owned()) })
 }
 
-/// A new key: what is kept, and the text that is shown once.
+/// A new key: what is kept once it is signed, and the text that is shown once.
 ///
 /// # Errors
 /// [`EntropyError`].
@@ -59,6 +59,7 @@ pub(crate) fn generate(
         secret_hash: hash(&secret),
         created_at: now,
         revoked_at: None,
+        signature: None,
     };
     let text = format!("tapfer_{}_{}", principal.role(), secret.expose());
     Ok((key, Secret::new(text)))

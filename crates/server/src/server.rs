@@ -84,6 +84,9 @@ pub struct ServerConfig {
     pub entropy: SharedEntropy,
     /// How long keys are to be used, for warnings.
     pub key_policy: Arc<KeyPolicy>,
+    /// Whether API keys that nobody has signed are to be signed: at the first start behind the update that brought
+    /// signatures.
+    pub accept_api_keys: bool,
 }
 
 impl ServerConfig {
@@ -98,6 +101,7 @@ impl ServerConfig {
             clock: Arc::new(crate::clock::SystemClock),
             entropy: Arc::new(crate::entropy::SystemEntropy),
             key_policy: Arc::default(),
+            accept_api_keys: false,
         }
     }
 }
@@ -198,6 +202,7 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
     let tls = tls::server_config(&paths.tls(), &config.certificate, config.clock.now())?;
     let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
     let service = Service::new(realm, clock, entropy)?;
+    service.deal_with_unsigned_api_keys(config.accept_api_keys)?;
     ensure_operator_key(&service, &paths)?;
     write_configuration_key(&service, &paths)?;
     let (_, document) = http::document().map_err(|error| ServerError::Setup(error.to_string()))?;

@@ -8,11 +8,12 @@ use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use tapfer_emv::audit_chain::KnownHead;
-use tapfer_emv::document::DocumentKey;
+use tapfer_emv::document::{DocumentKey, DocumentPurpose};
 use tapfer_hsm::catalogue::{KeyPurpose, KeyRecord, UnverifiedCatalogue};
 use tapfer_payment_types::RealmId;
 use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payment_types::messages::HexBytes;
+use tapfer_payments::access::ApiKey;
 use tapfer_server::RealmPaths;
 use tapfer_storage::ChainReport;
 use tapfer_storage::sqlite::AuditFile;
@@ -43,8 +44,8 @@ Examples:
   tapfer audit verify
   tapfer audit verify --database backup/tapfer.db --head head.json --audit-key 5c...
 
-Names the first record that was altered, removed, exchanged or added, and each signed head that the chain does
-not lead to, or that no key of the platform has signed. The keys are those of the catalogue (keys.json) beside the
+Names the first record that was altered, removed, exchanged or added, each signed head that the chain does
+not lead to, or that no key of the platform has signed, and the first API key in force that none has signed. The keys are those of the catalogue (keys.json) beside the
 database, or the one that is given. Where there is neither, heads are only checked with the key that stands in the
 newest of them: whoever can write the database could have put his own there.")]
 pub(crate) struct Verify {
@@ -97,6 +98,14 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
             .context("a signed head in the database cannot be trusted")?;
         leads_to(&head, *found)?;
     }
+    // The newest head names one key, and says nothing of those before it.
+    let judged = match keys.source {
+        NEWEST_HEAD => Vec::new(),
+        _ => file.api_keys().with_context(cannot_read)?,
+    };
+    for key in &judged {
+        keys.demand_signed(key, file.realm())?;
+    }
     if let Some(kept) = &arguments.head {
         let signed = read_head(kept)?;
         let head = keys
@@ -117,11 +126,15 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
         "records": report.sound.sequence,
         "hash": HEXLOWER.encode(&report.sound.hash),
         "signed_heads": report.heads.len(),
+        "signed_api_keys": judged.len(),
         "audit_keys": keys.fingerprints(),
         "audit_keys_from": keys.source,
         "restorations": restorations.collect::<Vec<_>>(),
     }))
 }
+
+/// The source of a key that nobody vouches for.
+const NEWEST_HEAD: &str = "newest head";
 
 /// The keys that may have signed heads.
 struct AuditKeys {
@@ -154,7 +167,7 @@ impl AuditKeys {
             return Ok(Self { keys: keys.map(DocumentKey::from).collect(), source: "catalogue" });
         }
         let newest = report.heads.last().map(|(signed, _)| key_of(signed)).transpose()?;
-        Ok(Self { keys: newest.into_iter().collect(), source: "newest head" })
+        Ok(Self { keys: newest.into_iter().collect(), source: NEWEST_HEAD })
     }
 
     /// A head that one of the keys has signed.
@@ -167,6 +180,26 @@ impl AuditKeys {
             );
         };
         Ok(KnownHead::read(signed, key, realm)?)
+    }
+
+    /// An API key that one of the keys has signed.
+    fn demand_signed(&self, api_key: &ApiKey, realm: RealmId) -> anyhow::Result<()> {
+        let statement = serde_json::to_vec(&api_key.statement(realm))?;
+        let is_signed = api_key.signature.is_some_and(|signature| {
+            let mut keys = self.keys.iter().map(|key| (*key).into());
+            keys.any(|key| DocumentPurpose::AuditHead.is_signed_by(&key, &statement, &signature))
+        });
+        if !is_signed {
+            bail!(
+                "the API key {} of {}, made {}, is not signed by the platform: somebody wrote it into the database or \
+                 changed it, or it is from before keys were signed. The platform refuses it: revoke it, and ask who had \
+                 access",
+                api_key.id,
+                api_key.principal,
+                api_key.created_at
+            );
+        }
+        Ok(())
     }
 
     fn fingerprints(&self) -> Vec<String> {

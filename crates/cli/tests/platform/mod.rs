@@ -61,8 +61,13 @@ impl Platform {
 
     /// Starts the killed platform again, at the same address.
     pub(crate) fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// As [`Platform::restart`], with more arguments.
+    pub(crate) fn restart_with(&mut self, more: &[&str]) {
         let listen = self.address.trim_start_matches("https://").to_owned();
-        let (process, address) = serve(&self.home, &listen);
+        let (process, address) = serve_with(&self.home, &listen, more);
         assert_eq!(address, self.address);
         self.process = process;
     }

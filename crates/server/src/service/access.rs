@@ -22,13 +22,14 @@ const API_KEY: &str = "API key";
 pub(crate) type FirstKey = Secret<String>;
 
 impl Service {
-    /// The key whose secret has this hash, if it may still be used.
+    /// The key whose secret has this hash, if the platform made it and it may still be used.
     ///
     /// # Errors
-    /// [`ServiceError::Storage`].
+    /// [`ServiceError`] of the store; of the security module, if it has to say which keys sign now.
     pub(crate) fn find_api_key(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>, ServiceError> {
         let found = self.storage.api_key_by_hash(*hash)?;
-        Ok(found.filter(|key| key.revoked_at.is_none()))
+        let Some(key) = found.filter(|key| key.revoked_at.is_none()) else { return Ok(None) };
+        Ok(self.has_signed(&key)?.then_some(key))
     }
 
     /// Whether this text is a key of the operator that may be used.
@@ -48,7 +49,7 @@ impl Service {
     /// [`ServiceError`] of store or randomness.
     pub(crate) fn create_operator_key(&self) -> Result<FirstKey, ServiceError> {
         let now = self.now();
-        let (key, text) = api_key::generate(Principal::Operator, now, self.entropy())?;
+        let (key, text) = self.new_api_key(Principal::Operator, now)?;
         let caller = audit::Caller {
             api_key: None,
             role: Role::Operator,
@@ -72,7 +73,7 @@ impl Service {
     ) -> Result<Answered, ServiceError> {
         self.require_above(caller, owner)?;
         self.once_with_secret(repetition, || {
-            let (key, text) = api_key::generate(owner, self.now(), self.entropy())?;
+            let (key, text) = self.new_api_key(owner, self.now())?;
             let clear = created(&api::api_keys::CreatedApiKey {
                 id: key.id,
                 api_key: text.expose().clone(),

@@ -8,7 +8,6 @@ use tapfer_payments::store_shares::StoreState;
 use tapfer_storage::{Page, Slice};
 
 use crate::api;
-use crate::api_key;
 use crate::service::answer::{Answered, created};
 use crate::service::caller::Caller;
 use crate::service::repetition::Repetition;
@@ -39,7 +38,7 @@ impl Service {
                 lock: None,
             };
             let principal = Principal::Device(device.id);
-            let (key, text) = api_key::generate(principal, now, self.entropy())?;
+            let (key, text) = self.new_api_key(principal, now)?;
             let clear = created(&api::devices::CreatedDevice {
                 device: (&device).into(),
                 api_key: text.expose().clone(),

@@ -17,6 +17,8 @@ pub(crate) struct DocumentKeys {
     pub(crate) successions: Vec<SignedDocument>,
     /// Signs ends of the audit chain.
     pub(crate) audit_head: DocumentKey,
+    /// All that ever did, the oldest first.
+    pub(crate) audit_heads: Vec<DocumentKey>,
 }
 
 impl DocumentKeys {
@@ -34,6 +36,7 @@ impl DocumentKeys {
             configuration,
             successions: successions::steps_to(configurations, configuration),
             audit_head: newest(audit_heads)?,
+            audit_heads: audit_heads.iter().map(|record| record.key).collect(),
         })
     }
 

@@ -6,7 +6,6 @@ use tapfer_payments::merchants::Merchant;
 use tapfer_storage::{Page, Slice};
 
 use crate::api;
-use crate::api_key;
 use crate::service::answer::{Answered, created};
 use crate::service::caller::Caller;
 use crate::service::repetition::Repetition;
@@ -34,7 +33,7 @@ impl Service {
                 created_at: now,
             };
             let principal = Principal::Merchant(merchant.id);
-            let (key, text) = api_key::generate(principal, now, self.entropy())?;
+            let (key, text) = self.new_api_key(principal, now)?;
             let clear = created(&api::merchants::CreatedMerchant {
                 merchant: (&merchant).into(),
                 api_key: text.expose().clone(),

@@ -30,6 +30,7 @@ mod refunds;
 pub(crate) mod repetition;
 mod reversals;
 mod revocations;
+mod signed_api_keys;
 pub(crate) mod store_shares;
 mod successions;
 mod terminal_certificates;
@@ -54,6 +55,7 @@ use self::caller::Caller;
 use self::document_keys::KnownDocumentKeys;
 use self::issuer_directory::IssuerDirectory;
 use self::repetition::Repetition;
+use self::signed_api_keys::GoodApiKeys;
 use crate::api::hsm::HsmState;
 use crate::clock::{SharedClock, Stopwatch};
 use crate::entropy::{self, Entropy, SharedEntropy};
@@ -72,6 +74,8 @@ pub(crate) struct Service {
     acquirer: AcquirerId,
     /// The public keys of documents.
     document_keys: KnownDocumentKeys,
+    /// API keys that were found to be signed.
+    good_api_keys: GoodApiKeys,
     /// Held to the end, so that no other process serves the realm before this one has stopped.
     _lock: RealmLock,
 }
@@ -97,6 +101,7 @@ impl Service {
             issuers: IssuerDirectory::default(),
             acquirer,
             document_keys: KnownDocumentKeys::default(),
+            good_api_keys: GoodApiKeys::default(),
             _lock: lock,
         };
         let now = service.clock.now();

@@ -6,7 +6,6 @@ use tapfer_payments::terminals::{Terminal, TerminalIdentification};
 use tapfer_storage::{Page, Refusal, Slice, StorageError};
 
 use crate::api;
-use crate::api_key;
 use crate::service::answer::{Answered, created};
 use crate::service::caller::Caller;
 use crate::service::cards::DRAWS;
@@ -32,7 +31,7 @@ impl Service {
                 let now = self.now();
                 let terminal = self.new_terminal(request, now)?;
                 let principal = Principal::Terminal(terminal.id);
-                let (key, text) = api_key::generate(principal, now, self.entropy())?;
+                let (key, text) = self.new_api_key(principal, now)?;
                 let clear = created(&api::terminals::CreatedTerminal {
                     terminal: (&terminal).into(),
                     api_key: text.expose().clone(),

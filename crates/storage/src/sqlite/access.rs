@@ -3,10 +3,10 @@
 use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{ApiKeyId, TerminalId, Timestamp};
 use tapfer_payments::access::{ApiKey, Principal, Role};
-use tapfer_payments::audit::AuditAction;
+use tapfer_payments::audit::{AuditAction, AuditEvent};
 
-use super::rows::{Columns, Listing, execute, first, found};
-use super::{Changed, Result, SqliteStorage, terminals};
+use super::rows::{Columns, Listing, all, execute, first, found};
+use super::{Changed, Result, SqliteStorage, audit, terminals};
 use crate::{AccessStore, Page, Refusal, Slice, Write, Written};
 
 pub(super) fn insert(connection: &Connection, key: &ApiKey) -> Result<()> {
@@ -15,8 +15,8 @@ pub(super) fn insert(connection: &Connection, key: &ApiKey) -> Result<()> {
     execute(
         connection,
         "INSERT INTO api_keys (id, role, issuer_id, merchant_id, terminal_id, device_id,
-                               secret_hash, created_at, revoked_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                               secret_hash, created_at, revoked_at, signature)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
             key.id.to_string(),
             key.principal.role().as_str(),
@@ -27,6 +27,7 @@ pub(super) fn insert(connection: &Connection, key: &ApiKey) -> Result<()> {
             key.secret_hash.as_slice(),
             key.created_at.unix_millis(),
             key.revoked_at.map(|at| at.unix_millis()),
+            key.signature,
         ],
     )?;
     Ok(())
@@ -46,11 +47,15 @@ pub(super) fn revoke_all_of_terminal(
     terminal: TerminalId,
     now: Timestamp,
 ) -> Result<usize> {
-    let sql = "UPDATE api_keys SET revoked_at = ?2 WHERE terminal_id = ?1 AND revoked_at IS NULL";
+    let sql = "UPDATE api_keys SET revoked_at = ?2, signature = NULL
+               WHERE terminal_id = ?1 AND revoked_at IS NULL";
     execute(connection, sql, params![terminal.to_string(), now.unix_millis()])
 }
 
-fn read(row: &Row<'_>) -> Result<ApiKey> {
+/// Keys that nobody has taken back.
+pub(super) const IN_FORCE: &str = "SELECT * FROM api_keys WHERE revoked_at IS NULL ORDER BY id";
+
+pub(super) fn read(row: &Row<'_>) -> Result<ApiKey> {
     let columns = Columns::new(row, "api_keys");
     let principal = match columns.parse("role")? {
         Role::Operator => Principal::Operator,
@@ -65,6 +70,7 @@ fn read(row: &Row<'_>) -> Result<ApiKey> {
         secret_hash: columns.bytes("secret_hash")?,
         created_at: columns.time("created_at")?,
         revoked_at: columns.time_optional("revoked_at")?,
+        signature: columns.bytes_optional("signature")?,
     })
 }
 
@@ -86,7 +92,7 @@ impl AccessStore for SqliteStorage {
 
     fn replace_operator_keys(&self, key: ApiKey, write: Write<ApiKey>) -> Result<Written<ApiKey>> {
         self.change(write, AuditAction::ApiKeyCreated, move |connection, now| {
-            let sql = "UPDATE api_keys SET revoked_at = ?1
+            let sql = "UPDATE api_keys SET revoked_at = ?1, signature = NULL
                        WHERE role = 'operator' AND revoked_at IS NULL";
             let replaced = execute(connection, sql, [now.unix_millis()])?;
             insert(connection, &key)?;
@@ -103,7 +109,7 @@ impl AccessStore for SqliteStorage {
     ) -> Result<Written<ApiKey>> {
         self.change(write, AuditAction::ApiKeyRevoked, move |connection, now| {
             let key = found(find(connection, id)?, "API key", id)?.revoked(now);
-            let sql = "UPDATE api_keys SET revoked_at = ?2 WHERE id = ?1";
+            let sql = "UPDATE api_keys SET revoked_at = ?2, signature = NULL WHERE id = ?1";
             let revoked_at = key.revoked_at.map(|at| at.unix_millis());
             execute(connection, sql, params![id.to_string(), revoked_at])?;
             Ok(Changed::new(key, id).because(reason))
@@ -136,5 +142,27 @@ impl AccessStore for SqliteStorage {
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>> {
         let sql = "SELECT * FROM api_keys WHERE secret_hash = ?1";
         self.read(|connection| first(connection, sql, [secret_hash.as_slice()], read))
+    }
+
+    fn unsigned_api_keys(&self) -> Result<Vec<ApiKey>> {
+        let in_force = self.read(|connection| all(connection, IN_FORCE, [], read))?;
+        Ok(in_force.into_iter().filter(|key| key.signature.is_none()).collect())
+    }
+
+    fn accept_api_keys(&self, keys: Vec<ApiKey>, now: Timestamp) -> Result<()> {
+        self.writer.run(move |connection| {
+            let sign = "UPDATE api_keys SET signature = ?2
+                        WHERE id = ?1 AND revoked_at IS NULL AND signature IS NULL";
+            for key in keys {
+                let id = key.id.to_string();
+                if execute(connection, sign, params![id, key.signature])? == 0 {
+                    continue;
+                }
+                let whose = Some(format!("of {}, made {}", key.principal, key.created_at));
+                let action = AuditAction::ApiKeyAccepted;
+                audit::insert(connection, &AuditEvent::of_platform(action, id, whose, now))?;
+            }
+            Ok(())
+        })
     }
 }

@@ -7,10 +7,13 @@ use tapfer_emv::audit_chain::{AuditHash, KnownHead, genesis};
 use tapfer_payment_types::configuration::{Restoration, SignedDocument};
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{RealmId, Timestamp};
+use tapfer_payments::access::ApiKey;
 use tapfer_payments::audit_chain::{ChainFault, Link, Walk};
 
 use super::rows::{Columns, all, execute, first};
-use super::{Result, SqliteOptions, audit, devices, migrations, open_reader, without_links};
+use super::{
+    Result, SqliteOptions, access, audit, devices, migrations, open_reader, without_links,
+};
 use crate::{AuditRecord, ChainReport, Inconsistency, StorageError};
 
 /// A place in the chain as SQLite counts.
@@ -273,6 +276,17 @@ impl AuditFile {
     pub fn verify(&mut self) -> Result<ChainReport> {
         let transaction = self.connection.transaction()?;
         verify(&transaction)
+    }
+
+    /// The API keys that nobody has taken back. None of a database from before they were signed.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn api_keys(&self) -> Result<Vec<ApiKey>> {
+        if migrations::version(&self.connection)? < migrations::API_KEYS_ARE_SIGNED {
+            return Ok(Vec::new());
+        }
+        all(&self.connection, access::IN_FORCE, [], access::read)
     }
 
     /// The end that the chain had when it had so many events; `None` if it never had.

@@ -46,7 +46,11 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "V20__successions_stand_in_the_catalogue",
         include_str!("../../migrations/V20__successions_stand_in_the_catalogue.sql"),
     ),
+    ("V21__signed_api_keys", include_str!("../../migrations/V21__signed_api_keys.sql")),
 ];
+
+/// The version since which API keys have signatures.
+pub(super) const API_KEYS_ARE_SIGNED: i64 = 21;
 
 /// Written when the file is made, and never changed: keys and database of a realm have one id.
 const REALM: &str = "CREATE TABLE realm (

@@ -198,6 +198,15 @@ impl<'r> Columns<'r> {
         self.checked(column, <[u8; N]>::try_from(self.get::<Vec<u8>>(column)?))
     }
 
+    /// The same, where there may be none.
+    pub(super) fn bytes_optional<const N: usize>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<[u8; N]>> {
+        let bytes: Option<Vec<u8>> = self.get(column)?;
+        bytes.map(|bytes| self.checked(column, <[u8; N]>::try_from(bytes))).transpose()
+    }
+
     /// Minor units in this column, of the currency in column `currency`.
     pub(super) fn money(&self, column: &'static str) -> Result<Money> {
         Ok(Money::new(self.get(column)?, self.parse("currency")?))

@@ -204,7 +204,8 @@ impl World {
     pub(crate) fn api_key(&self, id: ApiKeyId, principal: Principal) -> ApiKey {
         let mut secret_hash = [0; 32];
         secret_hash[..10].copy_from_slice(&self.next());
-        ApiKey { id, principal, secret_hash, created_at: noon(), revoked_at: None }
+        let (created_at, revoked_at, signature) = (noon(), None, Some([7; 64]));
+        ApiKey { id, principal, secret_hash, created_at, revoked_at, signature }
     }
 
     pub(crate) fn new_api_key(&self, principal: Principal) -> ApiKey {

@@ -1,0 +1,113 @@
+//! API keys in the database count only as the platform has signed them. With the real binary, and a hand on its database.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+mod platform;
+
+use platform::{Platform, tapfer};
+use rusqlite::Connection;
+use serde_json::Value;
+
+/// One more key of the operator: its id, and the text.
+fn another_key(platform: &Platform) -> (String, String) {
+    let made = platform.tapfer(&["api-key", "create", "--owner", "operator"]);
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    (text("id"), text("api_key"))
+}
+
+fn is_let_in(platform: &Platform, key: &str) -> bool {
+    let mut list = tapfer();
+    list.args(["api-key", "list", "--json", "--home"]).arg(platform.home());
+    let output = list.env("TAPFER_KEY", key).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() || said.contains("key that is known here"), "{said}");
+    output.status.success()
+}
+
+/// What the auditor says.
+fn verdict(platform: &Platform) -> Result<Value, String> {
+    let output = platform.run(&["audit", "verify"]);
+    match output.status.success() {
+        true => Ok(serde_json::from_slice(&output.stdout).unwrap()),
+        false => Err(String::from_utf8(output.stderr).unwrap()),
+    }
+}
+
+fn database(platform: &Platform) -> Connection {
+    Connection::open(platform.home().join("tapfer.db")).unwrap()
+}
+
+/// Attack: who writes to the database makes an operator's key, alters one, or wakes one that was revoked.
+#[test]
+fn attack_api_key_written_into_the_database() {
+    let platform = Platform::start();
+    let (first, key) = another_key(&platform);
+    let (second, _) = another_key(&platform);
+    assert!(is_let_in(&platform, &key));
+    assert_eq!(verdict(&platform).unwrap()["signed_api_keys"], 3);
+    let database = database(&platform);
+    let refused = |what: &str, key: &str| {
+        assert!(!is_let_in(&platform, key), "{what}");
+        let told = verdict(&platform).unwrap_err();
+        assert!(told.contains("is not signed by the platform"), "{what}: {told}");
+    };
+
+    // A secret of his own in the row of another, with that one's signature.
+    let hash_of = "(SELECT secret_hash FROM api_keys WHERE id = ?1)";
+    database.execute(&format!("CREATE TABLE his AS SELECT {hash_of} AS hash"), [&first]).unwrap();
+    let put = |hash: &str, id: &str| {
+        let set = format!("UPDATE api_keys SET secret_hash = {hash} WHERE id = ?1");
+        assert_eq!(database.execute(&set, [id]).unwrap(), 1);
+    };
+    put("randomblob(32)", &first);
+    put("(SELECT hash FROM his)", &second);
+    refused("another secret", &key);
+    // A row of his own, without a signature and with a copied one.
+    database.execute("DELETE FROM api_keys WHERE id = ?1", [&second]).unwrap();
+    for signature in ["NULL", &format!("(SELECT signature FROM api_keys WHERE id = '{first}')")] {
+        let insert = format!(
+            "INSERT OR REPLACE INTO api_keys (id, role, secret_hash, created_at, signature)
+             SELECT ?1, 'operator', hash, 0, {signature} FROM his"
+        );
+        database.execute(&insert, [&second]).unwrap();
+        refused("a row of his own", &key);
+    }
+    database.execute("DELETE FROM api_keys WHERE id = ?1", [&second]).unwrap();
+    // As it was made it is good again, and when it is revoked nobody wakes it.
+    put("(SELECT hash FROM his)", &first);
+    assert!(is_let_in(&platform, &key));
+    verdict(&platform).unwrap();
+    platform.tapfer(&["api-key", "revoke", &first, "--reason", "leaked"]);
+    assert!(!is_let_in(&platform, &key));
+    database.execute_batch("DROP TRIGGER api_keys_stay_revoked").unwrap();
+    database.execute("UPDATE api_keys SET revoked_at = NULL", []).unwrap();
+    refused("a revoked one", &key);
+}
+
+/// Keys from before they were signed are refused, until whoever starts the platform has them signed, which the audit log
+/// tells.
+#[test]
+fn keys_from_before_are_signed_when_the_platform_is_told_to() {
+    let mut platform = Platform::start();
+    let (id, key) = another_key(&platform);
+    platform.kill();
+    let unsign = "UPDATE api_keys SET signature = NULL WHERE id = ?1";
+    database(&platform).execute(unsign, [&id]).unwrap();
+    platform.restart();
+    assert!(!is_let_in(&platform, &key));
+    platform.kill();
+    platform.restart_with(&["--accept-api-keys"]);
+    assert!(is_let_in(&platform, &key));
+    assert_eq!(verdict(&platform).unwrap()["signed_api_keys"], 2);
+    let accepted =
+        "SELECT detail FROM audit_events WHERE action = 'api_key.accepted' AND object = ?1";
+    let detail: String = database(&platform).query_row(accepted, [&id], |row| row.get(0)).unwrap();
+    assert!(detail.starts_with("of operator, made 20"), "{detail}");
+}

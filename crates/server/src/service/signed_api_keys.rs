@@ -1,0 +1,119 @@
+//! The platform signs whose an API key is. A row that somebody wrote into the database, or changed, is none.
+//!
+//! With the key of audit heads: every HSM signs with it, and an auditor verifies with the catalogue alone.
+
+use std::collections::HashSet;
+use std::sync::{PoisonError, RwLock};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use tapfer_emv::document::DocumentPurpose;
+use tapfer_payment_types::{Secret, Timestamp};
+use tapfer_payments::access::{ApiKey, Principal};
+
+use crate::api_key;
+use crate::service::{Service, ServiceError};
+
+const PURPOSE: DocumentPurpose = DocumentPurpose::AuditHead;
+/// So many rows are remembered, 32 bytes each: then all of them are looked at again, each at its next use.
+const REMEMBERED: usize = 100_000;
+
+/// Rows whose signature was good, by a hash of it and of all that it covers.
+#[derive(Default)]
+pub(crate) struct GoodApiKeys(RwLock<HashSet<[u8; 32]>>);
+
+impl GoodApiKeys {
+    fn has(&self, row: &[u8; 32]) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(row)
+    }
+
+    fn remember(&self, row: [u8; 32]) {
+        let mut rows = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if rows.len() >= REMEMBERED {
+            rows.clear();
+        }
+        rows.insert(row);
+    }
+}
+
+impl Service {
+    /// A new key, signed, and the text that is shown once.
+    ///
+    /// # Errors
+    /// [`ServiceError`] of security module or randomness.
+    pub(super) fn new_api_key(
+        &self,
+        principal: Principal,
+        now: Timestamp,
+    ) -> Result<(ApiKey, Secret<String>), ServiceError> {
+        let (key, text) = api_key::generate(principal, now, self.entropy())?;
+        Ok((self.signed(key)?, text))
+    }
+
+    fn signed(&self, key: ApiKey) -> Result<ApiKey, ServiceError> {
+        let statement = key.statement(self.hsm.describe().realm_id);
+        let (_, signed) = self.sign(PURPOSE, &statement)?;
+        let signature = signed.signature.0.try_into();
+        let signature = signature.map_err(|_| ServiceError::Damaged("a signature"))?;
+        Ok(ApiKey { signature: Some(signature), ..key })
+    }
+
+    /// Whether this platform signed the row as it is.
+    ///
+    /// # Errors
+    /// [`ServiceError::Hsm`]: which keys sign is not known, and cannot be asked.
+    pub(super) fn has_signed(&self, key: &ApiKey) -> Result<bool, ServiceError> {
+        let statement = serde_json::to_vec(&key.statement(self.hsm.describe().realm_id));
+        let (Ok(statement), Some(signature)) = (statement, &key.signature) else {
+            return Ok(self.refuse_unsigned(key));
+        };
+        let mut hash = Context::new(&SHA256);
+        hash.update(&statement);
+        hash.update(signature);
+        let mut row = [0; 32];
+        row.copy_from_slice(hash.finish().as_ref());
+        if self.good_api_keys.has(&row) {
+            return Ok(true);
+        }
+        let keys = self.document_keys()?;
+        let mut keys = keys.audit_heads.iter().rev().map(|key| (*key).into());
+        if !keys.any(|signer| PURPOSE.is_signed_by(&signer, &statement, signature)) {
+            return Ok(self.refuse_unsigned(key));
+        }
+        self.good_api_keys.remember(row);
+        Ok(true)
+    }
+
+    fn refuse_unsigned(&self, key: &ApiKey) -> bool {
+        tracing::warn!(
+            target: "tapfer::security", event = "api_key_not_signed", key = %key.id, owner = %key.principal,
+            "an API key in the database is not signed by this platform"
+        );
+        false
+    }
+
+    /// Deals with keys that nobody has signed: from before keys were signed, or written into the database by hand. They
+    /// are refused, unless whoever starts the platform wants them signed, each with its line in the audit log.
+    ///
+    /// # Errors
+    /// [`ServiceError`] of store or security module.
+    pub(crate) fn deal_with_unsigned_api_keys(&self, accept: bool) -> Result<(), ServiceError> {
+        let unsigned = self.storage.unsigned_api_keys()?;
+        let count = unsigned.len();
+        match (count, accept) {
+            (0, _) => {}
+            (_, false) => tracing::warn!(
+                target: "tapfer::security", event = "api_keys_not_signed", count,
+                "API keys that this platform has not signed are refused: they are from before keys were signed, or \
+                 somebody wrote them into the database. Behind an update start once with --accept-api-keys"
+            ),
+            (_, true) => {
+                let signed = unsigned.into_iter().map(|key| self.signed(key));
+                let signed = signed.collect::<Result<Vec<_>, _>>()?;
+                self.storage.accept_api_keys(signed, self.now())?;
+                tracing::warn!(target: "tapfer::security", event = "api_keys_accepted", count,
+                    "API keys that nobody had signed are signed now");
+            }
+        }
+        Ok(())
+    }
+}
