@@ -50,6 +50,7 @@ pub use person::{
     CardPinSubject, CardPinValue, PersonKeyImport, PersonKeyInUse, PersonKeyRecipient,
     PersonKeySubject, PersonKeyVerdict, SealedPersonKey, SingleUseKeyTerms,
 };
+pub use private_file::FileStamp;
 pub use request::{
     CryptogramRequest, CryptogramVerdict, DemoKeys, DocumentKeyRecord, HsmDescription,
     IccCertificateRequest, IssuerCertificateRequest, IssuerKeys, LimitedUseKeyTerms, PanLookup,

@@ -28,24 +28,40 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileFa
     move |source| FileFault::Io { action, path, source }
 }
 
-/// Tells one content of a file from another without reading it: each replacement is a file of its own.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
+/// Tells one content of a file from another without reading it: each replacement is a file of its own. Another mode counts,
+/// too: what others could read may be good now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStamp {
     inode: u64,
     modified: (i64, i64),
     length: u64,
+    mode: u32,
 }
 
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        let modified = (metadata.mtime(), metadata.mtime_nsec());
-        Self { inode: metadata.ino(), modified, length: metadata.len() }
+impl FileStamp {
+    /// Of what lies there now.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|metadata| Self::from(&metadata))
+    }
+}
+
+impl From<&Metadata> for FileStamp {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            length: metadata.len(),
+            mode: metadata.mode(),
+        }
     }
 }
 
 /// The stamp of what lies there now.
-pub(crate) fn stamp(path: &Path) -> Result<Stamp, FileFault> {
-    fs::metadata(path).map(|metadata| Stamp::of(&metadata)).map_err(|error| missing(path, error))
+pub(crate) fn stamp(path: &Path) -> Result<FileStamp, FileFault> {
+    FileStamp::of(path).map_err(|error| missing(path, error))
 }
 
 fn missing(path: &Path, error: io::Error) -> FileFault {
@@ -56,13 +72,13 @@ fn missing(path: &Path, error: io::Error) -> FileFault {
 }
 
 /// Reads the whole file, if nobody else can.
-pub(crate) fn read(path: &Path) -> Result<(Vec<u8>, Stamp), FileFault> {
+pub(crate) fn read(path: &Path) -> Result<(Vec<u8>, FileStamp), FileFault> {
     let file = File::open(path).map_err(|error| missing(path, error))?;
     read_open(path, &file)
 }
 
 /// Reads a file that is open already, from its beginning.
-pub(crate) fn read_open(path: &Path, file: &File) -> Result<(Vec<u8>, Stamp), FileFault> {
+pub(crate) fn read_open(path: &Path, file: &File) -> Result<(Vec<u8>, FileStamp), FileFault> {
     let metadata = file.metadata().map_err(failed("look at", path))?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
@@ -70,7 +86,7 @@ pub(crate) fn read_open(path: &Path, file: &File) -> Result<(Vec<u8>, Stamp), Fi
     }
     let mut bytes = Vec::new();
     file.take(MAXIMUM_LENGTH).read_to_end(&mut bytes).map_err(failed("read", path))?;
-    Ok((bytes, Stamp::of(&metadata)))
+    Ok((bytes, FileStamp::from(&metadata)))
 }
 
 /// Makes a file where there is none, durably.

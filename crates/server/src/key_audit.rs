@@ -10,7 +10,7 @@ use tapfer_storage::sqlite::{KeyUse, SqliteOptions, SqliteStorage};
 use tapfer_storage::{AuditStore as _, Storage as _, StorageError};
 
 use crate::newest_catalogue;
-use crate::realm::{RealmError, RealmPaths, describe};
+use crate::realm::{RealmError, RealmPaths, described};
 
 /// The audit log, and who writes into it why.
 pub struct KeyAudit {
@@ -25,7 +25,7 @@ impl KeyAudit {
     /// There is no realm, or its database does not open.
     pub fn open(paths: &RealmPaths, who: &str, why: &str) -> Result<Self, RealmError> {
         let missing = || RealmError::Missing(paths.home().to_owned());
-        let (realm, _) = describe(paths).ok_or_else(missing)?;
+        let (_, realm) = described(paths).ok_or_else(missing)?;
         let storage = SqliteStorage::open(&paths.database(), realm, &SqliteOptions::default())?;
         Ok(Self { storage, who_and_why: format!("{who}: {why}") })
     }

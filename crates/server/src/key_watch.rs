@@ -2,11 +2,11 @@
 //! catalogue's file, and this looks whether it is another one. It also says which keys are due.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tapfer_hsm::FileStamp;
 use tapfer_hsm::catalogue::{KeyRecord, UnverifiedCatalogue};
 use tapfer_hsm::custody::{KeyPolicy, Standing};
 use tapfer_payment_types::{IssuerId, Timestamp};
@@ -22,22 +22,6 @@ const LOOK: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: u32 = 1_800;
 /// How often keys are looked through although nothing changed: they grow older by themselves.
 const LOOKS_BETWEEN_WARNINGS: u32 = 1_800;
-
-/// What tells one version of a file from another that took its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    length: u64,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let found = fs::metadata(path).ok()?;
-        let (inode, length) = (found.ino(), found.len());
-        Some(Self { inode, length, changed: (found.mtime(), found.mtime_nsec()) })
-    }
-}
 
 /// Issuers whose keys could not be followed. Tried again after pauses that grow: what is wrong with one of them may
 /// stay so until a person acts, and is no load beside the payments of the others.
@@ -76,7 +60,7 @@ pub(crate) async fn watch(app: App, paths: RealmPaths, policy: Arc<KeyPolicy>) {
     let mut looks = 0_u32;
     loop {
         timer.tick().await;
-        let stamp = Stamp::of(&catalogue);
+        let stamp = FileStamp::of(&catalogue).ok();
         let is_changed = stamp != followed;
         if is_changed {
             if let Some(failed) = follow(&app, &paths).await {

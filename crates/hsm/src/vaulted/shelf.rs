@@ -16,7 +16,7 @@ use crate::catalogue::{
     Catalogue, CatalogueError, Descent, KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState,
     UnverifiedCatalogue,
 };
-use crate::private_file::{self, Stamp};
+use crate::private_file::{self, FileStamp};
 use crate::vault::{Custody, KeyAlgorithm, Vault};
 use crate::{DocumentPurpose, HsmError, Realm};
 
@@ -31,7 +31,7 @@ pub(super) struct HeldKey<K> {
 pub(super) struct Shelf<K> {
     pub(super) catalogue: Catalogue,
     mac: [u8; 32],
-    stamp: Stamp,
+    stamp: FileStamp,
     mac_key: Arc<K>,
     keys: BTreeMap<KeyName, Arc<HeldKey<K>>>,
 }
@@ -41,7 +41,7 @@ impl<K> Shelf<K> {
     fn new(
         catalogue: Catalogue,
         mac: [u8; 32],
-        stamp: Stamp,
+        stamp: FileStamp,
         mac_key: Arc<K>,
         old: Option<&Self>,
     ) -> Self {
@@ -287,7 +287,7 @@ fn read<V: Vault>(
     vault: &V,
     path: &Path,
     bytes: &[u8],
-    stamp: Stamp,
+    stamp: FileStamp,
     old: Option<&Shelf<V::Key>>,
 ) -> Result<Shelf<V::Key>, HsmError> {
     let read = UnverifiedCatalogue::parse(bytes).map_err(|fault| fault.of(path))?;

@@ -10,7 +10,7 @@ use tapfer_storage::sqlite;
 use super::files::{self, CATALOGUE, DATABASE, failed};
 use super::{Backup, BackupError, FORMAT, LIST, Result, verify};
 use crate::private_file;
-use crate::realm::{RealmPaths, describe};
+use crate::realm::{RealmPaths, described};
 
 /// Backs up the realm in `home`, which may be in use, into a new directory. Everything that was
 /// acknowledged before this is called is in it.
@@ -19,7 +19,7 @@ use crate::realm::{RealmPaths, describe};
 /// [`BackupError`]. What was written until then stays, under another name.
 pub fn back_up(home: &Path, to: &Path, now: Timestamp) -> Result<Backup> {
     let paths = RealmPaths::new(home);
-    let (realm, kind) = describe(&paths).ok_or_else(|| BackupError::NoRealm(home.to_owned()))?;
+    let (kind, realm) = described(&paths).ok_or_else(|| BackupError::NoRealm(home.to_owned()))?;
     let to = without_trailing_slash(to);
     if files::is_taken(&to) {
         return Err(BackupError::Occupied(to));

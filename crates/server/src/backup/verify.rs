@@ -11,7 +11,7 @@ use tapfer_storage::sqlite;
 
 use super::files::{self, CATALOGUE, DATABASE, DESCRIPTION, KEYSTORE, MODULES};
 use super::{BackedUpFile, Backup, BackupError, FORMAT, LIST, Result};
-use crate::realm::{RealmKind, RealmPaths, describe};
+use crate::realm::{RealmKind, RealmPaths, described};
 
 /// Every list of any format has this.
 #[derive(Deserialize)]
@@ -32,7 +32,7 @@ pub fn verify(backup: &Path) -> Result<Backup> {
     let mut damages = missing_from(&list);
     damages.extend(list.files.iter().filter_map(|file| damage(backup, file)));
     // Whoever made one file of another realm fit the list is told so here.
-    if damages.is_empty() && describe(&RealmPaths::new(backup)) != Some((list.realm, list.kind)) {
+    if damages.is_empty() && described(&RealmPaths::new(backup)) != Some((list.kind, list.realm)) {
         damages.push(format!("{DESCRIPTION} is of another realm than the list"));
     }
     if damages.is_empty() {

@@ -1,0 +1,101 @@
+//! Where the parts of a realm lie.
+
+use std::path::{Path, PathBuf};
+
+/// Where the parts of a realm lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RealmPaths {
+    home: PathBuf,
+}
+
+impl RealmPaths {
+    /// The parts of the realm in a directory.
+    #[must_use]
+    pub fn new(home: &Path) -> Self {
+        Self { home: home.to_owned() }
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The description of the realm.
+    #[must_use]
+    pub fn description(&self) -> PathBuf {
+        self.home.join("realm.json")
+    }
+
+    /// The software HSM's root keys.
+    #[must_use]
+    pub fn keystore(&self) -> PathBuf {
+        self.home.join("keystore")
+    }
+
+    /// The catalogue of keys.
+    #[must_use]
+    pub fn catalogue(&self) -> PathBuf {
+        self.home.join("keys.json")
+    }
+
+    /// What is remembered of a refused PIN of a member.
+    #[must_use]
+    pub fn login_record(&self, member: &str) -> PathBuf {
+        self.home.join(format!("hsm.{member}.login"))
+    }
+
+    /// Stands in the directory of a drill alone, whose tokens hold root keys for as long as it lasts.
+    #[must_use]
+    pub fn drill(&self) -> PathBuf {
+        self.home.join("drill")
+    }
+
+    /// The HSMs that hold the root keys, where the software module does not.
+    #[must_use]
+    pub fn hsm_configuration(&self) -> PathBuf {
+        self.home.join("hsm.toml")
+    }
+
+    /// Key block protection keys that the custodians have accepted.
+    #[must_use]
+    pub fn protection_keys(&self) -> PathBuf {
+        self.home.join("protection-keys.json")
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.home.join("tapfer.db")
+    }
+
+    /// Certificates and their keys.
+    #[must_use]
+    pub fn tls(&self) -> PathBuf {
+        self.home.join("tls")
+    }
+
+    /// The certificate that clients of the realm trust, PEM.
+    #[must_use]
+    pub fn ca_certificate(&self) -> PathBuf {
+        crate::tls::authority_certificate_file(&self.tls())
+    }
+
+    /// The operator's API key, one line of text.
+    #[must_use]
+    pub fn operator_key(&self) -> PathBuf {
+        self.home.join("operator.key")
+    }
+
+    /// Realm and public key of its configurations, one line of text: for phones and terminals that are set up.
+    #[must_use]
+    pub fn configuration_key(&self) -> PathBuf {
+        self.home.join("configuration.key")
+    }
+
+    /// Whether there is a realm.
+    #[must_use]
+    pub fn is_realm(&self) -> bool {
+        self.description().exists()
+    }
+}

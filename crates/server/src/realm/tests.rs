@@ -1,0 +1,216 @@
+//! Realms that are made, opened again, torn off, mixed up and put back.
+
+use super::{Realm, RealmError, RealmKind, RealmPaths};
+use std::fs;
+use std::path::Path;
+use tapfer_hsm::{PaymentHsm as _, SoftwareHsm, Unlock};
+use tapfer_payment_types::{RealmId, Timestamp};
+
+fn unlock() -> Unlock {
+    let key = "5a1c9a07be2d63588e91f0aa37c5d2146b80e9723f5d0c1b2a7e64d98331f6c0";
+    Unlock::key_from_hex(key).unwrap()
+}
+
+#[test]
+fn is_made_once_and_opened_again() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().join("realm");
+    let now = Timestamp::from_unix_millis(1);
+    assert!(matches!(Realm::open(&home, &unlock()), Err(RealmError::Missing(_))));
+    drop(Realm::create(&home, RealmKind::Demo, &unlock(), now).unwrap());
+    let again = Realm::create(&home, RealmKind::Demo, &unlock(), now);
+    assert!(matches!(again, Err(RealmError::Exists(_))));
+    assert_eq!(Realm::open(&home, &unlock()).unwrap().kind(), RealmKind::Demo);
+}
+
+#[test]
+fn a_demo_realm_cannot_be_relabelled() {
+    let home = tempfile::tempdir().unwrap();
+    let now = Timestamp::from_unix_millis(1);
+    drop(Realm::create(home.path(), RealmKind::Demo, &unlock(), now).unwrap());
+    let file = RealmPaths::new(home.path()).description();
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("demo", "production")).unwrap();
+    assert!(matches!(Realm::open(home.path(), &unlock()), Err(RealmError::Mixed(_))));
+    let other = RealmId::new(now, [7; 10]).to_string();
+    let own = text.split('"').find(|word| word.starts_with("realm_")).unwrap();
+    fs::write(&file, text.replace(own, &other)).unwrap();
+    assert!(matches!(Realm::open(home.path(), &unlock()), Err(RealmError::Mixed(_))));
+    fs::write(&file, "{}").unwrap();
+    assert!(matches!(Realm::open(home.path(), &unlock()), Err(RealmError::Unreadable(_))));
+}
+
+fn new_realm(kind: RealmKind) -> (tempfile::TempDir, RealmPaths) {
+    let home = tempfile::tempdir().unwrap();
+    drop(Realm::create(home.path(), kind, &unlock(), Timestamp::from_unix_millis(1)).unwrap());
+    let paths = RealmPaths::new(home.path());
+    (home, paths)
+}
+
+#[cfg(unix)]
+fn close(file: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn one_process_serves_a_realm() {
+    let (home, paths) = new_realm(RealmKind::Demo);
+    let open = || Realm::open(home.path(), &unlock());
+    let realm = open().unwrap();
+    assert!(matches!(open(), Err(RealmError::InUse(_))));
+    // Its keys can be used and changed beside it.
+    let hsm = SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), &unlock()).unwrap();
+    let now = Timestamp::from_unix_millis(1);
+    let key = hsm.create_certification_authority([1; 5], 1, now).unwrap();
+    assert_eq!(realm.hsm().ca_public_key([1; 5], 1).unwrap(), key);
+    drop(realm);
+    open().unwrap();
+}
+
+#[test]
+fn a_realm_without_its_database_does_not_open() {
+    for kind in [RealmKind::Demo, RealmKind::Production] {
+        let (home, paths) = new_realm(kind);
+        let (_other_home, other) = new_realm(kind);
+        let open = || Realm::open(home.path(), &unlock()).map(drop).unwrap_err().to_string();
+        let whole = fs::read(paths.database()).unwrap();
+
+        fs::remove_file(paths.database()).unwrap();
+        assert!(open().contains("restore the database from a backup"), "{}", open());
+        assert!(!paths.database().exists(), "none is made");
+        fs::write(paths.database(), b"").unwrap();
+        assert!(open().contains("restore the database from a backup"), "{}", open());
+        fs::copy(other.database(), paths.database()).unwrap();
+        assert!(open().contains("restore both from one backup"), "{}", open());
+        fs::write(paths.database(), whole).unwrap();
+        Realm::open(home.path(), &unlock()).unwrap();
+
+        let whole = fs::read(paths.catalogue()).unwrap();
+        fs::copy(other.catalogue(), paths.catalogue()).unwrap();
+        assert!(open().contains("made under other root keys"), "{}", open());
+        fs::remove_file(paths.catalogue()).unwrap();
+        assert!(open().contains("restore it from a backup"), "{}", open());
+        assert!(!paths.catalogue().exists(), "none is made");
+        fs::write(paths.catalogue(), whole).unwrap();
+        #[cfg(unix)]
+        close(&paths.catalogue());
+        Realm::open(home.path(), &unlock()).unwrap();
+
+        fs::copy(other.keystore(), paths.keystore()).unwrap();
+        assert!(open().contains("made under other root keys"), "{}", open());
+        fs::copy(other.catalogue(), paths.catalogue()).unwrap();
+        assert!(open().contains("restore both from one backup"), "{}", open());
+    }
+}
+
+/// An old copy of the catalogue, with keys that were destroyed since, does not open; nor does one that
+/// somebody went on with, nor one under another key of its MAC.
+#[cfg(unix)]
+#[test]
+fn attack_old_catalogue_put_back() {
+    let now = Timestamp::from_unix_millis(1);
+    let (home, paths) = new_realm(RealmKind::Production);
+    let open = || Realm::open(home.path(), &unlock());
+    let old = fs::read(paths.catalogue()).unwrap();
+    let realm = open().unwrap();
+    realm.hsm().create_merchant_authority(now).unwrap();
+    drop(realm);
+    let newest = fs::read(paths.catalogue()).unwrap();
+    drop(open().unwrap());
+    fs::write(paths.catalogue(), old).unwrap();
+    let error = || open().map(drop).unwrap_err().to_string();
+    assert!(error().contains("version 1, and version 2 was used already"), "{}", error());
+
+    // Beside the platform, by whoever opens the keystore.
+    let beside = || SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), &unlock()).unwrap();
+    beside().create_document_keys(now).unwrap();
+    assert!(error().contains("was not made from version 2"), "{}", error());
+    beside().create_merchant_authority(now).unwrap();
+    assert!(error().contains("is version 3, and was not made from version 2"), "{}", error());
+
+    fs::remove_file(paths.catalogue()).unwrap();
+    drop(SoftwareHsm::finish(&paths.keystore(), &paths.catalogue(), &unlock()).unwrap());
+    for index in 1..=3 {
+        assert!(error().contains("tampered with"), "{}", error());
+        beside().create_certification_authority([1; 5], index, now).unwrap();
+    }
+
+    fs::write(paths.catalogue(), newest).unwrap();
+    let realm = open().unwrap();
+    for index in 1..=3 {
+        realm.hsm().create_certification_authority([1; 5], index, now).unwrap();
+    }
+    drop(realm);
+    open().unwrap();
+}
+
+/// What a crash leaves at each point of the first start can be started again.
+#[test]
+fn a_first_start_that_was_torn_off_is_finished() {
+    let now = Timestamp::from_unix_millis(1);
+    for remaining in
+        [&["keystore"][..], &["keystore", "keys.json"], &["keystore", "keys.json", "tapfer.db"]]
+    {
+        let (home, paths) = new_realm(RealmKind::Demo);
+        for file in fs::read_dir(home.path()).unwrap().map(Result::unwrap) {
+            if !remaining.iter().any(|name| file.file_name() == *name) {
+                fs::remove_file(file.path()).unwrap();
+            }
+        }
+        let (kind, unlock) = (RealmKind::Production, unlock());
+        let other_kind = Realm::create(paths.home(), kind, &unlock, now);
+        assert!(matches!(other_kind, Err(RealmError::Undescribed(_))));
+        drop(Realm::create(paths.home(), RealmKind::Demo, &unlock, now).unwrap());
+        Realm::open(paths.home(), &unlock).unwrap();
+    }
+    let (home, paths) = new_realm(RealmKind::Demo);
+    fs::write(paths.database(), b"").unwrap();
+    fs::remove_file(paths.description()).unwrap();
+    drop(Realm::create(home.path(), RealmKind::Demo, &unlock(), now).unwrap());
+}
+
+#[test]
+fn a_realm_in_use_is_not_taken_for_a_new_one() {
+    let now = Timestamp::from_unix_millis(1);
+    let (home, paths) = new_realm(RealmKind::Demo);
+    let realm = Realm::open(home.path(), &unlock()).unwrap();
+    realm.hsm().create_certification_authority([1; 5], 1, Timestamp::from_unix_millis(1)).unwrap();
+    drop(realm);
+    fs::remove_file(paths.description()).unwrap();
+    let again = || Realm::create(home.path(), RealmKind::Demo, &unlock(), now);
+    assert!(matches!(again(), Err(RealmError::Undescribed(_))), "there are keys");
+    for file in [paths.keystore(), paths.catalogue()] {
+        fs::remove_file(file).unwrap();
+        assert!(matches!(again(), Err(RealmError::Undescribed(_))), "there is a database");
+    }
+    assert!(!paths.keystore().exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn the_directory_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let now = Timestamp::from_unix_millis(1);
+    let set = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    for writable in [0o777, 0o770, 0o702] {
+        set(home, writable);
+        let refused = Realm::create(home, RealmKind::Demo, &unlock(), now);
+        assert!(matches!(refused, Err(RealmError::Writable { mode, .. }) if mode == writable));
+        assert_eq!(fs::read_dir(home).unwrap().count(), 0, "nothing was written");
+    }
+    set(home, 0o755);
+    drop(Realm::create(home, RealmKind::Demo, &unlock(), now).unwrap());
+    assert_eq!(mode(home), 0o700);
+    set(home, 0o750);
+    drop(Realm::open(home, &unlock()).unwrap());
+    assert_eq!(mode(home), 0o700);
+    set(home, 0o730);
+    let refused = Realm::open(home, &unlock());
+    assert!(matches!(refused, Err(RealmError::Writable { mode: 0o730, .. })));
+}
