@@ -350,13 +350,22 @@ fn a_login_that_a_person_asks_for_is_one_login() {
     for time in 1..=8 {
         let refused = login();
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-        assert!(String::from_utf8_lossy(&refused.stderr).contains("CKR_PIN_INCORRECT"));
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.contains("CKR_PIN_INCORRECT") && said.contains("other members are not concerned"), "{said}");
         assert_eq!(logins(), time);
     }
+    // Who starts the platform now is told that nothing runs, and not that it goes on by itself.
+    let mut serve = tapfer();
+    serve.args(["serve", "--json", "--listen", "127.0.0.1:0", "--home"]).arg(hsms.home());
+    let refused = serve.output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("nothing was started"), "{said}");
+    assert!(!said.contains("by itself"), "{said}");
+    assert_eq!(logins(), 9, "the other member has tried it, and north has not again");
     fs::write(&pin, right).unwrap();
     let taken = login();
     assert!(taken.status.success(), "{taken:?}");
-    assert_eq!(logins(), 9);
+    assert_eq!(logins(), 10);
 }
 
 /// Runs a command of those who keep the keys, with a reason.

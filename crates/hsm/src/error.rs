@@ -216,6 +216,12 @@ pub enum HsmError {
         /// What the module said.
         cause: String,
     },
+    /// Its root keys are others than the catalogue's. A person has to act on the token.
+    #[error("{cause}")]
+    WrongRoots {
+        /// Which ones, and what to do.
+        cause: String,
+    },
     /// No module serves.
     #[error(
         "no security module serves ({cause}); look at `tapfer hsm status` and bring one back: work goes on \
@@ -273,6 +279,7 @@ impl HsmError {
                 | Self::ModuleFailed { .. }
                 | Self::PinRefused { .. }
                 | Self::LoginUnclear { .. }
+                | Self::WrongRoots { .. }
                 | Self::Down { .. }
                 | Self::DeadlinePassed { .. }
                 | Self::QueueFull { .. }
@@ -292,6 +299,7 @@ impl HsmError {
             Self::ModuleFailed { .. }
                 | Self::PinRefused { .. }
                 | Self::LoginUnclear { .. }
+                | Self::WrongRoots { .. }
                 | Self::Down { .. }
                 | Self::DeadlinePassed { .. }
                 | Self::QueueFull { .. }

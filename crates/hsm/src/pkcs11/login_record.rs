@@ -21,6 +21,8 @@ use crate::{HsmError, randomness};
 const UNCLEAR_ANSWERS: u8 = 2;
 /// What is said of a login that has no answer yet.
 const BEGUN: &str = "a login was begun, and its process ended before the token had answered";
+/// So many PINs that were not taken are remembered.
+const MOST_DOUBTED: usize = 4;
 /// Longest record that is read.
 const LONGEST_RECORD: u64 = 4096;
 /// Shortest record that is written.
@@ -42,8 +44,9 @@ struct Kept {
     salt: HexBytes,
     /// The PIN that the token took last. What is unclear about that one is not the PIN's fault.
     taken: Option<HexBytes>,
-    /// The PIN that it did not take since.
-    doubted: Option<Doubted>,
+    /// PINs that it did not take since, the newest last: a server's file and an administrator's terminal may hold two.
+    #[serde(default)]
+    doubted: Vec<Doubted>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -59,7 +62,7 @@ struct Doubted {
 impl Kept {
     fn new() -> Result<Self, HsmError> {
         let salt = HexBytes(randomness::bytes::<16>()?.to_vec());
-        Ok(Self { salt, taken: None, doubted: None })
+        Ok(Self { salt, taken: None, doubted: Vec::new() })
     }
 
     /// `None`: nothing was written yet.
@@ -120,7 +123,7 @@ impl LoginRecord {
         let hash = hash_of(&kept.salt.0, who, pin)?;
         let is = |other: &HexBytes| bool::from(hash.ct_eq(&other.0));
         let is_taken = kept.taken.as_ref().is_some_and(is);
-        let before = kept.doubted.clone().filter(|doubted| is(&doubted.hash));
+        let before = kept.doubted.iter().find(|doubted| is(&doubted.hash)).cloned();
         if let Some(refused) = before.as_ref().filter(|before| before.is_refused())
             && !self.is_overruled
         {
@@ -144,7 +147,10 @@ pub fn refused_pin(path: &Path) -> io::Result<Option<String>> {
     Ok(match kept {
         None => None,
         Some(Err(_)) => Some(damaged(path)),
-        Some(Ok(kept)) => kept.doubted.filter(Doubted::is_refused).map(|refused| refused.cause),
+        Some(Ok(kept)) => {
+            let newest = kept.doubted.into_iter().rev().find(Doubted::is_refused);
+            newest.map(|refused| refused.cause)
+        }
     })
 }
 
@@ -186,9 +192,9 @@ impl Attempt {
     /// # Errors
     /// It cannot be remembered.
     pub(super) fn was_taken(mut self) -> Result<(), Fault> {
-        let is_known = self.is_taken && self.kept.doubted.is_none();
+        let is_known = self.is_taken && self.kept.doubted.is_empty();
         self.kept.taken = Some(HexBytes(self.hash.to_vec()));
-        self.kept.doubted = None;
+        self.kept.doubted.clear();
         // Who waits for a person sees by the time of the file that somebody has acted.
         if is_known && !self.is_overruled { Ok(()) } else { Ok(self.write()?) }
     }
@@ -206,17 +212,18 @@ impl Attempt {
             }
             _ if self.is_taken => Ok(()),
             LoginVerdict::Unclear => {
-                if let Some(doubted) = &mut self.kept.doubted {
+                if let Some(doubted) = self.doubted() {
                     doubted.cause.clone_from(&cause);
                 }
                 self.write()
             }
             LoginVerdict::NotJudged => {
-                self.kept.doubted = self.before.take();
+                self.trust();
+                self.kept.doubted.extend(self.before.take());
                 self.write()
             }
         };
-        let is_refused = self.kept.doubted.as_ref().is_some_and(Doubted::is_refused);
+        let is_refused = self.doubted().is_some_and(|doubted| doubted.is_refused());
         match (verdict, remembered) {
             // What was written when it was begun is there.
             (_, Err(unwritten)) => pin_refused(format!("{cause}; and {unwritten}")),
@@ -234,8 +241,23 @@ impl Attempt {
     }
 
     fn doubt(&mut self, unclear: u8, cause: String) {
-        let hash = HexBytes(self.hash.to_vec());
-        self.kept.doubted = Some(Doubted { hash, unclear, cause });
+        self.trust();
+        self.kept.doubted.push(Doubted { hash: HexBytes(self.hash.to_vec()), unclear, cause });
+        let too_many = self.kept.doubted.len().saturating_sub(MOST_DOUBTED);
+        self.kept.doubted.drain(..too_many);
+    }
+
+    /// What is doubted of this PIN.
+    fn doubted(&mut self) -> Option<&mut Doubted> {
+        let hash = self.hash;
+        let mut doubted = self.kept.doubted.iter_mut();
+        doubted.find(|doubted| bool::from(hash.ct_eq(&doubted.hash.0)))
+    }
+
+    /// Nothing is doubted of this PIN any more.
+    fn trust(&mut self) {
+        let hash = self.hash;
+        self.kept.doubted.retain(|doubted| !bool::from(hash.ct_eq(&doubted.hash.0)));
     }
 
     fn write(&mut self) -> Result<(), HsmError> {

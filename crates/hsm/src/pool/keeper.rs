@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::call::decode;
 use super::member::Member;
+use super::remarks;
 use super::shared::{Shared, framed};
 use super::slot::{Event, Slot, What};
 use super::verbs::mark;
@@ -21,7 +22,8 @@ use crate::HsmError;
 /// From the end of a process to the start of the next; doubles while none serves.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The same where a token did not say whether it took its PIN: it may count.
+/// The same where each start is a login for nothing: a token that did not say whether it took its PIN may count, and other
+/// root keys are not exchanged within a second.
 const LONGEST_LOGIN_PAUSE: Duration = Duration::from_secs(30);
 /// The socket's buffer, for as much as may be on its way to a worker.
 const SOCKET_BUFFER: usize = 1024 * 1024;
@@ -125,7 +127,14 @@ fn start(shared: &Shared, worker: &Worker, member: &Member) -> std::io::Result<U
     let mut command = shared.launch.command(&member.config);
     command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
     command.envs(&member.config.environment);
-    let child = command.spawn()?;
+    let listener = shared.launch.listener(&member.config);
+    if listener.is_some() {
+        command.stderr(Stdio::piped());
+    }
+    let mut child = command.spawn()?;
+    if let (Some(listener), Some(stderr)) = (listener, child.stderr.take()) {
+        remarks::listen(stderr, listener)?;
+    }
     // With it goes our copy of the worker's end: without, we would never see it close.
     drop(command);
     if let Some(assignment) = assignment {
@@ -262,7 +271,7 @@ fn refused(error: &HsmError) -> End {
 const fn after(error: &HsmError) -> Next {
     match error {
         HsmError::PinRefused { .. } => Next::WhenPinChanges,
-        HsmError::LoginUnclear { .. } => Next::Later,
+        HsmError::LoginUnclear { .. } | HsmError::WrongRoots { .. } => Next::Later,
         _ => Next::Again,
     }
 }
@@ -385,4 +394,24 @@ fn bury(shared: &Shared, worker: &Worker, member: &Member, end: &End) -> Next {
 fn kill(mut child: Child) -> Option<ExitStatus> {
     let _may_have_ended = child.kill();
     child.wait().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Next, after};
+    use crate::pool::wire::portable;
+    use crate::{CatalogueError, HsmError};
+
+    #[test]
+    fn a_module_with_other_root_keys_is_not_logged_in_to_every_second() {
+        let path = || "keys.json".into();
+        for error in
+            [CatalogueError::OtherRoots(path()), CatalogueError::OtherReleasingRoot(path())]
+        {
+            let told = portable(HsmError::Catalogue(error));
+            assert_eq!(after(&told), Next::Later, "{told}");
+        }
+        let older = CatalogueError::RolledBack { path: path(), version: 1, known: 2 };
+        assert_eq!(after(&portable(HsmError::Catalogue(older))), Next::Again);
+    }
 }

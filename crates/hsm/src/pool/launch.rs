@@ -12,6 +12,9 @@ use super::serve::ServeError;
 use super::wire::{self, FrameError, GREETING_ID, Incoming};
 use crate::HsmError;
 
+/// Hears a line of text.
+pub type Listener = Box<dyn FnMut(&str) + Send>;
+
 /// Starts the workers of members.
 pub trait Launcher: Send + Sync + 'static {
     /// The process, which calls [`super::serve`] on the socket that it finds as its standard input. The pool
@@ -25,6 +28,13 @@ pub trait Launcher: Send + Sync + 'static {
     fn assignment(&self, member: &MemberConfig) -> Result<Option<Assignment>, HsmError> {
         let _nothing = member;
         Ok(None)
+    }
+
+    /// Who hears what a worker's process writes to its standard error, line by line: the program itself, and a vendor's
+    /// library. `None`: whoever hears this process's.
+    fn listener(&self, member: &MemberConfig) -> Option<Listener> {
+        let _nothing = member;
+        None
     }
 
     /// Whether a worker is started again when it has ended, whatever was the cause.

@@ -35,6 +35,7 @@ mod making;
 mod member;
 mod order;
 mod plan;
+mod remarks;
 mod serve;
 mod shared;
 mod slot;
@@ -52,7 +53,7 @@ use std::thread::JoinHandle;
 use tapfer_payment_types::{CatalogueMark, RealmId};
 
 pub use self::config::{ConfigError, Limits, MemberConfig, PinSource, PoolConfig};
-pub use self::launch::{Assignment, Launcher, take_assignment};
+pub use self::launch::{Assignment, Launcher, Listener, take_assignment};
 pub use self::serve::{ServeError, realm_of_catalogue, seclude_process, serve, take_socket};
 use self::shared::Shared;
 pub use self::status::{MemberStatus, PoolStatus, WorkerStatus};

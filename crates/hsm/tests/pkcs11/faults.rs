@@ -150,6 +150,10 @@ fn a_refused_pin_is_remembered_across_starts(place: &Place) {
 
     // Another wrong one is another try, and the right one is taken and ends the matter.
     assert!(refusal(with_record(place, "wrong too")).contains("CKR_PIN_INCORRECT"));
+    // Two that hold two wrong ones take turns: each was one try.
+    for pin in ["wrong", "wrong too", "wrong", "wrong too"] {
+        assert!(refusal(with_record(place, pin)).contains("as it was found before"));
+    }
     assert_eq!(calls_of(place, "C_Login"), before + 2);
     Pkcs11Vault::open(with_record(place, USER_PIN)).unwrap();
     assert_eq!(refused_pin(&file).unwrap(), None);

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tapfer_hsm::pkcs11::LoginRecord;
-use tapfer_hsm::pool::{self, Assignment, HsmPool, Launcher, MemberConfig, PoolConfig, ServeError};
+use tapfer_hsm::pool::{
+    self, Assignment, HsmPool, Launcher, Listener, MemberConfig, PoolConfig, ServeError,
+};
 use tapfer_hsm::{FileStamp, HsmError, VaultedHsm};
 use tapfer_payment_types::{CatalogueMark, RealmId};
 
@@ -45,6 +47,14 @@ impl Launcher for Workers {
             cause: error.to_string(),
         })?;
         Ok(Some(Assignment { pin, overrules_refusal: self.overrules_refusal }))
+    }
+
+    /// The log, which says whose it was and when.
+    fn listener(&self, member: &MemberConfig) -> Option<Listener> {
+        let member = member.name.clone();
+        Some(Box::new(move |line| {
+            tracing::warn!(target: "tapfer::hsm", member, line, "said by the process of an HSM");
+        }))
     }
 
     /// Who overrules a refusal does it once.

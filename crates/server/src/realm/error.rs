@@ -91,6 +91,12 @@ pub enum RealmError {
     /// Neither.
     #[error("there is no hsm.toml in {0}; write one, or name the right directory")]
     NoHsms(PathBuf),
+    /// No HSM of a realm serves that is to be opened.
+    #[error(
+        "no HSM of this realm serves ({0}), so nothing was started. `tapfer doctor` looks at each; put it right, and start \
+         again"
+    )]
+    NoneServes(String),
     /// `hsm.toml`.
     #[error(transparent)]
     Members(#[from] MemberError),

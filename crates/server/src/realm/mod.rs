@@ -30,9 +30,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use tapfer_hsm::pool::HsmPool;
+use tapfer_hsm::pool::{HsmPool, PoolConfig};
 use tapfer_hsm::{HsmError, PaymentHsm, SoftwareHsm, Unlock};
-use tapfer_payment_types::{RealmId, Timestamp};
+use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
 use tapfer_storage::Storage;
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 
@@ -136,7 +136,7 @@ impl Realm {
                 let (config, storage) = (members::configuration(&paths)?, database()?);
                 // Before the first worker reads the file: whatever one has used, the pool goes by.
                 let known = storage.newest_catalogue()?;
-                let pool = members::open(&paths, config, Some((kind, id)), known)?;
+                let pool = launch(&paths, config, Some((kind, id)), known)?;
                 (Arc::new(pool), Some(storage))
             }
             Place::Keystore(unlock) => {
@@ -203,10 +203,23 @@ fn place<'a>(paths: &RealmPaths, unlock: Option<&'a Unlock>) -> Result<Place<'a>
     }
 }
 
+/// Starts the pool. What a running one says when no member serves is not true of one that does not run.
+fn launch(
+    paths: &RealmPaths,
+    config: PoolConfig,
+    realm: Option<(RealmKind, RealmId)>,
+    known: Option<CatalogueMark>,
+) -> Result<HsmPool, RealmError> {
+    members::open(paths, config, realm, known).map_err(|error| match error {
+        HsmError::Down { cause } => RealmError::NoneServes(cause),
+        error => error.into(),
+    })
+}
+
 /// The keys of a realm that is being made over HSMs: the ceremony has put root keys into them and made the
 /// catalogue. What a crash leaves is taken over as long as no database was used with it.
 fn in_hsms_unused(paths: &RealmPaths, kind: RealmKind) -> Result<HsmPool, RealmError> {
-    let hsm = members::open(paths, members::configuration(paths)?, None, None)?;
+    let hsm = launch(paths, members::configuration(paths)?, None, None)?;
     let description = hsm.describe();
     let is_unused = description.realm == kind
         && matches!(hsm.merchant_ca_key(), Err(HsmError::UnknownMerchantAuthority));

@@ -83,6 +83,9 @@ pub(super) enum HsmErrorFrame {
     LoginUnclear {
         cause: String,
     },
+    WrongRoots {
+        cause: String,
+    },
     Down {
         cause: String,
     },
@@ -158,6 +161,9 @@ pub(in crate::pool) fn portable(error: HsmError) -> HsmError {
             operation: "opening its keys".to_owned(),
             cause: error.to_string(),
         },
+        HsmError::Catalogue(
+            error @ (CatalogueError::OtherRoots(_) | CatalogueError::OtherReleasingRoot(_)),
+        ) => HsmError::WrongRoots { cause: error.to_string() },
         HsmError::Catalogue(error) => HsmError::ModuleFailed {
             operation: "reading its catalogue".to_owned(),
             cause: error.to_string(),
