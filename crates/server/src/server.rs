@@ -84,8 +84,8 @@ pub struct ServerConfig {
     pub entropy: SharedEntropy,
     /// How long keys are to be used, for warnings.
     pub key_policy: Arc<KeyPolicy>,
-    /// Whether API keys that nobody has signed are to be signed: at the first start behind the update that brought
-    /// signatures.
+    /// Whether API keys that are not signed are to be signed: once, behind the update that brought signatures, or where
+    /// the key that signed them was lost.
     pub accept_api_keys: bool,
 }
 
@@ -202,7 +202,10 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
     let tls = tls::server_config(&paths.tls(), &config.certificate, config.clock.now())?;
     let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
     let service = Service::new(realm, clock, entropy)?;
-    service.deal_with_unsigned_api_keys(config.accept_api_keys)?;
+    match config.accept_api_keys {
+        true => service.accept_api_keys()?,
+        false => service.warn_of_unsigned_api_keys()?,
+    }
     ensure_operator_key(&service, &paths)?;
     write_configuration_key(&service, &paths)?;
     let (_, document) = http::document().map_err(|error| ServerError::Setup(error.to_string()))?;

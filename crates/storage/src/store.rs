@@ -400,8 +400,8 @@ pub trait AccessStore {
     ) -> List<ApiKey, ApiKeyId>;
     /// The key whose secret has this SHA-256, revoked or not.
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>>;
-    /// Keys that nobody has taken back, and nobody signed.
-    fn unsigned_api_keys(&self) -> Result<Vec<ApiKey>>;
+    /// All keys that nobody has taken back.
+    fn api_keys_in_force(&self) -> Result<Vec<ApiKey>>;
     /// Keeps the signatures of such keys, with a line in the audit log for each.
     fn accept_api_keys(&self, keys: Vec<ApiKey>, now: Timestamp) -> Result<()>;
 }

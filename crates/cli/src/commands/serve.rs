@@ -47,8 +47,8 @@ pub(crate) struct ServeArguments {
     /// Of these, connections from one address [default: 192]; behind a proxy, as many as in all
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u16).range(1..))]
     connections_per_address: Option<u16>,
-    /// Sign the API keys that have no signature, once, behind the update that brought signatures: each has its line in
-    /// the audit log. Without, they are refused
+    /// Sign the API keys that are not signed, once, behind the update that brought signatures: each has its line in the
+    /// audit log. Without, they are refused
     #[arg(long)]
     accept_api_keys: bool,
     /// Let debuggers and core files see the memory of this process, with all that is secret in it

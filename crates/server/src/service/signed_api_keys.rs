@@ -57,14 +57,25 @@ impl Service {
         Ok(ApiKey { signature: Some(signature), ..key })
     }
 
-    /// Whether this platform signed the row as it is.
+    /// Whether this platform signed the row as it is. One that it did not is a security event.
     ///
     /// # Errors
     /// [`ServiceError::Hsm`]: which keys sign is not known, and cannot be asked.
     pub(super) fn has_signed(&self, key: &ApiKey) -> Result<bool, ServiceError> {
+        let is_signed = self.is_signed(key)?;
+        if !is_signed {
+            tracing::warn!(
+                target: "tapfer::security", event = "api_key_not_signed", key = %key.id, owner = %key.principal,
+                "an API key in the database is not signed by this platform"
+            );
+        }
+        Ok(is_signed)
+    }
+
+    fn is_signed(&self, key: &ApiKey) -> Result<bool, ServiceError> {
         let statement = serde_json::to_vec(&key.statement(self.hsm.describe().realm_id));
         let (Ok(statement), Some(signature)) = (statement, &key.signature) else {
-            return Ok(self.refuse_unsigned(key));
+            return Ok(false);
         };
         let mut hash = Context::new(&SHA256);
         hash.update(&statement);
@@ -76,44 +87,47 @@ impl Service {
         }
         let keys = self.document_keys()?;
         let mut keys = keys.audit_heads.iter().rev().map(|key| (*key).into());
-        if !keys.any(|signer| PURPOSE.is_signed_by(&signer, &statement, signature)) {
-            return Ok(self.refuse_unsigned(key));
+        let is_signed = keys.any(|signer| PURPOSE.is_signed_by(&signer, &statement, signature));
+        if is_signed {
+            self.good_api_keys.remember(row);
         }
-        self.good_api_keys.remember(row);
-        Ok(true)
+        Ok(is_signed)
     }
 
-    fn refuse_unsigned(&self, key: &ApiKey) -> bool {
-        tracing::warn!(
-            target: "tapfer::security", event = "api_key_not_signed", key = %key.id, owner = %key.principal,
-            "an API key in the database is not signed by this platform"
-        );
-        false
-    }
-
-    /// Deals with keys that nobody has signed: from before keys were signed, or written into the database by hand. They
-    /// are refused, unless whoever starts the platform wants them signed, each with its line in the audit log.
+    /// Says how many API keys have no signature: they are from before keys were signed, or somebody wrote them into the
+    /// database.
     ///
     /// # Errors
-    /// [`ServiceError`] of store or security module.
-    pub(crate) fn deal_with_unsigned_api_keys(&self, accept: bool) -> Result<(), ServiceError> {
-        let unsigned = self.storage.unsigned_api_keys()?;
-        let count = unsigned.len();
-        match (count, accept) {
-            (0, _) => {}
-            (_, false) => tracing::warn!(
+    /// [`ServiceError::Storage`]
+    pub(crate) fn warn_of_unsigned_api_keys(&self) -> Result<(), ServiceError> {
+        let in_force = self.storage.api_keys_in_force()?;
+        let count = in_force.iter().filter(|key| key.signature.is_none()).count();
+        if count > 0 {
+            tracing::warn!(
                 target: "tapfer::security", event = "api_keys_not_signed", count,
                 "API keys that this platform has not signed are refused: they are from before keys were signed, or \
                  somebody wrote them into the database. Behind an update start once with --accept-api-keys"
-            ),
-            (_, true) => {
-                let signed = unsigned.into_iter().map(|key| self.signed(key));
-                let signed = signed.collect::<Result<Vec<_>, _>>()?;
-                self.storage.accept_api_keys(signed, self.now())?;
-                tracing::warn!(target: "tapfer::security", event = "api_keys_accepted", count,
-                    "API keys that nobody had signed are signed now");
+            );
+        }
+        Ok(())
+    }
+
+    /// Signs every key in force that is not signed, each with its line in the audit log: whoever starts the platform wants
+    /// it so.
+    ///
+    /// # Errors
+    /// [`ServiceError`] of store or security module.
+    pub(crate) fn accept_api_keys(&self) -> Result<(), ServiceError> {
+        let mut signed = Vec::new();
+        for key in self.storage.api_keys_in_force()? {
+            if !self.is_signed(&key)? {
+                signed.push(self.signed(key)?);
             }
         }
+        let count = signed.len();
+        self.storage.accept_api_keys(signed, self.now())?;
+        tracing::warn!(target: "tapfer::security", event = "api_keys_accepted", count,
+            "API keys that were not signed are signed now");
         Ok(())
     }
 }

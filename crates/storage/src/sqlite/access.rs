@@ -144,15 +144,13 @@ impl AccessStore for SqliteStorage {
         self.read(|connection| first(connection, sql, [secret_hash.as_slice()], read))
     }
 
-    fn unsigned_api_keys(&self) -> Result<Vec<ApiKey>> {
-        let in_force = self.read(|connection| all(connection, IN_FORCE, [], read))?;
-        Ok(in_force.into_iter().filter(|key| key.signature.is_none()).collect())
+    fn api_keys_in_force(&self) -> Result<Vec<ApiKey>> {
+        self.read(|connection| all(connection, IN_FORCE, [], read))
     }
 
     fn accept_api_keys(&self, keys: Vec<ApiKey>, now: Timestamp) -> Result<()> {
         self.writer.run(move |connection| {
-            let sign = "UPDATE api_keys SET signature = ?2
-                        WHERE id = ?1 AND revoked_at IS NULL AND signature IS NULL";
+            let sign = "UPDATE api_keys SET signature = ?2 WHERE id = ?1 AND revoked_at IS NULL";
             for key in keys {
                 let id = key.id.to_string();
                 if execute(connection, sign, params![id, key.signature])? == 0 {
