@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use tapfer_hsm::catalogue::UnverifiedCatalogue;
 use tapfer_server::{Realm, RealmKind, RunningServer, Server, ServerConfig};
 use tokio::runtime::Runtime;
@@ -21,6 +21,12 @@ pub(crate) fn open_realm(
     kind: Option<RealmKind>,
     passphrase_file: Option<&Path>,
 ) -> anyhow::Result<Realm> {
+    ensure!(
+        !home.realm().drill().exists(),
+        "{} is the directory of a recovery drill, and the root keys that it finds on the tokens are gone with the next \
+         one; restore the backup elsewhere, and run `tapfer keys ceremony install` there",
+        home.path().display()
+    );
     let in_hsms = home.realm().hsm_configuration().exists();
     if home.realm().is_realm() {
         return Ok(match in_hsms {

@@ -178,6 +178,13 @@ fn what_a_killed_drill_left_is_wiped_by_the_next_one() {
     killed.wait().unwrap();
     assert_eq!((sites.objects(), sites.leftovers()), ([2, 2], 1), "two root keys");
 
+    // Whoever puts it to work would lose the root keys to the next drill.
+    let left = fs::read_dir(sites.temporary()).unwrap().next().unwrap().unwrap().path();
+    let served = tapfer().args(["serve", "--home"]).arg(left.join("home")).output().unwrap();
+    assert_eq!(served.status.code(), Some(1), "{served:?}");
+    let said = String::from_utf8(served.stderr).unwrap();
+    assert!(said.contains("is the directory of a recovery drill"), "{said}");
+
     let output = sites.drill(&sites.second()).arg("--json").output().unwrap();
     assert_eq!(report(&output)["passed"], true, "{output:?}");
     assert_eq!((sites.objects(), sites.leftovers()), ([0, 0], 0));

@@ -8,7 +8,7 @@
 use tapfer_payment_types::RealmId;
 use tapfer_pkcs11::Session;
 
-use super::capability::Choices;
+use super::capability::{Choices, unless_refused};
 use super::roots::Whose;
 use super::{Fault, roots};
 use crate::HsmError;
@@ -36,11 +36,12 @@ pub(super) fn begin(
 pub(super) fn wipe(session: &Session, realm: RealmId) -> Result<bool, Fault> {
     let found = roots::all(session, Whose::drill(realm))?;
     for root in &found {
-        session.destroy(*root)?;
+        // One that does not go is found below.
+        let _refused = unless_refused(session.destroy(*root))?;
     }
     if !roots::all(session, Whose::drill(realm))?.is_empty() {
-        let cause = "the token says that a drill's root keys were deleted, and has them still: delete them with the \
-                     vendor's tool, or initialise the token anew"
+        let cause = "a drill's root keys do not let themselves be deleted: delete them with the vendor's tool, or \
+                     initialise the token anew"
             .to_owned();
         let operation = "taking a drill's root keys away".to_owned();
         return Err(HsmError::ModuleFailed { operation, cause }.into());

@@ -91,6 +91,26 @@ fn put_to_work_on_the_roots_of_a_drill(place: &Place) {
     setup.open();
 }
 
+/// Put there by somebody who has the PIN, so that they stay: what to do about them is said.
+fn roots_of_a_drill_that_stay_are_named(place: &Place) {
+    place.make_token(TOKEN);
+    let setup = Setup::at(place);
+    at_token(place, |session, _| {
+        let label = format!("tapfer drill's sealing root {}", realm(1));
+        let id = format!("drill's sealing {}", realm(1));
+        let planted = Template::key(KeyType::Aes).stays_behind_login(true).indestructible();
+        let planted = planted.label(&label).id(id.as_bytes()).value(&[7; 32]);
+        session.create(&planted.only_for(&[])).unwrap();
+    });
+    let installed = Pkcs11Vault::install_roots(&setup.configuration(), &roots(1, 2)).map(drop);
+    let ended = Pkcs11Vault::end_drill(&setup.configuration()).map(drop);
+    for refused in [installed, ended, begin(&setup)] {
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("initialise the token anew"), "{said}");
+    }
+    assert_eq!(keys(place), 1);
+}
+
 fn roots_that_no_drill_put_there_stay(place: &Place) {
     place.make_token(TOKEN);
     let setup = Setup::at(place);
@@ -110,6 +130,7 @@ fn roots_that_no_drill_put_there_stay(place: &Place) {
 both! {
     a_drill_leaves_an_empty_token
     the_next_drill_wipes_what_a_killed_one_left
+    roots_of_a_drill_that_stay_are_named
     roots_that_no_drill_put_there_stay
 }
 
