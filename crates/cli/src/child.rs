@@ -51,7 +51,7 @@ pub(crate) fn ask_member<T: DeserializeOwned>(
 }
 
 /// Runs this very command once more, for a member. The variable `mark` tells the child which; those of `also` it reads
-/// itself.
+/// itself. Gives what it remarked beside what it did.
 ///
 /// # Errors
 /// It cannot be started. Inside, what kept it from what it is to do: it said so, died, or did not end in time.
@@ -60,14 +60,14 @@ pub(crate) fn run_again(
     mark: &str,
     also: &[&str],
     patience: Duration,
-) -> anyhow::Result<Result<(), String>> {
+) -> anyhow::Result<Result<String, String>> {
     let mut command = this_program(member, also)?;
     command.args(std::env::args_os().skip(1)).env(mark, &member.name);
     let Some(output) = in_time(command.stdin(Stdio::null()).spawn()?, patience)? else {
         return Ok(Err(format!("did not answer within {} seconds", patience.as_secs())));
     };
     Ok(match output.status.success() {
-        true => Ok(()),
+        true => Ok(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()),
         false => Err(why_it_failed(&output)),
     })
 }

@@ -236,6 +236,7 @@ fn keys_are_rotated_at_whichever_hsm_answers() {
         assert!(output.status.success(), "{fault}: {output:?}");
         let made: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(made["generation"], generation);
+        assert!(stderr(&output).contains("did not do it: north: "), "{fault}: {output:?}");
     }
     hsms.set("south", "CKR_DEVICE_ERROR");
     let output = rotate();

@@ -114,8 +114,16 @@ pub(crate) fn in_turn(context: &Context) -> anyhow::Result<Option<Ending>> {
     let before = catalogue_version(&paths);
     let mut wrong: Vec<String> = Vec::new();
     for member in &config.members {
-        let tried = child::run_again(member, MEMBER, &OWN_VARIABLES, patience)?;
-        let Err(said) = tried else { return Ok(Some(Ending::Done)) };
+        let said = match child::run_again(member, MEMBER, &OWN_VARIABLES, patience)? {
+            Ok(remarks) => {
+                // Of those that did not, somebody may have to mend something.
+                let wrong = wrong.iter().map(|said| format!("did not do it: {said}"));
+                let remarks = Some(remarks).filter(|remarks| !remarks.is_empty());
+                wrong.chain(remarks).for_each(|remark| context.output.remark(remark));
+                return Ok(Some(Ending::Done));
+            }
+            Err(said) => said,
+        };
         // Whoever died with the change made must not have it made twice.
         ensure!(
             catalogue_version(&paths) == before,
