@@ -351,7 +351,10 @@ fn a_login_that_a_person_asks_for_is_one_login() {
         let refused = login();
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
         let said = String::from_utf8_lossy(&refused.stderr);
-        assert!(said.contains("CKR_PIN_INCORRECT") && said.contains("other members are not concerned"), "{said}");
+        assert!(
+            said.contains("CKR_PIN_INCORRECT") && said.contains("other members are not concerned"),
+            "{said}"
+        );
         assert_eq!(logins(), time);
     }
     // Who starts the platform now is told that nothing runs, and not that it goes on by itself.
