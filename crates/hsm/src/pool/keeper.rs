@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -16,7 +17,7 @@ use super::shared::{Shared, framed};
 use super::slot::{Event, Slot, What};
 use super::verbs::mark;
 use super::wire::{Answer, GREETING_ID, Greeting, Incoming, PROTOCOL_VERSION};
-use super::worker::{Phase, Purpose, Worker};
+use super::worker::{Phase, Purpose, Question, Worker};
 use crate::HsmError;
 
 /// From the end of a process to the start of the next; doubles while none serves.
@@ -95,13 +96,12 @@ pub(super) fn keep(shared: &Shared, place: usize) {
 
 /// One process from its start to its end.
 fn live(shared: &Shared, place: usize, worker: &Worker, member: &Member) -> End {
-    let changes = shared.changes.load(std::sync::atomic::Ordering::SeqCst);
     let socket = match start(shared, worker, member) {
         Ok(socket) => socket,
         Err(error) => return End::before_serving(format!("cannot start its process: {error}")),
     };
     let mut incoming = Incoming::default();
-    if let Err(end) = greet(shared, worker, member, &socket, &mut incoming, changes) {
+    if let Err(end) = greet(shared, worker, member, &socket, &mut incoming) {
         return end;
     }
     shared.wake();
@@ -160,7 +160,6 @@ fn greet(
     member: &Member,
     socket: &UnixStream,
     incoming: &mut Incoming,
-    changes: u64,
 ) -> Result<(), End> {
     let greeting =
         first_words(socket, incoming, |message| postcard::from_bytes::<Greeting>(message))?;
@@ -179,26 +178,28 @@ fn greet(
             "its keys belong to another realm; correct the token in hsm.toml and start the server again",
         ));
     }
-    follow(shared, worker, socket, incoming)?;
+    let mut state = loop {
+        let changes = shared.changes.load(Ordering::SeqCst);
+        follow(shared, worker, socket, incoming)?;
+        let state = worker.state();
+        // Whoever changed the catalogue meanwhile was seen here; whoever changes it from here on finds this one
+        // serving, and tells it.
+        if shared.changes.load(Ordering::SeqCst) == changes {
+            break state;
+        }
+    };
     member.opened(&module);
     shared.description.get_or_init(|| description);
-    let mut state = worker.state();
     if !matches!(state.phase, Phase::Starting { .. }) {
         return Err(End::before_serving(""));
     }
-    let now = shared.clock.now();
     state.socket =
         Some(socket.try_clone().map_err(|error| End::before_serving(error.to_string()))?);
     state.phase = Phase::Serving;
     state.is_kept_out = false;
     state.cause = None;
-    state.last_answer = now;
+    state.last_answer = shared.clock.now();
     state.is_memory_locked = Some(module.is_memory_locked);
-    drop(state);
-    // Whoever changed the catalogue while this one read it either finds it serving or is seen here.
-    if shared.changes.load(std::sync::atomic::Ordering::SeqCst) != changes {
-        shared.refresh(worker);
-    }
     Ok(())
 }
 
@@ -294,11 +295,11 @@ fn hand_out(
     }
     let now = shared.clock.now();
     let questions = worker.answered(&ids, now)?;
-    let mut news: Vec<(Arc<Slot>, Vec<Event>)> = Vec::new();
+    let mut news: Vec<(Arc<Slot>, Event)> = Vec::with_capacity(ids.len());
     let mut unfit: Option<String> = None;
     for (question, message) in questions.into_iter().zip(messages) {
         if let Some(cause) = &unfit {
-            question.lose(cause);
+            lose(question, member, now, cause);
             continue;
         }
         // Most answers say by their first byte that it was done, and are read once, by who asked.
@@ -315,11 +316,8 @@ fn hand_out(
         }
         match question.purpose {
             Purpose::Call(slot, question) => {
-                let event = Event { question, what: What::Answered { worker: place, message } };
-                match news.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &slot)) {
-                    Some((_, events)) => events.push(event),
-                    None => news.push((slot, vec![event])),
-                }
+                let what = What::Answered { worker: place, message };
+                news.push((slot, Event { question, what }));
             }
             Purpose::Probe => match failure {
                 None => {
@@ -343,7 +341,13 @@ fn hand_out(
             },
         }
     }
-    news.into_iter().for_each(|(slot, events)| slot.put(events));
+    // Answers to one caller's questions stand behind one another mostly, and wake it once.
+    let mut news = news.into_iter().peekable();
+    while let Some((slot, first)) = news.next() {
+        let is_for_it = |(other, _): &(Arc<Slot>, Event)| Arc::ptr_eq(other, &slot);
+        let more = std::iter::from_fn(|| news.next_if(is_for_it).map(|(_, event)| event));
+        slot.put(std::iter::once(first).chain(more));
+    }
     unfit.map_or(Ok(()), Err)
 }
 
@@ -377,18 +381,23 @@ fn bury(shared: &Shared, worker: &Worker, member: &Member, end: &End) -> Next {
     drop(state);
     let now = shared.clock.now();
     let named = format!("{}: {cause}", member.name());
-    if questions.iter().any(|question| matches!(question.purpose, Purpose::Probe)) {
-        member.breaker().probed(now, Err(cause.clone()));
-    }
     if end.has_served && !shared.is_stopping() {
         // Once for a process, however many calls it took along: its sister may be well.
         member.failed(now, cause);
     }
     for question in questions {
-        question.lose(&named);
+        lose(question, member, now, &named);
     }
     shared.wake();
     next
+}
+
+/// Tells whoever waits for it that nobody will answer a question any more.
+fn lose(question: Question, member: &Member, now: Duration, cause: &str) {
+    if matches!(question.purpose, Purpose::Probe) {
+        member.breaker().probed(now, Err(cause.to_owned()));
+    }
+    question.lose(cause);
 }
 
 fn kill(mut child: Child) -> Option<ExitStatus> {
@@ -397,21 +406,4 @@ fn kill(mut child: Child) -> Option<ExitStatus> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Next, after};
-    use crate::pool::wire::portable;
-    use crate::{CatalogueError, HsmError};
-
-    #[test]
-    fn a_module_with_other_root_keys_is_not_logged_in_to_every_second() {
-        let path = || "keys.json".into();
-        for error in
-            [CatalogueError::OtherRoots(path()), CatalogueError::OtherReleasingRoot(path())]
-        {
-            let told = portable(HsmError::Catalogue(error));
-            assert_eq!(after(&told), Next::Later, "{told}");
-        }
-        let older = CatalogueError::RolledBack { path: path(), version: 1, known: 2 };
-        assert_eq!(after(&portable(HsmError::Catalogue(older))), Next::Again);
-    }
-}
+mod tests;
