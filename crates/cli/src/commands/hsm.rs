@@ -4,9 +4,11 @@ use std::io::Read as _;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
+use tapfer_hsm::pool::ServeError;
 use tapfer_hsm::sharing::SecretKind;
 use tapfer_hsm::software::RootKeys;
 use tapfer_payment_types::{RealmId, Secret};
+use tapfer_server::members::MemberError;
 
 use crate::context::Context;
 use crate::failure::Ending;
@@ -76,8 +78,11 @@ pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<End
         HsmCommand::Status => status(context),
         HsmCommand::Login { member } => login(context, member),
         HsmCommand::Worker { member } => {
-            tapfer_server::members::serve(context.home.path(), member)?;
-            Ok(Ending::Done)
+            match tapfer_server::members::serve(context.home.path(), member) {
+                // The server was told, and says so with the member's name, once.
+                Err(MemberError::Serve(ServeError::Module(_))) => Ok(Ending::Refused),
+                served => Ok(served.map(|()| Ending::Done)?),
+            }
         }
         HsmCommand::LookForRoots { member, realm } => {
             let _is_locked = tapfer_hsm::pool::seclude_process()?;
