@@ -87,7 +87,7 @@ impl Stage {
     /// What the platform refuses, which it should not.
     pub(crate) fn enrol(&self, key_policy: &Value) -> anyhow::Result<Players> {
         let operator = self.context.client()?;
-        let card = create_card(&operator, key_policy)?;
+        let card = create_card(&operator, &create_issuer(&operator, key_policy)?)?;
         let report = enrol(&self.context, &Place::IN_HOME, &card, "demo phone")?;
         let token = text_of(&report, "token")?;
         let (store, wallet) = WalletStore::open(&self.context, &self.context.home.wallet())?;
@@ -114,7 +114,11 @@ pub(crate) fn set_up_till(context: &Context) -> anyhow::Result<(Till, TerminalCo
     Ok((till, configuration))
 }
 
-fn create_card(operator: &Client, key_policy: &Value) -> anyhow::Result<String> {
+/// Makes an issuer whose phones get keys by this policy. Its id.
+///
+/// # Errors
+/// What the platform refuses, which it should not.
+pub(crate) fn create_issuer(operator: &Client, key_policy: &Value) -> anyhow::Result<String> {
     let issuer = operator.post(
         "/v1/issuers",
         &json!({
@@ -123,7 +127,15 @@ fn create_card(operator: &Client, key_policy: &Value) -> anyhow::Result<String> 
             "key_policy": key_policy,
         }),
     )?;
-    let body = json!({ "issuer": text_of(&issuer, "id")?, "expiry": default_expiry() });
+    text_of(&issuer, "id")
+}
+
+/// Makes a card of an issuer, with money on it. Its id.
+///
+/// # Errors
+/// What the platform refuses, which it should not.
+pub(crate) fn create_card(operator: &Client, issuer: &str) -> anyhow::Result<String> {
+    let body = json!({ "issuer": issuer, "expiry": default_expiry() });
     let card = text_of(&operator.post("/v1/cards", &body)?, "id")?;
     let mut top_up = money_json(OPENING_BALANCE);
     if let Some(fields) = top_up.as_object_mut() {

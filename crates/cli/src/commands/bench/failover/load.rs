@@ -12,7 +12,7 @@ use tapfer_wallet::Card;
 use super::super::PhoneInMemory;
 use crate::client::text_of;
 use crate::commands::wallet::{Place, enrol};
-use crate::stage::{Players, Stage, set_up_till};
+use crate::stage::{Stage, create_card, create_issuer, set_up_till};
 use crate::tap::tap;
 use crate::till::{self, Till};
 use crate::wallet_store::WalletStore;
@@ -50,7 +50,7 @@ struct Customer {
 }
 
 impl Load {
-    /// Puts one card on so many phones.
+    /// Makes so many phones, each with a card of its own: payments of one card wait for each other.
     ///
     /// # Errors
     /// What the platform refuses, which it should not.
@@ -59,19 +59,13 @@ impl Load {
         policy: &serde_json::Value,
         count: usize,
     ) -> anyhow::Result<Self> {
-        let Players { card, phone, .. } = stage.enrol(policy)?;
-        // Gives the wallet's directory free.
-        drop(phone);
+        let operator = stage.context.client()?;
+        let issuer = create_issuer(&operator, policy)?;
         let mut customers = Vec::new();
         for number in 0..count {
-            let directory = match number {
-                0 => stage.context.home.wallet(),
-                number => stage.context.home.path().join(format!("wallet-{number}")),
-            };
-            if number > 0 {
-                let place = Place::at(Some(directory.clone()));
-                enrol(&stage.context, &place, &card, "another phone")?;
-            }
+            let card = create_card(&operator, &issuer)?;
+            let directory = stage.context.home.path().join(format!("wallet-{number}"));
+            enrol(&stage.context, &Place::at(Some(directory.clone())), &card, "a phone")?;
             let (_store, wallet) = WalletStore::open(&stage.context, &directory)?;
             let phone = PhoneInMemory { card: Card::new(wallet), proven: false };
             let (till, configuration) = set_up_till(&stage.context)?;

@@ -58,7 +58,9 @@ pub(crate) fn run(context: &Context, arguments: &FailoverArguments) -> anyhow::R
     let progress = context.output.progress("paying");
     let directory = tempfile::Builder::new().prefix("tapfer-").tempdir()?;
     let home = Home::new(Some(directory.path().join("home")));
-    let faulty = arguments.faulty_module.as_deref();
+    // Members name libraries by their whole path.
+    let faulty = arguments.faulty_module.as_ref().map(std::path::absolute).transpose()?;
+    let faulty = faulty.as_deref();
     let hsms = Hsms::make(directory.path(), &home, &arguments.softhsm, faulty)?;
     let realm = open_realm(&home, None, None)?;
     let hsm = realm.hsm();
@@ -87,6 +89,10 @@ pub(crate) fn run(context: &Context, arguments: &FailoverArguments) -> anyhow::R
 /// When what happened.
 struct Course {
     struck: Instant,
+    /// Questions that were at the HSMs at that moment.
+    in_flight: usize,
+    /// The most at once from then on.
+    most_in_flight: usize,
     /// The last time that a question had to go to another worker than the first, if any had.
     disturbed: Option<Instant>,
     healed: Instant,
@@ -105,13 +111,18 @@ impl Course {
         balanced(hsm)?;
         let usual = paid.count().saturating_add(usize::try_from(WINDOW)?);
         wait("payments go on", || Ok((paid.count() >= usual).then_some(())))?;
-        let struck = clock::instant();
-        let mut before = elsewhere(&status(hsm)?);
-        let mut disturbed = None;
+        // A fault that meets nobody is easily borne.
+        let pool = wait("a payment is at the HSMs", || {
+            Ok(Some(status(hsm)?).filter(|pool| pool.waiting > 0))
+        })?;
+        let (struck, in_flight) = (clock::instant(), pool.waiting);
+        let (mut before, mut most_in_flight, mut disturbed) = (elsewhere(&pool), in_flight, None);
         hsms.strike(fault, hsm)?;
         while struck.elapsed() < lasts {
             thread::park_timeout(LOOK);
-            let now = elsewhere(&status(hsm)?);
+            let pool = status(hsm)?;
+            most_in_flight = most_in_flight.max(pool.waiting);
+            let now = elsewhere(&pool);
             if now != before {
                 (before, disturbed) = (now, Some(clock::instant()));
             }
@@ -119,7 +130,7 @@ impl Course {
         hsms.heal(fault)?;
         let healed = clock::instant();
         let balanced = balanced(hsm)?;
-        Ok(Self { struck, disturbed, healed, balanced })
+        Ok(Self { struck, in_flight, most_in_flight, disturbed, healed, balanced })
     }
 }
 
@@ -170,6 +181,8 @@ fn wait<T>(
 
 /// What a fault did.
 struct Found {
+    in_flight: usize,
+    most_in_flight: usize,
     errors: usize,
     last_error: Duration,
     disturbed: Duration,
@@ -188,6 +201,8 @@ impl Found {
             at.map_or(Duration::ZERO, |at| at.saturating_duration_since(course.struck))
         };
         Self {
+            in_flight: course.in_flight,
+            most_in_flight: course.most_in_flight,
             errors: payments.iter().map(|payment| payment.refusals).sum(),
             last_error: from_the_fault(payments.iter().filter_map(|one| one.refused).max()),
             disturbed: from_the_fault(course.disturbed),
@@ -207,7 +222,15 @@ impl Found {
         let time = |duration| json!(milliseconds(duration));
         let longest = time(self.longest_before);
         let usual = "longest payment before the fault";
+        let at_most = "the most at once while the fault lasted";
         vec![
+            figure(
+                "in_flight",
+                json!(self.in_flight),
+                "questions",
+                at_most,
+                json!(self.most_in_flight),
+            ),
             figure("errors", json!(self.errors), "payments", "payments approved", json!(payments)),
             figure("last_error_ms", time(self.last_error), "ms", usual, longest.clone()),
             figure("settled_ms", time(self.disturbed), "ms", usual, longest.clone()),
