@@ -6,10 +6,11 @@ mod rounds;
 mod token;
 
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::Value;
 use tapfer_emv::keys::IssuerMasterKey;
@@ -49,10 +50,10 @@ pub(crate) struct HsmArguments {
     /// Payments of each round
     #[arg(long, default_value_t = 2_048)]
     payments: usize,
-    /// Payments that wait for each worker at once
+    /// Payments that wait for each worker at once, each in a thread of its own as in the server
     #[arg(long, default_value_t = 64)]
     waiting: usize,
-    /// Payments that a thread brings at a time, as a server does that gathers them
+    /// Payments that a thread brings at a time where they are brought together
     #[arg(long, default_value_t = 32)]
     together: usize,
 }
@@ -137,13 +138,13 @@ impl Numbers {
 /// What is measured of each module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The whole authorization of a card that was not seen lately, which takes long enough to be judged; several are
-    /// brought at a time.
+    /// The whole authorization of a card that was not seen lately, which takes long enough to be judged. Each payment
+    /// waits in a thread of its own, as in the server.
     Judged,
     /// The same of cards whose limited-use keys are at hand.
     Cached,
-    /// The whole authorization again, with a thread for each payment.
-    Single,
+    /// The whole authorization again, several of them brought together.
+    Together,
 }
 
 /// One kind of work in one module: alone, with one worker, with two.
@@ -168,7 +169,7 @@ fn benches(
 ) -> anyhow::Result<Vec<Bench>> {
     let module = Measured::new(name, library, home)?;
     let bench = |kind| {
-        let together = if kind == Kind::Single { 1 } else { arguments.together };
+        let together = if kind == Kind::Together { arguments.together } else { 1 };
         anyhow::Ok(Bench {
             kind,
             together,
@@ -180,7 +181,7 @@ fn benches(
             module: module.clone(),
         })
     };
-    [Kind::Judged, Kind::Cached, Kind::Single].into_iter().map(bench).collect()
+    [Kind::Judged, Kind::Cached, Kind::Together].into_iter().map(bench).collect()
 }
 
 impl Bench {
@@ -203,7 +204,7 @@ impl Bench {
         let kind = match self.kind {
             Kind::Judged => "",
             Kind::Cached => "cached_",
-            Kind::Single => "single_",
+            Kind::Together => "together_",
         };
         let mut figures = self.rounds.throughput(&format!("hsm.{module}{kind}"));
         match self.kind {
@@ -212,27 +213,35 @@ impl Bench {
                 figures.extend(self.rounds.calls(&format!("hsm.{module}")));
                 figures.push(self.rounds.beside_software(&format!("hsm.{module}"), software));
             }
-            Kind::Single => {}
+            Kind::Together => {}
         }
         figures
     }
 }
 
-/// Pays through a pool: time, and processor time of this process and of the workers.
+/// Pays through a pool: time, and processor time of this process and of the workers. The threads that pay stand ready
+/// before, as those of a server do.
 fn through(pool: &HsmPool, callers: usize, order: Order) -> anyhow::Result<Pooled> {
     let payments = order.payments()?;
-    let (worker_cpu, own_cpu, begun) = (workers_cpu(pool)?, clock::cpu(), clock::instant());
+    let gate = Barrier::new(callers.saturating_add(1));
     thread::scope(|scope| {
-        let callers: Vec<_> =
-            (0..callers).map(|_| scope.spawn(|| payments.verify(pool, order.together))).collect();
-        callers.into_iter().try_for_each(|caller| match caller.join() {
-            Ok(paid) => paid,
-            Err(_) => bail!("a thread that pays has panicked"),
-        })
-    })?;
-    let elapsed = begun.elapsed();
-    let cpu = clock::cpu().saturating_sub(own_cpu);
-    Ok(Pooled { elapsed, cpu: cpu.saturating_add(workers_cpu(pool)?.saturating_sub(worker_cpu)) })
+        let pay = || {
+            gate.wait();
+            gate.wait();
+            payments.verify(pool, order.together)
+        };
+        let callers: Vec<_> = (0..callers).map(|_| scope.spawn(pay)).collect();
+        gate.wait();
+        let before = workers_cpu(pool).map(|workers| (workers, clock::cpu(), clock::instant()));
+        gate.wait();
+        for caller in callers {
+            caller.join().map_err(|_| anyhow!("a thread that pays has panicked"))??;
+        }
+        let (workers, own, begun) = before?;
+        let (elapsed, own) = (begun.elapsed(), clock::cpu().saturating_sub(own));
+        let workers = workers_cpu(pool)?.saturating_sub(workers);
+        Ok(Pooled { elapsed, cpu: own.saturating_add(workers) })
+    })
 }
 
 /// Processor time that the kernel has counted for the workers.
