@@ -15,6 +15,7 @@ mod platform;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -180,7 +181,10 @@ fn what_a_killed_drill_left_is_wiped_by_the_next_one() {
 
     // Whoever puts it to work would lose the root keys to the next drill.
     let left = fs::read_dir(sites.temporary()).unwrap().next().unwrap().unwrap().path();
-    let served = tapfer().args(["serve", "--home"]).arg(left.join("home")).output().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut serve = tapfer();
+    serve.args(["serve", "--listen", &taken.local_addr().unwrap().to_string(), "--home"]);
+    let served = serve.arg(left.join("home")).output().unwrap();
     assert_eq!(served.status.code(), Some(1), "{served:?}");
     let said = String::from_utf8(served.stderr).unwrap();
     assert!(said.contains("is the directory of a recovery drill"), "{said}");
