@@ -50,10 +50,10 @@ pub(crate) struct HsmArguments {
     /// Payments of each round
     #[arg(long, default_value_t = 2_048)]
     payments: usize,
-    /// Payments that wait for each worker at once, each in a thread of its own as in the server
+    /// Payments that wait for each worker at once
     #[arg(long, default_value_t = 64)]
     waiting: usize,
-    /// Payments that a thread brings at a time where they are brought together
+    /// Payments that a thread brings at a time
     #[arg(long, default_value_t = 32)]
     together: usize,
 }
@@ -138,13 +138,13 @@ impl Numbers {
 /// What is measured of each module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The whole authorization of a card that was not seen lately, which takes long enough to be judged. Each payment
-    /// waits in a thread of its own, as in the server.
+    /// The whole authorization of a card that was not seen lately, which takes long enough to be judged. A thread
+    /// brings several at a time.
     Judged,
     /// The same of cards whose limited-use keys are at hand.
     Cached,
-    /// The whole authorization again, several of them brought together.
-    Together,
+    /// The whole authorization again, with a thread for each payment: what the server does today.
+    Single,
 }
 
 /// One kind of work in one module: alone, with one worker, with two.
@@ -155,6 +155,8 @@ struct Bench {
     /// Threads that pay, for each worker.
     callers: usize,
     alone: AloneProcess,
+    /// Works beside the first, to show what two processes get of this machine without any pool.
+    beside: AloneProcess,
     one: HsmPool,
     two: HsmPool,
     rounds: Rounds,
@@ -169,19 +171,20 @@ fn benches(
 ) -> anyhow::Result<Vec<Bench>> {
     let module = Measured::new(name, library, home)?;
     let bench = |kind| {
-        let together = if kind == Kind::Together { arguments.together } else { 1 };
+        let together = if kind == Kind::Single { 1 } else { arguments.together };
         anyhow::Ok(Bench {
             kind,
             together,
             callers: arguments.waiting.div_euclid(together),
             alone: module.alone(home)?,
+            beside: module.alone(home)?,
             one: module.pool(home, 1)?,
             two: module.pool(home, 2)?,
             rounds: Rounds::default(),
             module: module.clone(),
         })
     };
-    [Kind::Judged, Kind::Cached, Kind::Together].into_iter().map(bench).collect()
+    [Kind::Judged, Kind::Cached, Kind::Single].into_iter().map(bench).collect()
 }
 
 impl Bench {
@@ -189,9 +192,10 @@ impl Bench {
         let cards = if self.kind == Kind::Cached { Cards::Few } else { Cards::Many };
         let mut order = || numbers.order(cards, self.together);
         let alone = self.alone.run(order())?;
+        let both = both(&mut self.alone, order(), &mut self.beside, order())?;
         let one = through(&self.one, self.callers, order())?;
         let two = through(&self.two, self.callers.saturating_mul(2), order())?;
-        self.rounds.push(numbers.count, &alone, &one, &two);
+        self.rounds.push(numbers.count, &alone, both, (&one, &two));
         Ok(())
     }
 
@@ -204,19 +208,37 @@ impl Bench {
         let kind = match self.kind {
             Kind::Judged => "",
             Kind::Cached => "cached_",
-            Kind::Together => "together_",
+            Kind::Single => "single_",
         };
         let mut figures = self.rounds.throughput(&format!("hsm.{module}{kind}"));
         match self.kind {
-            Kind::Judged => figures.push(self.rounds.first_calls(&format!("hsm.{module}"))),
+            Kind::Judged => {
+                figures.push(self.rounds.first_calls(&format!("hsm.{module}")));
+                figures.push(self.rounds.two_processes(&format!("hsm.{module}")));
+            }
             Kind::Cached => {
                 figures.extend(self.rounds.calls(&format!("hsm.{module}")));
                 figures.push(self.rounds.beside_software(&format!("hsm.{module}"), software));
             }
-            Kind::Together => {}
+            Kind::Single => {}
         }
         figures
     }
+}
+
+/// A round in each of two processes at once: how long it takes until both are done.
+fn both(
+    one: &mut AloneProcess,
+    first: Order,
+    other: &mut AloneProcess,
+    second: Order,
+) -> anyhow::Result<Duration> {
+    let begun = clock::instant();
+    one.begin(first)?;
+    other.begin(second)?;
+    one.end()?;
+    other.end()?;
+    Ok(begun.elapsed())
 }
 
 /// Pays through a pool: time, and processor time of this process and of the workers. The threads that pay stand ready

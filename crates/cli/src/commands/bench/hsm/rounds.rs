@@ -17,6 +17,7 @@ pub(super) struct Pooled {
 pub(super) struct Rounds {
     alone: Vec<Duration>,
     alone_cpu: Vec<Duration>,
+    both: Vec<Duration>,
     one: Vec<Duration>,
     one_cpu: Vec<Duration>,
     two: Vec<Duration>,
@@ -27,7 +28,15 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    pub(super) fn push(&mut self, count: usize, alone: &Alone, one: &Pooled, two: &Pooled) {
+    /// `count` payments of each; twice as many by two processes without a pool.
+    pub(super) fn push(
+        &mut self,
+        count: usize,
+        alone: &Alone,
+        both: Duration,
+        (one, two): (&Pooled, &Pooled),
+    ) {
+        self.both.push(each(both, count.saturating_mul(2)));
         self.alone.push(each(alone.elapsed, count));
         self.alone_cpu.push(each(alone.cpu, count));
         self.one.push(each(one.elapsed, count));
@@ -58,6 +67,15 @@ impl Rounds {
             cpu("pool_two_workers_cpu_us", &self.two_cpu),
         ]
     }
+
+    /// What two processes without a pool do beside one: no pool of two workers does more on this machine.
+    pub(super) fn two_processes(&self, prefix: &str) -> Value {
+        let beside = ("one verification in one thread that has the module to itself", "us");
+        let ratios = quotients(&self.alone, &self.both);
+        let name = format!("{prefix}two_processes_ratio");
+        summary(&name, "ratio", &ratios, beside, &micros(&self.alone))
+    }
+
     /// Calls of the module for one verification and for the look-up before it, where keys are at hand.
     pub(super) fn calls(&self, prefix: &str) -> [Value; 2] {
         const VERIFICATION: &str = "calls for the verification that comes after the look-up";

@@ -151,8 +151,18 @@ pub(super) struct AloneProcess {
 impl AloneProcess {
     /// One round.
     pub(super) fn run(&mut self, order: Order) -> anyhow::Result<Alone> {
+        self.begin(order)?;
+        self.end()
+    }
+
+    /// Lets it begin a round, and does not wait.
+    pub(super) fn begin(&mut self, order: Order) -> anyhow::Result<()> {
         let input = self.input.as_mut().context("no input")?;
-        writeln!(input, "{}", serde_json::to_string(&order)?)?;
+        Ok(writeln!(input, "{}", serde_json::to_string(&order)?)?)
+    }
+
+    /// What came of the round that it began.
+    pub(super) fn end(&mut self) -> anyhow::Result<Alone> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
         serde_json::from_str(&line).context("the process that works alone gave no answer")
