@@ -84,6 +84,25 @@ impl Sites {
         drill
     }
 
+    /// What the tokens have counted outlives the directory of a drill.
+    fn a_wrong_pin_is_tried_once_by_all_drills(&self) {
+        let right = fs::read_to_string(self.second()).unwrap();
+        let (pin, wrong) = (self.hsms.file("pin"), self.hsms.file("wrong.pin"));
+        fs::copy(&pin, &wrong).unwrap();
+        fs::write(&wrong, "1111-wrong").unwrap();
+        let quoted = |path: &Path| format!("{path:?}");
+        assert!(right.contains(&quoted(&pin)), "{right}");
+        fs::write(self.second(), right.replace(&quoted(&pin), &quoted(&wrong))).unwrap();
+        for is_known in [false, true] {
+            let output = self.drill(&self.second()).arg("--json").output().unwrap();
+            let refused = report(&output).to_string();
+            assert!(refused.contains("CKR_PIN_INCORRECT"), "{refused}");
+            assert_eq!(refused.contains("as it was found before"), is_known, "{refused}");
+        }
+        assert!(self.hsms.file("second-site.east.login").exists(), "where its platform looks too");
+        fs::write(self.second(), right).unwrap();
+    }
+
     fn leftovers(&self) -> usize {
         fs::read_dir(self.temporary()).unwrap().count()
     }
@@ -142,6 +161,7 @@ fn from_the_ceremony_to_a_payment_at_the_second_site() {
 #[test]
 fn a_drill_at_a_second_site_pays_and_leaves_its_tokens_empty() {
     let sites = Sites::new();
+    sites.a_wrong_pin_is_tried_once_by_all_drills();
     let output = sites.drill(&sites.second()).arg("--json").output().unwrap();
     let passed = report(&output);
     assert_eq!(passed["passed"], true, "{passed}");

@@ -51,7 +51,7 @@ fn log_in_remembered(
     // Behind the lock, because a sister may have used one up.
     let before = module.pin_tries(token)?;
     still_has_tries(before)?;
-    attempt.begin()?;
+    attempt.begin(before)?;
     let Err(error) = session.login(pin) else { return attempt.was_taken() };
     let verdict = match error.login_verdict() {
         // What the token counted, it has judged.

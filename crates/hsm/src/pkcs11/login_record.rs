@@ -5,22 +5,28 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use tapfer_payment_types::Secret;
 use tapfer_payment_types::messages::HexBytes;
-use tapfer_pkcs11::{Error, LoginVerdict};
+use tapfer_pkcs11::{Error, LoginVerdict, PinTries};
 
 use super::Fault;
 use crate::{HsmError, randomness};
 
 /// So many logins with a PIN that was never taken may end without an answer that says something: less than the tries
-/// of the strictest tokens.
+/// of the strictest tokens. With one that was taken, what comes behind so many comes with pauses.
 const UNCLEAR_ANSWERS: u8 = 2;
 /// What is said of a login that has no answer yet.
 const BEGUN: &str = "a login was begun, and its process ended before the token had answered";
+/// From one login to the next, by whichever process, where the PIN was taken and many in a row had no clear end.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// What is said where the token's own flags tell what became of such a login.
+const COUNTED: &str = "a login had no clear end, and the token says that it counted one since \
+                       (CKF_USER_PIN_COUNT_LOW): its PIN may have been changed there";
 /// So many PINs that were not taken are remembered.
 const MOST_DOUBTED: usize = 4;
 /// Longest record that is read.
@@ -38,15 +44,28 @@ pub struct LoginRecord {
 }
 
 /// What the file holds, as JSON.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept {
     salt: HexBytes,
     /// The PIN that the token took last. What is unclear about that one is not the PIN's fault.
     taken: Option<HexBytes>,
+    /// Logins with that PIN of late which had no clear end. An outage ends so; a token whose PIN was changed may have
+    /// counted them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    without_end: Option<WithoutEnd>,
     /// PINs that it did not take since, the newest last: a server's file and an administrator's terminal may hold two.
     #[serde(default)]
     doubted: Vec<Doubted>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WithoutEnd {
+    /// So many in a row.
+    logins: u8,
+    /// Before the first of them the token said that no try was used up.
+    had_all_tries: bool,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -62,7 +81,7 @@ struct Doubted {
 impl Kept {
     fn new() -> Result<Self, HsmError> {
         let salt = HexBytes(randomness::bytes::<16>()?.to_vec());
-        Ok(Self { salt, taken: None, doubted: Vec::new() })
+        Ok(Self { salt, taken: None, without_end: None, doubted: Vec::new() })
     }
 
     /// `None`: nothing was written yet.
@@ -81,6 +100,17 @@ impl Doubted {
     /// Whether the token is not to hear this PIN again.
     const fn is_refused(&self) -> bool {
         self.unclear == 0 || self.unclear >= UNCLEAR_ANSWERS
+    }
+}
+
+impl WithoutEnd {
+    /// From the last of them to the next login.
+    fn pause(self) -> Duration {
+        let doubled = 2_u64.saturating_pow(u32::from(self.logins).saturating_add(1));
+        match self.logins {
+            ..UNCLEAR_ANSWERS => Duration::ZERO,
+            _ => Duration::from_secs(doubled).min(LONGEST_PAUSE),
+        }
     }
 }
 
@@ -112,9 +142,12 @@ impl LoginRecord {
             let mut file = options.open(&self.path)?;
             file.lock()?;
             let kept = Kept::read(&mut file)?;
-            Ok((file, kept))
+            // Of a clock that was set back in between, no more is believed than of one that was set forward.
+            let age =
+                file.metadata()?.modified()?.elapsed().unwrap_or_else(|ahead| ahead.duration());
+            Ok((file, kept, age))
         };
-        let (file, kept) = open().map_err(|error| failed(&self.path, &error))?;
+        let (file, kept, age) = open().map_err(|error| failed(&self.path, &error))?;
         let kept = match kept {
             Some(Ok(kept)) => kept,
             Some(Err(_)) if !self.is_overruled => return refuse(damaged(&self.path)),
@@ -123,14 +156,15 @@ impl LoginRecord {
         let hash = hash_of(&kept.salt.0, who, pin)?;
         let is = |other: &HexBytes| bool::from(hash.ct_eq(&other.0));
         let is_taken = kept.taken.as_ref().is_some_and(is);
-        let before = kept.doubted.iter().find(|doubted| is(&doubted.hash)).cloned();
-        if let Some(refused) = before.as_ref().filter(|before| before.is_refused())
+        let before = kept.clone();
+        let doubted = kept.doubted.iter().find(|doubted| is(&doubted.hash)).cloned();
+        if let Some(refused) = doubted.as_ref().filter(|doubted| doubted.is_refused())
             && !self.is_overruled
         {
             return refuse(format!("{}, as it was found before", refused.cause));
         }
         let (path, is_overruled) = (self.path.clone(), self.is_overruled);
-        Ok(Attempt { file, path, kept, hash, is_taken, before, is_overruled })
+        Ok(Attempt { file, path, age, kept, before, doubted, hash, is_taken, is_overruled })
     }
 }
 
@@ -158,26 +192,32 @@ pub fn refused_pin(path: &Path) -> io::Result<Option<String>> {
 pub(super) struct Attempt {
     file: File,
     path: PathBuf,
+    /// Since the file was written.
+    age: Duration,
     kept: Kept,
+    /// What it held before the login.
+    before: Kept,
+    /// What was known of this PIN.
+    doubted: Option<Doubted>,
     /// Of the PIN that is tried.
     hash: [u8; 32],
     /// The token took it last.
     is_taken: bool,
-    /// What was known of it.
-    before: Option<Doubted>,
     is_overruled: bool,
 }
 
 impl Attempt {
-    /// Remembers that the token is about to hear the PIN: this process may end before it has answered.
+    /// Remembers that the token is about to hear the PIN: this process may end before it has answered. What the token
+    /// says of its `tries`, it says before that.
     ///
     /// # Errors
-    /// It cannot be remembered, so the token must not hear it.
-    pub(super) fn begin(&mut self) -> Result<(), Fault> {
+    /// It cannot be remembered, so the token must not hear it. [`HsmError::LoginUnclear`]: not yet.
+    /// [`HsmError::PinRefused`]: the token has counted one that had no end.
+    pub(super) fn begin(&mut self, tries: PinTries) -> Result<(), Fault> {
         if self.is_taken {
-            return Ok(());
+            return self.begin_again(tries);
         }
-        let unclear = match &self.before {
+        let unclear = match &self.doubted {
             None => 1,
             // Whoever overrules a refusal takes it back when the token takes the PIN, and not before.
             Some(refused) if refused.is_refused() => UNCLEAR_ANSWERS,
@@ -187,16 +227,49 @@ impl Attempt {
         Ok(self.write()?)
     }
 
+    /// The same with the PIN that was taken last. An outage is not its fault, so no number of logins without an end
+    /// refuses it; the token's own word does.
+    fn begin_again(&mut self, tries: PinTries) -> Result<(), Fault> {
+        let said = WithoutEnd { logins: 0, had_all_tries: tries == PinTries::Plenty };
+        let mut so_far = self.kept.without_end.unwrap_or(said);
+        if !self.is_overruled {
+            if so_far.had_all_tries && tries > PinTries::Plenty {
+                self.no_longer_taken(COUNTED.to_owned());
+                self.write()?;
+                return refuse(COUNTED);
+            }
+            if self.age < so_far.pause() {
+                let cause = format!(
+                    "{} logins in a row had no clear end, so the next one has to be {} seconds behind them",
+                    so_far.logins,
+                    so_far.pause().as_secs()
+                );
+                return Err(Fault::Told(HsmError::LoginUnclear { cause }));
+            }
+        }
+        so_far.logins = so_far.logins.saturating_add(1);
+        self.kept.without_end = Some(so_far);
+        Ok(self.write()?)
+    }
+
+    /// The token does not take it any more.
+    fn no_longer_taken(&mut self, cause: String) {
+        if self.is_taken {
+            (self.kept.taken, self.kept.without_end) = (None, None);
+        }
+        self.doubt(0, cause);
+    }
+
     /// The token took the PIN.
     ///
     /// # Errors
     /// It cannot be remembered.
     pub(super) fn was_taken(mut self) -> Result<(), Fault> {
-        let is_known = self.is_taken && self.kept.doubted.is_empty();
         self.kept.taken = Some(HexBytes(self.hash.to_vec()));
+        self.kept.without_end = None;
         self.kept.doubted.clear();
         // Who waits for a person sees by the time of the file that somebody has acted.
-        if is_known && !self.is_overruled { Ok(()) } else { Ok(self.write()?) }
+        Ok(self.write()?)
     }
 
     /// The token did not take the PIN. Gives the error to go on with.
@@ -204,13 +277,11 @@ impl Attempt {
         let cause = error.to_string();
         let remembered = match verdict {
             LoginVerdict::Refused => {
-                if self.is_taken {
-                    self.kept.taken = None;
-                }
-                self.doubt(0, cause.clone());
+                self.no_longer_taken(cause.clone());
                 self.write()
             }
-            _ if self.is_taken => Ok(()),
+            // It stays one without a clear end.
+            LoginVerdict::Unclear if self.is_taken => Ok(()),
             LoginVerdict::Unclear => {
                 if let Some(doubted) = self.doubted() {
                     doubted.cause.clone_from(&cause);
@@ -218,8 +289,7 @@ impl Attempt {
                 self.write()
             }
             LoginVerdict::NotJudged => {
-                self.trust();
-                self.kept.doubted.extend(self.before.take());
+                self.kept = self.before.clone();
                 self.write()
             }
         };

@@ -194,6 +194,19 @@ impl PoolConfig {
                     member.name
                 ));
             }
+            let place_of = |member: &MemberConfig| {
+                (member.module.clone(), member.token.clone(), member.environment.clone())
+            };
+            let before = self.members.iter().take(place);
+            if let Some(other) =
+                before.into_iter().find(|other| place_of(other) == place_of(member))
+            {
+                return refuse(format!(
+                    "members {} and {} are one token, which would count a wrong PIN of each; write one member, with \
+                     more workers",
+                    other.name, member.name
+                ));
+            }
         }
         Ok(())
     }
@@ -347,6 +360,7 @@ mod tests {
         for (text, expected) in [
             (String::new(), "write 1 to 16"),
             (format!("{MEMBER}{MEMBER}"), "two members"),
+            (format!("{MEMBER}{}", MEMBER.replace("north\"\n", "south\"\n")), "are one token"),
             (format!("{MEMBER}workers = 0"), "not from 1 to 32"),
             (format!("{MEMBER}worker = 3"), "unknown field `worker`"),
             (MEMBER.replace("/usr", "usr"), "write the whole path"),

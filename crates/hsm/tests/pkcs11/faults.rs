@@ -1,6 +1,7 @@
 //! A module that breaks: what is opened again, what is reported, what is never tried twice.
 
 use std::fs;
+use std::time::Duration;
 
 use tapfer_hsm::HsmError;
 use tapfer_hsm::pkcs11::{LoginRecord, Pkcs11Configuration, Pkcs11Vault, refused_pin};
@@ -124,6 +125,13 @@ fn record(place: &Place) -> LoginRecord {
     LoginRecord::at(place.directory.join("login"))
 }
 
+/// A minute goes by, for those who wait for their login.
+fn let_a_minute_pass(place: &Place) {
+    let record = fs::File::options().write(true).open(place.directory.join("login")).unwrap();
+    let written = record.metadata().unwrap().modified().unwrap();
+    record.set_modified(written - Duration::from_secs(60)).unwrap();
+}
+
 fn refusal(configuration: Pkcs11Configuration) -> String {
     match Pkcs11Vault::open(configuration).unwrap_err() {
         HsmError::PinRefused { cause } => cause,
@@ -209,11 +217,15 @@ fn unclear_answers_to_the_pin_that_was_taken_last_refuse_nothing(place: &Place) 
     drop(open().unwrap());
     break_with(place, "CKR_FUNCTION_FAILED C_Login");
     let before = calls_of(place, "C_Login");
-    for _ in 0..5 {
-        let error = open().unwrap_err();
-        assert!(matches!(error, HsmError::LoginUnclear { .. }), "{error}");
+    for logins in 2..=5 {
+        for _ in 0..3 {
+            let error = open().unwrap_err();
+            assert!(matches!(error, HsmError::LoginUnclear { .. }), "{error}");
+        }
+        // Two at once, and from then on one after each pause.
+        assert_eq!(calls_of(place, "C_Login"), before + logins);
+        let_a_minute_pass(place);
     }
-    assert_eq!(calls_of(place, "C_Login"), before + 5, "one for each process");
     assert_eq!(refused_pin(&place.directory.join("login")).unwrap(), None);
     // What is said of another PIN says nothing of this one; what is said of this one ends its good name.
     for _ in 0..3 {
@@ -221,6 +233,7 @@ fn unclear_answers_to_the_pin_that_was_taken_last_refuse_nothing(place: &Place) 
     }
     assert_eq!(calls_of(place, "C_Login"), before + 7);
     break_with(place, "CKR_PIN_INCORRECT C_Login");
+    let_a_minute_pass(place);
     assert!(refusal(with_record(place, USER_PIN)).contains("CKR_PIN_INCORRECT"));
     break_with(place, "CKR_FUNCTION_FAILED C_Login");
     assert!(refusal(with_record(place, USER_PIN)).contains("CKR_PIN_INCORRECT"));

@@ -72,7 +72,7 @@ impl House {
         let mut text = format!("[pool]\n{limits}\n");
         for name in members {
             text.push_str(&format!(
-                "[[member]]\nname = \"{name}\"\nmodule = \"/none\"\ntoken = \"none\"\nworkers = {workers}\n\
+                "[[member]]\nname = \"{name}\"\nmodule = \"/none\"\ntoken = \"{name}\"\nworkers = {workers}\n\
                  pin = {{ env = \"NONE\" }}\n"
             ));
         }

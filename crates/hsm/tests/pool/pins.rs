@@ -4,6 +4,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 use std::{env, fs};
 
 use tapfer_hsm::pkcs11::{LoginRecord, Pkcs11Configuration, Pkcs11Vault};
@@ -67,6 +68,13 @@ impl Desk {
 
     fn write_pin(&self, name: &str, pin: &str) {
         fs::write(self.file(name, "pin"), pin).unwrap();
+    }
+
+    /// From here on the last login to a member was so many seconds ago.
+    #[expect(clippy::disallowed_methods, reason = "the time of a file is the system's")]
+    fn set_last_login(&self, name: &str, seconds: u64) {
+        let record = fs::File::options().write(true).open(self.file(name, "login")).unwrap();
+        record.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
     }
 
     fn logins(&self, name: &str) -> usize {
@@ -194,6 +202,7 @@ fn an_outage_that_says_nothing_halts_no_member_whose_pin_was_taken() {
         }
         until(&pool, |status| {
             let _refused = Payment::new().is_verified(&pool);
+            MEMBERS.iter().for_each(|name| desk.set_last_login(name, 60));
             let workers = status.members.iter().flat_map(|member| &member.workers);
             assert_eq!(workers.filter(|worker| worker.state == "halted").count(), 0, "{status:#?}");
             let logins =
@@ -201,7 +210,10 @@ fn an_outage_that_says_nothing_halts_no_member_whose_pin_was_taken() {
             logins.min().unwrap() >= 6
         });
         MEMBERS.iter().for_each(|name| modules.set(name, ""));
-        until(&pool, all_serve);
+        until(&pool, |status| {
+            MEMBERS.iter().for_each(|name| desk.set_last_login(name, 60));
+            all_serve(status)
+        });
         Payment::new().verify(&pool).unwrap();
     }
 }
@@ -224,6 +236,52 @@ fn attack_pin_locked_by_logins_that_nobody_saw_the_end_of() {
     assert_eq!(desk.logins("north"), 3);
     modules.set("north", "");
     desk.write_pin("north", USER_PIN);
+    until(&pool, all_serve);
+}
+
+/// The token took the PIN, and it was changed there since; but the module dies before anybody hears that.
+#[test]
+fn attack_pin_locked_by_logins_without_an_end_although_it_was_taken() {
+    let (modules, config) = Modules::prepare(Kind::SoftHsm, Kind::SoftHsm);
+    let desk = Desk::at(&modules);
+    let pool = HsmPool::launch(config.clone(), None, None, desk.clone()).unwrap();
+    until(&pool, all_serve);
+    let before = desk.logins("north");
+    modules.set("north", "abort C_Login");
+    processes(&pool, "north").into_iter().for_each(kill);
+    until(&pool, |status| {
+        desk.set_last_login("north", 0);
+        let mut workers = member(status, "north").workers.iter();
+        workers.all(|worker| {
+            worker.cause.as_ref().is_some_and(|cause| cause.contains("2 logins in a row"))
+        })
+    });
+    assert_eq!(desk.logins("north"), before + 2, "by both workers, and then none for some time");
+
+    // An outage looks the same, so it is asked on, and nobody has to act when that is over.
+    for seconds in [9, 17, 31] {
+        let logins = desk.logins("north");
+        until(&pool, |_| {
+            desk.set_last_login("north", seconds);
+            desk.logins("north") > logins
+        });
+    }
+    modules.set("north", "");
+    until(&pool, |status| {
+        desk.set_last_login("north", 31);
+        all_serve(status)
+    });
+
+    // Unless the token itself says that it has counted one.
+    let before = desk.logins("north");
+    modules.set("north", "abort C_Login");
+    processes(&pool, "north").into_iter().for_each(kill);
+    until(&pool, |_| desk.logins("north") > before);
+    modules.set("north", "abort C_Login\nflags CKF_USER_PIN_COUNT_LOW\n");
+    is_halted_for(&pool, "north", "it counted one since");
+    assert!(desk.logins("north") <= before + 2, "whoever had looked before that");
+    modules.set("north", "");
+    drop(desk.log_in(&config, "north", 1).unwrap());
     until(&pool, all_serve);
 }
 

@@ -1,5 +1,8 @@
 //! Where the parts of a realm lie.
 
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where the parts of a realm lie.
@@ -39,13 +42,19 @@ impl RealmPaths {
         self.home.join("keys.json")
     }
 
-    /// What is remembered of a refused PIN of a member.
+    /// What is remembered of a refused PIN of a member. The directory of a drill goes with it, and what its tokens have
+    /// counted does not: it remembers where [`Self::drill`] says.
     #[must_use]
     pub fn login_record(&self, member: &str) -> PathBuf {
-        self.home.join(format!("hsm.{member}.login"))
+        let elsewhere = fs::read(self.drill()).ok().filter(|begin| !begin.is_empty());
+        let begin = elsewhere.map(OsString::from_vec);
+        let mut path = begin.unwrap_or_else(|| self.home.join("hsm").into_os_string());
+        path.push(format!(".{member}.login"));
+        path.into()
     }
 
-    /// Stands in the directory of a drill alone, whose tokens hold root keys for as long as it lasts.
+    /// Stands in the directory of a drill alone, whose tokens hold root keys for as long as it lasts: how paths of its
+    /// login records begin.
     #[must_use]
     pub fn drill(&self) -> PathBuf {
         self.home.join("drill")

@@ -1,7 +1,8 @@
 //! The HSMs of a second site, as far as a drill uses them.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{self, Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use tapfer_hsm::SoftwareHsm;
@@ -19,6 +20,8 @@ use crate::home::{Home, write_private};
 pub(super) struct SecondSite {
     text: String,
     config: PoolConfig,
+    /// Its `hsm.toml`, without the ending: refused PINs are remembered beside it, where the site's own platform does.
+    begin: PathBuf,
     /// Of which realm root keys may be on the tokens of the first so many members.
     begun: Option<(RealmId, usize)>,
 }
@@ -42,7 +45,8 @@ impl SecondSite {
                 );
             }
         }
-        Ok(Self { text, config, begun: None })
+        let begin = path::absolute(file)?.with_extension("");
+        Ok(Self { text, config, begin, begun: None })
     }
 
     /// Makes the restored realm one that has its root keys in this site's tokens.
@@ -58,7 +62,7 @@ impl SecondSite {
             }
         }
         write_private(&paths.hsm_configuration(), self.text.as_bytes())?;
-        write_private(&paths.drill(), b"")
+        write_private(&paths.drill(), self.begin.as_os_str().as_bytes())
     }
 
     /// That every token lets itself be logged in to and has no root keys of the realm, before the custodians give theirs.
