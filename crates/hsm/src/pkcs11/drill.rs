@@ -21,7 +21,7 @@ pub(super) fn begin(
     keys: &RootKeys,
     choices: &Choices,
 ) -> Result<(), Fault> {
-    wipe(session, realm)?;
+    end(session, realm)?;
     if !roots::all(session, Whose::platform(realm))?.is_empty() {
         let cause = "the token has root keys of this realm that no drill put there: a platform works with them. \
                      A drill wants tokens without them"
@@ -32,19 +32,42 @@ pub(super) fn begin(
     roots::install((session, needs_login), Whose::drill(realm), keys, choices).map(drop)
 }
 
+/// What was there of a drill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// And is not any more.
+    Wiped,
+    /// Whoever has the PIN can put there what does not let itself be deleted.
+    Stays,
+}
+
+/// What to do about roots of a drill that stay.
+pub(super) const STAYS: &str = "a drill's root keys do not let themselves be deleted: delete them with the vendor's tool, or initialise the token anew";
+
+/// Takes away what a drill put there; whether there was anything.
+///
+/// # Errors
+/// It does not let itself be taken away, or the module failed.
+pub(super) fn end(session: &Session, realm: RealmId) -> Result<bool, Fault> {
+    let left = wipe(session, realm)?;
+    if left == Left::Stays {
+        let operation = "taking a drill's root keys away".to_owned();
+        return Err(HsmError::ModuleFailed { operation, cause: STAYS.to_owned() }.into());
+    }
+    Ok(left == Left::Wiped)
+}
+
 /// Takes away what a drill put there, if one did, and looks that it is gone.
-pub(super) fn wipe(session: &Session, realm: RealmId) -> Result<bool, Fault> {
+pub(super) fn wipe(session: &Session, realm: RealmId) -> Result<Left, Fault> {
     let found = roots::all(session, Whose::drill(realm))?;
     for root in &found {
         // One that does not go is found below.
         let _refused = unless_refused(session.destroy(*root))?;
     }
-    if !roots::all(session, Whose::drill(realm))?.is_empty() {
-        let cause = "a drill's root keys do not let themselves be deleted: delete them with the vendor's tool, or \
-                     initialise the token anew"
-            .to_owned();
-        let operation = "taking a drill's root keys away".to_owned();
-        return Err(HsmError::ModuleFailed { operation, cause }.into());
-    }
-    Ok(!found.is_empty())
+    Ok(match (found.is_empty(), roots::all(session, Whose::drill(realm))?.is_empty()) {
+        (true, _) => Left::Nothing,
+        (false, true) => Left::Wiped,
+        (false, false) => Left::Stays,
+    })
 }

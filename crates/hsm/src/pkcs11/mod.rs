@@ -264,15 +264,16 @@ impl Pkcs11Vault {
         keys: &RootKeys,
     ) -> Result<InstalledRoots, HsmError> {
         let install = |module: &Module, token: &Token, session: &Session| {
-            // What a killed drill left on a token that is put to work now.
-            drill::wipe(session, configuration.realm)?;
+            // What a killed drill left on a token that is put to work now. It is in nobody's way who works here.
+            let stays = drill::wipe(session, configuration.realm)? == drill::Left::Stays;
             let choices = capability::negotiate(module, token)?.choices;
             let place = (session, token.description.needs_login);
             let whose = Whose::platform(configuration.realm);
             let before = roots::install(place, whose, keys, &choices)?;
             let now = (roots::find(session, whose)?, whose);
             let lacking = guard::lacking((module, token), session, now, &choices)?;
-            Ok(InstalledRoots { before, lacks: lacking.iter().map(guard::in_words).collect() })
+            let lacks = lacking.iter().map(guard::in_words).collect();
+            Ok(InstalledRoots { before, lacks, beside: stays.then(|| drill::STAYS.to_owned()) })
         };
         at_token(configuration, install).map_err(|fault| fault.of("installing the root keys"))
     }
@@ -302,7 +303,7 @@ impl Pkcs11Vault {
     /// [`HsmError::ModuleFailed`].
     pub fn end_drill(configuration: &Pkcs11Configuration) -> Result<bool, HsmError> {
         let end =
-            |_: &Module, _: &Token, session: &Session| drill::wipe(session, configuration.realm);
+            |_: &Module, _: &Token, session: &Session| drill::end(session, configuration.realm);
         at_token(configuration, end).map_err(|fault| fault.of("taking a drill's root keys away"))
     }
 

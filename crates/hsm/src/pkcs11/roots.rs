@@ -172,6 +172,8 @@ pub struct InstalledRoots {
     pub before: RootsOnToken,
     /// What guards roots on this module, and not those that are on the token now, for people.
     pub lacks: Vec<String>,
+    /// What lies beside them that should not, for people; nobody works with it.
+    pub beside: Option<String>,
 }
 
 /// Looks which roots are there.

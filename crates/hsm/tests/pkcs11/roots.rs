@@ -158,8 +158,8 @@ fn roots_without_their_guard(place: &Place) {
         assert!(how.contains("tapfer keys ceremony install"), "{how}");
     }
     let installed = Pkcs11Vault::install_roots(&setup.configuration(), &roots(0x11, 0x22));
-    let InstalledRoots { before, lacks } = installed.unwrap();
-    assert_eq!(before, RootsOnToken::Both);
+    let InstalledRoots { before, lacks, beside } = installed.unwrap();
+    assert_eq!((before, beside), (RootsOnToken::Both, None));
     let named = ["CKA_UNWRAP_TEMPLATE", "CKA_ALLOWED_MECHANISMS", "CKA_DESTROYABLE"];
     assert!(lacks.len() == 3 && named.iter().zip(&lacks).all(|(name, of)| of.contains(name)));
 }
@@ -207,7 +207,7 @@ fn roots_that_are_put_there_now_lack_nothing(place: &Place) {
     let setup = Setup::at(place);
     for before in [RootsOnToken::Neither, RootsOnToken::Both] {
         let installed = Pkcs11Vault::install_roots(&setup.configuration(), &roots(1, 2)).unwrap();
-        assert_eq!(installed, InstalledRoots { before, lacks: Vec::new() });
+        assert_eq!(installed, InstalledRoots { before, lacks: Vec::new(), beside: None });
     }
     for operation in GUARDS {
         assert_eq!(said_of(&setup, operation), (Where::Inside, "honoured".to_owned()));

@@ -175,7 +175,7 @@ fn into_hsms(
         let name = &member.name;
         let installed =
             child::ask_member(&context.home, member, "install-roots", realm, Some(roots));
-        let InstalledRoots { before, lacks } = installed.with_context(|| {
+        let InstalledRoots { before, lacks, beside } = installed.with_context(|| {
             format!(
                 "member {name} did not take the root keys. Those before it have them; the custodians go on with \
                  `tapfer keys ceremony install` once it is mended"
@@ -186,6 +186,11 @@ fn into_hsms(
             RootsOnToken::One => format!("installation on the token of {name} completed"),
             RootsOnToken::Both => format!("the token of {name} has these root keys already"),
         });
+        if let Some(beside) = beside {
+            let caution = format!("on the token of {name}, beside its root keys: {beside}");
+            context.output.remark(&caution);
+            transcript.step(caution);
+        }
         for lack in lacks {
             let caution = format!(
                 "CAUTION: the roots on the token of {name} were put there without this: {lack}. Initialise that token \
