@@ -1,7 +1,7 @@
 //! This program as a child process of itself, for one member of `hsm.toml`: its module reads its settings from the
 //! environment, may hang, and may take its process with it.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -10,21 +10,40 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tapfer_hsm::pool::MemberConfig;
+use tapfer_hsm::pool::{Limits, MemberConfig};
 use tapfer_hsm::software::RootKeys;
-use tapfer_payment_types::RealmId;
+use tapfer_payment_types::{RealmId, Secret};
 use tapfer_server::members;
 
 use crate::home::Home;
 
+/// What a killed child's end may take. One whose driver keeps it in the kernel has none.
+const A_MOMENT: Duration = Duration::from_secs(1);
+/// How the line of an [`Answer`] begins.
+const ANSWER: &str = "{\"answer\":";
+
+/// What a child answers, in a line of its own: a vendor's library may say things on the standard output as well.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answer<T> {
+    pub(crate) answer: T,
+}
+
+/// How long somebody waits for a child that opens a module and does something there: what `hsm.toml` gives a worker
+/// for both.
+pub(crate) const fn patience(limits: &Limits) -> Duration {
+    Duration::from_millis(limits.start_ms.saturating_add(limits.making_deadline_ms))
+}
+
 /// Has a child do `tapfer hsm VERB` at a member's module, and gives what it answers.
 ///
 /// Root keys are handed to a child that has said that it is ready: from then on it ends with this process, so that
-/// nothing is put on a token behind the back of whoever was killed.
+/// nothing is put on a token behind the back of whoever was killed. One that does not end in time is killed, so that it
+/// keeps neither people nor the workers waiting that log in to the same token.
 ///
 /// # Errors
-/// What the child says, or how it ended.
+/// What the child says, or how it ended, or that it did not.
 pub(crate) fn ask_member<T: DeserializeOwned>(
     home: &Home,
     member: &MemberConfig,
@@ -35,19 +54,29 @@ pub(crate) fn ask_member<T: DeserializeOwned>(
     let mut command = this_program(member, &[])?;
     command.arg("--json").arg("--home").arg(home.path());
     command.args(["hsm", verb, &member.name, &realm.to_string()]);
-    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let mut input = process.stdin.take().context("a pipe")?;
-    if let Some(roots) = roots {
-        read_line(process.stdout.as_mut().context("a pipe")?)?;
-        // Whoever died before that, or before reading, says below why.
-        let _read = input.write_all(roots.to_shared().expose());
-    }
-    drop(input);
-    let ended = process.wait_with_output()?;
+    let patience = patience(&members::configuration(&home.realm())?.pool);
+    let process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let Some(ended) = in_time(process, roots.map(RootKeys::to_shared), patience)? else {
+        bail!(
+            "did not answer within {} seconds (start_ms and making_deadline_ms of hsm.toml), and its process was killed",
+            patience.as_secs()
+        );
+    };
     if ended.status.success() {
-        return Ok(serde_json::from_slice(&ended.stdout)?);
+        return answer_in(&ended.stdout).context("its process ended without an answer");
     }
     bail!("{}", why_it_failed(&ended));
+}
+
+/// The last answer in what was said.
+fn answer_in<T: DeserializeOwned>(said: &[u8]) -> Option<T> {
+    let said = String::from_utf8_lossy(said);
+    said.lines().rev().find_map(|line| {
+        // A library may have left its own line without an end.
+        let answer = line.get(line.find(ANSWER)?..)?;
+        let Answer { answer } = serde_json::from_str(answer).ok()?;
+        Some(answer)
+    })
 }
 
 /// Runs this very command once more, for a member. The variable `mark` tells the child which; those of `also` it reads
@@ -63,7 +92,7 @@ pub(crate) fn run_again(
 ) -> anyhow::Result<Result<String, String>> {
     let mut command = this_program(member, also)?;
     command.args(std::env::args_os().skip(1)).env(mark, &member.name);
-    let Some(output) = in_time(command.stdin(Stdio::null()).spawn()?, patience)? else {
+    let Some(output) = in_time(command.stdin(Stdio::null()).spawn()?, None, patience)? else {
         return Ok(Err(format!("did not answer within {} seconds", patience.as_secs())));
     };
     Ok(match output.status.success() {
@@ -80,24 +109,38 @@ fn this_program(member: &MemberConfig, also: &[&str]) -> anyhow::Result<Command>
 }
 
 /// Waits for a line, and takes nothing of what is behind it.
-fn read_line(input: &mut ChildStdout) -> anyhow::Result<()> {
+fn read_line(input: &mut ChildStdout) -> io::Result<()> {
     let mut byte = [0];
     while input.read(&mut byte)? == 1 && byte != *b"\n" {}
     Ok(())
 }
 
-/// How it ended; `None`: it did not, and was killed.
-fn in_time(process: Child, patience: Duration) -> anyhow::Result<Option<Output>> {
+/// How it ended; `None`: it did not, and was killed. What is handed over it gets when it says that it is ready.
+fn in_time(
+    process: Child,
+    handed_over: Option<Secret<Vec<u8>>>,
+    patience: Duration,
+) -> anyhow::Result<Option<Output>> {
     let id = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
     let (ended, answers) = mpsc::channel();
-    thread::spawn(move || ended.send(process.wait_with_output()));
+    thread::spawn(move || ended.send(see_through(process, handed_over)));
     if let Ok(output) = answers.recv_timeout(patience) {
         return Ok(Some(output?));
     }
     // It may have ended just now, which is as well.
     let _gone = id.map(|id| kill_process(id, Signal::KILL));
-    let _ended = answers.recv();
+    let _ended = answers.recv_timeout(A_MOMENT);
     Ok(None)
+}
+
+fn see_through(mut process: Child, handed_over: Option<Secret<Vec<u8>>>) -> io::Result<Output> {
+    if let Some(secret) = handed_over
+        && let (Some(input), Some(output)) = (&mut process.stdin, &mut process.stdout)
+    {
+        // Whoever died before that, or before reading, says at the end why.
+        let _handed = read_line(output).and_then(|()| input.write_all(secret.expose()));
+    }
+    process.wait_with_output()
 }
 
 /// Why a child with `--json` failed, in its own words; where it said nothing, how it ended.
@@ -117,7 +160,22 @@ mod tests {
     use std::os::unix::process::ExitStatusExt as _;
     use std::process::{ExitStatus, Output};
 
-    use super::why_it_failed;
+    use super::{Answer, answer_in, why_it_failed};
+
+    /// Before it, behind it, in its line, and in figures, which are answers too.
+    #[test]
+    fn what_a_vendors_library_prints_is_no_answer() {
+        let answer = serde_json::to_string(&Answer { answer: 7 }).unwrap();
+        for said in [
+            format!("{answer}\n"),
+            format!("vendor's library 3.1\n5\n{answer}\n"),
+            format!("no end of line{answer}\nfarewell\n6"),
+            format!("{{\"answer\":\"no number\"}}\n{answer}\n{{\"answer\":\n"),
+        ] {
+            assert_eq!(answer_in::<usize>(said.as_bytes()), Some(7), "{said}");
+        }
+        assert_eq!(answer_in::<usize>(b"7\n"), None);
+    }
 
     #[test]
     fn the_reason_is_the_child_s_own() {

@@ -139,6 +139,30 @@ fn an_hsm_that_fails_in_a_ceremony_is_named_and_gets_its_keys_later() {
     assert_eq!(objects(&hsms), [2, 2]);
 }
 
+/// Nobody at the table waits for ever, and no worker that would log in to the same token.
+#[test]
+fn an_hsm_that_hangs_in_a_ceremony_is_given_up_and_gets_its_keys_later() {
+    let hsms = Hsms::without_realm();
+    let toml = hsms.home().join("hsm.toml");
+    let text = fs::read_to_string(&toml).unwrap();
+    let soon = "[pool]\nstart_ms = 8000\nmaking_deadline_ms = 1000\n";
+    fs::write(&toml, text.replace("[pool]\n", soon)).unwrap();
+    let in_vain = "did not answer within 9 seconds";
+    hsms.set("south", "hang C_Login");
+    let said = stderr(&new(&hsms, "login.txt").output().unwrap());
+    assert!(said.contains("1 of 2 members") && said.contains(in_vain), "{said}");
+    assert!(!hsms.parts().exists(), "nobody has seen a part");
+    hsms.set("south", "hang C_CreateObject");
+    let said = stderr(&new(&hsms, "object.txt").output().unwrap());
+    assert!(said.contains("member south did not take the root keys"), "{said}");
+    assert!(said.contains(in_vain), "{said}");
+    assert!(written(&hsms, "object.txt").contains("root keys put on the token of north"));
+    hsms.set("south", "");
+    let output = install(&hsms, "installed.txt", &[]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(objects(&hsms), [2, 2]);
+}
+
 #[test]
 fn a_replaced_hsm_gets_the_root_keys_and_the_others_keep_theirs() {
     let hsms = Hsms::with_realm("demo");

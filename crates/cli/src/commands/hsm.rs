@@ -10,6 +10,7 @@ use tapfer_hsm::software::RootKeys;
 use tapfer_payment_types::{RealmId, Secret};
 use tapfer_server::members::MemberError;
 
+use crate::child::Answer;
 use crate::context::Context;
 use crate::failure::Ending;
 use crate::output::{Emphasis, Output};
@@ -88,7 +89,7 @@ pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<End
             let _is_locked = tapfer_hsm::pool::seclude_process()?;
             let paths = context.home.realm();
             let found = tapfer_server::members::look_for_roots(&paths, member, *realm)?;
-            context.output.json_line(&found)?;
+            context.output.json_line(&Answer { answer: found })?;
             Ok(Ending::Done)
         }
         HsmCommand::InstallRoots { member, realm } => install_roots(context, member, *realm),
@@ -97,7 +98,7 @@ pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<End
             let _is_locked = tapfer_hsm::pool::seclude_process()?;
             let paths = context.home.realm();
             let ended = tapfer_server::members::end_drill(&paths, member, *realm)?;
-            context.output.json_line(&ended)?;
+            context.output.json_line(&Answer { answer: ended })?;
             Ok(Ending::Done)
         }
     }
@@ -123,7 +124,7 @@ fn install_roots(context: &Context, member: &str, realm: RealmId) -> anyhow::Res
     let roots = roots_handed_over(context)?;
     let paths = context.home.realm();
     let installed = tapfer_server::members::install_roots(&paths, member, realm, &roots)?;
-    context.output.json_line(&installed)?;
+    context.output.json_line(&Answer { answer: installed })?;
     Ok(Ending::Done)
 }
 
@@ -131,7 +132,7 @@ fn begin_drill(context: &Context, member: &str, realm: RealmId) -> anyhow::Resul
     let roots = roots_handed_over(context)?;
     let home = context.home.realm();
     let keys = tapfer_server::members::begin_drill(&home, member, realm, &roots)?;
-    context.output.json_line(&keys)?;
+    context.output.json_line(&Answer { answer: keys })?;
     Ok(Ending::Done)
 }
 

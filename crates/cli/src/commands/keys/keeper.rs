@@ -2,14 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use tapfer_hsm::SoftwareHsm;
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, UnverifiedCatalogue};
 use tapfer_hsm::custody::{KeyCustody, KeyPolicy};
-use tapfer_hsm::pool::Limits;
 use tapfer_server::{KeyAudit, RealmPaths, members};
 
 use crate::ceremony::lock_memory;
@@ -109,8 +107,7 @@ pub(crate) fn in_turn(context: &Context) -> anyhow::Result<Option<Ending>> {
         return Ok(None);
     }
     let config = members::configuration(&paths)?;
-    let Limits { start_ms, making_deadline_ms, .. } = config.pool;
-    let patience = Duration::from_millis(start_ms.saturating_add(making_deadline_ms));
+    let patience = child::patience(&config.pool);
     let before = catalogue_version(&paths);
     let mut wrong: Vec<String> = Vec::new();
     for member in &config.members {
