@@ -395,6 +395,83 @@ fn a_catalogue_older_than_the_database_knows_is_accepted_by_the_custodians() {
     assert_eq!(known(), lost);
     platform.restart();
     assert!(rotate(&platform).status.success());
+
+    // Nor with a row that does not read.
+    platform.kill();
+    let forged = rusqlite::Connection::open(&database).unwrap();
+    let write = "PRAGMA ignore_check_constraints = 1; UPDATE key_catalogue SET version = version + 1, mac = x'00'";
+    forged.execute_batch(write).unwrap();
+    let stopped = error(&rotate(&platform));
+    assert!(stopped.contains("makes no sense in column mac"), "{stopped}");
+    assert!(accept("unreadable.txt", &custodians).status.success());
+    assert_eq!(known(), lost + 1);
+    platform.restart();
+    assert!(rotate(&platform).status.success());
+    let told = audit(&platform, "key.ceremony_held");
+    assert!(
+        told.iter().any(|line| line.contains("in the place of what makes no sense")),
+        "{told:?}"
+    );
+
+    // Beside a platform that runs: it may have to be started again, and that is said.
+    let write = format!("UPDATE key_catalogue SET version = {}", i64::MAX);
+    forged.execute(&write, []).unwrap();
+    let accepted = accept("running.txt", &custodians);
+    assert!(accepted.status.success(), "{accepted:?}");
+    assert!(String::from_utf8(accepted.stderr).unwrap().contains("A platform runs over this"));
+    platform.kill();
+    platform.restart();
+    assert!(rotate(&platform).status.success());
+}
+
+/// Who writes into the realm's folder shows the custodians one file, and puts another one there while they give their
+/// parts.
+#[test]
+fn attack_catalogue_exchanged_while_custodians_give_their_parts() {
+    let table = Table::new();
+    let home = table.home();
+    let mut platform = Platform::on(&home);
+    platform.tapfer(&["init"]);
+    let issuer = issuer(&platform);
+    done(&home, &as_str(&table.hand_out("share", &[])));
+    let catalogue = home.join("keys.json");
+    let older = fs::read_to_string(&catalogue).unwrap();
+    let rotate = ["keys", "rotate", &issuer, "card-pins", "--reason", "a test"];
+    assert!(platform.run(&rotate).status.success());
+    platform.kill();
+
+    // As if a key of it were retired, with the genuine MAC.
+    let forged = older.replacen("\"state\":\"active\"", "\"state\":\"retired\"", 1);
+    assert_ne!(forged, older);
+    fs::write(&catalogue, forged).unwrap();
+    let version = serde_json::from_str::<Value>(&older).unwrap()["content"]["version"].clone();
+    let agreed = format!("accept catalogue {version}");
+    let verb = ["keys", "ceremony", "accept-catalogue", "--officer", "Tony", "--agreed", &agreed];
+    let slowly = table.file("slowly");
+    assert!(Command::new("mkfifo").arg(&slowly).status().unwrap().success());
+    let (transcript, third) = (table.file("exchanged.txt"), table.part("share", 3));
+    let mut accept = tapfer();
+    accept.args(verb).args(["--transcript", text(&transcript), "--part", text(&slowly)]);
+    accept.args(["--part", &third, "--json", "--home", text(&home)]);
+    let accept = accept.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    until("the custodians have agreed", Duration::from_secs(60), || {
+        fs::read_to_string(&transcript).ok()?.contains("agreed by argument").then_some(())
+    });
+    fs::write(&catalogue, &older).unwrap();
+    fs::write(&slowly, fs::read(table.part("share", 1)).unwrap()).unwrap();
+    let refused = error(&accept.wait_with_output().unwrap());
+    assert!(refused.contains("is not the file any more"), "{refused}");
+    let stopped = error(&platform.run(&rotate));
+    assert!(stopped.contains("was used already"), "{stopped}");
+
+    // What is there now is shown, proven, and counted.
+    let parts = table.two_custodians("share");
+    let transcript = table.file("accepted.txt");
+    let held = [&verb[..], &["--transcript", text(&transcript)], &as_str(&parts)].concat();
+    done(&home, &held);
+    let transcript = fs::read_to_string(&transcript).unwrap();
+    assert!(transcript.contains("as it was shown: "), "{transcript}");
+    assert!(transcript.contains(" keys in use, 0 retired, 0 destroyed"), "{transcript}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What the people who keep the keys do, in the realm's audit log. They work beside the platform, which
 //! may run or not; the log is one.
 
+use std::fmt;
+
 use tapfer_hsm::SealedCardRecord;
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose};
 use tapfer_hsm::custody::KeyCustody;
@@ -11,6 +13,27 @@ use tapfer_storage::{AuditStore as _, Storage as _, StorageError};
 
 use crate::newest_catalogue;
 use crate::realm::{RealmError, RealmPaths, described};
+
+/// What the database knows of the catalogue of keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownCatalogue {
+    /// None was used yet.
+    Nothing,
+    /// The newest that was used.
+    Version(CatalogueMark),
+    /// Something that nobody noted who came by the rules of the table, and why it makes no sense.
+    Broken(String),
+}
+
+impl fmt::Display for KnownCatalogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("none"),
+            Self::Version(known) => write!(f, "version {}", known.version),
+            Self::Broken(why) => write!(f, "what makes no sense ({why})"),
+        }
+    }
+}
 
 /// The audit log, and who writes into it why.
 pub struct KeyAudit {
@@ -75,8 +98,15 @@ impl KeyAudit {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn newest_catalogue(&self) -> Result<Option<CatalogueMark>, RealmError> {
-        Ok(self.storage.newest_catalogue()?)
+    pub fn newest_catalogue(&self) -> Result<KnownCatalogue, RealmError> {
+        match self.storage.newest_catalogue() {
+            Ok(Some(known)) => Ok(KnownCatalogue::Version(known)),
+            Ok(None) => Ok(KnownCatalogue::Nothing),
+            Err(StorageError::Inconsistent(broken)) => {
+                Ok(KnownCatalogue::Broken(broken.to_string()))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Lets the database know a catalogue that does not come from the one it knows: the custodians have agreed. That
@@ -86,14 +116,18 @@ impl KeyAudit {
     /// The database knows another one by now, or cannot be written.
     pub fn accept_catalogue(
         &self,
-        known: CatalogueMark,
+        known: &KnownCatalogue,
         accepted: CatalogueMark,
         now: Timestamp,
     ) -> Result<(), RealmError> {
         let detail = format!(
-            "version {} accepted in the place of version {}; ordered by {}",
-            accepted.version, known.version, self.who_and_why
+            "version {} accepted in the place of {known}; ordered by {}",
+            accepted.version, self.who_and_why
         );
+        let known = match known {
+            KnownCatalogue::Version(known) => Some(*known),
+            KnownCatalogue::Broken(_) | KnownCatalogue::Nothing => None,
+        };
         let (action, object) = (AuditAction::KeyCeremonyHeld, "catalogue of keys".to_owned());
         let event = AuditEvent::of_platform(action, object, Some(detail), now);
         match self.storage.accept_catalogue(known, accepted, event)? {
@@ -107,7 +141,7 @@ impl KeyAudit {
     ///
     /// # Errors
     /// What `act` fails with; that the log cannot be written.
-    pub fn around<T, E: From<RealmError> + std::fmt::Display>(
+    pub fn around<T, E: From<RealmError> + fmt::Display>(
         &self,
         action: AuditAction,
         object: &str,

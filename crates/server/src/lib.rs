@@ -34,7 +34,7 @@ mod service;
 mod tls;
 
 pub use http::{Limits, openapi_document};
-pub use key_audit::KeyAudit;
+pub use key_audit::{KeyAudit, KnownCatalogue};
 pub use realm::{Realm, RealmError, RealmKind, RealmPaths};
 pub use server::{RunningServer, Server, ServerConfig, ServerError};
 pub use tls::{CertificateSource, TlsError, authority_certificate_file};

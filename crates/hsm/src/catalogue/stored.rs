@@ -175,6 +175,11 @@ impl<'a> UnverifiedCatalogue<'a> {
         &self.mac
     }
 
+    /// Whether this is all that a catalogue says whose MAC was found right.
+    pub(crate) fn is(&self, proven: &Catalogue, mark: CatalogueMark) -> bool {
+        self.catalogue == *proven && self.catalogue.mark(self.mac) == mark
+    }
+
     /// The catalogue, once the MAC was found right.
     pub(crate) fn verified(self) -> Catalogue {
         self.catalogue

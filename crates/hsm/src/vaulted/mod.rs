@@ -22,9 +22,10 @@ pub(crate) use provisioning::HPKE;
 use std::fmt;
 use std::path::Path;
 
-use tapfer_payment_types::RealmId;
+use tapfer_payment_types::{CatalogueMark, RealmId};
 
 use self::shelf::KeyShelves;
+use crate::catalogue::UnverifiedCatalogue;
 use crate::known_answers;
 use crate::vault::Vault;
 use crate::{HsmError, Realm};
@@ -61,6 +62,15 @@ impl<V: Vault> VaultedHsm<V> {
         known_answers::run(known_answers::ALL)?;
         self_test::run(&vault)?;
         KeyShelves::open(vault, catalogue).map(Self::new)
+    }
+
+    /// The mark of a catalogue that was shown to people before there were keys to prove it with; `None`: what is
+    /// proven is not what they saw.
+    #[must_use]
+    pub fn proven_mark(&self, shown: &UnverifiedCatalogue<'_>) -> Option<CatalogueMark> {
+        let shelf = self.shelves.now();
+        let mark = shelf.mark();
+        shown.is(&shelf.catalogue, mark).then_some(mark)
     }
 
     const fn new(shelves: KeyShelves<V>) -> Self {

@@ -257,6 +257,18 @@ fn create_or_finish(
     }
 }
 
+/// Whether some process has the realm in a home directory open.
+///
+/// # Errors
+/// There is no such directory.
+pub fn is_open(home: &Path) -> Result<bool, RealmError> {
+    match lock(home) {
+        Ok(_lock) => Ok(false),
+        Err(RealmError::InUse(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes this the one process that serves the realm.
 fn lock(home: &Path) -> Result<RealmLock, RealmError> {
     // The directory itself: a file in it could be removed, which would let a second process in.

@@ -5,13 +5,13 @@ use tapfer_payment_types::CatalogueMark;
 use tapfer_payments::audit::AuditEvent;
 
 use super::rows::{Columns, execute, first};
-use super::{Result, SqliteStorage, audit};
+use super::{Result, SqliteStorage, StorageError, audit};
 
 const TABLE: &str = "key_catalogue";
 
 /// The newest version that was ever noted.
 pub(super) fn newest(connection: &Connection) -> Result<Option<CatalogueMark>> {
-    first(connection, "SELECT * FROM key_catalogue", [], |row| {
+    first(connection, "SELECT * FROM key_catalogue WHERE one = 1", [], |row| {
         let columns = Columns::keyed(row, TABLE, "version");
         Ok(CatalogueMark {
             version: columns.number("version")?,
@@ -42,18 +42,24 @@ pub(super) fn note(
 
 impl SqliteStorage {
     /// Knows `accepted` in the place of `known`, also if it is older or does not come from it: people have decided so,
-    /// and `event` says it. Whether `known` still was the newest; if not, nothing was done.
+    /// and `event` says it. `None`: what is known there makes no sense. Whether that was still so; if not, nothing was
+    /// done.
     ///
     /// # Errors
     /// The database cannot be written.
     pub fn accept_catalogue(
         &self,
-        known: CatalogueMark,
+        known: Option<CatalogueMark>,
         accepted: CatalogueMark,
         event: AuditEvent,
     ) -> Result<bool> {
         self.writer.run(move |connection| {
-            if newest(connection)? != Some(known) {
+            let is_known = match newest(connection) {
+                Ok(found) => found.is_some() && found == known,
+                Err(StorageError::Inconsistent(_)) => known.is_none(),
+                Err(error) => return Err(error),
+            };
+            if !is_known {
                 return Ok(false);
             }
             // A row that is replaced is neither updated nor deleted, which the table refuses.

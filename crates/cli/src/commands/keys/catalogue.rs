@@ -8,6 +8,7 @@ use tapfer_hsm::SoftwareHsm;
 use tapfer_hsm::catalogue::{KeyState, UnverifiedCatalogue};
 use tapfer_hsm::custody::KeyCustody as _;
 use tapfer_hsm::software::SoftwareVault;
+use tapfer_server::KnownCatalogue;
 
 use super::ceremony::hold_for_roots;
 use super::held::Record;
@@ -33,40 +34,56 @@ pub(crate) fn accept(
     hold_for_roots(context, &arguments.record, purpose, &[], |ceremony| {
         let audit =
             ceremony.audit.clone().context("there is no database here that knows a catalogue")?;
-        let known = audit.newest_catalogue()?.context("this database knows no catalogue yet")?;
+        let known = audit.newest_catalogue()?;
+        ensure!(known != KnownCatalogue::Nothing, "this database knows no catalogue yet");
+        // These bytes are what the custodians agree to, whatever lies there when they have given their parts.
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let shown = UnverifiedCatalogue::parse(&bytes)
             .map_err(|fault| anyhow::anyhow!("{}: {fault}", path.display()))?;
         let with = |state| shown.records().filter(|record| record.state == state).count();
-        let (version, in_use) = (shown.version(), with(KeyState::Active));
-        let (retired, destroyed) = (with(KeyState::Retired), with(KeyState::Destroyed));
+        let version = shown.version();
+        let counts = format!(
+            "{} keys in use, {} retired, {} destroyed",
+            with(KeyState::Active),
+            with(KeyState::Retired),
+            with(KeyState::Destroyed)
+        );
         let about = format!(
-            "Version {version} of the catalogue of keys is about to take the place of version {}, which the database knows. \
-             It has {in_use} keys in use, {retired} retired and {destroyed} destroyed. Keys that were destroyed or retired \
-             behind it come back, and those that were made behind it are lost. Agree only if there is no newer copy.",
-            known.version
+            "Version {version} of the catalogue of keys ({counts}, as the file says; your parts prove it, or nothing is \
+             accepted) is about to take the place of {known}, which the database knows. Keys that were destroyed or \
+             retired behind it come back, and those that were made behind it are lost. If a key of configurations was \
+             rotated behind it, phones and tills that followed refuse this platform for good and are set up anew. Agree \
+             only if there is no newer copy."
         );
         let agreement = Agreement { about, word: format!("accept catalogue {version}") };
         let (roots, _) = ceremony.roots_of(&arguments.parts, &agreement)?;
         let keys = SoftwareHsm::over_catalogue(SoftwareVault::new(roots), &path)?;
-        let accepted = keys.follow(None)?;
         ceremony.transcript.realm(keys.realm_of_catalogue().1);
-        ceremony.transcript.step("the root keys open the realm's catalogue");
-        ensure!(
-            accepted.version == version,
-            "the catalogue became version {} meanwhile, and version {version} was agreed to",
-            accepted.version
-        );
-        ensure!(
-            keys.follow(Some(&known)).is_err(),
-            "the catalogue comes from the one that the database knows: there is nothing to accept"
-        );
-        audit.accept_catalogue(known, accepted, clock::now())?;
+        let accepted = keys.proven_mark(&shown).with_context(|| {
+            format!(
+                "{} is not the file any more that was shown and agreed to: nothing was accepted",
+                path.display()
+            )
+        })?;
+        ceremony
+            .transcript
+            .step(format!("the root keys open the realm's catalogue, as it was shown: {counts}"));
+        if let KnownCatalogue::Version(known) = &known {
+            ensure!(
+                keys.follow(Some(known)).is_err(),
+                "the catalogue comes from the one that the database knows: there is nothing to accept"
+            );
+        }
+        audit.accept_catalogue(&known, accepted, clock::now())?;
         ceremony.transcript.step(format!(
-            "version {version} of the catalogue accepted in the place of version {}: {in_use} keys in use, {retired} \
-             retired, {destroyed} destroyed",
-            known.version
+            "version {version} of the catalogue accepted in the place of {known}: {counts}"
         ));
+        if tapfer_server::realm::is_open(context.home.path())? {
+            let running = "A platform runs over this directory meanwhile. It goes on by itself if its root keys are in HSMs \
+                           and its workers have used nothing newer; else start it again";
+            context.output.remark(running);
+            ceremony.transcript.step(running);
+        }
         Ok(())
     })
 }
