@@ -1,7 +1,7 @@
 //! The platform inside this process: opens or makes a realm, and serves it.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
@@ -61,6 +61,8 @@ fn kind_of_new_realm(home: &Home, asked_for: Option<RealmKind>) -> anyhow::Resul
     Ok(made_for)
 }
 
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// The threads that the network is served from.
 ///
 /// # Errors
@@ -85,9 +87,23 @@ impl EmbeddedPlatform {
     /// # Errors
     /// What keeps the platform from starting.
     pub(crate) fn serve(realm: Realm) -> anyhow::Result<(Self, String)> {
+        Self::start(realm, ServerConfig::new(ANY_PORT))
+    }
+
+    /// As [`EmbeddedPlatform::serve`], for a copy that is thrown away: API keys in it count as they stand, also those of
+    /// a backup from before they were signed.
+    ///
+    /// # Errors
+    /// What keeps the platform from starting.
+    pub(crate) fn serve_copy(realm: Realm) -> anyhow::Result<(Self, String)> {
+        let mut config = ServerConfig::new(ANY_PORT);
+        config.accept_api_keys = true;
+        Self::start(realm, config)
+    }
+
+    fn start(realm: Realm, config: ServerConfig) -> anyhow::Result<(Self, String)> {
         let runtime = runtime()?;
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let server = runtime.block_on(Server::start(realm, ServerConfig::new(any_port)))?;
+        let server = runtime.block_on(Server::start(realm, config))?;
         let address = address_of(&server);
         Ok((Self { runtime, server: Some(server) }, address))
     }

@@ -254,6 +254,29 @@ fn drill(platform: &Platform, backup: &Path) -> (Option<i32>, Value) {
     (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
 }
 
+/// A backup from before API keys were signed: the drill's platform takes them, and whoever restores it is told how.
+#[test]
+fn a_drill_takes_the_keys_of_a_phone_from_before_they_were_signed() {
+    let mut platform = Platform::start();
+    platform.tapfer(&["init"]);
+    platform.kill();
+    let database = rusqlite::Connection::open(platform.home().join("tapfer.db")).unwrap();
+    assert!(database.execute("UPDATE api_keys SET signature = NULL", []).unwrap() > 0);
+    drop(database);
+    let place = tempfile::tempdir().unwrap();
+    let backup = place.path().join("backup");
+    platform.tapfer(&["backup", "--to", backup.to_str().unwrap()]);
+    let (code, passed) = drill(&platform, &backup);
+    assert_eq!((code, &passed["passed"]), (Some(0), &Value::Bool(true)), "{passed}");
+    let mut restore = tapfer();
+    restore.args(["restore", "--json", "--from"]).arg(&backup).arg("--home");
+    let restored = restore.arg(place.path().join("restored")).output().unwrap();
+    let restored: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    let to_do = restored["to_do"].as_array().unwrap();
+    let told = |step: &Value| step.as_str().unwrap().contains("--accept-api-keys");
+    assert!(to_do.iter().any(told), "{restored}");
+}
+
 /// A drill on a backup with any part lost, cut short, changed or of another realm fails, names the part, and
 /// touches nothing of the realm that runs.
 #[test]

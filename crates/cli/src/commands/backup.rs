@@ -82,7 +82,8 @@ const AFTER_A_RESTORE: [&str; 9] = [
     "Root keys in HSMs: put the hsm.toml of the HSMs that are here into the directory, then, if their tokens have no \
      root keys of this realm: tapfer keys ceremony install, with the custodians. With a keystore and its \
      passphrase there is nothing to do.",
-    "Start it for yourself only: tapfer serve --listen 127.0.0.1:8443; then open it to others.",
+    "Start it for yourself only: tapfer serve --listen 127.0.0.1:8443; then open it to others. A backup from before API \
+     keys were signed: the first time with --accept-api-keys, or all of them are refused.",
     "REVOKED THINGS LIVE AGAIN: what was revoked, blocked, suspended or locked behind the backup (API keys, \
      terminals, cards, tokens, phones) is active as it was before. Do it again, from your own records, before you \
      open it to others. Counts of wrong PINs are those of the backup.",

@@ -127,7 +127,7 @@ fn drill(
         Ok(((), format!("{events} events")))
     })?;
     let (platform, address) = report.step("the platform serves", || {
-        let (platform, address) = EmbeddedPlatform::serve(realm)?;
+        let (platform, address) = EmbeddedPlatform::serve_copy(realm)?;
         Ok(((platform, address.clone()), address))
     })?;
     let access = Access { server: Some(address), ..Access::default() };
