@@ -66,12 +66,19 @@ pub(super) fn refuse_foreign(
 /// [`MemberError::Foreign`]
 pub fn check_module(member: &MemberConfig) -> Result<(), MemberError> {
     check_place(&member.module)?;
-    // Some hold several, or say before it what it is: `unix:path=/run/hsm`.
-    let named = member.environment.values().flat_map(|value| value.split([':', ';', ',', '=']));
-    named
-        .map(Path::new)
-        .filter(|path| path.is_absolute() || path.exists())
-        .try_for_each(check_place)
+    // Some hold several, or say before it what it is: `unix:path=/run/hsm`; and a name may have a blank in it.
+    let named = member.environment.values().flat_map(|value| {
+        let pieces = value.split([':', ';', ',', '=', ' ']);
+        std::iter::once(value.as_str()).chain(pieces)
+    });
+    named.filter(|name| names_a_place(name)).map(Path::new).try_for_each(check_place)
+}
+
+/// Whether a value leads to a place from here. A word such as `tmp` is no name of a directory that happens to lie where
+/// this process was started.
+fn names_a_place(name: &str) -> bool {
+    let path = Path::new(name);
+    path.is_absolute() || if name.contains('/') { path.exists() } else { path.is_file() }
 }
 
 /// Refuses a place that others can change, or could before it is used.
@@ -101,6 +108,7 @@ fn check_place(path: &Path) -> Result<(), MemberError> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use tapfer_hsm::pool::MemberConfig;
 
@@ -146,18 +154,25 @@ mod tests {
         };
         let settings = settings.to_str().unwrap();
         mode(settings.as_ref(), 0o644);
-        for fine in [settings, "1", "tcp:localhost:9000", "/dev/null", "/nowhere/at/all"] {
+        // Where the test runs there is a directory of that name, as `tmp` is in `/`.
+        assert!(Path::new("src").is_dir());
+        for fine in [settings, "1", "src", "tcp:localhost:9000", "/dev/null", "/nowhere/at/all"] {
             with(fine.to_owned()).unwrap();
         }
         mode(settings.as_ref(), 0o646);
         mode(&open, 0o1777);
+        let with_blank = directory.path().join("has a blank");
+        fs::write(&with_blank, "").unwrap();
+        mode(&with_blank, 0o646);
         let open = open.to_str().unwrap();
         for foreign in [
             settings.to_owned(),
+            with_blank.to_str().unwrap().to_owned(),
             open.to_owned(),
             format!("{open}/none"),
             format!("file:{settings}"),
             format!("/nowhere:{open}/none"),
+            format!("--log {open}/none"),
         ] {
             let refused = with(foreign.clone());
             assert!(matches!(refused, Err(MemberError::Foreign { .. })), "{foreign}: {refused:?}");
