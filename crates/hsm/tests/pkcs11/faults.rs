@@ -259,6 +259,22 @@ fn the_last_try_is_left_to_people(place: &Place) {
     Pkcs11Vault::open(with_record(place, USER_PIN)).unwrap();
 }
 
+fn a_login_that_nobody_judged_forgets_no_refusal(place: &Place) {
+    setup(place);
+    let refused = ["wrong 1", "wrong 2", "wrong 3", "wrong 4"];
+    for pin in refused {
+        assert!(refusal(with_record(place, pin)).contains("CKR_PIN_INCORRECT"));
+    }
+    break_with(place, "CKR_DEVICE_ERROR C_Login");
+    Pkcs11Vault::open(with_record(place, "wrong 5")).unwrap_err();
+    break_with(place, "");
+    let before = calls_of(place, "C_Login");
+    for pin in refused {
+        assert!(refusal(with_record(place, pin)).contains("as it was found before"), "{pin}");
+    }
+    assert_eq!(calls_of(place, "C_Login"), before);
+}
+
 fn a_damaged_record_is_a_refusal(place: &Place) {
     setup(place);
     fs::write(place.directory.join("login"), "{\"salt\":").unwrap();
@@ -304,6 +320,7 @@ with_faults! {
     what_was_refused_is_tried_again_when_a_person_says_so
     codes_that_do_not_say_whether_the_pin_was_wrong_are_not_tried_for_ever
     unclear_answers_to_the_pin_that_was_taken_last_refuse_nothing
+    a_login_that_nobody_judged_forgets_no_refusal
     a_damaged_record_is_a_refusal
 }
 
