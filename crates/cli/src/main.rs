@@ -14,6 +14,7 @@ mod configuration_file;
 mod context;
 mod failure;
 mod home;
+mod hsm_state;
 mod idempotency;
 mod kernel_report;
 mod key_supply;

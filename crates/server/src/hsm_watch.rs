@@ -35,10 +35,13 @@ impl Seen {
 
     fn of(member: &MemberStatus) -> Self {
         let count = |state| member.workers.iter().filter(|worker| worker.state == state).count();
+        let restarts = member.workers.iter().map(|worker| worker.restarts).sum();
+        // It has not failed to serve as long as its first processes open their module.
+        let starts = restarts == 0 && count("starting") > 0;
         Self {
-            serves: member.breaker == "closed" && count("serving") > 0,
+            serves: member.breaker == "closed" && (count("serving") > 0 || starts),
             halted: count("halted"),
-            restarts: member.workers.iter().map(|worker| worker.restarts).sum(),
+            restarts,
             failed: member.failed,
         }
     }

@@ -15,6 +15,7 @@ use crate::http::App;
 use crate::metrics;
 use crate::realm::RealmPaths;
 use crate::server;
+use crate::service::Service;
 
 /// How often the file is looked at: one call to the system.
 const LOOK: Duration = Duration::from_secs(2);
@@ -60,6 +61,10 @@ pub(crate) async fn watch(app: App, paths: RealmPaths, policy: Arc<KeyPolicy>) {
     let mut looks = 0_u32;
     loop {
         timer.tick().await;
+        if app.service().hsm_is_down() {
+            // Perhaps for want of a catalogue that the database knows, and custodians have accepted one meanwhile.
+            let _stands = app.run(Service::check).await;
+        }
         let stamp = FileStamp::of(&catalogue).ok();
         let is_changed = stamp != followed;
         if is_changed {

@@ -13,6 +13,7 @@ use tapfer_server::members::MemberError;
 use crate::child::Answer;
 use crate::context::Context;
 use crate::failure::Ending;
+use crate::hsm_state::Standing;
 use crate::output::{Emphasis, Output};
 use crate::pin_file;
 
@@ -158,9 +159,16 @@ fn status(context: &Context) -> anyhow::Result<Ending> {
 }
 
 fn print(output: Output, state: &Value, serves: bool) {
-    let (word, emphasis) =
-        if serves { ("serves", Emphasis::Good) } else { ("DOWN", Emphasis::Bad) };
-    output.line(format!("{}  {}", text(state, "backend"), output.paint(emphasis, word)));
+    let out: Vec<String> = members(state)
+        .filter(|member| Standing::of(member) != Standing::Serves)
+        .map(|member| text(member, "name"))
+        .collect();
+    let (word, emphasis) = match serves {
+        false => ("DOWN".to_owned(), Emphasis::Bad),
+        true if out.is_empty() => ("serves".to_owned(), Emphasis::Good),
+        true => (format!("serves, without {}", out.join(" and ")), Emphasis::Bad),
+    };
+    output.line(format!("{}  {}", text(state, "backend"), output.paint(emphasis, &word)));
     if state.get("says_it_is_hardware").and_then(Value::as_bool) != Some(true) {
         output.line(output.paint(Emphasis::Bad, "NOT HARDWARE: not for production"));
     }
@@ -176,13 +184,14 @@ fn print(output: Output, state: &Value, serves: bool) {
         text(pool, "retries"),
         text(pool, "refused"),
     ));
-    for member in list(pool, "members") {
-        let breaker = text(member, "breaker");
-        let emphasis = if breaker == "closed" { Emphasis::Good } else { Emphasis::Bad };
+    for member in members(state) {
+        let standing = Standing::of(member);
+        let emphasis = if standing == Standing::Serves { Emphasis::Good } else { Emphasis::Bad };
         output.line(format!(
-            "{:<16} breaker {}  answered {}  failed {}",
+            "{:<16} {}  breaker {}  answered {}  failed {}",
             text(member, "name"),
-            output.paint(emphasis, &breaker),
+            output.paint(emphasis, standing.word()),
+            text(member, "breaker"),
             text(member, "answered"),
             text(member, "failed"),
         ));
@@ -192,12 +201,19 @@ fn print(output: Output, state: &Value, serves: bool) {
             }
         }
         if let Some(report) = member.get("report").filter(|report| !report.is_null()) {
+            if standing != Standing::Serves {
+                output.line("  when it served last:");
+            }
             print_report(output, report);
         }
         for worker in list(member, "workers") {
             print_worker(output, worker);
         }
     }
+}
+
+fn members(state: &Value) -> impl Iterator<Item = &Value> {
+    state.get("pool").into_iter().flat_map(|pool| list(pool, "members"))
 }
 
 /// What the module is, and what it does where.

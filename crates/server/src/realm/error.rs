@@ -93,7 +93,7 @@ pub enum RealmError {
     NoHsms(PathBuf),
     /// No HSM of a realm serves that is to be opened.
     #[error(
-        "no HSM of this realm serves ({0}), so nothing was started. `tapfer doctor` looks at each; put it right, and start \
+        "no HSM of this realm serves ({0}), so nothing was started. Put it right (tapfer doctor looks at hsm.toml, libraries and PIN files), and start \
          again"
     )]
     NoneServes(String),

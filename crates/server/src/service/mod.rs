@@ -122,8 +122,14 @@ impl Service {
     /// What is missing.
     pub(crate) fn check(&self) -> Result<(), ServiceError> {
         self.storage.check()?;
-        self.hsm.health()?;
-        self.follow_catalogue()
+        // First: a pool whose workers wait for another catalogue than they found learns here of one that was accepted.
+        self.follow_catalogue()?;
+        Ok(self.hsm.health()?)
+    }
+
+    /// Whether no security module can be asked. Asks none.
+    pub(crate) fn hsm_is_down(&self) -> bool {
+        self.hsm.health().is_err()
     }
 
     /// Takes over what was changed in the catalogue of keys, in every module, if it comes from what the database

@@ -9,6 +9,7 @@ use tapfer_server::members::{self, MemberError};
 
 use super::Check;
 use crate::context::Context;
+use crate::hsm_state::{Standing, any_worker};
 
 /// What is on the disk. Nothing is opened, and nobody logs in.
 pub(super) fn checks(context: &Context, serve: &str) -> Vec<Check> {
@@ -72,8 +73,10 @@ fn member(context: &Context, paths: &RealmPaths, member: &MemberConfig) -> Check
             )
         }
         Ok(None) => {
-            let found =
-                format!("set up for token {:?} by {module}; nobody logged in to it", member.token);
+            let found = format!(
+                "set up for token {:?} by {module}; whether it serves, the running platform says (tapfer hsm status)",
+                member.token
+            );
             Check::good(what, found)
         }
     }
@@ -132,9 +135,7 @@ fn serving(context: &Context, state: &Value) -> Check {
     let says = |field: &str| state.get(field).and_then(Value::as_bool) == Some(true);
     let notice = state.get("notice").and_then(Value::as_str).unwrap_or_default();
     let halted = named(state, |member| any_worker(member, "halted"));
-    let away = named(state, |member| {
-        member.get("breaker") != Some(&Value::from("closed")) || !any_worker(member, "serving")
-    });
+    let away = named(state, |member| Standing::of(member) != Standing::Serves);
     let unknown = unknown(context, &named(state, |_| true));
     if !says("serves") {
         let cause = state.get("cause").and_then(Value::as_str).unwrap_or("none serves");
@@ -159,11 +160,6 @@ fn named(state: &Value, is_so: impl Fn(&Value) -> bool) -> Vec<&str> {
     let members = state.pointer("/pool/members").and_then(Value::as_array);
     let found = members.into_iter().flatten().filter(|member| is_so(member));
     found.filter_map(|member| member.get("name").and_then(Value::as_str)).collect()
-}
-
-fn any_worker(member: &Value, state: &str) -> bool {
-    let workers = member.get("workers").and_then(Value::as_array);
-    workers.into_iter().flatten().any(|worker| worker.get("state") == Some(&Value::from(state)))
 }
 
 /// Members that stand in `hsm.toml` and not among these.
