@@ -48,7 +48,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u16).range(1..))]
     connections_per_address: Option<u16>,
     /// Sign the API keys that are not signed, once, behind the update that brought signatures: each has its line in the
-    /// audit log. Without, they are refused
+    /// audit log. Without, they are refused. The operator's are never signed: make new ones
     #[arg(long)]
     accept_api_keys: bool,
     /// Let debuggers and core files see the memory of this process, with all that is secret in it
