@@ -114,6 +114,10 @@ fn a_restored_platform_knows_the_moment_of_the_backup_and_says_what_to_do() {
     for must in ["never runs again", "REVOKED", "API keys", "Payments", "PIN", "newest keys.json"] {
         assert!(to_do.contains(must), "{must} is not in {to_do}");
     }
+    let there = format!("--home {}", elsewhere.display());
+    for verb in ["keys ceremony install", "serve", "api-key create"] {
+        assert!(to_do.contains(&format!("tapfer {verb} {there}")), "{verb} is not in {to_do}");
+    }
     assert!(!elsewhere.join("operator.key").exists(), "a new one is made");
     fs::copy(platform.home().join("client.json"), elsewhere.join("client.json")).unwrap();
     let platform = Platform::on(&elsewhere);

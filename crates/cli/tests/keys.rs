@@ -370,7 +370,27 @@ fn a_catalogue_older_than_the_database_knows_is_accepted_by_the_custodians() {
         database.query_row(newest, [], |row| row.get::<_, i64>(0)).unwrap()
     };
     let lost = known();
+    let backup = table.file("backup");
+    let back_up = |to: &str| run(&home, &["backup", "--to", text(&table.file(to))]);
+    assert!(back_up("whole").status.success());
     fs::write(home.join("keys.json"), &older).unwrap();
+    // A nightly backup goes on meanwhile, and nobody takes it for a good one.
+    let versions = format!("is version {}, and version {lost} was used already", lost - 1);
+    let cautions = |output: &Output| {
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(shown["caution"].as_str().unwrap().contains(&versions), "{shown}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("NO PLATFORM STARTS WITH"));
+    };
+    cautions(&back_up("backup"));
+    cautions(&run(&home, &["backup", "verify", text(&backup)]));
+    assert!(run(&home, &["backup", "verify", text(&table.file("whole"))]).status.success());
+    let restored = run(&table.file("restored"), &["restore", "--from", text(&backup)]);
+    assert!(restored.status.success(), "{restored:?}");
+    let restored: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    assert!(restored["caution"].as_str().unwrap().contains(&versions), "{restored}");
+    let doctor = run(&home, &["doctor"]);
+    assert!(String::from_utf8(doctor.stdout).unwrap().contains(&versions));
     let alone = accept("alone.txt", &["--part".to_owned(), table.part("share", 1)]);
     assert!(error(&alone).contains("parts given: 1; parts needed: 2"), "{alone:?}");
     assert_eq!(known(), lost, "one custodian is not enough");

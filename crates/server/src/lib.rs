@@ -35,6 +35,7 @@ mod tls;
 
 pub use http::{Limits, openapi_document};
 pub use key_audit::{KeyAudit, KnownCatalogue};
+pub use newest_catalogue::catalogue_refusal;
 pub use realm::{Realm, RealmError, RealmKind, RealmPaths};
 pub use server::{RunningServer, Server, ServerConfig, ServerError};
 pub use tls::{CertificateSource, TlsError, authority_certificate_file};

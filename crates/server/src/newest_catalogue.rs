@@ -1,7 +1,13 @@
 //! The database's memory of the catalogue of keys: what was used once is not taken back, whoever changes the file.
 
+use std::fs;
+use std::path::Path;
+
+use tapfer_hsm::catalogue::UnverifiedCatalogue;
 use tapfer_payment_types::CatalogueMark;
-use tapfer_storage::{Storage, StorageError};
+use tapfer_storage::{Storage, StorageError, sqlite};
+
+use crate::realm::{RealmPaths, described};
 
 /// Others may note what they have made meanwhile; each time one of them has got further.
 const ATTEMPTS: usize = 16;
@@ -23,4 +29,22 @@ pub(crate) fn follow<E: From<StorageError>>(
         }
     }
     Err(StorageError::Busy.into())
+}
+
+/// Why no platform starts with the catalogue and the database of a directory, be it a realm's or a backup's: the one is
+/// an old copy, or does not come from what the other knows. Asks no key, so that it finds mistakes, and not
+/// who means to lie. `None` where one of the two is not there or cannot be read at all: others say that.
+#[must_use]
+pub fn catalogue_refusal(directory: &Path) -> Option<String> {
+    let paths = RealmPaths::new(directory);
+    let (_, realm) = described(&paths)?;
+    let (database, catalogue) = (paths.database(), paths.catalogue());
+    let bytes = fs::read(&catalogue).ok()?;
+    let known = match sqlite::known_catalogue(&database, realm) {
+        Ok(known) => known?,
+        Err(error @ StorageError::Inconsistent(_)) => return Some(error.to_string()),
+        Err(_) => return None,
+    };
+    let found = UnverifiedCatalogue::parse(&bytes).ok()?;
+    found.demand_descent(&known, &catalogue).err().map(|error| error.to_string())
 }

@@ -31,7 +31,7 @@ pub(crate) struct PartsFrom {
     #[arg(long = "part", value_name = "FILE")]
     pub(crate) parts: Vec<PathBuf>,
     /// With --part: what the custodians said they agree to, in the words that they would type at the keyboard, such as
-    /// "verify"
+    /// "verify" or "accept catalogue 5": docs/key-ceremony.md has each act's own
     #[arg(long, value_name = "WORDS", requires = "parts")]
     pub(crate) agreed: Option<String>,
 }

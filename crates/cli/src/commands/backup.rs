@@ -4,9 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use serde_json::json;
 use tapfer_hsm::pool::{MemberConfig, PoolConfig};
 use tapfer_server::backup::{self, Backup};
+use tapfer_server::{RealmKind, catalogue_refusal};
 
 use crate::clock;
 use crate::context::Context;
@@ -22,7 +24,8 @@ Examples:
   tapfer backup --to /mnt/backup/2026-11-22
   tapfer backup verify /mnt/backup/2026-11-22
 
-The platform may run meanwhile. Practise what follows a fire with `tapfer dr drill`; docs/disaster-recovery.md is the
+Exit code 1, and a caution, if no platform would start with it because keys.json is an old copy: the backup is made all
+the same. The platform may run meanwhile. Practise what follows a fire with `tapfer dr drill`; docs/disaster-recovery.md is the
 page for the night itself."
 )]
 pub(crate) struct BackupArguments {
@@ -35,7 +38,7 @@ pub(crate) struct BackupArguments {
 
 #[derive(Debug, Subcommand)]
 enum BackupCommand {
-    /// Read a whole backup and say whether it is as it was made
+    /// Read a whole backup and say whether it is as it was made, and its keys.json not older than its database
     #[command(after_help = "\
 Example:
   tapfer backup verify /mnt/backup/2026-11-22
@@ -64,30 +67,37 @@ pub(crate) struct RestoreArguments {
     accept_modules: bool,
 }
 
+/// Of a realm to try and to show.
+const OF_A_DEMO: &str = "IN IT: demo-unlock.key, which opens all its keys. This realm is a demo: whoever has the backup \
+                         has its keys and card numbers. A production realm's backup never has such a file";
+
+/// Of every other realm.
+const OPENS_NOTHING: &str = "NOT in it: what opens the keys. Passphrase or unlock key, or the custodians' parts of the \
+                             root keys, are in your hands; without them nobody opens this backup, and you do not either";
+
 /// What no backup has, and what every one has.
-const NOT_IN_IT: [&str; 3] = [
-    "NOT in it: what opens the keys. Passphrase or unlock key, or the custodians' parts of the root keys, are in \
-     your hands; without them nobody opens this backup, and you do not either",
+const NOT_IN_IT: [&str; 2] = [
     "NOT in it: the operator's API key (a new one is made), PINs of security modules, what phones and tills keep",
     "In it, sealed under the keys: card numbers. In it, in clear: ids, amounts, names, and the private key of the \
      platform's TLS authority. Keep it where you would keep the platform's own directory",
 ];
 
-/// What to do behind a restore, in this order.
+/// What to do behind a restore, in this order; `HOME` is where it went.
 const AFTER_A_RESTORE: [&str; 9] = [
     "Make sure that the platform this was made of never runs again.",
     "Keys that were made, rotated or destroyed behind the backup: put the newest keys.json that you have (mode 0600) in \
      the place of the restored one, before the first start. Behind `keys rotate platform configuration` phones and \
      tills that have followed refuse this platform without it.",
     "Root keys in HSMs: put the hsm.toml of the HSMs that are here into the directory, then, if their tokens have no \
-     root keys of this realm: tapfer keys ceremony install, with the custodians. With a keystore and its \
+     root keys of this realm: tapfer keys ceremony install --home HOME --officer NAME --transcript FILE, with \
+     the custodians. With a keystore and its \
      passphrase there is nothing to do.",
-    "Start it for yourself only: tapfer serve --listen 127.0.0.1:8443; then open it to others. A backup from before API \
+    "Start it for yourself only: tapfer serve --home HOME --listen 127.0.0.1:8443; then open it to others. A backup from before API \
      keys were signed: the first time with --accept-api-keys, or all of them are refused.",
     "REVOKED THINGS LIVE AGAIN: what was revoked, blocked, suspended or locked behind the backup (API keys, \
      terminals, cards, tokens, phones) is active as it was before. Do it again, from your own records, before you \
      open it to others. Counts of wrong PINs are those of the backup.",
-    "API keys that were made behind the backup are gone: make them again (tapfer api-key create). The operator's \
+    "API keys that were made behind the backup are gone: make them again (tapfer api-key create --home HOME). The operator's \
      old key ends at the first start: a new one is in operator.key.",
     "Payments, refunds and top-ups behind the backup are unknown here. Compare with what merchants' tills and \
      receipts say, and book what is missing; tills that repeat an unanswered question are answered anew.",
@@ -104,23 +114,34 @@ pub(crate) fn run_backup(context: &Context, arguments: &BackupArguments) -> anyh
                 let _progress = context.output.progress("reading");
                 backup::verify(backup)?
             };
-            show(context, &verified)?;
-            let good = context.output.paint(Emphasis::Good, "whole, and as it was made");
-            context.output.line(good);
+            let refusal = catalogue_refusal(backup);
+            show(context, &verified, refusal.as_deref())?;
+            let (emphasis, said) = match refusal {
+                None => (Emphasis::Good, "whole, and as it was made"),
+                Some(_) => (Emphasis::Bad, "as it was made, and no platform starts with it"),
+            };
+            context.output.line(context.output.paint(emphasis, said));
+            Ok(Ending::done_if(refusal.is_none()))
         }
         (Some(to), None) => {
             let made = {
                 let _progress = context.output.progress("copying");
                 backup::back_up(context.home.path(), to, clock::now())?
             };
-            show(context, &made)?;
+            let refusal = catalogue_refusal(to);
+            show(context, &made, refusal.as_deref())?;
+            let opens = match made.kind {
+                RealmKind::Demo => OF_A_DEMO,
+                RealmKind::Production => OPENS_NOTHING,
+            };
+            context.output.remark(opens);
             NOT_IN_IT.iter().for_each(|line| context.output.remark(line));
+            Ok(Ending::done_if(refusal.is_none()))
         }
         (None, None) => anyhow::bail!(UsageError(
             "say where the backup goes: tapfer backup --to DIR, a directory that does not exist yet".to_owned()
         )),
     }
-    Ok(Ending::Done)
 }
 
 pub(crate) fn run_restore(
@@ -132,23 +153,40 @@ pub(crate) fn run_restore(
         let _progress = context.output.progress("restoring");
         backup::restore(&arguments.from, context.home.path(), clock::now())?
     };
+    let refusal = catalogue_refusal(context.home.path());
+    let to_do = after_a_restore(context);
     if context.output.is_json() {
         context.output.json_line(&json!({
             "backup": restored.backup, "restoration": restored.restoration, "home": context.home.path(),
-            "to_do": AFTER_A_RESTORE,
+            "caution": refusal, "to_do": to_do,
         }))?;
         return Ok(Ending::Done);
     }
-    show(context, &restored.backup)?;
+    show(context, &restored.backup, refusal.as_deref())?;
     context.output.line(format!("restored in {}", context.home.path().display()));
     context.output.line(format!(
         "\nIt knows what was so at {}, and nothing behind it. Now, in this order:",
         restored.backup.made_at
     ));
-    for (number, step) in (1_usize..).zip(AFTER_A_RESTORE) {
+    for (number, step) in (1_usize..).zip(to_do) {
         context.output.line(format!("{number}. {step}"));
     }
     Ok(Ending::Done)
+}
+
+/// The steps, with the directory as it is typed: another one holds another realm, or gets a new one.
+fn after_a_restore(context: &Context) -> Vec<String> {
+    let home = format!("--home {}", shell_word(&context.home.path().display().to_string()));
+    AFTER_A_RESTORE.iter().map(|step| step.replace("--home HOME", &home)).collect()
+}
+
+/// As a shell takes it for one word.
+fn shell_word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
+    match !text.is_empty() && text.bytes().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 /// Shows what the backup's `hsm.toml` would run, and wants somebody's word for it.
@@ -200,10 +238,18 @@ pub(crate) fn lines_about(config: &PoolConfig) -> Vec<String> {
     config.members.iter().flat_map(of_member).collect()
 }
 
-/// What a backup holds.
-fn show(context: &Context, backup: &Backup) -> anyhow::Result<()> {
+/// What a backup holds, and why no platform would start with it, if that is so.
+fn show(context: &Context, backup: &Backup, refusal: Option<&str>) -> anyhow::Result<()> {
+    if let Some(refusal) = refusal {
+        let caution =
+            context.output.paint(Emphasis::Bad, "CAUTION: NO PLATFORM STARTS WITH THIS BACKUP");
+        context.output.remark(format!(
+            "{caution} as it is: {refusal}. \"There\" is the realm's directory, or the restored one: a backup is left as it \
+             was made"
+        ));
+    }
     if context.output.is_json() {
-        return context.output.json_line(backup);
+        return context.output.json_line(&Shown { backup, caution: refusal });
     }
     context.output.line(format!("realm    {}", backup.realm));
     context.output.line(format!("made at  {} by {}", backup.made_at, backup.software));
@@ -213,9 +259,25 @@ fn show(context: &Context, backup: &Backup) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A backup, for programs.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    backup: &'a Backup,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caution: Option<&'a str>,
+}
+
 #[cfg(test)]
 mod tests {
-    use super::lines_about_modules;
+    use super::{lines_about_modules, shell_word};
+
+    #[test]
+    fn a_directory_is_one_word_of_a_shell() {
+        assert_eq!(shell_word("/srv/tapfer-2"), "/srv/tapfer-2");
+        assert_eq!(shell_word("/srv/new realm"), "'/srv/new realm'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+    }
 
     #[test]
     fn what_an_hsm_toml_runs_is_shown_and_nothing_is_hidden_in_it() {

@@ -10,7 +10,8 @@ use crate::private_file::FileFault;
 pub enum CatalogueError {
     /// There is none.
     #[error(
-        "there is no catalogue of keys at {0}; restore it from a backup: without it the root keys open nothing"
+        "there is no catalogue of keys at {0}: without it the root keys open nothing. Put the newest keys.json there \
+         (backups and the other site have copies)"
     )]
     NotFound(PathBuf),
     /// There is one already.
@@ -42,7 +43,10 @@ pub enum CatalogueError {
     #[error("the catalogue {0} is another realm's than the keystore; restore both from one backup")]
     OtherRealm(PathBuf),
     /// It was changed by somebody without the root keys.
-    #[error("the catalogue {0} is damaged or was tampered with; restore it from a backup")]
+    #[error(
+        "the catalogue {0} is damaged or was tampered with. Put the newest whole keys.json in its place (backups and \
+         the other site have copies)"
+    )]
     Tampered(PathBuf),
     /// The releasing root is another one than the catalogue's.
     #[error(
@@ -53,7 +57,9 @@ pub enum CatalogueError {
     /// It was not made from the one that was used last.
     #[error(
         "the catalogue {path} is version {version}, and was not made from version {known}, which was used \
-         already: somebody went on with an old copy; restore the newest backup"
+         already: somebody went on with an old copy. Put the newest keys.json there (backups and the other site have copies). Only if there is none, \
+         the custodians accept this one: tapfer keys ceremony accept-catalogue (docs/disaster-recovery.md). tapfer restore \
+         comes last: it takes the database back as well, and payments since are forgotten"
     )]
     Forked {
         /// The file.
@@ -66,7 +72,9 @@ pub enum CatalogueError {
     /// It is older than one that was used already.
     #[error(
         "the catalogue {path} is version {version}, and version {known} was used already: an old copy was put in \
-         its place; restore the newest backup"
+         its place. Put the newest keys.json there (backups and the other site have copies). Only if there is none, \
+         the custodians accept this one: tapfer keys ceremony accept-catalogue (docs/disaster-recovery.md). tapfer restore \
+         comes last: it takes the database back as well, and payments since are forgotten"
     )]
     RolledBack {
         /// The file.
@@ -103,7 +111,9 @@ impl From<FileFault> for CatalogueError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogueFault {
     /// Some other kind of file, or a damaged one.
-    #[error("this is not a catalogue of keys, or it is damaged; restore it from a backup")]
+    #[error(
+        "this is not a catalogue of keys, or it is damaged; put the newest whole keys.json in its place"
+    )]
     NotACatalogue,
     /// Written by another version.
     #[error(
@@ -116,10 +126,14 @@ pub enum CatalogueFault {
         supported: u64,
     },
     /// As many versions before it as its number says are not named in it.
-    #[error("the catalogue's history does not fit its version; restore it from a backup")]
+    #[error(
+        "the catalogue's history does not fit its version; put the newest whole keys.json in its place"
+    )]
     History,
     /// A record that no catalogue would have.
-    #[error("key {number} of the catalogue cannot be ({what}); restore it from a backup")]
+    #[error(
+        "key {number} of the catalogue cannot be ({what}); put the newest whole keys.json in its place"
+    )]
     Record {
         /// Which one, from 1.
         number: usize,

@@ -29,5 +29,5 @@ mod stored;
 pub use error::{CatalogueError, CatalogueFault};
 pub use name::{KeyName, KeyNameError, KeyOwner, KeyPurpose};
 pub use record::{KeyRecord, KeyState};
+pub(crate) use stored::Catalogue;
 pub use stored::UnverifiedCatalogue;
-pub(crate) use stored::{Catalogue, Descent};

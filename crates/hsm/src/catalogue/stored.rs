@@ -1,6 +1,7 @@
 //! The catalogue as it stands in its file.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
 
-use super::error::CatalogueFault;
+use super::error::{CatalogueError, CatalogueFault};
 use super::name::{KeyName, KeyOwner, KeyPurpose};
 use super::record::{KeyRecord, KeyState};
 use crate::vault::{Custody, KeyAlgorithm};
@@ -41,7 +42,7 @@ pub(crate) struct Catalogue {
 
 /// How a catalogue stands to one that was used before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Descent {
+enum Descent {
     /// It is that one, or was made from it.
     Same,
     /// It comes from before.
@@ -153,6 +154,15 @@ impl<'a> UnverifiedCatalogue<'a> {
     /// What the file says of its keys. Nothing of it is proven.
     pub fn records(&self) -> impl Iterator<Item = &KeyRecord> {
         self.catalogue.records.values()
+    }
+
+    /// Whether the file at `path` says that it is the version that was used before, or was made from it. Nothing of it
+    /// is proven: it finds an old copy, and nobody who means to lie.
+    ///
+    /// # Errors
+    /// [`CatalogueError`], as the keys would find it.
+    pub fn demand_descent(&self, known: &CatalogueMark, path: &Path) -> Result<(), CatalogueError> {
+        self.catalogue.demand_descent(self.mac, known, path)
     }
 
     /// The key of the MAC, under the sealing root.
@@ -309,7 +319,7 @@ impl Catalogue {
     }
 
     /// How this version, whose MAC is `mac`, stands to one that was used before.
-    pub(crate) fn descent(&self, mac: [u8; 32], known: &CatalogueMark) -> Descent {
+    fn descent(&self, mac: [u8; 32], known: &CatalogueMark) -> Descent {
         let own = self.mark(mac);
         if own.key != known.key {
             return Descent::AnotherKey;
@@ -320,6 +330,22 @@ impl Catalogue {
         let before = known.version.checked_sub(1).and_then(|place| usize::try_from(place).ok());
         let then = before.and_then(|place| self.history.get(place)).unwrap_or(&mac);
         if *then == known.mac { Descent::Same } else { Descent::Forked }
+    }
+
+    /// Whether this version, whose MAC is `mac`, is one that was used before, or was made from it.
+    pub(crate) fn demand_descent(
+        &self,
+        mac: [u8; 32],
+        known: &CatalogueMark,
+        path: &Path,
+    ) -> Result<(), CatalogueError> {
+        let (path, version, known_version) = (path.to_owned(), self.version(), known.version);
+        Err(match self.descent(mac, known) {
+            Descent::Same => return Ok(()),
+            Descent::AnotherKey => CatalogueError::Tampered(path),
+            Descent::Older => CatalogueError::RolledBack { path, version, known: known_version },
+            Descent::Forked => CatalogueError::Forked { path, version, known: known_version },
+        })
     }
 
     /// The bytes of the file. `authenticate` makes the MAC over the parts it is given.

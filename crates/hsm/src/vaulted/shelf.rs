@@ -13,7 +13,7 @@ use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{CatalogueMark, RealmId, Secret, Timestamp};
 
 use crate::catalogue::{
-    Catalogue, CatalogueError, Descent, KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState,
+    Catalogue, CatalogueError, KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState,
     UnverifiedCatalogue,
 };
 use crate::private_file::{self, FileStamp};
@@ -61,14 +61,7 @@ impl<K> Shelf<K> {
 
     /// Whether this is the version that was used before, or was made from it.
     fn demand_descent(&self, known: &CatalogueMark, path: &Path) -> Result<(), CatalogueError> {
-        let (path, version, known_version) =
-            (path.to_owned(), self.catalogue.version(), known.version);
-        Err(match self.catalogue.descent(self.mac, known) {
-            Descent::Same => return Ok(()),
-            Descent::AnotherKey => CatalogueError::Tampered(path),
-            Descent::Older => CatalogueError::RolledBack { path, version, known: known_version },
-            Descent::Forked => CatalogueError::Forked { path, version, known: known_version },
-        })
+        self.catalogue.demand_descent(self.mac, known, path)
     }
 
     /// All generations of a key, the newest first.

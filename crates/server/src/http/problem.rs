@@ -90,7 +90,7 @@ problem_kinds! {
     /// A part of the platform cannot be reached or has too much to do.
     Unavailable = ("unavailable", SERVICE_UNAVAILABLE, "The platform cannot answer at the moment"),
     /// No security module serves: nothing was decided.
-    HsmDown = ("hsm_down", SERVICE_UNAVAILABLE, "No security module answers"),
+    HsmDown = ("hsm_down", SERVICE_UNAVAILABLE, "No security module serves"),
 }
 
 /// What went wrong with one request: its kind, and what, why and what to do in words.
@@ -144,8 +144,8 @@ impl Problem {
 
     /// No security module serves. Which one says what is the operator's to know, in log and status.
     pub(crate) fn hsm_down() -> Self {
-        let detail = "no security module of the platform answers; nothing was decided. Ask again with the \
-                      same idempotency key: it goes on by itself when one is back";
+        let detail = "the platform's keys are not served; nothing was decided. Ask again with the same idempotency \
+                      key: where it passes, it goes on by itself. The operator sees whether it does with tapfer hsm status";
         Self::new(ProblemKind::HsmDown, detail)
     }
 

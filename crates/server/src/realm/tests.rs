@@ -1,6 +1,7 @@
 //! Realms that are made, opened again, torn off, mixed up and put back.
 
 use super::{Realm, RealmError, RealmKind, RealmPaths};
+use crate::catalogue_refusal;
 use std::fs;
 use std::path::Path;
 use tapfer_hsm::{PaymentHsm as _, SoftwareHsm, Unlock};
@@ -90,7 +91,7 @@ fn a_realm_without_its_database_does_not_open() {
         fs::copy(other.catalogue(), paths.catalogue()).unwrap();
         assert!(open().contains("made under other root keys"), "{}", open());
         fs::remove_file(paths.catalogue()).unwrap();
-        assert!(open().contains("restore it from a backup"), "{}", open());
+        assert!(open().contains("Put the newest keys.json there"), "{}", open());
         assert!(!paths.catalogue().exists(), "none is made");
         fs::write(paths.catalogue(), whole).unwrap();
         #[cfg(unix)]
@@ -121,6 +122,13 @@ fn attack_old_catalogue_put_back() {
     fs::write(paths.catalogue(), old).unwrap();
     let error = || open().map(drop).unwrap_err().to_string();
     assert!(error().contains("version 1, and version 2 was used already"), "{}", error());
+    let ways =
+        ["newest keys.json", "accept-catalogue", "tapfer restore", "payments since are forgotten"];
+    let places = ways.map(|way| error().find(way));
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{}", error());
+    // Whoever has no key sees it as well.
+    let refusal = catalogue_refusal(home.path()).unwrap();
+    assert!(error().ends_with(&refusal), "{refusal}");
 
     // Beside the platform, by whoever opens the keystore.
     let beside = || SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), &unlock()).unwrap();

@@ -1,11 +1,16 @@
 //! Which version of the catalogue of keys was used.
 
+use std::path::Path;
+
 use rusqlite::{Connection, params};
-use tapfer_payment_types::CatalogueMark;
+use tapfer_payment_types::{CatalogueMark, RealmId};
 use tapfer_payments::audit::AuditEvent;
 
 use super::rows::{Columns, execute, first};
-use super::{Result, SqliteStorage, StorageError, audit};
+use super::{
+    Result, SqliteOptions, SqliteStorage, StorageError, audit, migrations, open_reader,
+    without_links,
+};
 
 const TABLE: &str = "key_catalogue";
 
@@ -19,6 +24,21 @@ pub(super) fn newest(connection: &Connection) -> Result<Option<CatalogueMark>> {
             key: columns.bytes("key_hash")?,
         })
     })
+}
+
+/// The newest version of the catalogue of keys that a database knows, of a realm or of its backup, whoever has it open
+/// beside. `None` for one from before such a version was kept.
+///
+/// # Errors
+/// [`StorageError::OtherRealm`]; the database cannot be read, or what it says there makes no sense.
+pub fn known_catalogue(database: &Path, realm: RealmId) -> Result<Option<CatalogueMark>> {
+    let connection = open_reader(&without_links(database), &SqliteOptions::default())?;
+    migrations::check_owner(&connection, database, realm)?;
+    let columns = "SELECT 1 FROM pragma_table_info('key_catalogue') WHERE name = 'key_hash'";
+    match first(&connection, columns, [], |_| Ok(()))? {
+        None => Ok(None),
+        Some(()) => newest(&connection),
+    }
 }
 
 /// Puts `newer` in the place of `known`. Whether that was still the newest.

@@ -45,6 +45,7 @@ pub use self::audit_chain::AuditFile;
 use crate::idempotency::RunningRequests;
 use crate::{Storage, StorageError, Write, Written};
 pub use backup::{back_up, check};
+pub use key_catalogue::known_catalogue;
 pub use key_uses::KeyUse;
 use readers::Readers;
 use writer::Writer;

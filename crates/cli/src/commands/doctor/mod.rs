@@ -11,6 +11,7 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
+use tapfer_server::catalogue_refusal;
 
 use crate::client::Client;
 use crate::commands::serve::DEFAULT_LISTEN;
@@ -145,6 +146,11 @@ fn realm(context: &Context) -> Vec<Check> {
             Err(error) => Check::missing(what, format!("{found}: {error}"), serve.clone()),
         }
     }));
+    // Beside the line of the file, which is there: a platform that is stopped cannot say so itself.
+    if let Some(refusal) = catalogue_refusal(home) {
+        let cure = "docs/disaster-recovery.md, when only keys.json is lost";
+        checks.push(Check::missing("keys and database", refusal, cure));
+    }
     checks
 }
 

@@ -76,7 +76,9 @@ Example:
 Example:
   tapfer keys ceremony accept-catalogue --officer Tony --transcript catalogue.txt
 
-For a realm whose keys.json is lost and whose newest copy is older than the database: docs/disaster-recovery.md.")]
+For a realm whose keys.json is lost and whose newest copy is older than the database: docs/disaster-recovery.md.
+What the custodians type, and --agreed says with --part, is \"accept catalogue\" and the version of the copy that lies
+there, such as \"accept catalogue 5\".")]
     AcceptCatalogue(AcceptCatalogueArguments),
 }
 
