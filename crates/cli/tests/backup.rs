@@ -184,13 +184,17 @@ fn a_backup_that_is_restored_twice_is_followed_twice() {
     assert!(restorations[0] < restorations[1], "{restorations:?}");
 }
 
+/// Nor is anything said to be missing in it that is there.
 #[test]
 fn nothing_is_overwritten() {
     let platform = Platform::start();
     let place = tempfile::tempdir().unwrap();
     let backup = place.path().join("backup");
     let to = backup.to_str().unwrap();
-    platform.tapfer(&["backup", "--to", to]);
+    let made = platform.run(&["backup", "--to", to]);
+    let remarks = String::from_utf8(made.stderr).unwrap();
+    assert!(remarks.contains("IN IT: demo-unlock.key") && !remarks.contains("what opens the keys"));
+    assert!(backup.join("demo-unlock.key").exists());
     let list = fs::read(backup.join("backup.json")).unwrap();
     let again = platform.run(&["backup", "--to", to]);
     assert_eq!(again.status.code(), Some(1));
