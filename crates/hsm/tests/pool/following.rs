@@ -12,6 +12,7 @@ use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyState};
 use tapfer_hsm::pool::{HsmPool, Launcher, MemberConfig};
 use tapfer_hsm::software::SoftwareVault;
 use tapfer_hsm::{HsmError, PaymentHsm, VaultedHsm};
+use tapfer_payment_types::CatalogueMark;
 use tapfer_test_tokens::Kind;
 
 use crate::house::{all_serve, issuer, kill, now, processes, until};
@@ -145,6 +146,21 @@ fn attack_old_catalogue_put_back_before_the_workers_looked() {
     overwrite(&catalogue, &newest);
     until(&pool, all_serve);
     assert_eq!(pool.follow_catalogue(Some(&known)).unwrap(), known);
+}
+
+/// A database names a version that nobody has, until custodians accept the one that lies there.
+#[test]
+fn a_catalogue_that_was_accepted_is_gone_on_with() {
+    let (_modules, pool) = Modules::new(Kind::SoftHsm, Kind::SoftHsm);
+    let accepted = pool.follow_catalogue(None).unwrap();
+    let nobodys = CatalogueMark { version: u64::MAX, mac: [0; 32], ..accepted };
+    pool.follow_catalogue(Some(&nobodys)).unwrap_err();
+    until(&pool, |status| !status.serves);
+    // The first to hear of it may find nobody who could answer.
+    let _at_first = pool.follow_catalogue(Some(&accepted));
+    until(&pool, all_serve);
+    assert_eq!(pool.follow_catalogue(Some(&accepted)).unwrap(), accepted);
+    Payment::new().is_verified(&pool).unwrap();
 }
 
 /// Starts workers of [`Modules`].
