@@ -105,6 +105,18 @@ fn a_catalogue_older_than_the_database_knows_is_accepted_by_the_custodians() {
     assert!(restored.status.success(), "{restored:?}");
     let restored: Value = serde_json::from_slice(&restored.stdout).unwrap();
     assert!(restored["caution"].as_str().unwrap().contains(&versions), "{restored}");
+    // Nor does anybody take the keys that it lists for those of the realm.
+    let list = ["keys", "list"];
+    let show = ["keys", "show", &changed.issuer, "card-pins"];
+    for shown in [&list[..], &show] {
+        let shown = run(&home, shown);
+        assert_eq!(shown.status.code(), Some(1), "{shown:?}");
+        let said = String::from_utf8(shown.stderr).unwrap();
+        let parts = ["NO PLATFORM STARTS WITH THIS CATALOGUE", &versions, "accept-catalogue"];
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+        assert!(shown["caution"].as_str().unwrap().contains(&versions), "{shown}");
+    }
     let doctor = run(&home, &["doctor"]);
     assert!(String::from_utf8(doctor.stdout).unwrap().contains(&versions));
     let alone = changed.accept("alone.txt", &["--part".to_owned(), changed.table.part("share", 1)]);
@@ -112,6 +124,7 @@ fn a_catalogue_older_than_the_database_knows_is_accepted_by_the_custodians() {
     assert_eq!(changed.known(), lost, "one custodian is not enough");
     assert!(changed.accept("accepted.txt", &custodians).status.success());
     assert_eq!(changed.known(), lost - 1);
+    assert_eq!(done(&home, &list)["caution"], Value::Null);
     changed.platform.restart();
     let told = audit(&changed.platform, "key.ceremony_held");
     let told =

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyRecord, KeyState};
 use tapfer_hsm::custody::{KeyPolicy, Standing};
 use tapfer_payments::audit::AuditAction;
+use tapfer_server::catalogue_refusal;
 
 use super::exchange::with;
 use super::held::{Occasion, Record, hold};
@@ -92,8 +93,11 @@ pub(crate) fn list(context: &Context, arguments: &ListArguments) -> anyhow::Resu
     let is_overdue = shown.iter().any(|(_, standing)| matches!(standing, Standing::Overdue { .. }));
     let values: Vec<Value> =
         shown.iter().map(|(record, standing)| describe(record, **standing, &policy)).collect();
+    let refusal = refusal(context);
     if context.output.is_json() {
-        context.output.json_line(&json!({ "data": values, "next_cursor": null }))?;
+        let caution = refusal.as_ref();
+        let page = json!({ "data": values, "next_cursor": null, "caution": caution });
+        context.output.json_line(&page)?;
     } else {
         let columns =
             ["owner", "purpose", "generation", "state", "check_value", "use_until", "remark"];
@@ -105,7 +109,16 @@ pub(crate) fn list(context: &Context, arguments: &ListArguments) -> anyhow::Resu
             }
         }
     }
-    Ok(Ending::done_if(!is_overdue))
+    Ok(Ending::done_if(!is_overdue && refusal.is_none()))
+}
+
+/// Why no platform starts with the catalogue that is shown, if that is so; it is said, too.
+fn refusal(context: &Context) -> Option<String> {
+    let refusal = catalogue_refusal(context.home.path())?;
+    let caution = "CAUTION: NO PLATFORM STARTS WITH THIS CATALOGUE";
+    let caution = context.output.paint(Emphasis::Bad, caution);
+    context.output.remark(format!("{caution} as it is: {refusal}"));
+    Some(refusal)
 }
 
 /// What to do about a key that is used longer than it should be.
@@ -162,9 +175,11 @@ pub(crate) fn show(context: &Context, which: &WhichKey) -> anyhow::Result<Ending
         .filter(|(record, _)| same(record))
         .map(|(record, standing)| describe(record, standing, &policy))
         .collect();
+    let refusal = refusal(context);
+    let ending = Ending::done_if(refusal.is_none());
     if context.output.is_json() {
-        context.output.json_line(&json!({ "data": generations }))?;
-        return Ok(Ending::Done);
+        context.output.json_line(&json!({ "data": generations, "caution": refusal }))?;
+        return Ok(ending);
     }
     for (position, generation) in generations.iter().enumerate() {
         if position > 0 {
@@ -172,7 +187,7 @@ pub(crate) fn show(context: &Context, which: &WhichKey) -> anyhow::Result<Ending
         }
         context.output.object(generation)?;
     }
-    Ok(Ending::Done)
+    Ok(ending)
 }
 
 pub(crate) fn rotate(context: &Context, arguments: &RotateArguments) -> anyhow::Result<Ending> {

@@ -25,7 +25,8 @@ Example:
   tapfer keys list
   tapfer keys list --owner platform
 
-Reads the catalogue without the root keys: what it shows is what the file says. Exit code 1 if a key is overdue.")]
+Reads the catalogue without the root keys: what it shows is what the file says. Exit code 1 if a key is overdue, and if no
+platform starts with this catalogue, because the database knows a newer one.")]
     List(life::ListArguments),
     /// One key: all generations, check values, times
     #[command(after_help = "Example:\n  tapfer keys show iss_01k... issuer-master")]
