@@ -115,3 +115,33 @@ fn keys_from_before_are_signed_when_the_platform_is_told_to() {
     assert!(!is_let_in(&platform, &key));
     verdict(&platform).unwrap();
 }
+
+/// Attack: who writes to the database spoils one row, so that nobody is let in any more.
+#[test]
+fn attack_spoiled_api_key_keeps_everybody_out() {
+    let mut platform = Platform::start();
+    let (spoiled, key) = another_key(&platform);
+    let spoil =
+        "PRAGMA ignore_check_constraints = 1; UPDATE api_keys SET role = 'nobody' WHERE id = ";
+    database(&platform).execute_batch(&format!("{spoil}'{spoiled}'")).unwrap();
+    for more in [&[][..], &["--accept-api-keys"]] {
+        assert!(!is_let_in(&platform, &key));
+        assert!(platform.run(&["issuer", "list"]).status.success());
+        let told = verdict(&platform).unwrap_err();
+        assert!(
+            told.contains(&format!("API key {spoiled} makes no sense in column role")),
+            "{told}"
+        );
+        platform.kill();
+        platform.restart_with(more);
+    }
+    // The operator's row is spoiled: he gets a new key, as if it were not there.
+    let own = "(SELECT id FROM api_keys WHERE role = 'operator' AND revoked_at IS NULL LIMIT 1)";
+    database(&platform).execute_batch(&format!("{spoil}{own}")).unwrap();
+    platform.kill();
+    platform.restart();
+    assert!(platform.run(&["issuer", "list"]).status.success());
+    let delete = "DELETE FROM api_keys WHERE role = 'nobody'";
+    database(&platform).execute_batch(&format!("PRAGMA foreign_keys = 0; {delete}")).unwrap();
+    verdict(&platform).unwrap();
+}

@@ -39,9 +39,9 @@ use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange};
 
 use crate::{
     AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, ChainReport, Challenge,
-    CommitAuthorization, FactsQuery, IdempotencyClaim, LedgerEntry, NewRefund, NewReversal, Page,
-    PersonKeyChange, PublishedConfiguration, RefundFilter, SealedNumber, Slice, StorageError,
-    TokenFilter, TokenPerson, TopUp, Write, Written,
+    CommitAuthorization, FactsQuery, IdempotencyClaim, Inconsistency, LedgerEntry, NewRefund,
+    NewReversal, Page, PersonKeyChange, PublishedConfiguration, RefundFilter, SealedNumber, Slice,
+    StorageError, TokenFilter, TokenPerson, TopUp, Write, Written,
 };
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -400,8 +400,8 @@ pub trait AccessStore {
     ) -> List<ApiKey, ApiKeyId>;
     /// The key whose secret has this SHA-256, revoked or not.
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>>;
-    /// All keys that nobody has taken back.
-    fn api_keys_in_force(&self) -> Result<Vec<ApiKey>>;
+    /// All keys that nobody has taken back; of a row that makes no sense, which it is.
+    fn api_keys_in_force(&self) -> Result<Vec<std::result::Result<ApiKey, Inconsistency>>>;
     /// Keeps the signatures of such keys, with a line in the audit log for each.
     fn accept_api_keys(&self, keys: Vec<ApiKey>, now: Timestamp) -> Result<()>;
 }

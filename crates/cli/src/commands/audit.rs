@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -104,6 +104,15 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
         _ => file.api_keys().with_context(cannot_read)?,
     };
     for key in &judged {
+        let key = key.as_ref().map_err(|spoiled| {
+            anyhow!(
+                "the API key {} makes no sense in column {}: somebody changed it in the database, or it is damaged. The \
+                 platform refuses it: delete the row with sqlite3, make its owner a new one (tapfer api-key create), and \
+                 ask who had access",
+                spoiled.id,
+                spoiled.column
+            )
+        })?;
         keys.demand_signed(key, file.realm())?;
     }
     if let Some(kept) = &arguments.head {

@@ -7,13 +7,14 @@
 use tapfer_payment_types::{ApiKeyId, Secret};
 use tapfer_payments::access::{ApiKey, Principal, Role};
 use tapfer_payments::audit;
-use tapfer_storage::{Answer, Page, Slice, StoredResponse, Write};
+use tapfer_storage::{Answer, Page, Slice, StorageError, StoredResponse, Write};
 
 use crate::api;
 use crate::api_key;
 use crate::service::answer::{Answered, created, done};
 use crate::service::caller::Caller;
 use crate::service::repetition::Repetition;
+use crate::service::signed_api_keys::warn_of_spoiled;
 use crate::service::{Service, ServiceError};
 
 const API_KEY: &str = "API key";
@@ -27,7 +28,13 @@ impl Service {
     /// # Errors
     /// [`ServiceError`] of the store; of the security module, if it has to say which keys sign now.
     pub(crate) fn find_api_key(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>, ServiceError> {
-        let found = self.storage.api_key_by_hash(*hash)?;
+        let found = match self.storage.api_key_by_hash(*hash) {
+            Err(StorageError::Inconsistent(spoiled)) => {
+                warn_of_spoiled(&spoiled);
+                return Ok(None);
+            }
+            found => found?,
+        };
         let Some(key) = found.filter(|key| key.revoked_at.is_none()) else { return Ok(None) };
         Ok(self.has_signed(&key)?.then_some(key))
     }

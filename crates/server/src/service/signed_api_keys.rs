@@ -9,6 +9,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use tapfer_emv::document::DocumentPurpose;
 use tapfer_payment_types::{Secret, Timestamp};
 use tapfer_payments::access::{ApiKey, Principal};
+use tapfer_storage::Inconsistency;
 
 use crate::api_key;
 use crate::service::{Service, ServiceError};
@@ -94,13 +95,19 @@ impl Service {
         Ok(is_signed)
     }
 
+    /// The keys in force, of which each row that makes no sense is named: it is no key.
+    fn api_keys_in_force(&self) -> Result<Vec<ApiKey>, ServiceError> {
+        let rows = self.storage.api_keys_in_force()?.into_iter();
+        Ok(rows.filter_map(|row| row.inspect_err(warn_of_spoiled).ok()).collect())
+    }
+
     /// Says how many API keys have no signature: they are from before keys were signed, or somebody wrote them into the
     /// database.
     ///
     /// # Errors
     /// [`ServiceError::Storage`]
     pub(crate) fn warn_of_unsigned_api_keys(&self) -> Result<(), ServiceError> {
-        let in_force = self.storage.api_keys_in_force()?;
+        let in_force = self.api_keys_in_force()?;
         let count = in_force.iter().filter(|key| key.signature.is_none()).count();
         if count > 0 {
             tracing::warn!(
@@ -119,7 +126,7 @@ impl Service {
     /// [`ServiceError`] of store or security module.
     pub(crate) fn accept_api_keys(&self) -> Result<(), ServiceError> {
         let mut signed = Vec::new();
-        for key in self.storage.api_keys_in_force()? {
+        for key in self.api_keys_in_force()? {
             if key.principal == Principal::Operator || self.is_signed(&key)? {
                 continue;
             }
@@ -129,4 +136,13 @@ impl Service {
         }
         Ok(self.storage.accept_api_keys(signed, self.now())?)
     }
+}
+
+/// Names a row that is no key, whoever spoiled it.
+pub(super) fn warn_of_spoiled(row: &Inconsistency) {
+    tracing::warn!(
+        target: "tapfer::security", event = "api_key_makes_no_sense", key = %row.id, column = row.column,
+        "a row of API keys in the database makes no sense and is refused: somebody changed it, or it is damaged. \
+         Delete the row with sqlite3, make its owner a new key (tapfer api-key create), and ask who had access"
+    );
 }

@@ -7,7 +7,7 @@ use tapfer_payments::audit::{AuditAction, AuditEvent};
 
 use super::rows::{Columns, Listing, all, execute, first, found};
 use super::{Changed, Result, SqliteStorage, audit, terminals};
-use crate::{AccessStore, Page, Refusal, Slice, Write, Written};
+use crate::{AccessStore, Inconsistency, Page, Refusal, Slice, StorageError, Write, Written};
 
 pub(super) fn insert(connection: &Connection, key: &ApiKey) -> Result<()> {
     let owner = key.principal.to_string();
@@ -72,6 +72,15 @@ pub(super) fn read(row: &Row<'_>) -> Result<ApiKey> {
         revoked_at: columns.time_optional("revoked_at")?,
         signature: columns.bytes_optional("signature")?,
     })
+}
+
+/// A key, or what is wrong with its row: one that somebody spoiled does not keep those out who have the others.
+pub(super) fn read_or_name(row: &Row<'_>) -> Result<std::result::Result<ApiKey, Inconsistency>> {
+    match read(row) {
+        Ok(key) => Ok(Ok(key)),
+        Err(StorageError::Inconsistent(spoiled)) => Ok(Err(spoiled)),
+        Err(error) => Err(error),
+    }
 }
 
 fn find(connection: &Connection, id: ApiKeyId) -> Result<Option<ApiKey>> {
@@ -144,8 +153,8 @@ impl AccessStore for SqliteStorage {
         self.read(|connection| first(connection, sql, [secret_hash.as_slice()], read))
     }
 
-    fn api_keys_in_force(&self) -> Result<Vec<ApiKey>> {
-        self.read(|connection| all(connection, IN_FORCE, [], read))
+    fn api_keys_in_force(&self) -> Result<Vec<std::result::Result<ApiKey, Inconsistency>>> {
+        self.read(|connection| all(connection, IN_FORCE, [], read_or_name))
     }
 
     fn accept_api_keys(&self, keys: Vec<ApiKey>, now: Timestamp) -> Result<()> {

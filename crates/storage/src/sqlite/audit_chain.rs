@@ -278,15 +278,16 @@ impl AuditFile {
         verify(&transaction)
     }
 
-    /// The API keys that nobody has taken back. None of a database from before they were signed.
+    /// The API keys that nobody has taken back; of a row that makes no sense, which it is. None of a database from before
+    /// they were signed.
     ///
     /// # Errors
     /// The database failed.
-    pub fn api_keys(&self) -> Result<Vec<ApiKey>> {
+    pub fn api_keys(&self) -> Result<Vec<std::result::Result<ApiKey, Inconsistency>>> {
         if migrations::version(&self.connection)? < migrations::API_KEYS_ARE_SIGNED {
             return Ok(Vec::new());
         }
-        all(&self.connection, access::IN_FORCE, [], access::read)
+        all(&self.connection, access::IN_FORCE, [], access::read_or_name)
     }
 
     /// The end that the chain had when it had so many events; `None` if it never had.
