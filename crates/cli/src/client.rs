@@ -139,6 +139,12 @@ pub(crate) fn is_undecided(error: &anyhow::Error) -> bool {
     error.is::<NoAnswer>() || problem.is_some_and(Problem::is_undecided)
 }
 
+/// Whether there is more to learn by waiting a moment. A platform without its security modules has said what
+/// there is to say, and whoever stands at the till wants to hear it.
+fn asking_again_may_tell(error: &anyhow::Error) -> bool {
+    is_undecided(error) && !is_hsm_down(error)
+}
+
 /// Who is asking, and of whom.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Access {
@@ -233,7 +239,7 @@ impl Client {
             let answer = self.answer(request.header("authorization", self.bearer()).call());
             match answer {
                 Err(error)
-                    if is_undecided(&error)
+                    if asking_again_may_tell(&error)
                         && self.patience > PATIENCE
                         && begin.elapsed() < self.patience =>
                 {
@@ -261,7 +267,7 @@ impl Client {
 
     /// Creates or moves something under the caller's idempotency key. As long as it is unknown what
     /// came of it, it asks again with the same key, until `patience` is over: the platform does it
-    /// once, however often it is asked.
+    /// once, however often it is asked. That no security module serves is told at once.
     ///
     /// # Errors
     /// One that [`is_undecided`] if that is still unknown; else why it was refused.
@@ -275,7 +281,7 @@ impl Client {
         let begin = clock::instant();
         loop {
             match self.post_attempt(path, body, key) {
-                Err(error) if is_undecided(&error) && begin.elapsed() < patience => {
+                Err(error) if asking_again_may_tell(&error) && begin.elapsed() < patience => {
                     std::thread::park_timeout(PAUSE);
                 }
                 other => return other,
@@ -395,7 +401,7 @@ pub(crate) fn text_of(value: &Value, field: &str) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Access, Problem, is_this_machine, is_undecided};
+    use super::{Access, Problem, is_hsm_down, is_this_machine, is_undecided};
     use crate::home::Home;
     use serde_json::{Value, json};
     use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -502,6 +508,15 @@ mod tests {
             assert!(!is_undecided(&answer.unwrap_err()), "{status}");
             assert_eq!(keys.len(), 1);
         }
+    }
+
+    #[test]
+    fn a_platform_without_its_security_modules_is_not_asked_again() {
+        let body = json!({ "type": "urn:tapfer:problem:hsm_down" });
+        let (answer, keys) = ask(vec![(503, body)], Duration::from_secs(60));
+        let error = answer.unwrap_err();
+        assert!(is_hsm_down(&error) && is_undecided(&error), "{error:#}");
+        assert_eq!(keys.len(), 1);
     }
 
     #[test]

@@ -17,9 +17,10 @@ mod platform;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -146,6 +147,51 @@ fn without_any_hsm_payments_are_refused_with_the_reason_and_go_on_by_themselves(
         until_all_serve(&scene.platform);
     }
     scene.all_is_booked_once();
+}
+
+/// A payment at a terminal that dials the phone; `begun` is called when it hears the first command.
+fn terminal_pays(scene: &mut Scene, language: &str, begun: impl FnOnce(&Hsms) + Send) -> Output {
+    let Scene { phone, hsms, platform, .. } = scene;
+    let field = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = field.local_addr().unwrap();
+    let pay = ["terminal", "pay", "--amount", "1.00", "--patience", "300", "--language", language];
+    thread::scope(|scope| {
+        scope.spawn(|| phone.present(&field, || begun(hsms)));
+        let output = platform.run(&[&pay[..], &["--card-at", &address.to_string()]].concat());
+        // A phone that no terminal has dialled waits no longer.
+        drop(TcpStream::connect(address));
+        output
+    })
+}
+
+/// Whoever stands at the till hears at once what is the matter, in words of the till, and is not left waiting; the
+/// terminal takes the next payment.
+#[test]
+fn a_till_without_any_hsm_is_told_so_at_once_and_pays_when_one_is_back() {
+    let mut scene = Scene::new();
+    let all = |hsms: &Hsms, fault| MEMBERS.iter().for_each(|member| hsms.set(member, fault));
+    let is_told = |refused: &Output, says: &str| {
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let told = String::from_utf8_lossy(&refused.stderr);
+        let told: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+        let why = told["nothing_paid"]["why"].as_str().unwrap_or_else(|| panic!("{told}"));
+        assert!(why.starts_with(says), "{why}");
+    };
+    for (language, says) in [("en", "no security module"), ("de", "kein Sicherheitsmodul")] {
+        // They fail while the card is at the terminal.
+        let refused = terminal_pays(&mut scene, language, |hsms| all(hsms, "CKR_DEVICE_ERROR"));
+        is_told(&refused, says);
+        let intent = scene.platform.tapfer(&["payment", "list"])["data"][0].clone();
+        assert_eq!(intent["status"], "canceled", "{intent}");
+        // They are still away.
+        is_told(&terminal_pays(&mut scene, language, |_| ()), says);
+        all(&scene.hsms, "");
+        until_all_serve(&scene.platform);
+    }
+    let paid = terminal_pays(&mut scene, "en", |_| ());
+    assert!(paid.status.success(), "{paid:?}");
+    let card = scene.platform.tapfer(&["card", "show"])["id"].as_str().unwrap().to_owned();
+    is_booked_once(&scene.platform, &card, 1);
 }
 
 /// Many phones that pay at once, each with a card and at a terminal of its own: one terminal waits for one tap at a
@@ -372,7 +418,7 @@ fn a_login_that_a_person_asks_for_is_one_login() {
 }
 
 /// Runs a command of those who keep the keys, with a reason.
-fn keys(platform: &Platform, arguments: &[&str]) -> std::process::Output {
+fn keys(platform: &Platform, arguments: &[&str]) -> Output {
     platform.run(&[&["keys"], arguments, &["--reason", "a test", "--by", "Ada"]].concat())
 }
 

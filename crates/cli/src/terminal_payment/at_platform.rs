@@ -244,7 +244,8 @@ const fn no_pin_pad(till: Language) -> &'static str {
     }
 }
 
-/// Asks the platform. A terminal is freed on a definite refusal, never while the answer is unknown.
+/// Asks the platform. A terminal is freed on a definite refusal, never while the answer is unknown. A platform
+/// without its security modules is not waited for.
 fn go_online(
     context: &Context,
     till: &Till,
@@ -263,21 +264,8 @@ fn go_online(
             let (_terminal, receipt) = payment.complete(decision);
             Ok((receipt, Some(answer)))
         }
-        Err(error) if client::is_hsm_down(&error) => {
-            context.output.remark(match language(context) {
-                Language::English => format!(
-                    "{error:#}. No payment was decided: wait until the platform's security module is back, end this \
-                     one with `tapfer payment cancel {intent}`, then take the payment again"
-                ),
-                Language::German => format!(
-                    "Das Sicherheitsmodul der Plattform antwortet nicht. Es wurde keine Zahlung entschieden: \
-                     warten, bis es wieder da ist, diese mit `tapfer payment cancel {intent}` beenden, dann noch \
-                     einmal kassieren"
-                ),
-            });
-            let (_terminal, receipt) = payment.complete(HostDecision::NoAnswer);
-            Ok((receipt, None))
-        }
+        // Freed, the payment can be decided no more, whatever is still on its way: this is a definite no.
+        Err(error) if client::is_hsm_down(&error) && till.cancel(intent).is_ok() => Err(error),
         Err(error) if client::is_undecided(&error) => {
             let tells = format!("`tapfer payment show {intent}`");
             context.output.remark(match language(context) {

@@ -5,6 +5,7 @@ use tapfer_emv::status::StatusWord;
 use tapfer_terminal::kernel8::{MessageIdentifier, Outcome};
 use tapfer_terminal::{ArmingError, Language, PinSealError, TapError};
 
+use crate::client::is_hsm_down;
 use crate::context::Context;
 use crate::failure::NothingPaid;
 use crate::pcsc_reader::FieldError;
@@ -16,6 +17,9 @@ pub(super) const fn language(context: &Context) -> Language {
 
 /// What the terminal itself refused, in the cashier's language; other errors stay as they are.
 pub(super) fn for_cashiers(error: anyhow::Error, till: Language) -> anyhow::Error {
+    if is_hsm_down(&error) {
+        return without_security_module(till).into();
+    }
     let arming = error.downcast_ref::<ArmingError>().map(|refused| refused.text(till));
     let sealing = || error.downcast_ref::<PinSealError>().map(|refused| refused.text(till));
     match arming.or_else(sealing).or_else(|| in_field(&error, till)) {
@@ -52,6 +56,22 @@ pub(super) fn not_decided(
     let status_word = status_word.map(|status| status.to_string());
     let language = outcome.map_or(till, |outcome| outcome.language(till));
     NothingPaid { why, status_word, display: message.text(language), language: till }.into()
+}
+
+/// The platform lives, but cannot look into what the card said.
+fn without_security_module(till: Language) -> NothingPaid {
+    let why = match till {
+        Language::English => {
+            "no security module of the platform answers, so it can decide no payment. Take the payment again in a \
+             while; whoever runs the platform sees the cause with `tapfer hsm status`"
+        }
+        Language::German => {
+            "kein Sicherheitsmodul der Plattform antwortet, daher kann sie keine Zahlung entscheiden. Nach einer \
+             Weile noch einmal kassieren; wer die Plattform betreibt, sieht die Ursache mit `tapfer hsm status`"
+        }
+    };
+    let display = MessageIdentifier::PROCESSING_ERROR.text(till);
+    NothingPaid { why: why.to_owned(), status_word: None, display, language: till }
 }
 
 const fn see_phone(till: Language) -> &'static str {

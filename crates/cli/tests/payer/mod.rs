@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -228,20 +230,46 @@ impl Phone {
         let mut tap = terminal.tap(now()).unwrap();
         let mut random = rand_core::UnwrapErr(getrandom::SysRng);
         while let TapAction::Transmit(command) = tap.poll() {
-            let command = command.encode().unwrap();
-            let device = DeviceState { screen_on: true, unlocked: false, ..DeviceState::default() };
-            let effects = self.0.handle(&command, now(), &mut random, &device);
-            let reply = effects.into_iter().find_map(|effect| match effect {
-                Effect::Reply(response) => Some(response.encode()),
-                _ => None,
-            });
-            tap = tap.handle_response(&reply.unwrap(), Duration::ZERO, &mut random);
+            let reply = self.answer(&command.encode().unwrap());
+            tap = tap.handle_response(&reply, Duration::ZERO, &mut random);
         }
         match tap.finish() {
             TapEnd::Online(payment) => {
                 data_encoding::HEXLOWER.encode(payment.request().chip_data())
             }
             other => panic!("the tap does not go online: {other:?}"),
+        }
+    }
+
+    fn answer(&mut self, command: &[u8]) -> Vec<u8> {
+        let mut random = rand_core::UnwrapErr(getrandom::SysRng);
+        let device = DeviceState { screen_on: true, unlocked: false, ..DeviceState::default() };
+        let effects = self.0.handle(command, now(), &mut random, &device);
+        let reply = effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply(response) => Some(response.encode()),
+            _ => None,
+        });
+        reply.unwrap()
+    }
+
+    /// One tap at the terminal that dials this field (`terminal pay --card-at`): a message is its length in two
+    /// bytes, big-endian, and a command or, alone, field on (`01`) or off (`00`). `begun` is called in between.
+    pub(crate) fn present(&mut self, field: &TcpListener, begun: impl FnOnce()) {
+        let mut terminal = field.accept().unwrap().0;
+        let mut begun = Some(begun);
+        let mut length = [0; 2];
+        while terminal.read_exact(&mut length).is_ok() {
+            let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+            terminal.read_exact(&mut message).unwrap();
+            if message.len() == 1 {
+                continue;
+            }
+            if let Some(begun) = begun.take() {
+                begun();
+            }
+            let reply = self.answer(&message);
+            let length = u16::try_from(reply.len()).unwrap().to_be_bytes();
+            terminal.write_all(&[&length[..], &reply].concat()).unwrap();
         }
     }
 }
