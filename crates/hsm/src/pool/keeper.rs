@@ -226,12 +226,16 @@ fn first_words<T>(
 /// Sees that the worker has the newest catalogue that was used, or one that was made from it: what lies on the
 /// disk may have been put back since. As long as it has not, it is asked again: to start it anew would be another
 /// login, and open the same file. One that does not answer is overdue as if it did not open its module.
+///
+/// A process does not forget what it was told. Where the database knows another version by now, because custodians have
+/// accepted it, one that is still refused leaves its place to one that was told of nothing else.
 fn follow(
     shared: &Shared,
     worker: &Worker,
     mut socket: &UnixStream,
     incoming: &mut Incoming,
 ) -> Result<(), End> {
+    let told = shared.told();
     loop {
         let mut followed = Err(HsmError::Internal { operation: "following the catalogue" });
         for request in shared.follow_newest() {
@@ -251,6 +255,11 @@ fn follow(
             Err(error) => {
                 if after(&error) != Next::Again {
                     return Err(refused(&error));
+                }
+                if shared.told() != told {
+                    return Err(End::before_serving(
+                        "the database knows another catalogue of keys now",
+                    ));
                 }
                 worker.state().waits_for(&error.to_string(), shared.clock.now());
             }

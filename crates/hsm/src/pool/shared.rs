@@ -120,15 +120,14 @@ impl Shared {
         self.lineage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The platform's database knows this version, which may be another one than the workers have used. A lower one
-    /// than before was accepted by custodians: what a process was told it does not forget, so others take their place.
+    /// The platform's database knows this version, which may be another one than the workers have used.
     pub(super) fn told_of(&self, known: &CatalogueMark) {
-        let before = self.lineage().told.replace(*known);
-        if before.is_some_and(|before| before.version > known.version) {
-            for worker in &self.workers {
-                worker.state().end("another catalogue of keys was accepted");
-            }
-        }
+        self.lineage().told = Some(*known);
+    }
+
+    /// The version that the platform's database knew last.
+    pub(super) fn told(&self) -> Option<CatalogueMark> {
+        self.lineage().told
     }
 
     /// A worker has used a version. An older one is forgotten for it.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose, KeyState};
-use tapfer_hsm::pool::{HsmPool, Launcher, MemberConfig};
+use tapfer_hsm::pool::{HsmPool, Launcher, MemberConfig, PoolStatus, WorkerStatus};
 use tapfer_hsm::software::SoftwareVault;
 use tapfer_hsm::{HsmError, PaymentHsm, VaultedHsm};
 use tapfer_payment_types::CatalogueMark;
@@ -148,19 +148,58 @@ fn attack_old_catalogue_put_back_before_the_workers_looked() {
     assert_eq!(pool.follow_catalogue(Some(&known)).unwrap(), known);
 }
 
-/// A database names a version that nobody has, until custodians accept the one that lies there.
+fn workers(status: &PoolStatus) -> impl Iterator<Item = &WorkerStatus> {
+    status.members.iter().flat_map(|member| &member.workers)
+}
+
+fn restarts(pool: &HsmPool) -> Vec<u64> {
+    workers(&pool.status()).map(|worker| worker.restarts).collect()
+}
+
+/// A database names a version that nobody has, until custodians accept the one that lies there: a lower number, the
+/// same one, and a higher one.
 #[test]
 fn a_catalogue_that_was_accepted_is_gone_on_with() {
-    let (_modules, pool) = Modules::new(Kind::SoftHsm, Kind::SoftHsm);
+    let (modules, pool) = Modules::new(Kind::SoftHsm, Kind::SoftHsm);
+    beside(&modules.catalogue()).add_generation(OWNER(), KeyPurpose::CardPins, now()).unwrap();
     let accepted = pool.follow_catalogue(None).unwrap();
-    let nobodys = CatalogueMark { version: u64::MAX, mac: [0; 32], ..accepted };
-    pool.follow_catalogue(Some(&nobodys)).unwrap_err();
-    until(&pool, |status| !status.serves);
-    // The first to hear of it may find nobody who could answer.
-    let _at_first = pool.follow_catalogue(Some(&accepted));
-    until(&pool, all_serve);
-    assert_eq!(pool.follow_catalogue(Some(&accepted)).unwrap(), accepted);
-    Payment::new().is_verified(&pool).unwrap();
+    for version in [accepted.version - 1, accepted.version, accepted.version + 1] {
+        until(&pool, all_serve);
+        let before = restarts(&pool);
+        let nobodys = |version| CatalogueMark { version, mac: [0; 32], ..accepted };
+        pool.follow_catalogue(Some(&nobodys(u64::MAX))).unwrap_err();
+        until(&pool, |status| workers(status).zip(&before).all(|(one, &old)| one.restarts > old));
+        // Processes that have served end when they hear of it, and say so as others do that come: another number
+        // shows who has heard of it and waits.
+        pool.follow_catalogue(Some(&nobodys(version))).unwrap_err();
+        let said = [
+            format!("and version {version} was used already"),
+            format!("and was not made from version {version}"),
+        ];
+        let heard = |cause: &String| said.iter().any(|said| cause.contains(said));
+        until(&pool, |status| workers(status).all(|one| one.cause.as_ref().is_some_and(heard)));
+        // The first to say what was accepted may find nobody who could answer.
+        let _at_first = pool.follow_catalogue(Some(&accepted));
+        until(&pool, all_serve);
+        assert_eq!(pool.follow_catalogue(Some(&accepted)).unwrap(), accepted);
+        assert!(Payment::new().is_verified(&pool).unwrap());
+    }
+}
+
+/// Who has read the database before keys were made, and says so behind who read it after, says nothing new: nobody is
+/// ended for it.
+#[test]
+fn an_ancestor_that_is_told_late_ends_nobody() {
+    let (modules, pool) = Modules::new(Kind::SoftHsm, Kind::SoftHsm);
+    let before = pool.follow_catalogue(None).unwrap();
+    beside(&modules.catalogue()).add_generation(OWNER(), KeyPurpose::CardPins, now()).unwrap();
+    let after = pool.follow_catalogue(Some(&before)).unwrap();
+    assert!(after.version > before.version);
+    assert_eq!(pool.follow_catalogue(Some(&after)).unwrap(), after);
+    assert_eq!(pool.follow_catalogue(Some(&before)).unwrap(), after);
+    assert!(Payment::new().is_verified(&pool).unwrap());
+    assert!(all_serve(&pool.status()));
+    assert_eq!(restarts(&pool), [0; 4]);
 }
 
 /// Starts workers of [`Modules`].
