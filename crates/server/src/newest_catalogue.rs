@@ -39,12 +39,13 @@ pub fn catalogue_refusal(directory: &Path) -> Option<String> {
     let paths = RealmPaths::new(directory);
     let (_, realm) = described(&paths)?;
     let (database, catalogue) = (paths.database(), paths.catalogue());
-    let bytes = fs::read(&catalogue).ok()?;
+    // Before the file: a platform that runs may make keys in between, and changes the file first.
     let known = match sqlite::known_catalogue(&database, realm) {
         Ok(known) => known?,
         Err(error @ StorageError::Inconsistent(_)) => return Some(error.to_string()),
         Err(_) => return None,
     };
+    let bytes = fs::read(&catalogue).ok()?;
     let found = UnverifiedCatalogue::parse(&bytes).ok()?;
     found.demand_descent(&known, &catalogue).err().map(|error| error.to_string())
 }

@@ -3,9 +3,11 @@
 use super::{Realm, RealmError, RealmKind, RealmPaths};
 use crate::catalogue_refusal;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 use tapfer_hsm::{PaymentHsm as _, SoftwareHsm, Unlock};
-use tapfer_payment_types::{RealmId, Timestamp};
+use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
 
 fn unlock() -> Unlock {
     let key = "5a1c9a07be2d63588e91f0aa37c5d2146b80e9723f5d0c1b2a7e64d98331f6c0";
@@ -151,6 +153,34 @@ fn attack_old_catalogue_put_back() {
     }
     drop(realm);
     open().unwrap();
+}
+
+/// Whoever looks at a platform that runs may see file and database of different moments, but no old copy.
+#[cfg(unix)]
+#[test]
+fn a_catalogue_that_changes_meanwhile_is_no_old_copy() {
+    let (home, paths) = new_realm(RealmKind::Production);
+    let realm = Realm::open(home.path(), &unlock()).unwrap();
+    let before = fs::read(paths.catalogue()).unwrap();
+    // The file is a pipe: whoever opens it gets the version of before, and the database hears of the next one first.
+    fs::remove_file(paths.catalogue()).unwrap();
+    let made = Command::new("mkfifo").arg(paths.catalogue()).status().unwrap();
+    assert!(made.success());
+    let refusal = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| catalogue_refusal(home.path()));
+        let mut pipe = fs::OpenOptions::new().write(true).open(paths.catalogue()).unwrap();
+        let known = realm.storage.newest_catalogue().unwrap().unwrap();
+        let next = CatalogueMark { version: known.version + 1, ..known };
+        assert!(realm.storage.note_catalogue(Some(known), next).unwrap());
+        pipe.write_all(&before).unwrap();
+        drop(pipe);
+        looking.join().unwrap()
+    });
+    assert_eq!(refusal, None);
+    fs::remove_file(paths.catalogue()).unwrap();
+    fs::write(paths.catalogue(), before).unwrap();
+    let refusal = catalogue_refusal(home.path()).unwrap();
+    assert!(refusal.contains("an old copy"), "{refusal}");
 }
 
 /// What a crash leaves at each point of the first start can be started again.
