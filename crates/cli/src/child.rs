@@ -158,9 +158,26 @@ fn why_it_failed(output: &Output) -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt as _;
-    use std::process::{ExitStatus, Output};
+    use std::process::{Command, ExitStatus, Output, Stdio};
+    use std::time::Duration;
 
-    use super::{Answer, answer_in, why_it_failed};
+    use tapfer_payment_types::Secret;
+
+    use super::{Answer, answer_in, in_time, why_it_failed};
+
+    /// Whoever hands root keys over may be killed before, and the process does not end with him yet.
+    #[test]
+    fn a_process_that_has_not_said_that_it_is_ready_gets_nothing() {
+        // It looks into its pipe at once.
+        let script =
+            "dd if=/proc/self/fd/0 iflag=nonblock bs=99 count=1 2>/dev/null; echo ready; cat";
+        let mut process = Command::new("sh");
+        process.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let roots = Secret::new(b"root keys".to_vec());
+        let ended = in_time(process.spawn().unwrap(), Some(roots), Duration::from_secs(60));
+        let said = ended.unwrap().unwrap().stdout;
+        assert_eq!(String::from_utf8(said).unwrap(), "root keys", "behind the line, and whole");
+    }
 
     /// Before it, behind it, in its line, and in figures, which are answers too.
     #[test]

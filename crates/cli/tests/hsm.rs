@@ -555,3 +555,52 @@ fn attack_old_catalogue_put_back_under_a_platform_with_hsms() {
     scene.payments.push(Payment { key: key.clone(), question: question.clone(), answer });
     scene.all_is_booked_once();
 }
+
+/// The key of configurations was followed by the next one, and nobody is there who could sign with it.
+#[test]
+fn behind_a_succession_without_any_hsm_devices_hear_the_reason() {
+    let scene = Scene::new();
+    let ask = || scene.client.get("/v1/configuration", Caller::Terminal).unwrap();
+    let (code, before) = ask();
+    assert_eq!(code, 200, "{before}");
+    let pinned = || fs::read_to_string(scene.hsms.home().join("configuration.key")).unwrap();
+    let first = pinned();
+    let rotated = keys(&scene.platform, &["rotate", "platform", "configuration"]);
+    assert!(rotated.status.success(), "{rotated:?}");
+    until("the platform follows", PATIENCE, || (pinned() != first).then_some(()));
+    MEMBERS.iter().for_each(|member| scene.hsms.set(member, "CKR_DEVICE_ERROR"));
+    let is_down = || (status(&scene.platform)["serves"] == false).then_some(());
+    until("nobody serves", PATIENCE, is_down);
+    for path in ["/v1/configuration", "/v1/audit/head"] {
+        let (code, refused) = scene.client.get(path, Caller::Terminal).unwrap();
+        assert_eq!(code, 503, "{path}: {refused}");
+        assert!(refused["type"].as_str().unwrap().ends_with("hsm_down"), "{path}: {refused}");
+    }
+
+    MEMBERS.iter().for_each(|member| scene.hsms.set(member, ""));
+    until_all_serve(&scene.platform);
+    let (code, after) = ask();
+    assert_eq!(code, 200, "{after}");
+    let key = |answer: &Value| answer["configuration"]["key"].as_str().unwrap().to_owned();
+    assert_ne!(key(&after), key(&before));
+    assert!(pinned().contains(&key(&after)), "signed by the key of now");
+}
+
+/// A vendor's library writes to the standard error of the process that has it.
+#[test]
+fn what_a_worker_says_is_in_the_log_with_its_member() {
+    let hsms = Hsms::with_realm("demo");
+    hsms.set("south", "say C_Login the token is warm");
+    let log = hsms.file("log");
+    let platform = Platform::logging(&hsms.home(), &log);
+    until_all_serve(&platform);
+    let said = || {
+        let log = fs::read_to_string(&log).unwrap();
+        let records = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let found: Vec<_> = records.filter(|said| said["line"] == "the token is warm").collect();
+        (!found.is_empty()).then_some(found)
+    };
+    for record in until("the log has it", PATIENCE, said) {
+        assert_eq!((&record["member"], &record["level"]), (&"south".into(), &"WARN".into()));
+    }
+}

@@ -5,18 +5,25 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    missing_docs
 )]
 
 mod custodians;
+mod hsms;
+mod payer;
 mod platform;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use custodians::{Table, as_str, audit, done, error, issuer, run, text};
+use hsms::{Hsms, PATIENCE, status, until_all_serve};
+use payer::Client;
 use platform::{Platform, tapfer, until};
 use rusqlite::Connection;
 use serde_json::Value;
@@ -176,6 +183,40 @@ fn a_row_that_no_catalogue_satisfies_is_gone_on_from_by_the_custodians() {
     assert!(changed.rotate().status.success());
 }
 
+/// Over HSMs the running platform goes on by itself: nobody has to ask it whether it serves.
+#[test]
+fn a_platform_whose_hsms_wait_for_a_catalogue_goes_on_when_it_is_accepted() {
+    let hsms = Hsms::with_realm("demo");
+    let (home, platform) = (hsms.home(), Platform::on(&hsms.home()));
+    platform.tapfer(&["init"]);
+    until_all_serve(&platform);
+    let client = Client::new(&platform);
+    // Behind this it has followed what `init` changed, and asks for nothing by itself while all is well.
+    let bytes = fs::read(home.join("keys.json")).unwrap();
+    let (key, unfinished) = (home.join("configuration.key"), home.join("keys.again"));
+    fs::remove_file(&key).unwrap();
+    fs::write(&unfinished, &bytes).unwrap();
+    fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(&unfinished, home.join("keys.json")).unwrap();
+    until("the platform has followed", PATIENCE, || key.exists().then_some(()));
+    let write = format!("UPDATE key_catalogue SET version = {}, mac = zeroblob(32)", i64::MAX);
+    Connection::open(home.join("tapfer.db")).unwrap().execute(&write, []).unwrap();
+    until("nobody serves", PATIENCE, || {
+        (!client.is_ready() && status(&platform)["serves"] == false).then_some(())
+    });
+
+    let catalogue: Value = serde_json::from_slice(&bytes).unwrap();
+    let agreed = format!("accept catalogue {}", catalogue["content"]["version"]);
+    let transcript = hsms.file("accepted.txt");
+    let parts = [1, 3].map(|number| hsms.parts().join(format!("part-{number}-of-3.txt")));
+    let parts = parts.iter().flat_map(|part| ["--part", text(part)]);
+    let verb = ["keys", "ceremony", "accept-catalogue", "--officer", "Tony", "--agreed", &agreed];
+    let accept: Vec<_> =
+        verb.into_iter().chain(["--transcript", text(&transcript)]).chain(parts).collect();
+    done(&home, &accept);
+    until_all_serve(&platform);
+}
+
 /// Who writes into the realm's folder shows the custodians one file, and puts another one there while they give
 /// their parts.
 #[test]
@@ -193,6 +234,14 @@ fn attack_catalogue_exchanged_while_custodians_give_their_parts() {
         serde_json::from_str::<Value>(&changed.older).unwrap()["content"]["version"].clone();
     let agreed = format!("accept catalogue {version}");
     let verb = ["keys", "ceremony", "accept-catalogue", "--officer", "Tony", "--agreed", &agreed];
+    // What they agreed to is one version, and no other.
+    let parts = changed.table.two_custodians("share");
+    let another = ["keys", "ceremony", "accept-catalogue", "--officer", "Tony", "--agreed"];
+    let transcript = changed.table.file("another.txt");
+    let held = ["accept catalogue 1", "--transcript", text(&transcript)];
+    let unagreed = run(&home, &[&another[..], &held, &as_str(&parts)].concat());
+    assert!(error(&unagreed).contains(&format!("and this is \"{agreed}\"")), "{unagreed:?}");
+
     let slowly = changed.table.file("slowly");
     assert!(Command::new("mkfifo").arg(&slowly).status().unwrap().success());
     let (transcript, third) = (changed.table.file("exchanged.txt"), changed.table.part("share", 3));
@@ -211,7 +260,6 @@ fn attack_catalogue_exchanged_while_custodians_give_their_parts() {
     assert!(stopped.contains("was used already"), "{stopped}");
 
     // What is there now is shown, proven, and counted.
-    let parts = changed.table.two_custodians("share");
     let transcript = changed.table.file("accepted.txt");
     let held = [&verb[..], &["--transcript", text(&transcript)], &as_str(&parts)].concat();
     done(&home, &held);

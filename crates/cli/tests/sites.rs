@@ -14,7 +14,7 @@ mod hsms;
 mod platform;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -22,6 +22,7 @@ use std::process::{Command, Output, Stdio};
 use hsms::{Hsms, status};
 use platform::{Platform, tapfer};
 use serde_json::Value;
+use tapfer_payment_types::{RealmId, Timestamp};
 
 const SECOND: [&str; 2] = ["east", "west"];
 
@@ -185,6 +186,38 @@ fn a_drill_at_a_second_site_pays_and_leaves_its_tokens_empty() {
     assert!(!refused.contains("\\\"error\\\""), "the member's own words: {refused}");
     assert_eq!(hsms::MEMBERS.map(|name| sites.hsms.objects(name)), [2, 2]);
     assert_eq!(pay(&sites.platform, None)["outcome"], "approved");
+}
+
+/// A drill is killed while the process of a member has just begun: what comes out of the pipe later is put nowhere.
+#[test]
+fn a_process_whose_drill_is_killed_puts_nothing_on_its_token() {
+    let hsms = Hsms::without_realm();
+    let realm = RealmId::new(Timestamp::from_unix_millis(0), [9; 10]).to_string();
+    // Its parent, which a test can kill: what is started in the background would have nothing to read.
+    let begin = || {
+        let mut parent = Command::new("sh");
+        parent.args(["-c", "exec 3<&0; \"$@\" <&3 & wait", "sh"]);
+        parent.arg(tapfer().get_program()).arg("--json").arg("--home").arg(hsms.home());
+        parent.args(["hsm", "begin-drill", "north", &realm]).envs(hsms.environment("north"));
+        parent.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    for is_killed in [true, false] {
+        let mut parent = begin();
+        let (mut pipe, said) = (parent.stdin.take().unwrap(), parent.stdout.take().unwrap());
+        let mut said = BufReader::new(said);
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "\"ready\"\n");
+        if is_killed {
+            parent.kill().unwrap();
+            parent.wait().unwrap();
+        }
+        // Nobody may be there to take them.
+        let _taken = pipe.write_all(&[0x5A; 2 * 32]);
+        said.read_to_string(&mut String::new()).unwrap();
+        assert_eq!(hsms.objects("north"), if is_killed { 0 } else { 2 });
+        parent.wait().unwrap();
+    }
 }
 
 #[test]

@@ -22,7 +22,17 @@ pub(crate) fn fault(function: &str) -> Fault {
     count(function);
     let Some(path) = std::env::var_os("FAULTY_CONTROL") else { return Fault::None };
     let Ok(content) = fs::read_to_string(path) else { return Fault::None };
+    say(function, &content);
     content.lines().find_map(|line| rule(line, function, &content)).unwrap_or(Fault::None)
+}
+
+/// Writes to the standard error what a line `say FUNCTION TEXT` has for this function, as vendors' libraries do.
+fn say(function: &str, content: &str) {
+    let lines = content.lines().filter_map(|line| line.trim().strip_prefix("say "));
+    for (_, text) in lines.filter_map(|line| line.split_once(' ')).filter(|(of, _)| *of == function)
+    {
+        eprintln!("{text}");
+    }
 }
 
 /// What the token is to say of itself beside the truth: a line `flags NAME...`.
@@ -59,7 +69,7 @@ pub(crate) fn unknown() -> Vec<CK_ATTRIBUTE_TYPE> {
 fn rule(line: &str, function: &str, content: &str) -> Option<Fault> {
     let line = line.split('#').next().unwrap_or_default();
     let mut words = line.split_whitespace().peekable();
-    if matches!(words.peek(), Some(&"flags" | &"unknown")) {
+    if matches!(words.peek(), Some(&"flags" | &"unknown" | &"say")) {
         return None;
     }
     let once = words.next_if_eq(&"once").is_some();

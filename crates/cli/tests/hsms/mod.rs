@@ -78,22 +78,29 @@ impl Hsms {
     fn member(&self, name: &str, pin: &Path) -> String {
         let directory = self.file(name);
         private_directory(&directory);
-        let place = Place::prepare(Kind::SoftHsm, &directory, &[]);
-        let (variable, file) = place.environment();
+        let _prepared = Place::prepare(Kind::SoftHsm, &directory, &[]);
+        let environment = self.environment(name);
         let made = Command::new("softhsm2-util")
             .args(["--init-token", "--free", "--label", name, "--so-pin", "1357-officer"])
             .args(["--pin", USER_PIN])
-            .env(variable, &file)
+            .envs(environment.clone())
             .output()
             .expect("Debian's package softhsm2 is installed");
         assert!(made.status.success(), "{made:?}");
         format!(
             "[[member]]\nname = {name:?}\nmodule = {:?}\ntoken = {name:?}\npin = {{ file = {pin:?} }}\n\
-             environment = {{ {variable} = {file:?}, FAULTY_MODULE = {:?}, FAULTY_CONTROL = {:?} }}\n",
+             environment = {{ {} }}\n",
             faulty_module(),
-            Kind::SoftHsm.module(),
-            self.file(&format!("{name}.control")),
+            environment.map(|(variable, file)| format!("{variable} = {file:?}")).join(", "),
         )
+    }
+
+    /// What a process that loads a member's module has in its environment.
+    pub(crate) fn environment(&self, name: &str) -> [(&'static str, PathBuf); 3] {
+        let place = Place { kind: Kind::SoftHsm, directory: self.file(name) };
+        let control = self.file(&format!("{name}.control"));
+        let module = Kind::SoftHsm.module();
+        [place.environment(), ("FAULTY_MODULE", module), ("FAULTY_CONTROL", control)]
     }
 
     /// Makes a member's module fail in this way; with nothing, it works again.

@@ -163,18 +163,31 @@ impl Client {
         idempotency_key: &str,
         caller: Caller,
     ) -> Option<(u16, Value)> {
+        let answer = self
+            .agent
+            .post(format!("{}{path}", self.address))
+            .header("authorization", self.bearer(caller))
+            .header("idempotency-key", idempotency_key)
+            .send_json(body);
+        self.read(answer.ok()?)
+    }
+
+    /// Asks once for what is there.
+    pub(crate) fn get(&self, path: &str, caller: Caller) -> Option<(u16, Value)> {
+        let question = self.agent.get(format!("{}{path}", self.address));
+        self.read(question.header("authorization", self.bearer(caller)).call().ok()?)
+    }
+
+    fn bearer(&self, caller: Caller) -> String {
         let api_key = match caller {
             Caller::Merchant => &self.merchant_key,
             Caller::Terminal => &self.terminal_key,
             Caller::Device => &self.device_key,
         };
-        let answer = self
-            .agent
-            .post(format!("{}{path}", self.address))
-            .header("authorization", format!("Bearer {api_key}"))
-            .header("idempotency-key", idempotency_key)
-            .send_json(body);
-        let mut answer = answer.ok()?;
+        format!("Bearer {api_key}")
+    }
+
+    fn read(&self, mut answer: ureq::http::Response<ureq::Body>) -> Option<(u16, Value)> {
         let status = answer.status().as_u16();
         if status == 503 {
             self.refused.fetch_add(1, Ordering::SeqCst);

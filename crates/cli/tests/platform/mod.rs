@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -36,6 +37,13 @@ impl Platform {
     /// As [`Platform::on`], with a memory that a test may look into.
     pub(crate) fn debuggable(home: &Path) -> Self {
         let (process, address) = serve_with(home, "127.0.0.1:0", &["--debuggable"]);
+        Self { home: home.to_owned(), temporary: None, process, address }
+    }
+
+    /// As [`Platform::on`]; what it logs goes to a file, one JSON object a line.
+    pub(crate) fn logging(home: &Path, log: &Path) -> Self {
+        let log = Stdio::from(File::create(log).unwrap());
+        let (process, address) = started(home, "127.0.0.1:0", &[], log);
         Self { home: home.to_owned(), temporary: None, process, address }
     }
 
@@ -114,12 +122,16 @@ fn serve(home: &Path, listen: &str) -> (Child, String) {
 }
 
 fn serve_with(home: &Path, listen: &str, more: &[&str]) -> (Child, String) {
+    started(home, listen, more, Stdio::null())
+}
+
+fn started(home: &Path, listen: &str, more: &[&str], log: Stdio) -> (Child, String) {
     let mut process = tapfer()
         .args(["serve", "--json", "--listen", listen, "--home"])
         .arg(home)
         .args(more)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(log)
         .spawn()
         .unwrap();
     let mut line = String::new();
