@@ -32,6 +32,9 @@ pub(super) fn begin(
     roots::install((session, needs_login), Whose::drill(realm), keys, choices).map(drop)
 }
 
+/// A token that says each time that it has deleted what is there again is not asked for ever.
+const MOST_LOOKS: usize = 64;
+
 /// What was there of a drill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
@@ -58,16 +61,22 @@ pub(super) fn end(session: &Session, realm: RealmId) -> Result<bool, Fault> {
     Ok(left == Left::Wiped)
 }
 
-/// Takes away what a drill put there, if one did, and looks that it is gone.
+/// Takes away what a drill put there, if one did, and looks that it is gone. A look finds some of many.
 pub(super) fn wipe(session: &Session, realm: RealmId) -> Result<Left, Fault> {
-    let found = roots::all(session, Whose::drill(realm))?;
-    for root in &found {
-        // One that does not go is found below.
-        let _refused = unless_refused(session.destroy(*root))?;
+    let mut left = Left::Nothing;
+    for _ in 0..MOST_LOOKS {
+        let found = roots::all(session, Whose::drill(realm))?;
+        if found.is_empty() {
+            return Ok(left);
+        }
+        left = Left::Wiped;
+        let mut is_one_gone = false;
+        for root in found {
+            is_one_gone |= unless_refused(session.destroy(root))?.is_some();
+        }
+        if !is_one_gone {
+            break;
+        }
     }
-    Ok(match (found.is_empty(), roots::all(session, Whose::drill(realm))?.is_empty()) {
-        (true, _) => Left::Nothing,
-        (false, true) => Left::Wiped,
-        (false, false) => Left::Stays,
-    })
+    Ok(Left::Stays)
 }

@@ -28,6 +28,14 @@ fn at_token<T>(place: &Place, work: impl FnOnce(&Session, &[KeyHandle]) -> T) ->
     work(&session, &keys)
 }
 
+/// Puts a key there under the name of a drill's root, as whoever has the PIN can.
+fn plant(session: &Session, template: Template) {
+    let label = format!("tapfer drill's sealing root {}", realm(1));
+    let id = format!("drill's sealing {}", realm(1));
+    let planted = template.stays_behind_login(true).label(&label).id(id.as_bytes());
+    session.create(&planted.value(&[7; 32]).only_for(&[])).unwrap();
+}
+
 fn keys(place: &Place) -> usize {
     at_token(place, |_, keys| keys.len())
 }
@@ -41,6 +49,19 @@ fn a_drill_leaves_an_empty_token(place: &Place) {
     assert!(end(&setup));
     assert_eq!(keys(place), 0);
     assert!(!end(&setup), "there is nothing left to end");
+}
+
+/// More than one look at the token finds.
+fn any_number_of_roots_of_a_drill_is_wiped(place: &Place) {
+    place.make_token(TOKEN);
+    let setup = Setup::at(place);
+    at_token(place, |session, _| {
+        for _ in 0..40 {
+            plant(session, Template::key(KeyType::Aes));
+        }
+    });
+    assert!(end(&setup));
+    assert_eq!(keys(place), 0);
 }
 
 /// Killed at each step.
@@ -79,13 +100,7 @@ fn put_to_work_on_the_roots_of_a_drill(place: &Place) {
     setup.open();
     assert!(Pkcs11Vault::open_in_drill(setup.configuration()).is_err());
     // Names of a drill beside the roots of a platform: a drill takes nothing but its own.
-    at_token(place, |session, _| {
-        let label = format!("tapfer drill's sealing root {}", realm(1));
-        let id = format!("drill's sealing {}", realm(1));
-        let planted = Template::key(KeyType::Aes).stays_behind_login(true);
-        let planted = planted.label(&label).id(id.as_bytes()).value(&[7; 32]);
-        session.create(&planted.only_for(&[])).unwrap();
-    });
+    at_token(place, |session, _| plant(session, Template::key(KeyType::Aes)));
     assert!(begin(&setup).is_err());
     assert_eq!(keys(place), 2);
     setup.open();
@@ -95,13 +110,7 @@ fn put_to_work_on_the_roots_of_a_drill(place: &Place) {
 fn roots_of_a_drill_that_stay_are_named(place: &Place) {
     place.make_token(TOKEN);
     let setup = Setup::at(place);
-    at_token(place, |session, _| {
-        let label = format!("tapfer drill's sealing root {}", realm(1));
-        let id = format!("drill's sealing {}", realm(1));
-        let planted = Template::key(KeyType::Aes).stays_behind_login(true).indestructible();
-        let planted = planted.label(&label).id(id.as_bytes()).value(&[7; 32]);
-        session.create(&planted.only_for(&[])).unwrap();
-    });
+    at_token(place, |session, _| plant(session, Template::key(KeyType::Aes).indestructible()));
     let ended = Pkcs11Vault::end_drill(&setup.configuration()).map(drop);
     for refused in [ended, begin(&setup)] {
         let said = refused.unwrap_err().to_string();
@@ -133,6 +142,7 @@ fn roots_that_no_drill_put_there_stay(place: &Place) {
 
 both! {
     a_drill_leaves_an_empty_token
+    any_number_of_roots_of_a_drill_is_wiped
     the_next_drill_wipes_what_a_killed_one_left
     roots_of_a_drill_that_stay_are_named
     roots_that_no_drill_put_there_stay
