@@ -6,7 +6,6 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use tapfer_hsm::SoftwareHsm;
 use tapfer_hsm::catalogue::{KeyState, UnverifiedCatalogue};
-use tapfer_hsm::custody::KeyCustody as _;
 use tapfer_hsm::software::SoftwareVault;
 use tapfer_server::KnownCatalogue;
 
@@ -70,15 +69,17 @@ pub(crate) fn accept(
             .step(format!("the root keys open the realm's catalogue, as it was shown: {counts}"));
         if let KnownCatalogue::Version(known) = &known {
             ensure!(
-                keys.follow(Some(known)).is_err(),
+                shown.demand_descent(known, &path).is_err(),
                 "the catalogue comes from the one that the database knows: there is nothing to accept"
             );
         }
+        // What cannot be found out is no reason to stop behind the acceptance.
+        let may_run = tapfer_server::realm::is_open(context.home.path()).unwrap_or(true);
         audit.accept_catalogue(&known, accepted, clock::now())?;
         ceremony.transcript.step(format!(
             "version {version} of the catalogue accepted in the place of {known}: {counts}"
         ));
-        if tapfer_server::realm::is_open(context.home.path())? {
+        if may_run {
             let running = "A platform runs over this directory meanwhile. It goes on by itself if its root keys are in HSMs \
                            and its workers have used nothing newer; else start it again";
             context.output.remark(running);
