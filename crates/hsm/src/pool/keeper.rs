@@ -132,8 +132,11 @@ fn start(shared: &Shared, worker: &Worker, member: &Member) -> std::io::Result<U
         command.stderr(Stdio::piped());
     }
     let mut child = command.spawn()?;
-    if let (Some(listener), Some(stderr)) = (listener, child.stderr.take()) {
-        remarks::listen(stderr, listener)?;
+    if let (Some(listener), Some(stderr)) = (listener, child.stderr.take())
+        && let Err(error) = remarks::listen(stderr, listener)
+    {
+        let _ended = kill(child);
+        return Err(error);
     }
     // With it goes our copy of the worker's end: without, we would never see it close.
     drop(command);
