@@ -264,7 +264,6 @@ fn show(context: &Context, backup: &Backup, refusal: Option<&str>) -> anyhow::Re
 struct Shown<'a> {
     #[serde(flatten)]
     backup: &'a Backup,
-    #[serde(skip_serializing_if = "Option::is_none")]
     caution: Option<&'a str>,
 }
 

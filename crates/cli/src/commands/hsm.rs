@@ -166,7 +166,7 @@ fn print(output: Output, state: &Value, serves: bool) {
     let (word, emphasis) = match serves {
         false => ("DOWN".to_owned(), Emphasis::Bad),
         true if out.is_empty() => ("serves".to_owned(), Emphasis::Good),
-        true => (format!("serves, without {}", out.join(" and ")), Emphasis::Bad),
+        true => (format!("serves, without {}", out.join(", ")), Emphasis::Bad),
     };
     output.line(format!("{}  {}", text(state, "backend"), output.paint(emphasis, &word)));
     if state.get("says_it_is_hardware").and_then(Value::as_bool) != Some(true) {

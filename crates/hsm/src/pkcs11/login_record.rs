@@ -240,7 +240,7 @@ impl Attempt {
             }
             if self.age < so_far.pause() {
                 let cause = format!(
-                    "{} logins in a row had no clear end, so the next one has to be {} seconds behind them",
+                    "{} logins in a row had no clear end: the next try comes {} seconds after the last one",
                     so_far.logins,
                     so_far.pause().as_secs()
                 );
