@@ -15,7 +15,7 @@ use crate::http::App;
 use crate::metrics;
 use crate::realm::RealmPaths;
 use crate::server;
-use crate::service::Service;
+use crate::service::{Service, ServiceError};
 
 /// How often the file is looked at: one call to the system.
 const LOOK: Duration = Duration::from_secs(2);
@@ -61,10 +61,7 @@ pub(crate) async fn watch(app: App, paths: RealmPaths, policy: Arc<KeyPolicy>) {
     let mut looks = 0_u32;
     loop {
         timer.tick().await;
-        if app.service().hsm_is_down() {
-            // Perhaps for want of a catalogue that the database knows, and custodians have accepted one meanwhile.
-            let _stands = app.run(Service::check).await;
-        }
+        let _stands = app.run(look_again).await;
         let stamp = FileStamp::of(&catalogue).ok();
         let is_changed = stamp != followed;
         if is_changed {
@@ -91,6 +88,15 @@ pub(crate) async fn watch(app: App, paths: RealmPaths, policy: Arc<KeyPolicy>) {
         }
         looks = looks.wrapping_add(1) % LOOKS_BETWEEN_WARNINGS;
     }
+}
+
+/// Where no key can be used, perhaps for want of a catalogue that the database knows: custodians may have accepted one
+/// meanwhile.
+fn look_again(service: &Service) -> Result<(), ServiceError> {
+    if service.hsm_is_down() {
+        service.check()?;
+    }
+    Ok(())
 }
 
 /// Gives the issuers whose keys could not be followed; `None`: nobody's could.

@@ -127,7 +127,7 @@ impl Service {
         Ok(self.hsm.health()?)
     }
 
-    /// Whether no security module can be asked. Asks none.
+    /// Whether no key can be used. Asks no HSM; a keystore looks into its catalogue's file.
     pub(crate) fn hsm_is_down(&self) -> bool {
         self.hsm.health().is_err()
     }
