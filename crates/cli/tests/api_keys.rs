@@ -9,9 +9,13 @@
     missing_docs
 )]
 
+mod custodians;
 mod platform;
 
-use platform::{Platform, tapfer};
+use std::time::Duration;
+
+use custodians::{Table, as_str, done, text};
+use platform::{Platform, tapfer, until};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -144,4 +148,63 @@ fn attack_spoiled_api_key_keeps_everybody_out() {
     let delete = "DELETE FROM api_keys WHERE role = 'nobody'";
     database(&platform).execute_batch(&format!("PRAGMA foreign_keys = 0; {delete}")).unwrap();
     verdict(&platform).unwrap();
+}
+
+/// Attack: who has copied a key of audit heads signs rows of his own, and goes on when the key is destroyed.
+#[test]
+fn attack_api_key_signed_with_a_destroyed_key() {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let table = Table::new();
+    let mut platform = Platform::on(&table.home());
+    platform.tapfer(&["init"]);
+    done(&table.home(), &as_str(&table.hand_out("share", &[])));
+    let (first, key) = another_key(&platform);
+    let signature = |platform: &Platform| -> Vec<u8> {
+        let of = "SELECT signature FROM api_keys WHERE id = ?1";
+        database(platform).query_row(of, [&first], |row| row.get(0)).unwrap()
+    };
+    let by_the_first = signature(&platform);
+    let why = ["--reason", "somebody has a copy"];
+    let audit_head = |verb, more: &[&str]| {
+        let key = ["keys", verb, "platform", "audit-head"];
+        done(&table.home(), &[&key[..], more, &why].concat());
+    };
+    // While it runs; and, as if it had died over it, at the next start: who was let in stays so.
+    audit_head("rotate", &[]);
+    let is_renewed =
+        |before: &[u8], platform: &Platform| (signature(platform) != before).then_some(());
+    until("the rows are signed anew", PATIENCE, || is_renewed(&by_the_first, &platform));
+    platform.kill();
+    let by_the_second = signature(&platform);
+    audit_head("rotate", &[]);
+    platform.restart();
+    until("the rows are signed anew", PATIENCE, || is_renewed(&by_the_second, &platform));
+    assert!(is_let_in(&platform, &key));
+    verdict(&platform).unwrap();
+
+    let put = |signature: &[u8]| {
+        let put = "UPDATE api_keys SET signature = ?2 WHERE id = ?1";
+        database(&platform).execute(put, rusqlite::params![first, signature]).unwrap();
+    };
+    let by_the_third = signature(&platform);
+    put(&by_the_first);
+    assert!(is_let_in(&platform, &key), "it is there still");
+    put(&by_the_third);
+    audit_head("retire", &["1"]);
+    let transcript = table.file("destroyed.txt");
+    let parts = table.two_custodians("share");
+    let held = ["--officer", "Tony", "--transcript", text(&transcript), "--agreed", "destroy"];
+    let held = [&["1", "--confirm", "platform audit-head 1"], &held[..], &as_str(&parts)].concat();
+    audit_head("destroy", &held);
+    assert!(is_let_in(&platform, &key), "everybody else");
+    verdict(&platform).unwrap();
+    put(&by_the_first);
+    let is_refused = || (!is_let_in(&platform, &key)).then_some(());
+    until("it is refused", PATIENCE, is_refused);
+    let told = verdict(&platform).unwrap_err();
+    assert!(told.contains(&first) && told.contains("which is destroyed"), "{told}");
+    platform.kill();
+    platform.restart();
+    assert!(!is_let_in(&platform, &key));
+    assert!(platform.run(&["issuer", "list"]).status.success());
 }

@@ -70,6 +70,8 @@ use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::store_share::STORE_SHARE_LENGTH;
 use tapfer_payment_types::{CatalogueMark, DeviceId, IssuerId, Pan, Secret, Timestamp};
 
+use crate::catalogue::KeyState;
+
 /// An ICC certificate lives no longer than this from the moment it is signed: 7 days, in seconds. A
 /// stolen phone dies by itself.
 pub const MAXIMUM_ICC_CERTIFICATE_LIFE_SECONDS: i64 = 7 * 86_400;
@@ -217,7 +219,7 @@ pub trait PaymentHsm: Send + Sync {
     /// [`HsmError::UnknownDocumentKey`]
     fn document_key(&self, purpose: DocumentPurpose) -> Result<PublicPoint, HsmError> {
         let keys = self.document_keys(purpose)?;
-        let newest = keys.iter().rev().find(|record| record.is_active);
+        let newest = keys.iter().rev().find(|record| record.state == KeyState::Active);
         newest.map(|record| record.key.into()).ok_or(HsmError::UnknownDocumentKey)
     }
 

@@ -15,6 +15,7 @@ use tapfer_payment_types::{
     CardId, IssuerId, PanSequenceNumber, RealmId, Timestamp, TokenId, TokenPan,
 };
 
+use crate::catalogue::KeyState;
 use crate::{PersonKeyInUse, SingleUseKeyTerms};
 
 /// What a set of keys is for. Fixed when the set is made, and authenticated with it.
@@ -216,8 +217,8 @@ impl fmt::Debug for PanLookup {
 pub struct DocumentKeyRecord {
     /// Verifies what it signed.
     pub key: DocumentKey,
-    /// Whether it is neither retired nor destroyed. The newest of these signs.
-    pub is_active: bool,
+    /// The newest that is active signs. What one that is destroyed has signed, somebody else may have signed too.
+    pub state: KeyState,
     /// What the key before it signed for it, where devices hold on to the one that they know. Of the newest alone, of as
     /// many as devices follow ([`tapfer_payment_types::configuration::MAXIMUM_SUCCESSIONS`]).
     pub succession: Option<SignedDocument>,

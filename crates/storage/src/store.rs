@@ -402,6 +402,8 @@ pub trait AccessStore {
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>>;
     /// All keys that nobody has taken back; of a row that makes no sense, which it is.
     fn api_keys_in_force(&self) -> Result<Vec<std::result::Result<ApiKey, Inconsistency>>>;
+    /// Puts the signatures of such keys in the place of those before, where a key has that one still.
+    fn renew_api_keys(&self, renewed: Vec<([u8; 64], ApiKey)>) -> Result<()>;
     /// Keeps the signatures of such keys, with a line in the audit log for each.
     fn accept_api_keys(&self, keys: Vec<ApiKey>, now: Timestamp) -> Result<()>;
 }

@@ -9,7 +9,7 @@ use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use tapfer_emv::audit_chain::KnownHead;
 use tapfer_emv::document::{DocumentKey, DocumentPurpose};
-use tapfer_hsm::catalogue::{KeyPurpose, KeyRecord, UnverifiedCatalogue};
+use tapfer_hsm::catalogue::{KeyPurpose, KeyRecord, KeyState, UnverifiedCatalogue};
 use tapfer_payment_types::RealmId;
 use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payment_types::messages::HexBytes;
@@ -148,6 +148,8 @@ const NEWEST_HEAD: &str = "newest head";
 /// The keys that may have signed heads.
 struct AuditKeys {
     keys: Vec<DocumentKey>,
+    /// Of these, those that are destroyed: what they signed then, others may sign now.
+    destroyed: Vec<DocumentKey>,
     source: &'static str,
 }
 
@@ -161,7 +163,7 @@ impl AuditKeys {
         report: &ChainReport,
     ) -> anyhow::Result<Self> {
         if let Some(digits) = &arguments.audit_key {
-            return Ok(Self { keys: vec![key(digits)?], source: "given" });
+            return Ok(Self { keys: vec![key(digits)?], destroyed: Vec::new(), source: "given" });
         }
         let catalogue = database.with_file_name("keys.json");
         if catalogue.exists() {
@@ -172,11 +174,18 @@ impl AuditKeys {
                 bail!("{} is another realm's", catalogue.display());
             }
             let of_heads = |record: &&KeyRecord| record.name.purpose == KeyPurpose::AuditHead;
-            let keys = read.records().filter(of_heads).filter_map(|record| record.public);
-            return Ok(Self { keys: keys.map(DocumentKey::from).collect(), source: "catalogue" });
+            let heads = || read.records().filter(of_heads);
+            let key = |record: &KeyRecord| record.public.map(DocumentKey::from);
+            let destroyed = heads().filter(|record| record.state == KeyState::Destroyed);
+            return Ok(Self {
+                keys: heads().filter_map(key).collect(),
+                destroyed: destroyed.filter_map(key).collect(),
+                source: "catalogue",
+            });
         }
         let newest = report.heads.last().map(|(signed, _)| key_of(signed)).transpose()?;
-        Ok(Self { keys: newest.into_iter().collect(), source: NEWEST_HEAD })
+        let destroyed = Vec::new();
+        Ok(Self { keys: newest.into_iter().collect(), destroyed, source: NEWEST_HEAD })
     }
 
     /// A head that one of the keys has signed.
@@ -191,14 +200,28 @@ impl AuditKeys {
         Ok(KnownHead::read(signed, key, realm)?)
     }
 
-    /// An API key that one of the keys has signed.
+    /// An API key that one of the keys has signed, and none that is destroyed.
     fn demand_signed(&self, api_key: &ApiKey, realm: RealmId) -> anyhow::Result<()> {
         let statement = serde_json::to_vec(&api_key.statement(realm))?;
-        let is_signed = api_key.signature.is_some_and(|signature| {
-            let mut keys = self.keys.iter().map(|key| (*key).into());
-            keys.any(|key| DocumentPurpose::AuditHead.is_signed_by(&key, &statement, &signature))
-        });
-        if !is_signed {
+        let signs = |key: &&DocumentKey| {
+            api_key.signature.is_some_and(|signature| {
+                let key = (**key).into();
+                DocumentPurpose::AuditHead.is_signed_by(&key, &statement, &signature)
+            })
+        };
+        let signer = self.keys.iter().find(signs);
+        if let Some(key) = signer.filter(|key| self.destroyed.contains(key)) {
+            bail!(
+                "the API key {} of {}, made {}, is signed with the key {}, which is destroyed: whoever has a copy of it may \
+                 have written the row. The platform refuses it: revoke it, or look who has it and start once with \
+                 tapfer serve --accept-api-keys",
+                api_key.id,
+                api_key.principal,
+                api_key.created_at,
+                key.fingerprint()
+            );
+        }
+        if signer.is_none() {
             bail!(
                 "the API key {} of {}, made {}, is not signed by the platform: somebody wrote it into the database or \
                  changed it, or it is from before keys were signed. The platform refuses it: revoke it, and ask who had \

@@ -89,7 +89,7 @@ impl<V: Vault> VaultedHsm<V> {
                 let succession = record.succession.clone();
                 Some(DocumentKeyRecord {
                     key: record.public?.into(),
-                    is_active: record.state == KeyState::Active,
+                    state: record.state,
                     succession: succession.filter(|_| place < MAXIMUM_SUCCESSIONS),
                 })
             };

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tapfer_emv::document::{DocumentKey, DocumentPurpose};
+use tapfer_hsm::catalogue::KeyState;
 use tapfer_hsm::{DocumentKeyRecord, HsmError};
 use tapfer_payment_types::configuration::SignedDocument;
 
@@ -17,8 +18,10 @@ pub(crate) struct DocumentKeys {
     pub(crate) successions: Vec<SignedDocument>,
     /// Signs ends of the audit chain.
     pub(crate) audit_head: DocumentKey,
-    /// All that ever did, the oldest first.
+    /// All whose signatures count here, the oldest first: those that are not destroyed.
     pub(crate) audit_heads: Vec<DocumentKey>,
+    /// Whether there were others.
+    pub(crate) was_audit_head_destroyed: bool,
 }
 
 impl DocumentKeys {
@@ -28,15 +31,17 @@ impl DocumentKeys {
         audit_heads: &[DocumentKeyRecord],
     ) -> Result<Self, HsmError> {
         let newest = |keys: &[DocumentKeyRecord]| {
-            let active = keys.iter().rev().find(|record| record.is_active);
+            let active = keys.iter().rev().find(|record| record.state == KeyState::Active);
             active.map(|record| record.key).ok_or(HsmError::UnknownDocumentKey)
         };
         let configuration = newest(configurations)?;
+        let lives = |record: &&DocumentKeyRecord| record.state != KeyState::Destroyed;
         Ok(Self {
             configuration,
             successions: successions::steps_to(configurations, configuration),
             audit_head: newest(audit_heads)?,
-            audit_heads: audit_heads.iter().map(|record| record.key).collect(),
+            audit_heads: audit_heads.iter().filter(lives).map(|record| record.key).collect(),
+            was_audit_head_destroyed: !audit_heads.iter().all(|record| lives(&record)),
         })
     }
 

@@ -6,34 +6,61 @@ use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use tapfer_emv::document::DocumentPurpose;
+use tapfer_emv::document::{DocumentKey, DocumentPurpose};
 use tapfer_payment_types::{Secret, Timestamp};
 use tapfer_payments::access::{ApiKey, Principal};
 use tapfer_storage::Inconsistency;
 
 use crate::api_key;
+use crate::service::document_keys::DocumentKeys;
 use crate::service::{Service, ServiceError};
 
 const PURPOSE: DocumentPurpose = DocumentPurpose::AuditHead;
 /// So many rows are remembered, 32 bytes each: then all of them are looked at again, each at its next use.
 const REMEMBERED: usize = 100_000;
+/// So many signatures go into one transaction: others write in between.
+const RENEWED_AT_ONCE: usize = 256;
 
 /// Rows whose signature was good, by a hash of it and of all that it covers.
 #[derive(Default)]
-pub(crate) struct GoodApiKeys(RwLock<HashSet<[u8; 32]>>);
+pub(crate) struct GoodApiKeys(RwLock<Good>);
+
+#[derive(Default)]
+struct Good {
+    /// How often they were forgotten: what was found with the keys of before is used, and not kept.
+    forgotten: u64,
+    rows: HashSet<[u8; 32]>,
+}
 
 impl GoodApiKeys {
-    fn has(&self, row: &[u8; 32]) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(row)
+    /// Whether the row is one of them, and how often they were forgotten.
+    fn has(&self, row: &[u8; 32]) -> (bool, u64) {
+        let good = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        (good.rows.contains(row), good.forgotten)
     }
 
-    fn remember(&self, row: [u8; 32]) {
-        let mut rows = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if rows.len() >= REMEMBERED {
-            rows.clear();
+    fn remember(&self, row: [u8; 32], forgotten: u64) {
+        let mut good = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if good.forgotten != forgotten {
+            return;
         }
-        rows.insert(row);
+        if good.rows.len() >= REMEMBERED {
+            good.rows.clear();
+        }
+        good.rows.insert(row);
     }
+
+    /// All are looked at again: a key may have been destroyed.
+    pub(super) fn forget(&self) {
+        let mut good = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *good = Good { forgotten: good.forgotten.wrapping_add(1), rows: HashSet::new() };
+    }
+}
+
+/// The key of audit heads, of those that are not destroyed, with which the statement was signed.
+fn signer(keys: &DocumentKeys, statement: &[u8], signature: &[u8; 64]) -> Option<DocumentKey> {
+    let signs = |key: &&DocumentKey| PURPOSE.is_signed_by(&(**key).into(), statement, signature);
+    keys.audit_heads.iter().rev().find(signs).copied()
 }
 
 impl Service {
@@ -83,16 +110,50 @@ impl Service {
         hash.update(signature);
         let mut row = [0; 32];
         row.copy_from_slice(hash.finish().as_ref());
-        if self.good_api_keys.has(&row) {
+        let (is_good, forgotten) = self.good_api_keys.has(&row);
+        if is_good {
             return Ok(true);
         }
-        let keys = self.document_keys()?;
-        let mut keys = keys.audit_heads.iter().rev().map(|key| (*key).into());
-        let is_signed = keys.any(|signer| PURPOSE.is_signed_by(&signer, &statement, signature));
+        let is_signed = signer(&*self.document_keys()?, &statement, signature).is_some();
         if is_signed {
-            self.good_api_keys.remember(row);
+            self.good_api_keys.remember(row, forgotten);
         }
         Ok(is_signed)
+    }
+
+    /// Signs keys in force with the newest key of audit heads that an older one has signed, so that nobody is kept out
+    /// when that one is destroyed, and says how many were signed by none. Looks for nothing where there was only ever one.
+    /// Whoever dies in between goes on at the next start; a row that was changed meanwhile stays as it is.
+    ///
+    /// # Errors
+    /// [`ServiceError`] of store or security module.
+    pub(super) fn renew_api_keys(&self) -> Result<(), ServiceError> {
+        let keys = self.document_keys()?;
+        if keys.audit_heads == [keys.audit_head] && !keys.was_audit_head_destroyed {
+            return Ok(());
+        }
+        let (mut renewed, mut refused) = (Vec::new(), 0_usize);
+        for key in self.api_keys_in_force()? {
+            let statement = serde_json::to_vec(&key.statement(self.hsm.describe().realm_id));
+            let (Ok(statement), Some(before)) = (statement, key.signature) else { continue };
+            match signer(&keys, &statement, &before) {
+                Some(signer) if signer == keys.audit_head => {}
+                Some(_) => renewed.push((before, self.signed(key)?)),
+                None => refused = refused.saturating_add(1),
+            }
+            if renewed.len() >= RENEWED_AT_ONCE {
+                self.storage.renew_api_keys(std::mem::take(&mut renewed))?;
+            }
+        }
+        self.storage.renew_api_keys(renewed)?;
+        if refused > 0 {
+            tracing::warn!(
+                target: "tapfer::security", event = "api_keys_not_signed", count = refused,
+                "API keys are refused that a key signed which is destroyed, or which somebody changed in the database. \
+                 tapfer audit verify names them; after you have looked at them start once with --accept-api-keys"
+            );
+        }
+        Ok(())
     }
 
     /// The keys in force, of which each row that makes no sense is named: it is no key.

@@ -37,6 +37,7 @@ mod tests {
     use tapfer_emv::document::{DocumentKey, DocumentPurpose};
     use tapfer_emv::merchant::{MerchantPrivateKey, MerchantSigner as _};
     use tapfer_hsm::DocumentKeyRecord;
+    use tapfer_hsm::catalogue::KeyState;
     use tapfer_payment_types::configuration::{
         KeySuccession, MAXIMUM_SUCCESSIONS, SUCCESSION_FORMAT, SignedDocument,
     };
@@ -71,7 +72,7 @@ mod tests {
     fn keys(many: u8) -> Vec<DocumentKeyRecord> {
         let record = |number| DocumentKeyRecord {
             key: key(number),
-            is_active: number == many,
+            state: if number == many { KeyState::Active } else { KeyState::Retired },
             succession: (number > 1).then(|| step(number.saturating_sub(1), number)),
         };
         (1..=many).map(record).collect()

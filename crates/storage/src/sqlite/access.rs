@@ -157,6 +157,20 @@ impl AccessStore for SqliteStorage {
         self.read(|connection| all(connection, IN_FORCE, [], read_or_name))
     }
 
+    fn renew_api_keys(&self, renewed: Vec<([u8; 64], ApiKey)>) -> Result<()> {
+        if renewed.is_empty() {
+            return Ok(());
+        }
+        self.writer.run(move |connection| {
+            let sign = "UPDATE api_keys SET signature = ?3
+                        WHERE id = ?1 AND signature = ?2 AND revoked_at IS NULL";
+            for (before, key) in renewed {
+                execute(connection, sign, params![key.id.to_string(), before, key.signature])?;
+            }
+            Ok(())
+        })
+    }
+
     fn accept_api_keys(&self, keys: Vec<ApiKey>, now: Timestamp) -> Result<()> {
         self.writer.run(move |connection| {
             let sign = "UPDATE api_keys SET signature = ?2 WHERE id = ?1 AND revoked_at IS NULL";
