@@ -17,7 +17,9 @@ use crate::platform::{Platform, tapfer, until};
 
 /// The members of the pool.
 pub(crate) const MEMBERS: [&str; 2] = ["north", "south"];
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Of pauses between looks, most of which start a process and take ten times as long: what waits in vain has to end
+/// before `scripts/controls` gives it up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where tokens, control files, custodians' parts and the realm itself lie.
 pub(crate) struct Hsms(TempDir);
