@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use tapfer_hsm::catalogue::UnverifiedCatalogue;
-use tapfer_server::{Realm, RealmKind, RunningServer, Server, ServerConfig};
+use tapfer_server::{ApiKeysTaken, Realm, RealmKind, RunningServer, Server, ServerConfig};
 use tokio::runtime::Runtime;
 
 use crate::home::Home;
@@ -90,14 +90,14 @@ impl EmbeddedPlatform {
         Self::start(realm, ServerConfig::new(ANY_PORT))
     }
 
-    /// As [`EmbeddedPlatform::serve`], for a copy that is thrown away: API keys in it count as they stand, also those of
-    /// a backup from before they were signed.
+    /// As [`EmbeddedPlatform::serve`], for a copy that is thrown away: none of the API keys in it counts, whoever wrote
+    /// them there, and those that are made in it count nowhere else.
     ///
     /// # Errors
     /// What keeps the platform from starting.
     pub(crate) fn serve_copy(realm: Realm) -> anyhow::Result<(Self, String)> {
         let mut config = ServerConfig::new(ANY_PORT);
-        config.accept_api_keys = true;
+        config.api_keys = ApiKeysTaken::MadeHere;
         Self::start(realm, config)
     }
 
@@ -125,4 +125,82 @@ pub(crate) fn address_of(server: &RunningServer) -> String {
         return format!("https://127.0.0.1:{}", address.port());
     }
     format!("https://{address}")
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+    use serde_json::json;
+    use tapfer_server::RealmKind;
+
+    use super::{EmbeddedPlatform, open_realm};
+    use crate::client::{Access, Client, Problem, install_tls_provider, text_of};
+    use crate::home::Home;
+    use crate::stage::create_issuer;
+
+    fn operator(home: &Home, address: String) -> Client {
+        Access { server: Some(address), ..Access::default() }.client(home).unwrap()
+    }
+
+    fn gets_in(client: &Client, key: &str) -> bool {
+        match client.with_key(key).get("/v1/cards") {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.downcast::<Problem>().unwrap().status, 401);
+                false
+            }
+        }
+    }
+
+    /// Attack: somebody writes an API key into a backup, and has the drill sign it with the realm's own key: there, and
+    /// at the real platform from then on.
+    #[test]
+    fn attack_api_key_in_a_backup_signed_by_a_drill() {
+        install_tls_provider();
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::new(Some(directory.path().join("home")));
+        let open = || open_realm(&home, Some(RealmKind::Demo), None).unwrap();
+        let database = || Connection::open(home.realm().database()).unwrap();
+        let signed = || -> Vec<String> {
+            let database = database();
+            let sql = "SELECT id FROM api_keys WHERE signature IS NOT NULL AND role = 'issuer'";
+            let mut rows = database.prepare(sql).unwrap();
+            rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        };
+        let make_key = |client: &Client, owner: &str| {
+            let made = client.post("/v1/api-keys", &json!({ "owner": owner })).unwrap();
+            (text_of(&made, "id").unwrap(), text_of(&made, "api_key").unwrap())
+        };
+
+        let (platform, address) = EmbeddedPlatform::serve(open()).unwrap();
+        let client = operator(&home, address);
+        let issuer = create_issuer(
+            &client,
+            &json!({
+                "keys_per_replenishment": 1, "maximum_payments": 8,
+                "maximum_total_minor": 25_000, "lifetime_seconds": 86_400,
+            }),
+        )
+        .unwrap();
+        let (_, genuine) = make_key(&client, &issuer);
+        let (id, planted) = make_key(&client, &issuer);
+        drop(platform);
+        // What he writes has no signature.
+        database().execute("UPDATE api_keys SET signature = NULL WHERE id = ?1", [id]).unwrap();
+        let before = signed();
+
+        let (drill, address) = EmbeddedPlatform::serve_copy(open()).unwrap();
+        let client = operator(&home, address);
+        assert!(!gets_in(&client, &planted), "nobody signed it");
+        assert!(!gets_in(&client, &genuine), "who has a real one has no business at a drill");
+        let (_, of_the_drill) = make_key(&client, &issuer);
+        assert!(gets_in(&client, &of_the_drill), "its own get in");
+        drop(drill);
+        assert_eq!(signed(), before, "none was signed in the drill");
+
+        let (_platform, address) = EmbeddedPlatform::serve(open()).unwrap();
+        let client = operator(&home, address);
+        assert!(gets_in(&client, &genuine));
+        assert!(!gets_in(&client, &planted) && !gets_in(&client, &of_the_drill));
+    }
 }

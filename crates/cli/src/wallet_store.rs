@@ -33,6 +33,8 @@ use crate::store_keeper::{Confirmation, StoreKeeper};
 
 /// Name of the sealed wallet.
 const WALLET_FILE: &str = FileMedium::<PrivateDirectory>::NAME;
+/// Name of the file that says who the phone is.
+pub(crate) const PHONE_FILE: &str = "phone.json";
 
 /// A wallet in its directory, in use by this process alone.
 pub(crate) struct WalletStore {
@@ -66,13 +68,18 @@ pub(crate) struct Registration {
 impl Phone {
     /// Who the phone in a directory is; nobody yet if it was never enrolled.
     pub(crate) fn read(directory: &Path) -> anyhow::Result<Self> {
-        let file = directory.join("phone.json");
+        let file = directory.join(PHONE_FILE);
         match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .with_context(|| format!("{} is damaged: enrol again", file.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
         }
+    }
+
+    /// Writes down who the phone in a directory is.
+    pub(crate) fn write(&self, directory: &Path) -> anyhow::Result<()> {
+        write_private(&directory.join(PHONE_FILE), &serde_json::to_vec_pretty(self)?)
     }
 
     /// The issuer of a token.
@@ -223,7 +230,7 @@ impl WalletStore {
 
     /// Remembers who the phone is for the platform.
     pub(crate) fn save_phone(&self, phone: &Phone) -> anyhow::Result<()> {
-        write_private(&self.directory.join("phone.json"), &serde_json::to_vec_pretty(phone)?)
+        phone.write(&self.directory)
     }
 }
 
@@ -251,7 +258,7 @@ fn keeper(context: &Context, directory: &Path) -> anyhow::Result<StoreKeeper> {
         format!(
             "{} does not say which device this phone is, and the wallet opens only with the platform's \
              share: restore it, or remove the directory and enrol the cards again",
-            directory.join("phone.json").display()
+            directory.join(PHONE_FILE).display()
         )
     })
 }

@@ -38,4 +38,5 @@ pub use key_audit::{KeyAudit, KnownCatalogue};
 pub use newest_catalogue::catalogue_refusal;
 pub use realm::{Realm, RealmError, RealmKind, RealmPaths};
 pub use server::{RunningServer, Server, ServerConfig, ServerError};
+pub use service::ApiKeysTaken;
 pub use tls::{CertificateSource, TlsError, authority_certificate_file};

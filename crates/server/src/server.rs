@@ -20,7 +20,7 @@ use crate::http::{self, App, Limits};
 use crate::key_watch;
 use crate::private_file;
 use crate::realm::{Realm, RealmPaths};
-use crate::service::{FirstKey, Service, ServiceError};
+use crate::service::{ApiKeysTaken, FirstKey, Service, ServiceError};
 use crate::tls::{self, CertificateSource, TlsError};
 
 /// How often the certificate and old answers are looked after.
@@ -84,9 +84,8 @@ pub struct ServerConfig {
     pub entropy: SharedEntropy,
     /// How long keys are to be used, for warnings.
     pub key_policy: Arc<KeyPolicy>,
-    /// Whether API keys that are not signed are to be signed: once, behind the update that brought signatures, or where
-    /// the key that signed them was lost.
-    pub accept_api_keys: bool,
+    /// Which API keys get in.
+    pub api_keys: ApiKeysTaken,
 }
 
 impl ServerConfig {
@@ -101,7 +100,7 @@ impl ServerConfig {
             clock: Arc::new(crate::clock::SystemClock),
             entropy: Arc::new(crate::entropy::SystemEntropy),
             key_policy: Arc::default(),
-            accept_api_keys: false,
+            api_keys: ApiKeysTaken::Signed,
         }
     }
 }
@@ -201,10 +200,11 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
     let paths = realm.paths().clone();
     let tls = tls::server_config(&paths.tls(), &config.certificate, config.clock.now())?;
     let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
-    let service = Service::new(realm, clock, entropy)?;
-    match config.accept_api_keys {
-        true => service.accept_api_keys()?,
-        false => service.warn_of_unsigned_api_keys()?,
+    let service = Service::new(realm, clock, entropy, config.api_keys)?;
+    match config.api_keys {
+        ApiKeysTaken::SignedFromNowOn => service.accept_api_keys()?,
+        ApiKeysTaken::Signed => service.warn_of_unsigned_api_keys()?,
+        ApiKeysTaken::MadeHere => {}
     }
     ensure_operator_key(&service, &paths)?;
     write_configuration_key(&service, &paths)?;

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum, value_parser};
 use serde_json::json;
 use tapfer_hsm::custody::KeyPolicy;
 use tapfer_hsm::seclusion::{self, NotLocked};
-use tapfer_server::{RealmKind, RunningServer, Server, ServerConfig};
+use tapfer_server::{ApiKeysTaken, RealmKind, RunningServer, Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -64,7 +64,9 @@ impl ServeArguments {
         limits.connections_per_address =
             self.connections_per_address.map_or(limits.connections_per_address, usize::from);
         config.key_policy = Arc::new(policy);
-        config.accept_api_keys = self.accept_api_keys;
+        if self.accept_api_keys {
+            config.api_keys = ApiKeysTaken::SignedFromNowOn;
+        }
         config
     }
 }

@@ -17,7 +17,7 @@ use super::{App, Limits, document, router};
 use crate::clock::{Clock, SystemClock};
 use crate::entropy::SystemEntropy;
 use crate::realm::{Realm, RealmKind};
-use crate::service::Service;
+use crate::service::{ApiKeysTaken, Service};
 
 struct Harness {
     _home: TempDir,
@@ -38,7 +38,7 @@ impl Harness {
         let now = SystemClock.now();
         let realm = Realm::create(home.path(), RealmKind::Demo, &unlock, now).unwrap();
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
-        let service = Service::new(realm, clock, entropy).unwrap();
+        let service = Service::new(realm, clock, entropy, ApiKeysTaken::Signed).unwrap();
         let operator = service.create_operator_key().unwrap().expose().clone();
         let (_, bytes) = document().unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -22,6 +22,7 @@ mod issuer_keys;
 mod issuers;
 mod merchants;
 mod numbers;
+mod own_api_keys;
 mod payment_intents;
 mod pins;
 mod policies;
@@ -50,10 +51,12 @@ pub(crate) use access::FirstKey;
 pub(crate) use answer::Answered;
 pub(crate) use authorities::PLATFORM_RID;
 pub(crate) use error::ServiceError;
+pub use own_api_keys::ApiKeysTaken;
 
 use self::caller::Caller;
 use self::document_keys::KnownDocumentKeys;
 use self::issuer_directory::IssuerDirectory;
+use self::own_api_keys::OwnApiKeys;
 use self::repetition::Repetition;
 use self::signed_api_keys::GoodApiKeys;
 use crate::api::hsm::HsmState;
@@ -76,6 +79,8 @@ pub(crate) struct Service {
     document_keys: KnownDocumentKeys,
     /// API keys that were found to be signed.
     good_api_keys: GoodApiKeys,
+    /// Where none is signed: those that are taken.
+    own_api_keys: Option<OwnApiKeys>,
     /// Held to the end, so that no other process serves the realm before this one has stopped.
     _lock: RealmLock,
 }
@@ -90,6 +95,7 @@ impl Service {
         realm: Realm,
         clock: SharedClock,
         entropy: SharedEntropy,
+        taken: ApiKeysTaken,
     ) -> Result<Self, ServiceError> {
         let Realm { hsm, storage, lock, .. } = realm;
         let acquirer = acquirer_of(hsm.describe().realm_id);
@@ -102,6 +108,7 @@ impl Service {
             acquirer,
             document_keys: KnownDocumentKeys::default(),
             good_api_keys: GoodApiKeys::default(),
+            own_api_keys: (taken == ApiKeysTaken::MadeHere).then(OwnApiKeys::default),
             _lock: lock,
         };
         let now = service.clock.now();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use data_encoding::HEXUPPER;
+use serde_json::json;
 use tapfer_hsm::software::RootKeys;
 use tapfer_hsm::{SoftwareHsm, Unlock};
 use tapfer_payment_types::{Currency, Money};
@@ -31,7 +32,7 @@ use crate::stage::set_up_till;
 use crate::tap::tap;
 use crate::till;
 use crate::unlock;
-use crate::wallet_store::WalletStore;
+use crate::wallet_store::{PHONE_FILE, Phone as Registered, WalletStore};
 
 /// What the drill pays: needs nobody's PIN.
 const PRICE: Money = Money::new(100, Currency::EUR);
@@ -240,18 +241,25 @@ fn forget(files: &[PathBuf]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A copy of the phone, at the platform of the drill.
+/// A copy of the phone, at the platform of the drill, which knows its device and takes none of its API keys.
 fn open_phone(wallet: &Path, place: &Path, there: &Context) -> anyhow::Result<(Phone, String)> {
     let copy = place.join("wallet");
     create_private_directory(&copy)?;
+    let mut registered = Registered::read(wallet)?;
+    let operator = there.client()?;
+    for registration in registered.registrations.values_mut() {
+        let made = operator.post("/v1/api-keys", &json!({ "owner": registration.device }))?;
+        registration.api_key = text_of(&made, "api_key")?;
+    }
     for entry in fs::read_dir(wallet).with_context(|| format!("--wallet {}", wallet.display()))? {
         let entry = entry?;
-        if entry.file_type()?.is_file() {
+        if entry.file_type()?.is_file() && entry.file_name() != PHONE_FILE {
             let bytes =
                 fs::read(entry.path()).with_context(|| entry.path().display().to_string())?;
             write_private(&copy.join(entry.file_name()), &bytes)?;
         }
     }
+    registered.write(&copy)?;
     let (store, wallet) = WalletStore::open(there, &copy)?;
     let tokens = wallet.tokens().count();
     ensure!(tokens > 0, "the phone has no token: enrol a card on it before the next backup");
