@@ -65,7 +65,9 @@ fn attack_api_key_written_into_the_database() {
 
     // A secret of his own in the row of another, with that one's signature.
     let hash_of = "(SELECT secret_hash FROM api_keys WHERE id = ?1)";
-    database.execute(&format!("CREATE TABLE his AS SELECT {hash_of} AS hash"), [&first]).unwrap();
+    database
+        .execute(&format!("CREATE TEMP TABLE his AS SELECT {hash_of} AS hash"), [&first])
+        .unwrap();
     let put = |hash: &str, id: &str| {
         let set = format!("UPDATE api_keys SET secret_hash = {hash} WHERE id = ?1");
         assert_eq!(database.execute(&set, [id]).unwrap(), 1);
@@ -90,8 +92,12 @@ fn attack_api_key_written_into_the_database() {
     verdict(&platform).unwrap();
     platform.tapfer(&["api-key", "revoke", &first, "--reason", "leaked"]);
     assert!(!is_let_in(&platform, &key));
+    // The trigger that keeps it so, he takes away, and puts back.
+    let trigger = "SELECT sql FROM sqlite_schema WHERE name = 'api_keys_stay_revoked'";
+    let trigger: String = database.query_row(trigger, [], |row| row.get(0)).unwrap();
     database.execute_batch("DROP TRIGGER api_keys_stay_revoked").unwrap();
     database.execute("UPDATE api_keys SET revoked_at = NULL", []).unwrap();
+    database.execute_batch(&trigger).unwrap();
     refused("a revoked one", &key);
 }
 

@@ -210,6 +210,8 @@ fn attack_succession_by_a_stranger() {
     database.execute(insert, row).unwrap();
     pay(&platform).unwrap();
     assert!(next.contains(&known_key(&platform)), "it follows the platform all the same");
+    // No platform starts with a table that it does not know.
+    database.execute_batch("DROP TABLE key_successions").unwrap();
 
     // Where they stand now: no platform starts with a file whose MAC is not right.
     let till_that_was_away = {

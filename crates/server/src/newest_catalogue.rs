@@ -42,7 +42,9 @@ pub fn catalogue_refusal(directory: &Path) -> Option<String> {
     // Before the file: a platform that runs may make keys in between, and changes the file first.
     let known = match sqlite::known_catalogue(&database, realm) {
         Ok(known) => known?,
-        Err(error @ StorageError::Inconsistent(_)) => return Some(error.to_string()),
+        Err(error @ (StorageError::Inconsistent(_) | StorageError::ChangedSchema { .. })) => {
+            return Some(error.to_string());
+        }
         Err(_) => return None,
     };
     let bytes = fs::read(&catalogue).ok()?;

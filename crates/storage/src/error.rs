@@ -148,6 +148,20 @@ pub enum StorageError {
     /// The file does not hold together.
     #[error("the database {0} is damaged: {1}; restore it from another backup")]
     Damaged(String, String),
+    /// What stands in the database besides its rows is not what this program puts there.
+    #[error(
+        "the database {path} was changed by hand: {}. What does not belong there works on when whoever left it is gone: \
+         stop the platform, keep a copy of the file, look at it and take it away with sqlite3 (.schema NAME, DROP TRIGGER \
+         NAME), and do again what it may have undone; what is missing or another comes back from a backup \
+         (docs/disaster-recovery.md)",
+        .differences.join("; ")
+    )]
+    ChangedSchema {
+        /// The database.
+        path: String,
+        /// What is there and does not belong there, or is missing, one by one.
+        differences: Vec<String>,
+    },
     /// A row makes no sense.
     #[error(transparent)]
     Inconsistent(#[from] Inconsistency),

@@ -46,17 +46,21 @@ impl File {
         SqliteStorage::open(&self.path, realm(), &SqliteOptions::default())
     }
 
-    /// Somebody with a database tool, who has taken the triggers away first.
+    /// Somebody with a database tool, who takes the triggers away first, and puts them back.
     fn tamper(&self, statements: &str) {
         let connection = Connection::open(&self.path).unwrap();
-        connection
-            .execute_batch(
-                "DROP TRIGGER audit_events_are_final; DROP TRIGGER audit_events_stay;
-                 DROP TRIGGER audit_links_are_final; DROP TRIGGER audit_links_stay;
-                 DROP TRIGGER audit_links_have_no_gaps;",
-            )
-            .unwrap();
+        let triggers = "SELECT name, sql FROM sqlite_schema
+                        WHERE type = 'trigger' AND tbl_name IN ('audit_events', 'audit_links')";
+        let mut triggers = connection.prepare(triggers).unwrap();
+        let triggers = triggers.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let triggers: Vec<(String, String)> = triggers.map(Result::unwrap).collect();
+        for (name, _) in &triggers {
+            connection.execute_batch(&format!("DROP TRIGGER {name}")).unwrap();
+        }
         connection.execute_batch(statements).unwrap();
+        for (_, made_by) in &triggers {
+            connection.execute_batch(made_by).unwrap();
+        }
     }
 
     fn fault(&self) -> Option<ChainFault> {

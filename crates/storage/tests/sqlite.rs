@@ -17,7 +17,7 @@ use rusqlite::Connection;
 use tapfer_payment_types::{RealmId, Timestamp};
 use tapfer_payments::authorization::Outcome;
 use tapfer_payments::intents::CaptureMethod;
-use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
+use tapfer_storage::sqlite::{self, AuditFile, SqliteOptions, SqliteStorage};
 use tapfer_storage::{Page, Storage, StorageError};
 use world::World;
 
@@ -139,7 +139,7 @@ fn a_realm_opens_its_own_database_and_no_other() {
     assert!(file.tamper().execute("UPDATE realm SET id = 'realm_1'", []).is_err());
     assert!(file.tamper().execute("DELETE FROM realm", []).is_err());
     file.tamper().execute_batch("DROP TABLE realm").unwrap();
-    assert!(matches!(open(), Err(StorageError::OtherRealm { .. })), "it belongs to nobody");
+    assert!(matches!(open(), Err(StorageError::ChangedSchema { .. })), "it belongs to nobody");
 }
 
 #[cfg(unix)]
@@ -225,4 +225,72 @@ fn history_is_append_only() {
     let error = connection.execute(wake, []).unwrap_err().to_string();
     assert!(error.contains("stays deactivated"), "{error}");
     assert!(!world.store.audit_events(Page::first(1)).unwrap().items.is_empty());
+}
+
+/// Attack: who has had the database in hand once leaves something there that works on: a trigger that puts back what is
+/// revoked or accepted, a view in the place of a table, an index, another table. Whoever opens the database later, or a
+/// copy of it, is told by name.
+#[test]
+fn attack_trigger_left_in_the_database() {
+    let undo = "BEGIN UPDATE key_catalogue SET version = 1000; END";
+    let table = [
+        (
+            format!("CREATE TRIGGER his AFTER UPDATE OF revoked_at ON api_keys {undo}"),
+            "the trigger \"his\" on \"api_keys\" does not belong there",
+        ),
+        (
+            format!("CREATE TRIGGER his AFTER INSERT ON refinery_schema_history {undo}"),
+            "the trigger \"his\" on \"refinery_schema_history\" does not belong there",
+        ),
+        (
+            "DROP TRIGGER api_keys_stay_revoked".to_owned(),
+            "the trigger \"api_keys_stay_revoked\" is missing",
+        ),
+        (
+            format!(
+                "DROP TRIGGER api_keys_stay_revoked;
+                 CREATE TRIGGER api_keys_stay_revoked AFTER UPDATE ON api_keys {undo}"
+            ),
+            "the trigger \"api_keys_stay_revoked\" is another than it should be",
+        ),
+        (
+            "DROP TABLE key_catalogue;
+             CREATE VIEW key_catalogue AS WITH RECURSIVE endless (one) AS
+                 (SELECT 1 UNION ALL SELECT one FROM endless) SELECT one FROM endless WHERE one > 1"
+                .to_owned(),
+            "the view \"key_catalogue\" on \"key_catalogue\" does not belong there",
+        ),
+        (
+            "DROP TABLE refinery_schema_history;
+             CREATE VIEW refinery_schema_history AS WITH RECURSIVE endless (version) AS
+                 (SELECT 1 UNION ALL SELECT version FROM endless) SELECT max(version) AS version FROM endless"
+                .to_owned(),
+            "the view \"refinery_schema_history\"",
+        ),
+        (
+            "CREATE UNIQUE INDEX his ON api_keys (role)".to_owned(),
+            "the index \"his\" on \"api_keys\" does not belong there",
+        ),
+        ("CREATE TABLE his (row)".to_owned(), "the table \"his\" on \"his\""),
+    ];
+    for (statements, named) in table {
+        let file = File::new();
+        drop(file.open());
+        let (realm, options) = (world::realm(), SqliteOptions::default());
+        file.tamper().execute_batch(&statements).unwrap();
+        let copy = file.path.with_file_name("copy.db");
+        let refusals = [
+            SqliteStorage::open(&file.path, realm, &options).map(drop),
+            file.try_open().map(drop),
+            AuditFile::open(&file.path).map(drop),
+            sqlite::known_catalogue(&file.path, realm).map(drop),
+            sqlite::back_up(&file.path, realm, &copy).map(drop),
+            sqlite::check(&file.path, realm),
+        ];
+        for refusal in refusals {
+            let told = refusal.unwrap_err();
+            assert!(matches!(told, StorageError::ChangedSchema { .. }), "{statements}: {told}");
+            assert!(told.to_string().contains(named), "{statements}: {told}");
+        }
+    }
 }

@@ -51,6 +51,7 @@ fn of_storage(error: StorageError) -> Problem {
         | StorageError::MissingDatabase(_)
         | StorageError::OtherRealm { .. }
         | StorageError::Damaged(..)
+        | StorageError::ChangedSchema { .. }
         | StorageError::Inconsistent(_)
         | StorageError::Migration(_)
         | StorageError::Abandoned

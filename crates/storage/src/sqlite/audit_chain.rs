@@ -257,8 +257,8 @@ impl AuditFile {
         }
         let path = &without_links(path);
         let connection = open_reader(path, &SqliteOptions::default())?;
+        migrations::check_made_here(&connection, path)?;
         let realm = migrations::realm(&connection)?;
-        migrations::check_owner(&connection, path, realm)?;
         last(&connection)?;
         Ok(Self { connection, realm })
     }

@@ -52,7 +52,6 @@ pub fn back_up(database: &Path, realm: RealmId, copy: &Path) -> Result<u32> {
 pub fn check(database: &Path, realm: RealmId) -> Result<()> {
     let connection = open_reader(&without_links(database), &SqliteOptions::default())?;
     let open = migrations::check_owner(&connection, database, realm)
-        .and_then(|()| migrations::check_version(&connection))
         .and_then(|()| hold_together(&connection, database));
     // What SQLite cannot even read is damaged, whatever it calls it.
     open.map_err(|error| match error {

@@ -6,7 +6,7 @@ use refinery::{Migration, Runner};
 use rusqlite::{Connection, OptionalExtension};
 use tapfer_payment_types::RealmId;
 
-use super::Result;
+use super::{Result, schema};
 use crate::{Inconsistency, StorageError};
 
 /// Written into every database file, so that no other program's file is taken for ours: "tpfr".
@@ -81,21 +81,23 @@ pub(super) fn realm(connection: &Connection) -> Result<RealmId> {
     id.parse().map_err(broken)
 }
 
-/// Refuses a file that is not a database of this program and this realm. Changes nothing.
-pub(super) fn check_owner(connection: &Connection, path: &Path, realm: RealmId) -> Result<()> {
+/// Refuses a file that is not a database of this program, as this program makes it. Changes nothing, and reads no row
+/// before it is sure.
+pub(super) fn check_made_here(connection: &Connection, path: &Path) -> Result<()> {
     if is_empty(connection)? {
         return Err(StorageError::MissingDatabase(path.display().to_string()));
     }
     if application_id(connection)? != APPLICATION_ID {
         return Err(StorageError::ForeignDatabase(path.display().to_string()));
     }
-    let table = "SELECT 1 FROM sqlite_schema WHERE name = 'realm'";
-    let owner = match connection.query_row(table, [], |_| Ok(())).optional()? {
-        Some(()) => connection
-            .query_row("SELECT id FROM realm", [], |row| row.get::<_, String>(0))
-            .optional()?,
-        None => None,
-    };
+    schema::check(connection, path)
+}
+
+/// The same, and refuses one that is another realm's.
+pub(super) fn check_owner(connection: &Connection, path: &Path, realm: RealmId) -> Result<()> {
+    check_made_here(connection, path)?;
+    let owner = "SELECT id FROM realm";
+    let owner = connection.query_row(owner, [], |row| row.get::<_, String>(0)).optional()?;
     if owner.is_some_and(|owner| owner == realm.to_string()) {
         return Ok(());
     }
@@ -123,10 +125,33 @@ fn all() -> Result<Vec<Migration>> {
 
 /// Applies what is missing.
 pub(super) fn run(connection: &mut Connection) -> Result<()> {
-    let migrations = all()?;
-    refuse_newer(connection, &migrations)?;
+    check_version(connection)?;
+    bring_to(connection, newest()?)
+}
+
+/// An empty database of a version, in memory.
+pub(super) fn of_version(version: i64) -> Result<Connection> {
+    let mut connection = Connection::open_in_memory()?;
+    connection.execute_batch(REALM)?;
+    bring_to(&mut connection, version)?;
+    Ok(connection)
+}
+
+/// Applies what is missing up to a version.
+pub(super) fn bring_to(connection: &mut Connection, version: i64) -> Result<()> {
+    let mut migrations = all()?;
+    migrations.retain(|migration| i64::from(migration.version()) <= version);
+    if migrations.is_empty() {
+        return Ok(());
+    }
     // All or nothing: a machine that dies half-way finds the old schema.
     Runner::new(&migrations).set_grouped(true).run(connection).map(|_| ()).map_err(failed)
+}
+
+/// The newest version that is known here.
+pub(super) fn newest() -> Result<i64> {
+    let versions = all()?.into_iter().map(|migration| i64::from(migration.version()));
+    Ok(versions.max().unwrap_or(0))
 }
 
 /// The version of a database's schema; 0 if it has none yet.
@@ -139,17 +164,11 @@ pub(super) fn version(connection: &Connection) -> Result<i64> {
     Ok(connection.query_row(newest, [], |row| row.get(0))?)
 }
 
-/// Refuses a database that a newer program has changed. Changes nothing.
-pub(super) fn check_version(connection: &Connection) -> Result<()> {
-    refuse_newer(connection, &all()?)
-}
-
-fn refuse_newer(connection: &Connection, migrations: &[Migration]) -> Result<()> {
-    let known = migrations.iter().map(|migration| i64::from(migration.version())).max();
-    let known = known.unwrap_or(0);
-    let found = version(connection)?;
+/// As [`version`]; refuses a database that a newer program has changed.
+pub(super) fn check_version(connection: &Connection) -> Result<i64> {
+    let (known, found) = (newest()?, version(connection)?);
     if found > known {
         return Err(StorageError::NewerDatabase { found, known });
     }
-    Ok(())
+    Ok(found)
 }

@@ -28,6 +28,7 @@ mod refunds;
 mod reversals;
 mod revocations;
 mod rows;
+mod schema;
 mod terminal_certificates;
 mod terminals;
 mod tokens;
@@ -116,7 +117,7 @@ impl SqliteStorage {
     ///
     /// # Errors
     /// [`StorageError::MissingDatabase`], [`StorageError::OtherRealm`],
-    /// [`StorageError::NewerDatabase`], [`StorageError::ForeignDatabase`],
+    /// [`StorageError::NewerDatabase`], [`StorageError::ForeignDatabase`], [`StorageError::ChangedSchema`],
     /// [`StorageError::Migration`], or the file cannot be opened or written.
     pub fn open(path: &Path, realm: RealmId, options: &SqliteOptions) -> Result<Self> {
         // Looked at first: SQLite would throw away the log that may lie beside an empty file.
@@ -231,6 +232,8 @@ fn open_file(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<C
     let always = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags | always)?;
     connection.busy_timeout(options.busy_timeout)?;
+    // What stands in the schema calls no function that could do more than compute.
+    connection.pragma_update(None, "trusted_schema", false)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(connection)
 }

@@ -148,7 +148,7 @@ fn realm(context: &Context) -> Vec<Check> {
     }));
     // Beside the line of the file, which is there: a platform that is stopped cannot say so itself.
     if let Some(refusal) = catalogue_refusal(home) {
-        let cure = "docs/disaster-recovery.md, when only keys.json is lost";
+        let cure = "docs/disaster-recovery.md, when only keys.json is lost, or the database was changed by hand";
         checks.push(Check::missing("keys and database", refusal, cure));
     }
     checks
