@@ -44,6 +44,8 @@ pub(super) type ReaderOfMany<'r, T> = &'r dyn Fn(usize, &Reply<'_>) -> Option<T>
 /// One question on its way.
 struct Call<T> {
     frame: Zeroizing<Vec<u8>>,
+    /// What is answered says that the module serves.
+    asks_module: bool,
     plan: Plan,
     asked: Vec<Life>,
     outcome: Option<Outcome<T>>,
@@ -69,7 +71,8 @@ impl<T> Call<T> {
     fn new(plan: Plan, request: &Request<'_>) -> Self {
         let framed = framed(request);
         let outcome = framed.is_none().then(|| Outcome::Refused(too_large()));
-        Self { frame: framed.unwrap_or_default(), plan, asked: Vec::new(), outcome }
+        let asks_module = !request.asks_no_module();
+        Self { frame: framed.unwrap_or_default(), asks_module, plan, asked: Vec::new(), outcome }
     }
 }
 
@@ -212,7 +215,7 @@ impl Shared {
         // What makes keys may take its time without being thought stalled.
         let makes = call.plan.makes();
         let patience = if makes { self.limits.making_deadline() } else { Duration::ZERO };
-        let question = Question::new(purpose, now, patience);
+        let question = Question::new(purpose, now, patience).about_module(call.asks_module);
         if worker.enqueue(Some(life.1), &call.frame, question).is_err() {
             return false;
         }
@@ -267,7 +270,10 @@ impl Shared {
                     call.plan.failed(cause);
                 }
                 answer => {
-                    self.praise(worker);
+                    // Who asks whether the platform is ready must not hide what its payments and probes meet.
+                    if call.asks_module {
+                        self.praise(worker);
+                    }
                     call.outcome = Some(Outcome::Answered { worker, answer });
                 }
             },

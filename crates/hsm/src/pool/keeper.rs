@@ -202,6 +202,7 @@ fn greet(
     state.is_kept_out = false;
     state.cause = None;
     state.last_answer = shared.clock.now();
+    state.last_of_module = state.last_answer;
     state.is_memory_locked = Some(module.is_memory_locked);
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::worker::{Phase, Purpose, Question, Worker};
 
 /// From one look to the next.
 const PERIOD: Duration = Duration::from_millis(25);
-/// A worker that was asked nothing for so long is asked whether its module serves.
+/// A worker whose module was asked nothing for so long is asked whether it serves.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Looks until the pool stops.

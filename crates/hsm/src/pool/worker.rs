@@ -44,6 +44,8 @@ pub(super) struct State {
     unsent: usize,
     next_id: u64,
     pub(super) last_answer: Duration,
+    /// When its module was last heard of, in good or in bad.
+    pub(super) last_of_module: Duration,
     latency: Latency,
     answered: u64,
     pub(super) is_memory_locked: Option<bool>,
@@ -75,6 +77,7 @@ pub(super) struct Question {
     bytes: usize,
     /// After this it is overdue.
     patience: Duration,
+    asks_module: bool,
 }
 
 /// What a question is for.
@@ -120,6 +123,7 @@ impl Worker {
                 unsent: 0,
                 next_id: wire::GREETING_ID.saturating_add(1),
                 last_answer: now,
+                last_of_module: now,
                 latency: Latency::new(now),
                 answered: 0,
                 is_memory_locked: None,
@@ -219,6 +223,9 @@ impl Worker {
         let each = now.saturating_sub(begun).checked_div(count).unwrap_or_default();
         state.latency.measured(now, each, ids.len());
         state.last_answer = now;
+        if questions.iter().any(|question| question.asks_module) {
+            state.last_of_module = now;
+        }
         state.answered = state.answered.saturating_add(u64::from(count));
         state.send();
         Ok(questions)
@@ -298,11 +305,11 @@ impl State {
         }
     }
 
-    /// Whether nothing was asked of it for so long.
+    /// Whether nothing was asked of its module for so long.
     pub(super) fn is_idle(&self, now: Duration, so_long: Duration) -> bool {
         self.phase == Phase::Serving
-            && self.unanswered.is_empty()
-            && now.saturating_sub(self.last_answer) >= so_long
+            && !self.unanswered.iter().any(|question| question.asks_module)
+            && now.saturating_sub(self.last_of_module) >= so_long
     }
 
     /// Ends the process; its keeper sees the socket close.
@@ -344,7 +351,13 @@ impl State {
 
 impl Question {
     pub(super) const fn new(purpose: Purpose, now: Duration, patience: Duration) -> Self {
-        Self { id: wire::GREETING_ID, purpose, sent_at: now, bytes: 0, patience }
+        let asks_module = !matches!(purpose, Purpose::Refresh);
+        Self { id: wire::GREETING_ID, purpose, sent_at: now, bytes: 0, patience, asks_module }
+    }
+
+    /// The same, where the answer may come from the catalogue alone.
+    pub(super) fn about_module(self, asks_module: bool) -> Self {
+        Self { asks_module, ..self }
     }
 
     /// Tells the caller, if there is one, that the worker is gone.

@@ -305,3 +305,20 @@ fn calls_beyond_the_queue_are_refused_at_once() {
         processes(&pool, "north").into_iter().for_each(kill);
     });
 }
+
+/// Attack: whoever asks again and again whether the platform is ready, which needs no key, hides that no module serves:
+/// what he asks is answered from the catalogue.
+#[test]
+fn attack_dead_modules_hidden_by_asking_for_readiness() {
+    let house = House::new();
+    let pool = house.open();
+    for name in ["north", "south"] {
+        house.set(name, Fault::DeviceError);
+    }
+    until(&pool, |status| {
+        assert!(pool.follow_catalogue(None).is_ok() || !status.serves);
+        !status.serves
+    });
+    let said = pool.health().unwrap_err().to_string();
+    assert!(said.contains("CKR_DEVICE_ERROR"), "{said}");
+}

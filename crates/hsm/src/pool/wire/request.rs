@@ -114,6 +114,19 @@ pub enum Request<'a> {
 }
 
 impl Request<'_> {
+    /// Whether the catalogue answers it, so that it says nothing about the module.
+    #[must_use]
+    pub const fn asks_no_module(&self) -> bool {
+        matches!(
+            self,
+            Self::FollowCatalogue { .. }
+                | Self::CaPublicKey { .. }
+                | Self::IssuerKeys { .. }
+                | Self::MerchantCaKey
+                | Self::DocumentKeys { .. }
+        )
+    }
+
     /// Whether it is what payments ask, and takes microseconds: an answer may wait for the next one.
     #[must_use]
     pub const fn is_brief(&self) -> bool {
