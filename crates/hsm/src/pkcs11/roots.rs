@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use data_encoding::HEXUPPER;
 use serde::{Deserialize, Serialize};
 use tapfer_payment_types::{RealmId, Secret};
 use tapfer_pkcs11::{KeyHandle, KeyType, Mechanism, Session, Template, Use};
@@ -123,13 +124,26 @@ fn present(session: &Session, whose: Whose, kind: &str) -> Result<Option<KeyHand
         [] => Ok(None),
         [root] => Ok(Some(*root)),
         several => Err(told(format!(
-            "the token has {} keys {:?}; which one counts, nobody can tell: delete the wrong one \
-             with the vendor's tool, or initialise the token anew and put the root keys there with \
-             `tapfer keys ceremony install`",
+            "the token has {} keys {:?}, and it is not for a program to choose one: their check values are {}, in the \
+             order in which the token lists them. The root key is the one whose check value is in the transcript of \
+             the ceremony, and on the other members in `tapfer hsm status`. Delete every other one with the vendor's \
+             tool, by its handle and not by its label, which finds the first; if it does not let itself be deleted, \
+             initialise the token anew and put the root keys there with `tapfer keys ceremony install`. Whoever put \
+             it there has the PIN: change it",
             several.len(),
-            whose.label(kind)
+            whose.label(kind),
+            check_values(session, several)
         ))),
     }
+}
+
+/// For people to tell keys of one name apart.
+fn check_values(session: &Session, keys: &[KeyHandle]) -> String {
+    let of = |key: &KeyHandle| match wrapped_zeros(session, [*key]) {
+        Ok([zeros]) => HEXUPPER.encode(&root_check::check_value(&zeros)),
+        Err(_) => "none, because it wraps nothing".to_owned(),
+    };
+    keys.iter().map(of).collect::<Vec<_>>().join(", ")
 }
 
 fn candidates(session: &Session, whose: Whose, kind: &str) -> Result<Vec<KeyHandle>, Fault> {
