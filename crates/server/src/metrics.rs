@@ -5,9 +5,11 @@
 use core::time::Duration;
 use std::sync::OnceLock;
 
-use crate::api::hsm::HsmState;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tapfer_storage::Load;
+
+use crate::api::hsm::HsmState;
 
 const REQUESTS: &str = "tapfer_http_requests_total";
 const REQUEST_SECONDS: &str = "tapfer_http_request_duration_seconds";
@@ -33,6 +35,7 @@ const HSM_MEMBER_LATENCY: &str = "tapfer_hsm_member_latency_seconds";
 const KEYS_DUE_SOON: &str = "tapfer_keys_due_soon";
 const KEYS_OVERDUE: &str = "tapfer_keys_overdue";
 const QUEUE_DEPTH: &str = "tapfer_storage_queue_depth";
+const COMMITS: &str = "tapfer_storage_commits_total";
 const JOBS: &str = "tapfer_jobs_running";
 const CONNECTIONS: &str = "tapfer_connections_open";
 const CONNECTIONS_REFUSED: &str = "tapfer_connections_refused_total";
@@ -93,6 +96,10 @@ fn describe() {
     describe_gauge!(KEYS_DUE_SOON, "Keys whose cryptoperiod ends soon");
     describe_gauge!(KEYS_OVERDUE, "Keys that are used longer than their cryptoperiod");
     describe_gauge!(QUEUE_DEPTH, "Writes that wait for the database");
+    describe_counter!(
+        COMMITS,
+        "Transactions that went to the disk; writes that wait together share one"
+    );
     describe_gauge!(JOBS, "Requests that are being worked on off the network threads");
     describe_gauge!(CONNECTIONS, "Connections that hold a place, from before the TLS handshake on");
     describe_counter!(CONNECTIONS_REFUSED, "Connections refused, by the limit that was reached");
@@ -167,9 +174,10 @@ pub(crate) fn connection_overdue() {
     counter!(CONNECTIONS_OVERDUE).increment(1);
 }
 
-/// How many writes wait for the database, and how many requests are being worked on.
-pub(crate) fn load(waiting_writes: usize, running_jobs: usize) {
-    gauge!(QUEUE_DEPTH).set(to_f64(waiting_writes));
+/// How busy the database is, and how many requests are being worked on.
+pub(crate) fn load(storage: Load, running_jobs: usize) {
+    gauge!(QUEUE_DEPTH).set(to_f64(storage.waiting_changes));
+    counter!(COMMITS).absolute(storage.commits);
     gauge!(JOBS).set(to_f64(running_jobs));
 }
 

@@ -1,5 +1,7 @@
 //! What can go wrong, split by who has to do something about it.
 
+use std::sync::Arc;
+
 use tapfer_payment_types::{MoneyError, PaymentIntentId, RealmId};
 use tapfer_payments::cards::CardError;
 use tapfer_payments::integrity::IntegrityError;
@@ -171,6 +173,12 @@ pub enum StorageError {
     /// The writer gave up in the middle of a change, which was rolled back: a defect.
     #[error("the change was given up half-way and rolled back; this is a defect, report it")]
     Abandoned,
+    /// The transaction that the change was in did not reach the disk, or nobody knows whether it did.
+    #[error(
+        "the database does not say that this is on the disk ({0}); ask again with the same idempotency key, and it is \
+         made once or answered as it was"
+    )]
+    NotSynced(#[source] Arc<rusqlite::Error>),
     /// The database itself failed: disk full, file gone, broken.
     #[error("the database failed: {0}")]
     Database(#[source] rusqlite::Error),
@@ -203,6 +211,15 @@ impl From<rusqlite::Error> for StorageError {
 }
 
 impl StorageError {
+    /// Why a transaction is not on the disk.
+    pub(crate) fn not_synced(error: Arc<rusqlite::Error>) -> Self {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+        match error.sqlite_error_code() {
+            Some(DatabaseBusy | DatabaseLocked) => Self::Busy,
+            _ => Self::NotSynced(error),
+        }
+    }
+
     /// SQLite says "UNIQUE constraint failed: table.column, ..."; any other constraint that fails is
     /// a hole in the rules above it.
     fn constraint(error: rusqlite::Error) -> Self {

@@ -31,7 +31,7 @@ pub use records::{
 };
 pub use store::{
     AccessStore, AuditStore, AuthorizationStore, CardStore, ConfigurationStore, DeviceStore,
-    IdempotencyStore, IntegrityStore, IntentStore, IssuerStore, MerchantStore, PinStore,
+    IdempotencyStore, IntegrityStore, IntentStore, IssuerStore, Load, MerchantStore, PinStore,
     PolicyStore, RefundStore, ReversalStore, RevocationStore, Storage, TerminalStore, TokenStore,
 };
 pub use write::{Answer, StoredResponse, Write, Written};

@@ -557,6 +557,15 @@ pub trait IdempotencyStore {
     fn forget_answers(&self, before: Timestamp) -> Result<usize>;
 }
 
+/// How busy a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Changes that wait for the disk at this moment.
+    pub waiting_changes: usize,
+    /// Transactions that went to the disk since the store was opened. Changes that wait together share one.
+    pub commits: u64,
+}
+
 /// The whole store.
 pub trait Storage:
     IssuerStore
@@ -587,8 +596,8 @@ pub trait Storage:
     /// Takes note of a version that comes from `known`, which was the newest. Whether it still is: if it is not,
     /// nothing is noted, and the caller compares with what is.
     fn note_catalogue(&self, known: Option<CatalogueMark>, newer: CatalogueMark) -> Result<bool>;
-    /// How many changes wait for the disk at this moment: a measure of load.
-    fn waiting_changes(&self) -> usize;
+    /// What the store is doing.
+    fn load(&self) -> Load;
     /// Refuses new calls, finishes the changes that wait, and closes. May be called more than once.
     fn close(&self);
 }

@@ -55,6 +55,7 @@ fn of_storage(error: StorageError) -> Problem {
         | StorageError::Inconsistent(_)
         | StorageError::Migration(_)
         | StorageError::Abandoned
+        | StorageError::NotSynced(_)
         | StorageError::Database(_) => Problem::internal(&error),
     }
 }

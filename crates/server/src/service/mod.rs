@@ -45,7 +45,7 @@ use tapfer_hsm::pool::PoolStatus;
 use tapfer_hsm::{HsmError, PaymentHsm};
 use tapfer_payment_types::Timestamp;
 use tapfer_payments::merchants::acquirer_of;
-use tapfer_storage::{Answer, Begun, Storage, StoredResponse, Write, Written};
+use tapfer_storage::{Answer, Begun, Load, Storage, StoredResponse, Write, Written};
 
 pub(crate) use access::FirstKey;
 pub(crate) use answer::Answered;
@@ -162,9 +162,9 @@ impl Service {
         self.hsm.pool()
     }
 
-    /// How many writes wait for the database.
-    pub(crate) fn waiting_changes(&self) -> usize {
-        self.storage.waiting_changes()
+    /// How busy the database is.
+    pub(crate) fn storage_load(&self) -> Load {
+        self.storage.load()
     }
 
     /// Forgets the answers to idempotency keys that are older than this.

@@ -101,6 +101,7 @@ fn health_readiness_and_metrics() {
         "tapfer_hsm_calls_total{",
         "tapfer_http_panics_total 0",
         "tapfer_storage_queue_depth 0",
+        "tapfer_storage_commits_total ",
         "tapfer_jobs_running 0",
         "route=\"/ready\"",
     ] {

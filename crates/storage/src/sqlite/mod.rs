@@ -1,7 +1,8 @@
 //! The embedded store: one SQLite file in write-ahead mode.
 //!
-//! One thread owns the only connection that writes; every change is one IMMEDIATE transaction on it,
-//! synced to the disk before its caller hears of it. Readers have connections of their own that
+//! One thread owns the only connection that writes. Every change is a savepoint of its own in an IMMEDIATE
+//! transaction, which it shares with those that waited at the same moment, and is synced to the disk before its
+//! caller hears of it. Readers have connections of their own that
 //! cannot write, and see one snapshot for each call.
 
 mod access;
@@ -44,7 +45,7 @@ use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 
 pub use self::audit_chain::AuditFile;
 use crate::idempotency::RunningRequests;
-use crate::{Storage, StorageError, Write, Written};
+use crate::{Load, Storage, StorageError, Write, Written};
 pub use backup::{back_up, check};
 pub use key_catalogue::known_catalogue;
 pub use key_uses::KeyUse;
@@ -255,8 +256,8 @@ impl Storage for SqliteStorage {
         self.writer.run(move |connection| key_catalogue::note(connection, known, newer))
     }
 
-    fn waiting_changes(&self) -> usize {
-        self.writer.waiting()
+    fn load(&self) -> Load {
+        Load { waiting_changes: self.writer.waiting(), commits: self.writer.commits() }
     }
 
     fn close(&self) {

@@ -1,12 +1,13 @@
 //! The thread that owns the only connection that writes.
 //!
-//! Jobs come through a bounded queue and run one after another, each as one IMMEDIATE transaction.
-//! A job sees the transaction and nothing else that lives longer than it.
+//! Changes come through a bounded queue and run one after another. Those that came while the disk was busy with
+//! the ones before share a transaction, each in a savepoint of its own, and one sync: alone, a change waits for
+//! nobody. Nobody is told anything before the transaction is on the disk.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -14,53 +15,100 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::Result;
 use crate::StorageError;
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+/// So many changes share a transaction at most: the first of them waits for the last.
+const MOST_TOGETHER: usize = 64;
+
+/// A change that waits for its transaction.
+trait Change: Send {
+    /// Makes it. Whether it is to stay.
+    fn make(&mut self, connection: &Connection) -> bool;
+    /// Tells its caller what came of it, now that it is known whether the transaction is on the disk.
+    fn tell(self: Box<Self>, synced: std::result::Result<(), Arc<rusqlite::Error>>);
+}
+
+/// What a caller wants, what came of it, and where the caller waits.
+struct Wanted<J, T> {
+    job: Option<J>,
+    made: Result<T>,
+    reply: SyncSender<Result<T>>,
+}
+
+impl<T: Send, J: FnOnce(&Connection) -> Result<T> + Send> Change for Wanted<J, T> {
+    fn make(&mut self, connection: &Connection) -> bool {
+        let Some(job) = self.job.take() else { return false };
+        // One that panics is rolled back; the changes beside it are not to suffer for it.
+        match catch_unwind(AssertUnwindSafe(|| job(connection))) {
+            Ok(made) => self.made = made,
+            Err(_) => tracing::error!("a change was given up half-way and rolled back"),
+        }
+        self.made.is_ok()
+    }
+
+    fn tell(self: Box<Self>, synced: std::result::Result<(), Arc<rusqlite::Error>>) {
+        let Self { made, reply, .. } = *self;
+        let told = match (made, synced) {
+            (made, Ok(())) | (made @ Err(StorageError::Database(_)), Err(_)) => made,
+            // A refusal, too, rests on changes that are not there.
+            (_, Err(error)) => Err(StorageError::not_synced(error)),
+        };
+        // Nobody listens any more if the caller's thread is gone; the change stands.
+        let _ = reply.send(told);
+    }
+}
+
+type Queue = SyncSender<Box<dyn Change>>;
 
 #[derive(Debug)]
 pub(super) struct Writer {
     /// Taken when the store closes: the queue ends, the thread finishes what waits and stops.
-    open: Mutex<Option<(SyncSender<Job>, JoinHandle<()>)>>,
-    /// Jobs that were given in and have no answer yet.
+    open: Mutex<Option<(Queue, JoinHandle<()>)>>,
+    /// Changes that were given in and have no answer yet.
     waiting: AtomicUsize,
+    /// Transactions that went to the disk.
+    commits: Arc<AtomicU64>,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection, queue_length: usize) -> Result<Self> {
         let (sender, queue) = sync_channel(queue_length.max(1));
+        let commits = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&commits);
         let thread = std::thread::Builder::new()
             .name("tapfer-writer".to_owned())
-            .spawn(move || work(connection, &queue))
+            .spawn(move || work(connection, &queue, &counted))
             .map_err(|_| StorageError::Closed)?;
-        Ok(Self { open: Mutex::new(Some((sender, thread))), waiting: AtomicUsize::new(0) })
+        let open = Mutex::new(Some((sender, thread)));
+        Ok(Self { open, waiting: AtomicUsize::new(0), commits })
     }
 
-    /// Runs a job as one transaction and waits until it is on the disk.
+    /// Makes a change and waits until it is on the disk. `job` runs in a transaction, and is undone if it fails.
     pub(super) fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let _waiting = Waiting::one_more(&self.waiting);
         let (reply, answer) = sync_channel(1);
-        self.send(Box::new(move |connection| {
-            let result = transaction(connection, job);
-            // Nobody listens any more if the caller's thread is gone; the change stands.
-            let _ = reply.send(result);
-        }))?;
+        self.send(Box::new(Wanted { job: Some(job), made: Err(StorageError::Abandoned), reply }))?;
         answer.recv().map_err(|_| StorageError::Abandoned)?
     }
 
-    fn send(&self, job: Job) -> Result<()> {
+    fn send(&self, change: Box<dyn Change>) -> Result<()> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let (sender, _) = open.as_ref().ok_or(StorageError::Closed)?;
-        sender.try_send(job).map_err(|error| match error {
+        sender.try_send(change).map_err(|error| match error {
             TrySendError::Full(_) => StorageError::Busy,
             TrySendError::Disconnected(_) => StorageError::Closed,
         })
     }
 
-    /// How many jobs have no answer yet.
+    /// How many changes have no answer yet.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How many transactions went to the disk since the start.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     /// Ends the queue and waits for the thread.
@@ -95,12 +143,15 @@ impl Drop for Writer {
     }
 }
 
-fn work(mut connection: Connection, queue: &Receiver<Job>) {
-    for job in queue {
-        // A job that panics has been rolled back by its transaction's destructor, and its caller is
-        // told by the dropped reply. The jobs behind it are not to suffer for it.
-        if catch_unwind(AssertUnwindSafe(|| job(&mut connection))).is_err() {
-            tracing::error!("a change was given up half-way and rolled back");
+fn work(mut connection: Connection, queue: &Receiver<Box<dyn Change>>, commits: &AtomicU64) {
+    while let Ok(first) = queue.recv() {
+        let mut changes = vec![first];
+        let synced = together(&mut connection, &mut changes, queue).map_err(Arc::new);
+        if synced.is_ok() {
+            commits.fetch_add(1, Ordering::Relaxed);
+        }
+        for change in changes {
+            change.tell(synced.clone());
         }
     }
     // The last connection that closes folds the write-ahead log into the database.
@@ -109,22 +160,49 @@ fn work(mut connection: Connection, queue: &Receiver<Job>) {
     }
 }
 
-fn transaction<T>(
+/// One transaction with the first change, and with those that wait behind it.
+fn together(
     connection: &mut Connection,
-    job: impl FnOnce(&Connection) -> Result<T>,
-) -> Result<T> {
+    changes: &mut Vec<Box<dyn Change>>,
+    queue: &Receiver<Box<dyn Change>>,
+) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let value = job(&transaction)?;
-    transaction.commit()?;
-    Ok(value)
+    for change in &mut *changes {
+        make(&transaction, &mut **change)?;
+    }
+    while changes.len() < MOST_TOGETHER
+        && let Ok(mut next) = queue.try_recv()
+    {
+        let made = make(&transaction, &mut *next);
+        changes.push(next);
+        made?;
+    }
+    transaction.commit()
+}
+
+/// One change, which leaves nothing if it fails.
+///
+/// # Errors
+/// SQLite has given the whole transaction up by itself, as it may when a disk is full or does not answer: then
+/// the savepoint is gone too.
+fn make(transaction: &Connection, change: &mut dyn Change) -> rusqlite::Result<()> {
+    let say = |words| transaction.prepare_cached(words)?.execute([]).map(drop);
+    say("SAVEPOINT one_change")?;
+    if !change.make(transaction) {
+        say("ROLLBACK TO one_change")?;
+    }
+    say("RELEASE one_change")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Writer;
+    use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+
+    use super::{MOST_TOGETHER, Wanted, Writer};
     use crate::StorageError;
     use rusqlite::Connection;
-    use std::sync::mpsc::channel;
+
+    type Told<T> = Receiver<Result<T, StorageError>>;
 
     fn writer(queue_length: usize) -> Writer {
         let connection = Connection::open_in_memory().unwrap();
@@ -132,50 +210,156 @@ mod tests {
         Writer::start(connection, queue_length).unwrap()
     }
 
-    fn count(writer: &Writer) -> i64 {
-        let count = "SELECT count(*) FROM numbers";
-        writer
-            .run(move |connection| Ok(connection.query_row(count, [], |row| row.get(0))?))
-            .unwrap()
+    fn insert(connection: &Connection, number: i64) -> Result<i64, StorageError> {
+        connection.execute("INSERT INTO numbers (number) VALUES (?1)", [number])?;
+        Ok(number)
+    }
+
+    fn numbers(connection: &Connection) -> Result<Vec<i64>, StorageError> {
+        let mut rows = connection.prepare("SELECT number FROM numbers ORDER BY number")?;
+        let numbers = rows.query_map([], |row| row.get(0))?;
+        Ok(numbers.collect::<Result<_, _>>()?)
+    }
+
+    /// Puts a change into the queue and does not wait for it.
+    fn put<T: Send + 'static>(
+        writer: &Writer,
+        job: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<Told<T>, StorageError> {
+        let (reply, answer) = sync_channel(1);
+        let made = Err(StorageError::Abandoned);
+        writer.send(Box::new(Wanted { job: Some(job), made, reply })).map(|()| answer)
+    }
+
+    /// Keeps the writer busy with one change until it is told to go on.
+    fn hold(writer: &Writer) -> Sender<()> {
+        let (started, has_started) = channel();
+        let (go_on, may_go_on) = channel::<()>();
+        let held = put(writer, move |_| {
+            started.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            Ok(())
+        });
+        drop(held.unwrap());
+        has_started.recv().unwrap();
+        go_on
     }
 
     #[test]
     fn a_job_that_fails_or_panics_leaves_nothing() {
         let writer = writer(4);
-        let insert = "INSERT INTO numbers VALUES (1)";
         let failed = writer.run::<()>(move |connection| {
-            connection.execute(insert, [])?;
+            insert(connection, 1)?;
             Err(StorageError::Conflict)
         });
         assert!(matches!(failed, Err(StorageError::Conflict)));
         let panicked = writer.run::<()>(move |connection| {
-            connection.execute(insert, []).unwrap();
+            insert(connection, 1).unwrap();
             panic!("on purpose");
         });
         assert!(matches!(panicked, Err(StorageError::Abandoned)));
-        assert_eq!(count(&writer), 0);
-        writer.run(move |connection| Ok(connection.execute(insert, [])?)).unwrap();
-        assert_eq!(count(&writer), 1);
+        assert_eq!(writer.run(numbers).unwrap(), [0; 0]);
+        writer.run(|connection| insert(connection, 1)).unwrap();
+        assert_eq!(writer.run(numbers).unwrap(), [1]);
+    }
+
+    #[test]
+    fn what_waits_shares_a_commit_and_no_fault() {
+        let writer = writer(MOST_TOGETHER);
+        let go_on = hold(&writer);
+        let waiting = [0, 1, 2, 3, 4, 5].map(|number| {
+            let job = move |connection: &Connection| {
+                insert(connection, number)?;
+                match number % 3 {
+                    0 => Err(StorageError::Conflict),
+                    1 => panic!("on purpose"),
+                    _ => Ok(number),
+                }
+            };
+            put(&writer, job).unwrap()
+        });
+        go_on.send(()).unwrap();
+        for (number, told) in (0..).zip(waiting) {
+            match (number % 3, told.recv().unwrap()) {
+                (0, Err(StorageError::Conflict)) | (1, Err(StorageError::Abandoned)) => {}
+                (2, Ok(made)) => assert_eq!(made, number),
+                (_, told) => panic!("{number}: {told:?}"),
+            }
+        }
+        assert_eq!(writer.commits(), 1, "for seven changes");
+        assert_eq!(writer.run(numbers).unwrap(), [2, 5]);
+    }
+
+    #[test]
+    fn no_change_waits_for_more_than_so_many() {
+        let writer = writer(2 * MOST_TOGETHER);
+        let go_on = hold(&writer);
+        let waiting: Vec<_> = (0..2 * i64::try_from(MOST_TOGETHER).unwrap())
+            .map(|number| put(&writer, move |connection| insert(connection, number)).unwrap())
+            .collect();
+        go_on.send(()).unwrap();
+        for told in waiting {
+            told.recv().unwrap().unwrap();
+        }
+        assert_eq!(writer.commits(), 3);
+    }
+
+    #[test]
+    fn a_full_disk_acknowledges_what_is_there_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("numbers.db");
+        let connection = Connection::open(&file).unwrap();
+        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+        connection.execute_batch("CREATE TABLE numbers (number INTEGER, more BLOB)").unwrap();
+        connection.pragma_update(None, "max_page_count", 16).unwrap();
+        let writer = Writer::start(connection, MOST_TOGETHER).unwrap();
+        let go_on = hold(&writer);
+        let waiting: Vec<_> = (0..40_i64)
+            .map(|number| {
+                let job = move |connection: &Connection| {
+                    // Every fourth is more than the rest of the disk takes.
+                    let length = if number % 4 == 3 { 1 << 20 } else { 10 };
+                    let row = "INSERT INTO numbers VALUES (?1, zeroblob(?2))";
+                    Ok(connection.execute(row, [number, length])?)
+                };
+                (number, put(&writer, job).unwrap())
+            })
+            .collect();
+        go_on.send(()).unwrap();
+        let is_acknowledged =
+            |(number, told): (i64, Told<usize>)| told.recv().unwrap().is_ok().then_some(number);
+        let acknowledged: Vec<i64> = waiting.into_iter().filter_map(is_acknowledged).collect();
+        writer.close();
+        let there = numbers(&Connection::open(&file).unwrap()).unwrap();
+        assert_eq!(there, acknowledged);
+        assert!(there.iter().all(|number| number % 4 != 3));
+    }
+
+    #[test]
+    fn a_transaction_that_is_lost_is_told_to_all_who_were_in_it() {
+        let writer = writer(MOST_TOGETHER);
+        let go_on = hold(&writer);
+        let before = put(&writer, |connection| insert(connection, 1)).unwrap();
+        // What SQLite does by itself when a disk does not answer.
+        let gives_up =
+            put(&writer, |connection| Ok(connection.execute_batch("ROLLBACK")?)).unwrap();
+        let behind = put(&writer, |connection| insert(connection, 2)).unwrap();
+        go_on.send(()).unwrap();
+        assert!(matches!(before.recv().unwrap(), Err(StorageError::NotSynced(_))));
+        assert!(matches!(gives_up.recv().unwrap(), Err(StorageError::NotSynced(_))));
+        assert_eq!(behind.recv().unwrap().unwrap(), 2);
+        assert_eq!(writer.run(numbers).unwrap(), [2]);
     }
 
     #[test]
     fn a_full_queue_says_so_and_closing_finishes_what_waits() {
         let writer = writer(1);
-        let (started, has_started) = channel();
-        let (go_on, may_go_on) = channel::<()>();
-        let (done, is_done) = channel();
-        writer
-            .send(Box::new(move |_| {
-                started.send(()).unwrap();
-                may_go_on.recv().unwrap();
-            }))
-            .unwrap();
-        has_started.recv().unwrap();
-        writer.send(Box::new(move |_| done.send(()).unwrap())).unwrap();
+        let go_on = hold(&writer);
+        let waits = put(&writer, |connection| insert(connection, 1)).unwrap();
         assert!(matches!(writer.run(|_| Ok(())), Err(StorageError::Busy)));
         go_on.send(()).unwrap();
         writer.close();
-        is_done.try_recv().unwrap();
+        assert_eq!(waits.try_recv().unwrap().unwrap(), 1);
         assert!(matches!(writer.run(|_| Ok(())), Err(StorageError::Closed)));
     }
 }

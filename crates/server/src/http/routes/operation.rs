@@ -70,7 +70,7 @@ pub(super) async fn metrics(
     let Some(recorder) = app.metrics() else {
         return Err(Problem::unavailable("this process records its metrics elsewhere"));
     };
-    count::load(app.service().waiting_changes(), app.running_jobs());
+    count::load(app.service().storage_load(), app.running_jobs());
     count::hsm(&app.service().hsm_state());
     recorder.run_upkeep();
     Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], recorder.render()))
