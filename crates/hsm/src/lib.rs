@@ -348,6 +348,11 @@ pub trait PaymentHsm: Send + Sync {
     /// [`HsmError::UnknownIssuer`], or the module failed.
     fn pan_lookup(&self, issuer: IssuerId, pan: &Pan) -> Result<PanLookup, HsmError>;
 
+    /// The same for numbers that are at hand together: each as if it were asked for alone, in their order.
+    fn pan_lookups(&self, numbers: &[(IssuerId, Pan)]) -> Vec<Result<PanLookup, HsmError>> {
+        numbers.iter().map(|(issuer, pan)| self.pan_lookup(*issuer, pan)).collect()
+    }
+
     /// Gives out an issuer's keys, in a demo realm only, so that anyone can recompute a cryptogram.
     ///
     /// # Errors

@@ -89,7 +89,7 @@ pub struct Inconsistency {
 }
 
 /// Why a call to the store failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StorageError {
     /// The caller named something that is not there.
     #[error("there is no {kind} {id}")]
@@ -181,7 +181,7 @@ pub enum StorageError {
     NotSynced(#[source] Arc<rusqlite::Error>),
     /// The database itself failed: disk full, file gone, broken.
     #[error("the database failed: {0}")]
-    Database(#[source] rusqlite::Error),
+    Database(#[source] Arc<rusqlite::Error>),
 }
 
 /// Columns whose values are unique, and what a caller calls them.
@@ -205,7 +205,7 @@ impl From<rusqlite::Error> for StorageError {
         match error.sqlite_error_code() {
             Some(DatabaseBusy | DatabaseLocked) => Self::Busy,
             Some(ConstraintViolation) => Self::constraint(error),
-            _ => Self::Database(error),
+            _ => Self::Database(Arc::new(error)),
         }
     }
 }
@@ -225,7 +225,7 @@ impl StorageError {
     fn constraint(error: rusqlite::Error) -> Self {
         let text = error.to_string();
         let Some((_, columns)) = text.split_once("UNIQUE constraint failed: ") else {
-            return Self::Database(error);
+            return Self::Database(Arc::new(error));
         };
         if let Some((_, what)) = UNIQUE.iter().find(|(column, _)| columns.contains(column)) {
             return Refusal::Exists(what).into();
@@ -233,7 +233,7 @@ impl StorageError {
         if DECIDED.iter().any(|column| columns.contains(column)) {
             return Self::Conflict;
         }
-        Self::Database(error)
+        Self::Database(Arc::new(error))
     }
 }
 

@@ -449,22 +449,42 @@ pub trait IntentStore {
 
 /// Authorizations.
 pub trait AuthorizationStore {
-    /// Every fact that a decision needs, in one snapshot.
+    /// Every fact that each of these decisions needs, in one snapshot; in the order of the queries.
     ///
     /// # Errors
     /// [`StorageError::NotFound`] if there is no such intent. An unknown token is not an error: it
     /// is a fact.
-    fn authorization_facts(&self, query: FactsQuery) -> Result<Facts>;
-    /// Writes down a decision and everything that follows from it, if the facts it rests on still
-    /// hold: the authorization, the spent counter and key use, the booking, the intent.
+    fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>>;
+    /// Writes decisions down together, and everything that follows from each, if the facts it rests on still
+    /// hold: the authorization, the spent counter and key use, the booking, the intent. One that is refused
+    /// leaves nothing, and the others stand. What came of each, in their order.
     ///
     /// # Errors
-    /// [`StorageError::Conflict`] if a fact has changed; load, decide and commit again.
+    /// [`StorageError::Conflict`] if a fact has changed, perhaps by one that stands before it here; load, decide
+    /// and commit again.
+    fn commit_authorizations(
+        &self,
+        commits: Vec<(CommitAuthorization, Write<Authorization>)>,
+    ) -> Vec<Result<Written<Authorization>>>;
+    /// The facts of one decision: see [`AuthorizationStore::facts_of_authorizations`].
+    ///
+    /// # Errors
+    /// As there.
+    fn authorization_facts(&self, query: FactsQuery) -> Result<Facts> {
+        self.facts_of_authorizations(&[query]).pop().unwrap_or(Err(StorageError::Abandoned))
+    }
+    /// Writes one decision down: see [`AuthorizationStore::commit_authorizations`].
+    ///
+    /// # Errors
+    /// As there.
     fn commit_authorization(
         &self,
         commit: CommitAuthorization,
         write: Write<Authorization>,
-    ) -> Result<Written<Authorization>>;
+    ) -> Result<Written<Authorization>> {
+        let mut written = self.commit_authorizations(vec![(commit, write)]);
+        written.pop().unwrap_or(Err(StorageError::Abandoned))
+    }
     /// Answers with an authorization that was made before, and keeps the answer for this claim too.
     /// Nothing happens, so the audit log says nothing.
     ///
@@ -548,11 +568,18 @@ pub trait ConfigurationStore {
 
 /// Idempotency keys.
 pub trait IdempotencyStore {
-    /// Asks what to do with a request. The claim then goes into the [`Write`] of its change.
+    /// Asks what to do with requests; in their order. Each claim then goes into the [`Write`] of its change.
     ///
     /// # Errors
     /// [`StorageError::StillRunning`] or [`StorageError::DifferentContent`].
-    fn begin(&self, claim: &IdempotencyClaim) -> Result<Begun>;
+    fn begin_all(&self, claims: &[&IdempotencyClaim]) -> Vec<Result<Begun>>;
+    /// Asks what to do with one request: see [`IdempotencyStore::begin_all`].
+    ///
+    /// # Errors
+    /// As there.
+    fn begin(&self, claim: &IdempotencyClaim) -> Result<Begun> {
+        self.begin_all(&[claim]).pop().unwrap_or(Err(StorageError::Abandoned))
+    }
     /// Forgets answers given before this time; returns how many.
     fn forget_answers(&self, before: Timestamp) -> Result<usize>;
 }

@@ -753,6 +753,51 @@ fn the_same_request_twice_has_one_effect<B: Backend>() {
     assert!(matches!(store.begin(&claim_1).unwrap(), Begun::Run(_)));
 }
 
+/// Payments that came at the same moment are asked about, and written down, together; each for itself.
+fn what_comes_together_stands_or_falls_alone<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let other = TerminalId::new(noon(), [77; 10]);
+    world.create_terminal(other);
+    let [first, second, third] = [1, 2, 3].map(|_| world.intent(100, CaptureMethod::Automatic).id);
+    world.arm(first, world.terminal);
+    world.arm(second, other);
+    let claims = [claim(&world, "a", 1), claim(&world, "b", 1), claim(&world, "a", 1)];
+    let begun = world.store.begin_all(&claims.each_ref());
+    assert!(
+        matches!(
+            begun[..],
+            [Ok(Begun::Run(_)), Ok(Begun::Run(_)), Err(StorageError::StillRunning)]
+        ),
+        "{begun:?}"
+    );
+    let decisions = [
+        world.decide(first, world.terminal, presented(1, 100)),
+        world.decide(second, other, presented(2, 100)),
+        world.decide(third, other, presented(3, 100)),
+    ];
+    let [approved, same_card, not_armed] = decisions.each_ref();
+    assert_eq!(not_armed.outcome(), declined(DeclineReason::TerminalNotArmed));
+    let [claim_a, claim_b, again] = claims;
+    let mut written = world.commit_all(vec![
+        (approved, Some(claim_a.clone())),
+        // The card's money is another one by now.
+        (same_card, Some(claim_b.clone())),
+        (not_armed, Some(again)),
+    ]);
+    let repeated = written.pop().unwrap().unwrap();
+    assert!(matches!(written.pop(), Some(Err(StorageError::Conflict))));
+    let made = written.pop().unwrap().unwrap();
+    assert_eq!(repeated, Written::Replayed(made.response().0.clone()));
+    assert_eq!(world.money(), (99_900, 99_900));
+    drop(begun);
+    let begun = world.store.begin_all(&[&claim_b, &claim_a]);
+    assert!(matches!(begun[..], [Ok(Begun::Run(_)), Ok(Begun::Replay(_))]), "{begun:?}");
+    drop(begun);
+    let decided_again = world.decide(second, other, presented(2, 100));
+    done(world.commit(&decided_again, Some(claim_b)));
+    assert_eq!(world.money(), (99_800, 99_800));
+}
+
 fn a_refused_request_is_not_remembered<B: Backend>() {
     let (world, _backend) = world::<B>();
     let claim = claim(&world, "block-1", 1);
@@ -850,6 +895,7 @@ macro_rules! contract_of {
             who_comes_too_late_undoes_nothing,
             a_terminal_waits_for_one_payment,
             the_same_request_twice_has_one_effect,
+            what_comes_together_stands_or_falls_alone,
             a_refused_request_is_not_remembered,
             every_change_is_in_the_audit_log,
             a_closed_store_changes_nothing,

@@ -78,6 +78,10 @@ fn purpose(purpose: DocumentPurpose) -> u8 {
     place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX)
 }
 
+fn look_up(issuer: IssuerId, pan: &Pan) -> Request<'_> {
+    Request::PanLookup { issuer: issuer.to_bits(), pan: pan.expose() }
+}
+
 fn verdict(request: &CryptogramRequest<'_>, reply: &Reply<'_>) -> Option<CryptogramVerdict> {
     match reply {
         // The proof is made here, by comparing what the module computed with what the card sent.
@@ -440,8 +444,13 @@ impl PaymentHsm for HsmPool {
     }
 
     fn pan_lookup(&self, issuer: IssuerId, pan: &Pan) -> Result<PanLookup, HsmError> {
-        let request = Request::PanLookup { issuer: issuer.to_bits(), pan: pan.expose() };
-        self.shared.read(&request, &|reply| array(reply).map(PanLookup))
+        self.shared.read(&look_up(issuer, pan), &|reply| array(reply).map(PanLookup))
+    }
+
+    fn pan_lookups(&self, numbers: &[(IssuerId, Pan)]) -> Vec<Result<PanLookup, HsmError>> {
+        let questions = numbers.iter();
+        let questions = questions.map(|(issuer, pan)| look_up(*issuer, pan)).collect::<Vec<_>>();
+        self.shared.read_all(&questions, &|_, reply| array(reply).map(PanLookup))
     }
 
     fn demo_keys(&self, issuer: IssuerId, index: u8) -> Result<DemoKeys, HsmError> {

@@ -91,4 +91,11 @@ pub fn lookup_is_keyed_and_over_the_whole_number(hsm: &impl PaymentHsm) {
     assert_ne!(hash, hsm.pan_lookup(issuer(2), &pan).unwrap());
     assert_ne!(hash, hsm.pan_lookup(issuer(1), &neighbour).unwrap());
     assert!(matches!(hsm.pan_lookup(issuer(3), &pan), Err(HsmError::UnknownIssuer(_))));
+    // Those that are asked for together are answered in their order, each as if it were alone.
+    let together = [(issuer(2), pan.clone()), (issuer(3), pan.clone()), (issuer(1), pan.clone())];
+    let of_second = hsm.pan_lookup(issuer(2), &pan).unwrap();
+    let together = hsm.pan_lookups(&together);
+    assert!(matches!(&together[..], [Ok(second), Err(HsmError::UnknownIssuer(_)), Ok(first)]
+            if *second == of_second && *first == hash));
+    assert!(hsm.pan_lookups(&[]).is_empty());
 }

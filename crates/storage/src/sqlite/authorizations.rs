@@ -333,27 +333,29 @@ fn approve(
 }
 
 impl AuthorizationStore for SqliteStorage {
-    fn authorization_facts(&self, query: FactsQuery) -> Result<Facts> {
-        self.read(|connection| {
+    fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
+        self.read_all(queries.iter().collect(), |connection, query| {
             let token = tokens::find_by_number(connection, &query.token_number_hash)?;
             let intent = intents::get(connection, query.payment_intent)?;
             let terminal = (query.terminal, query.acquirer);
-            load_facts(connection, token, intent, terminal, query.presented)
+            load_facts(connection, token, intent, terminal, query.presented.clone())
         })
     }
 
-    fn commit_authorization(
+    fn commit_authorizations(
         &self,
-        authorization: CommitAuthorization,
-        write: Write<Authorization>,
-    ) -> Result<Written<Authorization>> {
-        let caller = write.caller.clone();
-        self.change(write, AuditAction::AuthorizationDecided, move |connection, now| {
-            let used_key = used_key(&authorization.facts);
-            let authorization = commit(connection, authorization, caller, now)?;
-            let (id, outcome) = (authorization.id, authorization.outcome);
-            Ok(Changed::new(authorization, id).because(format!("{}{used_key}", outcome.slug())))
-        })
+        commits: Vec<(CommitAuthorization, Write<Authorization>)>,
+    ) -> Vec<Result<Written<Authorization>>> {
+        self.change_all(
+            commits,
+            AuditAction::AuthorizationDecided,
+            |connection, authorization, caller, now| {
+                let used_key = used_key(&authorization.facts);
+                let authorization = commit(connection, authorization, caller, now)?;
+                let (id, outcome) = (authorization.id, authorization.outcome);
+                Ok(Changed::new(authorization, id).because(format!("{}{used_key}", outcome.slug())))
+            },
+        )
     }
 
     fn repeat_authorization(

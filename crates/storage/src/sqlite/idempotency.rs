@@ -5,6 +5,7 @@ use tapfer_payment_types::Timestamp;
 
 use super::rows::{Columns, execute, first};
 use super::{Result, SqliteStorage};
+use crate::idempotency::Running;
 use crate::{Begun, IdempotencyClaim, IdempotencyStore, StorageError, StoredResponse};
 
 struct Kept {
@@ -61,14 +62,20 @@ pub(super) fn insert(
 }
 
 impl IdempotencyStore for SqliteStorage {
-    fn begin(&self, claim: &IdempotencyClaim) -> Result<Begun> {
+    fn begin_all(&self, claims: &[&IdempotencyClaim]) -> Vec<Result<Begun>> {
         // Marked first and looked up then: the other way round, a request that ends in between would
         // be run a second time.
-        let running = self.running.start(claim)?;
-        match self.read(|connection| stored_answer(connection, claim))? {
-            Some(response) => Ok(Begun::Replay(response)),
-            None => Ok(Begun::Run(running)),
-        }
+        let marked: Vec<_> = claims.iter().map(|claim| self.running.start(claim)).collect();
+        let begin = |connection: &Connection, claim, running: Result<Running>| {
+            let running = running?;
+            Ok(match stored_answer(connection, claim)? {
+                Some(response) => Begun::Replay(response),
+                None => Begun::Run(running),
+            })
+        };
+        self.read_all(claims.iter().zip(marked).collect(), |connection, (claim, running)| {
+            begin(connection, claim, running)
+        })
     }
 
     fn forget_answers(&self, before: Timestamp) -> Result<usize> {

@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
-use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
+use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult, Caller};
 
 pub use self::audit_chain::AuditFile;
 use crate::idempotency::RunningRequests;
@@ -152,6 +152,19 @@ impl SqliteStorage {
         self.readers.snapshot(job)
     }
 
+    /// Reads for each of many questions, in one snapshot.
+    fn read_all<Q, T>(
+        &self,
+        questions: Vec<Q>,
+        read: impl Fn(&Connection, Q) -> Result<T>,
+    ) -> Vec<Result<T>> {
+        let count = questions.len();
+        let all = |connection: &Connection| {
+            Ok(questions.into_iter().map(|question| read(connection, question)).collect())
+        };
+        self.read(all).unwrap_or_else(|error| of_each(count, &error))
+    }
+
     /// One change: the replay of an earlier answer, or the change with its audit line and answer.
     fn change<T: Send + 'static>(
         &self,
@@ -159,25 +172,25 @@ impl SqliteStorage {
         action: AuditAction,
         job: impl FnOnce(&Connection, Timestamp) -> Result<Changed<T>> + Send + 'static,
     ) -> Result<Written<T>> {
-        self.writer.run(move |connection| {
-            let Write { caller, claim, answer, now } = write;
-            if let Some(claim) = &claim
-                && let Some(stored) = idempotency::stored_answer(connection, claim)?
-            {
-                return Ok(Written::Replayed(stored));
+        self.writer.run(move |connection| change(connection, write, action, job))
+    }
+
+    /// Many of one kind in one transaction, each for itself.
+    fn change_all<W: Send + 'static, T: Send + 'static>(
+        &self,
+        wanted: Vec<(W, Write<T>)>,
+        action: AuditAction,
+        job: fn(&Connection, W, Caller, Timestamp) -> Result<Changed<T>>,
+    ) -> Vec<Result<Written<T>>> {
+        let jobs = wanted.into_iter().map(|(wanted, write)| {
+            move |connection: &Connection| {
+                let caller = write.caller.clone();
+                change(connection, write, action, |connection, now| {
+                    job(connection, wanted, caller, now)
+                })
             }
-            let Changed { value, object, detail } = job(connection, now)?;
-            let result = AuditResult::Succeeded;
-            audit::insert(
-                connection,
-                &AuditEvent { at: now, caller, action, object, result, detail },
-            )?;
-            let response = answer.to(&value);
-            if let Some(claim) = &claim {
-                idempotency::insert(connection, claim, &response, now)?;
-            }
-            Ok(Written::Done { value, response })
-        })
+        });
+        self.writer.run_all(jobs.collect())
     }
 
     /// No change, but something that is answered once more: the answer is kept for this claim too.
@@ -199,6 +212,34 @@ impl SqliteStorage {
             Ok(Written::Replayed(response))
         })
     }
+}
+
+/// One error for all that were asked together.
+fn of_each<T>(count: usize, error: &StorageError) -> Vec<Result<T>> {
+    (0..count).map(|_| Err(error.clone())).collect()
+}
+
+/// The replay of an earlier answer, or a change with its audit line and answer.
+fn change<T>(
+    connection: &Connection,
+    write: Write<T>,
+    action: AuditAction,
+    job: impl FnOnce(&Connection, Timestamp) -> Result<Changed<T>>,
+) -> Result<Written<T>> {
+    let Write { caller, claim, answer, now } = write;
+    if let Some(claim) = &claim
+        && let Some(stored) = idempotency::stored_answer(connection, claim)?
+    {
+        return Ok(Written::Replayed(stored));
+    }
+    let Changed { value, object, detail } = job(connection, now)?;
+    let result = AuditResult::Succeeded;
+    audit::insert(connection, &AuditEvent { at: now, caller, action, object, result, detail })?;
+    let response = answer.to(&value);
+    if let Some(claim) = &claim {
+        idempotency::insert(connection, claim, &response, now)?;
+    }
+    Ok(Written::Done { value, response })
 }
 
 /// Makes a file that only its owner may read; SQLite gives its log the same rights. A file that is

@@ -1,8 +1,8 @@
 //! The thread that owns the only connection that writes.
 //!
-//! Changes come through a bounded queue and run one after another. Those that came while the disk was busy with
-//! the ones before share a transaction, each in a savepoint of its own, and one sync: alone, a change waits for
-//! nobody. Nobody is told anything before the transaction is on the disk.
+//! Changes come through a bounded queue, alone or several of one caller, and run one after another. Those that came
+//! while the disk was busy with the ones before share a transaction, each in a savepoint of its own, and one sync:
+//! alone, a change waits for nobody. Nobody is told anything before the transaction is on the disk.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,51 +12,72 @@ use std::thread::JoinHandle;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::Result;
+use super::{Result, of_each};
 use crate::StorageError;
 
-/// So many changes share a transaction at most: the first of them waits for the last.
+/// What so many callers want shares a transaction at most: the first of them waits for the last.
 const MOST_TOGETHER: usize = 64;
 
-/// A change that waits for its transaction.
-trait Change: Send {
-    /// Makes it. Whether it is to stay.
-    fn make(&mut self, connection: &Connection) -> bool;
-    /// Tells its caller what came of it, now that it is known whether the transaction is on the disk.
+/// Changes of one caller, which wait for their transaction.
+trait Wanted: Send {
+    /// Makes them, each in a savepoint of its own.
+    ///
+    /// # Errors
+    /// SQLite has given the whole transaction up by itself, as it may when a disk is full or does not answer:
+    /// then the savepoint is gone too.
+    fn make(&mut self, connection: &Connection) -> rusqlite::Result<()>;
+    /// Tells the caller what came of them, now that it is known whether the transaction is on the disk.
     fn tell(self: Box<Self>, synced: std::result::Result<(), Arc<rusqlite::Error>>);
 }
 
 /// What a caller wants, what came of it, and where the caller waits.
-struct Wanted<J, T> {
-    job: Option<J>,
-    made: Result<T>,
-    reply: SyncSender<Result<T>>,
+struct Changes<J, T> {
+    jobs: Vec<J>,
+    made: Vec<Result<T>>,
+    reply: SyncSender<Vec<Result<T>>>,
 }
 
-impl<T: Send, J: FnOnce(&Connection) -> Result<T> + Send> Change for Wanted<J, T> {
-    fn make(&mut self, connection: &Connection) -> bool {
-        let Some(job) = self.job.take() else { return false };
-        // One that panics is rolled back; the changes beside it are not to suffer for it.
-        match catch_unwind(AssertUnwindSafe(|| job(connection))) {
-            Ok(made) => self.made = made,
-            Err(_) => tracing::error!("a change was given up half-way and rolled back"),
+impl<T: Send, J: FnOnce(&Connection) -> Result<T> + Send> Wanted for Changes<J, T> {
+    fn make(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        for (job, made) in self.jobs.drain(..).zip(&mut self.made) {
+            *made = one_change(connection, job)?;
         }
-        self.made.is_ok()
+        Ok(())
     }
 
     fn tell(self: Box<Self>, synced: std::result::Result<(), Arc<rusqlite::Error>>) {
-        let Self { made, reply, .. } = *self;
-        let told = match (made, synced) {
-            (made, Ok(())) | (made @ Err(StorageError::Database(_)), Err(_)) => made,
-            // A refusal, too, rests on changes that are not there.
-            (_, Err(error)) => Err(StorageError::not_synced(error)),
-        };
-        // Nobody listens any more if the caller's thread is gone; the change stands.
-        let _ = reply.send(told);
+        let Self { mut made, reply, .. } = *self;
+        if let Err(error) = synced {
+            // Refusals, too, rest on changes that are not there.
+            made.iter_mut()
+                .filter(|made| !matches!(made, Err(StorageError::Database(_))))
+                .for_each(|made| *made = Err(StorageError::not_synced(Arc::clone(&error))));
+        }
+        // Nobody listens any more if the caller's thread is gone; the changes stand.
+        let _ = reply.send(made);
     }
 }
 
-type Queue = SyncSender<Box<dyn Change>>;
+/// One change, which leaves nothing if it fails.
+fn one_change<T>(
+    connection: &Connection,
+    job: impl FnOnce(&Connection) -> Result<T>,
+) -> rusqlite::Result<Result<T>> {
+    let say = |words| connection.prepare_cached(words)?.execute([]).map(drop);
+    say("SAVEPOINT one_change")?;
+    // One that panics is rolled back; the changes beside it are not to suffer for it.
+    let made = catch_unwind(AssertUnwindSafe(|| job(connection))).unwrap_or_else(|_| {
+        tracing::error!("a change was given up half-way and rolled back");
+        Err(StorageError::Abandoned)
+    });
+    if made.is_err() {
+        say("ROLLBACK TO one_change")?;
+    }
+    say("RELEASE one_change")?;
+    Ok(made)
+}
+
+type Queue = SyncSender<Box<dyn Wanted>>;
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -86,16 +107,32 @@ impl Writer {
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let _waiting = Waiting::one_more(&self.waiting);
-        let (reply, answer) = sync_channel(1);
-        self.send(Box::new(Wanted { job: Some(job), made: Err(StorageError::Abandoned), reply }))?;
-        answer.recv().map_err(|_| StorageError::Abandoned)?
+        self.run_all(vec![job]).pop().unwrap_or(Err(StorageError::Abandoned))
     }
 
-    fn send(&self, change: Box<dyn Change>) -> Result<()> {
+    /// Makes changes in one transaction, each for itself: one that fails is undone, and the others stand. What came
+    /// of each, in their order.
+    pub(super) fn run_all<T: Send + 'static>(
+        &self,
+        jobs: Vec<impl FnOnce(&Connection) -> Result<T> + Send + 'static>,
+    ) -> Vec<Result<T>> {
+        let _waiting = Waiting::more(&self.waiting, jobs.len());
+        let (count, (reply, answer)) = (jobs.len(), sync_channel(1));
+        match self.send(jobs, reply) {
+            Ok(()) => answer.recv().unwrap_or_else(|_| of_each(count, &StorageError::Abandoned)),
+            Err(refused) => of_each(count, &refused),
+        }
+    }
+
+    fn send<T: Send + 'static>(
+        &self,
+        jobs: Vec<impl FnOnce(&Connection) -> Result<T> + Send + 'static>,
+        reply: SyncSender<Vec<Result<T>>>,
+    ) -> Result<()> {
+        let made = of_each(jobs.len(), &StorageError::Abandoned);
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let (sender, _) = open.as_ref().ok_or(StorageError::Closed)?;
-        sender.try_send(change).map_err(|error| match error {
+        sender.try_send(Box::new(Changes { jobs, made, reply })).map_err(|error| match error {
             TrySendError::Full(_) => StorageError::Busy,
             TrySendError::Disconnected(_) => StorageError::Closed,
         })
@@ -121,19 +158,19 @@ impl Writer {
     }
 }
 
-/// Counts one job for as long as it lives, however its caller leaves.
-struct Waiting<'a>(&'a AtomicUsize);
+/// Counts changes for as long as it lives, however their caller leaves.
+struct Waiting<'a>(&'a AtomicUsize, usize);
 
 impl<'a> Waiting<'a> {
-    fn one_more(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+    fn more(count: &'a AtomicUsize, changes: usize) -> Self {
+        count.fetch_add(changes, Ordering::Relaxed);
+        Self(count, changes)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 
@@ -143,15 +180,15 @@ impl Drop for Writer {
     }
 }
 
-fn work(mut connection: Connection, queue: &Receiver<Box<dyn Change>>, commits: &AtomicU64) {
+fn work(mut connection: Connection, queue: &Receiver<Box<dyn Wanted>>, commits: &AtomicU64) {
     while let Ok(first) = queue.recv() {
-        let mut changes = vec![first];
-        let synced = together(&mut connection, &mut changes, queue).map_err(Arc::new);
+        let mut wanted = vec![first];
+        let synced = together(&mut connection, &mut wanted, queue).map_err(Arc::new);
         if synced.is_ok() {
             commits.fetch_add(1, Ordering::Relaxed);
         }
-        for change in changes {
-            change.tell(synced.clone());
+        for one in wanted {
+            one.tell(synced.clone());
         }
     }
     // The last connection that closes folds the write-ahead log into the database.
@@ -160,49 +197,41 @@ fn work(mut connection: Connection, queue: &Receiver<Box<dyn Change>>, commits: 
     }
 }
 
-/// One transaction with the first change, and with those that wait behind it.
+/// One transaction with what was wanted first, and with what waits behind it.
 fn together(
     connection: &mut Connection,
-    changes: &mut Vec<Box<dyn Change>>,
-    queue: &Receiver<Box<dyn Change>>,
+    wanted: &mut Vec<Box<dyn Wanted>>,
+    queue: &Receiver<Box<dyn Wanted>>,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for change in &mut *changes {
-        make(&transaction, &mut **change)?;
+    for one in &mut *wanted {
+        one.make(&transaction)?;
     }
-    while changes.len() < MOST_TOGETHER
+    while wanted.len() < MOST_TOGETHER
         && let Ok(mut next) = queue.try_recv()
     {
-        let made = make(&transaction, &mut *next);
-        changes.push(next);
+        let made = next.make(&transaction);
+        wanted.push(next);
         made?;
     }
     transaction.commit()
-}
-
-/// One change, which leaves nothing if it fails.
-///
-/// # Errors
-/// SQLite has given the whole transaction up by itself, as it may when a disk is full or does not answer: then
-/// the savepoint is gone too.
-fn make(transaction: &Connection, change: &mut dyn Change) -> rusqlite::Result<()> {
-    let say = |words| transaction.prepare_cached(words)?.execute([]).map(drop);
-    say("SAVEPOINT one_change")?;
-    if !change.make(transaction) {
-        say("ROLLBACK TO one_change")?;
-    }
-    say("RELEASE one_change")
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
-    use super::{MOST_TOGETHER, Wanted, Writer};
+    use super::{MOST_TOGETHER, Writer};
     use crate::StorageError;
     use rusqlite::Connection;
 
-    type Told<T> = Receiver<Result<T, StorageError>>;
+    struct Told<T>(Receiver<Vec<Result<T, StorageError>>>);
+
+    impl<T> Told<T> {
+        fn wait(&self) -> Result<T, StorageError> {
+            self.0.recv().unwrap().pop().unwrap()
+        }
+    }
 
     fn writer(queue_length: usize) -> Writer {
         let connection = Connection::open_in_memory().unwrap();
@@ -227,8 +256,7 @@ mod tests {
         job: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<Told<T>, StorageError> {
         let (reply, answer) = sync_channel(1);
-        let made = Err(StorageError::Abandoned);
-        writer.send(Box::new(Wanted { job: Some(job), made, reply })).map(|()| answer)
+        writer.send(vec![job], reply).map(|()| Told(answer))
     }
 
     /// Keeps the writer busy with one change until it is told to go on.
@@ -280,7 +308,7 @@ mod tests {
         });
         go_on.send(()).unwrap();
         for (number, told) in (0..).zip(waiting) {
-            match (number % 3, told.recv().unwrap()) {
+            match (number % 3, told.wait()) {
                 (0, Err(StorageError::Conflict)) | (1, Err(StorageError::Abandoned)) => {}
                 (2, Ok(made)) => assert_eq!(made, number),
                 (_, told) => panic!("{number}: {told:?}"),
@@ -288,6 +316,24 @@ mod tests {
         }
         assert_eq!(writer.commits(), 1, "for seven changes");
         assert_eq!(writer.run(numbers).unwrap(), [2, 5]);
+    }
+
+    #[test]
+    fn changes_of_one_caller_stand_or_fall_each_for_itself() {
+        let writer = writer(1);
+        let job = |number: i64| {
+            move |connection: &Connection| {
+                insert(connection, number)?;
+                if number == 2 { Err(StorageError::Conflict) } else { Ok(number) }
+            }
+        };
+        let made = writer.run_all(vec![job(1), job(2), job(3)]);
+        assert!(matches!(made[..], [Ok(1), Err(StorageError::Conflict), Ok(3)]), "{made:?}");
+        assert_eq!(writer.commits(), 1);
+        assert_eq!(writer.run(numbers).unwrap(), [1, 3]);
+        writer.close();
+        let refused = writer.run_all(vec![job(1), job(2)]);
+        assert!(matches!(refused[..], [Err(StorageError::Closed), Err(StorageError::Closed)]));
     }
 
     #[test]
@@ -299,7 +345,7 @@ mod tests {
             .collect();
         go_on.send(()).unwrap();
         for told in waiting {
-            told.recv().unwrap().unwrap();
+            told.wait().unwrap();
         }
         assert_eq!(writer.commits(), 3);
     }
@@ -327,7 +373,7 @@ mod tests {
             .collect();
         go_on.send(()).unwrap();
         let is_acknowledged =
-            |(number, told): (i64, Told<usize>)| told.recv().unwrap().is_ok().then_some(number);
+            |(number, told): (i64, Told<usize>)| told.wait().is_ok().then_some(number);
         let acknowledged: Vec<i64> = waiting.into_iter().filter_map(is_acknowledged).collect();
         writer.close();
         let there = numbers(&Connection::open(&file).unwrap()).unwrap();
@@ -345,9 +391,9 @@ mod tests {
             put(&writer, |connection| Ok(connection.execute_batch("ROLLBACK")?)).unwrap();
         let behind = put(&writer, |connection| insert(connection, 2)).unwrap();
         go_on.send(()).unwrap();
-        assert!(matches!(before.recv().unwrap(), Err(StorageError::NotSynced(_))));
-        assert!(matches!(gives_up.recv().unwrap(), Err(StorageError::NotSynced(_))));
-        assert_eq!(behind.recv().unwrap().unwrap(), 2);
+        assert!(matches!(before.wait(), Err(StorageError::NotSynced(_))));
+        assert!(matches!(gives_up.wait(), Err(StorageError::NotSynced(_))));
+        assert_eq!(behind.wait().unwrap(), 2);
         assert_eq!(writer.run(numbers).unwrap(), [2]);
     }
 
@@ -359,7 +405,7 @@ mod tests {
         assert!(matches!(writer.run(|_| Ok(())), Err(StorageError::Busy)));
         go_on.send(()).unwrap();
         writer.close();
-        assert_eq!(waits.try_recv().unwrap().unwrap(), 1);
+        assert_eq!(waits.wait().unwrap(), 1);
         assert!(matches!(writer.run(|_| Ok(())), Err(StorageError::Closed)));
     }
 }

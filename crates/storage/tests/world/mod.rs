@@ -321,13 +321,23 @@ impl World {
         decision: &Decision,
         claim: Option<IdempotencyClaim>,
     ) -> Result<Written<Authorization>, StorageError> {
-        let id = AuthorizationId::new(noon(), self.next());
+        self.commit_all(vec![(decision, claim)]).pop().unwrap()
+    }
+
+    pub(crate) fn commit_all(
+        &self,
+        decisions: Vec<(&Decision, Option<IdempotencyClaim>)>,
+    ) -> Vec<Result<Written<Authorization>, StorageError>> {
         let answer = Answer::Of(|authorization: &Authorization| StoredResponse {
             status: 201,
             body: authorization.id.to_string().into_bytes(),
         });
-        let write = Write { caller: caller(), claim, answer, now: noon() };
-        self.store.commit_authorization(CommitAuthorization::new(id, decision), write)
+        let commits = decisions.into_iter().map(|(decision, claim)| {
+            let id = AuthorizationId::new(noon(), self.next());
+            let write = Write { caller: caller(), claim, answer: answer.clone(), now: noon() };
+            (CommitAuthorization::new(id, decision), write)
+        });
+        self.store.commit_authorizations(commits.collect())
     }
 
     /// One tap at the first terminal: decide, commit, and again if the facts changed meanwhile.
