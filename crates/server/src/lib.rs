@@ -27,6 +27,7 @@ mod key_watch;
 pub mod members;
 mod metrics;
 mod newest_catalogue;
+mod pipeline;
 mod private_file;
 pub mod realm;
 mod server;

@@ -209,7 +209,8 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
     ensure_operator_key(&service, &paths)?;
     write_configuration_key(&service, &paths)?;
     let (_, document) = http::document().map_err(|error| ServerError::Setup(error.to_string()))?;
-    let app = App::new(service, config.limits, document);
+    let app = App::new(service, config.limits, document)
+        .map_err(|error| ServerError::Setup(format!("no threads to decide payments: {error}")))?;
     let listener = TcpListener::bind(config.address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|source| ServerError::Listen { address: config.address, source })?;

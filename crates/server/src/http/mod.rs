@@ -17,6 +17,7 @@ mod tests;
 
 use core::time::Duration;
 use std::any::Any;
+use std::io;
 use std::sync::Arc;
 
 use axum::Router;
@@ -31,7 +32,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::entropy::Entropy;
 use crate::http::problem::Problem;
 use crate::metrics;
-use crate::service::{Service, ServiceError};
+use crate::pipeline::{NotTaken, Pipeline};
+use crate::service::{Answered, Decided, Question, Service, ServiceError};
 
 pub(crate) use routes::document;
 
@@ -89,6 +91,7 @@ pub(crate) struct App(Arc<Shared>);
 
 struct Shared {
     service: Arc<Service>,
+    pipeline: Pipeline<Question, Decided>,
     turns: Arc<Semaphore>,
     limits: Limits,
     metrics: Option<PrometheusHandle>,
@@ -97,14 +100,39 @@ struct Shared {
 
 impl App {
     /// Puts the parts together.
-    pub(crate) fn new(service: Service, limits: Limits, document: Bytes) -> Self {
-        Self(Arc::new(Shared {
-            service: Arc::new(service),
+    ///
+    /// # Errors
+    /// There are no more threads.
+    pub(crate) fn new(service: Service, limits: Limits, document: Bytes) -> io::Result<Self> {
+        let service = Arc::new(service);
+        let decider = Arc::clone(&service);
+        let pipeline = Pipeline::start(move |asked: &[Question]| decider.decide_together(asked))?;
+        Ok(Self(Arc::new(Shared {
+            service,
+            pipeline,
             turns: Arc::new(Semaphore::new(limits.concurrent)),
             limits,
             metrics: metrics::install(),
             document,
-        }))
+        })))
+    }
+
+    /// Decides a payment, together with those that come at the same moment.
+    ///
+    /// As with [`App::run`], it is decided whether or not somebody still waits for the answer.
+    pub(crate) async fn decide(&self, question: Question) -> Result<Answered, Problem> {
+        let answer = self.0.pipeline.ask(question).map_err(|not_taken| match not_taken {
+            NotTaken::Full => Problem::unavailable(
+                "too many payments wait to be decided; nothing was decided about this one. Ask again in a moment, with \
+                 the same idempotency key",
+            ),
+            NotTaken::Closed => stopping(),
+        })?;
+        match tokio::time::timeout(self.0.limits.answer, answer).await {
+            Ok(Ok(decided)) => decided.map_err(Problem::from),
+            Ok(Err(_)) => Err(panicked()),
+            Err(_) => Err(too_late()),
+        }
     }
 
     /// Does work that waits for the database or the security module, away from the network threads.
@@ -116,12 +144,7 @@ impl App {
         work: impl FnOnce(&Service) -> Result<T, ServiceError> + Send + 'static,
     ) -> Result<T, Problem> {
         let answer = tokio::time::timeout(self.0.limits.answer, self.run_to_the_end(work)).await;
-        answer.unwrap_or_else(|_| {
-            Err(Problem::unavailable(
-                "the answer took too long. Whether anything was changed is not known yet: ask again \
-                 with the same idempotency key, and you get the stored answer or the work is done",
-            ))
-        })
+        answer.unwrap_or_else(|_| Err(too_late()))
     }
 
     async fn run_to_the_end<T: Send + 'static>(
@@ -148,11 +171,15 @@ impl App {
         // Fails only if the semaphore is closed, and then there is nothing to wait for.
         let _turns = self.0.turns.acquire_many(all).await;
         self.0.turns.close();
+        let app = self.clone();
+        // Fails only if the runtime ends before it, and then nobody is left to be answered.
+        let _closed = tokio::task::spawn_blocking(move || app.0.pipeline.close()).await;
     }
 
     /// How many requests are being worked on.
     pub(crate) fn running_jobs(&self) -> usize {
-        self.0.limits.concurrent.saturating_sub(self.0.turns.available_permits())
+        let turns = self.0.limits.concurrent.saturating_sub(self.0.turns.available_permits());
+        turns.saturating_add(self.0.pipeline.unanswered())
     }
 
     pub(crate) fn service(&self) -> &Service {
@@ -195,6 +222,13 @@ pub(crate) fn router(app: App) -> Router {
 fn method_not_allowed() -> Response {
     let detail = "this route exists, but not for this method; the header allow says for which";
     Problem::new(problem::ProblemKind::MethodNotAllowed, detail).into_response()
+}
+
+fn too_late() -> Problem {
+    Problem::unavailable(
+        "the answer took too long. Whether anything was changed is not known yet: ask again \
+         with the same idempotency key, and you get the stored answer or the work is done",
+    )
 }
 
 fn stopping() -> Problem {

@@ -42,7 +42,7 @@ impl Harness {
         let operator = service.create_operator_key().unwrap().expose().clone();
         let (_, bytes) = document().unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let app = App::new(service, limits, bytes);
+        let app = App::new(service, limits, bytes).unwrap();
         let router = router(app.clone());
         Self { _home: home, runtime, app, router, operator }
     }

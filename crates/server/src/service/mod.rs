@@ -13,6 +13,7 @@ pub(crate) mod caller;
 mod cards;
 mod chip_data;
 mod configurations;
+mod decisions;
 mod devices;
 mod document_keys;
 mod error;
@@ -50,6 +51,7 @@ use tapfer_storage::{Answer, Begun, Load, Storage, StoredResponse, Write, Writte
 pub(crate) use access::FirstKey;
 pub(crate) use answer::Answered;
 pub(crate) use authorities::PLATFORM_RID;
+pub(crate) use decisions::{Decided, Question};
 pub(crate) use error::ServiceError;
 pub use own_api_keys::ApiKeysTaken;
 

@@ -6,6 +6,7 @@ use tapfer_payment_types::{CardId, IssuerId, Pan, Secret, TokenId, TokenPan};
 use tapfer_payments::issuers::NumberPrefix;
 use tapfer_storage::SealedNumber;
 
+use crate::service::decisions::NOT_ANSWERED;
 use crate::service::{Service, ServiceError};
 
 /// Digits of the numbers that the platform makes.
@@ -78,18 +79,36 @@ impl Service {
         Ok(lookup.0.to_vec())
     }
 
-    /// The keyed hash of a presented token number; `None` if it lies in no issuer's range.
-    pub(super) fn presented_number_hash(
+    /// The keyed hashes of presented token numbers, in their order; `None` where there is no number, or it lies in
+    /// no issuer's range.
+    pub(super) fn presented_number_hashes(
+        &self,
+        numbers: &[Option<&TokenPan>],
+    ) -> Vec<Result<Option<Vec<u8>>, ServiceError>> {
+        let (mut known, mut places) = (Vec::new(), Vec::new());
+        for number in numbers {
+            let number = number.map_or(Ok(None), |number| self.number_of_issuer(number));
+            places.push(number.map(|number| number.map(|number| known.push(number))));
+        }
+        let mut hashes = self
+            .ask_hsm_for_all("pan_lookup", known.len(), |hsm| hsm.pan_lookups(&known))
+            .into_iter();
+        let mut next = || Ok(hashes.next().unwrap_or(Err(NOT_ANSWERED))?.0.to_vec());
+        places.into_iter().map(|place| place?.map(|()| next()).transpose()).collect()
+    }
+
+    /// A token's number, and whose it is by its first digits.
+    fn number_of_issuer(
         &self,
         token_pan: &TokenPan,
-    ) -> Result<Option<Vec<u8>>, ServiceError> {
+    ) -> Result<Option<(IssuerId, Pan)>, ServiceError> {
         let digits = token_pan.expose();
         let mut issuer = self.issuers.of_token(digits);
         if issuer.is_none() {
             self.issuers.refresh(&self.all_issuers()?);
             issuer = self.issuers.of_token(digits);
         }
-        issuer.map(|issuer| self.number_hash(issuer, &as_pan(token_pan)?)).transpose()
+        issuer.map(|issuer| Ok((issuer, as_pan(token_pan)?))).transpose()
     }
 
     /// A card's number in clear, for a person who gives a name and a reason.

@@ -18,6 +18,7 @@ use crate::http::command::{Command, IdempotencyHeader};
 use crate::http::extract::{Filter, PathId};
 use crate::http::problem::Problem;
 use crate::http::routes::{listed, page};
+use crate::service::Question;
 use crate::service::caller::Caller;
 
 /// The header, for the interface's description.
@@ -70,7 +71,7 @@ pub(super) async fn create(
     Reader(language): Reader,
     Command { caller, repetition, body }: Command<CreateAuthorization>,
 ) -> Result<impl IntoResponse, Problem> {
-    app.run(move |service| service.authorize(&caller, &repetition, &body, language)).await
+    app.decide(Question::new(caller, repetition, body, language)?).await
 }
 
 /// List authorizations
