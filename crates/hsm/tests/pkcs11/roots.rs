@@ -67,7 +67,8 @@ fn a_token_without_roots_says_what_it_has(place: &Place) {
     assert!(text.contains(&realm(2).to_string()) && text.contains(&realm(1).to_string()), "{text}");
 }
 
-fn two_roots_of_a_kind_are_refused(place: &Place) {
+/// Nobody works with a key of his, whichever the token lists first; people are told which is which.
+fn two_roots_of_a_kind_are_told_apart(place: &Place) {
     place.make_token(TOKEN);
     let setup = Setup::at(place);
     setup.install();
@@ -77,9 +78,30 @@ fn two_roots_of_a_kind_are_refused(place: &Place) {
     let kind = format!("sealing {}", realm(1));
     let label = format!("tapfer sealing root {}", realm(1));
     let template = Template::key(KeyType::Aes).stays(true).extractable(false);
-    session.create(&template.label(&label).id(kind.as_bytes()).value(&[5; 32])).unwrap();
+    let template = template.only_for(&[Use::Wrap, Use::Unwrap]).value(&[5; 32]);
+    session.create(&template.label(&label).id(kind.as_bytes())).unwrap();
     let text = Pkcs11Vault::open(setup.configuration()).unwrap_err().to_string();
     assert!(text.contains("2 keys") && text.contains(&label), "{text}");
+    for sealing in [0x11, 5] {
+        let [(_, value), _] = roots(sealing, 0x22).check_values().unwrap();
+        let value: String = value.iter().map(|byte| format!("{byte:02X}")).collect();
+        assert!(text.contains(&value), "{value} is not in {text}");
+    }
+}
+
+/// Attack: a thief of the PIN puts a key of his own beside a root, under its name, to have keys wrapped under it.
+#[test]
+fn attack_key_of_a_thief_beside_a_root() {
+    isolated(Kind::SoftHsm, |place| {
+        two_roots_of_a_kind_are_told_apart(place);
+    });
+}
+
+#[test]
+fn attack_key_of_a_thief_beside_a_root_of_kryoptic() {
+    isolated(Kind::Kryoptic, |place| {
+        two_roots_of_a_kind_are_told_apart(place);
+    });
 }
 
 fn fingerprints_tell_roots_apart(place: &Place) {
@@ -248,6 +270,5 @@ both! {
     roots_are_installed_once
     half_an_installation_is_completed
     a_token_without_roots_says_what_it_has
-    two_roots_of_a_kind_are_refused
     fingerprints_tell_roots_apart
 }
