@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tapfer_emv::audit_chain::{AuditHash, HeadError, KnownHead};
-use tapfer_emv::configuration::KnownConfiguration;
+use tapfer_emv::configuration::{KnownConfiguration, Newest};
 use tapfer_emv::document::DocumentKey;
 use tapfer_payment_types::configuration::{Audience, Content, SignedConfiguration, TerminalTrust};
 use tapfer_payment_types::messages::HexBytes;
@@ -86,9 +86,9 @@ impl ConfigurationFile {
                 "the platform's configuration is not for terminals: ask with a terminal's API key"
             );
         };
-        let heads = known.and_then(|known| known.newest).zip(next.newest);
+        let newest = known.and_then(|known| known.newest).zip(next.newest);
         let restored = known.and_then(|known| known.restored_in(&next));
-        if let Some((before, after)) = heads {
+        if let Some((before, after)) = newest {
             if !witnessed.contains(&before.head) {
                 witnessed.push(before.head);
             }
@@ -96,7 +96,8 @@ impl ConfigurationFile {
                 None => prove(client, &before.head, &after.head)?,
                 Some(at) => {
                     keep_what_was_kept(client, &mut witnessed, &after.head)?;
-                    tell(context, at, before.head.sequence, witnessed.last());
+                    let kept = witnessed.last().map_or(0, |head| head.sequence);
+                    tell(context, at, &before, kept);
                 }
             }
         }
@@ -211,27 +212,42 @@ fn keep_what_was_kept(
 }
 
 /// That the platform was restored is nothing to be passed over: with what is lost goes what was revoked meanwhile.
-fn tell(context: &Context, at: Timestamp, known: u64, kept: Option<&KnownHead>) {
-    let kept = kept.map_or(0, |head| head.sequence);
-    let (english, german) = match kept < known {
-        true => (
-            format!("and those from there to {known} may be lost"),
-            format!("und die von da bis {known} sind vielleicht verloren"),
+/// Of `kept` records is known that they are there, of what came behind the document that was in force `before` nothing:
+/// payments that this till itself took since may be lost, and the cashier is told so.
+fn tell(context: &Context, at: Timestamp, before: &Newest, kept: u64) {
+    let (known, seen) = (before.head.sequence, before.issued_at);
+    let language = context.access.language.of_people();
+    let found = match (language, kept < known) {
+        (Language::English, false) => format!(
+            "Its records up to number {kept}, all that this till knew of at {seen}, are there; what is missing of the time \
+             since, this till cannot tell."
         ),
-        false => ("and none is missing".to_owned(), "und keine fehlt".to_owned()),
+        (Language::English, true) => format!(
+            "Of the records that this till knew of, those up to number {kept} are there; of those behind them up to \
+             {known} at least the last is lost, with all that came after it."
+        ),
+        (Language::German, false) => format!(
+            "Ihre Aufzeichnungen bis Nummer {kept}, alle, von denen diese Kasse am {seen} wusste, sind da; was aus der \
+             Zeit danach fehlt, kann die Kasse nicht sagen."
+        ),
+        (Language::German, true) => format!(
+            "Von den Aufzeichnungen, von denen diese Kasse wusste, sind die bis Nummer {kept} da; von denen dahinter bis \
+             {known} ist mindestens die letzte verloren, mit allem, was nach ihr kam."
+        ),
     };
-    let text = match context.access.language.of_people() {
+    context.output.remark(match language {
         Language::English => format!(
-            "NOTE: the platform says that it was restored from a backup at {at}. Its records up to number {kept} are \
-             those that this till has seen, {english}. If nobody has told you of this, ask who runs the platform."
+            "NOTE: the platform says that it was restored from a backup, at {at}: payments that it took after the backup was \
+             made may be missing in it. {found} Compare your receipts since the backup with its payments; who runs the \
+             platform knows when it was made. If nobody has told you of this, ask there."
         ),
         Language::German => format!(
-            "HINWEIS: Die Plattform sagt, dass sie am {at} aus einer Sicherung wiederhergestellt wurde. Ihre \
-             Aufzeichnungen bis Nummer {kept} sind die, die diese Kasse gesehen hat, {german}. Wenn Ihnen das \
-             niemand gesagt hat, fragen Sie den Betreiber der Plattform."
+            "HINWEIS: Die Plattform sagt, dass sie am {at} aus einer Sicherung wiederhergestellt wurde: Zahlungen, die sie \
+             nach der Sicherung angenommen hat, fehlen ihr vielleicht. {found} Vergleichen Sie Ihre Belege seit der \
+             Sicherung mit ihren Zahlungen; von wann sie ist, weiß der Betreiber der Plattform. Wenn Ihnen niemand etwas \
+             davon gesagt hat, fragen Sie dort."
         ),
-    };
-    context.output.remark(text);
+    });
 }
 
 fn event_hashes(answer: &Value) -> anyhow::Result<Vec<AuditHash>> {
