@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 use tapfer_hsm::pool::{MemberConfig, PoolConfig};
 use tapfer_server::backup::{self, Backup};
-use tapfer_server::{RealmKind, catalogue_refusal};
+use tapfer_server::catalogue_refusal;
 
 use crate::clock;
 use crate::context::Context;
@@ -67,9 +67,9 @@ pub(crate) struct RestoreArguments {
     accept_modules: bool,
 }
 
-/// Of a realm to try and to show.
-const OF_A_DEMO: &str = "IN IT: demo-unlock.key, which opens all its keys. This realm is a demo: whoever has the backup \
-                         has its keys and card numbers. A production realm's backup never has such a file";
+/// Of a realm to try and to show, with its keys in software.
+const WITH_DEMO_UNLOCK_KEY: &str = "IN IT: demo-unlock.key, which opens all its keys. This realm is a demo: whoever has the backup \
+                         has its keys and card numbers. A production realm's backup, or one of HSMs, never has such a file";
 
 /// Of every other realm.
 const OPENS_NOTHING: &str = "NOT in it: what opens the keys. Passphrase or unlock key, or the custodians' parts of the \
@@ -130,9 +130,9 @@ pub(crate) fn run_backup(context: &Context, arguments: &BackupArguments) -> anyh
             };
             let refusal = catalogue_refusal(to);
             show(context, &made, refusal.as_deref())?;
-            let opens = match made.kind {
-                RealmKind::Demo => OF_A_DEMO,
-                RealmKind::Production => OPENS_NOTHING,
+            let opens = match made.files.iter().any(|file| file.name == "demo-unlock.key") {
+                true => WITH_DEMO_UNLOCK_KEY,
+                false => OPENS_NOTHING,
             };
             context.output.remark(opens);
             NOT_IN_IT.iter().for_each(|line| context.output.remark(line));
