@@ -109,14 +109,14 @@ pub(crate) fn in_turn(context: &Context) -> anyhow::Result<Option<Ending>> {
     let config = members::configuration(&paths)?;
     let patience = child::patience(&config.pool);
     let before = catalogue_version(&paths);
-    let mut wrong: Vec<String> = Vec::new();
+    let mut wrong: Vec<(&str, String)> = Vec::new();
     for member in &config.members {
         let said = match child::run_again(member, MEMBER, &OWN_VARIABLES, patience)? {
             Ok(remarks) => {
-                // Of those that did not, somebody may have to mend something.
-                let wrong = wrong.iter().map(|said| format!("did not do it: {said}"));
+                // Of those that could not, somebody may have to mend something.
+                let wrong = wrong.iter().map(|(away, said)| done_without(&member.name, away, said));
                 let remarks = Some(remarks).filter(|remarks| !remarks.is_empty());
-                wrong.chain(remarks).for_each(|remark| context.output.remark(remark));
+                remarks.into_iter().chain(wrong).for_each(|remark| context.output.remark(remark));
                 return Ok(Some(Ending::Done));
             }
             Err(said) => said,
@@ -128,9 +128,22 @@ pub(crate) fn in_turn(context: &Context) -> anyhow::Result<Option<Ending>> {
              list` before you try again",
             member.name
         );
-        wrong.push(format!("{}: {said}", member.name));
+        wrong.push((&member.name, said));
     }
-    bail!("no member of hsm.toml did it, and nothing was changed: {}", wrong.join("; "))
+    let wrong: Vec<_> = wrong.iter().map(|(member, said)| format!("{member}: {said}")).collect();
+    bail!(
+        "no member of hsm.toml did it, and nothing was changed: {}. Give the command again when one of them answers",
+        wrong.join("; ")
+    )
+}
+
+/// Of a member that was asked in vain, for who reads this last: it was done all the same. The member has nothing of it on
+/// its token: what was changed is in the catalogue, which its processes read again.
+fn done_without(done_by: &str, away: &str, said: &str) -> String {
+    format!(
+        "It is done, by {done_by}. {away} was asked before and could not do it: {said}. Nothing is to be repeated for {away}: \
+         it goes by the changed keys.json as soon as it serves again. Why it does not: tapfer hsm status"
+    )
 }
 
 /// Whether this process was started again for a member, by [`in_turn`].
