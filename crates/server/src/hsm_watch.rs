@@ -91,7 +91,7 @@ fn log_changes(seen: &[Seen], pool: &PoolStatus) {
 
 impl Change {
     fn log(&self, member: &MemberStatus) {
-        let (name, cause) = (&member.name, cause(member));
+        let (name, cause) = (&member.name, self.cause(member));
         match self {
             Self::Failed { questions } => {
                 tracing::warn!(target: "tapfer::hsm", member = %name, questions, cause,
@@ -113,12 +113,18 @@ impl Change {
             }
         }
     }
-}
 
-/// The latest that is known of why.
-fn cause(member: &MemberStatus) -> &str {
-    let of_workers = member.workers.iter().find_map(|worker| worker.cause.as_deref());
-    member.cause.as_deref().or(of_workers).unwrap_or("not known")
+    /// The latest that is known of why. Of a process that is started again and again, why it does not come up: what made
+    /// its member fail first was another thing, and may be long ago.
+    fn cause<'a>(&self, member: &'a MemberStatus) -> &'a str {
+        let of_worker = member.workers.iter().find_map(|worker| worker.cause.as_deref());
+        let of_member = member.cause.as_deref();
+        let cause = match self {
+            Self::Restarted { .. } | Self::Halted { .. } => of_worker.or(of_member),
+            Self::Failed { .. } | Self::ServesNoMore | Self::ServesAgain => of_member.or(of_worker),
+        };
+        cause.unwrap_or("not known")
+    }
 }
 
 #[cfg(test)]
