@@ -11,6 +11,8 @@ pub(crate) enum Standing {
     Halted,
     /// It does not serve at this moment.
     Away,
+    /// Its processes stand, and the platform says all the same that nobody serves: they do not answer.
+    Silent,
 }
 
 impl Standing {
@@ -25,11 +27,21 @@ impl Standing {
         }
     }
 
+    /// As it is shown below whether anybody serves. One whose processes stand and do not answer is asked until its breaker
+    /// opens: who reads that nobody serves must not read below it that this one does.
+    pub(crate) fn below(somebody_serves: bool, member: &Value) -> Self {
+        match Self::of(member) {
+            Self::Serves if !somebody_serves => Self::Silent,
+            standing => standing,
+        }
+    }
+
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Serves => "serves",
             Self::Halted => "HALTED",
             Self::Away => "AWAY",
+            Self::Silent => "DOES NOT ANSWER",
         }
     }
 }
@@ -57,5 +69,14 @@ mod tests {
         assert_eq!(member("closed", &["waiting", "starting"]), Standing::Away);
         assert_eq!(member("open", &["serving", "serving"]), Standing::Away);
         assert_eq!(member("closed", &[]), Standing::Away);
+    }
+
+    #[test]
+    fn where_nobody_serves_no_member_is_said_to_serve() {
+        let member = |state: &str| json!({ "breaker": "closed", "workers": [{ "state": state }] });
+        let stopped = member("serving");
+        assert_eq!(Standing::below(true, &stopped).word(), "serves");
+        assert_eq!(Standing::below(false, &stopped).word(), "DOES NOT ANSWER");
+        assert_eq!(Standing::below(false, &member("halted")), Standing::Halted);
     }
 }

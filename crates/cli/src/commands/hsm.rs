@@ -185,7 +185,7 @@ fn print(output: Output, state: &Value, serves: bool) {
         text(pool, "refused"),
     ));
     for member in members(state) {
-        let standing = Standing::of(member);
+        let standing = Standing::below(serves, member);
         let emphasis = if standing == Standing::Serves { Emphasis::Good } else { Emphasis::Bad };
         output.line(format!(
             "{:<16} {}  breaker {}  answered {}  failed {}",
@@ -207,7 +207,7 @@ fn print(output: Output, state: &Value, serves: bool) {
             print_report(output, report);
         }
         for worker in list(member, "workers") {
-            print_worker(output, worker);
+            print_worker(output, worker, standing);
         }
     }
 }
@@ -231,7 +231,7 @@ fn print_report(output: Output, report: &Value) {
     }
 }
 
-fn print_worker(output: Output, worker: &Value) {
+fn print_worker(output: Output, worker: &Value, standing: Standing) {
     // Of a worker that never served, neither is known.
     let is_locked = worker.get("is_memory_locked").and_then(Value::as_bool);
     let memory = if is_locked == Some(false) { "  memory not locked (ulimit -l)" } else { "" };
@@ -239,9 +239,12 @@ fn print_worker(output: Output, worker: &Value) {
         text if text.is_empty() => otherwise.to_owned(),
         text => text,
     };
+    let state = match (standing, text(worker, "state")) {
+        (Standing::Silent, state) if state == "serving" => "silent".to_owned(),
+        (_, state) => state,
+    };
     output.line(format!(
-        "  {:<9} process {:<8} {:>6} µs  waiting {}  restarts {}{memory}",
-        text(worker, "state"),
+        "  {state:<9} process {:<8} {:>6} µs  waiting {}  restarts {}{memory}",
         known("process", "none"),
         known("latency_micros", "?"),
         text(worker, "waiting"),
