@@ -51,19 +51,47 @@ pub(crate) fn ask_member<T: DeserializeOwned>(
     realm: RealmId,
     roots: Option<&RootKeys>,
 ) -> anyhow::Result<T> {
-    let mut command = this_program(member, &[])?;
-    command.arg("--json").arg("--home").arg(home.path());
-    command.args(["hsm", verb, &member.name, &realm.to_string()]);
+    let order = [verb, &member.name, &realm.to_string()];
     let patience = patience(&members::configuration(&home.realm())?.pool);
-    let process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let Some(ended) = in_time(process, roots.map(RootKeys::to_shared), patience)? else {
-        bail!(
+    ask(home, member, &order, roots.map(RootKeys::to_shared), patience)?.with_context(|| {
+        format!(
             "did not answer within {} seconds (start_ms and making_deadline_ms of hsm.toml), and its process was killed",
             patience.as_secs()
-        );
-    };
+        )
+    })
+}
+
+/// Whether a member's library sees its token, as a child says that does not log in.
+///
+/// # Errors
+/// What it sees in the token's place, or how the child ended, or that it did not while a worker may take to start.
+pub(crate) fn look_for_token(
+    home: &Home,
+    member: &MemberConfig,
+    limits: &Limits,
+) -> anyhow::Result<()> {
+    let patience = Duration::from_millis(limits.start_ms);
+    let answer: Option<bool> =
+        ask(home, member, &["look-for-token", &member.name], None, patience)?;
+    answer.map(drop).with_context(|| {
+        format!("did not answer within {} seconds (start_ms of hsm.toml)", patience.as_secs())
+    })
+}
+
+/// What a child answers to `tapfer hsm` and this; `None`: nothing in time, and it was killed.
+fn ask<T: DeserializeOwned>(
+    home: &Home,
+    member: &MemberConfig,
+    order: &[&str],
+    handed_over: Option<Secret<Vec<u8>>>,
+    patience: Duration,
+) -> anyhow::Result<Option<T>> {
+    let mut command = this_program(member, &[])?;
+    command.arg("--json").arg("--home").arg(home.path()).arg("hsm").args(order);
+    let process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let Some(ended) = in_time(process, handed_over, patience)? else { return Ok(None) };
     if ended.status.success() {
-        return answer_in(&ended.stdout).context("its process ended without an answer");
+        return answer_in(&ended.stdout).context("its process ended without an answer").map(Some);
     }
     bail!("{}", why_it_failed(&ended));
 }

@@ -417,6 +417,57 @@ fn a_login_that_a_person_asks_for_is_one_login() {
     assert_eq!(logins(), 10);
 }
 
+/// Power comes back to a site, to its server first and to its HSMs later: nobody has to start anything again.
+#[test]
+fn a_platform_that_is_started_while_no_hsm_answers_waits_for_one() {
+    let mut scene = Scene::new();
+    scene.platform.kill();
+    let tokens = |member: &str| scene.hsms.file(member).join("tokens");
+    let away = |member: &str| scene.hsms.file(member).join("tokens.away");
+    for member in MEMBERS {
+        fs::rename(tokens(member), away(member)).unwrap();
+        fs::create_dir(tokens(member)).unwrap();
+    }
+    let mut serve = tapfer();
+    serve.args(["serve", "--json", "--listen", "127.0.0.1:0", "--home"]).arg(scene.hsms.home());
+    let mut started = serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(started.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let waits = log.find(|line| line.contains("no HSM of this realm answers"));
+    let waits = waits.expect("it says why it serves nothing");
+    assert!(MEMBERS.iter().all(|name| waits.contains(&format!("{name}: "))), "{waits}");
+    let doctor = scene.platform.run(&["doctor"]);
+    assert_eq!(doctor.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    for member in MEMBERS {
+        let what = format!("HSM {member}");
+        let checks = report["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["what"] == what.as_str()).unwrap();
+        assert_eq!(check["state"], "missing", "{check}");
+        assert!(check["found"].as_str().unwrap().contains("no slot holds a token"), "{check}");
+    }
+
+    fs::remove_dir(tokens("south")).unwrap();
+    fs::rename(away("south"), tokens("south")).unwrap();
+    let mut line = String::new();
+    BufReader::new(started.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("\"server\""), "it serves with one: {line}");
+    scene.platform.tapfer(&["terminal", "pay", "--wallet", "--amount", "1.00"]);
+    started.kill().unwrap();
+    started.wait().unwrap();
+}
+
+/// What it says of secrets is true of HSMs, too, and of a demo realm in them.
+#[test]
+fn a_backup_of_hsms_has_nothing_that_opens_the_keys() {
+    let hsms = Hsms::with_realm("demo");
+    let platform = Platform::on(&hsms.home());
+    let backup = hsms.file("backup");
+    let made = platform.run(&["backup", "--to", backup.to_str().unwrap()]);
+    let said = String::from_utf8(made.stderr).unwrap();
+    assert!(said.contains("NOT in it: what opens the keys"), "{said}");
+    assert!(!said.contains("demo-unlock.key") && !backup.join("demo-unlock.key").exists());
+}
+
 /// Runs a command of those who keep the keys, with a reason.
 fn keys(platform: &Platform, arguments: &[&str]) -> Output {
     platform.run(&[&["keys"], arguments, &["--reason", "a test", "--by", "Ada"]].concat())

@@ -41,6 +41,12 @@ second. This is for the rest: the token was unlocked, or takes the PIN now that 
         /// Name of the member
         member: String,
     },
+    /// Say whether a member's library sees its token, without a login; `tapfer doctor` runs this
+    #[command(hide = true, after_help = "Example:\n  tapfer hsm look-for-token north")]
+    LookForToken {
+        /// Name of the member
+        member: String,
+    },
     /// Log in to a member's token and say which root keys are there; `tapfer keys ceremony` runs this
     #[command(hide = true, after_help = "Example:\n  tapfer hsm look-for-roots north realm_01k...")]
     LookForRoots {
@@ -85,6 +91,11 @@ pub(crate) fn run(context: &Context, command: &HsmCommand) -> anyhow::Result<End
                 Err(MemberError::Serve(ServeError::Module(_))) => Ok(Ending::Refused),
                 served => Ok(served.map(|()| Ending::Done)?),
             }
+        }
+        HsmCommand::LookForToken { member } => {
+            tapfer_server::members::look_for_token(&context.home.realm(), member)?;
+            context.output.json_line(&Answer { answer: true })?;
+            Ok(Ending::Done)
         }
         HsmCommand::LookForRoots { member, realm } => {
             let _is_locked = tapfer_hsm::pool::seclude_process()?;

@@ -4,13 +4,16 @@ use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum, value_parser};
 use serde_json::json;
 use tapfer_hsm::custody::KeyPolicy;
 use tapfer_hsm::seclusion::{self, NotLocked};
-use tapfer_server::{ApiKeysTaken, RealmKind, RunningServer, Server, ServerConfig};
+use tapfer_server::{
+    ApiKeysTaken, Realm, RealmError, RealmKind, RunningServer, Server, ServerConfig,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -18,6 +21,9 @@ use crate::commands::keys;
 use crate::context::Context;
 use crate::failure::Ending;
 use crate::platform;
+
+/// From one try to the next while no HSM answers.
+const UNTIL_AN_HSM_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Where the platform listens unless told otherwise: this machine only.
 pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8443";
@@ -29,7 +35,8 @@ Examples:
   tapfer serve --realm production --home /srv/tapfer --passphrase-file /run/secrets/tapfer
 
 The log goes to standard error: one JSON object a line, or text on a terminal. TAPFER_LOG filters it, such as
-TAPFER_LOG=warn. SIGINT and SIGTERM stop after the running requests.")]
+TAPFER_LOG=warn. SIGINT and SIGTERM stop after the running requests. While no HSM of the realm answers it serves nothing, says
+so in the log, and begins by itself when one does.")]
 pub(crate) struct ServeArguments {
     /// IP address and port to listen on; port 0 takes any free port
     #[arg(long, value_name = "IP:PORT", env = "TAPFER_LISTEN", default_value = DEFAULT_LISTEN)]
@@ -98,11 +105,7 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Resu
         ));
     }
     let policy = keys::policy(&context.home)?;
-    let realm = {
-        let _progress = context.output.progress("opening the realm");
-        let passphrase_file = arguments.passphrase_file.as_deref();
-        platform::open_realm(&context.home, arguments.realm.map(RealmKind::from), passphrase_file)?
-    };
+    let realm = open_realm(context, arguments)?;
     let description = realm.hsm().describe();
     let runtime = platform::runtime()?;
     runtime.block_on(async {
@@ -118,6 +121,35 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Resu
         server.stop().await?;
         Ok(Ending::Done)
     })
+}
+
+/// Opens the realm. If it has been started before and none of its HSMs answers now, this waits until one does: a site
+/// whose power comes back starts its server before its HSMs. What only a person can mend ends it at once.
+fn open_realm(context: &Context, arguments: &ServeArguments) -> anyhow::Result<Realm> {
+    let is_new = !context.home.realm().is_realm();
+    let mut told = None;
+    loop {
+        let opened = {
+            let _progress = context.output.progress("opening the realm");
+            let kind = arguments.realm.map(RealmKind::from);
+            platform::open_realm(&context.home, kind, arguments.passphrase_file.as_deref())
+        };
+        let cause = match opened {
+            Ok(realm) => return Ok(realm),
+            Err(error) => match error.downcast_ref() {
+                Some(RealmError::NoneAnswers(cause)) if !is_new => cause.clone(),
+                _ => return Err(error),
+            },
+        };
+        // Once for each cause: it may be a long night.
+        if told.as_ref() != Some(&cause) {
+            tracing::error!(target: "tapfer::hsm", cause,
+                "no HSM of this realm answers, so nothing is served. It is tried every {} seconds until one does",
+                UNTIL_AN_HSM_ANSWERS.as_secs());
+            told = Some(cause);
+        }
+        std::thread::park_timeout(UNTIL_AN_HSM_ANSWERS);
+    }
 }
 
 /// Keeps keys, before there are any, out of core files, the reach of other processes and, where no limit forbids it,

@@ -28,7 +28,7 @@ mod roots;
 mod vault;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -242,6 +242,15 @@ impl Pkcs11Vault {
         vault.is_hardware = is_hardware;
         vault.report = Some(report);
         Ok(vault)
+    }
+
+    /// Whether a library sees a token, by label or serial number. Nobody logs in.
+    ///
+    /// # Errors
+    /// [`HsmError::ModuleFailed`]: no such library, or what it sees in the token's place.
+    pub fn look_for_token(library: &Path, token: &str) -> Result<(), HsmError> {
+        let found = Module::load(library, &Calls::default()).and_then(|module| module.token(token));
+        found.map(drop).map_err(|error| Fault::from(error).of("looking for the token"))
     }
 
     /// Logs in to a token once, and says which of the realm's root keys are there.

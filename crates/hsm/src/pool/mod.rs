@@ -59,6 +59,22 @@ use self::shared::Shared;
 pub use self::status::{MemberStatus, PoolStatus, WorkerStatus};
 use crate::{HsmDescription, HsmError, Realm};
 
+/// Why a pool was not launched: no member serves.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no security module serves ({cause})")]
+pub struct NoneServes {
+    /// Each member's reason.
+    pub cause: String,
+    /// Every worker waits until a person has acted: launched again without that, none would serve.
+    pub waits_for_people: bool,
+}
+
+impl From<NoneServes> for HsmError {
+    fn from(NoneServes { cause, .. }: NoneServes) -> Self {
+        Self::Down { cause }
+    }
+}
+
 /// Several security modules as one. See the [module](self).
 pub struct HsmPool {
     shared: Arc<Shared>,
@@ -78,20 +94,20 @@ impl HsmPool {
         realm: Option<(Realm, RealmId)>,
         command: impl Fn(&MemberConfig) -> Command + Send + Sync + 'static,
     ) -> Result<Self, HsmError> {
-        Self::launch(config, realm, None, launch::Commands(command))
+        Ok(Self::launch(config, realm, None, launch::Commands(command))?)
     }
 
     /// As [`HsmPool::open`], with workers that are told their PIN, and that serve only what comes from the version
     /// of the catalogue that is `known`, where one is.
     ///
     /// # Errors
-    /// As there.
+    /// [`NoneServes`].
     pub fn launch(
         config: PoolConfig,
         realm: Option<(Realm, RealmId)>,
         known: Option<CatalogueMark>,
         launch: impl Launcher,
-    ) -> Result<Self, HsmError> {
+    ) -> Result<Self, NoneServes> {
         let shared = Shared::new(config.pool, config.members, realm, known, Box::new(launch));
         let shared = Arc::new(shared);
         let mut threads = Vec::new();
@@ -106,8 +122,10 @@ impl HsmPool {
         });
         let Some(description) = shared.description.get().copied() else {
             let cause = shared.causes().join("; ");
+            let halted = |worker: &worker::Worker| worker.state().phase == worker::Phase::Halted;
+            let waits_for_people = shared.workers.iter().all(halted);
             stop(&shared, threads);
-            return Err(HsmError::Down { cause });
+            return Err(NoneServes { cause, waits_for_people });
         };
         Ok(Self { shared, description, threads })
     }

@@ -63,7 +63,8 @@ impl Desk {
     fn log_in(&self, config: &PoolConfig, name: &str, workers: u8) -> Result<HsmPool, HsmError> {
         let member = MemberConfig { workers, ..config.member(name).unwrap().clone() };
         let config = PoolConfig { members: vec![member], ..config.clone() };
-        HsmPool::launch(config, None, None, Self { overrules_refusal: true, ..self.clone() })
+        let desk = Self { overrules_refusal: true, ..self.clone() };
+        Ok(HsmPool::launch(config, None, None, desk)?)
     }
 
     fn write_pin(&self, name: &str, pin: &str) {
@@ -136,9 +137,9 @@ fn attack_pin_locked_by_many_workers() {
         member.workers = 6;
     }
     for _ in 0..2 {
-        let refused =
-            HsmPool::launch(config.clone(), None, None, desk.clone()).unwrap_err().to_string();
-        assert!(refused.contains("CKR_PIN_INCORRECT"), "{refused}");
+        let refused = HsmPool::launch(config.clone(), None, None, desk.clone()).unwrap_err();
+        assert!(refused.cause.contains("CKR_PIN_INCORRECT"), "{refused}");
+        assert!(refused.waits_for_people, "nobody but a person brings one back: {refused}");
     }
     // Twelve workers, started twice: one try of each token.
     assert_eq!([desk.logins("north"), desk.logins("south")], [1, 1]);

@@ -12,8 +12,10 @@ mod workers;
 
 pub use environment::give_environment;
 pub use error::MemberError;
-pub use opening::{begin_drill, end_drill, install_roots, look_for_roots, open_beside};
+pub use opening::{
+    begin_drill, end_drill, install_roots, look_for_roots, look_for_token, open_beside,
+};
 pub use pin::{check_pin, refused_pin};
 pub use trust::{check_module, configuration, configuration_file};
-pub(crate) use workers::open;
 pub use workers::{log_in, serve};
+pub(crate) use workers::{may_serve_by_itself, open};

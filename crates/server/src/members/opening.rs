@@ -53,6 +53,16 @@ pub fn open_beside(paths: &RealmPaths, name: &str) -> Result<VaultedHsm<Pkcs11Va
     Ok(VaultedHsm::over_catalogue(vault, &paths.catalogue())?)
 }
 
+/// Whether a member's library sees its token. Nobody logs in. The member's environment has to be this process's.
+///
+/// # Errors
+/// [`MemberError`]: what the library sees in its place.
+pub fn look_for_token(paths: &RealmPaths, name: &str) -> Result<(), MemberError> {
+    let member = configuration(paths)?.member(name)?.clone();
+    check_module(&member)?;
+    Ok(Pkcs11Vault::look_for_token(&member.module, &member.token)?)
+}
+
 /// Logs in to a member's token, and says which root keys of a realm are there. The member's environment has to be
 /// this process's.
 ///

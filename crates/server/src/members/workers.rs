@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tapfer_hsm::pkcs11::LoginRecord;
 use tapfer_hsm::pool::{
-    self, Assignment, HsmPool, Launcher, Listener, MemberConfig, PoolConfig, ServeError,
+    self, Assignment, HsmPool, Launcher, Listener, MemberConfig, NoneServes, PoolConfig, ServeError,
 };
 use tapfer_hsm::{FileStamp, HsmError, VaultedHsm};
 use tapfer_payment_types::{CatalogueMark, RealmId};
@@ -25,9 +25,10 @@ struct Workers {
 }
 
 impl Workers {
-    fn new(paths: &RealmPaths, overrules_refusal: bool) -> Result<Self, HsmError> {
-        let program = std::env::current_exe().map_err(|error| HsmError::Down {
+    fn new(paths: &RealmPaths, overrules_refusal: bool) -> Result<Self, NoneServes> {
+        let program = std::env::current_exe().map_err(|error| NoneServes {
             cause: format!("cannot tell which program to start as a worker: {error}"),
+            waits_for_people: true,
         })?;
         Ok(Self { program, paths: paths.clone(), overrules_refusal })
     }
@@ -73,14 +74,22 @@ impl Launcher for Workers {
 /// Starts the workers of all members. None serves a catalogue that does not come from the version that is `known`.
 ///
 /// # Errors
-/// [`HsmError::Down`]: none serves.
+/// [`NoneServes`].
 pub(crate) fn open(
     paths: &RealmPaths,
     config: PoolConfig,
     realm: Option<(RealmKind, RealmId)>,
     known: Option<CatalogueMark>,
-) -> Result<HsmPool, HsmError> {
+) -> Result<HsmPool, NoneServes> {
     HsmPool::launch(config, realm, known, Workers::new(paths, false)?)
+}
+
+/// Whether a member that did not serve may do so by itself: what people keep right beside it is right, as far as it is
+/// seen without its token.
+pub(crate) fn may_serve_by_itself(paths: &RealmPaths, member: &MemberConfig) -> bool {
+    member.module.exists()
+        && check_module(member).is_ok()
+        && pin::read(paths.home(), member).is_ok()
 }
 
 /// Logs in to a member once, although its PIN was refused before: when it succeeds, the refusal is forgotten, and
@@ -92,11 +101,11 @@ pub fn log_in(paths: &RealmPaths, name: &str) -> Result<(), MemberError> {
     let config = configuration(paths)?;
     let member = MemberConfig { workers: 1, ..config.member(name)?.clone() };
     let config = PoolConfig { members: vec![member], ..config };
-    match HsmPool::launch(config, None, None, Workers::new(paths, true)?) {
-        // One member was asked, and nothing is said of the others.
-        Err(HsmError::Down { cause }) => Err(MemberError::NotServing(cause)),
-        launched => Ok(launched.map(drop)?),
-    }
+    // One member is asked, and nothing is said of the others.
+    Workers::new(paths, true)
+        .and_then(|workers| HsmPool::launch(config, None, None, workers))
+        .map(drop)
+        .map_err(|refused| MemberError::NotServing(refused.cause))
 }
 
 /// Serves one member over the socket that is this process's standard input, until the server is gone.

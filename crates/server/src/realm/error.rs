@@ -91,12 +91,18 @@ pub enum RealmError {
     /// Neither.
     #[error("there is no hsm.toml in {0}; write one, or name the right directory")]
     NoHsms(PathBuf),
-    /// No HSM of a realm serves that is to be opened.
+    /// No HSM of a realm serves that is to be opened, and none will before a person has put something right.
     #[error(
-        "no HSM of this realm serves ({0}), so nothing was started. Put it right (tapfer doctor looks at hsm.toml, libraries and PIN files), and start \
-         again"
+        "no HSM of this realm serves ({0}), so nothing was started. That needs a person: put it right (tapfer doctor looks \
+         at hsm.toml, libraries and PIN files), and start again"
     )]
     NoneServes(String),
+    /// No HSM of a realm answers that is to be opened. One may by itself, at any time.
+    #[error(
+        "no HSM of this realm serves ({0}), so nothing was started. One that is away may come back by itself, as \
+         tapfer doctor sees: start again then"
+    )]
+    NoneAnswers(String),
     /// `hsm.toml`.
     #[error(transparent)]
     Members(#[from] MemberError),

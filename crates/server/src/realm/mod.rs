@@ -30,7 +30,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use tapfer_hsm::pool::{HsmPool, PoolConfig};
+use tapfer_hsm::pool::{HsmPool, NoneServes, PoolConfig};
 use tapfer_hsm::{HsmError, PaymentHsm, SoftwareHsm, Unlock};
 use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
 use tapfer_storage::Storage;
@@ -203,16 +203,23 @@ fn place<'a>(paths: &RealmPaths, unlock: Option<&'a Unlock>) -> Result<Place<'a>
     }
 }
 
-/// Starts the pool. What a running one says when no member serves is not true of one that does not run.
+/// Starts the pool. What a running one says when no member serves is not true of one that does not run: whoever starts
+/// it is told whether to wait for an HSM or for a person.
 fn launch(
     paths: &RealmPaths,
     config: PoolConfig,
     realm: Option<(RealmKind, RealmId)>,
     known: Option<CatalogueMark>,
 ) -> Result<HsmPool, RealmError> {
-    members::open(paths, config, realm, known).map_err(|error| match error {
-        HsmError::Down { cause } => RealmError::NoneServes(cause),
-        error => error.into(),
+    let configured = config.members.clone();
+    members::open(paths, config, realm, known).map_err(|NoneServes { cause, waits_for_people }| {
+        let waits_for_an_hsm = !waits_for_people
+            && configured.iter().any(|member| members::may_serve_by_itself(paths, member))
+            && newest_catalogue::catalogue_refusal(paths.home()).is_none();
+        match waits_for_an_hsm {
+            true => RealmError::NoneAnswers(cause),
+            false => RealmError::NoneServes(cause),
+        }
     })
 }
 

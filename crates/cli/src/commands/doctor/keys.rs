@@ -3,16 +3,19 @@
 use std::fs;
 
 use serde_json::Value;
-use tapfer_hsm::pool::MemberConfig;
+use tapfer_hsm::pool::{Limits, MemberConfig};
 use tapfer_server::RealmPaths;
 use tapfer_server::members::{self, MemberError};
 
 use super::Check;
+use crate::child;
 use crate::context::Context;
 use crate::hsm_state::{Standing, any_worker};
 
-/// What is on the disk. Nothing is opened, and nobody logs in.
-pub(super) fn checks(context: &Context, serve: &str) -> Vec<Check> {
+const RUNNING: &str = "whether it serves, the running platform says (tapfer hsm status)";
+
+/// What is on the disk; and where no platform answers that could say it, whether each HSM's token is there. Nobody logs in.
+pub(super) fn checks(context: &Context, platform_answers: bool, serve: &str) -> Vec<Check> {
     let paths = context.home.realm();
     if !paths.hsm_configuration().exists() {
         return software(&paths, serve);
@@ -28,7 +31,8 @@ pub(super) fn checks(context: &Context, serve: &str) -> Vec<Check> {
         Err(error) => vec![Check::missing("hsm.toml", error.to_string(), cure(&error, &file))],
         Ok(config) => {
             let found = format!("{file}: {} member(s)", config.members.len());
-            let members = config.members.iter().map(|one| member(context, &paths, one));
+            let limits = (!platform_answers).then_some(&config.pool);
+            let members = config.members.iter().map(|one| member(context, &paths, one, limits));
             std::iter::once(Check::good("hsm.toml", found)).chain(members).collect()
         }
     }
@@ -50,7 +54,13 @@ fn software(paths: &RealmPaths, serve: &str) -> Vec<Check> {
     }
 }
 
-fn member(context: &Context, paths: &RealmPaths, member: &MemberConfig) -> Check {
+/// One member of `hsm.toml`. Its library is asked for its token where `limits` say how long.
+fn member(
+    context: &Context,
+    paths: &RealmPaths,
+    member: &MemberConfig,
+    limits: Option<&Limits>,
+) -> Check {
     let what = format!("HSM {}", member.name);
     let module = member.module.display().to_string();
     if !member.module.exists() {
@@ -72,12 +82,26 @@ fn member(context: &Context, paths: &RealmPaths, member: &MemberConfig) -> Check
                 cure,
             )
         }
-        Ok(None) => {
-            let found = format!(
-                "set up for token {:?} by {module}; whether it serves, the running platform says (tapfer hsm status)",
-                member.token
-            );
+        Ok(None) => match limits {
+            None => Check::good(
+                what,
+                format!("set up for token {:?} by {module}; {RUNNING}", member.token),
+            ),
+            Some(limits) => token(context, what, member, limits),
+        },
+    }
+}
+
+/// Of a platform that does not answer: whether the token is there that it would open.
+fn token(context: &Context, what: String, member: &MemberConfig, limits: &Limits) -> Check {
+    match child::look_for_token(&context.home, member, limits) {
+        Ok(()) => {
+            let found = format!("its token {:?} is there; nobody has logged in", member.token);
             Check::good(what, found)
+        }
+        Err(error) => {
+            let cure = "bring the HSM back, or correct hsm.toml; `tapfer serve` waits for it and goes on by itself";
+            Check::missing(what, format!("does not answer: {error:#}"), cure)
         }
     }
 }

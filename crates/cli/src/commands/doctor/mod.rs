@@ -90,9 +90,10 @@ impl Check {
 }
 
 pub(crate) fn run(context: &Context, arguments: &DoctorArguments) -> anyhow::Result<Ending> {
+    let platform = platform(context, arguments.listen(context)?);
     let mut checks = vec![wall_clock()];
-    checks.extend(realm(context));
-    checks.push(platform(context, arguments.listen(context)?));
+    checks.extend(realm(context, platform.state == State::Good));
+    checks.push(platform);
     checks.extend(keys::running(context));
     checks.extend([card_library(), card_service(), readers(), virtual_reader()]);
     if context.output.is_json() {
@@ -125,7 +126,7 @@ fn wall_clock() -> Check {
     Check::good("clock", now.to_string())
 }
 
-fn realm(context: &Context) -> Vec<Check> {
+fn realm(context: &Context, platform_answers: bool) -> Vec<Check> {
     let home = context.home.path();
     let serve = format!("tapfer serve --home {}", home.display());
     if !home.exists() {
@@ -138,7 +139,7 @@ fn realm(context: &Context) -> Vec<Check> {
         ("CA certificate", context.home.realm().ca_certificate()),
     ];
     let mut checks = vec![directory_rights(home)];
-    checks.extend(keys::checks(context, &serve));
+    checks.extend(keys::checks(context, platform_answers, &serve));
     checks.extend(files.into_iter().map(|(what, file)| {
         let found = file.display().to_string();
         match fs::File::open(&file) {
