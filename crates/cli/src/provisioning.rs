@@ -115,8 +115,8 @@ pub(crate) fn news(context: &Context, wallet: &mut Wallet) -> Option<String> {
     Some(restored.text(context.access.language.of_people()))
 }
 
-/// The whole errand for one token.
-pub(crate) fn replenish(
+/// The errand for one token, of which nobody is told anything.
+pub(crate) fn fetch(
     context: &Context,
     store: &mut WalletStore,
     wallet: &mut Wallet,
@@ -125,6 +125,17 @@ pub(crate) fn replenish(
     let answer = Errand::prepare(context, store, wallet, token)?.run()?;
     let (replenished, confirmation) = accept(store, wallet, token, &answer)?;
     confirmation.map_or(Ok(()), |confirmation| confirmation.run())?;
+    Ok(replenished)
+}
+
+/// The whole errand for one token.
+pub(crate) fn replenish(
+    context: &Context,
+    store: &mut WalletStore,
+    wallet: &mut Wallet,
+    token: TokenId,
+) -> anyhow::Result<Replenished> {
+    let replenished = fetch(context, store, wallet, token)?;
     if let Some(news) = news(context, wallet) {
         context.output.remark(news);
         store.save(&wallet.snapshot()?)?;

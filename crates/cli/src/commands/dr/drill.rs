@@ -10,10 +10,10 @@ use data_encoding::HEXUPPER;
 use serde_json::json;
 use tapfer_hsm::software::RootKeys;
 use tapfer_hsm::{SoftwareHsm, Unlock};
-use tapfer_payment_types::{Currency, Money};
+use tapfer_payment_types::{Currency, Money, TokenId};
 use tapfer_server::{Realm, backup};
 use tapfer_terminal::TapEnd;
-use tapfer_wallet::DeviceState;
+use tapfer_wallet::{DeviceState, Token};
 
 use super::place::{self, Place};
 use super::report::Report;
@@ -28,6 +28,7 @@ use crate::failure::Ending;
 use crate::home::{Home, create_private_directory, write_private};
 use crate::phone::Phone;
 use crate::platform::EmbeddedPlatform;
+use crate::provisioning::{self, Replenished};
 use crate::stage::set_up_till;
 use crate::tap::tap;
 use crate::till;
@@ -134,7 +135,9 @@ fn drill(
     let access = Access { server: Some(address), ..Access::default() };
     let there = Context { output: context.output, home: home.clone(), access };
     let wallet = arguments.wallet.clone().unwrap_or_else(|| context.home.wallet());
-    let phone = report.step("a phone from before opens", || open_phone(&wallet, place, &there))?;
+    let mut phone =
+        report.step("a phone from before opens", || open_phone(&wallet, place, &there))?;
+    report.step("it fetches new keys", || fetch_keys(&there, &mut phone))?;
     report.step("its token pays", || pay(&there, phone))?;
     drop(platform);
     Some(())
@@ -266,6 +269,21 @@ fn open_phone(wallet: &Path, place: &Path, there: &Context) -> anyhow::Result<(P
     let in_hand = DeviceState { screen_on: true, unlocked: true, ..DeviceState::default() };
     let language = there.access.language.of_people();
     Ok((Phone::new(store, wallet, in_hand, language), format!("{tokens} tokens")))
+}
+
+/// New keys for the copy of the phone, from the platform of the drill: its own live for a day, and those that it was given
+/// behind the backup the copy does not know.
+fn fetch_keys(there: &Context, phone: &mut Phone) -> anyhow::Result<((), String)> {
+    let (store, wallet) = phone.between_taps();
+    let tokens: Vec<TokenId> = wallet.tokens().map(Token::id).collect();
+    let mut renewed: usize = 0;
+    for token in tokens {
+        if provisioning::fetch(there, store, wallet, token)? != Replenished::Forgotten {
+            renewed = renewed.saturating_add(1);
+        }
+    }
+    ensure!(renewed > 0, "its token was deleted before the backup was made: enrol a card on it");
+    Ok(((), format!("for {renewed} tokens")))
 }
 
 /// One payment at a terminal that is new, with a token that was there before.
