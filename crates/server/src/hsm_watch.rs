@@ -129,7 +129,39 @@ impl Change {
 
 #[cfg(test)]
 mod tests {
+    use tapfer_hsm::pool::{MemberStatus, WorkerStatus};
+
     use super::{Change, Seen};
+
+    #[test]
+    fn why_a_process_does_not_come_up_is_not_what_ended_the_first() {
+        let worker = WorkerStatus {
+            state: "waiting",
+            process: None,
+            is_memory_locked: None,
+            waiting: 0,
+            answered: 0,
+            restarts: 2,
+            latency_micros: None,
+            cause: Some("no slot holds its token".to_owned()),
+        };
+        let mut member = MemberStatus {
+            name: "north".to_owned(),
+            breaker: "open",
+            breaker_transitions: 1,
+            answered: 0,
+            failed: 1,
+            cause: Some("its process was killed".to_owned()),
+            notice: None,
+            report: None,
+            workers: vec![worker],
+        };
+        let again = Change::Restarted { processes: 2 };
+        assert_eq!(again.cause(&member), "no slot holds its token");
+        assert_eq!(Change::Failed { questions: 1 }.cause(&member), "its process was killed");
+        member.workers.clear();
+        assert_eq!(again.cause(&member), "its process was killed");
+    }
 
     #[test]
     fn each_thing_that_happens_is_said_once() {
