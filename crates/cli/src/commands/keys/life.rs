@@ -267,7 +267,7 @@ pub(crate) fn destroy(context: &Context, arguments: &DestroyArguments) -> anyhow
     let is_retired = |record: &KeyRecord| record.name == name && record.state == KeyState::Retired;
     anyhow::ensure!(
         records.iter().any(is_retired),
-        "{name} is not retired; only what makes nothing new any more is destroyed: tapfer keys retire {name}"
+        "{name} is not retired; only what makes nothing new any more is destroyed: tapfer keys retire {name} --reason TEXT"
     );
     let lost = demand_expected(context, arguments, name)?;
     let typed = match &arguments.confirm {
