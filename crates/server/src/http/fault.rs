@@ -105,6 +105,14 @@ fn of_hsm(error: &HsmError) -> Problem {
             tracing::error!(target: "tapfer::fault", cause = %error, "the HSM refuses all work");
             Problem::unavailable("the security module refuses all work; tell the operator")
         }
+        // They serve, and have more to do than they can: no outage, and a till that asks again is answered soon.
+        HsmError::QueueFull { .. } => {
+            tracing::warn!(target: "tapfer::fault", cause = %error, "too much waits for the HSMs");
+            Problem::unavailable(
+                "too much waits for the platform's security modules; nothing was decided. Ask again with the same \
+                 idempotency key",
+            )
+        }
         error if error.is_passing() => {
             // Which HSM does not serve, and why, is said once, by `hsm_watch`.
             tracing::debug!(target: "tapfer::fault", cause = %error, "no HSM serves");
@@ -132,12 +140,16 @@ mod tests {
             HsmError::Down { cause: cause() },
             HsmError::ModuleFailed { operation: "C_Sign".to_owned(), cause: cause() },
             HsmError::DeadlinePassed { milliseconds: 2_000 },
-            HsmError::QueueFull { waiting: 512 },
         ] {
             let problem = of_hsm(&passing);
             assert_eq!(problem.kind(), ProblemKind::HsmDown);
             assert!(!problem.detail().contains("CKR_"), "the operator's to know");
         }
+        let overload = of_hsm(&HsmError::QueueFull { waiting: 512 });
+        assert_eq!(overload.kind(), ProblemKind::Unavailable, "no outage: tills ask again");
+        let told = overload.detail();
+        assert!(told.contains("too much waits") && told.contains("nothing was decided"), "{told}");
+        assert!(told.contains("Ask again with the same idempotency key"), "{told}");
         let defect = HsmError::Internal { operation: "HMAC" };
         assert_eq!(of_hsm(&defect).kind(), ProblemKind::Internal);
     }
