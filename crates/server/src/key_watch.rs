@@ -75,6 +75,12 @@ pub(crate) async fn watch(app: App, paths: RealmPaths, policy: Arc<KeyPolicy>) {
             let failed = again.unwrap_or_else(|_| backlog.issuers.clone());
             backlog.remains(failed);
         }
+        // By itself, for it may go on longer than this waits: who follows keys is not kept by it, nor tries again.
+        if let Err(problem) = app.run(Service::renew_api_keys).await {
+            let problem = problem.kind();
+            tracing::warn!(target: "tapfer::keys", ?problem,
+                "API keys are not all signed anew yet: it goes on, or is tried again");
+        }
         if is_changed || looks == 0 {
             let (path, policy) = (catalogue.clone(), Arc::clone(&policy));
             let look = app.run(move |service| {

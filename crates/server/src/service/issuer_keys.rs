@@ -12,8 +12,8 @@ use crate::service::{Service, ServiceError};
 
 impl Service {
     /// Compares every issuer's record with its newest keys in the security module, and brings it up to date. Older
-    /// keys go on serving the cards that were made under them. Signs API keys anew that an older key has signed. Gives the issuers whose keys cannot be followed; they
-    /// keep none of the others from being followed.
+    /// keys go on serving the cards that were made under them. API keys are to be signed anew from here on. Gives the issuers
+    /// whose keys cannot be followed; they keep none of the others from being followed.
     ///
     /// # Errors
     /// [`ServiceError`] of store or security module: not all was followed.
@@ -22,9 +22,8 @@ impl Service {
         self.document_keys.forget();
         // Behind the keys: what is found with those of before from here on is not kept.
         self.good_api_keys.forget();
-        let failed = self.follow_keys_of(self.all_issuers()?);
-        self.renew_api_keys()?;
-        Ok(failed)
+        self.renewals.want();
+        Ok(self.follow_keys_of(self.all_issuers()?))
     }
 
     /// The same for those whose keys could not be followed before.

@@ -32,6 +32,7 @@ mod refunds;
 pub(crate) mod repetition;
 mod reversals;
 mod revocations;
+mod rounds;
 mod signed_api_keys;
 pub(crate) mod store_shares;
 mod successions;
@@ -60,6 +61,7 @@ use self::document_keys::KnownDocumentKeys;
 use self::issuer_directory::IssuerDirectory;
 use self::own_api_keys::OwnApiKeys;
 use self::repetition::Repetition;
+use self::rounds::Rounds;
 use self::signed_api_keys::GoodApiKeys;
 use crate::api::hsm::HsmState;
 use crate::clock::{SharedClock, Stopwatch};
@@ -81,6 +83,8 @@ pub(crate) struct Service {
     document_keys: KnownDocumentKeys,
     /// API keys that were found to be signed.
     good_api_keys: GoodApiKeys,
+    /// Of signing API keys anew.
+    renewals: Rounds,
     /// Where none is signed: those that are taken.
     own_api_keys: Option<OwnApiKeys>,
     /// Held to the end, so that no other process serves the realm before this one has stopped.
@@ -110,6 +114,7 @@ impl Service {
             acquirer,
             document_keys: KnownDocumentKeys::default(),
             good_api_keys: GoodApiKeys::default(),
+            renewals: Rounds::default(),
             own_api_keys: (taken == ApiKeysTaken::MadeHere).then(OwnApiKeys::default),
             _lock: lock,
         };

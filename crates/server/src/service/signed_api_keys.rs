@@ -13,6 +13,7 @@ use tapfer_storage::Inconsistency;
 
 use crate::api_key;
 use crate::service::document_keys::DocumentKeys;
+use crate::service::rounds::Asked;
 use crate::service::{Service, ServiceError};
 
 const PURPOSE: DocumentPurpose = DocumentPurpose::AuditHead;
@@ -134,23 +135,44 @@ impl Service {
     /// Signs keys in force with the newest key of audit heads that an older one has signed, so that nobody is kept out
     /// when that one is destroyed, and says how many were signed by none. Looks for nothing where there was only ever one,
     /// and where none is signed.
-    /// Whoever dies in between goes on at the next start; a row that was changed meanwhile stays as it is.
+    /// Only where the catalogue was followed since, and never beside itself: with many keys it takes longer than whoever
+    /// asks for it waits. What is signed stays, and whoever dies in between goes on at the next start; a row that was
+    /// changed meanwhile stays as it is.
     ///
     /// # Errors
-    /// [`ServiceError`] of store or security module.
-    pub(super) fn renew_api_keys(&self) -> Result<(), ServiceError> {
+    /// [`ServiceError`] of store or security module: asked again, it goes on.
+    pub(crate) fn renew_api_keys(&self) -> Result<(), ServiceError> {
+        let round = match self.renewals.ask() {
+            Asked::Begin(round) => round,
+            Asked::Nothing | Asked::Running => return Ok(()),
+            Asked::Later => {
+                tracing::warn!(target: "tapfer::keys",
+                    "the catalogue of keys changed while API keys are signed anew for the change before: for this one it \
+                     begins late, behind that");
+                return Ok(());
+            }
+        };
+        self.renew_all_api_keys()?;
+        round.done();
+        Ok(())
+    }
+
+    fn renew_all_api_keys(&self) -> Result<(), ServiceError> {
         let keys = self.document_keys()?;
         let was_only_one = keys.audit_heads == [keys.audit_head] && !keys.was_audit_head_destroyed;
         if was_only_one || self.own_api_keys.is_some() {
             return Ok(());
         }
-        let (mut renewed, mut refused) = (Vec::new(), 0_usize);
+        let (mut renewed, mut count, mut refused) = (Vec::new(), 0_usize, 0_usize);
         for key in self.api_keys_in_force()? {
             let statement = serde_json::to_vec(&key.statement(self.hsm.describe().realm_id));
             let (Ok(statement), Some(before)) = (statement, key.signature) else { continue };
             match signer(&keys, &statement, &before) {
                 Some(signer) if signer == keys.audit_head => {}
-                Some(_) => renewed.push((before, self.signed(key)?)),
+                Some(_) => {
+                    renewed.push((before, self.signed(key)?));
+                    count = count.saturating_add(1);
+                }
                 None => refused = refused.saturating_add(1),
             }
             if renewed.len() >= RENEWED_AT_ONCE {
@@ -158,6 +180,9 @@ impl Service {
             }
         }
         self.storage.renew_api_keys(renewed)?;
+        if count > 0 {
+            tracing::info!(target: "tapfer::keys", count, "API keys are signed anew");
+        }
         if refused > 0 {
             tracing::warn!(
                 target: "tapfer::security", event = "api_keys_not_signed", count = refused,
