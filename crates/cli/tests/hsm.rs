@@ -428,12 +428,22 @@ fn a_platform_that_is_started_while_no_hsm_answers_waits_for_one() {
         fs::rename(tokens(member), away(member)).unwrap();
         fs::create_dir(tokens(member)).unwrap();
     }
-    let mut serve = tapfer();
-    serve.args(["serve", "--json", "--listen", "127.0.0.1:0", "--home"]).arg(scene.hsms.home());
-    let mut started = serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(started.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let waits = log.find(|line| line.contains("no HSM of this realm answers"));
-    let waits = waits.expect("it says why it serves nothing");
+    let serve = || {
+        let mut serve = tapfer();
+        serve.args(["serve", "--json", "--listen", "127.0.0.1:0", "--home"]).arg(scene.hsms.home());
+        let mut started = serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(started.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let waits = log.find(|line| line.contains("no HSM of this realm answers"));
+        (started, log, waits.expect("it says why it serves nothing"))
+    };
+    // Told to stop it ends, and by itself: no signal ends process 1 of a container that it does not handle.
+    for signal in ["-TERM", "-INT"] {
+        let (mut started, _log, _waits) = serve();
+        let told = Command::new("kill").args([signal, &started.id().to_string()]).status();
+        assert!(told.unwrap().success());
+        assert_eq!(started.wait().unwrap().code(), Some(0), "{signal}");
+    }
+    let (mut started, _log, waits) = serve();
     assert!(MEMBERS.iter().all(|name| waits.contains(&format!("{name}: "))), "{waits}");
     let doctor = scene.platform.run(&["doctor"]);
     assert_eq!(doctor.status.code(), Some(1));

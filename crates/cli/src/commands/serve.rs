@@ -105,21 +105,38 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Resu
         ));
     }
     let policy = keys::policy(&context.home)?;
+    let runtime = platform::runtime()?;
+    let before_it_serves = runtime.block_on(async {
+        let stopped = stop_signal()?;
+        anyhow::Ok(tokio::spawn(async {
+            stopped.await;
+            tracing::info!(target: "tapfer::server", "stopped before anything was served");
+            std::process::exit(0);
+        }))
+    })?;
     let realm = open_realm(context, arguments)?;
     let description = realm.hsm().describe();
-    let runtime = platform::runtime()?;
     runtime.block_on(async {
         // Before anyone is told that the platform runs, so that a signal right after finds us ready.
-        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+        let stopped = stop_signal()?;
+        before_it_serves.abort();
         let server = Server::start(realm, arguments.configuration(policy)).await?;
         announce(context, &server, description.notice, memory.is_ok())?;
+        stopped.await;
+        server.stop().await?;
+        Ok(Ending::Done)
+    })
+}
+
+/// Ends with the first signal to stop from now on. Handled, for process 1 of a container hears of no other.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        server.stop().await?;
-        Ok(Ending::Done)
     })
 }
 
