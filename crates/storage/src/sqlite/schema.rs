@@ -14,6 +14,12 @@ use crate::StorageError;
 
 /// Made by the library that runs the migrations, which may word it otherwise from one version to the next.
 const HISTORY: &str = "refinery_schema_history";
+/// Tables that SQLite makes for itself, of no row of ours, and how: ANALYZE, which an administrator may run. The very
+/// statement, since a file may be written to past SQLite's rules of what may be called so.
+const OF_SQLITE: [&str; 2] = [
+    "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
+    "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
+];
 /// So many differences are named.
 const NAMED: usize = 8;
 
@@ -53,7 +59,10 @@ fn objects(connection: &Connection) -> Result<BTreeMap<Name, Made>> {
 
 fn differences(found: &BTreeMap<Name, Made>, expected: &BTreeMap<Name, Made>) -> Vec<String> {
     let is_history = |(kind, name): &Name| kind == "table" && name == HISTORY;
-    let foreign = found.iter().filter(|(name, made)| expected.get(name) != Some(made));
+    let foreign = found.iter().filter(|(name, made)| match expected.get(name) {
+        Some(expected) => !is_same(made, expected),
+        None => !OF_SQLITE.contains(&made.1.as_str()),
+    });
     let foreign = foreign.filter(|(name, _)| !is_history(name)).map(|(name, (table, _))| {
         let (kind, called) = name;
         match expected.contains_key(name) {
@@ -66,12 +75,24 @@ fn differences(found: &BTreeMap<Name, Made>, expected: &BTreeMap<Name, Made>) ->
     foreign.chain(missing).take(NAMED).collect()
 }
 
+/// Whether they are the same but for quotes around a table's own name: ALTER TABLE may write it with or without them,
+/// from one version of SQLite to the next.
+fn is_same((table, made): &Made, (expected_table, expected): &Made) -> bool {
+    let quoted = format!("CREATE TABLE \"{table}\"");
+    let bare = |made: &str| match made.strip_prefix(&quoted) {
+        Some(columns) => format!("CREATE TABLE {table}{columns}"),
+        None => made.to_owned(),
+    };
+    table == expected_table && bare(made) == bare(expected)
+}
+
 #[cfg(test)]
 mod tests {
     use rusqlite::Connection;
     use tapfer_payment_types::{RealmId, Timestamp};
 
     use super::super::{SqliteOptions, SqliteStorage, migrations};
+    use super::is_same;
     use crate::StorageError;
 
     /// What a version before has made is brought to the newest, unless something else stands in it, which might take part.
@@ -96,5 +117,44 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Opens a new database behind what `hand` says in it: the differences that are found.
+    fn found_behind(hand: &str) -> Vec<String> {
+        let realm = RealmId::new(Timestamp::from_unix_millis(1), [1; 10]);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tapfer.db");
+        let mut made = Connection::open(&path).unwrap();
+        migrations::claim(&mut made, &path, realm).unwrap();
+        migrations::bring_to(&mut made, migrations::newest().unwrap()).unwrap();
+        made.execute_batch(hand).unwrap();
+        drop(made);
+        match SqliteStorage::open(&path, realm, &SqliteOptions::default()) {
+            Ok(_) => Vec::new(),
+            Err(StorageError::ChangedSchema { differences, .. }) => differences,
+            Err(error) => panic!("{hand}: {error}"),
+        }
+    }
+
+    #[test]
+    fn what_sqlite_makes_for_itself_belongs_there() {
+        assert_eq!(found_behind("ANALYZE"), [""; 0]);
+        // Only that: its names may be given by whoever writes past its rules.
+        let his = "PRAGMA writable_schema = ON;
+                   INSERT INTO sqlite_schema VALUES ('trigger', 'sqlite_stat1', 'api_keys', 0,
+                   'CREATE TRIGGER sqlite_stat1 AFTER INSERT ON api_keys BEGIN SELECT 1; END')";
+        let found = found_behind(his);
+        assert!(found.iter().any(|one| one.contains("sqlite_stat1")), "{found:?}");
+    }
+
+    #[test]
+    fn quotes_around_a_tables_own_name_are_no_difference() {
+        let made = |statement: &str| ("cards".to_owned(), statement.to_owned());
+        let expected = made("CREATE TABLE cards (state TEXT)");
+        assert!(is_same(&made("CREATE TABLE \"cards\" (state TEXT)"), &expected));
+        assert!(is_same(&expected, &made("CREATE TABLE \"cards\" (state TEXT)")));
+        // Words in quotes may be a text rather than a name.
+        assert!(!is_same(&made("CREATE TABLE cards (\"state\" TEXT)"), &expected));
+        assert!(!is_same(&made("CREATE TABLE \"card\" (state TEXT)"), &expected));
     }
 }
