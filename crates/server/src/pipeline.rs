@@ -1,21 +1,28 @@
 //! The line in which payments wait to be decided, and the threads that decide them.
 //!
 //! A thread that is free takes all that wait at that moment, one or many: while one lot is on its way to the disk the
-//! next one gathers, and a payment that comes alone waits for nobody. There is no timer in it.
+//! next one gathers, and a payment that comes alone waits for nobody. There is no timer in it. Each is told its answer as
+//! soon as there is one, and nobody has more than a share of the line.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::io;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::{io, slice};
+use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
+
+use crate::metrics;
 
 /// So many are decided together at most: the first of them waits for the last.
 const MOST_TOGETHER: usize = 64;
 /// So many may wait; one more is refused.
 const MOST_WAITING: usize = 1_024;
+/// So many of them may be of one caller: honest ones have one or two.
+const MOST_OF_ONE: usize = 64;
 /// One lot is at the disk, one at the security module, one gathers.
 const DECIDERS: usize = 3;
 
@@ -24,47 +31,91 @@ const DECIDERS: usize = 3;
 pub(crate) enum NotTaken {
     /// Too many wait.
     Full,
+    /// Too many of this caller wait.
+    ShareFull,
     /// The line is closed.
     Closed,
 }
 
-struct Waiting<Q, A> {
-    question: Q,
-    reply: oneshot::Sender<A>,
+/// What waits in the line.
+pub(crate) trait Asked: Send + 'static {
+    /// What names a caller.
+    type Caller: Eq + Hash + Copy + Send;
+    /// What is told in the end.
+    type Answer: Send + 'static;
+    /// Who asks.
+    fn caller(&self) -> Self::Caller;
 }
 
-struct Open<Q, A> {
-    line: SyncSender<Waiting<Q, A>>,
+/// Tells the answer to the question in a place of the lot.
+pub(crate) type Tell<'a, A> = &'a mut dyn FnMut(usize, A);
+
+struct Waiting<Q: Asked> {
+    question: Q,
+    reply: oneshot::Sender<Q::Answer>,
+}
+
+struct Open<Q: Asked> {
+    line: SyncSender<Waiting<Q>>,
     deciders: Vec<JoinHandle<()>>,
 }
 
-/// The line, open until [`Pipeline::close`].
-pub(crate) struct Pipeline<Q, A> {
-    open: Mutex<Option<Open<Q, A>>>,
-    unanswered: Arc<AtomicUsize>,
+/// Questions without an answer, by who asks.
+struct Unanswered<C>(Mutex<HashMap<C, usize>>);
+
+impl<C: Eq + Hash + Copy> Unanswered<C> {
+    /// One more of this caller, if that is not too many.
+    fn one_more(&self, caller: C) -> Result<(), NotTaken> {
+        let mut of = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = of.entry(caller).or_default();
+        if *count >= MOST_OF_ONE {
+            return Err(NotTaken::ShareFull);
+        }
+        *count = count.saturating_add(1);
+        Ok(())
+    }
+
+    fn one_less(&self, caller: C) {
+        let mut of = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = of.get_mut(&caller).map_or(0, |count| {
+            *count = count.saturating_sub(1);
+            *count
+        });
+        if left == 0 {
+            of.remove(&caller);
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
 }
 
-impl<Q: Send + 'static, A: Send + 'static> Pipeline<Q, A> {
-    /// Starts the threads. `decide` gives an answer for each question, in their order.
+/// The line, open until [`Pipeline::close`].
+pub(crate) struct Pipeline<Q: Asked> {
+    open: Mutex<Option<Open<Q>>>,
+    unanswered: Arc<Unanswered<Q::Caller>>,
+}
+
+impl<Q: Asked> Pipeline<Q> {
+    /// Starts the threads. `decide` tells an answer to each question of a lot.
     ///
     /// # Errors
     /// There are no more threads.
     pub(crate) fn start(
-        decide: impl Fn(&[Q]) -> Vec<A> + Send + Sync + 'static,
+        decide: impl Fn(&[Q], Tell<'_, Q::Answer>) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let (line, waiting) = sync_channel(MOST_WAITING);
         let waiting = Arc::new(Mutex::new(waiting));
         let decide = Arc::new(decide);
-        let unanswered = Arc::new(AtomicUsize::new(0));
+        let unanswered = Arc::new(Unanswered(Mutex::default()));
         let deciders = (0..DECIDERS).map(|_| {
             let (waiting, decide) = (Arc::clone(&waiting), Arc::clone(&decide));
             let unanswered = Arc::clone(&unanswered);
             let name = "tapfer-decider".to_owned();
-            std::thread::Builder::new().name(name).spawn(move || {
+            thread::Builder::new().name(name).spawn(move || {
                 while let Some(lot) = next_lot(&waiting) {
-                    let count = lot.len();
-                    answer(&*decide, lot);
-                    unanswered.fetch_sub(count, Ordering::Relaxed);
+                    Lot::of(lot, &unanswered).answer(&*decide);
                 }
             })
         });
@@ -77,14 +128,15 @@ impl<Q: Send + 'static, A: Send + 'static> Pipeline<Q, A> {
     ///
     /// # Errors
     /// [`NotTaken`]
-    pub(crate) fn ask(&self, question: Q) -> Result<oneshot::Receiver<A>, NotTaken> {
+    pub(crate) fn ask(&self, question: Q) -> Result<oneshot::Receiver<Q::Answer>, NotTaken> {
         let (reply, answer) = oneshot::channel();
+        let caller = question.caller();
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let open = open.as_ref().ok_or(NotTaken::Closed)?;
-        self.unanswered.fetch_add(1, Ordering::Relaxed);
+        self.unanswered.one_more(caller)?;
         let taken = open.line.try_send(Waiting { question, reply });
         taken.map(|()| answer).map_err(|error| {
-            self.unanswered.fetch_sub(1, Ordering::Relaxed);
+            self.unanswered.one_less(caller);
             match error {
                 TrySendError::Full(_) => NotTaken::Full,
                 TrySendError::Disconnected(_) => NotTaken::Closed,
@@ -94,7 +146,7 @@ impl<Q: Send + 'static, A: Send + 'static> Pipeline<Q, A> {
 
     /// How many have no answer yet.
     pub(crate) fn unanswered(&self) -> usize {
-        self.unanswered.load(Ordering::Relaxed)
+        self.unanswered.count()
     }
 
     /// Takes no more questions, and returns when all that wait are answered.
@@ -110,33 +162,70 @@ impl<Q: Send + 'static, A: Send + 'static> Pipeline<Q, A> {
     }
 }
 
+impl<Q: Asked> Drop for Pipeline<Q> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 /// Waits for a question, and takes those that wait behind it. `None` when the line is closed and empty.
-fn next_lot<Q, A>(waiting: &Mutex<Receiver<Waiting<Q, A>>>) -> Option<Vec<Waiting<Q, A>>> {
+fn next_lot<Q: Asked>(waiting: &Mutex<Receiver<Waiting<Q>>>) -> Option<Vec<Waiting<Q>>> {
     let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
     let mut lot = vec![waiting.recv().ok()?];
     lot.extend(waiting.try_iter().take(MOST_TOGETHER.saturating_sub(1)));
     Some(lot)
 }
 
-/// Decides a lot. A panic is not to hurt those beside the one that made it: then each is decided alone.
-fn answer<Q, A>(decide: &impl Fn(&[Q]) -> Vec<A>, lot: Vec<Waiting<Q, A>>) {
-    let (questions, replies): (Vec<_>, Vec<_>) =
-        lot.into_iter().map(|Waiting { question, reply }| (question, reply)).unzip();
-    let together = catch_unwind(AssertUnwindSafe(|| decide(&questions)));
-    let answers = together.map_or_else(
-        |_| questions.iter().map(|question| alone(decide, question)).collect::<Vec<_>>(),
-        |answers| answers.into_iter().map(Some).collect(),
-    );
-    for (reply, answer) in replies.into_iter().zip(answers) {
-        if let Some(answer) = answer {
-            // Nobody listens any more if the caller hung up; what was decided stands.
-            let _unheard = reply.send(answer);
-        }
-    }
+/// Questions that are decided together, and where their callers wait.
+struct Lot<'a, Q: Asked> {
+    questions: Vec<Q>,
+    replies: Vec<Option<oneshot::Sender<Q::Answer>>>,
+    unanswered: &'a Unanswered<Q::Caller>,
 }
 
-fn alone<Q, A>(decide: &impl Fn(&[Q]) -> Vec<A>, question: &Q) -> Option<A> {
-    catch_unwind(AssertUnwindSafe(|| decide(slice::from_ref(question)))).ok()?.pop()
+impl<'a, Q: Asked> Lot<'a, Q> {
+    fn of(waiting: Vec<Waiting<Q>>, unanswered: &'a Unanswered<Q::Caller>) -> Self {
+        let (questions, replies) =
+            waiting.into_iter().map(|one| (one.question, Some(one.reply))).unzip();
+        Self { questions, replies, unanswered }
+    }
+
+    /// A panic is not to hurt those beside the one that made it: then each that has no answer is decided alone.
+    fn answer(mut self, decide: &impl Fn(&[Q], Tell<'_, Q::Answer>)) {
+        let all = 0..self.questions.len();
+        if self.decide(decide, all.clone()).is_err() {
+            metrics::panic();
+            for place in all {
+                let is_open = self.replies.get(place).is_some_and(Option::is_some);
+                if is_open && self.decide(decide, place..place.saturating_add(1)).is_err() {
+                    metrics::panic();
+                }
+            }
+        }
+        // Who has no answer now is not to have one.
+        let left = self.questions.iter().zip(&self.replies);
+        left.filter(|(_, reply)| reply.is_some())
+            .for_each(|(question, _)| self.unanswered.one_less(question.caller()));
+    }
+
+    fn decide(
+        &mut self,
+        decide: &impl Fn(&[Q], Tell<'_, Q::Answer>),
+        part: Range<usize>,
+    ) -> thread::Result<()> {
+        let Self { questions, replies, unanswered } = self;
+        let first = part.start;
+        let questions = questions.get(part).unwrap_or_default();
+        let mut tell = |place: usize, answer| {
+            let reply = replies.get_mut(first.saturating_add(place)).and_then(Option::take);
+            if let (Some(reply), Some(question)) = (reply, questions.get(place)) {
+                unanswered.one_less(question.caller());
+                // Nobody listens any more if the caller hung up; what was decided stands.
+                let _unheard = reply.send(answer);
+            }
+        };
+        catch_unwind(AssertUnwindSafe(|| decide(questions, &mut tell)))
+    }
 }
 
 #[cfg(test)]
@@ -144,12 +233,30 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    use super::{DECIDERS, MOST_TOGETHER, MOST_WAITING, NotTaken, Pipeline};
+    use super::{
+        Asked, DECIDERS, MOST_OF_ONE, MOST_TOGETHER, MOST_WAITING, NotTaken, Pipeline, Tell,
+    };
+
+    /// A number, and whose it is.
+    struct Number(u32, u32);
+
+    impl Asked for Number {
+        type Caller = u32;
+        type Answer = u32;
+        fn caller(&self) -> u32 {
+            self.1
+        }
+    }
+
+    /// A number of somebody who asks nothing else.
+    const fn of_one(number: u32) -> Number {
+        Number(number, number)
+    }
 
     /// A pipeline that doubles numbers, panics at 13, and takes a lot only when it is told to. Says how large each
     /// lot was.
     struct Held {
-        pipeline: Pipeline<u32, u32>,
+        pipeline: Pipeline<Number>,
         go_on: Sender<()>,
         lots: Receiver<usize>,
     }
@@ -157,11 +264,13 @@ mod tests {
     fn held() -> Held {
         let ((go_on, may_go_on), (lot, lots)) = (channel(), channel());
         let (may_go_on, lot) = (Mutex::new(may_go_on), Mutex::new(lot));
-        let pipeline = Pipeline::start(move |numbers: &[u32]| {
+        let pipeline = Pipeline::start(move |numbers: &[Number], tell: Tell<'_, u32>| {
             lot.lock().unwrap().send(numbers.len()).unwrap();
             let _told = may_go_on.lock().unwrap().recv();
-            assert!(!numbers.contains(&13), "on purpose");
-            numbers.iter().map(|number| number.saturating_mul(2)).collect()
+            for (place, Number(number, _)) in numbers.iter().enumerate() {
+                assert!(*number != 13, "on purpose");
+                tell(place, number.saturating_mul(2));
+            }
         });
         Held { pipeline: pipeline.unwrap(), go_on, lots }
     }
@@ -169,8 +278,8 @@ mod tests {
     impl Held {
         /// Keeps every decider busy with one question.
         fn busy(&self) {
-            for _ in 0..DECIDERS {
-                drop(self.pipeline.ask(0).unwrap());
+            for caller in (0..=u32::MAX).rev().take(DECIDERS) {
+                drop(self.pipeline.ask(Number(0, caller)).unwrap());
                 assert_eq!(self.lots.recv().unwrap(), 1, "alone, it waits for nobody");
             }
         }
@@ -180,24 +289,32 @@ mod tests {
     fn what_comes_meanwhile_is_decided_together() {
         let held = held();
         held.busy();
-        let asked: Vec<_> = (100..170).map(|number| held.pipeline.ask(number).unwrap()).collect();
+        let asked: Vec<_> =
+            (100..170).map(|number| held.pipeline.ask(of_one(number)).unwrap()).collect();
         assert_eq!(held.pipeline.unanswered(), DECIDERS + 70);
         (0..DECIDERS + 2).for_each(|_| held.go_on.send(()).unwrap());
         for (number, answer) in (100..).zip(asked) {
             assert_eq!(answer.blocking_recv().unwrap(), 2 * number);
         }
-        assert_eq!([held.lots.recv().unwrap(), held.lots.recv().unwrap()], [MOST_TOGETHER, 6]);
+        // Which of two deciders speaks first is open.
+        let mut lots = [(); 2].map(|()| held.lots.recv().unwrap());
+        lots.sort_unstable();
+        assert_eq!(lots, [6, MOST_TOGETHER]);
     }
 
     #[test]
     fn a_panic_hurts_nobody_else() {
         let held = held();
         held.busy();
-        let asked = [12, 13, 14].map(|number| held.pipeline.ask(number).unwrap());
+        let asked = [12, 13, 14].map(|number| held.pipeline.ask(of_one(number)).unwrap());
         drop(held.go_on);
         let [before, panics, behind] = asked.map(|answer| answer.blocking_recv().ok());
         assert_eq!((before, panics, behind), (Some(24), None, Some(28)));
-        assert_eq!(held.pipeline.ask(1).unwrap().blocking_recv().unwrap(), 2, "and it goes on");
+        assert_eq!(
+            held.pipeline.ask(of_one(1)).unwrap().blocking_recv().unwrap(),
+            2,
+            "and it goes on"
+        );
     }
 
     #[test]
@@ -205,11 +322,42 @@ mod tests {
         let held = held();
         held.busy();
         let Held { pipeline, go_on, lots: _still_told } = held;
-        let asked: Vec<_> = (0..MOST_WAITING).map(|_| pipeline.ask(4).unwrap()).collect();
-        assert_eq!(pipeline.ask(4).unwrap_err(), NotTaken::Full);
+        let asked: Vec<_> = (0..u32::try_from(MOST_WAITING).unwrap())
+            .map(|caller| pipeline.ask(Number(4, caller)).unwrap())
+            .collect();
+        assert_eq!(pipeline.ask(of_one(5_000)).unwrap_err(), NotTaken::Full);
         drop(go_on);
         pipeline.close();
         assert!(asked.into_iter().all(|answer| answer.blocking_recv().unwrap() == 8));
-        assert_eq!((pipeline.ask(4).unwrap_err(), pipeline.unanswered()), (NotTaken::Closed, 0));
+        assert_eq!(pipeline.ask(of_one(4)).unwrap_err(), NotTaken::Closed);
+        assert_eq!(pipeline.unanswered(), 0);
+    }
+
+    /// Attack: one terminal's key fills the line, and everybody else is refused.
+    #[test]
+    fn attack_one_caller_fills_the_line() {
+        let held = held();
+        held.busy();
+        let greedy = || held.pipeline.ask(Number(3, 7));
+        let asked: Vec<_> = (0..MOST_OF_ONE).map(|_| greedy().unwrap()).collect();
+        assert_eq!(greedy().unwrap_err(), NotTaken::ShareFull);
+        let other = held.pipeline.ask(of_one(8)).unwrap();
+        drop(held.go_on);
+        assert_eq!(other.blocking_recv().unwrap(), 16);
+        assert!(asked.into_iter().all(|answer| answer.blocking_recv().unwrap() == 6));
+    }
+
+    #[test]
+    fn an_answer_waits_for_nobody_in_the_lot() {
+        let (go_on, may_go_on) = channel::<()>();
+        let may_go_on = Mutex::new(may_go_on);
+        let pipeline = Pipeline::start(move |numbers: &[Number], tell: Tell<'_, u32>| {
+            tell(0, 1);
+            let _told = may_go_on.lock().unwrap().recv();
+            (1..numbers.len()).for_each(|place| tell(place, 2));
+        });
+        let pipeline = pipeline.unwrap();
+        assert_eq!(pipeline.ask(of_one(1)).unwrap().blocking_recv().unwrap(), 1);
+        drop(go_on);
     }
 }

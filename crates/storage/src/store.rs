@@ -485,16 +485,15 @@ pub trait AuthorizationStore {
         let mut written = self.commit_authorizations(vec![(commit, write)]);
         written.pop().unwrap_or(Err(StorageError::Abandoned))
     }
-    /// Answers with an authorization that was made before, and keeps the answer for this claim too.
-    /// Nothing happens, so the audit log says nothing.
+    /// Answers each with an authorization that was made before, and keeps the answer for its claim too; in their
+    /// order. Nothing happens, so the audit log says nothing.
     ///
     /// # Errors
     /// [`StorageError::NotFound`] if there is no such authorization.
-    fn repeat_authorization(
+    fn repeat_authorizations(
         &self,
-        id: AuthorizationId,
-        write: Write<Authorization>,
-    ) -> Result<Written<Authorization>>;
+        repeated: Vec<(AuthorizationId, Write<Authorization>)>,
+    ) -> Vec<Result<Written<Authorization>>>;
     /// One authorization.
     fn authorization(&self, id: AuthorizationId) -> Result<Option<Authorization>>;
     /// Authorizations.

@@ -454,7 +454,7 @@ fn a_tap_that_was_decided_is_found_again<B: Backend>() {
         });
         let claim = Some(claim(&world, "again", fingerprint));
         let write = Write { caller: caller(), claim, answer, now: noon() };
-        world.store.repeat_authorization(authorization.id, write)
+        world.store.repeat_authorizations(vec![(authorization.id, write)]).pop().unwrap()
     };
     for _ in 0..2 {
         let repeated = repeat(1).unwrap();

@@ -87,8 +87,24 @@ impl Shared {
         answer.unwrap_or(Err(HsmError::Internal { operation: "asking a worker" }))
     }
 
-    /// Asks for several things that change nothing: each as if it were asked alone, and all by one deadline.
+    /// Asks for several things that change nothing: each as if it were asked alone, and all by one deadline; more than
+    /// the queue holds one part after the other.
     pub(super) fn read_all<T>(
+        &self,
+        requests: &[Request<'_>],
+        reader: ReaderOfMany<'_, T>,
+    ) -> Vec<Result<T, HsmError>> {
+        let mut answers = Vec::with_capacity(requests.len());
+        for part in requests.chunks(self.limits.queue.max(1)) {
+            let first = answers.len();
+            let reader =
+                |place: usize, reply: &Reply<'_>| reader(first.saturating_add(place), reply);
+            answers.extend(self.read_part(part, &reader));
+        }
+        answers
+    }
+
+    fn read_part<T>(
         &self,
         requests: &[Request<'_>],
         reader: ReaderOfMany<'_, T>,

@@ -32,7 +32,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::entropy::Entropy;
 use crate::http::problem::Problem;
 use crate::metrics;
-use crate::pipeline::{NotTaken, Pipeline};
+use crate::pipeline::{NotTaken, Pipeline, Tell};
 use crate::service::{Answered, Decided, Question, Service, ServiceError};
 
 pub(crate) use routes::document;
@@ -91,7 +91,7 @@ pub(crate) struct App(Arc<Shared>);
 
 struct Shared {
     service: Arc<Service>,
-    pipeline: Pipeline<Question, Decided>,
+    pipeline: Pipeline<Question>,
     turns: Arc<Semaphore>,
     limits: Limits,
     metrics: Option<PrometheusHandle>,
@@ -106,7 +106,9 @@ impl App {
     pub(crate) fn new(service: Service, limits: Limits, document: Bytes) -> io::Result<Self> {
         let service = Arc::new(service);
         let decider = Arc::clone(&service);
-        let pipeline = Pipeline::start(move |asked: &[Question]| decider.decide_together(asked))?;
+        let pipeline = Pipeline::start(move |asked: &[Question], tell: Tell<'_, Decided>| {
+            decider.decide_together(asked, tell);
+        })?;
         Ok(Self(Arc::new(Shared {
             service,
             pipeline,
@@ -119,12 +121,16 @@ impl App {
 
     /// Decides a payment, together with those that come at the same moment.
     ///
-    /// As with [`App::run`], it is decided whether or not somebody still waits for the answer.
+    /// It is decided whether or not somebody still waits for the answer.
     pub(crate) async fn decide(&self, question: Question) -> Result<Answered, Problem> {
         let answer = self.0.pipeline.ask(question).map_err(|not_taken| match not_taken {
             NotTaken::Full => Problem::unavailable(
                 "too many payments wait to be decided; nothing was decided about this one. Ask again in a moment, with \
                  the same idempotency key",
+            ),
+            NotTaken::ShareFull => Problem::unavailable(
+                "this API key has too many payments that wait to be decided; nothing was decided about this one. Wait for \
+                 their answers, and ask again with the same idempotency key",
             ),
             NotTaken::Closed => stopping(),
         })?;

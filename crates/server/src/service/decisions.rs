@@ -2,17 +2,18 @@
 //! security module is asked at once, and the decisions are written down at once, each for itself; on a conflict, load
 //! and decide again (docs/ARCHITECTURE.md, the way of one payment).
 //!
-//! What ends one of them, an error or an answer from before, ends no other.
+//! What ends one of them, an error or an answer from before, ends no other, and is told at once.
 
 use tapfer_emv::cryptogram::{CryptogramMismatch, CryptogramVerified};
 use tapfer_hsm::{CryptogramRequest, CryptogramVerdict, HsmError, PaymentHsm};
 use tapfer_payment_types::messages::SealedPayload;
-use tapfer_payment_types::{AuthorizationId, PaymentIntentId, TerminalId};
+use tapfer_payment_types::{ApiKeyId, AuthorizationId, PaymentIntentId, TerminalId};
 use tapfer_payments::audit;
 use tapfer_payments::authorization::{
     Authorization, CryptogramFailure, Decision, DeclineReason, Facts, Language, Outcome, decide,
     decided_before,
 };
+use tapfer_payments::pins::{CardPin, TerminalPin};
 use tapfer_storage::{
     Answer, Begun, CommitAuthorization, FactsQuery, Running, StorageError, StoredResponse, Write,
     Written,
@@ -21,6 +22,7 @@ use tapfer_storage::{
 use crate::api;
 use crate::clock::Stopwatch;
 use crate::metrics;
+use crate::pipeline::{Asked, Tell};
 use crate::service::answer::{Answered, created};
 use crate::service::caller::Caller;
 use crate::service::chip_data::ChipData;
@@ -78,16 +80,34 @@ struct Case {
     query: FactsQuery,
     facts: Facts,
     proof: Proof,
+    pin: Option<ComparedPin>,
 }
 
-/// The answers so far, in the order of the questions.
-struct Answers(Vec<Option<Decided>>);
+/// What a PIN was compared with, and what came of it: whoever decides again need not ask again.
+#[derive(Clone, Copy)]
+struct ComparedPin {
+    with: Option<CardPin>,
+    verdict: TerminalPin,
+}
 
-impl Answers {
+/// A payment whose decision was not written down: a fact has changed meanwhile.
+type Conflicting<'a> = (Open<'a, (Running, FactsQuery)>, Proof, ComparedPin);
+
+impl Asked for Question {
+    type Caller = ApiKeyId;
+    type Answer = Decided;
+
+    fn caller(&self) -> ApiKeyId {
+        self.caller.key
+    }
+}
+
+/// Where each question's answer goes, as soon as there is one.
+struct Answers<'t>(Tell<'t, Decided>);
+
+impl Answers<'_> {
     fn put(&mut self, place: usize, answer: Decided) {
-        if let Some(empty) = self.0.get_mut(place) {
-            *empty = Some(answer);
-        }
+        (self.0)(place, answer);
     }
 
     /// Goes on with those for which a step gave something; what else it gave is the answer.
@@ -109,28 +129,29 @@ impl Answers {
 }
 
 impl Service {
-    /// Decides payments. Being declined is an answer. One answer for each question, in their order.
+    /// Decides payments. Being declined is an answer. Tells one answer for each question, by its place.
     ///
     /// # Errors
     /// In each answer: [`ServiceError::NotFound`] if there is no such payment; faults of the system.
-    pub(crate) fn decide_together(&self, questions: &[Question]) -> Vec<Decided> {
-        let mut answers = Answers(questions.iter().map(|_| None).collect());
+    pub(crate) fn decide_together(&self, questions: &[Question], tell: Tell<'_, Decided>) {
+        let mut answers = Answers(tell);
         let begun = self.begin_payments(&mut answers, questions);
         let known = self.load_facts(&mut answers, begun);
         let mut open = self.verify_together(&mut answers, known);
         for _ in 0..ATTEMPTS {
+            let conflicting = self.decide_and_commit(&mut answers, open);
+            open = self.load_again(&mut answers, conflicting);
             if open.is_empty() {
-                break;
+                return;
             }
-            open = self.decide_and_commit(&mut answers, open);
         }
-        answers.0.into_iter().map(|answer| answer.unwrap_or(Err(CONTENTION))).collect()
+        open.iter().for_each(|open| answers.put(open.place, Err(CONTENTION)));
     }
 
     /// Answers those that were answered before, whatever else does not serve.
     fn begin_payments<'a>(
         &self,
-        answers: &mut Answers,
+        answers: &mut Answers<'_>,
         questions: &'a [Question],
     ) -> Vec<Open<'a, Running>> {
         let claims: Vec<_> = questions.iter().map(|question| question.repetition.claim()).collect();
@@ -153,7 +174,7 @@ impl Service {
 
     fn load_facts<'a>(
         &self,
-        answers: &mut Answers,
+        answers: &mut Answers<'_>,
         begun: Vec<Open<'a, Running>>,
     ) -> Vec<Open<'a, (Running, FactsQuery, Facts)>> {
         let numbers: Vec<_> =
@@ -192,7 +213,7 @@ impl Service {
     /// Asks the security module whether the cards made these cryptograms.
     fn verify_together<'a>(
         &self,
-        answers: &mut Answers,
+        answers: &mut Answers<'_>,
         known: Vec<Open<'a, (Running, FactsQuery, Facts)>>,
     ) -> Vec<Open<'a, Case>> {
         let requests: Vec<_> = known
@@ -219,36 +240,45 @@ impl Service {
             .map(|Open { place, question, known: ((running, query, facts), proof) }| Open {
                 place,
                 question,
-                known: Case { _running: running, query, facts, proof },
+                known: Case { _running: running, query, facts, proof, pin: None },
             })
             .collect()
     }
 
-    /// Those whose facts have changed meanwhile, with what is known now.
+    /// Those that were not written down, because a fact has changed meanwhile.
     fn decide_and_commit<'a>(
         &self,
-        answers: &mut Answers,
+        answers: &mut Answers<'_>,
         open: Vec<Open<'a, Case>>,
-    ) -> Vec<Open<'a, Case>> {
+    ) -> Vec<Conflicting<'a>> {
+        let (mut repeated, mut repeats) = (Vec::new(), Vec::new());
         let (mut decided, mut commits) = (Vec::new(), Vec::new());
-        for Open { place, question, known: Case { _running, query, facts, proof } } in open {
-            match self.decide_one(question, facts, proof) {
+        for Open { place, question, known } in open {
+            let Case { _running, query, facts, proof, pin } = known;
+            match self.decide_one(question, facts, proof, pin) {
                 Ok(Step::Commit(new)) => {
                     commits.push((new.commit, new.write));
                     let open = Open { place, question, known: (_running, query) };
-                    decided.push((open, new.decision));
+                    decided.push((open, new.decision, new.pin));
                 }
-                Ok(Step::Answered(answer)) => answers.put(place, Ok(answer)),
+                Ok(Step::Repeat(id, write)) => {
+                    repeats.push((id, *write));
+                    repeated.push(Open { place, question, known: _running });
+                }
                 Err(error) => answers.put(place, Err(error)),
             }
         }
+        let told_again = self.storage.repeat_authorizations(repeats);
+        for (open, told) in repeated.into_iter().zip(told_again) {
+            answers.put(open.place, told.map(Answered::from).map_err(Into::into));
+        }
         let written = self.storage.commit_authorizations(commits);
         let mut conflicting = Vec::new();
-        for ((open, decision), written) in decided.into_iter().zip(written) {
+        for ((open, decision, pin), written) in decided.into_iter().zip(written) {
             match written {
                 Err(StorageError::Conflict) => {
                     metrics::decision_retry();
-                    conflicting.push((open, decision.into_cryptogram()));
+                    conflicting.push((open, decision.into_cryptogram(), pin));
                 }
                 written => {
                     let caller = open.question.caller.for_audit();
@@ -257,34 +287,31 @@ impl Service {
                 }
             }
         }
-        self.load_again(answers, conflicting)
+        conflicting
     }
 
     fn load_again<'a>(
         &self,
-        answers: &mut Answers,
-        conflicting: Vec<(Open<'a, (Running, FactsQuery)>, Proof)>,
+        answers: &mut Answers<'_>,
+        conflicting: Vec<Conflicting<'a>>,
     ) -> Vec<Open<'a, Case>> {
-        if conflicting.is_empty() {
+        let queries: Vec<_> = conflicting.iter().map(|(open, ..)| open.known.1.clone()).collect();
+        if queries.is_empty() {
             return Vec::new();
         }
-        let queries: Vec<_> = conflicting.iter().map(|(open, _)| open.known.1.clone()).collect();
         let facts = self.storage.facts_of_authorizations(&queries);
-        let loaded = conflicting.into_iter().zip(facts);
-        loaded
-            .filter_map(|((Open { place, question, known: (running, query) }, proof), facts)| {
-                match facts {
-                    Ok(facts) => {
-                        let known = Case { _running: running, query, facts, proof };
-                        Some(Open { place, question, known })
-                    }
-                    Err(error) => {
-                        answers.put(place, Err(error.into()));
-                        None
-                    }
+        let mut open = Vec::new();
+        for ((again, proof, pin), facts) in conflicting.into_iter().zip(facts) {
+            let Open { place, question, known: (_running, query) } = again;
+            match facts {
+                Ok(facts) => {
+                    let known = Case { _running, query, facts, proof, pin: Some(pin) };
+                    open.push(Open { place, question, known });
                 }
-            })
-            .collect()
+                Err(error) => answers.put(place, Err(error.into())),
+            }
+        }
+        open
     }
 
     fn decide_one(
@@ -292,20 +319,29 @@ impl Service {
         question: &Question,
         facts: Facts,
         proof: Proof,
+        pin: Option<ComparedPin>,
     ) -> Result<Step, ServiceError> {
         let answer = Answer::Of(answer_in(question.language));
         let write = self.write(&question.caller, &question.repetition, answer);
         if let Some(id) = decided_before(&facts, &proof) {
-            return Ok(Step::Answered(self.storage.repeat_authorization(id, write)?.into()));
+            return Ok(Step::Repeat(id, Box::new(write)));
         }
         // Opened whatever the cryptogram is worth: an answer that depended on it would tell a right
         // cryptogram from a wrong one, and so a PIN, where neither counts.
-        let bound_to = (question.payment_intent, question.terminal);
-        let pin = self.compare_online_pin(&facts, question.online_pin.as_ref(), bound_to)?;
-        let decision = decide(facts, proof, pin, write.now);
+        let pin = match pin.filter(|pin| pin.is_with(&facts)) {
+            Some(pin) => pin,
+            None => self.compare_pin(question, &facts)?,
+        };
+        let decision = decide(facts, proof, pin.verdict, write.now);
         let id = AuthorizationId::new(write.now, self.random()?);
         let commit = CommitAuthorization::new(id, &decision);
-        Ok(Step::Commit(Box::new(New { decision, commit, write })))
+        Ok(Step::Commit(Box::new(New { decision, commit, write, pin })))
+    }
+
+    fn compare_pin(&self, question: &Question, facts: &Facts) -> Result<ComparedPin, ServiceError> {
+        let bound_to = (question.payment_intent, question.terminal);
+        let verdict = self.compare_online_pin(facts, question.online_pin.as_ref(), bound_to)?;
+        Ok(ComparedPin { with: card_pin(facts), verdict })
     }
 
     /// Asks the security module about things that are at hand together, and counts and times each.
@@ -329,7 +365,8 @@ impl Service {
 /// What is to be done about one payment.
 enum Step {
     Commit(Box<New>),
-    Answered(Answered),
+    /// Tell again what was decided about this very tap.
+    Repeat(AuthorizationId, Box<Write<Authorization>>),
 }
 
 /// A decision that is to be written down.
@@ -337,6 +374,19 @@ struct New {
     decision: Decision,
     commit: CommitAuthorization,
     write: Write<Authorization>,
+    pin: ComparedPin,
+}
+
+impl ComparedPin {
+    /// Whether the card's PIN is still the one that was compared with; its tries may be others.
+    fn is_with(&self, facts: &Facts) -> bool {
+        let value = |pin: Option<CardPin>| pin.map(|pin| pin.value);
+        value(self.with) == value(card_pin(facts))
+    }
+}
+
+fn card_pin(facts: &Facts) -> Option<CardPin> {
+    facts.token.as_ref().and_then(|token| token.card_pin)
 }
 
 const CONTENTION: ServiceError = ServiceError::Contention(

@@ -358,12 +358,11 @@ impl AuthorizationStore for SqliteStorage {
         )
     }
 
-    fn repeat_authorization(
+    fn repeat_authorizations(
         &self,
-        id: AuthorizationId,
-        write: Write<Authorization>,
-    ) -> Result<Written<Authorization>> {
-        self.answer_again(write, move |connection| get(connection, id))
+        repeated: Vec<(AuthorizationId, Write<Authorization>)>,
+    ) -> Vec<Result<Written<Authorization>>> {
+        self.answer_again(repeated, get)
     }
 
     fn authorization(&self, id: AuthorizationId) -> Result<Option<Authorization>> {

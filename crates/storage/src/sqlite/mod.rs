@@ -193,24 +193,27 @@ impl SqliteStorage {
         self.writer.run_all(jobs.collect())
     }
 
-    /// No change, but something that is answered once more: the answer is kept for this claim too.
-    fn answer_again<T: Send + 'static>(
+    /// No changes, but things that are answered once more: the answers are kept for these claims too.
+    fn answer_again<I: Send + 'static, T: Send + 'static>(
         &self,
-        write: Write<T>,
-        load: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
-    ) -> Result<Written<T>> {
-        self.writer.run(move |connection| {
-            let Write { claim, answer, now, .. } = write;
-            let Some(claim) = claim else {
-                return Ok(Written::Replayed(answer.to(&load(connection)?)));
-            };
-            if let Some(stored) = idempotency::stored_answer(connection, &claim)? {
-                return Ok(Written::Replayed(stored));
+        wanted: Vec<(I, Write<T>)>,
+        load: fn(&Connection, I) -> Result<T>,
+    ) -> Vec<Result<Written<T>>> {
+        let jobs = wanted.into_iter().map(|(id, write)| {
+            move |connection: &Connection| {
+                let Write { claim, answer, now, .. } = write;
+                let Some(claim) = claim else {
+                    return Ok(Written::Replayed(answer.to(&load(connection, id)?)));
+                };
+                if let Some(stored) = idempotency::stored_answer(connection, &claim)? {
+                    return Ok(Written::Replayed(stored));
+                }
+                let response = answer.to(&load(connection, id)?);
+                idempotency::insert(connection, &claim, &response, now)?;
+                Ok(Written::Replayed(response))
             }
-            let response = answer.to(&load(connection)?);
-            idempotency::insert(connection, &claim, &response, now)?;
-            Ok(Written::Replayed(response))
-        })
+        });
+        self.writer.run_all(jobs.collect())
     }
 }
 

@@ -230,11 +230,12 @@ impl PinStore for SqliteStorage {
         token: TokenId,
         write: Write<PinStatus>,
     ) -> Result<Written<PinStatus>> {
-        self.answer_again(write, move |connection| {
+        let mut told = self.answer_again(vec![(token, write)], |connection, token| {
             let subject = tokens::get(connection, token)?;
             let state = person_key(connection, token)?.map(|key| key.state);
             Ok(pins::status(state, &rules(connection, &subject)?))
-        })
+        });
+        told.pop().unwrap_or(Err(StorageError::Abandoned))
     }
 
     fn grant_pin_reset(

@@ -116,6 +116,9 @@ impl Writer {
         &self,
         jobs: Vec<impl FnOnce(&Connection) -> Result<T> + Send + 'static>,
     ) -> Vec<Result<T>> {
+        if jobs.is_empty() {
+            return Vec::new();
+        }
         let _waiting = Waiting::more(&self.waiting, jobs.len());
         let (count, (reply, answer)) = (jobs.len(), sync_channel(1));
         match self.send(jobs, reply) {
