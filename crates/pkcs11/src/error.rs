@@ -265,10 +265,10 @@ impl Error {
     #[must_use]
     pub const fn login_verdict(&self) -> LoginVerdict {
         use RvError as R;
-        if self.is_about_the_pin() {
-            return LoginVerdict::Refused;
-        }
         match self {
+            // No PIN was compared, and none costs a try: SoftHSM2 says so too while another process writes the token's file.
+            Self::Refused { code: Code(R::UserPinNotInitialized), .. } => LoginVerdict::Unclear,
+            error if error.is_about_the_pin() => LoginVerdict::Refused,
             Self::Refused { code, .. } => match code.0 {
                 R::DeviceError
                 | R::DeviceMemory
@@ -333,12 +333,7 @@ mod tests {
     fn a_failed_login_counts_against_the_pin_unless_the_pin_was_not_looked_at() {
         let verdict =
             |code| Error::Refused { function: "C_Login", code: Code(code) }.login_verdict();
-        for code in [
-            RvError::PinIncorrect,
-            RvError::PinLocked,
-            RvError::PinExpired,
-            RvError::UserPinNotInitialized,
-        ] {
+        for code in [RvError::PinIncorrect, RvError::PinLocked, RvError::PinExpired] {
             assert_eq!(verdict(code), LoginVerdict::Refused);
         }
         for code in [RvError::DeviceError, RvError::SessionHandleInvalid, RvError::TokenNotPresent]
@@ -346,6 +341,7 @@ mod tests {
             assert_eq!(verdict(code), LoginVerdict::NotJudged);
         }
         for code in [
+            RvError::UserPinNotInitialized,
             RvError::FunctionFailed,
             RvError::GeneralError,
             RvError::ArgumentsBad,

@@ -241,10 +241,11 @@ fn verdicts_on_many_come_in_the_order_of_the_requests() {
     }
     assert!(Payment::verify_all(&[], &pool).is_empty());
 
-    let pool = house.try_open_with("queue = 299", &["north"], 1).unwrap();
-    let refused = Payment::verify_all(&payments, &pool);
-    let is_full = |one: &Result<_, _>| matches!(one, Err(HsmError::QueueFull { waiting: 0 }));
-    assert!(refused.len() == 300 && refused.iter().all(is_full));
+    // A queue that holds fewer takes them one part after the other.
+    let pool = house.try_open_with("queue = 64", &["north"], 1).unwrap();
+    for (place, verdict) in Payment::verify_all(&payments, &pool).into_iter().enumerate() {
+        assert_eq!(verdict.unwrap(), right(place), "{place}");
+    }
 }
 
 /// A worker is asked 128 things at once, and both members have almost as many when one of them fails.
@@ -316,7 +317,8 @@ fn attack_dead_modules_hidden_by_asking_for_readiness() {
         house.set(name, Fault::DeviceError);
     }
     until(&pool, |status| {
-        assert!(pool.follow_catalogue(None).is_ok() || !status.serves);
+        // Whatever comes of it: the last one is asked when nobody serves any more.
+        drop(pool.follow_catalogue(None));
         !status.serves
     });
     let said = pool.health().unwrap_err().to_string();
