@@ -250,6 +250,22 @@ impl Client {
         }
     }
 
+    /// Reads one resource that is not JSON.
+    pub(crate) fn get_text(&self, path: &str) -> anyhow::Result<String> {
+        let request = self.agent.get(format!("{}{path}", self.server));
+        let answer = request.header("authorization", self.bearer()).call();
+        let mut answer = answer.map_err(|error| self.no_answer(&error))?;
+        let text = answer.body_mut().read_to_string().map_err(|error| self.no_answer(&error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(text);
+        }
+        bail!(Problem {
+            status: status.as_u16(),
+            body: serde_json::from_str(&text).unwrap_or(Value::Null)
+        })
+    }
+
     /// Whether the platform lives; needs no key.
     pub(crate) fn health(home: &Home, server: &str) -> anyhow::Result<()> {
         let client = Self::new(home, server, String::new())?;

@@ -57,6 +57,56 @@ pub(super) fn beside(
     })
 }
 
+/// The share of one in what all of them took.
+pub(super) fn each(whole: Duration, count: usize) -> Duration {
+    whole.checked_div(u32::try_from(count).unwrap_or(u32::MAX)).unwrap_or_default()
+}
+
+/// Of numbers that fit 32 bits.
+pub(super) fn quotient(dividend: u64, divisor: usize) -> f64 {
+    let dividend = u32::try_from(dividend).map_or(f64::NAN, f64::from);
+    dividend / u32::try_from(divisor).map_or(f64::NAN, f64::from)
+}
+
+/// How much more throughput the second has, round by round.
+pub(super) fn quotients(alone: &[Duration], pooled: &[Duration]) -> Vec<f64> {
+    let pairs = alone.iter().zip(pooled);
+    pairs.map(|(alone, pooled)| alone.as_secs_f64() / pooled.as_secs_f64()).collect()
+}
+
+/// In microseconds.
+pub(super) fn micros(durations: &[Duration]) -> Vec<f64> {
+    durations.iter().map(|duration| duration.as_secs_f64() * 1e6).collect()
+}
+
+/// A figure of many rounds beside another of the same rounds.
+pub(super) fn summary(
+    figure: &str,
+    unit: &str,
+    values: &[f64],
+    (what, unit_beside): (&str, &str),
+    beside: &[f64],
+) -> Value {
+    let [median, minimum, maximum] = spread(values);
+    let [beside_median, beside_minimum, beside_maximum] = spread(beside);
+    json!({
+        "figure": figure, "value": median, "unit": unit,
+        "minimum": minimum, "maximum": maximum, "rounds": values.len(),
+        "beside": {
+            "what": what, "value": beside_median, "unit": unit_beside,
+            "minimum": beside_minimum, "maximum": beside_maximum,
+        },
+    })
+}
+
+/// Median, least, most.
+fn spread(values: &[f64]) -> [f64; 3] {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
+    [at(sorted.len().div_euclid(2)), at(0), at(sorted.len().saturating_sub(1))]
+}
+
 /// One JSON object a line, or one line of words each.
 pub(super) fn print(output: Output, figures: &[Value]) -> anyhow::Result<()> {
     for figure in figures {

@@ -1,6 +1,7 @@
 //! `tapfer bench`: figures, each beside something measured in the same rounds, because the absolute
 //! ones belong to the machine.
 
+mod authorize;
 mod failover;
 mod figure;
 mod hsm;
@@ -42,6 +43,8 @@ pub(crate) enum BenchCommand {
     Tap(TapArguments),
     /// Worker processes of a PKCS#11 module beside one thread that has it to itself
     Hsm(hsm::HsmArguments),
+    /// Durable authorizations over TLS beside the same server's hello
+    Authorize(authorize::AuthorizeArguments),
     /// Payments of many phones while one of two HSMs fails: errors, and how long until all is as before
     Failover(failover::FailoverArguments),
     /// A process that `bench hsm` starts
@@ -62,6 +65,7 @@ pub(crate) struct TapArguments {
 pub(crate) fn run(context: &Context, command: &BenchCommand) -> anyhow::Result<Ending> {
     let arguments = match command {
         BenchCommand::Tap(arguments) => arguments,
+        BenchCommand::Authorize(arguments) => return authorize::run(context, arguments),
         BenchCommand::Hsm(arguments) => return hsm::run(context, arguments),
         BenchCommand::Failover(arguments) => return failover::run(context, arguments),
         BenchCommand::HsmPart(arguments) => return hsm::part(arguments),

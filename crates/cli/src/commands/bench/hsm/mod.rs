@@ -19,9 +19,9 @@ use tapfer_hsm::software::SoftwareVault;
 use tapfer_hsm::{PaymentHsm, Realm, VaultedHsm};
 
 use self::payments::{Cards, MASTER_KEY, issuer, now, realm};
-use self::rounds::{Pooled, Rounds, each};
+use self::rounds::{Pooled, Rounds};
 use self::token::{AloneProcess, Measured, Order};
-use super::figure;
+use super::figure::{self, each};
 use crate::clock;
 use crate::context::Context;
 use crate::failure::{Ending, UsageError};
