@@ -11,8 +11,6 @@
 
 mod world;
 
-use std::sync::Arc;
-
 use tapfer_payment_types::{MerchantId, TerminalCertificateId, TerminalId, Timestamp};
 use tapfer_payments::access::Principal;
 use tapfer_payments::audit::AuditAction;
@@ -21,19 +19,9 @@ use tapfer_payments::intents::{CaptureMethod, IntentStatus};
 use tapfer_payments::terminals::{
     MAXIMUM_LIVE_CERTIFICATES, MOST_UNENDED_CERTIFICATES, TerminalCertificate, TerminalError,
 };
-use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
-use tapfer_storage::{Page, Refusal, Storage, StorageError, Write, Written};
+use tapfer_storage::{Page, Refusal, StorageError, Write, Written};
+use world::backend::{Backend, contract_of, world};
 use world::{World, done, noon, presented, write};
-
-/// A store to be tried, and what has to live as long as it.
-trait Backend {
-    fn open() -> (Arc<dyn Storage>, Self);
-}
-
-fn world<B: Backend>() -> (World, B) {
-    let (store, backend) = B::open();
-    (World::new(store), backend)
-}
 
 fn at(seconds: i64) -> Timestamp {
     noon().plus_seconds(seconds)
@@ -226,23 +214,6 @@ fn the_list_for_phones_is_shared_fairly<B: Backend>() {
     assert_eq!((count(&flood), count(&hoarder)), (3, 2));
     let all = world.store.revoked_certificates(at(100), 400).unwrap();
     assert_eq!(all.len(), 57);
-}
-
-macro_rules! contract_of {
-    ($module:ident, $backend:ty: $($case:ident)+) => {
-        mod $module {
-            $(#[test] fn $case() { super::$case::<$backend>(); })+
-        }
-    };
-}
-
-impl Backend for tempfile::TempDir {
-    fn open() -> (Arc<dyn Storage>, Self) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("tapfer.db");
-        let store = SqliteStorage::create(&path, world::realm(), &SqliteOptions::default());
-        (Arc::new(store.unwrap()), directory)
-    }
 }
 
 contract_of! { sqlite, tempfile::TempDir:

@@ -2,6 +2,8 @@
 //! is made through the storage traits, with ids and times that count up.
 #![allow(dead_code, reason = "every test file uses another part of the world")]
 
+pub(crate) mod backend;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

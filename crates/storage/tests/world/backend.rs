@@ -1,0 +1,52 @@
+//! What is tried of every store: one more backend is one more [`Backend`], and one more line at the end of each
+//! file of cases.
+#![allow(unused_imports, unused_macros, reason = "some test files need no backend but one")]
+
+use std::sync::Arc;
+
+use tapfer_payments::authorization::{DeclineReason, Outcome};
+use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
+use tapfer_storage::{Refusal, Storage, StorageError};
+
+use super::{World, realm};
+
+/// A store to be tried, and what has to live as long as it.
+pub(crate) trait Backend {
+    fn open() -> (Arc<dyn Storage>, Self);
+}
+
+impl Backend for tempfile::TempDir {
+    fn open() -> (Arc<dyn Storage>, Self) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tapfer.db");
+        let store = SqliteStorage::create(&path, realm(), &SqliteOptions::default());
+        (Arc::new(store.unwrap()), directory)
+    }
+}
+
+pub(crate) fn world<B: Backend>() -> (World, B) {
+    let (store, backend) = B::open();
+    (World::new(store), backend)
+}
+
+/// What was refused, and by which rule.
+pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T, StorageError>) -> Refusal {
+    match result {
+        Err(StorageError::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+pub(crate) fn declined(reason: DeclineReason) -> Outcome {
+    Outcome::Declined(reason)
+}
+
+/// Each case as a test of one backend.
+macro_rules! contract_of {
+    ($module:ident, $backend:ty: $($case:ident)+) => {
+        mod $module {
+            $(#[test] fn $case() { super::$case::<$backend>(); })+
+        }
+    };
+}
+pub(crate) use contract_of;
