@@ -9,6 +9,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tapfer_emv::cryptogram::{CryptogramInput, CryptogramMismatch, CryptogramVerified, verify};
 use tapfer_emv::iad::{IssuerApplicationData, VerificationMethod, VerificationResults};
@@ -67,21 +68,21 @@ fn terminal(number: u8) -> TerminalId {
 fn asking_terminal() -> TerminalFacts {
     let id = MerchantId::new(now(), [6; 10]);
     TerminalFacts {
-        terminal: Terminal {
+        terminal: Arc::new(Terminal {
             id: terminal(7),
             merchant: id,
             label: "till".into(),
             identification: "TILL0007".parse().unwrap(),
             revocation: None,
             created_at: now(),
-        },
-        merchant: Merchant {
+        }),
+        merchant: Arc::new(Merchant {
             id,
             name: "Canteen".into(),
             country: CountryCode::new(276).unwrap(),
             category_code: "5812".parse().unwrap(),
             created_at: now(),
-        },
+        }),
         acquirer: [0, 0x12, 0x34, 0x56, 0x78, 0x90],
     }
 }
@@ -89,7 +90,7 @@ fn asking_terminal() -> TerminalFacts {
 /// The terminal next to it, of the same merchant.
 fn other_identity() -> MerchantIdentity {
     let mut other = asking_terminal();
-    other.terminal.identification = "TILL0008".parse().unwrap();
+    Arc::make_mut(&mut other.terminal).identification = "TILL0008".parse().unwrap();
     other.identity()
 }
 
@@ -178,7 +179,7 @@ fn token_facts() -> TokenFacts {
     let (issuer, card) = (issuer(), CardId::new(now(), [2; 10]));
     let (issuer_id, key_index) = (issuer.id, KeyIndex::at(now(), 1).unwrap());
     TokenFacts {
-        token: Token {
+        token: Arc::new(Token {
             id: token(3),
             issuer: issuer_id,
             card,
@@ -187,8 +188,8 @@ fn token_facts() -> TokenFacts {
             sequence_number: PanSequenceNumber::ZERO,
             state: TokenState::Active,
             created_at: now(),
-        },
-        card: Card {
+        }),
+        card: Arc::new(Card {
             id: card,
             issuer: issuer_id,
             last_four: "1111".into(),
@@ -198,8 +199,8 @@ fn token_facts() -> TokenFacts {
             status_reason: None,
             holder_reference: None,
             created_at: now(),
-        },
-        issuer,
+        }),
+        issuer: Arc::new(issuer),
         counter_spent: None,
         highest_counter: Some(7),
         key: Some(GrantedKey {
@@ -214,14 +215,14 @@ fn token_facts() -> TokenFacts {
             used_total_minor: 0,
             counters: None,
         }),
-        policy: Some(policy(1)),
+        policy: Some(Arc::new(policy(1))),
         pin_rules: PinRules::default(),
         history: VerificationHistory::default(),
         logged_in_at: now(),
         person_key: Some(PersonKeyState { failed: 1, ..PersonKeyState::fresh(1) }),
         card_pin: Some(CardPin { value: [0; 32], failed: 1 }),
         available: euro("100.00"),
-        integrity_policy: Some(integrity_policy()),
+        integrity_policy: Some(Arc::new(integrity_policy())),
         integrity_verdict: Some(Verdict {
             standing: Standing::TrustedEnvironment,
             found_at: now(),
@@ -285,8 +286,12 @@ fn good_case() -> Case {
         tvr_as_found: TerminalVerificationResults::default(),
         aids: vec![AID.to_vec()],
     };
-    let facts =
-        Facts { presented, terminal: asking_terminal(), intent: armed, token: Some(token_facts()) };
+    let facts = Facts {
+        presented: Arc::new(presented),
+        terminal: asking_terminal(),
+        intent: Arc::new(armed),
+        token: Some(token_facts()),
+    };
     Case { facts, cryptogram: "right", terminal_pin: TerminalPin::Absent, now: now() }
 }
 
@@ -307,19 +312,19 @@ fn amount(value: &str) -> [u8; 6] {
 /// Makes one thing different.
 fn change(case: &mut Case, name: &str, value: &'static str) {
     let facts = &mut case.facts;
-    let presented = &mut facts.presented;
+    let presented = Arc::make_mut(&mut facts.presented);
     let signed = &mut presented.input;
     match name {
         "now" => return case.now = value.parse().unwrap(),
         "cryptogram" => return case.cryptogram = value,
         "terminal_pin" => return change_terminal_pin(case, value),
         "token" if value == "unknown" => return facts.token = None,
-        "intent" => return facts.intent.amount = euro(value),
+        "intent" => return Arc::make_mut(&mut facts.intent).amount = euro(value),
         "amount" => return signed.amount_authorized = amount(value),
         "other" => return signed.amount_other = amount(value),
         "terminal" => {
-            let ended = facts.terminal.terminal.clone().revoked("stolen".into(), now());
-            return facts.terminal.terminal = ended;
+            let ended = Terminal::clone(&facts.terminal.terminal).revoked("stolen".into(), now());
+            return facts.terminal.terminal = Arc::new(ended);
         }
         "country" => return signed.terminal_country = bytes(&format!("{value:0>4}")),
         "currency" => return signed.currency = bytes(&format!("{value:0>4}")),
@@ -334,7 +339,7 @@ fn change(case: &mut Case, name: &str, value: &'static str) {
         "aid" if value == "twice" => return presented.aids.push(AID.to_vec()),
         "aid" => return presented.aids[0] = bytes::<5>(value).to_vec(),
         "second_aid" => return presented.aids.push(bytes::<5>(value).to_vec()),
-        "armed" | "armed_until" => return change_arming(&mut facts.intent, value),
+        "armed" | "armed_until" => return change_arming(Arc::make_mut(&mut facts.intent), value),
         "generation" | "policy" | "method" | "class" | "card_says" | "phone" | "proven" => {
             let mut data = signed.application_data().unwrap();
             match name {
@@ -410,16 +415,18 @@ fn change_results(data: &mut IssuerApplicationData, value: &str) {
 
 fn change_token(token: &mut TokenFacts, name: &str, value: &str) {
     let key = token.key.as_mut();
+    let state = &mut Arc::make_mut(&mut token.token).state;
+    let policy = token.policy.as_mut().map(Arc::make_mut);
     match (name, value) {
-        ("token", "inactive") => token.token.state = TokenState::Inactive,
+        ("token", "inactive") => *state = TokenState::Inactive,
         ("token", "suspended") => {
-            token.token.state = TokenState::Suspended(SuspendedBy::only(Actor::Issuer));
+            *state = TokenState::Suspended(SuspendedBy::only(Actor::Issuer));
         }
-        ("token", "deactivated") => token.token.state = TokenState::Deactivated,
+        ("token", "deactivated") => *state = TokenState::Deactivated,
         ("issuer_generation", newest) => {
-            token.issuer.derivation_key_index = newest.parse().unwrap();
+            Arc::make_mut(&mut token.issuer).derivation_key_index = newest.parse().unwrap();
         }
-        ("card", "blocked") => token.card.status = CardStatus::Blocked,
+        ("card", "blocked") => Arc::make_mut(&mut token.card).status = CardStatus::Blocked,
         ("counter_used", by) => token.counter_spent = Some(spent(by)),
         ("highest", "none") => token.highest_counter = None,
         ("highest", counter) => token.highest_counter = Some(counter.parse().unwrap()),
@@ -443,7 +450,7 @@ fn change_token(token: &mut TokenFacts, name: &str, value: &str) {
             token.history.since.sum_minor = euro(sum).minor;
         }
         ("login_every", payments) => {
-            if let Some(issued) = &mut token.policy {
+            if let Some(issued) = policy {
                 issued.policy.fresh_login = Some(FreshLogin {
                     every_payments: Some(payments.parse().unwrap()),
                     every_hours: Some(24),
@@ -454,12 +461,12 @@ fn change_token(token: &mut TokenFacts, name: &str, value: &str) {
         ("since_login", payments) => token.history.since_login = payments.parse().unwrap(),
         ("logged_in", at) => token.logged_in_at = at.parse().unwrap(),
         ("merchant_proof", "always") => {
-            if let Some(issued) = &mut token.policy {
+            if let Some(issued) = policy {
                 issued.policy.merchant_proof = MerchantProofRule::Always;
             }
         }
         ("policy_replaced", at) => {
-            if let Some(issued) = &mut token.policy {
+            if let Some(issued) = policy {
                 issued.replaced_at = Some(at.parse().unwrap());
             }
         }

@@ -1,5 +1,7 @@
 //! What goes into the store and comes out of it, beside the entities of `payments`.
 
+use std::sync::Arc;
+
 use tapfer_emv::audit_chain::KnownHead;
 use tapfer_emv::merchant::AcquirerId;
 use tapfer_payment_types::configuration::{Audience, SignedDocument};
@@ -120,7 +122,7 @@ pub struct FactsQuery {
     /// Who certifies terminals here.
     pub acquirer: AcquirerId,
     /// What was presented.
-    pub presented: PresentedPayment,
+    pub presented: Arc<PresentedPayment>,
 }
 
 /// A decision to be written down.

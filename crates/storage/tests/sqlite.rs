@@ -188,7 +188,7 @@ fn a_row_that_makes_no_sense_is_named() {
             payment_intent: intent.id,
             acquirer: [0; 6],
             terminal: world.terminal,
-            presented: world::presented(1, 100),
+            presented: Arc::new(world::presented(1, 100)),
         };
         let facts = world.store.authorization_facts(query);
         let error = facts.and_then(|_| world.keys_that_count());

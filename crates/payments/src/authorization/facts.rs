@@ -1,5 +1,6 @@
 //! Everything a decision may look at.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::keys::KeyClass;
@@ -88,11 +89,11 @@ pub struct SpentCounter {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenFacts {
     /// The token itself.
-    pub token: Token,
+    pub token: Arc<Token>,
     /// The card behind it.
-    pub card: Card,
+    pub card: Arc<Card>,
     /// Who gave it out.
-    pub issuer: Issuer,
+    pub issuer: Arc<Issuer>,
     /// What spent the presented counter, if it is spent.
     pub counter_spent: Option<SpentCounter>,
     /// The highest counter that came with a right cryptogram.
@@ -100,7 +101,7 @@ pub struct TokenFacts {
     /// The key that the application data names, if this token was given it.
     pub key: Option<GrantedKey>,
     /// The version of the issuer's policy that the application data names, if there is one.
-    pub policy: Option<IssuedPolicy>,
+    pub policy: Option<Arc<IssuedPolicy>>,
     /// How many wrong PINs the issuer forgives, by the newest version of its policy.
     pub pin_rules: PinRules,
     /// How the person was verified so far.
@@ -114,7 +115,7 @@ pub struct TokenFacts {
     /// What the card can spend.
     pub available: Money,
     /// What the issuer asks of phones, if anything.
-    pub integrity_policy: Option<IntegrityPolicy>,
+    pub integrity_policy: Option<Arc<IntegrityPolicy>>,
     /// What was found out about this phone last.
     pub integrity_verdict: Option<Verdict>,
 }
@@ -125,7 +126,7 @@ impl TokenFacts {
     pub fn policy_in_force(&self, now: Timestamp) -> Option<&IssuedPolicy> {
         let granted_at = self.key?.granted_at;
         let keys = &self.issuer.key_policy;
-        self.policy.as_ref().filter(|policy| policy.is_acceptable(keys, granted_at, now))
+        self.policy.as_deref().filter(|policy| policy.is_acceptable(keys, granted_at, now))
     }
 
     /// Whether the counter was spent by another cryptogram that was right. A phone writes its counter down before it
@@ -154,9 +155,9 @@ impl TokenFacts {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TerminalFacts {
     /// The terminal, as authenticated.
-    pub terminal: Terminal,
+    pub terminal: Arc<Terminal>,
     /// Whose it is.
-    pub merchant: Merchant,
+    pub merchant: Arc<Merchant>,
     /// Who certified it.
     pub acquirer: AcquirerId,
 }
@@ -164,7 +165,7 @@ pub struct TerminalFacts {
 impl TerminalFacts {
     /// Its id.
     #[must_use]
-    pub const fn id(&self) -> TerminalId {
+    pub fn id(&self) -> TerminalId {
         self.terminal.id
     }
 
@@ -176,15 +177,15 @@ impl TerminalFacts {
     }
 }
 
-/// Every fact a decision needs, loaded once, in one snapshot.
+/// Every fact a decision needs, loaded once, in one snapshot. What seldom changes is shared with whoever loaded it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Facts {
     /// What was presented.
-    pub presented: PresentedPayment,
+    pub presented: Arc<PresentedPayment>,
     /// The terminal that asks.
     pub terminal: TerminalFacts,
     /// What the merchant wants to be paid.
-    pub intent: PaymentIntent,
+    pub intent: Arc<PaymentIntent>,
     /// The token, if the presented number is one.
     pub token: Option<TokenFacts>,
 }

@@ -181,12 +181,12 @@ fn shown(results: &VerificationResults, terminal_pin: bool) -> Shown {
 
 impl Case<'_> {
     /// What the terminal found (`95`): what it knew before the card signed, and what it knew in the end.
-    const fn found(&self) -> [TerminalVerificationResults; 2] {
+    fn found(&self) -> [TerminalVerificationResults; 2] {
         let signed = TerminalVerificationResults::from_bytes(self.signed.tvr);
         [signed, self.presented.tvr_as_found]
     }
 
-    const fn status(&self) -> TokenStatus {
+    fn status(&self) -> TokenStatus {
         self.token.token.state.status()
     }
 }

@@ -5,6 +5,7 @@
 //! A refusal names tags and lengths, never values.
 
 use core::ops::RangeInclusive;
+use std::sync::Arc;
 
 use tapfer_emv::cryptogram::CryptogramInput;
 use tapfer_emv::packed_decimal;
@@ -53,7 +54,7 @@ pub(crate) struct ChipData {
     /// `5F34`, 0 if absent.
     pub(crate) sequence: PanSequenceNumber,
     /// What was agreed to, and the cryptogram over it.
-    pub(crate) presented: PresentedPayment,
+    pub(crate) presented: Arc<PresentedPayment>,
 }
 
 impl ChipData {
@@ -73,7 +74,7 @@ impl ChipData {
         Ok(Self {
             token_pan: token_pan(&objects)?,
             sequence: sequence(&objects)?,
-            presented: presented(&objects)?,
+            presented: Arc::new(presented(&objects)?),
         })
     }
 }
@@ -219,10 +220,10 @@ mod tests {
         let data = ChipData::parse(&good()).unwrap();
         assert_eq!(data.token_pan.unwrap().expose(), "4111111111111111");
         assert_eq!(data.sequence.value(), 0);
-        let PresentedPayment { input, cryptogram, .. } = data.presented;
+        let PresentedPayment { input, cryptogram, .. } = &*data.presented;
         assert_eq!((input.amount_minor(), input.currency_numeric()), (Some(1_234), Some(978)));
         assert_eq!(input.application_transaction_counter, 7);
-        assert_eq!(cryptogram, [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]);
+        assert_eq!(*cryptogram, [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]);
         assert_eq!(input.encode().len(), 29 + 2 + 2 + 32);
     }
 

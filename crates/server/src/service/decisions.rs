@@ -4,6 +4,8 @@
 //!
 //! What ends one of them, an error or an answer from before, ends no other, and is told at once.
 
+use std::sync::Arc;
+
 use tapfer_emv::cryptogram::{CryptogramMismatch, CryptogramVerified};
 use tapfer_hsm::{CryptogramRequest, CryptogramVerdict, HsmError, PaymentHsm};
 use tapfer_payment_types::messages::SealedPayload;
@@ -187,7 +189,7 @@ impl Service {
                 payment_intent: open.question.payment_intent,
                 terminal: open.question.terminal,
                 acquirer: self.acquirer,
-                presented: open.question.chip_data.presented.clone(),
+                presented: Arc::clone(&open.question.chip_data.presented),
             })
         });
         let queries: Vec<_> = queries.collect();

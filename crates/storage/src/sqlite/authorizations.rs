@@ -1,5 +1,7 @@
 //! Authorizations: the facts of a decision, and its commit.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, Row, params};
 use tapfer_emv::merchant::AcquirerId;
 use tapfer_payment_types::{AuthorizationId, Money, TerminalId, Timestamp, TokenId};
@@ -87,13 +89,13 @@ fn load_facts(
     token: Option<Token>,
     intent: PaymentIntent,
     (terminal, acquirer): (TerminalId, AcquirerId),
-    presented: PresentedPayment,
+    presented: Arc<PresentedPayment>,
 ) -> Result<Facts> {
-    let terminal = terminals::get(connection, terminal)?;
-    let merchant = merchants::get(connection, terminal.merchant)?;
+    let terminal = Arc::new(terminals::get(connection, terminal)?);
+    let merchant = Arc::new(merchants::get(connection, terminal.merchant)?);
     let terminal = TerminalFacts { terminal, merchant, acquirer };
     let token = token.map(|token| token_facts(connection, token, &presented)).transpose()?;
-    Ok(Facts { presented, terminal, intent, token })
+    Ok(Facts { presented, terminal, intent: Arc::new(intent), token })
 }
 
 fn token_facts(
@@ -118,21 +120,21 @@ fn token_facts(
         None => tokens::first_granted_at(connection, token.id)?.unwrap_or(token.created_at),
     };
     Ok(TokenFacts {
-        policy: policy.transpose()?.flatten(),
+        policy: policy.transpose()?.flatten().map(Arc::new),
         pin_rules: policies::current(connection, &issuer)?.policy.pin,
         history,
         logged_in_at,
         person_key: pins::person_key(connection, token.id)?.map(|key| key.state),
         card_pin: pins::card_pin(connection, token.card)?,
-        card: account.card,
-        issuer,
+        card: Arc::new(account.card),
+        issuer: Arc::new(issuer),
         counter_spent: spent_counter(connection, &token, presented)?,
         highest_counter: tokens::highest_counter(connection, token.id)?,
         key,
         available: account.available,
-        integrity_policy: integrity::policy(connection, token.issuer)?,
+        integrity_policy: integrity::policy(connection, token.issuer)?.map(Arc::new),
         integrity_verdict: integrity::verdict(connection, token.device)?,
-        token,
+        token: Arc::new(token),
     })
 }
 
@@ -173,7 +175,7 @@ fn check_facts(connection: &Connection, decided_on: &Facts) -> Result<()> {
         None => None,
     };
     let intent = intents::get(connection, decided_on.intent.id)?;
-    let presented = decided_on.presented.clone();
+    let presented = Arc::clone(&decided_on.presented);
     let terminal = (decided_on.terminal.id(), decided_on.terminal.acquirer);
     let now = load_facts(connection, token, intent, terminal, presented)?;
     if now == *decided_on { Ok(()) } else { Err(StorageError::Conflict) }
@@ -194,7 +196,7 @@ fn commit(
     if let Some(token) = &commit.facts.token {
         write_use(connection, &commit, token, authorization.id)?;
     }
-    let intent = commit.facts.intent;
+    let intent = Arc::unwrap_or_clone(commit.facts.intent);
     match (authorization.outcome, commit.facts.token) {
         (Outcome::Approved, Some(token)) => {
             approve(connection, intent, &token, authorization.id, now)?;

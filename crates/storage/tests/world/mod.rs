@@ -313,6 +313,7 @@ impl World {
         let proof = proof(self.token, &presented);
         let token_number_hash = token_number(self.token).keyed_hash;
         let (payment_intent, acquirer) = (intent, acquirer_of(realm()));
+        let presented = Arc::new(presented);
         let query = FactsQuery { token_number_hash, payment_intent, terminal, acquirer, presented };
         let facts = self.store.authorization_facts(query).unwrap();
         decide(facts, Ok(proof), TerminalPin::Absent, noon())
