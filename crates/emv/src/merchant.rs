@@ -98,11 +98,8 @@ impl fmt::Debug for MerchantIdentity {
 }
 
 /// Whether `signature` over `message` is the key's. Variable time: nothing here is secret.
-pub(crate) fn is_signed_by(
-    key: &PublicPoint,
-    message: &[u8],
-    signature: &MerchantSignature,
-) -> bool {
+#[must_use]
+pub fn is_signed_by(key: &PublicPoint, message: &[u8], signature: &MerchantSignature) -> bool {
     let key = p256::ecdsa::VerifyingKey::from_affine(*key.point());
     let signature = p256::ecdsa::Signature::from_slice(signature);
     match (key, signature) {

@@ -61,6 +61,15 @@ pub enum HsmError {
         "the module has no key to sign documents of this kind with; create the document keys first"
     )]
     UnknownDocumentKey,
+    /// The realm's keys of access exist.
+    #[error("the module has the keys by which callers are known already; a realm has them once")]
+    AccessKeysExist,
+    /// The realm was made before callers had certificates.
+    #[error(
+        "the module has no keys by which callers are known: the realm was made before there were any. Start \
+         the platform once, which makes them"
+    )]
+    UnknownAccessKeys,
     /// The certificate would be dead already, or live too long.
     #[error(
         "the certificate has to end after now and within {maximum_days} days; ask for another date"

@@ -20,6 +20,7 @@
 //! wiped with their holder.
 
 pub mod catalogue;
+mod client;
 pub mod custody;
 mod error;
 pub mod exchange;
@@ -43,6 +44,7 @@ mod vaulted;
 mod wiped_json;
 
 pub use catalogue::CatalogueError;
+pub use client::{Client, ClientCertificateRequest};
 pub use error::{HsmError, KeystoreError};
 pub use grant::{DetokenizationGrant, OperatorGrant};
 pub use merchant::MerchantCertificateRequest;
@@ -80,6 +82,8 @@ pub const MAXIMUM_ISSUER_CERTIFICATE_LIFE_SECONDS: i64 = 3_660 * 86_400;
 /// A terminal's certificate lives no longer than this: 7 days, in seconds. What is revoked is forgotten
 /// by phones once it has ended.
 pub const MAXIMUM_MERCHANT_CERTIFICATE_LIFE_SECONDS: i64 = 7 * 86_400;
+/// A client's TLS certificate lives no longer than this: 7 days, in seconds.
+pub const MAXIMUM_CLIENT_CERTIFICATE_LIFE_SECONDS: i64 = 7 * 86_400;
 /// One provisioning holds at most so many limited-use keys.
 pub const MAXIMUM_LIMITED_USE_KEYS: usize = 64;
 
@@ -199,6 +203,38 @@ pub trait PaymentHsm: Send + Sync {
         &self,
         request: &MerchantCertificateRequest,
     ) -> Result<MerchantCertificate, HsmError>;
+
+    /// Makes the keys by which the platform knows its callers: the authority that signs clients' TLS
+    /// certificates, and the key behind [`PaymentHsm::repetition_secret`]. A realm has them once.
+    ///
+    /// # Errors
+    /// [`HsmError::AccessKeysExist`]; or the system failed.
+    fn create_access_keys(&self, now: Timestamp) -> Result<(), HsmError>;
+
+    /// Certificates of the authority of clients, X.509 in DER, signed by themselves: one for each generation
+    /// of its key that is not destroyed, the newest first. Each asking signs them anew.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownAccessKeys`]
+    fn client_authorities(&self) -> Result<Vec<Vec<u8>>, HsmError>;
+
+    /// Signs a TLS certificate of a terminal or a phone, X.509 in DER (RFC 5280). That the client holds the
+    /// private key is for the caller to see.
+    ///
+    /// # Errors
+    /// [`HsmError::CertificateLife`] if it would live longer than
+    /// [`MAXIMUM_CLIENT_CERTIFICATE_LIFE_SECONDS`] or be dead already; [`HsmError::UnknownAccessKeys`].
+    fn sign_client_certificate(
+        &self,
+        request: &ClientCertificateRequest,
+    ) -> Result<Vec<u8>, HsmError>;
+
+    /// What the platform tells repeated requests apart by, and seals answers with that are shown once. The
+    /// same each time it is asked for.
+    ///
+    /// # Errors
+    /// [`HsmError::UnknownAccessKeys`]
+    fn repetition_secret(&self) -> Result<Secret<[u8; 32]>, HsmError>;
 
     /// Makes the keys that sign documents of the platform, one for each purpose. A realm has them once.
     ///

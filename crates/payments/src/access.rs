@@ -1,6 +1,7 @@
 //! Who may call the platform: API keys and the one thing each of them speaks for.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
@@ -157,6 +158,24 @@ pub struct ApiKeyStatement {
     owner: Principal,
     secret_hash: HexBytes,
     created_at: Timestamp,
+}
+
+/// A TLS certificate with which a terminal or a phone proves who it is. It stands for an API key of that one, and is good
+/// for as long as both are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Whose it is.
+    pub owner: Principal,
+    /// The API key.
+    pub api_key: ApiKeyId,
+    /// Its serial number.
+    pub serial: Vec<u8>,
+    /// X.509 in DER.
+    pub certificate: Vec<u8>,
+    /// When it was given out.
+    pub created_at: Timestamp,
+    /// From then on it is good no more.
+    pub expires_at: Timestamp,
 }
 
 #[cfg(test)]

@@ -81,6 +81,8 @@ words! {
         TerminalCertified = "terminal.certified",
         /// A terminal was ended for good.
         TerminalRevoked = "terminal.revoked",
+        /// A terminal or a phone got a TLS certificate.
+        ClientCertified = "client.certified",
         /// An API key was made.
         ApiKeyCreated = "api_key.created",
         /// An API key was taken back.

@@ -27,11 +27,6 @@ impl PresentedKey {
     pub(crate) fn secret_hash(&self) -> [u8; 32] {
         hash(&self.secret)
     }
-
-    /// The secret part.
-    pub(crate) fn into_secret(self) -> Secret<String> {
-        self.secret
-    }
 }
 
 /// Reads a key. `None` if the text is none.

@@ -17,6 +17,7 @@
 pub mod api;
 mod api_key;
 pub mod backup;
+mod client_certificate;
 pub mod clock;
 mod connections;
 pub mod entropy;
@@ -34,6 +35,7 @@ mod server;
 mod service;
 mod tls;
 
+pub use client_certificate::ClientCertificates;
 pub use http::{Limits, openapi_document};
 pub use key_audit::{KeyAudit, KnownCatalogue};
 pub use newest_catalogue::catalogue_refusal;

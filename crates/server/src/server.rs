@@ -12,6 +12,7 @@ use hyper_util::rt::TokioTimer;
 use tapfer_hsm::custody::KeyPolicy;
 use tokio::task::JoinHandle;
 
+use crate::client_certificate::{ClientCertificates, Introduction};
 use crate::clock::SharedClock;
 use crate::connections::{self, Door};
 use crate::entropy::SharedEntropy;
@@ -21,7 +22,7 @@ use crate::key_watch;
 use crate::private_file;
 use crate::realm::{Realm, RealmPaths};
 use crate::service::{ApiKeysTaken, FirstKey, Service, ServiceError};
-use crate::tls::{self, CertificateSource, TlsError};
+use crate::tls::{self, CertificateSource, TlsError, TlsSettings};
 
 /// How often the certificate and old answers are looked after.
 const CHORES: Duration = Duration::from_secs(3_600);
@@ -86,6 +87,8 @@ pub struct ServerConfig {
     pub key_policy: Arc<KeyPolicy>,
     /// Which API keys get in.
     pub api_keys: ApiKeysTaken,
+    /// How terminals and phones prove who they are.
+    pub client_certificates: ClientCertificates,
 }
 
 impl ServerConfig {
@@ -101,6 +104,7 @@ impl ServerConfig {
             entropy: Arc::new(crate::entropy::SystemEntropy),
             key_policy: Arc::default(),
             api_keys: ApiKeysTaken::Signed,
+            client_certificates: ClientCertificates::default(),
         }
     }
 }
@@ -127,7 +131,7 @@ impl Server {
     pub async fn start(realm: Realm, config: ServerConfig) -> Result<RunningServer, ServerError> {
         let paths = realm.paths().clone();
         let prepared = tokio::task::spawn_blocking(move || prepare(realm, config));
-        let Prepared { app, listener, tls, config } =
+        let Prepared { app, listener, tls, settings, config } =
             prepared.await.map_err(|failure| ServerError::Setup(failure.to_string()))??;
         let listen_error = |source| ServerError::Listen { address: config.address, source };
         let address = listener.local_addr().map_err(listen_error)?;
@@ -136,14 +140,14 @@ impl Server {
         let handshake = RustlsAcceptor::new(tls.clone()).handshake_timeout(limits.opening);
         let mut server = axum_server::from_tcp(listener)
             .map_err(listen_error)?
-            .acceptor(Door::new(handshake, &limits))
+            .acceptor(Door::new(Introduction::new(handshake), &limits))
             .handle(handle.clone());
         limit_requests(&mut server, limits);
         let routes = http::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let serving = tokio::spawn(server.serve(routes));
         tracing::info!(target: "tapfer::server", %address, "serving");
         let watch = key_watch::watch(app.clone(), paths.clone(), Arc::clone(&config.key_policy));
-        let chores = chores(app.clone(), paths.clone(), tls, config);
+        let chores = chores(app.clone(), tls, settings);
         let hsm_watch = hsm_watch::watch(app.clone());
         let chores = tokio::spawn(async { tokio::join!(chores, watch, hsm_watch) });
         Ok(RunningServer { address, paths, app, limits, handle, serving, chores })
@@ -192,15 +196,22 @@ struct Prepared {
     app: App,
     listener: TcpListener,
     tls: RustlsConfig,
+    settings: Arc<TlsSettings>,
     config: ServerConfig,
 }
 
 /// Everything that waits for disks and keys, before the first request.
 fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> {
     let paths = realm.paths().clone();
-    let tls = tls::server_config(&paths.tls(), &config.certificate, config.clock.now())?;
     let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
-    let service = Service::new(realm, clock, entropy, config.api_keys)?;
+    let service = Service::new(realm, clock, entropy, config.api_keys, config.client_certificates)?;
+    let settings = Arc::new(TlsSettings {
+        directory: paths.tls(),
+        source: config.certificate.clone(),
+        clients: service.trusted_clients(),
+        clock: Arc::clone(&config.clock),
+    });
+    let tls = settings.load()?;
     match config.api_keys {
         ApiKeysTaken::SignedFromNowOn => service.accept_api_keys()?,
         ApiKeysTaken::Signed => service.warn_of_unsigned_api_keys()?,
@@ -214,7 +225,7 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
     let listener = TcpListener::bind(config.address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|source| ServerError::Listen { address: config.address, source })?;
-    Ok(Prepared { app, listener, tls: RustlsConfig::from_config(tls), config })
+    Ok(Prepared { app, listener, tls: RustlsConfig::from_config(tls), settings, config })
 }
 
 /// The operator's key lies in the realm's directory. If it is not there, or the database does not know it,
@@ -266,10 +277,8 @@ fn limit_requests<A: axum_server::Address, T>(
 }
 
 /// Renews the certificate before it runs out, forgets old answers, and signs the audit chain.
-async fn chores(app: App, paths: RealmPaths, tls: RustlsConfig, config: ServerConfig) {
+async fn chores(app: App, tls: RustlsConfig, settings: Arc<TlsSettings>) {
     let mut timer = tokio::time::interval(CHORES);
-    let (directory, clock) = (paths.tls(), Arc::clone(&config.clock));
-    let certificate = config.certificate;
     loop {
         timer.tick().await;
         let forgotten = app.run(|service| service.forget_answers(ANSWERS_KEPT_SECONDS)).await;
@@ -280,14 +289,8 @@ async fn chores(app: App, paths: RealmPaths, tls: RustlsConfig, config: ServerCo
         if let Err(problem) = app.run(|service| service.sign_audit_head(service.now())).await {
             tracing::warn!(target: "tapfer::server", ?problem, "the audit chain could not be signed");
         }
-        let renewal = {
-            let (directory, certificate) = (directory.clone(), certificate.clone());
-            let clock = Arc::clone(&clock);
-            tokio::task::spawn_blocking(move || {
-                tls::server_config(&directory, &certificate, clock.now())
-            })
-        };
-        match renewal.await {
+        let settings = Arc::clone(&settings);
+        match tokio::task::spawn_blocking(move || settings.load()).await {
             Ok(Ok(renewed)) => tls.reload_from_config(renewed),
             Ok(Err(error)) => tracing::error!(target: "tapfer::tls", %error, "renewal failed"),
             Err(_) => return,

@@ -19,9 +19,13 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tapfer_payment_types::Timestamp;
 
+use crate::client_certificate::RealmTime;
+use crate::clock::SharedClock;
 use crate::private_file;
 
 const DAY: i64 = 24 * 60 * 60;
@@ -84,17 +88,39 @@ pub enum CertificateSource {
     },
 }
 
-/// Loads or makes the certificate and gives the TLS settings of the server.
-///
-/// # Errors
-/// [`TlsError`] if files or names are unusable.
-pub(crate) fn server_config(
+/// What a server's handshakes go by.
+pub(crate) struct TlsSettings {
+    /// Where the realm's own certificates lie.
+    pub(crate) directory: PathBuf,
+    /// Where the server's comes from.
+    pub(crate) source: CertificateSource,
+    /// Which certificates of clients are taken.
+    pub(crate) clients: Arc<dyn ClientCertVerifier>,
+    /// The realm's clock.
+    pub(crate) clock: SharedClock,
+}
+
+impl TlsSettings {
+    /// Loads or makes the certificate and gives the TLS configuration of the server.
+    ///
+    /// # Errors
+    /// [`TlsError`] if files or names are unusable.
+    pub(crate) fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let clients = Arc::clone(&self.clients);
+        server_config(&self.directory, &self.source, clients, &self.clock)
+    }
+}
+
+fn server_config(
     directory: &Path,
     source: &CertificateSource,
-    now: Timestamp,
+    clients: Arc<dyn ClientCertVerifier>,
+    clock: &SharedClock,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let (chain_file, key_file) = match source {
-        CertificateSource::OwnAuthority { names } => own_certificate(directory, names, now)?,
+        CertificateSource::OwnAuthority { names } => {
+            own_certificate(directory, names, clock.now())?
+        }
         CertificateSource::Files { chain, key } => (chain.clone(), key.clone()),
     };
     let chain = read_certificates(&chain_file)?;
@@ -102,15 +128,19 @@ pub(crate) fn server_config(
         .map_err(|_| TlsError::Content { path: key_file, what: "private key" })?;
     // The versions are named although they are the default: a default may change.
     let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let time = Arc::new(RealmTime(Arc::clone(clock)));
+    let mut config = ServerConfig::builder_with_details(provider(), time)
         .with_protocol_versions(&versions)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)?;
+    // Nothing is resumed: each connection shows its certificate, and has it looked at.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-/// The certificate that clients are told to trust, PEM; made by [`server_config`].
+/// The certificate that clients are told to trust, PEM; made when the server starts.
 #[must_use]
 pub fn authority_certificate_file(directory: &Path) -> PathBuf {
     directory.join("ca-certificate.pem")
@@ -282,12 +312,31 @@ pub(crate) fn name_of_address(address: IpAddr) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        CertificateSource, DAY, SERVER_DAYS, TlsError, authority_certificate_file, server_config,
-    };
+    use super::{CertificateSource, DAY, SERVER_DAYS, TlsError, authority_certificate_file};
+    use crate::clock::{Clock, SharedClock};
+    use rustls::ServerConfig;
+    use rustls::server::NoClientAuth;
     use std::fs;
     use std::path::Path;
+    use std::sync::Arc;
     use tapfer_payment_types::Timestamp;
+
+    struct Standing(Timestamp);
+
+    impl Clock for Standing {
+        fn now(&self) -> Timestamp {
+            self.0
+        }
+    }
+
+    fn server_config(
+        directory: &Path,
+        source: &CertificateSource,
+        now: Timestamp,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
+        let clock: SharedClock = Arc::new(Standing(now));
+        super::server_config(directory, source, Arc::new(NoClientAuth), &clock)
+    }
 
     fn noon() -> Timestamp {
         "2026-11-21T12:00:00Z".parse().unwrap()

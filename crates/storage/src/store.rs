@@ -18,7 +18,7 @@ use tapfer_payment_types::{
     ApiKeyId, AuthorizationId, CardId, CatalogueMark, DeviceId, IssuerId, MerchantId,
     PaymentIntentId, RefundId, ReversalId, TerminalCertificateId, TerminalId, Timestamp, TokenId,
 };
-use tapfer_payments::access::{ApiKey, Principal};
+use tapfer_payments::access::{ApiKey, ClientCertificate, Principal};
 use tapfer_payments::audit::AuditEvent;
 use tapfer_payments::authorization::{Authorization, Facts};
 use tapfer_payments::cards::Card;
@@ -390,6 +390,12 @@ pub trait AccessStore {
         reason: String,
         write: Write<ApiKey>,
     ) -> Result<Written<ApiKey>>;
+    /// Writes down that a client got a TLS certificate. Kept in the audit log alone: it ends with its API key.
+    fn certify_client(
+        &self,
+        certificate: ClientCertificate,
+        write: Write<ClientCertificate>,
+    ) -> Result<Written<ClientCertificate>>;
     /// One key, revoked or not.
     fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>>;
     /// All keys, or those that speak for one principal.

@@ -12,7 +12,8 @@ use serde_json::json;
 use tapfer_hsm::custody::KeyPolicy;
 use tapfer_hsm::seclusion::{self, NotLocked};
 use tapfer_server::{
-    ApiKeysTaken, Realm, RealmError, RealmKind, RunningServer, Server, ServerConfig,
+    ApiKeysTaken, ClientCertificates, Realm, RealmError, RealmKind, RunningServer, Server,
+    ServerConfig,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -58,6 +59,13 @@ pub(crate) struct ServeArguments {
     /// audit log. Without, they are refused. The operator's are never signed: make new ones
     #[arg(long)]
     accept_api_keys: bool,
+    /// What terminals and phones show: a TLS certificate or their API key, or nothing but a certificate (then an API key gets
+    /// its owner one, and serves for nothing else)
+    #[arg(long, value_enum, env = "TAPFER_CLIENT_CERTIFICATES", default_value = "accepted")]
+    client_certificates: Certificates,
+    /// How long their certificates live
+    #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = value_parser!(u16).range(1..=168))]
+    client_certificate_hours: u16,
     /// Let debuggers and core files see the memory of this process, with all that is secret in it
     #[arg(long)]
     debuggable: bool,
@@ -71,11 +79,24 @@ impl ServeArguments {
         limits.connections_per_address =
             self.connections_per_address.map_or(limits.connections_per_address, usize::from);
         config.key_policy = Arc::new(policy);
+        config.client_certificates = ClientCertificates {
+            are_required: self.client_certificates == Certificates::Required,
+            life_seconds: i64::from(self.client_certificate_hours).saturating_mul(3_600),
+        };
         if self.accept_api_keys {
             config.api_keys = ApiKeysTaken::SignedFromNowOn;
         }
         config
     }
+}
+
+/// Whether terminals and phones have to show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Certificates {
+    /// They may; their API keys serve too
+    Accepted,
+    /// They have to
+    Required,
 }
 
 /// What the realm is for.

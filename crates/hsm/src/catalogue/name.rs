@@ -94,6 +94,10 @@ pub enum KeyPurpose {
     Configuration,
     /// The platform's: signs the end of the audit trail.
     AuditHead,
+    /// The platform's: signs the TLS certificates of terminals and phones.
+    ClientAuthority,
+    /// The platform's: what tells repeated requests apart is derived from it.
+    RepeatedRequests,
     /// A certification authority's: signs issuers' certificates.
     CertificationAuthority,
     /// An issuer's: card keys are derived from it. Its generation is the derivation key index.
@@ -123,11 +127,15 @@ impl KeyPurpose {
         Self::CardPins,
         Self::StoreShares,
     ];
+    /// The keys by which the platform knows its callers.
+    pub const OF_ACCESS: [Self; 2] = [Self::ClientAuthority, Self::RepeatedRequests];
     /// Every purpose.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::MerchantAuthority,
         Self::Configuration,
         Self::AuditHead,
+        Self::ClientAuthority,
+        Self::RepeatedRequests,
         Self::CertificationAuthority,
         Self::IssuerMaster,
         Self::IccCertificates,
@@ -145,6 +153,8 @@ impl KeyPurpose {
             Self::MerchantAuthority => "merchant-authority",
             Self::Configuration => "configuration",
             Self::AuditHead => "audit-head",
+            Self::ClientAuthority => "client-authority",
+            Self::RepeatedRequests => "repeated-requests",
             Self::CertificationAuthority => "certification-authority",
             Self::IssuerMaster => "issuer-master",
             Self::IccCertificates => "icc-certificates",
@@ -160,14 +170,17 @@ impl KeyPurpose {
     #[must_use]
     pub const fn algorithm(self) -> KeyAlgorithm {
         match self {
-            Self::MerchantAuthority | Self::Configuration | Self::AuditHead => {
-                KeyAlgorithm::Signing
-            }
+            Self::MerchantAuthority
+            | Self::Configuration
+            | Self::AuditHead
+            | Self::ClientAuthority => KeyAlgorithm::Signing,
             Self::CertificationAuthority | Self::IccCertificates => KeyAlgorithm::SchnorrSigning,
             Self::IssuerMaster => KeyAlgorithm::CardKeyDerivation,
             Self::CardRecords => KeyAlgorithm::KeyWrapping,
             Self::PersonKeys => KeyAlgorithm::Agreement,
-            Self::PanLookup | Self::CardPins | Self::StoreShares => KeyAlgorithm::Authentication,
+            Self::PanLookup | Self::CardPins | Self::StoreShares | Self::RepeatedRequests => {
+                KeyAlgorithm::Authentication
+            }
         }
     }
 
@@ -186,9 +199,11 @@ impl KeyPurpose {
     #[must_use]
     pub const fn fits(self, owner: KeyOwner) -> bool {
         match self {
-            Self::MerchantAuthority | Self::Configuration | Self::AuditHead => {
-                matches!(owner, KeyOwner::Platform)
-            }
+            Self::MerchantAuthority
+            | Self::Configuration
+            | Self::AuditHead
+            | Self::ClientAuthority
+            | Self::RepeatedRequests => matches!(owner, KeyOwner::Platform),
             Self::CertificationAuthority => matches!(owner, KeyOwner::Authority { .. }),
             _ => matches!(owner, KeyOwner::Issuer(_)),
         }
@@ -197,11 +212,17 @@ impl KeyPurpose {
     /// Whether a new generation can take over while older ones still serve what was made under them.
     ///
     /// Not for keyed hashes that the database is searched by ([`Self::PanLookup`]) and for derivations
-    /// that must stay the same ([`Self::StoreShares`]); a certification authority's next key has an index
-    /// of its own.
+    /// that must stay the same ([`Self::StoreShares`], [`Self::RepeatedRequests`]); a certification
+    /// authority's next key has an index of its own.
     #[must_use]
     pub const fn can_rotate(self) -> bool {
-        !matches!(self, Self::PanLookup | Self::StoreShares | Self::CertificationAuthority)
+        !matches!(
+            self,
+            Self::PanLookup
+                | Self::StoreShares
+                | Self::RepeatedRequests
+                | Self::CertificationAuthority
+        )
     }
 
     /// Whether everyone who works with the older generation goes on by itself when a new one comes: phones
@@ -224,14 +245,15 @@ impl KeyPurpose {
             Self::CertificationAuthority | Self::IccCertificates => {
                 Some(SECONDS_A_YEAR.saturating_mul(10))
             }
-            Self::MerchantAuthority | Self::Configuration | Self::AuditHead => {
-                Some(SECONDS_A_YEAR.saturating_mul(3))
-            }
+            Self::MerchantAuthority
+            | Self::Configuration
+            | Self::AuditHead
+            | Self::ClientAuthority => Some(SECONDS_A_YEAR.saturating_mul(3)),
             Self::CardRecords | Self::PersonKeys | Self::CardPins => {
                 Some(SECONDS_A_YEAR.saturating_mul(2))
             }
             Self::IssuerMaster => Some(SECONDS_A_YEAR),
-            Self::PanLookup | Self::StoreShares => None,
+            Self::PanLookup | Self::StoreShares | Self::RepeatedRequests => None,
         }
     }
 }

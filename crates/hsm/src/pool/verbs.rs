@@ -15,11 +15,12 @@ use super::HsmPool;
 use super::member::Member;
 use super::wire::{self, Cryptogram, Grant, Provisioning, Reply, Request, Verdict};
 use crate::{
-    CardPinSubject, CardPinValue, CryptogramRequest, CryptogramVerdict, DemoKeys,
-    DetokenizationGrant, DocumentKeyRecord, DocumentPurpose, DocumentSignature, HsmDescription,
-    HsmError, IccCertificateRequest, IssuerCertificateRequest, IssuerKeys,
-    MerchantCertificateRequest, PanLookup, PaymentHsm, PersonKeyImport, PersonKeyRecipient,
-    PersonKeyVerdict, ProvisioningRequest, RecordOwner, SealedCardRecord, SealedPersonKey,
+    CardPinSubject, CardPinValue, Client, ClientCertificateRequest, CryptogramRequest,
+    CryptogramVerdict, DemoKeys, DetokenizationGrant, DocumentKeyRecord, DocumentPurpose,
+    DocumentSignature, HsmDescription, HsmError, IccCertificateRequest, IssuerCertificateRequest,
+    IssuerKeys, MerchantCertificateRequest, PanLookup, PaymentHsm, PersonKeyImport,
+    PersonKeyRecipient, PersonKeyVerdict, ProvisioningRequest, RecordOwner, SealedCardRecord,
+    SealedPersonKey,
 };
 
 /// The largest piece of randomness asked for at once.
@@ -272,6 +273,46 @@ impl PaymentHsm for HsmPool {
             now: request.now.unix_millis(),
         };
         self.shared.read(&question, &|reply| MerchantCertificate::parse(&bytes(reply)?).ok())
+    }
+
+    fn create_access_keys(&self, now: Timestamp) -> Result<(), HsmError> {
+        let is_missing = |error: &HsmError| matches!(error, HsmError::UnknownAccessKeys);
+        let exists = |error: &HsmError| matches!(error, HsmError::AccessKeysExist);
+        let look = || found(self.repetition_secret().map(drop), is_missing);
+        let request = Request::CreateAccessKeys { now: now.unix_millis() };
+        self.shared.make(&request, &nothing, exists, look)
+    }
+
+    fn client_authorities(&self) -> Result<Vec<Vec<u8>>, HsmError> {
+        self.shared.read(&Request::ClientAuthorities, &|reply| match reply {
+            Reply::Bytes(json) => serde_json::from_slice::<Vec<HexBytes>>(json)
+                .ok()
+                .map(|certificates| certificates.into_iter().map(|HexBytes(der)| der).collect()),
+            _ => None,
+        })
+    }
+
+    fn sign_client_certificate(
+        &self,
+        request: &ClientCertificateRequest,
+    ) -> Result<Vec<u8>, HsmError> {
+        let (is_device, client) = match request.client {
+            Client::Terminal(id) => (false, id.to_bits()),
+            Client::Device(id) => (true, id.to_bits()),
+        };
+        let question = Request::SignClientCertificate {
+            is_device,
+            client,
+            api_key: request.api_key.to_bits(),
+            public_key: &request.public_key.bytes(),
+            expires_at: request.expires_at.unix_millis(),
+            now: request.now.unix_millis(),
+        };
+        self.shared.read(&question, &bytes)
+    }
+
+    fn repetition_secret(&self) -> Result<Secret<[u8; 32]>, HsmError> {
+        self.shared.read(&Request::RepetitionSecret, &|reply| array(reply).map(Secret::new))
     }
 
     fn create_document_keys(&self, now: Timestamp) -> Result<(), HsmError> {

@@ -184,6 +184,9 @@ fn a_module_that_was_told_of_a_newer_catalogue_refuses_every_verb() {
     assert!(refused(hsm.merchant_ca_key()));
     assert!(merchant_certificate_is_refused(&hsm));
     assert!(refused(hsm.create_document_keys(now())));
+    assert!(refused(hsm.create_access_keys(now())));
+    assert!(refused(hsm.client_authorities()));
+    assert!(refused(hsm.repetition_secret()));
     for purpose in DocumentPurpose::ALL {
         assert!(refused(hsm.document_key(purpose)));
         assert!(refused(hsm.sign_document(purpose, b"document")));

@@ -20,6 +20,9 @@ const fn unknown(owner: KeyOwner, purpose: KeyPurpose) -> HsmError {
         (KeyOwner::Issuer(issuer), _) => HsmError::UnknownIssuer(issuer),
         (KeyOwner::Authority { index, .. }, _) => HsmError::UnknownAuthority { index },
         (KeyOwner::Platform, KeyPurpose::MerchantAuthority) => HsmError::UnknownMerchantAuthority,
+        (KeyOwner::Platform, KeyPurpose::ClientAuthority | KeyPurpose::RepeatedRequests) => {
+            HsmError::UnknownAccessKeys
+        }
         (KeyOwner::Platform, _) => HsmError::UnknownDocumentKey,
     }
 }

@@ -6,6 +6,7 @@
 //! keys, which are on their way to a phone anyway.
 
 mod certify;
+mod client;
 mod hpke;
 mod keys;
 mod life;

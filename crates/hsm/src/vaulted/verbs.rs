@@ -17,13 +17,15 @@ use crate::catalogue::{KeyOwner, KeyPurpose, KeyState};
 use crate::pkcs11::ModuleReport;
 use crate::vault::{CardKeyPath, Vault};
 use crate::{
-    CardPinSubject, CardPinValue, CryptogramRequest, CryptogramVerdict, DemoKeys,
-    DetokenizationGrant, DocumentKeyRecord, DocumentPurpose, DocumentSignature, HsmDescription,
-    HsmError, IccCertificateRequest, IssuerCertificateRequest, IssuerKeys,
+    CardPinSubject, CardPinValue, ClientCertificateRequest, CryptogramRequest, CryptogramVerdict,
+    DemoKeys, DetokenizationGrant, DocumentKeyRecord, DocumentPurpose, DocumentSignature,
+    HsmDescription, HsmError, IccCertificateRequest, IssuerCertificateRequest, IssuerKeys,
     MerchantCertificateRequest, PanLookup, PaymentHsm, PersonKeyImport, PersonKeyRecipient,
     PersonKeyVerdict, ProvisioningRequest, RecordOwner, SealedCardRecord,
 };
 
+/// Makes the secret of repeated requests its own kind of HMAC.
+const REPETITION_LABEL: &[u8] = b"tapfer-repeated-requests-1";
 /// Makes a share of a store its own kind of HMAC.
 const STORE_SHARE_LABEL: &[u8] = b"tapfer-store-share-1";
 
@@ -168,6 +170,36 @@ impl<V: Vault> PaymentHsm for VaultedHsm<V> {
     ) -> Result<MerchantCertificate, HsmError> {
         let key = self.active(KeyOwner::Platform, KeyPurpose::MerchantAuthority)?;
         self.certify_terminal(&key, request)
+    }
+
+    fn create_access_keys(&self, now: Timestamp) -> Result<(), HsmError> {
+        let (owner, purposes) = (KeyOwner::Platform, KeyPurpose::OF_ACCESS);
+        self.working()?.change(|draft| {
+            if purposes.iter().any(|purpose| draft.has(owner, *purpose)) {
+                return Err(HsmError::AccessKeysExist);
+            }
+            purposes
+                .into_iter()
+                .try_for_each(|purpose| draft.generate(owner, purpose, now).map(drop))
+        })
+    }
+
+    fn client_authorities(&self) -> Result<Vec<Vec<u8>>, HsmError> {
+        let usable = self.usable(KeyOwner::Platform, KeyPurpose::ClientAuthority)?;
+        usable.iter().map(|authority| self.client_authority(authority)).collect()
+    }
+
+    fn sign_client_certificate(
+        &self,
+        request: &ClientCertificateRequest,
+    ) -> Result<Vec<u8>, HsmError> {
+        let authority = self.active(KeyOwner::Platform, KeyPurpose::ClientAuthority)?;
+        self.certify_client(&authority, request)
+    }
+
+    fn repetition_secret(&self) -> Result<Secret<[u8; 32]>, HsmError> {
+        let key = self.active(KeyOwner::Platform, KeyPurpose::RepeatedRequests)?;
+        self.vault().authenticate(self.ready(&key)?, &[REPETITION_LABEL]).map(Secret::new)
     }
 
     fn create_document_keys(&self, now: Timestamp) -> Result<(), HsmError> {

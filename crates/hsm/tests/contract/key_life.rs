@@ -14,7 +14,7 @@ use tapfer_payment_types::pin::{CARD_PIN_INFO, ONLINE_PIN_INFO};
 use tapfer_payment_types::{CardId, Secret};
 
 use crate::backend::Vaulted;
-use crate::{RID, card, cryptograms, issuer, now, persons, provisioning};
+use crate::{RID, card, clients, cryptograms, issuer, now, persons, provisioning};
 
 const OWNER: fn() -> KeyOwner = || KeyOwner::Issuer(issuer(1));
 
@@ -55,9 +55,10 @@ pub fn every_key_is_listed(backend: &Vaulted<impl Vault>) {
     hsm.create_certification_authority(RID, 7, now()).unwrap();
     hsm.create_merchant_authority(now()).unwrap();
     hsm.create_document_keys(now()).unwrap();
+    hsm.create_access_keys(now()).unwrap();
     hsm.create_issuer(issuer(1), now()).unwrap();
     let records = hsm.key_records().unwrap();
-    assert_eq!(records.len(), 11, "every purpose once");
+    assert_eq!(records.len(), 13, "every purpose once");
     for purpose in KeyPurpose::ALL {
         let record = records.iter().find(|record| record.name.purpose == purpose).unwrap();
         assert_eq!((record.name.generation, record.state), (1, KeyState::Active));
@@ -68,8 +69,29 @@ pub fn every_key_is_listed(backend: &Vaulted<impl Vault>) {
     let mut check_values: Vec<_> = records.iter().map(|record| record.check_value).collect();
     check_values.sort_unstable();
     check_values.dedup();
-    assert_eq!(check_values.len(), 11, "check values tell keys apart");
-    assert_eq!(hsm.follow_catalogue(None).unwrap().version, 5);
+    assert_eq!(check_values.len(), 13, "check values tell keys apart");
+    assert_eq!(hsm.follow_catalogue(None).unwrap().version, 6);
+}
+
+/// Certificates of the authority's older key are good until it is destroyed.
+pub fn rotated_client_authorities_overlap(backend: &Vaulted<impl Vault>) {
+    let hsm = &backend.hsm;
+    hsm.create_access_keys(now()).unwrap();
+    let old = hsm.sign_client_certificate(&clients::in_a_day()).unwrap();
+    let (owner, purpose) = (KeyOwner::Platform, KeyPurpose::ClientAuthority);
+    hsm.add_generation(owner, purpose, now()).unwrap();
+    let new = hsm.sign_client_certificate(&clients::in_a_day()).unwrap();
+    let both = hsm.client_authorities().unwrap();
+    let [newest, oldest] = [0, 1].map(|place| vec![both[place].clone()]);
+    assert!(clients::is_let_in(&both, &old, 0) && clients::is_let_in(&both, &new, 0));
+    assert!(clients::is_let_in(&oldest, &old, 0) && !clients::is_let_in(&oldest, &new, 0));
+    let first = KeyName { owner, purpose, generation: 1 };
+    hsm.set_key_state(first, KeyState::Retired).unwrap();
+    assert_eq!(hsm.client_authorities().unwrap().len(), 2, "a retired key verifies");
+    hsm.set_key_state(first, KeyState::Destroyed).unwrap();
+    let left = hsm.client_authorities().unwrap();
+    assert!(clients::is_let_in(&left, &new, 0) && !clients::is_let_in(&left, &old, 0));
+    assert!(clients::is_let_in(&newest, &new, 0) && left.len() == 1);
 }
 
 /// Old tokens go on working while new keys come from the new master key.

@@ -13,6 +13,7 @@
 
 mod backend;
 mod certificates;
+mod clients;
 mod concurrency;
 mod cryptograms;
 mod documents;
@@ -67,6 +68,9 @@ macro_rules! contract {
             merchants::certified_terminal_proves_itself
             merchants::merchant_certificate_ends_in_bounds
             merchants::unreadable_identifier_is_refused
+            clients::access_keys_are_made_once
+            clients::certified_client_is_known
+            clients::client_certificate_ends_in_bounds
             documents::document_keys_are_made_once
             documents::a_signed_document_verifies_for_its_purpose
             cryptograms::golden_card_keys
@@ -150,6 +154,7 @@ macro_rules! key_life {
             rotated_record_keys_overlap
             rotated_person_and_pin_keys_overlap
             rotated_document_keys_sign_anew
+            rotated_client_authorities_overlap
             the_configuration_key_signs_for_the_next
             what_is_retired_makes_nothing
             what_makes_what_is_new_stays

@@ -212,6 +212,21 @@ impl PaymentHsm for Faulty {
     ) -> Result<MerchantCertificate, HsmError> {
         self.well()?.sign_merchant_certificate(request)
     }
+    fn create_access_keys(&self, now: Timestamp) -> Result<(), HsmError> {
+        self.making()?.create_access_keys(now).map(|made| self.made(made))
+    }
+    fn client_authorities(&self) -> Result<Vec<Vec<u8>>, HsmError> {
+        self.well()?.client_authorities()
+    }
+    fn sign_client_certificate(
+        &self,
+        request: &ClientCertificateRequest,
+    ) -> Result<Vec<u8>, HsmError> {
+        self.well()?.sign_client_certificate(request)
+    }
+    fn repetition_secret(&self) -> Result<Secret<[u8; 32]>, HsmError> {
+        self.well()?.repetition_secret()
+    }
     fn create_document_keys(&self, now: Timestamp) -> Result<(), HsmError> {
         self.making()?.create_document_keys(now).map(|made| self.made(made))
     }

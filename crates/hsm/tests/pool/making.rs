@@ -30,4 +30,7 @@ fn what_another_worker_made_is_not_taken_for_ones_own() {
     pool.create_merchant_authority(now()).unwrap();
     let again = pool.create_merchant_authority(now());
     assert!(matches!(again, Err(HsmError::MerchantAuthorityExists)), "{again:?}");
+    pool.create_access_keys(now()).unwrap();
+    let again = pool.create_access_keys(now());
+    assert!(matches!(again, Err(HsmError::AccessKeysExist)), "{again:?}");
 }

@@ -8,6 +8,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod authorizations;
 pub mod cards;
+pub mod client_certificates;
 pub mod devices;
 pub mod hsm;
 pub mod integrity;

@@ -1,28 +1,29 @@
-//! Who calls: a bearer API key, and what it speaks for.
+//! Who calls: a client's certificate or a bearer API key, and what it speaks for.
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath};
 use axum::http::header;
 use axum::http::request::Parts;
 use core::net::SocketAddr;
-use tapfer_payment_types::Secret;
+use tapfer_payments::access::{ApiKey, Role};
 
 use crate::api_key::{self, PresentedKey};
+use crate::client_certificate::{ClientIdentity, Introduced};
 use crate::http::App;
 use crate::http::access::CallerSlot;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::request_id::RequestId;
 use crate::service::caller::Caller;
 
-/// A caller whose API key was found, and the key itself, from which the keys of its idempotent answers
-/// are derived.
-pub(crate) struct Authenticated {
-    /// Who calls.
-    pub(crate) caller: Caller,
-    /// The secret part of the API key.
-    pub(crate) secret: Secret<String>,
+/// The one route that takes the API key of a terminal or phone where certificates are required.
+const CERTIFICATES: &str = "/v1/client-certificates";
+
+/// What a caller shows.
+enum Shown {
+    Certificate(ClientIdentity),
+    Key(PresentedKey),
 }
 
-impl FromRequestParts<App> for Authenticated {
+impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
@@ -31,47 +32,61 @@ impl FromRequestParts<App> for Authenticated {
             .get::<ConnectInfo<SocketAddr>>()
             .map_or_else(|| "local".to_owned(), |ConnectInfo(peer)| peer.ip().to_string());
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
-        let Some(presented) = presented_key(parts) else {
-            refuse(&origin, &request_id, "no API key of this platform's form");
-            return Err(unauthenticated());
-        };
-        let hash = presented.secret_hash();
-        let found = app.run(move |service| service.find_api_key(&hash)).await?;
-        // The role stands in the key for people to see; it must not lie.
-        let Some(key) = found.filter(|key| key.principal.role() == presented.role()) else {
-            refuse(&origin, &request_id, "unknown or revoked API key");
-            return Err(unauthenticated());
+        let refused = |cause| refuse(&origin, &request_id, cause);
+        let key = match shown(parts).map_err(refused)? {
+            Shown::Certificate(client) => {
+                let found = app.run(move |service| service.find_api_key_of(&client)).await?;
+                found.ok_or_else(|| refused("an ended certificate, or one of a revoked API key"))?
+            }
+            Shown::Key(presented) => {
+                let hash = presented.secret_hash();
+                let found = app.run(move |service| service.find_api_key(&hash)).await?;
+                // The role stands in the key for people to see; it must not lie.
+                let found = found.filter(|key| key.principal.role() == presented.role());
+                let key = found.ok_or_else(|| refused("unknown or revoked API key"))?;
+                require_certificate(parts, app, &key)?;
+                key
+            }
         };
         if let Some(slot) = parts.extensions.get::<CallerSlot>() {
             slot.set(key.id);
         }
         let request_id = request_id.as_str().to_owned();
-        let caller = Caller { key: key.id, principal: key.principal, origin, request_id };
-        Ok(Self { caller, secret: presented.into_secret() })
+        Ok(Self { key: key.id, principal: key.principal, origin, request_id })
     }
 }
 
-impl FromRequestParts<App> for Caller {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        Authenticated::from_request_parts(parts, app).await.map(|found| found.caller)
-    }
-}
-
-fn presented_key(parts: &Parts) -> Option<PresentedKey> {
+/// What proves who calls. Two things are as bad as none: which of them counts must not depend on who reads them.
+fn shown(parts: &Parts) -> Result<Shown, &'static str> {
+    let certificate = parts.extensions.get::<Introduced>().and_then(|introduced| introduced.0);
     let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next()?.to_str().ok()?;
-    // Two keys are as bad as none: which of them counts must not depend on who reads them.
-    if values.next().is_some() {
-        return None;
+    match (certificate, values.next(), values.next()) {
+        (Some(client), None, None) => Ok(Shown::Certificate(client)),
+        (None, Some(value), None) => {
+            let value = value.to_str().ok().and_then(|value| value.split_once(' '));
+            let bearer = value.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+            let key = bearer.and_then(|(_, key)| api_key::parse(key.trim()));
+            key.map(Shown::Key).ok_or("no API key of this platform's form")
+        }
+        (None, None, None) => Err("no API key and no certificate"),
+        _ => Err("more than one proof of who calls"),
     }
-    let (scheme, key) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| api_key::parse(key.trim()))?
+}
+
+/// Where they are required, the API key of a terminal or phone gets it a certificate, and nothing else.
+fn require_certificate(parts: &Parts, app: &App, key: &ApiKey) -> Result<(), Problem> {
+    let is_machine = matches!(key.principal.role(), Role::Terminal | Role::Device);
+    let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
+    if !is_machine || route == Some(CERTIFICATES) || !app.service().requires_certificates() {
+        return Ok(());
+    }
+    let detail = "terminals and phones show a TLS certificate here; get one with POST /v1/client-certificates, which takes \
+                  this API key, and connect with it";
+    Err(Problem::new(ProblemKind::ClientCertificateRequired, detail))
 }
 
 /// A failed attempt to get in is a security event (ASVS v5.0.0-16.3.1).
-fn refuse(origin: &str, request_id: &RequestId, cause: &'static str) {
+fn refuse(origin: &str, request_id: &RequestId, cause: &'static str) -> Problem {
     tracing::warn!(
         target: "tapfer::security",
         event = "authentication_failed",
@@ -80,11 +95,9 @@ fn refuse(origin: &str, request_id: &RequestId, cause: &'static str) {
         cause,
         "authentication failed"
     );
-}
-
-fn unauthenticated() -> Problem {
     Problem::new(
         ProblemKind::Unauthenticated,
-        "send the header authorization: Bearer tapfer_<role>_<secret> with a key that is known here",
+        "send the header authorization: Bearer tapfer_<role>_<secret> with a key that is known here, or connect with a \
+         client's certificate that is good and of an API key that is not revoked; not both",
     )
 }

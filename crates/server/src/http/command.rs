@@ -9,7 +9,6 @@ use utoipa::IntoParams;
 
 use crate::api::is_bare_number;
 use crate::http::App;
-use crate::http::authentication::Authenticated;
 use crate::http::extract::{parse_json, read_body};
 use crate::http::openapi::IDEMPOTENCY_KEY;
 use crate::http::problem::{Problem, ProblemKind};
@@ -47,13 +46,13 @@ impl<T: DeserializeOwned> FromRequest<App> for Command<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
-        let Authenticated { caller, secret } =
-            Authenticated::from_request_parts(&mut parts, app).await?;
+        let caller = Caller::from_request_parts(&mut parts, app).await?;
         let bytes = read_body(Request::from_parts(parts.clone(), body), app).await?;
         let key = idempotency_key(&parts.headers)?;
         let content =
             RequestContent { method: parts.method.as_str(), path: parts.uri.path(), body: &bytes };
-        let repetition = Repetition::new(caller.key, &secret, key, &content)?;
+        let secret = app.service().repetition_secret();
+        let repetition = Repetition::new(caller.key, secret, key, &content)?;
         let body = parse_json(&parts.headers, &bytes)?;
         Ok(Self { caller, repetition, body })
     }

@@ -28,6 +28,7 @@ use crate::http::problem::{PROBLEM_JSON, ProblemBody, ProblemKind};
     tags(
         (name = "issuers", description = "Who gives out cards and decides on payments"),
         (name = "API keys", description = "Who may call, and who may not any more"),
+        (name = "client certificates", description = "With which terminals and phones prove who they are"),
         (name = "cards", description = "Cards in the vault and their accounts"),
         (name = "devices", description = "Phones with a wallet on them"),
         (name = "tokens", description = "One card on one device"),
@@ -77,6 +78,10 @@ fn add_components(document: &mut Value) {
             "bearerFormat": "tapfer_<role>_<secret>",
             "description": "An API key: tapfer_, the role (operator, issuer, merchant, terminal, \
                 device), _, and a secret. It is shown once, when its owner is created."
+        }, "client_certificate": {
+            "type": "mutualTLS",
+            "description": "A certificate of POST /v1/client-certificates, for terminals and phones, in place of their \
+                API key. Where the platform requires certificates of them, their API keys serve that one route only."
         }}),
     );
     components.insert(
@@ -138,7 +143,10 @@ fn request_id_header() -> Value {
 fn complete_operation(path: &str, operation: &mut Map<String, Value>) {
     let shape = Shape::of(path, operation);
     if shape.needs_key {
-        operation.insert("security".to_owned(), json!([{ "api_key": [] }]));
+        operation.insert(
+            "security".to_owned(),
+            json!([{ "api_key": [] }, { "client_certificate": [] }]),
+        );
     }
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
         return;

@@ -55,6 +55,9 @@ problem_kinds! {
     Unauthenticated = ("unauthenticated", UNAUTHORIZED, "A valid API key is needed"),
     /// The API key's role does not allow this.
     Forbidden = ("forbidden", FORBIDDEN, "This API key may not do that"),
+    /// Terminals and phones show certificates here.
+    ClientCertificateRequired =
+        ("client_certificate_required", FORBIDDEN, "A client's TLS certificate is needed"),
     /// No such thing, or none that the caller may see.
     NotFound = ("not_found", NOT_FOUND, "There is nothing here under this name"),
     /// The route exists, the method does not.

@@ -14,6 +14,7 @@ use tower::ServiceExt;
 use super::openapi::IDEMPOTENCY_KEY;
 use super::problem::{PROBLEM_JSON, ProblemKind};
 use super::{App, Limits, document, router};
+use crate::client_certificate::ClientCertificates;
 use crate::clock::{Clock, SystemClock};
 use crate::entropy::SystemEntropy;
 use crate::realm::{Realm, RealmKind};
@@ -38,7 +39,14 @@ impl Harness {
         let now = SystemClock.now();
         let realm = Realm::create(home.path(), RealmKind::Demo, &unlock, now).unwrap();
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
-        let service = Service::new(realm, clock, entropy, ApiKeysTaken::Signed).unwrap();
+        let service = Service::new(
+            realm,
+            clock,
+            entropy,
+            ApiKeysTaken::Signed,
+            ClientCertificates::default(),
+        )
+        .unwrap();
         let operator = service.create_operator_key().unwrap().expose().clone();
         let (_, bytes) = document().unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -176,6 +184,7 @@ fn every_described_route_exists_and_no_other() {
         include_str!("routes/audit.rs"),
         include_str!("routes/authorizations.rs"),
         include_str!("routes/cards.rs"),
+        include_str!("routes/client_certificates.rs"),
         include_str!("routes/devices.rs"),
         include_str!("routes/integrity.rs"),
         include_str!("routes/issuers.rs"),

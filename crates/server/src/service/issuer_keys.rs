@@ -6,9 +6,27 @@ use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose};
 use tapfer_payment_types::{IssuerId, Timestamp};
 use tapfer_payments::audit::{self, AuditAction, AuditEvent};
 use tapfer_payments::issuers::Issuer;
-use tapfer_storage::{Answer, StoredResponse, Write};
+use tapfer_storage::{Answer, Storage, StoredResponse, Write};
 
 use crate::service::{Service, ServiceError};
+
+/// Says in the audit log that keys were made, of their first generation.
+///
+/// # Errors
+/// [`ServiceError::Storage`].
+pub(super) fn note_new_keys(
+    storage: &dyn Storage,
+    owner: KeyOwner,
+    purposes: &[KeyPurpose],
+    now: Timestamp,
+) -> Result<(), ServiceError> {
+    for purpose in purposes {
+        let key = KeyName { owner, purpose: *purpose, generation: 1 };
+        let event = AuditEvent::of_platform(AuditAction::KeyCreated, key.to_string(), None, now);
+        storage.record_audit(event)?;
+    }
+    Ok(())
+}
 
 impl Service {
     /// Compares every issuer's record with its newest keys in the security module, and brings it up to date. Older
@@ -23,6 +41,7 @@ impl Service {
         // Behind the keys: what is found with those of before from here on is not kept.
         self.good_api_keys.forget();
         self.renewals.want();
+        self.follow_client_authorities()?;
         Ok(self.follow_keys_of(self.all_issuers()?))
     }
 
@@ -59,13 +78,7 @@ impl Service {
         purposes: &[KeyPurpose],
         now: Timestamp,
     ) -> Result<(), ServiceError> {
-        for purpose in purposes {
-            let key = KeyName { owner, purpose: *purpose, generation: 1 };
-            let event =
-                AuditEvent::of_platform(AuditAction::KeyCreated, key.to_string(), None, now);
-            self.storage.record_audit(event)?;
-        }
-        Ok(())
+        note_new_keys(&*self.storage, owner, purposes, now)
     }
 
     fn follow_keys_of_one(&self, issuer: Issuer) -> Result<(), ServiceError> {

@@ -12,6 +12,7 @@ mod authorizations;
 pub(crate) mod caller;
 mod cards;
 mod chip_data;
+mod client_certificates;
 mod configurations;
 mod decisions;
 mod devices;
@@ -57,13 +58,15 @@ pub(crate) use error::ServiceError;
 pub use own_api_keys::ApiKeysTaken;
 
 use self::caller::Caller;
+use self::client_certificates::access_keys;
 use self::document_keys::KnownDocumentKeys;
 use self::issuer_directory::IssuerDirectory;
 use self::own_api_keys::OwnApiKeys;
-use self::repetition::Repetition;
+use self::repetition::{Repetition, RepetitionSecret};
 use self::rounds::Rounds;
 use self::signed_api_keys::GoodApiKeys;
 use crate::api::hsm::HsmState;
+use crate::client_certificate::{ClientCertificates, TrustedClients};
 use crate::clock::{SharedClock, Stopwatch};
 use crate::entropy::{self, Entropy, SharedEntropy};
 use crate::metrics;
@@ -87,13 +90,18 @@ pub(crate) struct Service {
     renewals: Rounds,
     /// Where none is signed: those that are taken.
     own_api_keys: Option<OwnApiKeys>,
+    /// What repeated requests are told apart by.
+    repetition_secret: RepetitionSecret,
+    /// Whose certificates handshakes take.
+    trusted_clients: Arc<TrustedClients>,
+    client_certificates: ClientCertificates,
     /// Held to the end, so that no other process serves the realm before this one has stopped.
     _lock: RealmLock,
 }
 
 impl Service {
-    /// Puts the parts together and makes the platform's certification authorities, of issuers and of
-    /// terminals, and its keys for documents, if there are none.
+    /// Puts the parts together and makes the platform's certification authorities, of issuers, terminals and
+    /// clients, and its keys for documents, if there are none.
     ///
     /// # Errors
     /// [`ServiceError::Hsm`].
@@ -102,9 +110,12 @@ impl Service {
         clock: SharedClock,
         entropy: SharedEntropy,
         taken: ApiKeysTaken,
+        client_certificates: ClientCertificates,
     ) -> Result<Self, ServiceError> {
         let Realm { hsm, storage, lock, .. } = realm;
         let acquirer = acquirer_of(hsm.describe().realm_id);
+        let now = clock.now();
+        let (repetition_secret, trusted_clients) = access_keys(&*hsm, &*storage, now)?;
         let service = Self {
             hsm,
             storage,
@@ -116,9 +127,11 @@ impl Service {
             good_api_keys: GoodApiKeys::default(),
             renewals: Rounds::default(),
             own_api_keys: (taken == ApiKeysTaken::MadeHere).then(OwnApiKeys::default),
+            repetition_secret,
+            trusted_clients: Arc::new(trusted_clients),
+            client_certificates,
             _lock: lock,
         };
-        let now = service.clock.now();
         service.ensure_authority(PLATFORM_RID, now)?;
         service.ensure_merchant_authority(now)?;
         service.ensure_document_keys(now)?;
@@ -128,6 +141,20 @@ impl Service {
 
     pub(crate) fn entropy(&self) -> &dyn Entropy {
         self.entropy.as_ref()
+    }
+
+    pub(crate) const fn repetition_secret(&self) -> &RepetitionSecret {
+        &self.repetition_secret
+    }
+
+    /// Whose certificates handshakes take: as the catalogue of keys has it, now and later.
+    pub(crate) fn trusted_clients(&self) -> Arc<TrustedClients> {
+        Arc::clone(&self.trusted_clients)
+    }
+
+    /// Whether terminals and phones have to show certificates.
+    pub(crate) const fn requires_certificates(&self) -> bool {
+        self.client_certificates.are_required
     }
 
     /// Whether everything that a payment needs is there.

@@ -1,8 +1,10 @@
 //! One request that may come twice: its idempotency claim, and the seal on answers that hold secrets.
 //!
-//! Fingerprint and seal are keyed by the secret part of the caller's API key, which the platform does not
+//! Fingerprint and seal are keyed by a secret that the security module derives and the platform does not
 //! keep: a stolen database neither tells what was asked for (a plain hash over a request with a card
-//! number in it could be searched through, PCI DSS 3.5.1.1), nor gives an API key that was shown once.
+//! number in it could be searched through, PCI DSS 3.5.1.1), nor gives an API key that was shown once. Each
+//! API key has keys of its own, the same however its owner proves who it is: a till that asked with its API key
+//! is told the truth when it asks again with its certificate.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
@@ -12,9 +14,29 @@ use tapfer_storage::{IdempotencyClaim, IdempotencyKey, StoredResponse};
 
 use crate::service::ServiceError;
 
-const SALT: &[u8] = b"tapfer-idempotency-1";
-const FINGERPRINT: &[&[u8]] = &[b"fingerprint"];
-const ANSWER: &[&[u8]] = &[b"answer"];
+const SALT: &[u8] = b"tapfer-idempotency-2";
+const FINGERPRINT: &[u8] = b"fingerprint";
+const ANSWER: &[u8] = b"answer";
+
+/// What keys of fingerprints and answers are derived from.
+pub(crate) struct RepetitionSecret(Prk);
+
+impl RepetitionSecret {
+    /// From the security module's.
+    pub(crate) fn new(secret: &Secret<[u8; 32]>) -> Self {
+        Self(Salt::new(HKDF_SHA256, SALT).extract(secret.expose()))
+    }
+
+    /// The length of an id is always the same, so that the parts do not run together.
+    fn derive(&self, api_key: ApiKeyId, info: &[u8]) -> Result<Secret<[u8; 32]>, ServiceError> {
+        let mut key = Secret::new([0_u8; 32]);
+        self.0
+            .expand(&[&api_key.to_bits().to_be_bytes(), info], KeyLength)
+            .and_then(|material| material.fill(key.expose_mut()))
+            .map_err(|_| ServiceError::Damaged("the key derivation"))?;
+        Ok(key)
+    }
+}
 
 /// 32 bytes of key material.
 struct KeyLength;
@@ -32,21 +54,19 @@ pub(crate) struct Repetition {
 }
 
 impl Repetition {
-    /// From the caller's key, its idempotency key, and what it asks for.
+    /// From the API key that the caller has or its certificate stands for, its idempotency key, and what it asks for.
     ///
     /// # Errors
     /// [`ServiceError::Damaged`] if the cryptographic library fails.
     pub(crate) fn new(
         api_key: ApiKeyId,
-        secret: &Secret<String>,
+        secret: &RepetitionSecret,
         key: IdempotencyKey,
         request: &RequestContent<'_>,
     ) -> Result<Self, ServiceError> {
-        let root = Salt::new(HKDF_SHA256, SALT).extract(secret.expose().as_bytes());
-        let fingerprint_key = derive(&root, FINGERPRINT)?;
-        let fingerprint = request.fingerprint(&fingerprint_key);
+        let fingerprint = request.fingerprint(&secret.derive(api_key, FINGERPRINT)?);
         let claim = IdempotencyClaim { api_key, key, fingerprint };
-        Ok(Self { claim, answer_key: derive(&root, ANSWER)? })
+        Ok(Self { claim, answer_key: secret.derive(api_key, ANSWER)? })
     }
 
     /// What the store needs to know.
@@ -99,14 +119,6 @@ impl Repetition {
 
 const DAMAGED: ServiceError = ServiceError::Damaged("the stored answer to this idempotency key");
 
-fn derive(root: &Prk, info: &[&[u8]]) -> Result<Secret<[u8; 32]>, ServiceError> {
-    let mut key = Secret::new([0_u8; 32]);
-    root.expand(info, KeyLength)
-        .and_then(|material| material.fill(key.expose_mut()))
-        .map_err(|_| ServiceError::Damaged("the key derivation"))?;
-    Ok(key)
-}
-
 /// What makes two requests the same.
 pub(crate) struct RequestContent<'a> {
     /// HTTP method.
@@ -135,34 +147,34 @@ impl RequestContent<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Repetition, RequestContent};
+    use super::{Repetition, RepetitionSecret, RequestContent};
     use tapfer_payment_types::{ApiKeyId, Secret, Timestamp};
     use tapfer_storage::StoredResponse;
 
-    fn repetition(secret: &str, key: &str, body: &str) -> Repetition {
-        let id = ApiKeyId::new(Timestamp::from_unix_millis(1), [0; 10]);
+    fn repetition(caller: u8, key: &str, body: &str) -> Repetition {
+        let id = ApiKeyId::new(Timestamp::from_unix_millis(1), [caller; 10]);
         let content = RequestContent { method: "POST", path: "/v1/cards", body: body.as_bytes() };
-        Repetition::new(id, &Secret::new(secret.to_owned()), key.parse().unwrap(), &content)
-            .unwrap()
+        let secret = RepetitionSecret::new(&Secret::new([7; 32]));
+        Repetition::new(id, &secret, key.parse().unwrap(), &content).unwrap()
     }
 
     #[test]
     fn the_fingerprint_tells_contents_and_callers_apart() {
-        let of = |secret, body| repetition(secret, "k", body).claim().fingerprint;
-        assert_eq!(of("s", "{}"), of("s", "{}"));
-        assert_ne!(of("s", "{}"), of("s", "{ }"));
-        assert_ne!(of("s", "{}"), of("t", "{}"), "it is keyed by the caller's secret");
+        let of = |caller, body| repetition(caller, "k", body).claim().fingerprint;
+        assert_eq!(of(1, "{}"), of(1, "{}"));
+        assert_ne!(of(1, "{}"), of(1, "{ }"));
+        assert_ne!(of(1, "{}"), of(2, "{}"), "each API key has keys of its own");
     }
 
     #[test]
     fn only_the_caller_opens_its_answer() {
         let clear = StoredResponse { status: 201, body: b"tapfer_device_secret".to_vec() };
-        let owner = repetition("s", "k", "{}");
+        let owner = repetition(1, "k", "{}");
         let sealed = owner.seal(&clear, [7; 12]).unwrap();
         assert!(!sealed.body.windows(6).any(|window| window == b"secret"));
         assert_eq!(owner.open(&sealed).unwrap(), clear);
-        assert!(repetition("t", "k", "{}").open(&sealed).is_err());
-        assert!(repetition("s", "l", "{}").open(&sealed).is_err());
+        assert!(repetition(2, "k", "{}").open(&sealed).is_err());
+        assert!(repetition(1, "l", "{}").open(&sealed).is_err());
         let torn = StoredResponse { status: 201, body: vec![0; 5] };
         assert!(owner.open(&torn).is_err());
     }

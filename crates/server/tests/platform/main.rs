@@ -12,6 +12,7 @@
 mod access;
 mod api_keys;
 mod attacks;
+mod client_certificates;
 mod configurations;
 mod connections;
 mod edges;

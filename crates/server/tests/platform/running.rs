@@ -10,7 +10,9 @@ use tapfer_hsm::Unlock;
 use tapfer_payment_types::Timestamp;
 use tapfer_server::clock::Clock;
 use tapfer_server::entropy::{Entropy, EntropyError, SystemEntropy};
-use tapfer_server::{Limits, Realm, RealmKind, RunningServer, Server, ServerConfig};
+use tapfer_server::{
+    ClientCertificates, Limits, Realm, RealmKind, RunningServer, Server, ServerConfig,
+};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -92,6 +94,7 @@ impl Entropy for Interruption {
 pub(crate) struct Platform {
     pub(crate) interruption: Arc<Interruption>,
     limits: Limits,
+    certificates: ClientCertificates,
     runtime: Runtime,
     server: Option<RunningServer>,
     home: TempDir,
@@ -109,6 +112,11 @@ impl Platform {
     }
 
     pub(crate) fn start_with(limits: Limits) -> Self {
+        Self::start_as(limits, ClientCertificates::default())
+    }
+
+    /// With these limits, and this asked of terminals and phones.
+    pub(crate) fn start_as(limits: Limits, certificates: ClientCertificates) -> Self {
         capture_log();
         let home = tempfile::tempdir().unwrap();
         // TLS certificates are checked against the real time, so the test's clock starts near it.
@@ -118,8 +126,10 @@ impl Platform {
         let realm = Realm::create(home.path(), RealmKind::Demo, &unlock(), clock.now()).unwrap();
         let runtime = Runtime::new().unwrap();
         let interruption = Arc::<Interruption>::default();
-        let (server, operator) = serve(&runtime, realm, &clock, &interruption, limits);
-        Self { interruption, limits, runtime, server: Some(server), home, clock, operator }
+        let (server, operator) =
+            serve(&runtime, realm, &clock, &interruption, limits, certificates);
+        let server = Some(server);
+        Self { interruption, limits, certificates, runtime, server, home, clock, operator }
     }
 
     /// Stops and starts again on the same realm.
@@ -127,7 +137,9 @@ impl Platform {
         self.stop();
         let realm = Realm::open(self.home.path(), &unlock()).unwrap();
         let (clock, interruption) = (&self.clock, &self.interruption);
-        let (server, operator) = serve(&self.runtime, realm, clock, interruption, self.limits);
+        let (limits, certificates) = (self.limits, self.certificates);
+        let (server, operator) =
+            serve(&self.runtime, realm, clock, interruption, limits, certificates);
         self.server = Some(server);
         // Whose idempotency keys go on, not begin again.
         let counter = Arc::clone(&self.operator.counter);
@@ -159,9 +171,11 @@ fn serve(
     clock: &Arc<TestClock>,
     interruption: &Arc<Interruption>,
     limits: Limits,
+    certificates: ClientCertificates,
 ) -> (RunningServer, Client) {
     let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap());
     config.limits = limits;
+    config.client_certificates = certificates;
     config.clock = Arc::<TestClock>::clone(clock);
     config.entropy = Arc::<Interruption>::clone(interruption);
     let server = runtime.block_on(Server::start(realm, config)).unwrap();

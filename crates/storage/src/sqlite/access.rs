@@ -1,8 +1,9 @@
 //! API keys.
 
+use data_encoding::HEXLOWER;
 use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{ApiKeyId, TerminalId, Timestamp};
-use tapfer_payments::access::{ApiKey, Principal, Role};
+use tapfer_payments::access::{ApiKey, ClientCertificate, Principal, Role};
 use tapfer_payments::audit::{AuditAction, AuditEvent};
 
 use super::rows::{Columns, Listing, all, execute, first, found};
@@ -122,6 +123,19 @@ impl AccessStore for SqliteStorage {
             let revoked_at = key.revoked_at.map(|at| at.unix_millis());
             execute(connection, sql, params![id.to_string(), revoked_at])?;
             Ok(Changed::new(key, id).because(reason))
+        })
+    }
+
+    fn certify_client(
+        &self,
+        certificate: ClientCertificate,
+        write: Write<ClientCertificate>,
+    ) -> Result<Written<ClientCertificate>> {
+        self.change(write, AuditAction::ClientCertified, move |_, _| {
+            let (owner, api_key) = (certificate.owner, certificate.api_key);
+            let serial = HEXLOWER.encode(&certificate.serial);
+            let detail = format!("{serial} until {} for {api_key}", certificate.expires_at);
+            Ok(Changed::new(certificate, owner).because(detail))
         })
     }
 

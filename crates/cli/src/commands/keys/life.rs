@@ -237,6 +237,9 @@ fn not_rotated(purpose: KeyPurpose) -> String {
         KeyPurpose::StoreShares => {
             "phones' stores open with what is derived from it, and with nothing else"
         }
+        KeyPurpose::RepeatedRequests => {
+            "requests that come again are told from new ones by it, and would be done twice"
+        }
         _ => "it is none of this owner's",
     };
     format!("keys for {purpose} are not rotated: {why}")

@@ -35,6 +35,8 @@ pub(super) enum HsmErrorFrame {
     UnknownMerchantAuthority,
     DocumentKeysExist,
     UnknownDocumentKey,
+    AccessKeysExist,
+    UnknownAccessKeys,
     CertificateLife {
         maximum_days: i64,
     },

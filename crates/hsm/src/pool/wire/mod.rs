@@ -24,7 +24,7 @@ pub(super) use frame::append_frame;
 pub(super) use request::provisioning_documents;
 
 /// Version of the messages, the first thing that a worker says.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 /// The request id of the greeting, which answers none, and of the one question that is asked before the worker
 /// serves: whether its catalogue is the newest.
 pub const GREETING_ID: u64 = 0;

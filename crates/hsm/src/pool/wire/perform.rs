@@ -9,18 +9,18 @@ use tapfer_emv::keys::{IssuerMasterKey, KeyClass, KeyIndex};
 use tapfer_emv::merchant::MerchantName;
 use tapfer_payment_types::messages::{HexBytes, SealedPayload};
 use tapfer_payment_types::{
-    CardId, DeviceId, IssuerId, PanSequenceNumber, Secret, Timestamp, TokenId,
+    ApiKeyId, CardId, DeviceId, IssuerId, PanSequenceNumber, Secret, TerminalId, Timestamp, TokenId,
 };
 use zeroize::Zeroizing;
 
 use super::reply::{Answer, Reply, Verdict};
 use super::request::{Cryptogram, Documents, Grant, Owner, Provisioning, Request};
 use crate::{
-    CardPinSubject, CardPinValue, CryptogramRequest, CryptogramVerdict, DetokenizationGrant,
-    DocumentPurpose, HsmError, IccCertificateRequest, IssuerCertificateRequest, IssuerKeys,
-    LimitedUseKeyTerms, MerchantCertificateRequest, OperatorGrant, PaymentHsm, PersonKeyImport,
-    PersonKeyInUse, PersonKeySubject, PersonKeyVerdict, ProvisioningRequest, RecordOwner,
-    SealedCardRecord, SealedPersonKey, SingleUseKeyTerms,
+    CardPinSubject, CardPinValue, Client, ClientCertificateRequest, CryptogramRequest,
+    CryptogramVerdict, DetokenizationGrant, DocumentPurpose, HsmError, IccCertificateRequest,
+    IssuerCertificateRequest, IssuerKeys, LimitedUseKeyTerms, MerchantCertificateRequest,
+    OperatorGrant, PaymentHsm, PersonKeyImport, PersonKeyInUse, PersonKeySubject, PersonKeyVerdict,
+    ProvisioningRequest, RecordOwner, SealedCardRecord, SealedPersonKey, SingleUseKeyTerms,
 };
 
 /// Where an answer goes. It is lent: what is secret in it is wiped when the verb's result goes out of scope.
@@ -51,6 +51,9 @@ fn ask(request: &Request<'_>, hsm: &dyn PaymentHsm, respond: Respond<'_>) -> Res
         | Request::IssuerKeys { .. }
         | Request::CreateMerchantAuthority { .. }
         | Request::MerchantCaKey
+        | Request::CreateAccessKeys { .. }
+        | Request::ClientAuthorities
+        | Request::RepetitionSecret
         | Request::CreateDocumentKeys { .. }
         | Request::DocumentKeys { .. }
         | Request::DemoKeys { .. }
@@ -58,6 +61,7 @@ fn ask(request: &Request<'_>, hsm: &dyn PaymentHsm, respond: Respond<'_>) -> Res
         Request::IssueIssuerCertificate { .. }
         | Request::SignIccCertificate { .. }
         | Request::SignMerchantCertificate { .. }
+        | Request::SignClientCertificate { .. }
         | Request::SignDocument { .. } => sign(hsm, request, respond),
         Request::PersonKeyRecipient { .. }
         | Request::AcceptPersonKey { .. }
@@ -207,6 +211,24 @@ fn keys(hsm: &dyn PaymentHsm, request: &Request<'_>, respond: Respond<'_>) -> Re
             respond(Reply::Bytes(&hsm.merchant_ca_key()?.bytes()));
             Ok(())
         }
+        Request::CreateAccessKeys { now } => {
+            hsm.create_access_keys(at(now))?;
+            respond(Reply::Nothing);
+            Ok(())
+        }
+        Request::ClientAuthorities => {
+            let certificates = hsm.client_authorities()?;
+            let certificates: Vec<_> = certificates.into_iter().map(HexBytes).collect();
+            let json = serde_json::to_vec(&certificates);
+            let json =
+                json.map_err(|_| HsmError::Internal { operation: "writing certificates" })?;
+            respond(Reply::Bytes(&json));
+            Ok(())
+        }
+        Request::RepetitionSecret => {
+            respond(Reply::Bytes(hsm.repetition_secret()?.expose()));
+            Ok(())
+        }
         Request::CreateDocumentKeys { now } => {
             hsm.create_document_keys(at(now))?;
             respond(Reply::Nothing);
@@ -287,6 +309,27 @@ fn sign(hsm: &dyn PaymentHsm, request: &Request<'_>, respond: Respond<'_>) -> Re
                 now: at(now),
             })?;
             respond(Reply::Bytes(&certificate.encode()));
+        }
+        Request::SignClientCertificate {
+            is_device,
+            client,
+            api_key,
+            public_key,
+            expires_at,
+            now,
+        } => {
+            let public_key: &[u8; 64] = read(public_key.try_into())?;
+            let certificate = hsm.sign_client_certificate(&ClientCertificateRequest {
+                client: match is_device {
+                    false => Client::Terminal(TerminalId::from_bits(client)),
+                    true => Client::Device(DeviceId::from_bits(client)),
+                },
+                api_key: ApiKeyId::from_bits(api_key),
+                public_key: read(PublicPoint::from_bytes(public_key))?,
+                expires_at: at(expires_at),
+                now: at(now),
+            })?;
+            respond(Reply::Bytes(&certificate));
         }
         Request::SignDocument { purpose, document } => {
             let signature = hsm.sign_document(document_purpose(purpose)?, document)?;

@@ -66,6 +66,21 @@ pub enum Request<'a> {
         expires_at: i64,
         now: i64,
     },
+    /// [`crate::PaymentHsm::create_access_keys`]
+    CreateAccessKeys { now: i64 },
+    /// [`crate::PaymentHsm::client_authorities`]
+    ClientAuthorities,
+    /// [`crate::PaymentHsm::sign_client_certificate`]
+    SignClientCertificate {
+        is_device: bool,
+        client: u128,
+        api_key: u128,
+        public_key: &'a [u8],
+        expires_at: i64,
+        now: i64,
+    },
+    /// [`crate::PaymentHsm::repetition_secret`]
+    RepetitionSecret,
     /// [`crate::PaymentHsm::create_document_keys`]
     CreateDocumentKeys { now: i64 },
     /// [`crate::PaymentHsm::document_keys`]; the purpose's place in `DocumentPurpose::ALL`.

@@ -5,6 +5,7 @@ mod api_keys;
 mod audit;
 mod authorizations;
 mod cards;
+mod client_certificates;
 mod devices;
 mod integrity;
 mod issuers;
@@ -75,6 +76,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(devices::rotate_store_share))
         .routes(routes!(devices::lock))
         .routes(routes!(devices::unlock))
+        .routes(routes!(client_certificates::create))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::get))
         .routes(routes!(tokens::activate))
