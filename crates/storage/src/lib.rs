@@ -16,6 +16,7 @@ mod error;
 mod idempotency;
 mod page;
 mod records;
+mod relational;
 pub mod sqlite;
 mod store;
 mod write;

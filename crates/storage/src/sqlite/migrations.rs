@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tapfer_payment_types::RealmId;
 
 use super::{Result, schema};
-use crate::{Inconsistency, StorageError};
+use crate::StorageError;
 
 /// Written into every database file, so that no other program's file is taken for ours: "tpfr".
 const APPLICATION_ID: i64 = 0x7470_6672;
@@ -72,13 +72,6 @@ pub(super) fn claim(connection: &mut Connection, path: &Path, realm: RealmId) ->
     transaction.execute_batch(REALM)?;
     transaction.execute("INSERT INTO realm (one, id) VALUES (1, ?1)", [realm.to_string()])?;
     Ok(transaction.commit()?)
-}
-
-/// Whose database this is.
-pub(super) fn realm(connection: &Connection) -> Result<RealmId> {
-    let id: String = connection.query_row("SELECT id FROM realm", [], |row| row.get(0))?;
-    let broken = |_| Inconsistency { table: "realm", id: "1".to_owned(), column: "id" }.into();
-    id.parse().map_err(broken)
 }
 
 /// Refuses a file that is not a database of this program, as this program makes it. Changes nothing, and reads no row

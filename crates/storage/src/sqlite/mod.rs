@@ -5,34 +5,14 @@
 //! caller hears of it. Readers have connections of their own that
 //! cannot write, and see one snapshot for each call.
 
-mod access;
-mod audit;
-mod audit_chain;
-mod authorizations;
+mod audit_file;
 mod backup;
-mod cards;
-mod configurations;
-mod devices;
-mod idempotency;
-mod integrity;
-mod intents;
-mod issuers;
 mod key_catalogue;
-mod key_uses;
-mod ledger;
-mod merchants;
+mod lots;
 mod migrations;
-mod pins;
-mod policies;
 mod readers;
-mod refunds;
-mod reversals;
-mod revocations;
-mod rows;
 mod schema;
-mod terminal_certificates;
-mod terminals;
-mod tokens;
+mod sql;
 mod writer;
 
 use std::fs::OpenOptions;
@@ -40,19 +20,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
-use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult, Caller};
+use tapfer_payment_types::{CatalogueMark, IssuerId, RealmId, Timestamp};
 
-pub use self::audit_chain::AuditFile;
+pub use self::audit_file::AuditFile;
 use crate::idempotency::RunningRequests;
-use crate::{Load, Storage, StorageError, Write, Written};
+use crate::relational::key_catalogue as noted;
+pub use crate::relational::key_uses::KeyUse;
+use crate::relational::rows::first;
+use crate::relational::sql::params;
+use crate::relational::{Engine, Result, audit_chain, key_uses, of_each};
+use crate::{Load, Storage, StorageError};
 pub use backup::{back_up, check};
 pub use key_catalogue::known_catalogue;
-pub use key_uses::KeyUse;
 use readers::Readers;
 use writer::Writer;
-
-type Result<T> = std::result::Result<T, StorageError>;
 
 /// How the store uses the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,23 +62,6 @@ pub struct SqliteStorage {
 
 /// More than there are different statements, so that each is compiled once for each connection.
 const STATEMENT_CACHE: usize = 128;
-
-/// What a change resulted in, and what the audit log says about it.
-struct Changed<T> {
-    value: T,
-    object: String,
-    detail: Option<String>,
-}
-
-impl<T> Changed<T> {
-    fn new(value: T, object: impl ToString) -> Self {
-        Self { value, object: object.to_string(), detail: None }
-    }
-
-    fn because(self, detail: impl Into<String>) -> Self {
-        Self { detail: Some(detail.into()), ..self }
-    }
-}
 
 impl SqliteStorage {
     /// Makes the database of a realm, and opens it. One that was begun and belongs to the realm is
@@ -136,7 +100,9 @@ impl SqliteStorage {
         // An acknowledged change is on the disk, not in the operating system's cache.
         connection.pragma_update(None, "synchronous", "FULL")?;
         migrations::run(&mut connection)?;
-        audit_chain::begin(&mut connection)?;
+        let transaction = connection.transaction()?;
+        audit_chain::begin(&*transaction)?;
+        transaction.commit()?;
         connection.pragma_update(None, "foreign_keys", true)?;
         let readers = (0..options.read_connections.max(1))
             .map(|_| open_reader(path, options))
@@ -148,101 +114,19 @@ impl SqliteStorage {
         })
     }
 
-    fn read<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        self.readers.snapshot(job)
-    }
-
-    /// Reads for each of many questions, in one snapshot.
-    fn read_all<Q, T>(
+    /// Kinds of rows that are worth nothing without a key, and how many of each there are; kinds without rows are left
+    /// out.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn rows_under(
         &self,
-        questions: Vec<Q>,
-        read: impl Fn(&Connection, Q) -> Result<T>,
-    ) -> Vec<Result<T>> {
-        let count = questions.len();
-        let all = |connection: &Connection| {
-            Ok(questions.into_iter().map(|question| read(connection, question)).collect())
-        };
-        self.read(all).unwrap_or_else(|error| of_each(count, &error))
+        issuer: IssuerId,
+        key: KeyUse,
+        now: Timestamp,
+    ) -> Result<Vec<(&'static str, u64)>> {
+        self.read(|connection| key_uses::rows_under(connection, issuer, key, now))
     }
-
-    /// One change: the replay of an earlier answer, or the change with its audit line and answer.
-    fn change<T: Send + 'static>(
-        &self,
-        write: Write<T>,
-        action: AuditAction,
-        job: impl FnOnce(&Connection, Timestamp) -> Result<Changed<T>> + Send + 'static,
-    ) -> Result<Written<T>> {
-        self.writer.run(move |connection| change(connection, write, action, job))
-    }
-
-    /// Many of one kind in one transaction, each for itself.
-    fn change_all<W: Send + 'static, T: Send + 'static>(
-        &self,
-        wanted: Vec<(W, Write<T>)>,
-        action: AuditAction,
-        job: fn(&Connection, W, Caller, Timestamp) -> Result<Changed<T>>,
-    ) -> Vec<Result<Written<T>>> {
-        let jobs = wanted.into_iter().map(|(wanted, write)| {
-            move |connection: &Connection| {
-                let caller = write.caller.clone();
-                change(connection, write, action, |connection, now| {
-                    job(connection, wanted, caller, now)
-                })
-            }
-        });
-        self.writer.run_all(jobs.collect())
-    }
-
-    /// No changes, but things that are answered once more: the answers are kept for these claims too.
-    fn answer_again<I: Send + 'static, T: Send + 'static>(
-        &self,
-        wanted: Vec<(I, Write<T>)>,
-        load: fn(&Connection, I) -> Result<T>,
-    ) -> Vec<Result<Written<T>>> {
-        let jobs = wanted.into_iter().map(|(id, write)| {
-            move |connection: &Connection| {
-                let Write { claim, answer, now, .. } = write;
-                let Some(claim) = claim else {
-                    return Ok(Written::Replayed(answer.to(&load(connection, id)?)));
-                };
-                if let Some(stored) = idempotency::stored_answer(connection, &claim)? {
-                    return Ok(Written::Replayed(stored));
-                }
-                let response = answer.to(&load(connection, id)?);
-                idempotency::insert(connection, &claim, &response, now)?;
-                Ok(Written::Replayed(response))
-            }
-        });
-        self.writer.run_all(jobs.collect())
-    }
-}
-
-/// One error for all that were asked together.
-fn of_each<T>(count: usize, error: &StorageError) -> Vec<Result<T>> {
-    (0..count).map(|_| Err(error.clone())).collect()
-}
-
-/// The replay of an earlier answer, or a change with its audit line and answer.
-fn change<T>(
-    connection: &Connection,
-    write: Write<T>,
-    action: AuditAction,
-    job: impl FnOnce(&Connection, Timestamp) -> Result<Changed<T>>,
-) -> Result<Written<T>> {
-    let Write { caller, claim, answer, now } = write;
-    if let Some(claim) = &claim
-        && let Some(stored) = idempotency::stored_answer(connection, claim)?
-    {
-        return Ok(Written::Replayed(stored));
-    }
-    let Changed { value, object, detail } = job(connection, now)?;
-    let result = AuditResult::Succeeded;
-    audit::insert(connection, &AuditEvent { at: now, caller, action, object, result, detail })?;
-    let response = answer.to(&value);
-    if let Some(claim) = &claim {
-        idempotency::insert(connection, claim, &response, now)?;
-    }
-    Ok(Written::Done { value, response })
 }
 
 /// Makes a file that only its owner may read; SQLite gives its log the same rights. A file that is
@@ -285,19 +169,19 @@ fn open_file(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<C
 
 impl Storage for SqliteStorage {
     fn check(&self) -> Result<()> {
-        self.read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?))?;
+        self.read(|connection| first(connection, "SELECT 1", params![], |_| Ok(())))?;
         self.writer.run(|_| Ok(()))
     }
 
     fn newest_catalogue(&self) -> Result<Option<CatalogueMark>> {
-        self.read(key_catalogue::newest)
+        self.read(noted::newest)
     }
 
     fn note_catalogue(&self, known: Option<CatalogueMark>, newer: CatalogueMark) -> Result<bool> {
         if known == Some(newer) {
             return Ok(true);
         }
-        self.writer.run(move |connection| key_catalogue::note(connection, known, newer))
+        self.write(move |connection| noted::note(connection, known, newer))
     }
 
     fn load(&self) -> Load {

@@ -1,6 +1,5 @@
 //! Merchants.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::MerchantId;
 use tapfer_payments::access::{ApiKey, Principal};
 use tapfer_payments::audit::AuditAction;
@@ -8,14 +7,15 @@ use tapfer_payments::issuers::CountryCode;
 use tapfer_payments::merchants::Merchant;
 
 use super::rows::{Columns, Listing, execute, first, found};
-use super::{Changed, Result, SqliteStorage, access};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, access};
 use crate::{MerchantStore, Page, Slice, Write, Written};
 
 fn find(connection: &Connection, id: MerchantId) -> Result<Option<Merchant>> {
     first(connection, "SELECT * FROM merchants WHERE id = ?1", [id.to_string()], read)
 }
 
-pub(super) fn get(connection: &Connection, id: MerchantId) -> Result<Merchant> {
+pub(crate) fn get(connection: &Connection, id: MerchantId) -> Result<Merchant> {
     found(find(connection, id)?, "merchant", id)
 }
 
@@ -30,7 +30,7 @@ fn read(row: &Row<'_>) -> Result<Merchant> {
     })
 }
 
-impl MerchantStore for SqliteStorage {
+impl<E: Engine> MerchantStore for E {
     fn create_merchant(
         &self,
         merchant: Merchant,

@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU32;
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::store_share::StoreReport;
 use tapfer_payment_types::{DeviceId, IssuerId};
 use tapfer_payments::access::{ApiKey, Principal};
@@ -13,14 +12,15 @@ use tapfer_payments::store_shares::{
 };
 
 use super::rows::{Columns, Listing, execute, first, found};
-use super::{Changed, Result, SqliteStorage, access, issuers};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, access, issuers};
 use crate::{DeviceStore, Page, Slice, Write, Written};
 
 fn find(connection: &Connection, id: DeviceId) -> Result<Option<Device>> {
     first(connection, "SELECT * FROM devices WHERE id = ?1", [id.to_string()], read)
 }
 
-pub(super) fn get(connection: &Connection, id: DeviceId) -> Result<Device> {
+pub(crate) fn get(connection: &Connection, id: DeviceId) -> Result<Device> {
     found(find(connection, id)?, "device", id)
 }
 
@@ -77,35 +77,33 @@ fn update(connection: &Connection, device: &Device) -> Result<()> {
 }
 
 /// The platform goes on from a backup: phones that are there may have gone on without it.
-pub(super) fn may_be_ahead(connection: &Connection) -> Result<()> {
-    execute(connection, "UPDATE devices SET store_may_be_ahead = 1", []).map(|_| ())
+pub(crate) fn may_be_ahead(connection: &Connection) -> Result<()> {
+    execute(connection, "UPDATE devices SET store_may_be_ahead = 1", params![]).map(|_| ())
 }
 
 /// What a rule makes of a report: the state afterwards, and the epoch whose share is given.
 type Rule =
     fn(StoreState, StoreReport) -> std::result::Result<(StoreState, NonZeroU32), DeviceError>;
 
-impl SqliteStorage {
-    fn follow_store(
-        &self,
-        id: DeviceId,
-        report: StoreReport,
-        rule: Rule,
-        action: AuditAction,
-        write: Write<NonZeroU32>,
-    ) -> Result<Written<NonZeroU32>> {
-        self.change(write, action, move |connection, _| {
-            let device = get(connection, id)?;
-            may_be_served(device.lock.as_ref())?;
-            let (store, epoch) = rule(device.store, report)?;
-            update(connection, &Device { store, ..device })?;
-            let detail = format!("epoch {epoch}, generation {}", report.generation);
-            Ok(Changed::new(epoch, id).because(detail))
-        })
-    }
+fn follow_store(
+    engine: &impl Engine,
+    id: DeviceId,
+    report: StoreReport,
+    rule: Rule,
+    action: AuditAction,
+    write: Write<NonZeroU32>,
+) -> Result<Written<NonZeroU32>> {
+    engine.change(write, action, move |connection, _| {
+        let device = get(connection, id)?;
+        may_be_served(device.lock.as_ref())?;
+        let (store, epoch) = rule(device.store, report)?;
+        update(connection, &Device { store, ..device })?;
+        let detail = format!("epoch {epoch}, generation {}", report.generation);
+        Ok(Changed::new(epoch, id).because(detail))
+    })
 }
 
-impl DeviceStore for SqliteStorage {
+impl<E: Engine> DeviceStore for E {
     fn create_device(
         &self,
         device: Device,
@@ -152,7 +150,7 @@ impl DeviceStore for SqliteStorage {
         report: StoreReport,
         write: Write<NonZeroU32>,
     ) -> Result<Written<NonZeroU32>> {
-        self.follow_store(id, report, StoreState::reported, AuditAction::StoreShareGiven, write)
+        follow_store(self, id, report, StoreState::reported, AuditAction::StoreShareGiven, write)
     }
 
     fn rotate_store(
@@ -161,7 +159,7 @@ impl DeviceStore for SqliteStorage {
         report: StoreReport,
         write: Write<NonZeroU32>,
     ) -> Result<Written<NonZeroU32>> {
-        self.follow_store(id, report, StoreState::rotated, AuditAction::StoreShareRotated, write)
+        follow_store(self, id, report, StoreState::rotated, AuditAction::StoreShareRotated, write)
     }
 
     fn lock_device(

@@ -1,6 +1,5 @@
 //! Issuers.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::IssuerId;
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::issuers::{
@@ -8,14 +7,15 @@ use tapfer_payments::issuers::{
 };
 
 use super::rows::{Columns, Listing, all, execute, first, found};
-use super::{Changed, Result, SqliteStorage, policies};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, policies};
 use crate::{IssuerStore, Page, Refusal, Slice, Write, Written};
 
-pub(super) fn find(connection: &Connection, id: IssuerId) -> Result<Option<Issuer>> {
+pub(crate) fn find(connection: &Connection, id: IssuerId) -> Result<Option<Issuer>> {
     first(connection, "SELECT * FROM issuers WHERE id = ?1", [id.to_string()], read)
 }
 
-pub(super) fn get(connection: &Connection, id: IssuerId) -> Result<Issuer> {
+pub(crate) fn get(connection: &Connection, id: IssuerId) -> Result<Issuer> {
     found(find(connection, id)?, "issuer", id)
 }
 
@@ -81,7 +81,7 @@ fn insert(connection: &Connection, issuer: &Issuer) -> Result<()> {
 
 /// No number may belong to two ranges: not a card's and a token's of one issuer, nor of two issuers.
 fn refuse_overlap(connection: &Connection, issuer: &Issuer) -> Result<()> {
-    let mut taken: Vec<NumberPrefix> = all(connection, "SELECT * FROM issuers", [], read)?
+    let mut taken: Vec<NumberPrefix> = all(connection, "SELECT * FROM issuers", params![], read)?
         .into_iter()
         .flat_map(|other| other.pan_prefix.into_iter().chain([other.token_prefix]))
         .collect();
@@ -94,7 +94,7 @@ fn refuse_overlap(connection: &Connection, issuer: &Issuer) -> Result<()> {
     Ok(())
 }
 
-impl IssuerStore for SqliteStorage {
+impl<E: Engine> IssuerStore for E {
     fn create_issuer(&self, issuer: Issuer, write: Write<Issuer>) -> Result<Written<Issuer>> {
         self.change(write, AuditAction::IssuerCreated, move |connection, now| {
             issuer.check()?;

@@ -1,13 +1,13 @@
 //! The newest signed configurations.
 
-use rusqlite::{Connection, params};
 use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::{Audience, SignedDocument};
 use tapfer_payments::audit::{AuditAction, AuditEvent};
 
 use super::audit_chain::read_document;
 use super::rows::{execute, first};
-use super::{Result, SqliteStorage, audit};
+use super::sql::{Connection, params};
+use super::{Engine, Result};
 use crate::{ConfigurationStore, PublishedConfiguration, StorageError};
 
 fn find(connection: &Connection, audience: Audience) -> Result<Option<SignedDocument>> {
@@ -34,7 +34,7 @@ fn publish(
     Ok(())
 }
 
-impl ConfigurationStore for SqliteStorage {
+impl<E: Engine> ConfigurationStore for E {
     fn configuration(&self, audience: Audience) -> Result<Option<SignedDocument>> {
         self.read(|connection| find(connection, audience))
     }
@@ -45,12 +45,12 @@ impl ConfigurationStore for SqliteStorage {
         before: Option<SignedDocument>,
         now: Timestamp,
     ) -> Result<()> {
-        self.writer.run(move |connection| {
+        self.write(move |connection| {
             publish(connection, &published, before.as_ref())?;
             let (action, object) =
                 (AuditAction::ConfigurationPublished, published.audience.to_string());
             let detail = Some(format!("version {}", published.version));
-            audit::insert(connection, &AuditEvent::of_platform(action, object, detail, now))
+            connection.record(&AuditEvent::of_platform(action, object, detail, now))
         })
     }
 }

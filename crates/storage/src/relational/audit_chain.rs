@@ -1,23 +1,21 @@
 //! The chain of hashes over the audit log, and the heads of it that were signed.
 
-use std::path::Path;
+use std::ops::ControlFlow;
 
-use rusqlite::{Connection, Row, params};
 use tapfer_emv::audit_chain::{AuditHash, KnownHead, genesis};
+use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::{Restoration, SignedDocument};
 use tapfer_payment_types::messages::HexBytes;
-use tapfer_payment_types::{RealmId, Timestamp};
-use tapfer_payments::access::ApiKey;
 use tapfer_payments::audit_chain::{ChainFault, Link, Walk};
 
-use super::rows::{Columns, all, execute, first};
-use super::{
-    Result, SqliteOptions, access, audit, devices, migrations, open_reader, without_links,
-};
+use super::realm::realm;
+use super::rows::{Columns, all, each, execute, first};
+use super::sql::{Connection, Row, params};
+use super::{Result, audit, devices};
 use crate::{AuditRecord, ChainReport, Inconsistency, StorageError};
 
-/// A place in the chain as SQLite counts.
-pub(super) fn place(sequence: u64) -> Result<i64> {
+/// A place in the chain as a database counts.
+pub(crate) fn place(sequence: u64) -> Result<i64> {
     i64::try_from(sequence).map_err(|_| no_link().into())
 }
 
@@ -35,7 +33,7 @@ fn read_link(row: &Row<'_>) -> Result<Link> {
     })
 }
 
-pub(super) fn read_document(row: &Row<'_>) -> Result<SignedDocument> {
+pub(crate) fn read_document(row: &Row<'_>) -> Result<SignedDocument> {
     let columns = Columns::keyed(row, "audit_heads", "document");
     Ok(SignedDocument {
         document: columns.get("document")?,
@@ -45,12 +43,12 @@ pub(super) fn read_document(row: &Row<'_>) -> Result<SignedDocument> {
 }
 
 /// The last link.
-pub(super) fn last(connection: &Connection) -> Result<Link> {
+pub(crate) fn last(connection: &Connection) -> Result<Link> {
     let newest = "SELECT * FROM audit_links ORDER BY sequence DESC LIMIT 1";
-    Ok(first(connection, newest, [], read_link)?.ok_or_else(no_link)?)
+    Ok(first(connection, newest, params![], read_link)?.ok_or_else(no_link)?)
 }
 
-pub(super) fn insert(connection: &Connection, link: &Link) -> Result<()> {
+pub(crate) fn insert(connection: &Connection, link: &Link) -> Result<()> {
     let insert = "INSERT INTO audit_links (sequence, event_hash, hash) VALUES (?1, ?2, ?3)";
     let values = params![place(link.sequence)?, link.event.as_slice(), link.hash.as_slice()];
     execute(connection, insert, values).map(|_| ())
@@ -58,25 +56,25 @@ pub(super) fn insert(connection: &Connection, link: &Link) -> Result<()> {
 
 /// Writes the beginning, and the links of the events that are older than the chain; in one transaction,
 /// so that no event which comes by another way is ever taken for an old one.
-pub(super) fn begin(connection: &mut Connection) -> Result<()> {
-    let transaction = connection.transaction()?;
-    if first(&transaction, "SELECT * FROM audit_links LIMIT 1", [], read_link)?.is_none() {
-        let hash = genesis(migrations::realm(&transaction)?);
-        let mut link = Link { sequence: 0, event: [0; 32], hash };
-        insert(&transaction, &link)?;
-        let mut statement = transaction.prepare("SELECT * FROM audit_events ORDER BY sequence")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let AuditRecord { sequence, event } = audit::read(row)?;
-            link = link.behind(&event);
-            if place(link.sequence)? != sequence {
-                let (table, id, column) = ("audit_events", sequence.to_string(), "sequence");
-                return Err(Inconsistency { table, id, column }.into());
-            }
-            insert(&transaction, &link)?;
-        }
+pub(crate) fn begin(connection: &Connection) -> Result<()> {
+    let any = "SELECT * FROM audit_links LIMIT 1";
+    if first(connection, any, params![], read_link)?.is_some() {
+        return Ok(());
     }
-    Ok(transaction.commit()?)
+    let hash = genesis(realm(connection)?);
+    let mut link = Link { sequence: 0, event: [0; 32], hash };
+    insert(connection, &link)?;
+    let older = "SELECT * FROM audit_events ORDER BY sequence";
+    each(connection, older, params![], |row| {
+        let AuditRecord { sequence, event } = audit::read(row)?;
+        link = link.behind(&event);
+        if place(link.sequence)? != sequence {
+            let (table, id, column) = ("audit_events", sequence.to_string(), "sequence");
+            return Err(Inconsistency { table, id, column }.into());
+        }
+        insert(connection, &link)?;
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 /// The last restoration that the chain tells of, up to a place. A line that is no link of the chain, or another
@@ -100,14 +98,14 @@ fn restored(connection: &Connection, up_to: u64) -> Result<Option<(Restoration, 
 }
 
 /// Where the chain ends.
-pub(super) fn end(connection: &Connection) -> Result<KnownHead> {
+pub(crate) fn end(connection: &Connection) -> Result<KnownHead> {
     let link = last(connection)?;
     let restored = restored(connection, u64::MAX)?;
     let restoration = restored.map_or(Restoration::NEVER, |(number, _)| number);
     Ok(KnownHead { restoration, sequence: link.sequence, hash: link.hash })
 }
 
-pub(super) fn event_hashes(
+pub(crate) fn event_hashes(
     connection: &Connection,
     after: u64,
     limit: u16,
@@ -117,12 +115,12 @@ pub(super) fn event_hashes(
     Ok(links.iter().map(|link| link.event).collect())
 }
 
-pub(super) fn newest_head(connection: &Connection) -> Result<Option<SignedDocument>> {
+pub(crate) fn newest_head(connection: &Connection) -> Result<Option<SignedDocument>> {
     let newest = "SELECT * FROM audit_heads ORDER BY rowid DESC LIMIT 1";
-    first(connection, newest, [], read_document)
+    first(connection, newest, params![], read_document)
 }
 
-pub(super) fn put_head(
+pub(crate) fn put_head(
     connection: &Connection,
     head: &KnownHead,
     signed: &SignedDocument,
@@ -147,7 +145,7 @@ pub(super) fn put_head(
 }
 
 /// The end that the chain had when it had so many events.
-fn end_at(connection: &Connection, sequence: u64) -> Result<Option<KnownHead>> {
+pub(crate) fn end_at(connection: &Connection, sequence: u64) -> Result<Option<KnownHead>> {
     let here = "SELECT * FROM audit_links WHERE sequence = ?1";
     let Some(link) = first(connection, here, params![place(sequence)?], read_link)? else {
         return Ok(None);
@@ -159,7 +157,7 @@ fn end_at(connection: &Connection, sequence: u64) -> Result<Option<KnownHead>> {
 
 /// The restoration that is said at this moment. Later than the one before, unless that one is of a time so far to
 /// come that nobody believes it: whatever stands in the log, there is a way on.
-pub(super) fn restore(connection: &Connection, now: Timestamp) -> Result<Restoration> {
+pub(crate) fn restore(connection: &Connection, now: Timestamp) -> Result<Restoration> {
     let before = match restored(connection, u64::MAX) {
         Ok(found) => found.map(|(number, _)| number),
         Err(StorageError::Inconsistent(_)) => None,
@@ -176,17 +174,17 @@ pub(super) fn restore(connection: &Connection, now: Timestamp) -> Result<Restora
 }
 
 /// When the platform last went on from a backup.
-pub(super) fn last_restoration(connection: &Connection) -> Result<Option<Timestamp>> {
+pub(crate) fn last_restoration(connection: &Connection) -> Result<Option<Timestamp>> {
     Ok(restored(connection, u64::MAX)?.map(|(_, record)| record.event.at))
 }
 
 /// Walks the chain, event by event, and compares the signed heads with what it found.
-pub(super) fn verify(connection: &Connection) -> Result<ChainReport> {
-    let mut walk = Walk::new(migrations::realm(connection)?);
+pub(crate) fn verify(connection: &Connection) -> Result<ChainReport> {
+    let mut walk = Walk::new(realm(connection)?);
     let fault = fault(connection, &mut walk)?;
     let sound = *walk.reached();
     let heads = "SELECT * FROM audit_heads ORDER BY rowid";
-    let heads = all(connection, heads, [], |row| {
+    let heads = all(connection, heads, params![], |row| {
         let sequence: u64 = Columns::keyed(row, "audit_heads", "sequence").number("sequence")?;
         Ok((sequence, read_document(row)?))
     })?;
@@ -197,104 +195,54 @@ pub(super) fn verify(connection: &Connection) -> Result<ChainReport> {
     });
     let heads = heads.collect::<Result<_>>()?;
     let told = "SELECT * FROM audit_events WHERE action = 'platform.restored' ORDER BY sequence";
-    Ok(ChainReport { sound, fault, heads, restorations: all(connection, told, [], audit::read)? })
+    Ok(ChainReport {
+        sound,
+        fault,
+        heads,
+        restorations: all(connection, told, params![], audit::read)?,
+    })
 }
 
 fn fault(connection: &Connection, walk: &mut Walk) -> Result<Option<ChainFault>> {
-    let mut statement = connection.prepare(
-        "SELECT l.sequence AS place, l.event_hash, l.hash, e.*
+    let chain = "SELECT l.sequence AS place, l.event_hash, l.hash, e.*
          FROM audit_links AS l LEFT JOIN audit_events AS e ON e.sequence = l.sequence
-         WHERE l.sequence > 0 ORDER BY l.sequence",
-    )?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let columns = Columns::keyed(row, "audit_links", "place");
-        let link = Link {
-            sequence: columns.number("place")?,
-            event: columns.bytes("event_hash")?,
-            hash: columns.bytes("hash")?,
-        };
-        let is_there = columns.get::<Option<i64>>("sequence")?.is_some();
-        // A line that cannot even be read was altered.
-        let event = is_there.then(|| audit::read(row).map(|record| record.event));
-        let event = match event {
-            Some(Err(_)) => return Ok(Some(ChainFault::Altered { sequence: link.sequence })),
-            Some(Ok(event)) => Some(event),
-            None => None,
-        };
-        let place_of = |hash: &AuditHash| place_of(connection, hash).ok().flatten();
-        if let Err(fault) = walk.step(&link, event.as_ref(), place_of) {
-            return Ok(Some(fault));
-        }
+         WHERE l.sequence > 0 ORDER BY l.sequence";
+    let mut fault = None;
+    each(connection, chain, params![], |row| {
+        fault = step(connection, walk, row)?;
+        Ok(if fault.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    if fault.is_some() {
+        return Ok(fault);
     }
     let beside = "SELECT sequence FROM audit_events
          WHERE sequence NOT IN (SELECT sequence FROM audit_links) ORDER BY sequence LIMIT 1";
     let read = |row: &Row<'_>| Columns::keyed(row, "audit_events", "sequence").number("sequence");
-    let added = first(connection, beside, [], read)?;
+    let added = first(connection, beside, params![], read)?;
     Ok(added.map(|sequence| ChainFault::Added { sequence }))
+}
+
+/// One link and the event beside it, if there is one.
+fn step(connection: &Connection, walk: &mut Walk, row: &Row<'_>) -> Result<Option<ChainFault>> {
+    let columns = Columns::keyed(row, "audit_links", "place");
+    let link = Link {
+        sequence: columns.number("place")?,
+        event: columns.bytes("event_hash")?,
+        hash: columns.bytes("hash")?,
+    };
+    let is_there = columns.get::<Option<i64>>("sequence")?.is_some();
+    // A line that cannot even be read was altered.
+    let event = is_there.then(|| audit::read(row).map(|record| record.event));
+    let event = match event {
+        Some(Err(_)) => return Ok(Some(ChainFault::Altered { sequence: link.sequence })),
+        Some(Ok(event)) => Some(event),
+        None => None,
+    };
+    let place_of = |hash: &AuditHash| place_of(connection, hash).ok().flatten();
+    Ok(walk.step(&link, event.as_ref(), place_of).err())
 }
 
 fn place_of(connection: &Connection, event: &AuditHash) -> Result<Option<u64>> {
     let written = "SELECT * FROM audit_links WHERE event_hash = ?1 ORDER BY sequence LIMIT 1";
     Ok(first(connection, written, params![event.as_slice()], read_link)?.map(|link| link.sequence))
-}
-
-/// The audit log of a database that this process does not run: read only, beside the platform or of a backup.
-#[derive(Debug)]
-pub struct AuditFile {
-    connection: Connection,
-    realm: RealmId,
-}
-
-impl AuditFile {
-    /// Opens a database for reading.
-    ///
-    /// # Errors
-    /// It is not there, not of this program, or has no chain yet.
-    pub fn open(path: &Path) -> Result<Self> {
-        if std::fs::metadata(path).map_or(true, |found| found.len() == 0) {
-            return Err(StorageError::MissingDatabase(path.display().to_string()));
-        }
-        let path = &without_links(path);
-        let connection = open_reader(path, &SqliteOptions::default())?;
-        migrations::check_made_here(&connection, path)?;
-        let realm = migrations::realm(&connection)?;
-        last(&connection)?;
-        Ok(Self { connection, realm })
-    }
-
-    /// Whose log it is.
-    #[must_use]
-    pub const fn realm(&self) -> RealmId {
-        self.realm
-    }
-
-    /// Walks the whole chain.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn verify(&mut self) -> Result<ChainReport> {
-        let transaction = self.connection.transaction()?;
-        verify(&transaction)
-    }
-
-    /// The API keys that nobody has taken back; of a row that makes no sense, which it is. None of a database from before
-    /// they were signed.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn api_keys(&self) -> Result<Vec<std::result::Result<ApiKey, Inconsistency>>> {
-        if migrations::version(&self.connection)? < migrations::API_KEYS_ARE_SIGNED {
-            return Ok(Vec::new());
-        }
-        all(&self.connection, access::IN_FORCE, [], access::read_or_name)
-    }
-
-    /// The end that the chain had when it had so many events; `None` if it never had.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn end_at(&self, sequence: u64) -> Result<Option<KnownHead>> {
-        end_at(&self.connection, sequence)
-    }
 }

@@ -1,16 +1,16 @@
 //! API keys.
 
 use data_encoding::HEXLOWER;
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{ApiKeyId, TerminalId, Timestamp};
 use tapfer_payments::access::{ApiKey, ClientCertificate, Principal, Role};
 use tapfer_payments::audit::{AuditAction, AuditEvent};
 
 use super::rows::{Columns, Listing, all, execute, first, found};
-use super::{Changed, Result, SqliteStorage, audit, terminals};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, terminals};
 use crate::{AccessStore, Inconsistency, Page, Refusal, Slice, StorageError, Write, Written};
 
-pub(super) fn insert(connection: &Connection, key: &ApiKey) -> Result<()> {
+pub(crate) fn insert(connection: &Connection, key: &ApiKey) -> Result<()> {
     let owner = key.principal.to_string();
     let of = |role: Role| (key.principal.role() == role).then_some(&owner);
     execute(
@@ -35,7 +35,7 @@ pub(super) fn insert(connection: &Connection, key: &ApiKey) -> Result<()> {
 }
 
 /// The key of somebody who is made together with it.
-pub(super) fn insert_for(connection: &Connection, key: &ApiKey, owner: Principal) -> Result<()> {
+pub(crate) fn insert_for(connection: &Connection, key: &ApiKey, owner: Principal) -> Result<()> {
     if key.principal != owner {
         return Err(Refusal::OwnersDiffer("the API key and what it was made for").into());
     }
@@ -43,7 +43,7 @@ pub(super) fn insert_for(connection: &Connection, key: &ApiKey, owner: Principal
 }
 
 /// Ends all keys of a terminal; returns how many there were.
-pub(super) fn revoke_all_of_terminal(
+pub(crate) fn revoke_all_of_terminal(
     connection: &Connection,
     terminal: TerminalId,
     now: Timestamp,
@@ -54,9 +54,9 @@ pub(super) fn revoke_all_of_terminal(
 }
 
 /// Keys that nobody has taken back.
-pub(super) const IN_FORCE: &str = "SELECT * FROM api_keys WHERE revoked_at IS NULL ORDER BY id";
+pub(crate) const IN_FORCE: &str = "SELECT * FROM api_keys WHERE revoked_at IS NULL ORDER BY id";
 
-pub(super) fn read(row: &Row<'_>) -> Result<ApiKey> {
+pub(crate) fn read(row: &Row<'_>) -> Result<ApiKey> {
     let columns = Columns::new(row, "api_keys");
     let principal = match columns.parse("role")? {
         Role::Operator => Principal::Operator,
@@ -76,7 +76,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<ApiKey> {
 }
 
 /// A key, or what is wrong with its row: one that somebody spoiled does not keep those out who have the others.
-pub(super) fn read_or_name(row: &Row<'_>) -> Result<std::result::Result<ApiKey, Inconsistency>> {
+pub(crate) fn read_or_name(row: &Row<'_>) -> Result<std::result::Result<ApiKey, Inconsistency>> {
     match read(row) {
         Ok(key) => Ok(Ok(key)),
         Err(StorageError::Inconsistent(spoiled)) => Ok(Err(spoiled)),
@@ -88,7 +88,7 @@ fn find(connection: &Connection, id: ApiKeyId) -> Result<Option<ApiKey>> {
     first(connection, "SELECT * FROM api_keys WHERE id = ?1", [id.to_string()], read)
 }
 
-impl AccessStore for SqliteStorage {
+impl<E: Engine> AccessStore for E {
     fn create_api_key(&self, key: ApiKey, write: Write<ApiKey>) -> Result<Written<ApiKey>> {
         self.change(write, AuditAction::ApiKeyCreated, move |connection, _| {
             if let Principal::Terminal(terminal) = key.principal {
@@ -168,14 +168,14 @@ impl AccessStore for SqliteStorage {
     }
 
     fn api_keys_in_force(&self) -> Result<Vec<std::result::Result<ApiKey, Inconsistency>>> {
-        self.read(|connection| all(connection, IN_FORCE, [], read_or_name))
+        self.read(|connection| all(connection, IN_FORCE, params![], read_or_name))
     }
 
     fn renew_api_keys(&self, renewed: Vec<([u8; 64], ApiKey)>) -> Result<()> {
         if renewed.is_empty() {
             return Ok(());
         }
-        self.writer.run(move |connection| {
+        self.write(move |connection| {
             let sign = "UPDATE api_keys SET signature = ?3
                         WHERE id = ?1 AND signature = ?2 AND revoked_at IS NULL";
             for (before, key) in renewed {
@@ -186,7 +186,7 @@ impl AccessStore for SqliteStorage {
     }
 
     fn accept_api_keys(&self, keys: Vec<ApiKey>, now: Timestamp) -> Result<()> {
-        self.writer.run(move |connection| {
+        self.write(move |connection| {
             let sign = "UPDATE api_keys SET signature = ?2 WHERE id = ?1 AND revoked_at IS NULL";
             for key in keys {
                 let id = key.id.to_string();
@@ -195,7 +195,7 @@ impl AccessStore for SqliteStorage {
                 }
                 let whose = Some(format!("of {}, made {}", key.principal, key.created_at));
                 let action = AuditAction::ApiKeyAccepted;
-                audit::insert(connection, &AuditEvent::of_platform(action, id, whose, now))?;
+                connection.record(&AuditEvent::of_platform(action, id, whose, now))?;
             }
             Ok(())
         })

@@ -1,12 +1,12 @@
 //! Answers kept for idempotency keys.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::Timestamp;
 
+use super::Result;
 use super::rows::{Columns, execute, first};
-use super::{Result, SqliteStorage};
+use super::sql::{Connection, Row, params};
 use crate::idempotency::Running;
-use crate::{Begun, IdempotencyClaim, IdempotencyStore, StorageError, StoredResponse};
+use crate::{Begun, IdempotencyClaim, StorageError, StoredResponse};
 
 struct Kept {
     fingerprint: [u8; 32],
@@ -22,7 +22,7 @@ fn read(row: &Row<'_>) -> Result<Kept> {
 }
 
 /// The answer given before under this claim.
-pub(super) fn stored_answer(
+pub(crate) fn stored_answer(
     connection: &Connection,
     claim: &IdempotencyClaim,
 ) -> Result<Option<StoredResponse>> {
@@ -39,7 +39,7 @@ pub(super) fn stored_answer(
     }
 }
 
-pub(super) fn insert(
+pub(crate) fn insert(
     connection: &Connection,
     claim: &IdempotencyClaim,
     response: &StoredResponse,
@@ -61,25 +61,20 @@ pub(super) fn insert(
     Ok(())
 }
 
-impl IdempotencyStore for SqliteStorage {
-    fn begin_all(&self, claims: &[&IdempotencyClaim]) -> Vec<Result<Begun>> {
-        // Marked first and looked up then: the other way round, a request that ends in between would
-        // be run a second time.
-        let marked: Vec<_> = claims.iter().map(|claim| self.running.start(claim)).collect();
-        let begin = |connection: &Connection, claim, running: Result<Running>| {
-            let running = running?;
-            Ok(match stored_answer(connection, claim)? {
-                Some(response) => Begun::Replay(response),
-                None => Begun::Run(running),
-            })
-        };
-        self.read_all(claims.iter().zip(marked).collect(), |connection, (claim, running)| {
-            begin(connection, claim, running)
-        })
-    }
+/// Whether a request that this process has marked as its own was answered before.
+pub(crate) fn begun(
+    connection: &Connection,
+    claim: &IdempotencyClaim,
+    running: Running,
+) -> Result<Begun> {
+    Ok(match stored_answer(connection, claim)? {
+        Some(response) => Begun::Replay(response),
+        None => Begun::Run(running),
+    })
+}
 
-    fn forget_answers(&self, before: Timestamp) -> Result<usize> {
-        let sql = "DELETE FROM idempotency_answers WHERE created_at < ?1";
-        self.writer.run(move |connection| execute(connection, sql, [before.unix_millis()]))
-    }
+/// Forgets answers given before this time; says how many.
+pub(crate) fn forget(connection: &Connection, before: Timestamp) -> Result<usize> {
+    let sql = "DELETE FROM idempotency_answers WHERE created_at < ?1";
+    execute(connection, sql, [before.unix_millis()])
 }

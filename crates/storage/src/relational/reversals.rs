@@ -1,6 +1,5 @@
 //! Reversals.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{ReversalId, Timestamp};
 use tapfer_payments::access::Role;
 use tapfer_payments::audit::AuditAction;
@@ -9,7 +8,8 @@ use tapfer_payments::reversals::{Reversal, Undone};
 
 use super::ledger::book;
 use super::rows::{Columns, execute, first};
-use super::{Changed, Result, SqliteStorage, authorizations, intents};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, authorizations, intents};
 use crate::{NewReversal, ReversalStore, Write, Written};
 
 fn read(row: &Row<'_>) -> Result<Reversal> {
@@ -67,7 +67,7 @@ fn reverse(
     Ok(reversal)
 }
 
-impl ReversalStore for SqliteStorage {
+impl<E: Engine> ReversalStore for E {
     fn reverse(&self, wanted: NewReversal, write: Write<Reversal>) -> Result<Written<Reversal>> {
         let role = write.caller.role;
         self.change(write, AuditAction::AuthorizationReversed, move |connection, now| {

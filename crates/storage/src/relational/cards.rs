@@ -1,6 +1,5 @@
 //! Cards.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{CardId, IssuerId, Money};
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::cards::Card;
@@ -8,7 +7,8 @@ use tapfer_payments::ledger;
 
 use super::ledger as bookings;
 use super::rows::{Columns, Listing, execute, first, found};
-use super::{Changed, Result, SqliteStorage, issuers};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, issuers};
 use crate::{
     CardAccount, CardChange, CardStore, LedgerEntry, Page, SealedNumber, Slice, TopUp, Write,
     Written,
@@ -23,13 +23,13 @@ const SELECT: &str = "SELECT * FROM (
     LEFT JOIN accounts AS spendable ON spendable.kind = 'cardholder'
         AND spendable.owner = cards.id AND spendable.currency = issuers.currency
     LEFT JOIN accounts AS held ON held.kind = 'held'
-        AND held.owner = cards.id AND held.currency = issuers.currency)";
+        AND held.owner = cards.id AND held.currency = issuers.currency) AS accounts_of_cards";
 
-pub(super) fn find(connection: &Connection, id: CardId) -> Result<Option<CardAccount>> {
+pub(crate) fn find(connection: &Connection, id: CardId) -> Result<Option<CardAccount>> {
     first(connection, &format!("{SELECT} WHERE id = ?1"), [id.to_string()], read)
 }
 
-pub(super) fn get(connection: &Connection, id: CardId) -> Result<CardAccount> {
+pub(crate) fn get(connection: &Connection, id: CardId) -> Result<CardAccount> {
     found(find(connection, id)?, "card", id)
 }
 
@@ -94,7 +94,7 @@ fn change_status(
     Ok(account)
 }
 
-impl CardStore for SqliteStorage {
+impl<E: Engine> CardStore for E {
     fn create_card(
         &self,
         card: Card,

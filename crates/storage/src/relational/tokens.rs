@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-use rusqlite::{Connection, Row, params};
 use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_payment_types::{Timestamp, TokenId};
 use tapfer_payments::audit::AuditAction;
@@ -14,21 +13,22 @@ use tapfer_payments::tokens::{
 };
 
 use super::rows::{Columns, Listing, all, execute, first, found};
-use super::{Changed, Result, SqliteStorage, cards, devices, issuers, pins};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, cards, devices, issuers, pins};
 use crate::{
     Page, Refusal, SealedNumber, Slice, StorageError, TokenFilter, TokenStore, Write, Written,
 };
 
-pub(super) fn find(connection: &Connection, id: TokenId) -> Result<Option<Token>> {
+pub(crate) fn find(connection: &Connection, id: TokenId) -> Result<Option<Token>> {
     first(connection, "SELECT * FROM tokens WHERE id = ?1", [id.to_string()], read)
 }
 
 /// The token with this number.
-pub(super) fn find_by_number(connection: &Connection, keyed_hash: &[u8]) -> Result<Option<Token>> {
+pub(crate) fn find_by_number(connection: &Connection, keyed_hash: &[u8]) -> Result<Option<Token>> {
     first(connection, "SELECT * FROM tokens WHERE number_hash = ?1", [keyed_hash], read)
 }
 
-pub(super) fn get(connection: &Connection, id: TokenId) -> Result<Token> {
+pub(crate) fn get(connection: &Connection, id: TokenId) -> Result<Token> {
     found(find(connection, id)?, "token", id)
 }
 
@@ -135,7 +135,7 @@ fn check_owners(connection: &Connection, token: &Token) -> Result<()> {
 }
 
 /// Writes down a token's new state, with a line in its history.
-pub(super) fn write_change(connection: &Connection, change: &TokenChange) -> Result<()> {
+pub(crate) fn write_change(connection: &Connection, change: &TokenChange) -> Result<()> {
     let (token, status) = (change.token.to_string(), change.state.status().as_str());
     let suspended_by = suspended_by_bits(change.state);
     let update = "UPDATE tokens SET status = ?2, suspended_by = ?3 WHERE id = ?1";
@@ -215,7 +215,7 @@ fn keys_alive(
 }
 
 /// When the token was given its first keys.
-pub(super) fn first_granted_at(
+pub(crate) fn first_granted_at(
     connection: &Connection,
     token: TokenId,
 ) -> Result<Option<Timestamp>> {
@@ -225,7 +225,7 @@ pub(super) fn first_granted_at(
 }
 
 /// A key that the token was given.
-pub(super) fn find_key(
+pub(crate) fn find_key(
     connection: &Connection,
     token: TokenId,
     class: KeyClass,
@@ -241,7 +241,7 @@ pub(super) fn find_key(
 }
 
 /// Writes down what of a key is used up, and when it ends.
-pub(super) fn update_key(connection: &Connection, token: TokenId, key: &GrantedKey) -> Result<()> {
+pub(crate) fn update_key(connection: &Connection, token: TokenId, key: &GrantedKey) -> Result<()> {
     execute(
         connection,
         "UPDATE limited_use_keys SET used_payments = ?4, used_total = ?5, expires_at = ?6
@@ -259,7 +259,7 @@ pub(super) fn update_key(connection: &Connection, token: TokenId, key: &GrantedK
 }
 
 /// Ends all keys of a class that the token still has.
-pub(super) fn end_keys(
+pub(crate) fn end_keys(
     connection: &Connection,
     token: TokenId,
     class: KeyClass,
@@ -272,7 +272,7 @@ pub(super) fn end_keys(
 }
 
 /// The highest counter that came with a right cryptogram.
-pub(super) fn highest_counter(connection: &Connection, token: TokenId) -> Result<Option<u16>> {
+pub(crate) fn highest_counter(connection: &Connection, token: TokenId) -> Result<Option<u16>> {
     first(
         connection,
         "SELECT token_id, application_transaction_counter FROM transaction_counters
@@ -286,7 +286,7 @@ pub(super) fn highest_counter(connection: &Connection, token: TokenId) -> Result
     )
 }
 
-impl TokenStore for SqliteStorage {
+impl<E: Engine> TokenStore for E {
     fn create_token(
         &self,
         token: Token,

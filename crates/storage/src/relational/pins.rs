@@ -1,6 +1,5 @@
 //! Person's keys, PINs of cards, and how persons were verified.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_emv::keys::KeyClass;
 use tapfer_payment_types::messages::PinStatus;
 use tapfer_payment_types::policy::{LastVerified, PinRules, Requirement, SinceVerified};
@@ -10,13 +9,14 @@ use tapfer_payments::pins::{self, CardPin, PersonKeyState, PinError, Verificatio
 use tapfer_payments::tokens::Token;
 
 use super::rows::{Columns, execute, first};
-use super::{Changed, Result, SqliteStorage, cards, issuers, policies, tokens};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, cards, issuers, policies, tokens};
 use crate::{
     PersonKeyChange, PinStore, StorageError, StoredPersonKey, TokenPerson, Write, Written,
 };
 
 /// The person's key of a token, if it has one.
-pub(super) fn person_key(
+pub(crate) fn person_key(
     connection: &Connection,
     token: TokenId,
 ) -> Result<Option<StoredPersonKey>> {
@@ -42,7 +42,7 @@ fn read_person_key(row: &Row<'_>) -> Result<StoredPersonKey> {
 }
 
 /// Writes down how often the PIN was wrong, and whether a reset was granted.
-pub(super) fn update_person_key(
+pub(crate) fn update_person_key(
     connection: &Connection,
     token: TokenId,
     state: PersonKeyState,
@@ -80,7 +80,7 @@ fn put_person_key(connection: &Connection, token: TokenId, key: &StoredPersonKey
 }
 
 /// The card's PIN for terminals, if it has one.
-pub(super) fn card_pin(connection: &Connection, card: CardId) -> Result<Option<CardPin>> {
+pub(crate) fn card_pin(connection: &Connection, card: CardId) -> Result<Option<CardPin>> {
     let sql = "SELECT * FROM card_pins WHERE card_id = ?1";
     first(connection, sql, [card.to_string()], |row| {
         let columns = Columns::keyed(row, "card_pins", "card_id");
@@ -89,7 +89,7 @@ pub(super) fn card_pin(connection: &Connection, card: CardId) -> Result<Option<C
 }
 
 /// Writes a card's PIN down.
-pub(super) fn put_card_pin(connection: &Connection, card: CardId, pin: &CardPin) -> Result<()> {
+pub(crate) fn put_card_pin(connection: &Connection, card: CardId, pin: &CardPin) -> Result<()> {
     execute(
         connection,
         "INSERT INTO card_pins (card_id, value, failed) VALUES (?1, ?2, ?3)
@@ -100,7 +100,7 @@ pub(super) fn put_card_pin(connection: &Connection, card: CardId, pin: &CardPin)
 }
 
 /// How the person of a token was verified so far, and when she last logged in.
-pub(super) fn history(
+pub(crate) fn history(
     connection: &Connection,
     token: TokenId,
 ) -> Result<(VerificationHistory, Option<Timestamp>)> {
@@ -133,7 +133,7 @@ fn word(requirement: Requirement) -> Option<String> {
 }
 
 /// Writes down how the person was verified so far.
-pub(super) fn put_history(
+pub(crate) fn put_history(
     connection: &Connection,
     token: TokenId,
     history: &VerificationHistory,
@@ -197,7 +197,7 @@ fn change(
     }
 }
 
-impl PinStore for SqliteStorage {
+impl<E: Engine> PinStore for E {
     fn token_person(&self, token: TokenId) -> Result<TokenPerson> {
         self.read(|connection| {
             let (history, logged_in_at) = history(connection, token)?;

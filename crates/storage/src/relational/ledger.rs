@@ -1,12 +1,12 @@
 //! Accounts and transfers.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{CardId, Currency, LedgerEntryId, Money, Timestamp};
 use tapfer_payments::ledger::{Account, AccountKind, Transfer, TransferKind};
 
 use super::Result;
-use super::rows::{Columns, Listing, execute, first};
-use crate::{LedgerEntry, Page, Slice};
+use super::rows::{Columns, Listing, all, execute, first};
+use super::sql::{Connection, Row, params};
+use crate::{Inconsistency, LedgerEntry, Page, Slice};
 
 fn owner(account: Account) -> String {
     match account {
@@ -17,7 +17,7 @@ fn owner(account: Account) -> String {
 }
 
 /// Books a transfer; returns its place in the ledger.
-pub(super) fn book(
+pub(crate) fn book(
     connection: &Connection,
     transfer: &Transfer,
     cause: &str,
@@ -27,11 +27,12 @@ pub(super) fn book(
     for (account, change) in transfer.changes() {
         move_balance(connection, account, currency, change)?;
     }
-    execute(
+    let places = all(
         connection,
         "INSERT INTO ledger_transfers
              (kind, from_kind, from_owner, to_kind, to_owner, amount, currency, cause, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         RETURNING sequence",
         params![
             transfer.kind().as_str(),
             transfer.from().kind().as_str(),
@@ -43,8 +44,11 @@ pub(super) fn book(
             cause,
             now.unix_millis(),
         ],
+        |row| Columns::keyed(row, "ledger_transfers", "sequence").get("sequence"),
     )?;
-    Ok(connection.last_insert_rowid())
+    let lost =
+        || Inconsistency { table: "ledger_transfers", id: cause.to_owned(), column: "sequence" };
+    Ok(places.first().copied().ok_or_else(lost)?)
 }
 
 /// What an account holds; nothing if nothing was ever booked on it.
@@ -75,7 +79,7 @@ fn move_balance(
 }
 
 /// A transfer just booked, seen from the card that money came to.
-pub(super) fn entry(
+pub(crate) fn entry(
     transfer: &Transfer,
     sequence: i64,
     cause: &str,
@@ -126,7 +130,7 @@ fn read(row: &Row<'_>) -> Result<LedgerEntry> {
 }
 
 /// What was booked on what a card can spend and on what is held of it.
-pub(super) fn card_entries(
+pub(crate) fn card_entries(
     connection: &Connection,
     card: CardId,
     page: Page<i64>,
@@ -138,7 +142,7 @@ pub(super) fn card_entries(
                 WHERE from_kind IN ('cardholder', 'held')
             UNION ALL
             SELECT *, to_owner AS card FROM ledger_transfers
-                WHERE to_kind IN ('cardholder', 'held') AND from_kind NOT IN ('cardholder', 'held'))",
+                WHERE to_kind IN ('cardholder', 'held') AND from_kind NOT IN ('cardholder', 'held')) AS entries",
         key: "sequence",
         filters: &[("card", Some(card.to_string()))],
     };

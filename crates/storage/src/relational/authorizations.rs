@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row, params};
 use tapfer_emv::merchant::AcquirerId;
 use tapfer_payment_types::{AuthorizationId, Money, TerminalId, Timestamp, TokenId};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult, Caller};
@@ -15,25 +14,25 @@ use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange, TokenState
 
 use super::ledger::book;
 use super::rows::{Columns, Listing, execute, first, found};
+use super::sql::{Connection, Row, params};
 use super::{
-    Changed, Result, SqliteStorage, audit, cards, integrity, intents, issuers, merchants, pins,
-    policies, terminals, tokens,
+    Changed, Result, cards, integrity, intents, issuers, merchants, pins, policies, terminals,
+    tokens,
 };
 use crate::{
-    AuthorizationFilter, AuthorizationStore, CommitAuthorization, FactsQuery, Inconsistency, Page,
-    Slice, StorageError, Write, Written,
+    AuthorizationFilter, CommitAuthorization, FactsQuery, Inconsistency, Page, Slice, StorageError,
 };
 
 /// A decision and what undid it.
 const SELECT: &str = "SELECT * FROM (
     SELECT authorizations.*, reversals.id AS reversal_id FROM authorizations
-    LEFT JOIN reversals ON reversals.authorization_id = authorizations.id)";
+    LEFT JOIN reversals ON reversals.authorization_id = authorizations.id) AS decisions";
 
-pub(super) fn find(connection: &Connection, id: AuthorizationId) -> Result<Option<Authorization>> {
+pub(crate) fn find(connection: &Connection, id: AuthorizationId) -> Result<Option<Authorization>> {
     first(connection, &format!("{SELECT} WHERE id = ?1"), [id.to_string()], read)
 }
 
-pub(super) fn get(connection: &Connection, id: AuthorizationId) -> Result<Authorization> {
+pub(crate) fn get(connection: &Connection, id: AuthorizationId) -> Result<Authorization> {
     found(find(connection, id)?, "authorization", id)
 }
 
@@ -258,7 +257,7 @@ fn suspend(
         result: AuditResult::Succeeded,
         detail: Some(format!("{actor}: {reason}")),
     };
-    audit::insert(connection, &event)
+    connection.record(&event)
 }
 
 /// What the tap used up: the counter, one use of the key, a PIN's tries.
@@ -305,7 +304,7 @@ fn spend_counter(
          ON CONFLICT (token_id, application_transaction_counter) DO UPDATE SET
              authorization_id = excluded.authorization_id, cryptogram = excluded.cryptogram,
              verified = excluded.verified
-         WHERE NOT transaction_counters.verified AND excluded.verified",
+         WHERE transaction_counters.verified = 0 AND excluded.verified = 1",
         params![
             token.token.id.to_string(),
             presented.application_transaction_counter(),
@@ -334,54 +333,37 @@ fn approve(
     intents::update(connection, &intent.approved(id)?)
 }
 
-impl AuthorizationStore for SqliteStorage {
-    fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
-        self.read_all(queries.iter().collect(), |connection, query| {
-            let token = tokens::find_by_number(connection, &query.token_number_hash)?;
-            let intent = intents::get(connection, query.payment_intent)?;
-            let terminal = (query.terminal, query.acquirer);
-            load_facts(connection, token, intent, terminal, query.presented.clone())
-        })
-    }
+/// The facts of one decision.
+pub(crate) fn facts(connection: &Connection, query: &FactsQuery) -> Result<Facts> {
+    let token = tokens::find_by_number(connection, &query.token_number_hash)?;
+    let intent = intents::get(connection, query.payment_intent)?;
+    let terminal = (query.terminal, query.acquirer);
+    load_facts(connection, token, intent, terminal, query.presented.clone())
+}
 
-    fn commit_authorizations(
-        &self,
-        commits: Vec<(CommitAuthorization, Write<Authorization>)>,
-    ) -> Vec<Result<Written<Authorization>>> {
-        self.change_all(
-            commits,
-            AuditAction::AuthorizationDecided,
-            |connection, authorization, caller, now| {
-                let used_key = used_key(&authorization.facts);
-                let authorization = commit(connection, authorization, caller, now)?;
-                let (id, outcome) = (authorization.id, authorization.outcome);
-                Ok(Changed::new(authorization, id).because(format!("{}{used_key}", outcome.slug())))
-            },
-        )
-    }
+/// Writes one decision down, if its facts still hold.
+pub(crate) fn decided(
+    connection: &Connection,
+    authorization: CommitAuthorization,
+    caller: Caller,
+    now: Timestamp,
+) -> Result<Changed<Authorization>> {
+    let used_key = used_key(&authorization.facts);
+    let authorization = commit(connection, authorization, caller, now)?;
+    let (id, outcome) = (authorization.id, authorization.outcome);
+    Ok(Changed::new(authorization, id).because(format!("{}{used_key}", outcome.slug())))
+}
 
-    fn repeat_authorizations(
-        &self,
-        repeated: Vec<(AuthorizationId, Write<Authorization>)>,
-    ) -> Vec<Result<Written<Authorization>>> {
-        self.answer_again(repeated, get)
-    }
-
-    fn authorization(&self, id: AuthorizationId) -> Result<Option<Authorization>> {
-        self.read(|connection| find(connection, id))
-    }
-
-    fn list_authorizations(
-        &self,
-        filter: AuthorizationFilter,
-        page: Page<AuthorizationId>,
-    ) -> Result<Slice<Authorization, AuthorizationId>> {
-        let filters = [
-            ("merchant_id", filter.merchant.map(|id| id.to_string())),
-            ("terminal_id", filter.terminal.map(|id| id.to_string())),
-            ("payment_intent_id", filter.payment_intent.map(|id| id.to_string())),
-        ];
-        let list = Listing { select: SELECT, key: "id", filters: &filters };
-        self.read(|connection| list.slice(connection, page, read, |authorization| authorization.id))
-    }
+pub(crate) fn list(
+    connection: &Connection,
+    filter: AuthorizationFilter,
+    page: Page<AuthorizationId>,
+) -> Result<Slice<Authorization, AuthorizationId>> {
+    let filters = [
+        ("merchant_id", filter.merchant.map(|id| id.to_string())),
+        ("terminal_id", filter.terminal.map(|id| id.to_string())),
+        ("payment_intent_id", filter.payment_intent.map(|id| id.to_string())),
+    ];
+    let list = Listing { select: SELECT, key: "id", filters: &filters };
+    list.slice(connection, page, read, |authorization| authorization.id)
 }

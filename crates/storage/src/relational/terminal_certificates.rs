@@ -1,13 +1,13 @@
 //! Certificates of terminals.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{TerminalCertificateId, TerminalId, Timestamp};
 use tapfer_payments::terminals::{TerminalCertificate, may_certify};
 
 use super::rows::{Columns, all, execute};
+use super::sql::{Connection, Row, params};
 use super::{Result, terminals};
 
-pub(super) fn read(row: &Row<'_>) -> Result<TerminalCertificate> {
+pub(crate) fn read(row: &Row<'_>) -> Result<TerminalCertificate> {
     let columns = Columns::new(row, "terminal_certificates");
     Ok(TerminalCertificate {
         id: columns.parse("id")?,
@@ -41,7 +41,7 @@ fn insert(connection: &Connection, certificate: &TerminalCertificate) -> Result<
 
 /// One more certificate, if the terminal may have it at this moment; the one whose place it takes is revoked,
 /// and returned.
-pub(super) fn add(
+pub(crate) fn add(
     connection: &Connection,
     certificate: &TerminalCertificate,
     now: Timestamp,
@@ -66,7 +66,7 @@ pub(super) fn add(
 }
 
 /// Revokes what a terminal has; returns how many there were.
-pub(super) fn revoke_all(
+pub(crate) fn revoke_all(
     connection: &Connection,
     terminal: TerminalId,
     now: Timestamp,
@@ -81,7 +81,7 @@ pub(super) fn revoke_all(
 
 /// Serial numbers that were revoked and have not ended. Merchants take turns, and the terminals of each, so
 /// that nobody's revocations push another's off the list; of one terminal those that end last come first.
-pub(super) fn revoked_serials(
+pub(crate) fn revoked_serials(
     connection: &Connection,
     now: Timestamp,
     limit: usize,

@@ -1,17 +1,17 @@
 //! The audit log.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_emv::audit_chain::{AuditHash, KnownHead};
 use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::{Restoration, SignedDocument};
 use tapfer_payments::audit::{AuditAction, AuditEvent, Caller};
 
 use super::rows::{Columns, Listing, execute};
-use super::{Changed, Result, SqliteStorage, audit_chain};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, audit_chain};
 use crate::{AuditRecord, AuditStore, ChainReport, Page, Slice, Write, Written};
 
-/// Writes a line and its link in the chain.
-pub(super) fn insert(connection: &Connection, event: &AuditEvent) -> Result<()> {
+/// Writes a line as the next link of the chain.
+pub(crate) fn link(connection: &Connection, event: &AuditEvent) -> Result<()> {
     let link = audit_chain::last(connection)?.behind(event);
     execute(
         connection,
@@ -34,7 +34,7 @@ pub(super) fn insert(connection: &Connection, event: &AuditEvent) -> Result<()> 
     audit_chain::insert(connection, &link)
 }
 
-pub(super) fn read(row: &Row<'_>) -> Result<AuditRecord> {
+pub(crate) fn read(row: &Row<'_>) -> Result<AuditRecord> {
     let columns = Columns::keyed(row, "audit_events", "sequence");
     Ok(AuditRecord {
         sequence: columns.get("sequence")?,
@@ -54,9 +54,9 @@ pub(super) fn read(row: &Row<'_>) -> Result<AuditRecord> {
     })
 }
 
-impl AuditStore for SqliteStorage {
+impl<E: Engine> AuditStore for E {
     fn record_audit(&self, event: AuditEvent) -> Result<()> {
-        self.writer.run(move |connection| insert(connection, &event))
+        self.write(move |connection| connection.record(&event))
     }
 
     fn audit_events(&self, page: Page<i64>) -> Result<Slice<AuditRecord, i64>> {
@@ -77,7 +77,7 @@ impl AuditStore for SqliteStorage {
     }
 
     fn put_audit_head(&self, head: KnownHead, signed: SignedDocument) -> Result<()> {
-        self.writer.run(move |connection| audit_chain::put_head(connection, &head, &signed))
+        self.write(move |connection| audit_chain::put_head(connection, &head, &signed))
     }
 
     fn verify_audit(&self) -> Result<ChainReport> {

@@ -1,6 +1,5 @@
 //! Refunds.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{RefundId, Timestamp};
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::ledger;
@@ -8,7 +7,8 @@ use tapfer_payments::refunds::Refund;
 
 use super::ledger::book;
 use super::rows::{Columns, Listing, execute, first};
-use super::{Changed, Result, SqliteStorage, intents};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, intents};
 use crate::{NewRefund, Page, RefundFilter, RefundStore, Slice, Write, Written};
 
 fn read(row: &Row<'_>) -> Result<Refund> {
@@ -44,7 +44,7 @@ fn refund(connection: &Connection, wanted: &NewRefund, now: Timestamp) -> Result
     Ok(Refund { id: wanted.id, payment_intent: intent.id, amount, created_at: now })
 }
 
-impl RefundStore for SqliteStorage {
+impl<E: Engine> RefundStore for E {
     fn create_refund(&self, wanted: NewRefund, write: Write<Refund>) -> Result<Written<Refund>> {
         self.change(write, AuditAction::RefundCreated, move |connection, now| {
             let refund = refund(connection, &wanted, now)?;

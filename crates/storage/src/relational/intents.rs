@@ -1,6 +1,5 @@
 //! Payment intents.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{CardId, MerchantId, PaymentIntentId, TerminalId, Timestamp};
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::intents::{Arming, PaymentIntent};
@@ -8,19 +7,20 @@ use tapfer_payments::ledger;
 
 use super::ledger::book;
 use super::rows::{Columns, Listing, execute, first, found};
-use super::{Changed, Result, SqliteStorage, authorizations, merchants, terminals};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, authorizations, merchants, terminals};
 use crate::{Inconsistency, IntentStore, Page, Refusal, Slice, Write, Written};
 
-pub(super) fn find(connection: &Connection, id: PaymentIntentId) -> Result<Option<PaymentIntent>> {
+pub(crate) fn find(connection: &Connection, id: PaymentIntentId) -> Result<Option<PaymentIntent>> {
     first(connection, "SELECT * FROM payment_intents WHERE id = ?1", [id.to_string()], read)
 }
 
-pub(super) fn get(connection: &Connection, id: PaymentIntentId) -> Result<PaymentIntent> {
+pub(crate) fn get(connection: &Connection, id: PaymentIntentId) -> Result<PaymentIntent> {
     found(find(connection, id)?, "payment intent", id)
 }
 
 /// The intent that a terminal was last armed for, if there was no tap since.
-pub(super) fn armed_at(
+pub(crate) fn armed_at(
     connection: &Connection,
     terminal: TerminalId,
 ) -> Result<Option<PaymentIntent>> {
@@ -80,7 +80,7 @@ fn insert(connection: &Connection, intent: &PaymentIntent) -> Result<()> {
 }
 
 /// Writes down where an intent stands now.
-pub(super) fn update(connection: &Connection, intent: &PaymentIntent) -> Result<()> {
+pub(crate) fn update(connection: &Connection, intent: &PaymentIntent) -> Result<()> {
     execute(
         connection,
         "UPDATE payment_intents SET status = ?2, armed_terminal_id = ?3, arming_state = ?4,
@@ -101,7 +101,7 @@ pub(super) fn update(connection: &Connection, intent: &PaymentIntent) -> Result<
 }
 
 /// The card that paid an approved intent.
-pub(super) fn paying_card(connection: &Connection, intent: &PaymentIntent) -> Result<CardId> {
+pub(crate) fn paying_card(connection: &Connection, intent: &PaymentIntent) -> Result<CardId> {
     let approval = match intent.authorization {
         Some(id) => authorizations::find(connection, id)?,
         None => None,
@@ -175,7 +175,7 @@ fn capture(
     Ok(intent)
 }
 
-impl IntentStore for SqliteStorage {
+impl<E: Engine> IntentStore for E {
     fn create_intent(
         &self,
         intent: PaymentIntent,

@@ -1,6 +1,5 @@
 //! Terminals.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{MerchantId, TerminalCertificateId, TerminalId, Timestamp};
 use tapfer_payments::access::{ApiKey, Principal};
 use tapfer_payments::audit::AuditAction;
@@ -8,14 +7,15 @@ use tapfer_payments::intents::PaymentIntent;
 use tapfer_payments::terminals::{Revocation, Terminal, TerminalCertificate};
 
 use super::rows::{Columns, Listing, execute, first, found};
-use super::{Changed, Result, SqliteStorage, access, intents, merchants, terminal_certificates};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, access, intents, merchants, terminal_certificates};
 use crate::{Page, Slice, TerminalStore, Write, Written};
 
-pub(super) fn find(connection: &Connection, id: TerminalId) -> Result<Option<Terminal>> {
+pub(crate) fn find(connection: &Connection, id: TerminalId) -> Result<Option<Terminal>> {
     first(connection, "SELECT * FROM terminals WHERE id = ?1", [id.to_string()], read)
 }
 
-pub(super) fn get(connection: &Connection, id: TerminalId) -> Result<Terminal> {
+pub(crate) fn get(connection: &Connection, id: TerminalId) -> Result<Terminal> {
     found(find(connection, id)?, "terminal", id)
 }
 
@@ -37,7 +37,7 @@ fn read_revocation(columns: &Columns<'_>) -> Result<Option<Revocation>> {
 }
 
 /// A terminal that is still in service.
-pub(super) fn in_service(connection: &Connection, id: TerminalId) -> Result<Terminal> {
+pub(crate) fn in_service(connection: &Connection, id: TerminalId) -> Result<Terminal> {
     let terminal = get(connection, id)?;
     terminal.require_in_service()?;
     Ok(terminal)
@@ -69,7 +69,7 @@ fn revoke(
     Ok((terminal, ended))
 }
 
-impl TerminalStore for SqliteStorage {
+impl<E: Engine> TerminalStore for E {
     fn create_terminal(
         &self,
         terminal: Terminal,

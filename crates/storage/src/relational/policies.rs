@@ -1,6 +1,5 @@
 //! Versions of issuers' verification policies.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::{IssuerId, Timestamp};
 use tapfer_payments::audit::AuditAction;
@@ -8,11 +7,12 @@ use tapfer_payments::issuers::Issuer;
 use tapfer_payments::policies::{IssuedPolicy, next_version};
 
 use super::rows::{Columns, execute, first, found};
-use super::{Changed, Result, SqliteStorage, issuers};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, issuers};
 use crate::{PolicyStore, Write, Written};
 
 /// One version.
-pub(super) fn find(
+pub(crate) fn find(
     connection: &Connection,
     issuer: IssuerId,
     version: u32,
@@ -26,7 +26,7 @@ pub(super) fn find(
 }
 
 /// The version that phones are given now.
-pub(super) fn current(connection: &Connection, issuer: &Issuer) -> Result<IssuedPolicy> {
+pub(crate) fn current(connection: &Connection, issuer: &Issuer) -> Result<IssuedPolicy> {
     let version = issuer.policy_version;
     found(find(connection, issuer.id, version)?, "policy version", version)
 }
@@ -49,7 +49,7 @@ fn read(row: &Row<'_>) -> Result<IssuedPolicy> {
 }
 
 /// Writes a version down, as the newest.
-pub(super) fn insert(
+pub(crate) fn insert(
     connection: &Connection,
     issuer: IssuerId,
     policy: &VerificationPolicy,
@@ -88,7 +88,7 @@ fn replace(
     Ok(IssuedPolicy { policy, created_at: now, replaced_at: None })
 }
 
-impl PolicyStore for SqliteStorage {
+impl<E: Engine> PolicyStore for E {
     fn set_policy(
         &self,
         issuer: IssuerId,

@@ -1,11 +1,11 @@
 //! Certificates of issuers that are not trusted any more.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::revocations::RevokedIssuerCertificate;
 
 use super::rows::{Columns, all, execute, first, found};
-use super::{Changed, Result, SqliteStorage};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result};
 use crate::{RevocationStore, Write, Written};
 
 fn read(row: &Row<'_>) -> Result<RevokedIssuerCertificate> {
@@ -50,7 +50,7 @@ fn insert(
     found(kept, "revoked certificate", revoked.issuer)
 }
 
-impl RevocationStore for SqliteStorage {
+impl<E: Engine> RevocationStore for E {
     fn revoke_issuer_certificate(
         &self,
         revoked: RevokedIssuerCertificate,
@@ -68,7 +68,7 @@ impl RevocationStore for SqliteStorage {
             all(
                 connection,
                 "SELECT * FROM revoked_issuer_certificates ORDER BY revoked_at, rid, ca_index, serial",
-                [],
+                params![],
                 read,
             )
         })

@@ -1,15 +1,15 @@
 //! Integrity of phones.
 
-use rusqlite::{Connection, Row, params};
 use tapfer_payment_types::{DeviceId, IssuerId, Timestamp};
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::integrity::{Evidence, IntegrityError, IntegrityPolicy, Verdict};
 
 use super::rows::{Columns, execute, first};
-use super::{Changed, Result, SqliteStorage, devices, issuers};
+use super::sql::{Connection, Row, params};
+use super::{Changed, Engine, Result, devices, issuers};
 use crate::{Challenge, Inconsistency, IntegrityStore, Refusal, Write, Written};
 
-pub(super) fn policy(connection: &Connection, issuer: IssuerId) -> Result<Option<IntegrityPolicy>> {
+pub(crate) fn policy(connection: &Connection, issuer: IssuerId) -> Result<Option<IntegrityPolicy>> {
     let sql = "SELECT * FROM integrity_policies WHERE issuer_id = ?1";
     first(connection, sql, [issuer.to_string()], read_policy)
 }
@@ -20,7 +20,7 @@ fn read_policy(row: &Row<'_>) -> Result<IntegrityPolicy> {
     columns.checked("document", serde_json::from_str(&document))
 }
 
-pub(super) fn verdict(connection: &Connection, device: DeviceId) -> Result<Option<Verdict>> {
+pub(crate) fn verdict(connection: &Connection, device: DeviceId) -> Result<Option<Verdict>> {
     let sql = "SELECT * FROM device_integrity WHERE device_id = ?1";
     Ok(first(connection, sql, [device.to_string()], read_verdict)?.flatten())
 }
@@ -76,7 +76,7 @@ fn put_verdict(connection: &Connection, device: DeviceId, verdict: Verdict) -> R
     Ok(())
 }
 
-impl IntegrityStore for SqliteStorage {
+impl<E: Engine> IntegrityStore for E {
     fn set_integrity_policy(
         &self,
         issuer: IssuerId,

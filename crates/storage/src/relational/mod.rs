@@ -1,0 +1,167 @@
+//! The verbs of the store in SQL, once for both engines.
+//!
+//! A verb is a function over one connection ([`sql::Connection`]) that is inside a transaction or a snapshot. How there
+//! comes to be one is the engine's own ([`Engine`]); that every change has its audit line and the answer for its
+//! idempotency key beside it is decided here. What is asked or changed for many payments at once each engine does in
+//! its own way, over the same functions.
+
+pub(crate) mod access;
+pub(crate) mod audit;
+pub(crate) mod audit_chain;
+pub(crate) mod authorizations;
+mod cards;
+mod configurations;
+mod devices;
+pub(crate) mod idempotency;
+mod integrity;
+mod intents;
+mod issuers;
+pub(crate) mod key_catalogue;
+pub(crate) mod key_uses;
+mod ledger;
+mod merchants;
+mod pins;
+mod policies;
+pub(crate) mod realm;
+mod refunds;
+mod reversals;
+mod revocations;
+pub(crate) mod rows;
+pub(crate) mod sql;
+mod terminal_certificates;
+mod terminals;
+mod tokens;
+
+use tapfer_payment_types::Timestamp;
+use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult, Caller};
+
+use crate::{StorageError, Write, Written};
+use sql::Connection;
+
+pub(crate) type Result<T> = std::result::Result<T, StorageError>;
+
+/// Where verbs get their connections from.
+pub(crate) trait Engine {
+    /// Reads; all statements see the same snapshot.
+    fn read<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T>;
+    /// Makes a change and waits until it is on the disk. `job` runs in a transaction, and is undone if it fails.
+    fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T>;
+    /// Makes changes in one transaction, each for itself: one that fails is undone, and the others stand. What came
+    /// of each, in their order.
+    fn write_all<T: Send + 'static>(
+        &self,
+        jobs: Vec<impl FnOnce(&Connection) -> Result<T> + Send + 'static>,
+    ) -> Vec<Result<T>>;
+
+    /// Reads for each of many questions, in one snapshot.
+    fn read_all<Q, T>(
+        &self,
+        questions: Vec<Q>,
+        read: impl Fn(&Connection, Q) -> Result<T>,
+    ) -> Vec<Result<T>> {
+        let count = questions.len();
+        let all = |connection: &Connection| {
+            Ok(questions.into_iter().map(|question| read(connection, question)).collect())
+        };
+        self.read(all).unwrap_or_else(|error| of_each(count, &error))
+    }
+
+    /// One change: the replay of an earlier answer, or the change with its audit line and answer.
+    fn change<T: Send + 'static>(
+        &self,
+        write: Write<T>,
+        action: AuditAction,
+        job: impl FnOnce(&Connection, Timestamp) -> Result<Changed<T>> + Send + 'static,
+    ) -> Result<Written<T>> {
+        self.write(move |connection| change(connection, write, action, job))
+    }
+
+    /// Many of one kind in one transaction, each for itself.
+    fn change_all<W: Send + 'static, T: Send + 'static>(
+        &self,
+        wanted: Vec<(W, Write<T>)>,
+        action: AuditAction,
+        job: fn(&Connection, W, Caller, Timestamp) -> Result<Changed<T>>,
+    ) -> Vec<Result<Written<T>>> {
+        let jobs = wanted.into_iter().map(|(wanted, write)| {
+            move |connection: &Connection| {
+                let caller = write.caller.clone();
+                change(connection, write, action, |connection, now| {
+                    job(connection, wanted, caller, now)
+                })
+            }
+        });
+        self.write_all(jobs.collect())
+    }
+
+    /// No changes, but things that are answered once more: the answers are kept for these claims too.
+    fn answer_again<I: Send + 'static, T: Send + 'static>(
+        &self,
+        wanted: Vec<(I, Write<T>)>,
+        load: fn(&Connection, I) -> Result<T>,
+    ) -> Vec<Result<Written<T>>> {
+        let jobs = wanted.into_iter().map(|(id, write)| {
+            move |connection: &Connection| {
+                let Write { claim, answer, now, .. } = write;
+                let Some(claim) = claim else {
+                    return Ok(Written::Replayed(answer.to(&load(connection, id)?)));
+                };
+                if let Some(stored) = idempotency::stored_answer(connection, &claim)? {
+                    return Ok(Written::Replayed(stored));
+                }
+                let response = answer.to(&load(connection, id)?);
+                idempotency::insert(connection, &claim, &response, now)?;
+                Ok(Written::Replayed(response))
+            }
+        });
+        self.write_all(jobs.collect())
+    }
+}
+
+/// What a change resulted in, and what the audit log says about it.
+pub(crate) struct Changed<T> {
+    value: T,
+    object: String,
+    detail: Option<String>,
+}
+
+impl<T> Changed<T> {
+    pub(crate) fn new(value: T, object: impl ToString) -> Self {
+        Self { value, object: object.to_string(), detail: None }
+    }
+
+    pub(crate) fn because(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+}
+
+/// One error for all that were asked together.
+pub(crate) fn of_each<T>(count: usize, error: &StorageError) -> Vec<Result<T>> {
+    (0..count).map(|_| Err(error.clone())).collect()
+}
+
+/// The replay of an earlier answer, or a change with its audit line and answer.
+fn change<T>(
+    connection: &Connection,
+    write: Write<T>,
+    action: AuditAction,
+    job: impl FnOnce(&Connection, Timestamp) -> Result<Changed<T>>,
+) -> Result<Written<T>> {
+    let Write { caller, claim, answer, now } = write;
+    if let Some(claim) = &claim
+        && let Some(stored) = idempotency::stored_answer(connection, claim)?
+    {
+        return Ok(Written::Replayed(stored));
+    }
+    let Changed { value, object, detail } = job(connection, now)?;
+    let result = AuditResult::Succeeded;
+    connection.record(&AuditEvent { at: now, caller, action, object, result, detail })?;
+    let response = answer.to(&value);
+    if let Some(claim) = &claim {
+        idempotency::insert(connection, claim, &response, now)?;
+    }
+    Ok(Written::Done { value, response })
+}

@@ -1,0 +1,187 @@
+//! The seam below the verbs: what they ask of a database, whichever it is.
+//!
+//! Statements are written once, in the words that both engines share: `?1` marks a parameter, a truth value is 0 or 1,
+//! `excluded` and `RETURNING` mean what they mean in both. What an engine has of its own is behind [`Sql`].
+
+use std::ops::ControlFlow;
+
+use tapfer_payments::audit::AuditEvent;
+
+use super::Result;
+
+/// A value of a column or parameter. Times are milliseconds, money is minor units, ids are texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Value<'a> {
+    Null,
+    Integer(i64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+/// One connection inside a transaction or a snapshot.
+pub(crate) trait Sql {
+    /// Hands over row by row what a statement finds, until there is no more or enough was seen.
+    fn query(
+        &self,
+        sql: &str,
+        parameters: &[&dyn ToValue],
+        each: &mut dyn FnMut(&Row<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()>;
+    /// Changes rows; says how many.
+    fn execute(&self, sql: &str, parameters: &[&dyn ToValue]) -> Result<usize>;
+    /// Writes a line of the audit log, and has it linked into the chain.
+    fn record(&self, event: &AuditEvent) -> Result<()>;
+}
+
+/// As verbs name it.
+pub(crate) type Connection = dyn Sql;
+
+/// A row that was found.
+pub(crate) trait Cells {
+    /// The value in a column; `None` if there is no such column, or nothing that a [`Value`] is.
+    fn value(&self, column: &str) -> Option<Value<'_>>;
+}
+
+/// As verbs name it.
+pub(crate) type Row<'r> = dyn Cells + 'r;
+
+/// What can be a parameter.
+pub(crate) trait ToValue {
+    fn to_value(&self) -> Value<'_>;
+}
+
+/// Parameters of a statement, in their order.
+pub(crate) trait Parameters {
+    fn hand<T>(&self, to: impl FnOnce(&[&dyn ToValue]) -> T) -> T;
+}
+
+impl Parameters for &[&dyn ToValue] {
+    fn hand<T>(&self, to: impl FnOnce(&[&dyn ToValue]) -> T) -> T {
+        to(self)
+    }
+}
+
+impl<V: ToValue, const N: usize> Parameters for [V; N] {
+    fn hand<T>(&self, to: impl FnOnce(&[&dyn ToValue]) -> T) -> T {
+        to(&self.each_ref().map(|value| value as &dyn ToValue))
+    }
+}
+
+/// Parameters of several types.
+macro_rules! params {
+    ($($value:expr),* $(,)?) => {
+        &[$(&$value as &dyn $crate::relational::sql::ToValue),*]
+            as &[&dyn $crate::relational::sql::ToValue]
+    };
+}
+pub(crate) use params;
+
+macro_rules! integers {
+    ($($number:ty),+) => {
+        $(impl ToValue for $number {
+            fn to_value(&self) -> Value<'_> {
+                Value::Integer(i64::from(*self))
+            }
+        })+
+    };
+}
+integers!(bool, u8, u16, u32, i64);
+
+impl ToValue for String {
+    fn to_value(&self) -> Value<'_> {
+        Value::Text(self)
+    }
+}
+
+impl ToValue for str {
+    fn to_value(&self) -> Value<'_> {
+        Value::Text(self)
+    }
+}
+
+impl ToValue for Vec<u8> {
+    fn to_value(&self) -> Value<'_> {
+        Value::Bytes(self)
+    }
+}
+
+impl ToValue for [u8] {
+    fn to_value(&self) -> Value<'_> {
+        Value::Bytes(self)
+    }
+}
+
+impl<const N: usize> ToValue for [u8; N] {
+    fn to_value(&self) -> Value<'_> {
+        Value::Bytes(self)
+    }
+}
+
+impl<V: ToValue + ?Sized> ToValue for &V {
+    fn to_value(&self) -> Value<'_> {
+        (**self).to_value()
+    }
+}
+
+impl<V: ToValue> ToValue for Option<V> {
+    fn to_value(&self) -> Value<'_> {
+        self.as_ref().map_or(Value::Null, ToValue::to_value)
+    }
+}
+
+/// What can be read from a column.
+pub(crate) trait FromValue: Sized {
+    /// `None` if it is something else.
+    fn from_value(value: Value<'_>) -> Option<Self>;
+}
+
+impl FromValue for i64 {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Integer(number) => Some(number),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for bool {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        i64::from_value(value).map(|number| number != 0)
+    }
+}
+
+impl FromValue for String {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Text(text) => Some(text.to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for Vec<u8> {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Bytes(bytes) => Some(bytes.to_vec()),
+            _ => None,
+        }
+    }
+}
+
+impl<const N: usize> FromValue for [u8; N] {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Bytes(bytes) => bytes.try_into().ok(),
+            _ => None,
+        }
+    }
+}
+
+impl<T: FromValue> FromValue for Option<T> {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Null => Some(None),
+            value => T::from_value(value).map(Some),
+        }
+    }
+}

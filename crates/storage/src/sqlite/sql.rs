@@ -1,0 +1,88 @@
+//! SQLite below the verbs.
+
+use std::ops::ControlFlow;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, Row, Rows, Statement, ToSql, params_from_iter};
+use tapfer_payments::audit::AuditEvent;
+
+use super::{Result, SqliteStorage};
+use crate::relational::sql::{Cells, Sql, ToValue, Value};
+use crate::relational::{Engine, audit, sql};
+
+impl Engine for SqliteStorage {
+    fn read<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T>) -> Result<T> {
+        self.readers.snapshot(|connection| job(connection))
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&sql::Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.run(|connection| job(connection))
+    }
+
+    fn write_all<T: Send + 'static>(
+        &self,
+        jobs: Vec<impl FnOnce(&sql::Connection) -> Result<T> + Send + 'static>,
+    ) -> Vec<Result<T>> {
+        let jobs = jobs.into_iter().map(|job| |connection: &Connection| job(connection));
+        self.writer.run_all(jobs.collect())
+    }
+}
+
+impl Sql for Connection {
+    fn query(
+        &self,
+        sql: &str,
+        parameters: &[&dyn ToValue],
+        each: &mut dyn FnMut(&sql::Row<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let mut statement = self.prepare_cached(sql)?;
+        let mut rows = bound(&mut statement, parameters)?;
+        while let Some(row) = rows.next()? {
+            if each(row)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(&self, sql: &str, parameters: &[&dyn ToValue]) -> Result<usize> {
+        let values = parameters.iter().map(|parameter| parameter.to_value());
+        Ok(self.prepare_cached(sql)?.execute(params_from_iter(values))?)
+    }
+
+    /// One connection writes, so the line can be the next link at once.
+    fn record(&self, event: &AuditEvent) -> Result<()> {
+        audit::link(self, event)
+    }
+}
+
+fn bound<'s>(statement: &'s mut Statement<'_>, parameters: &[&dyn ToValue]) -> Result<Rows<'s>> {
+    let values = parameters.iter().map(|parameter| parameter.to_value());
+    Ok(statement.query(params_from_iter(values))?)
+}
+
+impl ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(number) => ValueRef::Integer(*number),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+impl Cells for Row<'_> {
+    fn value(&self, column: &str) -> Option<Value<'_>> {
+        match self.get_ref(column).ok()? {
+            ValueRef::Null => Some(Value::Null),
+            ValueRef::Integer(number) => Some(Value::Integer(number)),
+            ValueRef::Text(text) => Some(Value::Text(str::from_utf8(text).ok()?)),
+            ValueRef::Blob(bytes) => Some(Value::Bytes(bytes)),
+            ValueRef::Real(_) => None,
+        }
+    }
+}
