@@ -50,8 +50,12 @@ pub(crate) fn last(connection: &Connection) -> Result<Link> {
 
 pub(crate) fn insert(connection: &Connection, link: &Link) -> Result<()> {
     let insert = "INSERT INTO audit_links (sequence, event_hash, hash) VALUES (?1, ?2, ?3)";
-    let values = params![place(link.sequence)?, link.event.as_slice(), link.hash.as_slice()];
-    execute(connection, insert, values).map(|_| ())
+    execute(
+        connection,
+        insert,
+        params![place(link.sequence)?, link.event.as_slice(), link.hash.as_slice()],
+    )
+    .map(|_| ())
 }
 
 /// Writes the beginning, and the links of the events that are older than the chain; in one transaction,

@@ -7,7 +7,7 @@ use tapfer_emv::keys::KeyIndex;
 use tapfer_payment_types::{Money, PanSequenceNumber, Timestamp};
 
 use super::Result;
-use super::sql::{Connection, FromValue, Parameters, Row, ToValue, Value};
+use super::sql::{Connection, FromValue, Parameters, Row, ToValue, Value, one};
 use crate::{Inconsistency, Page, Slice, StorageError};
 
 /// Reads one row.
@@ -89,9 +89,10 @@ impl Listing<'_> {
     {
         let limit = page.clamped_limit();
         let behind = page.cursor.map(ToCursor::to_cursor);
-        let set = self.filters.iter().filter_map(|(column, value)| {
-            value.as_ref().map(|value| (*column, "=", value as &dyn ToValue))
-        });
+        let set = self
+            .filters
+            .iter()
+            .filter_map(|(column, value)| value.as_ref().map(|value| (*column, "=", one(value))));
         let set = set.chain(behind.iter().map(|cursor| (self.key, "<", cursor.as_ref())));
         let (mut sql, mut values) = (self.select.to_owned(), Vec::new());
         for (column, is, value) in set {

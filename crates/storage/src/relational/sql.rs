@@ -63,18 +63,29 @@ impl Parameters for &[&dyn ToValue] {
 
 impl<V: ToValue, const N: usize> Parameters for [V; N] {
     fn hand<T>(&self, to: impl FnOnce(&[&dyn ToValue]) -> T) -> T {
-        to(&self.each_ref().map(|value| value as &dyn ToValue))
+        to(&self.each_ref().map(|value| one(value)))
     }
 }
 
 /// Parameters of several types.
 macro_rules! params {
     ($($value:expr),* $(,)?) => {
-        &[$(&$value as &dyn $crate::relational::sql::ToValue),*]
-            as &[&dyn $crate::relational::sql::ToValue]
+        $crate::relational::sql::several(&[$($crate::relational::sql::one(&$value)),*])
     };
 }
 pub(crate) use params;
+
+/// One parameter, whatever its type.
+pub(crate) fn one(value: &dyn ToValue) -> &dyn ToValue {
+    value
+}
+
+/// So many of them.
+pub(crate) const fn several<'a, const N: usize>(
+    values: &'a [&'a dyn ToValue; N],
+) -> &'a [&'a dyn ToValue] {
+    values
+}
 
 macro_rules! integers {
     ($($number:ty),+) => {

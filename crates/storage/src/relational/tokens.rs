@@ -210,8 +210,7 @@ fn keys_alive(
 ) -> Result<Vec<GrantedKey>> {
     let sql = "SELECT * FROM limited_use_keys
                WHERE token_id = ?1 AND expires_at >= ?2 AND key_class = ?3";
-    let of_class = params![token.to_string(), now.unix_millis(), class.to_byte()];
-    all(connection, sql, of_class, read_key)
+    all(connection, sql, params![token.to_string(), now.unix_millis(), class.to_byte()], read_key)
 }
 
 /// When the token was given its first keys.
@@ -413,11 +412,13 @@ impl<E: Engine> TokenStore for E {
         let sql = "SELECT * FROM limited_use_keys
                    WHERE token_id = ?1 AND key_class IN (1, 2) AND key_index BETWEEN ?2 AND ?3";
         let [first, last] = [indices.start(), indices.end()].map(|index| index.to_bytes());
-        let range = params![token.to_string(), first.as_slice(), last.as_slice()];
         self.read(|connection| {
-            all(connection, sql, range, |row| {
-                Columns::keyed(row, "limited_use_keys", "token_id").key_index("key_index")
-            })
+            all(
+                connection,
+                sql,
+                params![token.to_string(), first.as_slice(), last.as_slice()],
+                |row| Columns::keyed(row, "limited_use_keys", "token_id").key_index("key_index"),
+            )
         })
     }
 
