@@ -37,3 +37,18 @@ need_cargo() {
     command -v cargo >/dev/null || die "cargo is installed but not on the path.
        Put the directory it is in on the path, then start this script again."
 }
+
+# Puts Patroni into an environment of its own and says in TAPFER_PATRONI where. PostgreSQL refuses to run as root, so what root
+# installs must be where user postgres can read it, whoever owns this folder.
+need_patroni() {
+    local requirements=deploy/high-availability/requirements.txt
+    TAPFER_PATRONI=$PWD/.patroni
+    [ "$(id -u)" -ne 0 ] || TAPFER_PATRONI=/var/cache/tapfer/patroni
+    export TAPFER_PATRONI
+    cmp -s "$requirements" "$TAPFER_PATRONI/requirements.installed" && return
+    say "Installing Patroni"
+    rm -rf "$TAPFER_PATRONI"
+    (umask 022 && /usr/bin/python3 -m venv "$TAPFER_PATRONI" \
+        && "$TAPFER_PATRONI/bin/pip" install --quiet --quiet --require-virtualenv --require-hashes -r "$requirements" \
+        && cp "$requirements" "$TAPFER_PATRONI/requirements.installed")
+}
