@@ -8,9 +8,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use serde_json::Value;
+use tapfer_payment_types::TerminalId;
 use ureq::http::{Response, StatusCode, Uri};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, ClientCert, RootCerts, TlsConfig};
 use ureq::typestate::WithBody;
 use ureq::{Agent, Body, RequestBuilder};
 
@@ -19,6 +22,7 @@ use crate::failure::UsageError;
 use crate::home::{DEFAULT_SERVER, Home};
 use crate::idempotency::IdempotencyKeys;
 use crate::language::Language;
+use crate::tls_identity;
 
 /// How long one request may take in all.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -27,12 +31,21 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// From one attempt to the next.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// What shows the platform who asks.
+#[derive(Clone)]
+enum Proof {
+    /// The API key of each request.
+    ApiKey(String),
+    /// The certificate of the agent's connections; behind it an agent that shows none.
+    Certificate(Agent),
+}
+
 /// A connection to the platform in the name of one caller.
 #[derive(Clone)]
 pub(crate) struct Client {
     agent: Agent,
     server: String,
-    key: String,
+    proof: Proof,
     idempotency: IdempotencyKeys,
     language: Language,
     patience: Duration,
@@ -183,8 +196,18 @@ impl Access {
         Ok(Client { idempotency: self.idempotency.clone(), language: self.language, ..client })
     }
 
-    /// A client with the key given, else the key remembered for `owner`.
+    /// A client with the key given, else the key remembered for `owner`, which gets a terminal its certificate.
     pub(crate) fn client_of(&self, home: &Home, owner: &str) -> anyhow::Result<Client> {
+        let client = self.client_with_key_of(home, owner)?;
+        match (&self.key, owner.parse::<TerminalId>()) {
+            (None, Ok(terminal)) => {
+                tls_identity::connect(home, &home.tls_identity_of(terminal), client)
+            }
+            _ => Ok(client),
+        }
+    }
+
+    fn client_with_key_of(&self, home: &Home, owner: &str) -> anyhow::Result<Client> {
         match (&self.key, home.memory()?.keys.remove(owner)) {
             (None, Some(key)) => self.client_with_key(home, key),
             (Some(key), _) => self.client_with_key(home, key.clone()),
@@ -212,9 +235,9 @@ impl Client {
     /// A client for one server and one key.
     fn new(home: &Home, server: &str, key: String) -> anyhow::Result<Self> {
         Ok(Self {
-            agent: agent(home, server)?,
+            agent: agent(home, server, None)?,
             server: server.to_owned(),
-            key,
+            proof: Proof::ApiKey(key),
             idempotency: IdempotencyKeys::default(),
             language: Language::default(),
             patience: PATIENCE,
@@ -228,7 +251,31 @@ impl Client {
 
     /// The same server in the name of another caller.
     pub(crate) fn with_key(&self, key: &str) -> Self {
-        Self { key: key.to_owned(), ..self.clone() }
+        let agent = match &self.proof {
+            Proof::ApiKey(_) => self.agent.clone(),
+            Proof::Certificate(without) => without.clone(),
+        };
+        Self { agent, proof: Proof::ApiKey(key.to_owned()), ..self.clone() }
+    }
+
+    /// The same server, with a certificate in place of the API key.
+    pub(crate) fn with_certificate(
+        &self,
+        home: &Home,
+        certificate: ClientCert,
+    ) -> anyhow::Result<Self> {
+        let agent = agent(home, &self.server, Some(certificate))?;
+        Ok(Self { agent, proof: Proof::Certificate(self.agent.clone()), ..self.clone() })
+    }
+
+    /// SHA-256 of the API key, if it is shown where there is a handshake for a certificate to take its place.
+    pub(crate) fn replaceable_key(&self) -> Option<String> {
+        match (&self.proof, scheme_and_host(&self.server)) {
+            (Proof::ApiKey(key), (Some("https"), _)) => {
+                Some(HEXLOWER.encode(digest(&SHA256, key.as_bytes()).as_ref()))
+            }
+            _ => None,
+        }
     }
 
     /// Reads one resource. Only a client that is more patient than most asks again.
@@ -236,7 +283,7 @@ impl Client {
         let begin = clock::instant();
         loop {
             let request = self.agent.get(format!("{}{path}", self.server));
-            let answer = self.answer(request.header("authorization", self.bearer()).call());
+            let answer = self.answer(self.signed(request).call());
             match answer {
                 Err(error)
                     if asking_again_may_tell(&error)
@@ -253,7 +300,7 @@ impl Client {
     /// Reads one resource that is not JSON.
     pub(crate) fn get_text(&self, path: &str) -> anyhow::Result<String> {
         let request = self.agent.get(format!("{}{path}", self.server));
-        let answer = request.header("authorization", self.bearer()).call();
+        let answer = self.signed(request).call();
         let mut answer = answer.map_err(|error| self.no_answer(&error))?;
         let text = answer.body_mut().read_to_string().map_err(|error| self.no_answer(&error))?;
         let status = answer.status();
@@ -321,15 +368,19 @@ impl Client {
         body: &Value,
         key: &str,
     ) -> anyhow::Result<Value> {
-        let request = request
-            .header("authorization", self.bearer())
+        let request = self
+            .signed(request)
             .header("accept-language", self.language.tag())
             .header("idempotency-key", key);
         self.answer(request.send_json(body))
     }
 
-    fn bearer(&self) -> String {
-        format!("Bearer {}", self.key)
+    /// A request that says who asks, unless the connection does.
+    fn signed<Body>(&self, request: RequestBuilder<Body>) -> RequestBuilder<Body> {
+        match &self.proof {
+            Proof::ApiKey(key) => request.header("authorization", format!("Bearer {key}")),
+            Proof::Certificate(_) => request,
+        }
     }
 
     fn answer(&self, answer: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Value> {
@@ -358,7 +409,7 @@ impl Client {
     }
 }
 
-fn agent(home: &Home, server: &str) -> anyhow::Result<Agent> {
+fn agent(home: &Home, server: &str, certificate: Option<ClientCert>) -> anyhow::Result<Agent> {
     let mut config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -367,7 +418,8 @@ fn agent(home: &Home, server: &str) -> anyhow::Result<Agent> {
         .timeout_global(Some(TIMEOUT));
     match scheme_and_host(server) {
         (Some("https"), _) => {
-            config = config.tls_config(TlsConfig::builder().root_certs(roots(home)?).build());
+            let tls = TlsConfig::builder().root_certs(roots(home)?).client_cert(certificate);
+            config = config.tls_config(tls.build());
         }
         (Some("http"), Some(host)) if is_this_machine(&host) => {}
         _ => bail!(UsageError(format!(

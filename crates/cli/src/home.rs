@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use tapfer_payment_types::TerminalId;
 use tapfer_server::RealmPaths;
 use tapfer_wallet::store::replace_file;
 use tapfer_wallet_file::PrivateDirectory;
@@ -55,6 +56,11 @@ impl Home {
     /// Where the platform keeps its own files.
     pub(crate) fn realm(&self) -> RealmPaths {
         RealmPaths::new(&self.0)
+    }
+
+    /// Where a terminal of this machine has its TLS key and certificate.
+    pub(crate) fn tls_identity_of(&self, terminal: TerminalId) -> PathBuf {
+        self.0.join("terminals").join(terminal.to_string()).join("tls.json")
     }
 
     /// Where `wallet enrol` puts the phone's store.

@@ -39,6 +39,7 @@ mod terminal_payment;
 mod terminal_profile;
 mod test_keys;
 mod till;
+mod tls_identity;
 mod toml_file;
 mod unlock;
 mod vpcd;

@@ -53,8 +53,7 @@ impl Errand {
         token: TokenId,
     ) -> anyhow::Result<Self> {
         let phone = store.phone()?;
-        let key = phone.api_key(token)?.to_owned();
-        let client = context.access.client_with_key(&context.home, key)?;
+        let client = phone.client(context, token)?;
         let request = wallet.replenish_request(token, &mut clock::random());
         let keeper = StoreKeeper::of(context, &phone)?.map(|keeper| (keeper, store.report()));
         Ok(Self { client, token, question: serde_json::to_value(&request)?, keeper })

@@ -34,8 +34,7 @@ impl StoreKeeper {
     /// The keeper of this phone's share; `None` if it is not registered anywhere.
     pub(crate) fn of(context: &Context, phone: &Phone) -> anyhow::Result<Option<Self>> {
         let Some(registration) = phone.store_keeper() else { return Ok(None) };
-        let key = registration.api_key.clone();
-        let client = context.access.client_with_key(&context.home, key)?;
+        let client = phone.client_as(context, registration)?;
         let path = format!("/v1/devices/{}/store-share", segment(&registration.device));
         Ok(Some(Self { client, path, language: context.access.language }))
     }

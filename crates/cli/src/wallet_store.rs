@@ -5,8 +5,9 @@
 //! | `wallet.sealed` | the wallet, sealed by `tapfer_wallet::store` |
 //! | `store.key` | the device's half of the key it is sealed with; on a phone this is in the key store |
 //! | `phone.json` | who this phone is for the platform: a device with its API key for each issuer |
+//! | `dev_....tls.json` | with which TLS key and certificate that device proves it |
 //!
-//! The other half is the platform's. It is fetched with the device's API key each time the wallet is
+//! The other half is the platform's. It is fetched in the device's name each time the wallet is
 //! opened, and never written down: see [`StoreKeeper`].
 //!
 //! The directory is locked while a process uses the wallet: two at once would use a counter twice.
@@ -18,18 +19,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use rand_core::Rng as _;
 use serde::{Deserialize, Serialize};
-use tapfer_payment_types::TokenId;
 use tapfer_payment_types::store_share::{StoreReport, StoreShareMessage};
+use tapfer_payment_types::{DeviceId, TokenId};
 use tapfer_wallet::store::{ClosedStore, DeviceSecret, FileMedium, SealedStore, StoreShare};
 use tapfer_wallet::{Snapshot, Wallet};
 use tapfer_wallet_file::PrivateDirectory;
 use zeroize::Zeroizing;
 
-use crate::client::is_undecided;
+use crate::client::{Client, is_undecided};
 use crate::clock;
 use crate::context::Context;
 use crate::home::{create_private_directory, write_private};
 use crate::store_keeper::{Confirmation, StoreKeeper};
+use crate::tls_identity;
 
 /// Name of the sealed wallet.
 const WALLET_FILE: &str = FileMedium::<PrivateDirectory>::NAME;
@@ -54,6 +56,9 @@ pub(crate) struct Phone {
     pub(crate) issuers: BTreeMap<String, String>,
     /// The issuer under whose registration the platform keeps its share of the store: the first.
     pub(crate) store_keeper: Option<String>,
+    /// Where all this lies.
+    #[serde(skip)]
+    directory: PathBuf,
 }
 
 /// What the platform gave the phone when it was registered.
@@ -70,9 +75,14 @@ impl Phone {
     pub(crate) fn read(directory: &Path) -> anyhow::Result<Self> {
         let file = directory.join(PHONE_FILE);
         match fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .with_context(|| format!("{} is damaged: enrol again", file.display())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Ok(bytes) => {
+                let read: Self = serde_json::from_slice(&bytes)
+                    .with_context(|| format!("{} is damaged: enrol again", file.display()))?;
+                Ok(Self { directory: directory.to_owned(), ..read })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Self { directory: directory.to_owned(), ..Self::default() })
+            }
             Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
         }
     }
@@ -99,11 +109,24 @@ impl Phone {
         self.registrations.get(self.store_keeper.as_ref()?)
     }
 
-    /// The key in whose name this token's keys are fetched.
-    pub(crate) fn api_key(&self, token: TokenId) -> anyhow::Result<&str> {
+    /// A client in whose name this token's keys are fetched.
+    pub(crate) fn client(&self, context: &Context, token: TokenId) -> anyhow::Result<Client> {
         let registration = self.registrations.get(self.issuer(token)?);
-        let key = registration.map(|registration| registration.api_key.as_str());
-        key.context("the phone is not registered: run `tapfer wallet enrol`")
+        let missing = "the phone is not registered: run `tapfer wallet enrol`";
+        self.client_as(context, registration.context(missing)?)
+    }
+
+    /// A client in the name of a registration, with the phone's certificate.
+    pub(crate) fn client_as(
+        &self,
+        context: &Context,
+        registration: &Registration,
+    ) -> anyhow::Result<Client> {
+        let device: DeviceId = registration.device.parse()?;
+        let with_key = registration.api_key.clone();
+        let with_key = context.access.client_with_key(&context.home, with_key)?;
+        let file = self.directory.join(format!("{device}.tls.json"));
+        tls_identity::connect(&context.home, &file, with_key)
     }
 }
 

@@ -156,8 +156,7 @@ impl Errand {
         let (store, wallet) = WalletStore::open(context, &which.place.directory(context))?;
         let token = which.token.or_else(|| wallet.default_token());
         let token = token.context("the wallet is empty: run `tapfer wallet enrol`")?;
-        let key = store.phone()?.api_key(token)?.to_owned();
-        let client = context.access.client_with_key(&context.home, key)?;
+        let client = store.phone()?.client(context, token)?;
         Ok(Self { store, wallet, token, client })
     }
 
