@@ -153,7 +153,7 @@ impl Taken {
 }
 
 /// Whom an address belongs to: of IPv6 a whole network, since each client has one to itself.
-fn client_of(address: IpAddr) -> IpAddr {
+pub(crate) fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
         address => address,

@@ -39,6 +39,7 @@ const COMMITS: &str = "tapfer_storage_commits_total";
 const JOBS: &str = "tapfer_jobs_running";
 const CONNECTIONS: &str = "tapfer_connections_open";
 const CONNECTIONS_REFUSED: &str = "tapfer_connections_refused_total";
+const LIMITED: &str = "tapfer_requests_limited_total";
 const CONNECTIONS_OVERDUE: &str = "tapfer_connections_overdue_total";
 
 /// Upper bounds in seconds: the commit of an authorization lies between the second and the sixth.
@@ -107,12 +108,21 @@ fn describe() {
         CONNECTIONS_OVERDUE,
         "Connections ended because nothing was asked for too long"
     );
+    describe_counter!(LIMITED, "Requests refused because they came too soon, by the limit");
     // A counter that does not exist yet cannot be alerted on.
     counter!(PANICS).absolute(0);
     counter!(CONNECTIONS_OVERDUE).absolute(0);
+    for limit in ["rate", "quota", "wrong-credentials"] {
+        counter!(LIMITED, "limit" => limit).absolute(0);
+    }
     for limit in ["all", "address"] {
         counter!(CONNECTIONS_REFUSED, "limit" => limit).absolute(0);
     }
+}
+
+/// A request came too soon.
+pub(crate) fn request_limited(limit: &'static str) {
+    counter!(LIMITED, "limit" => limit).increment(1);
 }
 
 /// How many keys are due.

@@ -12,7 +12,7 @@ use serde_json::json;
 use tapfer_hsm::custody::KeyPolicy;
 use tapfer_hsm::seclusion::{self, NotLocked};
 use tapfer_server::{
-    ApiKeysTaken, ClientCertificates, Realm, RealmError, RealmKind, RunningServer, Server,
+    ApiKeysTaken, ClientCertificates, Rate, Realm, RealmError, RealmKind, RunningServer, Server,
     ServerConfig,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,6 +55,18 @@ pub(crate) struct ServeArguments {
     /// Of these, connections from one address [default: 192]; behind a proxy, as many as in all
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u16).range(1..))]
     connections_per_address: Option<u16>,
+    /// Requests a second of one API key of the operator, an issuer or a merchant; five times as many at once [default: 2000]
+    #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..))]
+    requests_per_second: Option<u32>,
+    /// The same of one terminal or phone [default: 200]
+    #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..))]
+    machine_requests_per_second: Option<u32>,
+    /// Requests of one API key of an issuer or a merchant between midnight and midnight, UTC [default: 10000000]
+    #[arg(long, value_name = "COUNT")]
+    requests_per_day: Option<u64>,
+    /// Wrong credentials from one address before it has to pause [default: 10]; 0 where a proxy hides the addresses of clients
+    #[arg(long, value_name = "COUNT")]
+    wrong_credentials: Option<u32>,
     /// Sign the API keys that are not signed, once, behind the update that brought signatures: each has its line in the
     /// audit log. Without, they are refused. The operator's are never signed: make new ones
     #[arg(long)]
@@ -78,6 +90,12 @@ impl ServeArguments {
         limits.connections = self.connections.map_or(limits.connections, usize::from);
         limits.connections_per_address =
             self.connections_per_address.map_or(limits.connections_per_address, usize::from);
+        let requests = &mut limits.requests;
+        let rate = |a_second: u32| Rate { a_second, burst: a_second.saturating_mul(5) };
+        requests.server = self.requests_per_second.map_or(requests.server, rate);
+        requests.machine = self.machine_requests_per_second.map_or(requests.machine, rate);
+        requests.a_day = self.requests_per_day.unwrap_or(requests.a_day);
+        requests.wrong_credentials = self.wrong_credentials.unwrap_or(requests.wrong_credentials);
         config.key_policy = Arc::new(policy);
         config.client_certificates = ClientCertificates {
             are_required: self.client_certificates == Certificates::Required,

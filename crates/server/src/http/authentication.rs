@@ -3,7 +3,7 @@
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath};
 use axum::http::header;
 use axum::http::request::Parts;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use tapfer_payments::access::{ApiKey, Role};
 
 use crate::api_key::{self, PresentedKey};
@@ -27,10 +27,8 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let origin = parts
-            .extensions
-            .get::<ConnectInfo<SocketAddr>>()
-            .map_or_else(|| "local".to_owned(), |ConnectInfo(peer)| peer.ip().to_string());
+        let from = address(parts);
+        let origin = from.map_or_else(|| "local".to_owned(), |address| address.to_string());
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
         let refused = |cause| refuse(&origin, &request_id, cause);
         let key = match shown(parts).map_err(refused)? {
@@ -40,9 +38,11 @@ impl FromRequestParts<App> for Caller {
             }
             Shown::Key(presented) => {
                 let hash = presented.secret_hash();
+                look_up(app, from, &hash)?;
                 let found = app.run(move |service| service.find_api_key(&hash)).await?;
                 // The role stands in the key for people to see; it must not lie.
                 let found = found.filter(|key| key.principal.role() == presented.role());
+                looked_up(app, from, &hash, found.is_some());
                 let key = found.ok_or_else(|| refused("unknown or revoked API key"))?;
                 require_certificate(parts, app, &key)?;
                 key
@@ -51,8 +51,29 @@ impl FromRequestParts<App> for Caller {
         if let Some(slot) = parts.extensions.get::<CallerSlot>() {
             slot.set(key.id);
         }
+        let role = key.principal.role();
+        app.gate().pass(key.id, role, app.service().now()).map_err(Problem::too_soon)?;
         let request_id = request_id.as_str().to_owned();
         Ok(Self { key: key.id, principal: key.principal, origin, request_id })
+    }
+}
+
+/// Where a request comes from; nowhere, if it did not come over the network.
+fn address(parts: &Parts) -> Option<IpAddr> {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    peer.map(|ConnectInfo(peer)| peer.ip())
+}
+
+/// Before credentials are looked up: whether their address has to pause.
+fn look_up(app: &App, from: Option<IpAddr>, credential: &[u8; 32]) -> Result<(), Problem> {
+    let may_try = from.map_or(Ok(()), |from| app.gate().may_try(from, credential));
+    may_try.map_err(Problem::too_soon)
+}
+
+/// Behind it.
+fn looked_up(app: &App, from: Option<IpAddr>, credential: &[u8; 32], is_right: bool) {
+    if let Some(from) = from {
+        app.gate().tried(from, credential, is_right);
     }
 }
 

@@ -33,6 +33,7 @@ use crate::entropy::Entropy;
 use crate::http::problem::Problem;
 use crate::metrics;
 use crate::pipeline::{NotTaken, Pipeline, Tell};
+use crate::request_limits::{RequestGate, RequestLimits};
 use crate::service::{Answered, Decided, Question, Service, ServiceError};
 
 pub(crate) use routes::document;
@@ -66,6 +67,8 @@ pub struct Limits {
     pub answer: Duration,
     /// Requests that are worked on at the same time; more have to wait their turn.
     pub concurrent: usize,
+    /// How often somebody may ask.
+    pub requests: RequestLimits,
     /// Running requests may take this long to end when the server stops.
     pub shutdown: Duration,
 }
@@ -80,6 +83,7 @@ impl Default for Limits {
             body: Duration::from_secs(10),
             answer: Duration::from_secs(30),
             concurrent: 64,
+            requests: RequestLimits::default(),
             shutdown: Duration::from_secs(20),
         }
     }
@@ -93,6 +97,7 @@ struct Shared {
     service: Arc<Service>,
     pipeline: Pipeline<Question>,
     turns: Arc<Semaphore>,
+    gate: RequestGate,
     limits: Limits,
     metrics: Option<PrometheusHandle>,
     document: Bytes,
@@ -113,6 +118,7 @@ impl App {
             service,
             pipeline,
             turns: Arc::new(Semaphore::new(limits.concurrent)),
+            gate: RequestGate::new(limits.requests),
             limits,
             metrics: metrics::install(),
             document,
@@ -190,6 +196,11 @@ impl App {
 
     pub(crate) fn service(&self) -> &Service {
         &self.0.service
+    }
+
+    /// Counts requests, and says who comes too soon.
+    pub(crate) fn gate(&self) -> &RequestGate {
+        &self.0.gate
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -48,6 +48,21 @@ pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Routes that need no API key.
 const PUBLIC: [&str; 3] = ["/health", "/ready", "/v1/openapi.json"];
 
+/// Headers of an answer to whoever comes too soon.
+const RATE_LIMIT_HEADERS: [(&str, &str, &str); 3] = [
+    ("retry-after", "integer", "Seconds until the next request may come"),
+    (
+        "ratelimit-policy",
+        "string",
+        "The limit that was reached: its name, how many requests (q) in how many seconds (w)",
+    ),
+    (
+        "ratelimit",
+        "string",
+        "Its name, what is left of it (r), and in how many seconds there is more (t)",
+    ),
+];
+
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Completes the document that the routes made.
@@ -122,6 +137,12 @@ fn problem_response(status: u16) -> Value {
             503 => Some(("retry-after", "1")),
             _ => None,
         };
+        if status == 429 {
+            for (name, kind, says) in RATE_LIMIT_HEADERS {
+                let schema = json!({ "description": says, "schema": { "type": kind } });
+                headers.insert(name.to_owned(), schema);
+            }
+        }
         if let Some((name, value)) = own {
             let schema = json!({ "schema": { "type": "string", "enum": [value] } });
             headers.insert(name.to_owned(), schema);
@@ -212,7 +233,7 @@ impl Shape {
                 statuses.extend_from_slice(more);
             }
         };
-        add(self.needs_key, &[401, 403, 404, 503]);
+        add(self.needs_key, &[401, 403, 404, 429, 503]);
         add(self.has_body, &[400, 408, 413, 415, 422]);
         add(self.has_query, &[422]);
         add(self.has_path, &[404]);

@@ -4,15 +4,18 @@
 //! problem as an extension; [`render`], the outermost layer but one, writes the body, because only there
 //! the request id is known and only there answers that axum made by itself can be caught too.
 
+use core::time::Duration;
+
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, Version, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::request_id::RequestId;
+use crate::request_limits::{ReachedLimit, TooSoon};
 
 /// Media type of a problem (RFC 9457, section 3).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -88,6 +91,8 @@ problem_kinds! {
         UNPROCESSABLE_ENTITY,
         "The idempotency key was used for another request"
     ),
+    /// The caller asks too often.
+    TooManyRequests = ("too_many_requests", TOO_MANY_REQUESTS, "Too many requests"),
     /// A fault of the platform.
     Internal = ("internal", INTERNAL_SERVER_ERROR, "The platform failed"),
     /// A part of the platform cannot be reached or has too much to do.
@@ -101,12 +106,32 @@ problem_kinds! {
 pub(crate) struct Problem {
     kind: ProblemKind,
     detail: String,
+    too_soon: Option<TooSoon>,
 }
 
 impl Problem {
     /// A problem of a kind. The detail never holds card data, keys or bytes the caller sent.
     pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into() }
+        Self { kind, detail: detail.into(), too_soon: None }
+    }
+
+    /// The caller comes too soon.
+    pub(crate) fn too_soon(too_soon: TooSoon) -> Self {
+        let detail = match too_soon.limit {
+            ReachedLimit::Rate(_) => {
+                "this API key asks too often; nothing was done. Wait as retry-after says, and ask again with the same \
+                 idempotency key"
+            }
+            ReachedLimit::Quota(_) => {
+                "this API key has used up its requests of today; nothing was done. They begin anew at midnight UTC; the \
+                 operator sets how many there are"
+            }
+            ReachedLimit::WrongCredentials => {
+                "wrong credentials came from this address again and again; these were not looked at. Correct them, and \
+                 wait as retry-after says"
+            }
+        };
+        Self { too_soon: Some(too_soon), ..Self::new(ProblemKind::TooManyRequests, detail) }
     }
 
     /// The request can be read, but what it says does not hold.
@@ -255,8 +280,36 @@ fn write_body(response: Response, problem: &Problem, request_id: &RequestId) -> 
     if kind.status() == StatusCode::SERVICE_UNAVAILABLE {
         parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
+    if let Some(too_soon) = problem.too_soon {
+        say_when(&mut parts.headers, too_soon);
+    }
     let bytes = serde_json::to_vec(&body).unwrap_or_default();
     Response::from_parts(parts, Body::from(bytes))
+}
+
+/// Policy of a limit, and what is left of it (draft-ietf-httpapi-ratelimit-headers-10).
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// When to ask again, in whole seconds and never too early, and which limit was reached.
+fn say_when(headers: &mut HeaderMap, TooSoon { limit, after }: TooSoon) {
+    let whole = |time: Duration| time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+    let (name, wait) = (limit.name(), whole(after).max(1));
+    let policy = match limit {
+        ReachedLimit::Rate(rate) => {
+            format!("\"{name}\";q={};w={}", rate.burst, whole(rate.window()).max(1))
+        }
+        ReachedLimit::Quota(a_day) => format!("\"{name}\";q={a_day};w=86400"),
+        ReachedLimit::WrongCredentials => format!("\"{name}\";q=1;w={wait}"),
+    };
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(wait));
+    let texts = [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, format!("\"{name}\";r=0;t={wait}"))];
+    for (header, text) in texts {
+        // Names and digits: always a value.
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(header, value);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod edges;
 mod idempotency;
 mod integrity;
 mod liar;
+mod limits;
 #[path = "../../../integrity/tests/maker/mod.rs"]
 mod maker;
 mod merchants;

@@ -1,0 +1,144 @@
+//! How often somebody may ask, and what follows from wrong credentials (docs/adr/0022-access.md).
+//!
+//! Each node counts for itself, in memory: what is bounded here is load, and no money depends on it. Times come in as
+//! what has passed since the start, so that no test has to wait.
+
+mod lockout;
+mod quota;
+mod rate;
+
+use core::time::Duration;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tapfer_payment_types::{ApiKeyId, Timestamp};
+use tapfer_payments::access::Role;
+
+use self::lockout::Lockout;
+use self::quota::Quota;
+use self::rate::Buckets;
+use crate::clock::Stopwatch;
+use crate::metrics;
+
+pub use self::rate::Rate;
+
+/// How often somebody may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// One API key of a terminal or a phone, and the certificates that stand for it.
+    pub machine: Rate,
+    /// One API key of the operator, an issuer or a merchant, and its access tokens.
+    pub server: Rate,
+    /// Requests that one API key of an issuer or a merchant may make between midnight and midnight, UTC.
+    pub a_day: u64,
+    /// Wrong credentials of one address before it has to pause; 0: it never has to. Behind a proxy that hides the
+    /// addresses of clients, they would all pause together.
+    pub wrong_credentials: u32,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self {
+            machine: Rate { a_second: 200, burst: 1_000 },
+            server: Rate { a_second: 2_000, burst: 10_000 },
+            a_day: 10_000_000,
+            wrong_credentials: 10,
+        }
+    }
+}
+
+/// A request that comes too soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooSoon {
+    /// Which limit was reached.
+    pub(crate) limit: ReachedLimit,
+    /// When to ask again.
+    pub(crate) after: Duration,
+}
+
+/// Which limit was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReachedLimit {
+    /// Requests of one API key.
+    Rate(Rate),
+    /// Requests of one API key in a day.
+    Quota(u64),
+    /// Wrong credentials from one address.
+    WrongCredentials,
+}
+
+impl ReachedLimit {
+    /// As it stands in metrics and headers.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Rate(_) => "rate",
+            Self::Quota(_) => "quota",
+            Self::WrongCredentials => "wrong-credentials",
+        }
+    }
+}
+
+/// Counts requests, and says who comes too soon.
+pub(crate) struct RequestGate {
+    limits: RequestLimits,
+    start: Stopwatch,
+    rates: Mutex<Buckets<ApiKeyId>>,
+    quota: Mutex<Quota>,
+    lockout: Mutex<Lockout>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that holds one of these locks can stop half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl RequestGate {
+    /// A gate through which nobody has come yet.
+    pub(crate) fn new(limits: RequestLimits) -> Self {
+        Self {
+            limits,
+            start: Stopwatch::start(),
+            rates: Mutex::default(),
+            quota: Mutex::default(),
+            lockout: Mutex::new(Lockout::new(limits.wrong_credentials)),
+        }
+    }
+
+    /// Whether one more request of an API key may pass, at this time of day.
+    pub(crate) fn pass(&self, key: ApiKeyId, role: Role, now: Timestamp) -> Result<(), TooSoon> {
+        let (rate, has_quota) = match role {
+            Role::Terminal | Role::Device => (self.limits.machine, false),
+            Role::Issuer | Role::Merchant => (self.limits.server, true),
+            Role::Operator => (self.limits.server, false),
+        };
+        let passed = lock(&self.rates).take(key, rate, self.start.elapsed());
+        let too_soon = match passed {
+            Err(after) => TooSoon { limit: ReachedLimit::Rate(rate), after },
+            Ok(()) if !has_quota => return Ok(()),
+            Ok(()) => match lock(&self.quota).count(key, self.limits.a_day, now) {
+                Ok(()) => return Ok(()),
+                Err(after) => TooSoon { limit: ReachedLimit::Quota(self.limits.a_day), after },
+            },
+        };
+        metrics::request_limited(too_soon.limit.name());
+        Err(too_soon)
+    }
+
+    /// Whether credentials from an address may be looked up. `credential` is a hash of them.
+    pub(crate) fn may_try(&self, from: IpAddr, credential: &[u8; 32]) -> Result<(), TooSoon> {
+        let tried = lock(&self.lockout).may_try(from, credential, self.start.elapsed());
+        tried.map_err(|after| {
+            metrics::request_limited(ReachedLimit::WrongCredentials.name());
+            TooSoon { limit: ReachedLimit::WrongCredentials, after }
+        })
+    }
+
+    /// What came of looking them up.
+    pub(crate) fn tried(&self, from: IpAddr, credential: &[u8; 32], is_right: bool) {
+        let mut lockout = lock(&self.lockout);
+        match is_right {
+            true => lockout.right(credential),
+            false => lockout.wrong(from, credential, self.start.elapsed()),
+        }
+    }
+}
