@@ -17,6 +17,8 @@ use tapfer_payments::store_shares::DeviceError;
 use tapfer_payments::terminals::TerminalError;
 use tapfer_payments::tokens::TokenError;
 
+use crate::journal::JournalFault;
+
 /// A rule that forbids what the caller asked for. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -167,6 +169,13 @@ pub enum StorageError {
     /// A row makes no sense.
     #[error(transparent)]
     Inconsistent(#[from] Inconsistency),
+    /// The journal is not as it was written.
+    #[error(
+        "the journal of payments is damaged: {0}. Payments that were approved stand in it and nowhere else: stop the \
+         platform, keep a copy of the database and its -wal file, look at the disk, and restore from a backup \
+         (docs/disaster-recovery.md)"
+    )]
+    Journal(#[source] JournalFault),
     /// Migrations could not be applied.
     #[error("the database could not be brought to the current schema: {0}")]
     Migration(String),
@@ -211,12 +220,11 @@ impl From<rusqlite::Error> for StorageError {
 }
 
 impl StorageError {
-    /// Why a transaction is not on the disk.
-    pub(crate) fn not_synced(error: Arc<rusqlite::Error>) -> Self {
-        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
-        match error.sqlite_error_code() {
-            Some(DatabaseBusy | DatabaseLocked) => Self::Busy,
-            _ => Self::NotSynced(error),
+    /// Said of a transaction: why what was in it is not on the disk.
+    pub(crate) fn not_synced(self) -> Self {
+        match self {
+            Self::Database(error) => Self::NotSynced(error),
+            other => other,
         }
     }
 

@@ -12,8 +12,11 @@
 //! Card and token numbers arrive here sealed by the HSM, with a keyed hash to find them by. No
 //! number in clear is in any table; the last four digits are.
 
+mod decided;
 mod error;
+mod hot;
 mod idempotency;
+mod journal;
 mod page;
 mod records;
 mod relational;
@@ -23,6 +26,7 @@ mod write;
 
 pub use error::{Inconsistency, Refusal, StorageError};
 pub use idempotency::{Begun, IdempotencyClaim, IdempotencyKey, IdempotencyKeyError, Running};
+pub use journal::{JournalFault, reads_back};
 pub use page::{Page, Slice};
 pub use records::{
     AuditRecord, AuthorizationFilter, CardAccount, CardChange, ChainReport, Challenge,

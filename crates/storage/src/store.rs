@@ -406,6 +406,8 @@ pub trait AccessStore {
     ) -> List<ApiKey, ApiKeyId>;
     /// The key whose secret has this SHA-256, revoked or not.
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>>;
+    /// The same from memory, without waiting for anything; `None` says nothing.
+    fn known_api_key(&self, secret_hash: &[u8; 32]) -> Option<ApiKey>;
     /// All keys that nobody has taken back; of a row that makes no sense, which it is.
     fn api_keys_in_force(&self) -> Result<Vec<std::result::Result<ApiKey, Inconsistency>>>;
     /// Puts the signatures of such keys in the place of those before, where a key has that one still.
@@ -596,6 +598,8 @@ pub struct Load {
     pub waiting_changes: usize,
     /// Transactions that went to the disk since the store was opened. Changes that wait together share one.
     pub commits: u64,
+    /// Payments that are on the disk and not yet where lists are read from; whoever lists waits for them.
+    pub payments_ahead: usize,
 }
 
 /// The whole store.

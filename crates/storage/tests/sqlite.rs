@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use tapfer_payment_types::{RealmId, Timestamp};
+use tapfer_payments::access::Principal;
 use tapfer_payments::authorization::Outcome;
 use tapfer_payments::intents::CaptureMethod;
 use tapfer_storage::sqlite::{self, AuditFile, SqliteOptions, SqliteStorage};
@@ -159,6 +160,33 @@ fn a_link_is_not_followed() {
 }
 
 /// One row a case: what somebody changed, and which row is named.
+/// Every request brings its API key, so it is known without the file, until somebody changes any.
+#[test]
+fn an_api_key_is_known_until_one_changes() {
+    let file = File::new();
+    let world = World::new(file.open());
+    let store = &world.store;
+    let keys = [(); 2].map(|()| world.new_api_key(Principal::Merchant(world.merchant)));
+    for key in &keys {
+        store.create_api_key(key.clone(), world::write()).unwrap();
+        assert_eq!(store.known_api_key(&key.secret_hash), None, "nobody has asked for it");
+        assert_eq!(store.api_key_by_hash(key.secret_hash).unwrap().as_ref(), Some(key));
+    }
+    let [first, second] = &keys;
+    assert_eq!(store.known_api_key(&first.secret_hash).as_ref(), Some(first));
+    store.revoke_api_key(second.id, "leaked".into(), world::write()).unwrap();
+    for key in &keys {
+        assert_eq!(store.known_api_key(&key.secret_hash), None, "what is known may be old now");
+    }
+    let found = store.api_key_by_hash(second.secret_hash).unwrap().unwrap();
+    assert!(found.revoked_at.is_some());
+    // One that was made changes none that is known.
+    store.api_key_by_hash(first.secret_hash).unwrap();
+    let third = world.new_api_key(Principal::Merchant(world.merchant));
+    store.create_api_key(third, world::write()).unwrap();
+    assert_eq!(store.known_api_key(&first.secret_hash).as_ref(), Some(first));
+}
+
 #[test]
 fn a_row_that_makes_no_sense_is_named() {
     let table = [
@@ -181,7 +209,9 @@ fn a_row_that_makes_no_sense_is_named() {
         let file = File::new();
         let world = World::new(file.open());
         let intent = world.armed(100, CaptureMethod::Automatic);
+        world.store.close();
         assert!(file.tamper().execute(statement, []).unwrap() > 0, "{statement}");
+        let world = World::reopened(file.open(), 1_000);
         let token_number_hash = world::token_number(world.token).keyed_hash;
         let query = tapfer_storage::FactsQuery {
             token_number_hash,
@@ -202,6 +232,35 @@ fn a_row_that_makes_no_sense_is_named() {
     }
 }
 
+/// The journal goes on where it ended, or the store is not opened.
+#[test]
+fn a_damaged_journal_is_named() {
+    let file = File::new();
+    let world = World::new(file.open());
+    world.pay_new(1, 100, CaptureMethod::Automatic);
+    world.store.close();
+    for (entry, named) in
+        [(2, "entry 2 was altered"), (3, "entry 2 is missing; the next one there is 3")]
+    {
+        let insert = "INSERT INTO journal (entry, hash, records) VALUES (?1, zeroblob(32), x'01')";
+        file.tamper().execute(insert, [entry]).unwrap();
+        match file.try_open() {
+            Err(error @ StorageError::Journal(_)) => {
+                assert!(error.to_string().contains(named), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let error = file.tamper().execute("DELETE FROM journal", []).unwrap_err().to_string();
+        assert!(error.contains("stays in the journal"), "{error}");
+        let taken_away = "DROP TRIGGER journal_stays; DELETE FROM journal;";
+        let trigger = "SELECT sql FROM sqlite_schema WHERE name = 'journal_stays'";
+        let trigger: String = file.tamper().query_row(trigger, [], |row| row.get(0)).unwrap();
+        file.tamper().execute_batch(&format!("{taken_away}{trigger}")).unwrap();
+    }
+    let world = World::reopened(file.open(), 1_000);
+    assert_eq!(world.money(), (99_900, 99_900));
+}
+
 /// What happened stays: not even somebody with a database tool changes it without first changing
 /// the schema.
 #[test]
@@ -209,6 +268,7 @@ fn history_is_append_only() {
     let file = File::new();
     let world = World::new(file.open());
     world.pay_new(1, 100, CaptureMethod::Automatic);
+    world.money();
     let connection = file.tamper();
     for table in ["audit_events", "ledger_transfers", "authorizations", "token_changes"] {
         let column = if table == "authorizations" { "id" } else { "sequence" };

@@ -56,6 +56,7 @@ fn of_storage(error: StorageError) -> Problem {
         | StorageError::Migration(_)
         | StorageError::Abandoned
         | StorageError::NotSynced(_)
+        | StorageError::Journal(_)
         | StorageError::Database(_) => Problem::internal(&error),
     }
 }

@@ -39,6 +39,12 @@ impl Service {
         Ok(self.has_signed(&key)?.then_some(key))
     }
 
+    /// The same without waiting for anything, if it was found before; `None` says nothing.
+    pub(crate) fn known_api_key(&self, hash: &[u8; 32]) -> Option<ApiKey> {
+        let key = self.storage.known_api_key(hash)?;
+        (key.revoked_at.is_none() && self.is_known_to_be_signed(&key)).then_some(key)
+    }
+
     /// Whether this text is a key of the operator that may be used.
     ///
     /// # Errors

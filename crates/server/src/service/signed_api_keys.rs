@@ -112,24 +112,36 @@ impl Service {
         if let Some(own) = &self.own_api_keys {
             return Ok(own.has(key, realm));
         }
-        let statement = serde_json::to_vec(&key.statement(realm));
-        let (Ok(statement), Some(signature)) = (statement, &key.signature) else {
-            return Ok(false);
-        };
-        let mut hash = Context::new(&SHA256);
-        hash.update(&statement);
-        hash.update(signature);
-        let mut row = [0; 32];
-        row.copy_from_slice(hash.finish().as_ref());
+        let Some((row, statement, signature)) = self.signed_row(key) else { return Ok(false) };
         let (is_good, forgotten) = self.good_api_keys.has(&row);
         if is_good {
             return Ok(true);
         }
-        let is_signed = signer(&*self.document_keys()?, &statement, signature).is_some();
+        let is_signed = signer(&*self.document_keys()?, &statement, &signature).is_some();
         if is_signed {
             self.good_api_keys.remember(row, forgotten);
         }
         Ok(is_signed)
+    }
+
+    /// Whether that was found out before. Asks nobody.
+    pub(super) fn is_known_to_be_signed(&self, key: &ApiKey) -> bool {
+        match &self.own_api_keys {
+            Some(own) => own.has(key, self.hsm.describe().realm_id),
+            None => self.signed_row(key).is_some_and(|(row, ..)| self.good_api_keys.has(&row).0),
+        }
+    }
+
+    /// A hash of a row with its signature, what the signature is over, and the signature; `None` without one.
+    fn signed_row(&self, key: &ApiKey) -> Option<([u8; 32], Vec<u8>, [u8; 64])> {
+        let statement = serde_json::to_vec(&key.statement(self.hsm.describe().realm_id)).ok()?;
+        let signature = key.signature?;
+        let mut hash = Context::new(&SHA256);
+        hash.update(&statement);
+        hash.update(&signature);
+        let mut row = [0; 32];
+        row.copy_from_slice(hash.finish().as_ref());
+        Some((row, statement, signature))
     }
 
     /// Signs keys in force with the newest key of audit heads that an older one has signed, so that nobody is kept out

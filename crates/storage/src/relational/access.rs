@@ -164,7 +164,13 @@ impl<E: Engine> AccessStore for E {
 
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>> {
         let sql = "SELECT * FROM api_keys WHERE secret_hash = ?1";
-        self.read(|connection| first(connection, sql, [secret_hash.as_slice()], read))
+        self.known_keys().get_or_read(secret_hash, || {
+            self.read_apart(|connection| first(connection, sql, [secret_hash.as_slice()], read))
+        })
+    }
+
+    fn known_api_key(&self, secret_hash: &[u8; 32]) -> Option<ApiKey> {
+        self.known_keys().get(secret_hash)
     }
 
     fn api_keys_in_force(&self) -> Result<Vec<std::result::Result<ApiKey, Inconsistency>>> {

@@ -5,8 +5,7 @@ use tapfer_payment_types::Timestamp;
 use super::Result;
 use super::rows::{Columns, execute, first};
 use super::sql::{Connection, Row, params};
-use crate::idempotency::Running;
-use crate::{Begun, IdempotencyClaim, StorageError, StoredResponse};
+use crate::{IdempotencyClaim, StorageError, StoredResponse};
 
 struct Kept {
     fingerprint: [u8; 32],
@@ -59,18 +58,6 @@ pub(crate) fn insert(
         ],
     )?;
     Ok(())
-}
-
-/// Whether a request that this process has marked as its own was answered before.
-pub(crate) fn begun(
-    connection: &Connection,
-    claim: &IdempotencyClaim,
-    running: Running,
-) -> Result<Begun> {
-    Ok(match stored_answer(connection, claim)? {
-        Some(response) => Begun::Replay(response),
-        None => Begun::Run(running),
-    })
 }
 
 /// Forgets answers given before this time; says how many.

@@ -11,14 +11,17 @@ pub(crate) mod audit_chain;
 pub(crate) mod authorizations;
 mod cards;
 mod configurations;
+pub(crate) mod decided;
 mod devices;
 pub(crate) mod idempotency;
 mod integrity;
-mod intents;
+pub(crate) mod intents;
 mod issuers;
 pub(crate) mod key_catalogue;
 pub(crate) mod key_uses;
+pub(crate) mod known_keys;
 mod ledger;
+pub(crate) mod lookup;
 mod merchants;
 mod pins;
 mod policies;
@@ -33,9 +36,10 @@ mod terminals;
 mod tokens;
 
 use tapfer_payment_types::Timestamp;
-use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult, Caller};
+use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 
 use crate::{StorageError, Write, Written};
+use known_keys::KnownKeys;
 use sql::Connection;
 
 pub(crate) type Result<T> = std::result::Result<T, StorageError>;
@@ -56,18 +60,10 @@ pub(crate) trait Engine {
         jobs: Vec<impl FnOnce(&Connection) -> Result<T> + Send + 'static>,
     ) -> Vec<Result<T>>;
 
-    /// Reads for each of many questions, in one snapshot.
-    fn read_all<Q, T>(
-        &self,
-        questions: Vec<Q>,
-        read: impl Fn(&Connection, Q) -> Result<T>,
-    ) -> Vec<Result<T>> {
-        let count = questions.len();
-        let all = |connection: &Connection| {
-            Ok(questions.into_iter().map(|question| read(connection, question)).collect())
-        };
-        self.read(all).unwrap_or_else(|error| of_each(count, &error))
-    }
+    /// Reads what no payment changes, and so waits for none.
+    fn read_apart<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T>;
+    /// API keys that were looked up before. Whoever changes one makes all forgotten before he hears that it is done.
+    fn known_keys(&self) -> &KnownKeys;
 
     /// One change: the replay of an earlier answer, or the change with its audit line and answer.
     fn change<T: Send + 'static>(
@@ -77,24 +73,6 @@ pub(crate) trait Engine {
         job: impl FnOnce(&Connection, Timestamp) -> Result<Changed<T>> + Send + 'static,
     ) -> Result<Written<T>> {
         self.write(move |connection| change(connection, write, action, job))
-    }
-
-    /// Many of one kind in one transaction, each for itself.
-    fn change_all<W: Send + 'static, T: Send + 'static>(
-        &self,
-        wanted: Vec<(W, Write<T>)>,
-        action: AuditAction,
-        job: fn(&Connection, W, Caller, Timestamp) -> Result<Changed<T>>,
-    ) -> Vec<Result<Written<T>>> {
-        let jobs = wanted.into_iter().map(|(wanted, write)| {
-            move |connection: &Connection| {
-                let caller = write.caller.clone();
-                change(connection, write, action, |connection, now| {
-                    job(connection, wanted, caller, now)
-                })
-            }
-        });
-        self.write_all(jobs.collect())
     }
 
     /// No changes, but things that are answered once more: the answers are kept for these claims too.

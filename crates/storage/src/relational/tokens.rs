@@ -23,9 +23,14 @@ pub(crate) fn find(connection: &Connection, id: TokenId) -> Result<Option<Token>
     first(connection, "SELECT * FROM tokens WHERE id = ?1", [id.to_string()], read)
 }
 
-/// The token with this number.
-pub(crate) fn find_by_number(connection: &Connection, keyed_hash: &[u8]) -> Result<Option<Token>> {
-    first(connection, "SELECT * FROM tokens WHERE number_hash = ?1", [keyed_hash], read)
+/// A token, and the keyed hash of its number.
+pub(super) fn find_with_number_hash(
+    connection: &Connection,
+    id: TokenId,
+) -> Result<Option<(Token, Vec<u8>)>> {
+    first(connection, "SELECT * FROM tokens WHERE id = ?1", [id.to_string()], |row| {
+        Ok((read(row)?, Columns::new(row, "tokens").get("number_hash")?))
+    })
 }
 
 pub(crate) fn get(connection: &Connection, id: TokenId) -> Result<Token> {

@@ -1,11 +1,15 @@
 //! What is asked and changed for many payments at once.
 
+use std::sync::PoisonError;
+
 use tapfer_payment_types::{AuthorizationId, Timestamp};
-use tapfer_payments::audit::AuditAction;
 use tapfer_payments::authorization::{Authorization, Facts};
 
+use super::desk::Given;
 use super::{Result, SqliteStorage};
-use crate::relational::{Engine, authorizations, idempotency};
+use crate::hot::{MemoryOnly, NotInMemory};
+use crate::relational::lookup::Seen;
+use crate::relational::{Engine, authorizations, idempotency, of_each};
 use crate::{
     AuthorizationFilter, AuthorizationStore, Begun, CommitAuthorization, FactsQuery,
     IdempotencyClaim, IdempotencyStore, Page, Slice, Write, Written,
@@ -13,14 +17,31 @@ use crate::{
 
 impl AuthorizationStore for SqliteStorage {
     fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
-        self.read_all(queries.iter().collect(), authorizations::facts)
+        let in_memory: Vec<_> = {
+            let hot = self.shared.hot.read().unwrap_or_else(PoisonError::into_inner);
+            queries.iter().map(|query| hot.facts(&MemoryOnly, query)).collect()
+        };
+        if in_memory.iter().all(std::result::Result::is_ok) {
+            return in_memory.into_iter().flatten().map(Ok).collect();
+        }
+        // Memory and tables together know it, at any moment; a mix of two moments is found out when it is committed.
+        let looked_up = self.read_apart(|connection| {
+            let all = queries.iter().zip(in_memory).map(|(query, facts)| {
+                facts.or_else(|NotInMemory| {
+                    let hot = self.shared.hot.read().unwrap_or_else(PoisonError::into_inner);
+                    hot.facts(&Seen(connection), query)
+                })
+            });
+            Ok(all.collect())
+        });
+        looked_up.unwrap_or_else(|error| of_each(queries.len(), &error))
     }
 
     fn commit_authorizations(
         &self,
         commits: Vec<(CommitAuthorization, Write<Authorization>)>,
     ) -> Vec<Result<Written<Authorization>>> {
-        self.change_all(commits, AuditAction::AuthorizationDecided, authorizations::decided)
+        self.writer.decide(commits)
     }
 
     fn repeat_authorizations(
@@ -48,9 +69,21 @@ impl IdempotencyStore for SqliteStorage {
         // Marked first and looked up then: the other way round, a request that ends in between would
         // be run a second time.
         let marked: Vec<_> = claims.iter().map(|claim| self.running.start(claim)).collect();
-        self.read_all(claims.iter().zip(marked).collect(), |connection, (claim, running)| {
-            idempotency::begun(connection, claim, running?)
-        })
+        // All of them before any look at the tables.
+        let ahead: Vec<_> = claims.iter().map(|claim| self.shared.answer_ahead(claim)).collect();
+        let each = claims.iter().zip(marked).zip(ahead);
+        let begun = each.map(|((claim, running), ahead)| {
+            let running = running?;
+            let answer = match ahead? {
+                Given::This(response) => Some(response),
+                Given::PerhapsInTables => {
+                    self.read_apart(|connection| idempotency::stored_answer(connection, claim))?
+                }
+                Given::None => None,
+            };
+            Ok(answer.map_or(Begun::Run(running), Begun::Replay))
+        });
+        begun.collect()
     }
 
     fn forget_answers(&self, before: Timestamp) -> Result<usize> {

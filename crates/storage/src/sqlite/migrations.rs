@@ -47,6 +47,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/V20__successions_stand_in_the_catalogue.sql"),
     ),
     ("V21__signed_api_keys", include_str!("../../migrations/V21__signed_api_keys.sql")),
+    ("V22__journal", include_str!("../../migrations/V22__journal.sql")),
 ];
 
 /// The version since which API keys have signatures.

@@ -2,21 +2,28 @@
 //!
 //! One thread owns the only connection that writes. Every change is a savepoint of its own in an IMMEDIATE
 //! transaction, which it shares with those that waited at the same moment, and is synced to the disk before its
-//! caller hears of it. Readers have connections of their own that
-//! cannot write, and see one snapshot for each call.
+//! caller hears of it. Payments are decided against memory ([`crate::hot`]) and kept as entries of a journal, a table of
+//! this file, from which the other tables are written when nothing waits, and before anything else looks at them.
+//! Readers have connections of their own that cannot write, and see one snapshot for each call.
 
+mod ahead;
 mod audit_file;
 mod backup;
+mod claims;
+mod desk;
+mod journal;
 mod key_catalogue;
 mod lots;
 mod migrations;
 mod readers;
 mod schema;
 mod sql;
+mod touched;
 mod writer;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -26,11 +33,13 @@ pub use self::audit_file::AuditFile;
 use crate::idempotency::RunningRequests;
 use crate::relational::key_catalogue as noted;
 pub use crate::relational::key_uses::KeyUse;
+use crate::relational::lookup::Seen;
 use crate::relational::rows::first;
 use crate::relational::sql::params;
 use crate::relational::{Engine, Result, audit_chain, key_uses, of_each};
 use crate::{Load, Storage, StorageError};
 pub use backup::{back_up, check};
+use desk::{Desk, Shared};
 pub use key_catalogue::known_catalogue;
 use readers::Readers;
 use writer::Writer;
@@ -44,11 +53,19 @@ pub struct SqliteOptions {
     pub read_connections: usize,
     /// How long to wait for another process that holds the file (a backup, a second program).
     pub busy_timeout: Duration,
+    /// How many tokens, cards, intents and so on are kept in memory: so many of each that were used last, or twice as
+    /// many. A token, its card and phone take about 2 kB.
+    pub kept_of_each: usize,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { queue_length: 1_024, read_connections: 4, busy_timeout: Duration::from_secs(5) }
+        Self {
+            queue_length: 1_024,
+            read_connections: 4,
+            busy_timeout: Duration::from_secs(5),
+            kept_of_each: 100_000,
+        }
     }
 }
 
@@ -57,6 +74,7 @@ impl Default for SqliteOptions {
 pub struct SqliteStorage {
     writer: Writer,
     readers: Readers,
+    shared: Shared,
     running: RunningRequests,
 }
 
@@ -107,10 +125,24 @@ impl SqliteStorage {
         let readers = (0..options.read_connections.max(1))
             .map(|_| open_reader(path, options))
             .collect::<Result<Vec<_>>>()?;
+        let shared = Shared::new(options.kept_of_each);
+        let desk = Desk::new(connection, shared.clone())?;
         Ok(Self {
-            writer: Writer::start(connection, options.queue_length)?,
+            writer: Writer::start(desk, options.queue_length)?,
             readers: Readers::new(readers),
+            shared,
             running: RunningRequests::default(),
+        })
+    }
+
+    /// Compares what is kept in memory with the tables.
+    ///
+    /// # Errors
+    /// [`StorageError::Inconsistent`] names the first thing that differs: a defect.
+    pub fn check_memory(&self) -> Result<()> {
+        let hot = Arc::clone(&self.shared.hot);
+        self.writer.run(move |connection| {
+            hot.read().unwrap_or_else(PoisonError::into_inner).compare(&Seen(connection))
         })
     }
 
@@ -185,7 +217,11 @@ impl Storage for SqliteStorage {
     }
 
     fn load(&self) -> Load {
-        Load { waiting_changes: self.writer.waiting(), commits: self.writer.commits() }
+        Load {
+            waiting_changes: self.writer.waiting(),
+            commits: self.writer.commits(),
+            payments_ahead: self.shared.answers.payments(),
+        }
     }
 
     fn close(&self) {

@@ -7,12 +7,25 @@ use rusqlite::{Connection, Row, Rows, Statement, ToSql, params_from_iter};
 use tapfer_payments::audit::AuditEvent;
 
 use super::{Result, SqliteStorage};
+use crate::relational::known_keys::KnownKeys;
 use crate::relational::sql::{Cells, Sql, ToValue, Value};
 use crate::relational::{Engine, audit, sql};
 
 impl Engine for SqliteStorage {
     fn read<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T>) -> Result<T> {
+        // The tables are to know all that was told to anybody.
+        if self.shared.answers.payments() > 0 {
+            self.writer.run(|_| Ok(()))?;
+        }
+        self.read_apart(job)
+    }
+
+    fn read_apart<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T>) -> Result<T> {
         self.readers.snapshot(|connection| job(connection))
+    }
+
+    fn known_keys(&self) -> &KnownKeys {
+        &self.shared.known_keys
     }
 
     fn write<T: Send + 'static>(

@@ -1,25 +1,62 @@
 //! The thread that owns the only connection that writes.
 //!
 //! Changes come through a bounded queue, alone or several of one caller, and run one after another. Those that came
-//! while the disk was busy with the ones before share a transaction, each in a savepoint of its own, and one sync:
-//! alone, a change waits for nobody. Nobody is told anything before the transaction is on the disk.
+//! while the disk was busy with the ones before share a transaction and one sync: alone, a change waits for nobody.
+//! Payments go first and into the journal; any other change has a savepoint of its own ([`super::desk`]). Nobody is told
+//! anything before the transaction is on the disk.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
+use tapfer_payments::authorization::Authorization;
 
+use super::desk::{Desk, Turn};
 use super::{Result, of_each};
-use crate::StorageError;
+use crate::{CommitAuthorization, StorageError, Write, Written};
 
 /// What so many callers want shares a transaction at most: the first of them waits for the last.
 const MOST_TOGETHER: usize = 64;
+/// When nothing has come for so long, the tables catch up with the journal. Nobody waits for it.
+const QUIET: Duration = Duration::from_millis(10);
 
-/// Changes of one caller, which wait for their transaction.
-trait Wanted: Send {
+/// Something that callers wait for.
+enum Wanted {
+    Payments(Payments),
+    Changes(Box<dyn Changes>),
+}
+
+impl Wanted {
+    fn tell(self, on_disk: std::result::Result<(), StorageError>) {
+        match self {
+            Self::Payments(payments) => tell(payments.made, &payments.reply, on_disk),
+            Self::Changes(changes) => changes.tell(on_disk),
+        }
+    }
+}
+
+/// Decisions of one caller.
+struct Payments {
+    commits: Vec<(CommitAuthorization, Write<Authorization>)>,
+    made: Vec<Result<Written<Authorization>>>,
+    reply: SyncSender<Vec<Result<Written<Authorization>>>>,
+}
+
+impl Payments {
+    fn make(&mut self, desk: &Desk, turn: &mut Turn) {
+        for ((commit, write), made) in self.commits.drain(..).zip(&mut self.made) {
+            *made = desk.decide(turn, commit, write);
+        }
+    }
+}
+
+/// Changes of one caller that work on the tables.
+trait Changes: Send {
     /// Makes them, each in a savepoint of its own.
     ///
     /// # Errors
@@ -27,17 +64,17 @@ trait Wanted: Send {
     /// then the savepoint is gone too.
     fn make(&mut self, connection: &Connection) -> rusqlite::Result<()>;
     /// Tells the caller what came of them, now that it is known whether the transaction is on the disk.
-    fn tell(self: Box<Self>, synced: std::result::Result<(), Arc<rusqlite::Error>>);
+    fn tell(self: Box<Self>, on_disk: std::result::Result<(), StorageError>);
 }
 
 /// What a caller wants, what came of it, and where the caller waits.
-struct Changes<J, T> {
+struct Jobs<J, T> {
     jobs: Vec<J>,
     made: Vec<Result<T>>,
     reply: SyncSender<Vec<Result<T>>>,
 }
 
-impl<T: Send, J: FnOnce(&Connection) -> Result<T> + Send> Wanted for Changes<J, T> {
+impl<T: Send, J: FnOnce(&Connection) -> Result<T> + Send> Changes for Jobs<J, T> {
     fn make(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         for (job, made) in self.jobs.drain(..).zip(&mut self.made) {
             *made = one_change(connection, job)?;
@@ -45,17 +82,24 @@ impl<T: Send, J: FnOnce(&Connection) -> Result<T> + Send> Wanted for Changes<J, 
         Ok(())
     }
 
-    fn tell(self: Box<Self>, synced: std::result::Result<(), Arc<rusqlite::Error>>) {
-        let Self { mut made, reply, .. } = *self;
-        if let Err(error) = synced {
-            // Refusals, too, rest on changes that are not there.
-            made.iter_mut()
-                .filter(|made| !matches!(made, Err(StorageError::Database(_))))
-                .for_each(|made| *made = Err(StorageError::not_synced(Arc::clone(&error))));
-        }
-        // Nobody listens any more if the caller's thread is gone; the changes stand.
-        let _ = reply.send(made);
+    fn tell(self: Box<Self>, on_disk: std::result::Result<(), StorageError>) {
+        tell(self.made, &self.reply, on_disk);
     }
+}
+
+fn tell<T>(
+    mut made: Vec<Result<T>>,
+    reply: &SyncSender<Vec<Result<T>>>,
+    on_disk: std::result::Result<(), StorageError>,
+) {
+    if let Err(error) = on_disk {
+        // Refusals, too, rest on changes that are not there.
+        made.iter_mut()
+            .filter(|made| !matches!(made, Err(StorageError::Database(_))))
+            .for_each(|made| *made = Err(error.clone().not_synced()));
+    }
+    // Nobody listens any more if the caller's thread is gone; the changes stand.
+    let _ = reply.send(made);
 }
 
 /// One change, which leaves nothing if it fails.
@@ -77,7 +121,7 @@ fn one_change<T>(
     Ok(made)
 }
 
-type Queue = SyncSender<Box<dyn Wanted>>;
+type Queue = SyncSender<Wanted>;
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -90,13 +134,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, queue_length: usize) -> Result<Self> {
+    pub(super) fn start(desk: Desk, queue_length: usize) -> Result<Self> {
         let (sender, queue) = sync_channel(queue_length.max(1));
         let commits = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&commits);
         let thread = std::thread::Builder::new()
             .name("tapfer-writer".to_owned())
-            .spawn(move || work(connection, &queue, &counted))
+            .spawn(move || work(desk, queue, &counted))
             .map_err(|_| StorageError::Closed)?;
         let open = Mutex::new(Some((sender, thread)));
         Ok(Self { open, waiting: AtomicUsize::new(0), commits })
@@ -121,21 +165,42 @@ impl Writer {
         }
         let _waiting = Waiting::more(&self.waiting, jobs.len());
         let (count, (reply, answer)) = (jobs.len(), sync_channel(1));
-        match self.send(jobs, reply) {
+        match self.put(jobs, reply) {
             Ok(()) => answer.recv().unwrap_or_else(|_| of_each(count, &StorageError::Abandoned)),
             Err(refused) => of_each(count, &refused),
         }
     }
 
-    fn send<T: Send + 'static>(
+    /// Writes decisions down together, each for itself. What came of each, in their order.
+    pub(super) fn decide(
+        &self,
+        commits: Vec<(CommitAuthorization, Write<Authorization>)>,
+    ) -> Vec<Result<Written<Authorization>>> {
+        if commits.is_empty() {
+            return Vec::new();
+        }
+        let _waiting = Waiting::more(&self.waiting, commits.len());
+        let (count, (reply, answer)) = (commits.len(), sync_channel(1));
+        let made = of_each(count, &StorageError::Abandoned);
+        match self.send(Wanted::Payments(Payments { commits, made, reply })) {
+            Ok(()) => answer.recv().unwrap_or_else(|_| of_each(count, &StorageError::Abandoned)),
+            Err(refused) => of_each(count, &refused),
+        }
+    }
+
+    fn put<T: Send + 'static>(
         &self,
         jobs: Vec<impl FnOnce(&Connection) -> Result<T> + Send + 'static>,
         reply: SyncSender<Vec<Result<T>>>,
     ) -> Result<()> {
         let made = of_each(jobs.len(), &StorageError::Abandoned);
+        self.send(Wanted::Changes(Box::new(Jobs { jobs, made, reply })))
+    }
+
+    fn send(&self, wanted: Wanted) -> Result<()> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let (sender, _) = open.as_ref().ok_or(StorageError::Closed)?;
-        sender.try_send(Box::new(Changes { jobs, made, reply })).map_err(|error| match error {
+        sender.try_send(wanted).map_err(|error| match error {
             TrySendError::Full(_) => StorageError::Busy,
             TrySendError::Disconnected(_) => StorageError::Closed,
         })
@@ -183,41 +248,124 @@ impl Drop for Writer {
     }
 }
 
-fn work(mut connection: Connection, queue: &Receiver<Box<dyn Wanted>>, commits: &AtomicU64) {
-    while let Ok(first) = queue.recv() {
-        let mut wanted = vec![first];
-        let synced = together(&mut connection, &mut wanted, queue).map_err(Arc::new);
-        if synced.is_ok() {
-            commits.fetch_add(1, Ordering::Relaxed);
+fn work(mut desk: Desk, queue: Receiver<Wanted>, commits: &AtomicU64) {
+    let mut line = Line { queue, first: VecDeque::new() };
+    while let Some(first) = line.next(&mut desk) {
+        line.first.push_front(first);
+        let mut made = Vec::new();
+        let turn = catch_unwind(AssertUnwindSafe(|| together(&mut desk, &mut line, &mut made)));
+        let on_disk = turn.unwrap_or_else(|_| {
+            tracing::error!("a transaction was given up half-way and rolled back");
+            Err(StorageError::Abandoned)
+        });
+        match on_disk {
+            Ok(()) => drop(commits.fetch_add(1, Ordering::Relaxed)),
+            Err(_) => desk.roll_back(),
         }
-        for one in wanted {
-            one.tell(synced.clone());
+        for one in made {
+            one.tell(on_disk.clone());
         }
     }
-    // The last connection that closes folds the write-ahead log into the database.
-    if let Err((_, error)) = connection.close() {
+    if let Err(error) = desk.close() {
         tracing::warn!(%error, "the database did not close cleanly; its log is read at next start");
     }
 }
 
-/// One transaction with what was wanted first, and with what waits behind it.
-fn together(
-    connection: &mut Connection,
-    wanted: &mut Vec<Box<dyn Wanted>>,
-    queue: &Receiver<Box<dyn Wanted>>,
-) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for one in &mut *wanted {
-        one.make(&transaction)?;
+/// Who waits: in the queue, and before them those that were taken from it and have to wait for the next transaction.
+struct Line {
+    queue: Receiver<Wanted>,
+    first: VecDeque<Wanted>,
+}
+
+impl Line {
+    /// Waits for something to do. Meanwhile the tables catch up with the journal.
+    fn next(&mut self, desk: &mut Desk) -> Option<Wanted> {
+        if let Some(first) = self.first.pop_front() {
+            return Some(first);
+        }
+        let mut quiet = QUIET;
+        while desk.is_ahead() {
+            match self.queue.recv_timeout(quiet) {
+                Ok(wanted) => return Some(wanted),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => quiet = caught_up(desk),
+            }
+        }
+        self.queue.recv().ok()
     }
-    while wanted.len() < MOST_TOGETHER
-        && let Ok(mut next) = queue.try_recv()
+
+    /// What waits at this moment.
+    fn waiting(&mut self) -> Option<Wanted> {
+        self.first.pop_front().or_else(|| self.queue.try_recv().ok())
+    }
+}
+
+/// How long to wait before the next part: not at all, unless the disk does not do what it should.
+fn caught_up(desk: &mut Desk) -> Duration {
+    match desk.catch_up() {
+        Ok(_) => Duration::ZERO,
+        Err(error) => {
+            tracing::error!(%error, "the tables do not catch up with the journal; nothing is lost, and it is tried again");
+            Duration::from_secs(1)
+        }
+    }
+}
+
+/// One transaction with all that wait at this moment, payments first. What is in it stands in `made`, whatever becomes of
+/// it; what is not goes back to the head of the line.
+fn together(desk: &mut Desk, line: &mut Line, made: &mut Vec<Wanted>) -> Result<()> {
+    let mut changes = VecDeque::new();
+    let together =
+        |made: &[Wanted], changes: &VecDeque<_>| made.len().saturating_add(changes.len());
+    let begun = desk.begin();
+    let mut turn = begun.inspect_err(|_| made.extend(line.first.pop_front()))?;
+    while together(made, &changes) < MOST_TOGETHER
+        && let Some(wanted) = line.waiting()
     {
-        let made = next.make(&transaction);
-        wanted.push(next);
-        made?;
+        match wanted {
+            Wanted::Payments(mut payments) => {
+                payments.make(desk, &mut turn);
+                made.push(Wanted::Payments(payments));
+            }
+            Wanted::Changes(change) => changes.push_back(change),
+        }
     }
-    transaction.commit()
+    if changes.is_empty() {
+        desk.append(&mut turn)?;
+        return desk.commit(turn);
+    }
+    let written = desk.write_all(&mut turn);
+    let mut changed = written.and_then(|()| change(desk, line, &mut changes, made));
+    // Those that were not reached are in no transaction.
+    changes.into_iter().rev().for_each(|change| line.first.push_front(Wanted::Changes(change)));
+    if changed.is_ok() {
+        changed = desk.look_at_changes(&mut turn);
+    }
+    changed?;
+    desk.commit(turn)
+}
+
+/// Makes changes, and those that come meanwhile. A payment that comes now waits for what these change of memory.
+fn change(
+    desk: &Desk,
+    line: &mut Line,
+    changes: &mut VecDeque<Box<dyn Changes>>,
+    made: &mut Vec<Wanted>,
+) -> Result<()> {
+    while made.len() < MOST_TOGETHER
+        && let Some(mut change) = changes.pop_front()
+    {
+        let done = change.make(desk.connection());
+        made.push(Wanted::Changes(change));
+        done?;
+        if changes.is_empty() {
+            match line.waiting() {
+                Some(Wanted::Changes(next)) => changes.push_back(next),
+                payments => line.first.extend(payments),
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -226,6 +374,8 @@ mod tests {
 
     use super::{MOST_TOGETHER, Writer};
     use crate::StorageError;
+    use crate::sqlite::desk::{Desk, Shared};
+    use crate::sqlite::touched;
     use rusqlite::Connection;
 
     struct Told<T>(Receiver<Vec<Result<T, StorageError>>>);
@@ -239,7 +389,13 @@ mod tests {
     fn writer(queue_length: usize) -> Writer {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE numbers (number INTEGER)").unwrap();
-        Writer::start(connection, queue_length).unwrap()
+        start(connection, queue_length)
+    }
+
+    /// A writer of changes alone.
+    fn start(connection: Connection, queue_length: usize) -> Writer {
+        touched::begin(&connection).unwrap();
+        Writer::start(Desk::bare(connection, Shared::new(1)).unwrap(), queue_length).unwrap()
     }
 
     fn insert(connection: &Connection, number: i64) -> Result<i64, StorageError> {
@@ -259,7 +415,7 @@ mod tests {
         job: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<Told<T>, StorageError> {
         let (reply, answer) = sync_channel(1);
-        writer.send(vec![job], reply).map(|()| Told(answer))
+        writer.put(vec![job], reply).map(|()| Told(answer))
     }
 
     /// Keeps the writer busy with one change until it is told to go on.
@@ -361,7 +517,7 @@ mod tests {
         connection.pragma_update(None, "journal_mode", "WAL").unwrap();
         connection.execute_batch("CREATE TABLE numbers (number INTEGER, more BLOB)").unwrap();
         connection.pragma_update(None, "max_page_count", 16).unwrap();
-        let writer = Writer::start(connection, MOST_TOGETHER).unwrap();
+        let writer = start(connection, MOST_TOGETHER);
         let row = |number: i64| {
             move |connection: &Connection| {
                 // Every fourth is more than the rest of the disk takes.

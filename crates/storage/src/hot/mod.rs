@@ -1,0 +1,486 @@
+//! What decisions look at, in memory: tokens with their counters, keys and limits, cards with their balances, issuers
+//! with their policies, terminals, intents.
+//!
+//! It is the tables and what the journal has in front of them. One thread changes it, the one that writes the journal;
+//! everybody else looks. What is not here is looked up in the tables, which know as much: nothing is let go while the
+//! journal is in front of the tables. It may show what is not on the disk yet, so nothing that is told to anybody rests
+//! on it alone: a decision is compared with it once more when it is written down.
+
+mod aggregates;
+mod compared;
+mod generations;
+
+use std::sync::Arc;
+
+use tapfer_emv::keys::{KeyClass, KeyIndex};
+use tapfer_emv::merchant::AcquirerId;
+use tapfer_payment_types::{
+    CardId, DeviceId, IssuerId, MerchantId, Money, PaymentIntentId, TerminalId, TokenId,
+};
+use tapfer_payments::authorization::{
+    Facts, PresentedPayment, SpentCounter, TerminalFacts, TokenFacts,
+};
+use tapfer_payments::integrity::Verdict;
+use tapfer_payments::intents::PaymentIntent;
+use tapfer_payments::keys::GrantedKey;
+use tapfer_payments::ledger::Account;
+use tapfer_payments::policies::IssuedPolicy;
+
+use self::generations::Generations;
+use crate::decided::Decided;
+use crate::{FactsQuery, Inconsistency, StorageError};
+
+pub(crate) use self::aggregates::{
+    COUNTERS, HotCard, HotIssuer, HotTerminal, HotToken, SpentCounters,
+};
+
+/// Where is looked up what is not in memory.
+pub(crate) trait Tables {
+    /// Why it cannot be told.
+    type Error: From<StorageError>;
+    /// Which token has a number with this keyed hash.
+    fn token_with_number(&self, hash: &[u8]) -> Result<Option<TokenId>, Self::Error>;
+    /// A token, without its keys.
+    fn token(&self, id: TokenId) -> Result<Option<HotToken>, Self::Error>;
+    /// A key that a token was given.
+    fn key(
+        &self,
+        token: TokenId,
+        class: KeyClass,
+        index: KeyIndex,
+    ) -> Result<Option<GrantedKey>, Self::Error>;
+    /// What spent a counter long ago.
+    fn spent(&self, token: TokenId, counter: u16) -> Result<Option<SpentCounter>, Self::Error>;
+    /// A card.
+    fn card(&self, id: CardId) -> Result<Option<HotCard>, Self::Error>;
+    /// An issuer, with the newest version of its policy.
+    fn issuer(&self, id: IssuerId) -> Result<Option<HotIssuer>, Self::Error>;
+    /// One version of an issuer's policy.
+    fn policy(&self, issuer: IssuerId, version: u32) -> Result<Option<IssuedPolicy>, Self::Error>;
+    /// What was found out about a phone last.
+    fn verdict(&self, device: DeviceId) -> Result<Option<Verdict>, Self::Error>;
+    /// A terminal.
+    ///
+    /// # Errors
+    /// Also if there is none.
+    fn terminal(&self, id: TerminalId) -> Result<HotTerminal, Self::Error>;
+    /// An intent.
+    ///
+    /// # Errors
+    /// Also if there is none.
+    fn intent(&self, id: PaymentIntentId) -> Result<PaymentIntent, Self::Error>;
+}
+
+/// No tables: who asks wants what is in memory, or nothing.
+pub(crate) struct MemoryOnly;
+
+/// It is not in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotInMemory;
+
+/// Something that a change of the tables has touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Touched {
+    /// A token, or anything that was used of it.
+    Token(TokenId),
+    /// A card, its balance or its PIN.
+    Card(CardId),
+    /// An issuer, or what it asks of payments.
+    Issuer(IssuerId),
+    /// What is known of a phone.
+    Device(DeviceId),
+    /// A terminal.
+    Terminal(TerminalId),
+    /// A merchant.
+    Merchant(MerchantId),
+    /// An intent.
+    Intent(PaymentIntentId),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Hot {
+    numbers: Generations<Vec<u8>, TokenId>,
+    tokens: Generations<TokenId, HotToken>,
+    cards: Generations<CardId, HotCard>,
+    issuers: Generations<IssuerId, HotIssuer>,
+    verdicts: Generations<DeviceId, Option<Verdict>>,
+    terminals: Generations<TerminalId, HotTerminal>,
+    intents: Generations<PaymentIntentId, Arc<PaymentIntent>>,
+}
+
+impl Hot {
+    /// Nothing yet; later so many things of each kind, those that were used last, or twice as many.
+    pub(crate) fn new(of_each: usize) -> Self {
+        Self {
+            numbers: Generations::new(of_each),
+            tokens: Generations::new(of_each),
+            cards: Generations::new(of_each),
+            issuers: Generations::new(of_each),
+            verdicts: Generations::new(of_each),
+            terminals: Generations::new(of_each),
+            intents: Generations::new(of_each),
+        }
+    }
+
+    /// The facts of a decision.
+    ///
+    /// # Errors
+    /// There is no such intent or terminal, or the tables cannot be read.
+    pub(crate) fn facts<T: Tables>(
+        &self,
+        tables: &T,
+        query: &FactsQuery,
+    ) -> Result<Facts, T::Error> {
+        let token = match self.numbers.get(query.token_number_hash.as_slice()) {
+            Some(id) => Some(*id),
+            None => tables.token_with_number(&query.token_number_hash)?,
+        };
+        let terminal = (query.terminal, query.acquirer);
+        self.facts_about(tables, token, query.payment_intent, terminal, &query.presented)
+    }
+
+    /// Whether these facts still hold: all of them, compared whole, so that no fact can be forgotten here.
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if one has changed.
+    pub(crate) fn check<T: Tables<Error = StorageError>>(
+        &self,
+        tables: &T,
+        facts: &Facts,
+    ) -> Result<(), StorageError> {
+        let token = facts.token.as_ref().map(|facts| facts.token.id);
+        let terminal = (facts.terminal.id(), facts.terminal.acquirer);
+        let now = self.facts_about(tables, token, facts.intent.id, terminal, &facts.presented)?;
+        if now == *facts { Ok(()) } else { Err(StorageError::Conflict) }
+    }
+
+    fn facts_about<T: Tables>(
+        &self,
+        tables: &T,
+        token: Option<TokenId>,
+        intent: PaymentIntentId,
+        (terminal, acquirer): (TerminalId, AcquirerId),
+        presented: &Arc<PresentedPayment>,
+    ) -> Result<Facts, T::Error> {
+        let token = token.map(|token| self.token_facts(tables, token, presented)).transpose()?;
+        let intent = match self.intents.get(&intent) {
+            Some(intent) => Arc::clone(intent),
+            None => Arc::new(tables.intent(intent)?),
+        };
+        let HotTerminal { terminal, merchant } = match self.terminals.get(&terminal) {
+            Some(known) => known.clone(),
+            None => tables.terminal(terminal)?,
+        };
+        let terminal = TerminalFacts { terminal, merchant, acquirer };
+        Ok(Facts { presented: Arc::clone(presented), terminal, intent, token: token.flatten() })
+    }
+
+    fn token_facts<T: Tables>(
+        &self,
+        tables: &T,
+        id: TokenId,
+        presented: &PresentedPayment,
+    ) -> Result<Option<TokenFacts>, T::Error> {
+        let loaded;
+        let known = match self.tokens.get(&id) {
+            Some(known) => known,
+            None => match tables.token(id)? {
+                Some(found) => {
+                    loaded = found;
+                    &loaded
+                }
+                None => return Ok(None),
+            },
+        };
+        let token = &known.token;
+        let lost = |column| Inconsistency { table: "tokens", id: id.to_string(), column };
+        let card = match self.cards.get(&token.card) {
+            Some(card) => card.clone(),
+            None => tables.card(token.card)?.ok_or_else(|| lost("card_id").into())?,
+        };
+        let issuer = match self.issuers.get(&token.issuer) {
+            Some(issuer) => issuer.clone(),
+            None => tables.issuer(token.issuer)?.ok_or_else(|| lost("issuer_id").into())?,
+        };
+        let integrity_verdict = match self.verdicts.get(&token.device) {
+            Some(verdict) => *verdict,
+            None => tables.verdict(token.device)?,
+        };
+        let counter = presented.application_transaction_counter();
+        let counter_spent = match known.counters.get(counter) {
+            Ok(spent) => spent,
+            Err(aggregates::OnlyInTables) => tables.spent(id, counter)?,
+        };
+        let (key, policy) = self.named_by(tables, known, &issuer, presented)?;
+        Ok(Some(TokenFacts {
+            token: Arc::clone(token),
+            card: card.card,
+            issuer: issuer.issuer,
+            counter_spent,
+            highest_counter: known.highest_counter,
+            key,
+            policy,
+            pin_rules: issuer.current.policy.pin,
+            history: known.history,
+            logged_in_at: known.logged_in_at,
+            person_key: known.person_key,
+            card_pin: card.pin,
+            available: card.available,
+            integrity_policy: issuer.integrity_policy,
+            integrity_verdict,
+        }))
+    }
+
+    /// The key and the policy that the application data names.
+    #[expect(clippy::type_complexity, reason = "two things that are looked up together")]
+    fn named_by<T: Tables>(
+        &self,
+        tables: &T,
+        token: &HotToken,
+        issuer: &HotIssuer,
+        presented: &PresentedPayment,
+    ) -> Result<(Option<GrantedKey>, Option<Arc<IssuedPolicy>>), T::Error> {
+        let Some(data) = presented.input.application_data() else { return Ok((None, None)) };
+        let (class, index) = (data.results.key_class, data.key_index);
+        let key = match token.keys.get(&(class, index)) {
+            Some(key) => Some(*key),
+            None => tables.key(token.token.id, class, index)?,
+        };
+        let version = data.policy_version;
+        let policy = match issuer.policies.get(&version) {
+            Some(policy) => Some(Arc::clone(policy)),
+            None if issuer.current.policy.version == version => Some(Arc::clone(&issuer.current)),
+            None => tables.policy(issuer.issuer.id, version)?.map(Arc::new),
+        };
+        Ok((key, policy))
+    }
+
+    /// Takes into memory whatever these facts are made of.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub(crate) fn keep<T: Tables>(&mut self, tables: &T, facts: &Facts) -> Result<(), T::Error> {
+        let terminal = facts.terminal.id();
+        if self.terminals.get_mut(&terminal).is_none() {
+            self.terminals.insert(terminal, tables.terminal(terminal)?);
+        }
+        if self.intents.get_mut(&facts.intent.id).is_none() {
+            let intent = Arc::new(tables.intent(facts.intent.id)?);
+            self.intents.insert(intent.id, intent);
+        }
+        facts.token.as_ref().map_or(Ok(()), |token| {
+            self.keep_token(tables, token)?;
+            self.keep_named(tables, token, &facts.presented)
+        })
+    }
+
+    fn keep_token<T: Tables>(&mut self, tables: &T, facts: &TokenFacts) -> Result<(), T::Error> {
+        let (id, card) = (facts.token.id, facts.token.card);
+        let (issuer, device) = (facts.token.issuer, facts.token.device);
+        if self.tokens.get_mut(&id).is_none()
+            && let Some(token) = tables.token(id)?
+        {
+            self.numbers.insert(token.number_hash.clone(), id);
+            self.tokens.insert(id, token);
+        }
+        if self.cards.get_mut(&card).is_none()
+            && let Some(found) = tables.card(card)?
+        {
+            self.cards.insert(card, found);
+        }
+        if self.issuers.get_mut(&issuer).is_none()
+            && let Some(found) = tables.issuer(issuer)?
+        {
+            self.issuers.insert(issuer, found);
+        }
+        if self.verdicts.get_mut(&device).is_none() {
+            self.verdicts.insert(device, tables.verdict(device)?);
+        }
+        Ok(())
+    }
+
+    fn keep_named<T: Tables>(
+        &mut self,
+        tables: &T,
+        facts: &TokenFacts,
+        presented: &PresentedPayment,
+    ) -> Result<(), T::Error> {
+        let Some(data) = presented.input.application_data() else { return Ok(()) };
+        let (id, of) = (facts.token.id, (data.results.key_class, data.key_index));
+        if let Some(token) = self.tokens.get_mut(&id)
+            && !token.keys.contains_key(&of)
+            && let Some(key) = tables.key(id, of.0, of.1)?
+        {
+            token.keys.insert(of, key);
+        }
+        let version = data.policy_version;
+        if let Some(issuer) = self.issuers.get_mut(&facts.token.issuer)
+            && !issuer.policies.contains_key(&version)
+            && let Some(policy) = tables.policy(facts.token.issuer, version)?
+        {
+            issuer.policies.insert(version, Arc::new(policy));
+        }
+        Ok(())
+    }
+
+    /// What a card can spend behind this payment.
+    ///
+    /// # Errors
+    /// [`StorageError::Refused`] if it does not hold that much: a defect, since the decision rests on the same
+    /// balance.
+    pub(crate) fn available_behind(
+        &self,
+        decided: &Decided,
+    ) -> Result<Option<Money>, StorageError> {
+        let (Some(held), Some(id)) = (decided.held(), decided.authorization.card) else {
+            return Ok(None);
+        };
+        let Some(card) = self.cards.get(&id) else { return Err(StorageError::Conflict) };
+        let taken = held.minor.checked_neg().unwrap_or(i64::MIN);
+        let after = Account::Cardholder(id).balance_after(card.available.minor, taken)?;
+        Ok(Some(Money::new(after, card.available.currency)))
+    }
+
+    /// Follows a payment that is being written down. Whatever it is about is in memory ([`Hot::keep`]).
+    pub(crate) fn follow(&mut self, decided: &Decided, available: Option<Money>) {
+        let authorization = &decided.authorization;
+        if let Some(token) = authorization.token.and_then(|id| self.tokens.get_mut(&id)) {
+            token.follow(decided);
+        }
+        if let Some(card) = authorization.card.and_then(|id| self.cards.get_mut(&id)) {
+            card.available = available.unwrap_or(card.available);
+            card.pin = decided.card_pin.or(card.pin);
+        }
+        if let Some(intent) = &decided.intent {
+            self.put_intent(intent.clone());
+        }
+    }
+
+    /// Lets what the tables know of a token's old counters go.
+    pub(crate) fn trim(&mut self, token: TokenId) {
+        if let Some(token) = self.tokens.get_mut(&token) {
+            token.counters.trim();
+        }
+    }
+
+    /// An intent as it stands in the tables now.
+    pub(crate) fn put_intent(&mut self, intent: PaymentIntent) {
+        self.intents.insert(intent.id, Arc::new(intent));
+    }
+
+    /// Looks it up in the tables from here on.
+    pub(crate) fn forget(&mut self, touched: Touched) {
+        match touched {
+            Touched::Token(id) => self.tokens.remove(&id),
+            Touched::Card(id) => self.cards.remove(&id),
+            Touched::Issuer(id) => self.issuers.remove(&id),
+            Touched::Device(id) => self.verdicts.remove(&id),
+            Touched::Terminal(id) => self.terminals.remove(&id),
+            // Seldom, and of the many terminals that it may have nobody has a list.
+            Touched::Merchant(_) => self.terminals.clear(),
+            Touched::Intent(id) => self.intents.remove(&id),
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.numbers.clear();
+        self.tokens.clear();
+        self.cards.clear();
+        self.issuers.clear();
+        self.verdicts.clear();
+        self.terminals.clear();
+        self.intents.clear();
+    }
+
+    /// Whether something is due to be forgotten.
+    pub(crate) fn is_full(&self) -> bool {
+        self.numbers.is_full()
+            || self.tokens.is_full()
+            || self.cards.is_full()
+            || self.issuers.is_full()
+            || self.verdicts.is_full()
+            || self.terminals.is_full()
+            || self.intents.is_full()
+    }
+
+    /// Forgets what was not used for long. The tables must know all that the journal does.
+    pub(crate) fn let_go(&mut self) {
+        fn of<K: Eq + std::hash::Hash, V>(kept: &mut Generations<K, V>) {
+            if kept.is_full() {
+                kept.grow_old();
+            }
+        }
+        of(&mut self.numbers);
+        of(&mut self.tokens);
+        of(&mut self.cards);
+        of(&mut self.issuers);
+        of(&mut self.verdicts);
+        of(&mut self.terminals);
+        of(&mut self.intents);
+    }
+}
+
+impl HotToken {
+    fn follow(&mut self, decided: &Decided) {
+        let counter = decided.authorization.application_transaction_counter;
+        if let Some(spent) = decided.spent {
+            self.counters.spend(counter, spent);
+            if spent.verified {
+                self.highest_counter = self.highest_counter.max(Some(counter));
+            }
+        }
+        if let Some(key) = decided.used_key {
+            self.keys.insert((key.class, key.index), key);
+        }
+        self.person_key = decided.person_key.or(self.person_key);
+        self.history = decided.history.unwrap_or(self.history);
+        if let Some(state) = decided.suspended {
+            Arc::make_mut(&mut self.token).state = state;
+        }
+    }
+}
+
+impl From<StorageError> for NotInMemory {
+    fn from(_: StorageError) -> Self {
+        Self
+    }
+}
+
+type OrNot<T> = Result<T, NotInMemory>;
+
+impl Tables for MemoryOnly {
+    type Error = NotInMemory;
+
+    fn token_with_number(&self, _: &[u8]) -> OrNot<Option<TokenId>> {
+        Err(NotInMemory)
+    }
+    fn token(&self, _: TokenId) -> OrNot<Option<HotToken>> {
+        Err(NotInMemory)
+    }
+    fn key(&self, _: TokenId, _: KeyClass, _: KeyIndex) -> OrNot<Option<GrantedKey>> {
+        Err(NotInMemory)
+    }
+    fn spent(&self, _: TokenId, _: u16) -> OrNot<Option<SpentCounter>> {
+        Err(NotInMemory)
+    }
+    fn card(&self, _: CardId) -> OrNot<Option<HotCard>> {
+        Err(NotInMemory)
+    }
+    fn issuer(&self, _: IssuerId) -> OrNot<Option<HotIssuer>> {
+        Err(NotInMemory)
+    }
+    fn policy(&self, _: IssuerId, _: u32) -> OrNot<Option<IssuedPolicy>> {
+        Err(NotInMemory)
+    }
+    fn verdict(&self, _: DeviceId) -> OrNot<Option<Verdict>> {
+        Err(NotInMemory)
+    }
+    fn terminal(&self, _: TerminalId) -> OrNot<HotTerminal> {
+        Err(NotInMemory)
+    }
+    fn intent(&self, _: PaymentIntentId) -> OrNot<PaymentIntent> {
+        Err(NotInMemory)
+    }
+}

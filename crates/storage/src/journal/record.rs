@@ -1,0 +1,286 @@
+//! One decided payment as the journal keeps it.
+
+use tapfer_emv::keys::{KeyClass, KeyIndex};
+use tapfer_payment_types::policy::{LastVerified, Requirement, SinceVerified};
+use tapfer_payment_types::{
+    ApiKeyId, AuthorizationId, CardId, IssuerId, MerchantId, Money, PaymentIntentId, TerminalId,
+    Timestamp, TokenId,
+};
+use tapfer_payments::audit::Caller;
+use tapfer_payments::authorization::{Authorization, Outcome, SpentCounter};
+use tapfer_payments::intents::{Arming, PaymentIntent};
+use tapfer_payments::keys::{CounterRange, GrantedKey};
+use tapfer_payments::pins::{CardPin, PersonKeyState, VerificationHistory};
+use tapfer_payments::tokens::{SuspendedBy, TokenState};
+
+use super::bytes::{NoRecord, Put, Take};
+use crate::decided::Decided;
+use crate::{IdempotencyClaim, StoredResponse};
+
+type Result<T> = std::result::Result<T, NoRecord>;
+
+/// What a person can be asked for, each at its number. The order is never changed.
+pub(super) const REQUIREMENTS: [Requirement; 5] = [
+    Requirement::Anything,
+    Requirement::ScreenOn,
+    Requirement::Unlocked,
+    Requirement::AppPin,
+    Requirement::TerminalPin,
+];
+
+/// Puts a record behind what is there.
+pub(super) fn put(to: &mut Put, decided: &Decided) {
+    put_authorization(to, &decided.authorization);
+    to.option(decided.caller.api_key, |to, key| to.raw(&key.to_bits().to_be_bytes()));
+    to.text(decided.caller.role.as_str());
+    to.text(&decided.caller.origin);
+    to.text(&decided.caller.request_id);
+    to.option(decided.asked_key, |to, (issuer, generation)| {
+        to.raw(&issuer.to_bits().to_be_bytes());
+        to.raw(&[generation]);
+    });
+    to.option(decided.spent, |to, spent| {
+        to.option(spent.cryptogram, |to, cryptogram| to.raw(&cryptogram));
+        to.flag(spent.verified);
+    });
+    to.option(decided.used_key.as_ref(), put_key);
+    to.option(decided.person_key, |to, state| {
+        to.raw(&state.generation.to_be_bytes());
+        to.raw(&[state.failed]);
+        to.flag(state.reset_granted);
+    });
+    to.option(decided.card_pin, |to, pin| {
+        to.raw(&pin.value);
+        to.raw(&[pin.failed]);
+    });
+    to.option(decided.history, put_history);
+    to.option(decided.suspended, put_state);
+    to.option(decided.intent.as_ref(), put_intent);
+    to.option(decided.answer.as_ref(), |to, (claim, response)| {
+        to.raw(&claim.api_key.to_bits().to_be_bytes());
+        to.text(claim.key.as_str());
+        to.raw(&claim.fingerprint);
+        to.raw(&response.status.to_be_bytes());
+        to.bytes(&response.body);
+    });
+}
+
+/// Takes a record from the front.
+pub(super) fn take(from: &mut Take<'_>) -> Result<Decided> {
+    let authorization = take_authorization(from)?;
+    let caller = Caller {
+        api_key: from.option("api key", |from| Ok(ApiKeyId::from_bits(from.u128("api key")?)))?,
+        role: from.parse("role")?,
+        origin: from.text("origin")?.to_owned(),
+        request_id: from.text("request id")?.to_owned(),
+    };
+    let asked_key = from.option("asked key", |from| {
+        Ok((IssuerId::from_bits(from.u128("issuer")?), from.u8("generation")?))
+    })?;
+    let spent = from.option("spent counter", |from| {
+        Ok(SpentCounter {
+            authorization: authorization.id,
+            payment_intent: authorization.payment_intent,
+            terminal: authorization.terminal,
+            cryptogram: from.option("cryptogram", |from| from.array("cryptogram"))?,
+            verified: from.flag("verified")?,
+        })
+    })?;
+    Ok(Decided {
+        caller,
+        asked_key,
+        spent,
+        used_key: from.option("used key", take_key)?,
+        person_key: from.option("person's key", |from| {
+            Ok(PersonKeyState {
+                generation: from.u32("person's key")?,
+                failed: from.u8("person's key")?,
+                reset_granted: from.flag("person's key")?,
+            })
+        })?,
+        card_pin: from.option("card's PIN", |from| {
+            Ok(CardPin { value: from.array("card's PIN")?, failed: from.u8("card's PIN")? })
+        })?,
+        history: from.option("history", take_history)?,
+        suspended: from.option("token state", take_state)?,
+        intent: from.option("intent", take_intent)?,
+        answer: from.option("answer", |from| {
+            let claim = IdempotencyClaim {
+                api_key: ApiKeyId::from_bits(from.u128("claim")?),
+                key: from.parse("idempotency key")?,
+                fingerprint: from.array("fingerprint")?,
+            };
+            let status = from.u16("status")?;
+            Ok((claim, StoredResponse { status, body: from.bytes("body")?.to_vec() }))
+        })?,
+        authorization,
+    })
+}
+
+fn put_authorization(to: &mut Put, authorization: &Authorization) {
+    to.raw(&authorization.id.to_bits().to_be_bytes());
+    to.raw(&authorization.payment_intent.to_bits().to_be_bytes());
+    to.raw(&authorization.merchant.to_bits().to_be_bytes());
+    to.raw(&authorization.terminal.to_bits().to_be_bytes());
+    to.option(authorization.token, |to, id| to.raw(&id.to_bits().to_be_bytes()));
+    to.option(authorization.card, |to, id| to.raw(&id.to_bits().to_be_bytes()));
+    to.raw(&authorization.outcome.number().to_be_bytes());
+    to.flag(authorization.merchant_proven);
+    put_money(to, authorization.amount);
+    to.raw(&authorization.application_transaction_counter.to_be_bytes());
+    to.option(authorization.key_index, |to, index| to.raw(&index.to_bytes()));
+    to.raw(&authorization.created_at.unix_millis().to_be_bytes());
+}
+
+fn take_authorization(from: &mut Take<'_>) -> Result<Authorization> {
+    Ok(Authorization {
+        id: AuthorizationId::from_bits(from.u128("authorization")?),
+        payment_intent: PaymentIntentId::from_bits(from.u128("intent")?),
+        merchant: MerchantId::from_bits(from.u128("merchant")?),
+        terminal: TerminalId::from_bits(from.u128("terminal")?),
+        token: from.option("token", |from| Ok(TokenId::from_bits(from.u128("token")?)))?,
+        card: from.option("card", |from| Ok(CardId::from_bits(from.u128("card")?)))?,
+        outcome: Outcome::from_number(from.u16("outcome")?).ok_or(NoRecord("outcome"))?,
+        merchant_proven: from.flag("merchant proven")?,
+        amount: take_money(from)?,
+        application_transaction_counter: from.u16("counter")?,
+        key_index: from.option("key index", take_key_index)?,
+        reversal: None,
+        created_at: take_time(from, "decided at")?,
+    })
+}
+
+fn put_money(to: &mut Put, money: Money) {
+    to.raw(&money.minor.to_be_bytes());
+    to.text(money.currency.code());
+}
+
+fn take_money(from: &mut Take<'_>) -> Result<Money> {
+    let minor = from.i64("amount")?;
+    Ok(Money::new(minor, from.parse("currency")?))
+}
+
+fn take_time(from: &mut Take<'_>, what: &'static str) -> Result<Timestamp> {
+    from.i64(what).map(Timestamp::from_unix_millis)
+}
+
+fn take_key_index(from: &mut Take<'_>) -> Result<KeyIndex> {
+    KeyIndex::from_bytes(from.array("key index")?).map_err(|_| NoRecord("key index"))
+}
+
+fn put_key(to: &mut Put, key: &GrantedKey) {
+    to.raw(&key.index.to_bytes());
+    to.raw(&[key.class.to_byte(), key.derivation_key_index]);
+    to.raw(&key.granted_at.unix_millis().to_be_bytes());
+    to.raw(&key.expires_at.unix_millis().to_be_bytes());
+    to.raw(&key.maximum_payments.to_be_bytes());
+    to.raw(&key.maximum_total_minor.to_be_bytes());
+    to.raw(&key.used_payments.to_be_bytes());
+    to.raw(&key.used_total_minor.to_be_bytes());
+    to.option(key.counters, |to, counters| {
+        to.raw(&counters.first.to_be_bytes());
+        to.raw(&counters.count.to_be_bytes());
+    });
+}
+
+fn take_key(from: &mut Take<'_>) -> Result<GrantedKey> {
+    Ok(GrantedKey {
+        index: take_key_index(from)?,
+        class: KeyClass::from_byte(from.u8("key class")?).ok_or(NoRecord("key class"))?,
+        derivation_key_index: from.u8("generation")?,
+        granted_at: take_time(from, "granted at")?,
+        expires_at: take_time(from, "expires at")?,
+        maximum_payments: from.u16("maximum payments")?,
+        maximum_total_minor: from.i64("maximum total")?,
+        used_payments: from.u16("used payments")?,
+        used_total_minor: from.i64("used total")?,
+        counters: from.option("counters", |from| {
+            Ok(CounterRange { first: from.u16("counters")?, count: from.u16("counters")? })
+        })?,
+    })
+}
+
+fn put_history(to: &mut Put, history: VerificationHistory) {
+    to.raw(&history.since.payments.to_be_bytes());
+    to.raw(&history.since.sum_minor.to_be_bytes());
+    to.option(history.last, |to, last| {
+        to.raw(&last.application_transaction_counter.to_be_bytes());
+        let number = REQUIREMENTS.iter().position(|known| *known == last.reached);
+        to.raw(&[number.and_then(|number| u8::try_from(number).ok()).unwrap_or(u8::MAX)]);
+    });
+    to.raw(&history.since_login.to_be_bytes());
+}
+
+fn take_history(from: &mut Take<'_>) -> Result<VerificationHistory> {
+    let since = SinceVerified { payments: from.u32("history")?, sum_minor: from.i64("history")? };
+    let last = from.option("last verified", |from| {
+        let application_transaction_counter = from.u16("last verified")?;
+        let number = usize::from(from.u8("last verified")?);
+        let reached = *REQUIREMENTS.get(number).ok_or(NoRecord("last verified"))?;
+        Ok(LastVerified { application_transaction_counter, reached })
+    })?;
+    Ok(VerificationHistory { since, last, since_login: from.u32("history")? })
+}
+
+/// As the tables have it: whoever suspended it, or a number above all of those.
+fn put_state(to: &mut Put, state: TokenState) {
+    to.raw(&[match state {
+        TokenState::Active => 0,
+        TokenState::Suspended(by) => by.bits(),
+        TokenState::Inactive => 0xFE,
+        TokenState::Deactivated => 0xFF,
+    }]);
+}
+
+fn take_state(from: &mut Take<'_>) -> Result<TokenState> {
+    match from.u8("token state")? {
+        0 => Ok(TokenState::Active),
+        0xFE => Ok(TokenState::Inactive),
+        0xFF => Ok(TokenState::Deactivated),
+        bits => {
+            let by = SuspendedBy::from_bits(bits).ok_or(NoRecord("token state"))?;
+            Ok(TokenState::Suspended(by))
+        }
+    }
+}
+
+fn put_intent(to: &mut Put, intent: &PaymentIntent) {
+    to.raw(&intent.id.to_bits().to_be_bytes());
+    to.raw(&intent.merchant.to_bits().to_be_bytes());
+    put_money(to, intent.amount);
+    to.option(intent.reference.as_deref(), Put::text);
+    to.text(intent.capture_method.as_str());
+    to.text(intent.status.as_str());
+    to.option(intent.arming, |to, arming| {
+        to.raw(&arming.terminal.to_bits().to_be_bytes());
+        to.text(arming.state.as_str());
+        to.raw(&arming.expires_at.unix_millis().to_be_bytes());
+    });
+    to.option(intent.authorization, |to, id| to.raw(&id.to_bits().to_be_bytes()));
+    to.raw(&intent.captured_minor.to_be_bytes());
+    to.raw(&intent.refunded_minor.to_be_bytes());
+    to.raw(&intent.created_at.unix_millis().to_be_bytes());
+}
+
+fn take_intent(from: &mut Take<'_>) -> Result<PaymentIntent> {
+    Ok(PaymentIntent {
+        id: PaymentIntentId::from_bits(from.u128("intent")?),
+        merchant: MerchantId::from_bits(from.u128("merchant")?),
+        amount: take_money(from)?,
+        reference: from.option("reference", |from| Ok(from.text("reference")?.to_owned()))?,
+        capture_method: from.parse("capture method")?,
+        status: from.parse("intent status")?,
+        arming: from.option("arming", |from| {
+            Ok(Arming {
+                terminal: TerminalId::from_bits(from.u128("arming")?),
+                state: from.parse("arming")?,
+                expires_at: take_time(from, "arming")?,
+            })
+        })?,
+        authorization: from
+            .option("approval", |from| Ok(AuthorizationId::from_bits(from.u128("approval")?)))?,
+        captured_minor: from.i64("captured")?,
+        refunded_minor: from.i64("refunded")?,
+        created_at: take_time(from, "created at")?,
+    })
+}
