@@ -14,6 +14,7 @@ pub mod hsm;
 pub mod integrity;
 pub mod issuers;
 pub mod merchants;
+pub mod oauth;
 pub mod payment_intents;
 pub mod pins;
 pub mod policies;

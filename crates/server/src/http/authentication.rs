@@ -1,5 +1,6 @@
-//! Who calls: a client's certificate or a bearer API key, and what it speaks for.
+//! Who calls: a client's certificate, a bearer API key or an access token, and what it speaks for.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath};
 use axum::http::header;
 use axum::http::request::Parts;
@@ -12,6 +13,8 @@ use crate::http::App;
 use crate::http::access::CallerSlot;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::request_id::RequestId;
+use crate::http::scope;
+use crate::service::access_tokens;
 use crate::service::caller::Caller;
 
 /// The one route that takes the API key of a terminal or phone where certificates are required.
@@ -21,6 +24,7 @@ const CERTIFICATES: &str = "/v1/client-certificates";
 enum Shown {
     Certificate(ClientIdentity),
     Key(PresentedKey),
+    Token(String),
 }
 
 impl FromRequestParts<App> for Caller {
@@ -28,9 +32,8 @@ impl FromRequestParts<App> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let from = address(parts);
-        let origin = from.map_or_else(|| "local".to_owned(), |address| address.to_string());
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
-        let refused = |cause| refuse(&origin, &request_id, cause);
+        let refused = |cause| refuse(parts, cause);
         let key = match shown(parts).map_err(refused)? {
             Shown::Certificate(client) => {
                 let found = app.run(move |service| service.find_api_key_of(&client)).await?;
@@ -50,6 +53,16 @@ impl FromRequestParts<App> for Caller {
                 require_certificate(parts, app, &key)?;
                 key
             }
+            Shown::Token(token) => {
+                let hash = hash(&token);
+                look_up(app, from, &hash)?;
+                let found = app.run(move |service| service.find_api_key_of_token(&token)).await?;
+                looked_up(app, from, &hash, found.is_some());
+                let refusal = "an access token that has ended, or is none of this platform's";
+                let (key, scope) = found.ok_or_else(|| refused(refusal))?;
+                require_scope(parts, scope.as_deref())?;
+                key
+            }
         };
         if let Some(slot) = parts.extensions.get::<CallerSlot>() {
             slot.set(key.id);
@@ -57,24 +70,32 @@ impl FromRequestParts<App> for Caller {
         let role = key.principal.role();
         app.gate().pass(key.id, role, app.service().now()).map_err(Problem::too_soon)?;
         let request_id = request_id.as_str().to_owned();
-        Ok(Self { key: key.id, principal: key.principal, origin, request_id })
+        Ok(Self { key: key.id, principal: key.principal, origin: origin(from), request_id })
     }
 }
 
 /// Where a request comes from; nowhere, if it did not come over the network.
-fn address(parts: &Parts) -> Option<IpAddr> {
+pub(super) fn address(parts: &Parts) -> Option<IpAddr> {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     peer.map(|ConnectInfo(peer)| peer.ip())
 }
 
+fn origin(from: Option<IpAddr>) -> String {
+    from.map_or_else(|| "local".to_owned(), |address| address.to_string())
+}
+
 /// Before credentials are looked up: whether their address has to pause.
-fn look_up(app: &App, from: Option<IpAddr>, credential: &[u8; 32]) -> Result<(), Problem> {
+pub(super) fn look_up(
+    app: &App,
+    from: Option<IpAddr>,
+    credential: &[u8; 32],
+) -> Result<(), Problem> {
     let may_try = from.map_or(Ok(()), |from| app.gate().may_try(from, credential));
     may_try.map_err(Problem::too_soon)
 }
 
 /// Behind it.
-fn looked_up(app: &App, from: Option<IpAddr>, credential: &[u8; 32], is_right: bool) {
+pub(super) fn looked_up(app: &App, from: Option<IpAddr>, credential: &[u8; 32], is_right: bool) {
     if let Some(from) = from {
         app.gate().tried(from, credential, is_right);
     }
@@ -89,8 +110,11 @@ fn shown(parts: &Parts) -> Result<Shown, &'static str> {
         (None, Some(value), None) => {
             let value = value.to_str().ok().and_then(|value| value.split_once(' '));
             let bearer = value.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-            let key = bearer.and_then(|(_, key)| api_key::parse(key.trim()));
-            key.map(Shown::Key).ok_or("no API key of this platform's form")
+            let shown = bearer.and_then(|(_, text)| match text.trim() {
+                token if access_tokens::is_token(token) => Some(Shown::Token(token.to_owned())),
+                key => api_key::parse(key).map(Shown::Key),
+            });
+            shown.ok_or("no API key of this platform's form")
         }
         (None, None, None) => Err("no API key and no certificate"),
         _ => Err("more than one proof of who calls"),
@@ -109,12 +133,31 @@ fn require_certificate(parts: &Parts, app: &App, key: &ApiKey) -> Result<(), Pro
     Err(Problem::new(ProblemKind::ClientCertificateRequired, detail))
 }
 
+/// An access token is good for what it was given for.
+fn require_scope(parts: &Parts, scope: Option<&str>) -> Result<(), Problem> {
+    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let needed = scope::needed(route, &parts.method);
+    if scope::allows(scope, &needed) {
+        return Ok(());
+    }
+    let detail =
+        format!("this needs an access token with the scope {needed}; ask for one that names it");
+    Err(Problem::new(ProblemKind::InsufficientScope, detail))
+}
+
+fn hash(text: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    hash
+}
+
 /// A failed attempt to get in is a security event (ASVS v5.0.0-16.3.1).
-fn refuse(origin: &str, request_id: &RequestId, cause: &'static str) -> Problem {
+pub(super) fn refuse(parts: &Parts, cause: &'static str) -> Problem {
+    let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
     tracing::warn!(
         target: "tapfer::security",
         event = "authentication_failed",
-        origin,
+        origin = origin(address(parts)),
         request_id = request_id.as_str(),
         cause,
         "authentication failed"

@@ -8,10 +8,12 @@ mod authentication;
 mod command;
 mod extract;
 mod fault;
+mod form;
 mod openapi;
 mod problem;
 mod request_id;
 mod routes;
+mod scope;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +28,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -101,6 +104,7 @@ struct Shared {
     limits: Limits,
     metrics: Option<PrometheusHandle>,
     document: Bytes,
+    scopes: Vec<String>,
 }
 
 impl App {
@@ -109,6 +113,7 @@ impl App {
     /// # Errors
     /// There are no more threads.
     pub(crate) fn new(service: Service, limits: Limits, document: Bytes) -> io::Result<Self> {
+        let described: Value = serde_json::from_slice(&document).unwrap_or_default();
         let service = Arc::new(service);
         let decider = Arc::clone(&service);
         let pipeline = Pipeline::start(move |asked: &[Question], tell: Tell<'_, Decided>| {
@@ -122,6 +127,7 @@ impl App {
             limits,
             metrics: metrics::install(),
             document,
+            scopes: scope::all(&described),
         })))
     }
 
@@ -213,6 +219,11 @@ impl App {
 
     pub(crate) fn metrics(&self) -> Option<&PrometheusHandle> {
         self.0.metrics.as_ref()
+    }
+
+    /// What access tokens may be wanted for.
+    pub(crate) fn scopes(&self) -> &[String] {
+        &self.0.scopes
     }
 
     pub(crate) fn document(&self) -> &Bytes {

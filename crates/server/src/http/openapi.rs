@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::http::App;
 use crate::http::problem::{PROBLEM_JSON, ProblemBody, ProblemKind};
+use crate::http::scope;
 
 /// The head of the document.
 #[derive(OpenApi)]
@@ -29,6 +30,7 @@ use crate::http::problem::{PROBLEM_JSON, ProblemBody, ProblemKind};
         (name = "issuers", description = "Who gives out cards and decides on payments"),
         (name = "API keys", description = "Who may call, and who may not any more"),
         (name = "client certificates", description = "With which terminals and phones prove who they are"),
+        (name = "OAuth 2", description = "Access tokens for merchants' and issuers' servers"),
         (name = "cards", description = "Cards in the vault and their accounts"),
         (name = "devices", description = "Phones with a wallet on them"),
         (name = "tokens", description = "One card on one device"),
@@ -46,7 +48,13 @@ pub(crate) struct Head;
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Routes that need no API key.
-const PUBLIC: [&str; 3] = ["/health", "/ready", "/v1/openapi.json"];
+const PUBLIC: [&str; 5] = [
+    "/health",
+    "/ready",
+    "/v1/openapi.json",
+    "/oauth2/token",
+    "/.well-known/oauth-authorization-server",
+];
 
 /// Headers of an answer to whoever comes too soon.
 const RATE_LIMIT_HEADERS: [(&str, &str, &str); 3] = [
@@ -68,20 +76,28 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 /// Completes the document that the routes made.
 pub(crate) fn complete(api: &utoipa::openapi::OpenApi) -> Result<Value, serde_json::Error> {
     let mut document = serde_json::to_value(api)?;
-    add_components(&mut document);
     if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
         for (path, item) in paths.iter_mut() {
             for method in METHODS {
                 if let Some(operation) = item.get_mut(method).and_then(Value::as_object_mut) {
-                    complete_operation(path, operation);
+                    complete_operation(path, method, operation);
                 }
             }
         }
     }
+    // They follow from what the operations need.
+    let scopes = scope::all(&document);
+    add_components(&mut document, &scopes);
     Ok(document)
 }
 
-fn add_components(document: &mut Value) {
+fn add_components(document: &mut Value, scopes: &[String]) {
+    let says = |scope: &String| {
+        let (resource, verb) = scope.split_once(':').unwrap_or((scope, ""));
+        let verb = if verb == "read" { "Look at" } else { "Change" };
+        (scope.clone(), Value::String(format!("{verb} {resource}")))
+    };
+    let scopes: Map<String, Value> = scopes.iter().map(says).collect();
     let Some(components) = document.get_mut("components").and_then(Value::as_object_mut) else {
         return;
     };
@@ -97,6 +113,11 @@ fn add_components(document: &mut Value) {
             "type": "mutualTLS",
             "description": "A certificate of POST /v1/client-certificates, for terminals and phones, in place of their \
                 API key. Where the platform requires certificates of them, their API keys serve that one route only."
+        }, "oauth2": {
+            "type": "oauth2",
+            "description": "An access token in place of the API key, for merchants' and issuers' servers: client id is the \
+                API key's id, client secret the API key.",
+            "flows": { "clientCredentials": { "tokenUrl": "/oauth2/token", "scopes": scopes } }
         }}),
     );
     components.insert(
@@ -161,12 +182,13 @@ fn request_id_header() -> Value {
     json!({ "$ref": "#/components/headers/RequestId" })
 }
 
-fn complete_operation(path: &str, operation: &mut Map<String, Value>) {
+fn complete_operation(path: &str, method: &str, operation: &mut Map<String, Value>) {
     let shape = Shape::of(path, operation);
     if shape.needs_key {
+        let scope = scope::needed(path, &method.to_uppercase().parse().unwrap_or_default());
         operation.insert(
             "security".to_owned(),
-            json!([{ "api_key": [] }, { "client_certificate": [] }]),
+            json!([{ "api_key": [] }, { "client_certificate": [] }, { "oauth2": [scope] }]),
         );
     }
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
@@ -201,6 +223,8 @@ struct Shape {
     has_query: bool,
     has_path: bool,
     is_repeatable: bool,
+    /// Its body is a form, whose faults are told in the words of OAuth 2.
+    is_form: bool,
     /// It is about a phone's store, which may be locked or old.
     has_store: bool,
 }
@@ -219,6 +243,7 @@ impl Shape {
         Self {
             needs_key: !PUBLIC.contains(&path),
             has_body: operation.contains_key("requestBody"),
+            is_form: path == "/oauth2/token",
             has_query: has("query", None),
             has_path: has("path", None),
             is_repeatable: has("header", Some(IDEMPOTENCY_KEY)),
@@ -234,7 +259,8 @@ impl Shape {
             }
         };
         add(self.needs_key, &[401, 403, 404, 429, 503]);
-        add(self.has_body, &[400, 408, 413, 415, 422]);
+        add(self.is_form, &[408, 413, 429, 503]);
+        add(self.has_body && !self.is_form, &[400, 408, 413, 415, 422]);
         add(self.has_query, &[422]);
         add(self.has_path, &[404]);
         add(self.is_repeatable, &[400, 409, 422]);

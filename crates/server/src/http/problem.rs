@@ -61,6 +61,9 @@ problem_kinds! {
     /// Terminals and phones show certificates here.
     ClientCertificateRequired =
         ("client_certificate_required", FORBIDDEN, "A client's TLS certificate is needed"),
+    /// The access token was given for something else.
+    InsufficientScope =
+        ("insufficient_scope", FORBIDDEN, "The access token was not given for that"),
     /// No such thing, or none that the caller may see.
     NotFound = ("not_found", NOT_FOUND, "There is nothing here under this name"),
     /// The route exists, the method does not.
@@ -238,8 +241,15 @@ impl ProblemKind {
     }
 }
 
+/// Stands at an error answer whose words another specification prescribes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnWords;
+
 /// The problem behind an error answer that no code of ours made.
 fn foreign(response: &Response) -> Option<Problem> {
+    if response.extensions().get::<OwnWords>().is_some() {
+        return None;
+    }
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return None;

@@ -28,7 +28,22 @@ impl Service {
     /// # Errors
     /// [`ServiceError`] of the store; of the security module, if it has to say which keys sign now.
     pub(crate) fn find_api_key(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>, ServiceError> {
-        let found = match self.storage.api_key_by_hash(*hash) {
+        self.in_force(self.storage.api_key_by_hash(*hash))
+    }
+
+    /// The key of this id, if the platform made it and it may still be used.
+    ///
+    /// # Errors
+    /// As [`Service::find_api_key`].
+    pub(super) fn api_key_in_force(&self, id: ApiKeyId) -> Result<Option<ApiKey>, ServiceError> {
+        self.in_force(self.storage.api_key(id))
+    }
+
+    fn in_force(
+        &self,
+        found: Result<Option<ApiKey>, StorageError>,
+    ) -> Result<Option<ApiKey>, ServiceError> {
+        let found = match found {
             Err(StorageError::Inconsistent(spoiled)) => {
                 warn_of_spoiled(&spoiled);
                 return Ok(None);

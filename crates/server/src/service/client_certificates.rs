@@ -11,7 +11,7 @@ use tapfer_hsm::{Client, ClientCertificateRequest, HsmError, PaymentHsm};
 use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payments::access::{ApiKey, ClientCertificate, Principal};
-use tapfer_storage::{Storage, StorageError, StoredResponse};
+use tapfer_storage::{Storage, StoredResponse};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509CertificationRequest};
 
 use crate::api;
@@ -21,7 +21,6 @@ use crate::service::answer::{Answered, created};
 use crate::service::caller::Caller;
 use crate::service::issuer_keys::note_new_keys;
 use crate::service::repetition::{Repetition, RepetitionSecret};
-use crate::service::signed_api_keys::warn_of_spoiled;
 use crate::service::{Service, ServiceError};
 
 /// Characters of base64 in a line of PEM (RFC 7468, 2).
@@ -113,17 +112,8 @@ impl Service {
         if self.now() >= client.expires_at {
             return Ok(None);
         }
-        let found = match self.storage.api_key(client.api_key) {
-            Err(StorageError::Inconsistent(spoiled)) => {
-                warn_of_spoiled(&spoiled);
-                return Ok(None);
-            }
-            found => found?,
-        };
-        let in_force =
-            found.filter(|key| key.revoked_at.is_none() && key.principal == client.principal);
-        let Some(key) = in_force else { return Ok(None) };
-        Ok(self.has_signed(&key)?.then_some(key))
+        let key = self.api_key_in_force(client.api_key)?;
+        Ok(key.filter(|key| key.principal == client.principal))
     }
 }
 

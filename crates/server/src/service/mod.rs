@@ -5,6 +5,7 @@
 //! while the security module works: the store does not even offer a way to.
 
 mod access;
+pub(crate) mod access_tokens;
 mod answer;
 mod audit;
 mod authorities;

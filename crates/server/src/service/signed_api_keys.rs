@@ -16,7 +16,8 @@ use crate::service::document_keys::DocumentKeys;
 use crate::service::rounds::Asked;
 use crate::service::{Service, ServiceError};
 
-const PURPOSE: DocumentPurpose = DocumentPurpose::AuditHead;
+/// The key that signs API keys, and what is derived from them.
+pub(super) const PURPOSE: DocumentPurpose = DocumentPurpose::AuditHead;
 /// So many rows are remembered, 32 bytes each: then all of them are looked at again, each at its next use.
 const REMEMBERED: usize = 100_000;
 /// So many signatures go into one transaction: others write in between.
@@ -64,6 +65,16 @@ fn signer(keys: &DocumentKeys, statement: &[u8], signature: &[u8; 64]) -> Option
     keys.audit_heads.iter().rev().find(signs).copied()
 }
 
+/// What a statement with its signature is remembered by.
+fn row_of(statement: &[u8], signature: &[u8; 64]) -> [u8; 32] {
+    let mut hash = Context::new(&SHA256);
+    hash.update(statement);
+    hash.update(signature);
+    let mut row = [0; 32];
+    row.copy_from_slice(hash.finish().as_ref());
+    row
+}
+
 impl Service {
     /// A new key, signed, and the text that is shown once.
     ///
@@ -108,40 +119,50 @@ impl Service {
     }
 
     fn is_signed(&self, key: &ApiKey) -> Result<bool, ServiceError> {
-        let realm = self.hsm.describe().realm_id;
         if let Some(own) = &self.own_api_keys {
-            return Ok(own.has(key, realm));
+            return Ok(own.has(key, self.hsm.describe().realm_id));
         }
-        let Some((row, statement, signature)) = self.signed_row(key) else { return Ok(false) };
-        let (is_good, forgotten) = self.good_api_keys.has(&row);
-        if is_good {
-            return Ok(true);
+        match self.signed_row(key) {
+            Some((statement, signature)) => self.is_signed_here(&statement, &signature),
+            None => Ok(false),
         }
-        let is_signed = signer(&*self.document_keys()?, &statement, &signature).is_some();
-        if is_signed {
-            self.good_api_keys.remember(row, forgotten);
-        }
-        Ok(is_signed)
     }
 
     /// Whether that was found out before. Asks nobody.
     pub(super) fn is_known_to_be_signed(&self, key: &ApiKey) -> bool {
         match &self.own_api_keys {
             Some(own) => own.has(key, self.hsm.describe().realm_id),
-            None => self.signed_row(key).is_some_and(|(row, ..)| self.good_api_keys.has(&row).0),
+            None => self.signed_row(key).is_some_and(|(statement, signature)| {
+                self.good_api_keys.has(&row_of(&statement, &signature)).0
+            }),
         }
     }
 
-    /// A hash of a row with its signature, what the signature is over, and the signature; `None` without one.
-    fn signed_row(&self, key: &ApiKey) -> Option<([u8; 32], Vec<u8>, [u8; 64])> {
+    /// What the signature of a key is over, and the signature; `None` without one.
+    fn signed_row(&self, key: &ApiKey) -> Option<(Vec<u8>, [u8; 64])> {
         let statement = serde_json::to_vec(&key.statement(self.hsm.describe().realm_id)).ok()?;
-        let signature = key.signature?;
-        let mut hash = Context::new(&SHA256);
-        hash.update(&statement);
-        hash.update(&signature);
-        let mut row = [0; 32];
-        row.copy_from_slice(hash.finish().as_ref());
-        Some((row, statement, signature))
+        Some((statement, key.signature?))
+    }
+
+    /// Whether a key of audit heads that is not destroyed has signed a statement. What was good once is remembered.
+    ///
+    /// # Errors
+    /// [`ServiceError::Hsm`]: which keys sign is not known, and cannot be asked.
+    pub(super) fn is_signed_here(
+        &self,
+        statement: &[u8],
+        signature: &[u8; 64],
+    ) -> Result<bool, ServiceError> {
+        let row = row_of(statement, signature);
+        let (is_good, forgotten) = self.good_api_keys.has(&row);
+        if is_good {
+            return Ok(true);
+        }
+        let is_signed = signer(&*self.document_keys()?, statement, signature).is_some();
+        if is_signed {
+            self.good_api_keys.remember(row, forgotten);
+        }
+        Ok(is_signed)
     }
 
     /// Signs keys in force with the newest key of audit heads that an older one has signed, so that nobody is kept out

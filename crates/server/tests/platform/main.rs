@@ -23,6 +23,7 @@ mod limits;
 #[path = "../../../integrity/tests/maker/mod.rs"]
 mod maker;
 mod merchants;
+mod oauth;
 mod payments;
 mod phone;
 mod pins;

@@ -10,6 +10,7 @@ mod devices;
 mod integrity;
 mod issuers;
 mod merchants;
+mod oauth;
 mod operation;
 mod payment_intents;
 mod pins;
@@ -45,6 +46,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(operation::metrics))
         .routes(routes!(operation::hsm))
         .routes(routes!(openapi::get_openapi))
+        .routes(routes!(oauth::token))
+        .routes(routes!(oauth::metadata))
         .routes(routes!(issuers::create, issuers::list))
         .routes(routes!(issuers::get))
         .routes(routes!(issuers::create_api_key))

@@ -1,0 +1,159 @@
+//! Access tokens for merchants' and issuers' servers, over real TLS.
+
+use data_encoding::{BASE64, BASE64URL_NOPAD};
+use serde_json::{Value, json};
+
+use crate::running::{Client, Platform, Reply};
+use crate::shop::{Shop, id, reason};
+
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+const GRANT: &str = "grant_type=client_credentials";
+
+/// An API key as an OAuth client.
+struct OAuthClient {
+    id: String,
+    secret: String,
+}
+
+impl OAuthClient {
+    fn of(operator: &Client, owner: &str) -> Self {
+        let key = operator.post("/v1/api-keys", &json!({ "owner": owner })).expect(201);
+        Self { id: id(&key), secret: key["api_key"].as_str().unwrap().to_owned() }
+    }
+
+    fn merchant(platform: &Platform) -> Self {
+        let merchant = json!({ "name": "Mensa", "country": "276", "category_code": "5814" });
+        let merchant = platform.operator.post("/v1/merchants", &merchant).expect(201);
+        Self::of(&platform.operator, &id(&merchant))
+    }
+
+    fn basic(&self) -> String {
+        format!("Basic {}", BASE64.encode(format!("{}:{}", self.id, self.secret).as_bytes()))
+    }
+
+    fn ask(&self, platform: &Platform, body: &str) -> Reply {
+        let headers = [FORM, ("authorization", &self.basic())];
+        platform.operator.send_bare("POST", "/oauth2/token", &headers, body.as_bytes())
+    }
+
+    /// A caller who shows a token.
+    fn token(&self, platform: &Platform, scope: &str) -> Client {
+        let answer = self.ask(platform, &format!("{GRANT}&scope={scope}")).expect(200);
+        assert_eq!((&answer["token_type"], &answer["expires_in"]), (&json!("Bearer"), &json!(900)));
+        platform.operator.with_key(&answer["access_token"])
+    }
+}
+
+fn intent() -> Value {
+    json!({ "amount": 500, "currency": "EUR" })
+}
+
+#[test]
+fn a_merchants_server_works_with_a_token() {
+    let shop = Shop::open();
+    let client = OAuthClient::of(&shop.platform.operator, &shop.merchant_id);
+    let server = client.token(&shop.platform, "");
+    let made = server.post_as("order-1", "/v1/payment-intents", &intent()).expect(201);
+    let with_key = shop.platform.operator.with_key(&json!(client.secret));
+    let again = with_key.post_as("order-1", "/v1/payment-intents", &intent());
+    assert!(again.is_replayed(), "the API key hears the same");
+    assert_eq!(again.expect(201), made);
+    assert_eq!(server.get("/v1/cards").problem(403), "forbidden", "no more than the API key");
+}
+
+#[test]
+fn attack_token_beyond_its_scope() {
+    let platform = Platform::start();
+    let client = OAuthClient::merchant(&platform);
+    let server = client.token(&platform, "payment-intents%3Aread+refunds%3Awrite");
+    assert_eq!(server.get("/v1/payment-intents").status, 200);
+    let refused = server.post("/v1/payment-intents", &intent());
+    assert_eq!(refused.problem(403), "insufficient_scope");
+    assert_eq!(server.get("/v1/terminals").problem(403), "insufficient_scope");
+}
+
+#[test]
+fn attack_token_of_a_revoked_client() {
+    let platform = Platform::start();
+    let client = OAuthClient::merchant(&platform);
+    let server = client.token(&platform, "");
+    assert_eq!(server.get("/v1/payment-intents").status, 200);
+    let path = format!("/v1/api-keys/{}/revoke", client.id);
+    platform.operator.post(&path, &reason("left in a log")).expect(200);
+    assert_eq!(server.get("/v1/payment-intents").problem(401), "unauthenticated");
+    assert_eq!(client.ask(&platform, GRANT).expect(401)["error"], "invalid_client");
+}
+
+#[test]
+fn attack_token_behind_its_end() {
+    let platform = Platform::start();
+    let server = OAuthClient::merchant(&platform).token(&platform, "");
+    platform.clock.advance_seconds(899);
+    assert_eq!(server.get("/v1/payment-intents").status, 200);
+    platform.clock.advance_seconds(1);
+    assert_eq!(server.get("/v1/payment-intents").problem(401), "unauthenticated");
+}
+
+#[test]
+fn attack_token_with_another_scope_written_into_it() {
+    let platform = Platform::start();
+    let client = OAuthClient::merchant(&platform);
+    let token = client.token(&platform, "payment-intents%3Aread").key().to_owned();
+    let (statement, signature) =
+        token.strip_prefix("tapfer_token_").unwrap().split_once('.').unwrap();
+    let statement = BASE64URL_NOPAD.decode(statement.as_bytes()).unwrap();
+    let statement = String::from_utf8(statement).unwrap();
+    let wider = statement.replace("payment-intents:read", "payment-intents:write");
+    assert_ne!(wider, statement);
+    let wider = BASE64URL_NOPAD.encode(wider.as_bytes());
+    let forged = platform.operator.with_key(&json!(format!("tapfer_token_{wider}.{signature}")));
+    let refused = forged.post("/v1/payment-intents", &intent());
+    assert_eq!(refused.problem(401), "unauthenticated");
+}
+
+#[test]
+fn refusals_are_in_the_words_of_the_rfc() {
+    let shop = Shop::open();
+    let platform = &shop.platform;
+    let client = OAuthClient::of(&platform.operator, &shop.merchant_id);
+    let terminal = OAuthClient::of(&shop.merchant, &shop.terminal_id);
+    let wrong = OAuthClient { id: client.id.clone(), secret: terminal.secret.clone() };
+    let twice = format!("{GRANT}&{GRANT}");
+    let both = format!("{GRANT}&client_id={}&client_secret={}", client.id, client.secret);
+    let rows = [
+        (&client, "grant_type=password", 400, "unsupported_grant_type"),
+        (&client, "", 400, "invalid_request"),
+        (&client, twice.as_str(), 400, "invalid_request"),
+        (&client, both.as_str(), 400, "invalid_request"),
+        (&client, "grant_type=client_credentials&scope=all", 400, "invalid_scope"),
+        (&wrong, GRANT, 401, "invalid_client"),
+        (&terminal, GRANT, 400, "unauthorized_client"),
+    ];
+    for (client, body, status, error) in rows {
+        let refused = client.ask(platform, body);
+        assert_eq!(refused.expect(status)["error"], error, "{body}");
+        assert_eq!(refused.header("content-type"), Some("application/json"));
+        assert_eq!(refused.header("cache-control"), Some("no-store"));
+        let asked_for = refused.header("www-authenticate");
+        assert_eq!(asked_for.is_some_and(|scheme| scheme.starts_with("Basic")), status == 401);
+    }
+    let in_body = platform.operator.send_bare("POST", "/oauth2/token", &[FORM], both.as_bytes());
+    in_body.expect(200);
+}
+
+#[test]
+fn the_metadata_leads_to_tokens() {
+    let platform = Platform::start();
+    let path = "/.well-known/oauth-authorization-server";
+    let metadata = platform.operator.send_bare("GET", path, &[], b"").expect(200);
+    let issuer = format!("https://{}", platform.address());
+    assert_eq!(metadata["issuer"], issuer.as_str());
+    assert_eq!(metadata["token_endpoint"], format!("{issuer}/oauth2/token").as_str());
+    let scopes = metadata["scopes_supported"].as_array().unwrap();
+    assert!(scopes.contains(&json!("payment-intents:write")), "{scopes:?}");
+    let client = OAuthClient::merchant(&platform);
+    for scope in scopes {
+        let scope = scope.as_str().unwrap().replace(':', "%3A");
+        client.token(&platform, &scope);
+    }
+}
