@@ -1,5 +1,6 @@
 //! What can go wrong, split by who has to do something about it.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use tapfer_payment_types::{MoneyError, PaymentIntentId, RealmId};
@@ -90,6 +91,9 @@ pub struct Inconsistency {
     pub column: &'static str,
 }
 
+/// What a database said of itself.
+type Fault = Arc<dyn Error + Send + Sync>;
+
 /// Why a call to the store failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StorageError {
@@ -130,6 +134,28 @@ pub enum StorageError {
         /// The newest version known here.
         known: i64,
     },
+    /// The database was not brought to the schema of this program.
+    #[error(
+        "the database has schema version {found}, this program needs {known}; bring it forward as its owner with \
+         `tapfer db migrate`. Platforms of the version before go on meanwhile"
+    )]
+    OlderDatabase {
+        /// The version in the database.
+        found: i64,
+        /// The newest version known here.
+        known: i64,
+    },
+    /// The platform's login could rewrite what was.
+    #[error(
+        "the platform's login may change or delete rows of {0}, which are final; give it no role but tapfer_server \
+         (CREATE ROLE name LOGIN IN ROLE tapfer_server)"
+    )]
+    TooManyRights(String),
+    /// Nobody answers, or not as the one who takes writes.
+    #[error(
+        "the database cannot be reached, or takes no writes: {0}; nothing of this was written, ask again"
+    )]
+    Unreachable(#[source] Fault),
     /// The file is a database, but not of this program.
     #[error("{0} is a database of another program; name another file")]
     ForeignDatabase(String),
@@ -187,10 +213,10 @@ pub enum StorageError {
         "the database does not say that this is on the disk ({0}); ask again with the same idempotency key, and it is \
          made once or answered as it was"
     )]
-    NotSynced(#[source] Arc<rusqlite::Error>),
+    NotSynced(#[source] Fault),
     /// The database itself failed: disk full, file gone, broken.
     #[error("the database failed: {0}")]
-    Database(#[source] Arc<rusqlite::Error>),
+    Database(#[source] Fault),
 }
 
 /// Columns whose values are unique, and what a caller calls them.
@@ -235,13 +261,19 @@ impl StorageError {
         let Some((_, columns)) = text.split_once("UNIQUE constraint failed: ") else {
             return Self::Database(Arc::new(error));
         };
+        Self::taken(columns).unwrap_or_else(|| Self::Database(Arc::new(error)))
+    }
+
+    /// What it means that a value of these columns, each `table.column`, is there already; `None` for a hole in the rules.
+    pub(crate) fn taken(columns: &str) -> Option<Self> {
         if let Some((_, what)) = UNIQUE.iter().find(|(column, _)| columns.contains(column)) {
-            return Refusal::Exists(what).into();
+            return Some(Refusal::Exists(what).into());
         }
         if DECIDED.iter().any(|column| columns.contains(column)) {
-            return Self::Conflict;
+            return Some(Self::Conflict);
         }
-        Self::Database(Arc::new(error))
+        // Another node has answered the same request just now: asked again, that answer is given.
+        columns.contains("idempotency_answers.").then_some(Self::StillRunning)
     }
 }
 

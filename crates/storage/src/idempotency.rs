@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tapfer_payment_types::ApiKeyId;
@@ -78,12 +79,26 @@ type Claims = HashSet<(ApiKeyId, IdempotencyKey)>;
 pub struct Running {
     claims: Arc<Mutex<Claims>>,
     claim: (ApiKeyId, IdempotencyKey),
+    /// Who else wants to know when it is over.
+    over: Option<Sender<(ApiKeyId, IdempotencyKey)>>,
+}
+
+impl Running {
+    /// Says so there as well when it is over.
+    pub(crate) fn tells(self, over: Sender<(ApiKeyId, IdempotencyKey)>) -> Self {
+        let mut running = self;
+        running.over = Some(over);
+        running
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         claims.remove(&self.claim);
+        if let Some(over) = self.over.take() {
+            let _nobody_listens = over.send(self.claim.clone());
+        }
     }
 }
 
@@ -101,7 +116,7 @@ impl RunningRequests {
         if !claims.insert(claim.clone()) {
             return Err(StorageError::StillRunning);
         }
-        Ok(Running { claims: Arc::clone(&self.claims), claim })
+        Ok(Running { claims: Arc::clone(&self.claims), claim, over: None })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where the platform keeps what it knows: traits in the platform's words ([`Storage`] and its
-//! parts), and one implementation of them ([`sqlite`]).
+//! parts), and two implementations of them: in one file ([`sqlite`]), and in a database of many platforms
+//! ([`postgres`]).
 //!
 //! Every change is one method, and one method is one transaction: the change itself, its line in the
 //! audit log and the answer kept for its idempotency key are written together or not at all. No
@@ -18,6 +19,7 @@ mod hot;
 mod idempotency;
 mod journal;
 mod page;
+pub mod postgres;
 mod records;
 mod relational;
 pub mod sqlite;

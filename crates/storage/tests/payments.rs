@@ -436,3 +436,20 @@ contract_of! { sqlite, tempfile::TempDir:
     what_comes_together_stands_or_falls_alone
     a_refused_request_is_not_remembered
 }
+contract_of! { postgres, tapfer_test_postgres::TestPostgres:
+    a_tap_that_was_decided_is_found_again
+    a_blocked_card_stops_its_tokens
+    a_top_up_is_money
+    a_payment_moves_money_once
+    a_decline_spends_the_counter_but_no_money
+    two_copies_of_a_phone_are_suspended
+    facts_that_changed_are_a_conflict
+    held_money_is_captured_or_released
+    money_goes_back_in_parts_and_no_more
+    an_authorization_is_undone_once
+    who_comes_too_late_undoes_nothing
+    a_terminal_waits_for_one_payment
+    the_same_request_twice_has_one_effect
+    what_comes_together_stands_or_falls_alone
+    a_refused_request_is_not_remembered
+}

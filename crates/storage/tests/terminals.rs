@@ -224,3 +224,11 @@ contract_of! { sqlite, tempfile::TempDir:
     the_list_for_phones_is_bounded
     the_list_for_phones_is_shared_fairly
 }
+contract_of! { postgres, tapfer_test_postgres::TestPostgres:
+    a_terminal_has_so_many_certificates
+    a_revoked_terminal_has_nothing_left
+    a_revocation_is_for_good
+    a_terminal_revoked_meanwhile_is_not_paid
+    the_list_for_phones_is_bounded
+    the_list_for_phones_is_shared_fairly
+}

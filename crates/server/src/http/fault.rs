@@ -42,12 +42,17 @@ fn of_storage(error: StorageError) -> Problem {
         StorageError::StillRunning => {
             Problem::new(ProblemKind::IdempotencyInProgress, error.to_string())
         }
-        StorageError::Conflict | StorageError::Busy | StorageError::Closed => {
+        StorageError::Conflict
+        | StorageError::Busy
+        | StorageError::Closed
+        | StorageError::Unreachable(_) => {
             tracing::warn!(target: "tapfer::fault", cause = %error, "the store cannot answer");
             Problem::unavailable("the store cannot take this at the moment; ask again")
         }
         StorageError::NewerDatabase { .. }
         | StorageError::ForeignDatabase(_)
+        | StorageError::OlderDatabase { .. }
+        | StorageError::TooManyRights(_)
         | StorageError::MissingDatabase(_)
         | StorageError::OtherRealm { .. }
         | StorageError::Damaged(..)

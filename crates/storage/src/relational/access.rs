@@ -5,8 +5,8 @@ use tapfer_payment_types::{ApiKeyId, TerminalId, Timestamp};
 use tapfer_payments::access::{ApiKey, ClientCertificate, Principal, Role};
 use tapfer_payments::audit::{AuditAction, AuditEvent};
 
-use super::rows::{Columns, Listing, all, execute, first, found};
-use super::sql::{Connection, Row, params};
+use super::rows::{Columns, Listing, all, execute, first, found, lock};
+use super::sql::{Connection, Guard, Row, params};
 use super::{Changed, Engine, Result, terminals};
 use crate::{AccessStore, Inconsistency, Page, Refusal, Slice, StorageError, Write, Written};
 
@@ -118,6 +118,7 @@ impl<E: Engine> AccessStore for E {
         write: Write<ApiKey>,
     ) -> Result<Written<ApiKey>> {
         self.change(write, AuditAction::ApiKeyRevoked, move |connection, now| {
+            lock(connection, Guard::ApiKey, id)?;
             let key = found(find(connection, id)?, "API key", id)?.revoked(now);
             let sql = "UPDATE api_keys SET revoked_at = ?2, signature = NULL WHERE id = ?1";
             let revoked_at = key.revoked_at.map(|at| at.unix_millis());
@@ -164,13 +165,16 @@ impl<E: Engine> AccessStore for E {
 
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>> {
         let sql = "SELECT * FROM api_keys WHERE secret_hash = ?1";
-        self.known_keys().get_or_read(secret_hash, || {
-            self.read_apart(|connection| first(connection, sql, [secret_hash.as_slice()], read))
-        })
+        let look_up =
+            || self.read_apart(|connection| first(connection, sql, [secret_hash.as_slice()], read));
+        match self.known_keys() {
+            Some(known) => known.get_or_read(secret_hash, look_up),
+            None => look_up(),
+        }
     }
 
     fn known_api_key(&self, secret_hash: &[u8; 32]) -> Option<ApiKey> {
-        self.known_keys().get(secret_hash)
+        self.known_keys()?.get(secret_hash)
     }
 
     fn api_keys_in_force(&self) -> Result<Vec<std::result::Result<ApiKey, Inconsistency>>> {

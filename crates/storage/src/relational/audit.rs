@@ -61,14 +61,17 @@ impl<E: Engine> AuditStore for E {
 
     fn audit_events(&self, page: Page<i64>) -> Result<Slice<AuditRecord, i64>> {
         let list = Listing { select: "SELECT * FROM audit_events", key: "sequence", filters: &[] };
+        self.settle_audit()?;
         self.read(|connection| list.slice(connection, page, read, |record| record.sequence))
     }
 
     fn audit_end(&self) -> Result<KnownHead> {
+        self.settle_audit()?;
         self.read(audit_chain::end)
     }
 
     fn audit_hashes(&self, after: u64, limit: u16) -> Result<Vec<AuditHash>> {
+        self.settle_audit()?;
         self.read(|connection| audit_chain::event_hashes(connection, after, limit))
     }
 
@@ -81,14 +84,17 @@ impl<E: Engine> AuditStore for E {
     }
 
     fn verify_audit(&self) -> Result<ChainReport> {
+        self.settle_audit()?;
         self.read(audit_chain::verify)
     }
 
     fn last_restoration(&self) -> Result<Option<Timestamp>> {
+        self.settle_audit()?;
         self.read(audit_chain::last_restoration)
     }
 
     fn restore(&self, reason: String, write: Write<Restoration>) -> Result<Written<Restoration>> {
+        self.settle_audit()?;
         self.change(write, AuditAction::PlatformRestored, move |connection, now| {
             let number = audit_chain::restore(connection, now)?;
             Ok(Changed::new(number, number).because(reason))

@@ -6,8 +6,8 @@ use tapfer_payments::cards::Card;
 use tapfer_payments::ledger;
 
 use super::ledger as bookings;
-use super::rows::{Columns, Listing, execute, first, found};
-use super::sql::{Connection, Row, params};
+use super::rows::{Columns, Listing, execute, first, found, lock};
+use super::sql::{Connection, Guard, Row, params};
 use super::{Changed, Engine, Result, issuers};
 use crate::{
     CardAccount, CardChange, CardStore, LedgerEntry, Page, SealedNumber, Slice, TopUp, Write,
@@ -31,6 +31,12 @@ pub(crate) fn find(connection: &Connection, id: CardId) -> Result<Option<CardAcc
 
 pub(crate) fn get(connection: &Connection, id: CardId) -> Result<CardAccount> {
     found(find(connection, id)?, "card", id)
+}
+
+/// A card that nobody else changes meanwhile, nor its money, nor its tokens.
+pub(crate) fn get_to_change(connection: &Connection, id: CardId) -> Result<CardAccount> {
+    lock(connection, Guard::Card, id)?;
+    get(connection, id)
 }
 
 fn read(row: &Row<'_>) -> Result<CardAccount> {
@@ -83,7 +89,7 @@ fn change_status(
     change: CardChange,
     reason: &str,
 ) -> Result<CardAccount> {
-    let mut account = get(connection, id)?;
+    let mut account = get_to_change(connection, id)?;
     account.card.status = match change {
         CardChange::Block => account.card.status.block()?,
         CardChange::Unblock => account.card.status.unblock()?,
@@ -157,7 +163,7 @@ impl<E: Engine> CardStore for E {
     fn top_up(&self, top_up: TopUp, write: Write<LedgerEntry>) -> Result<Written<LedgerEntry>> {
         self.change(write, AuditAction::CardToppedUp, move |connection, now| {
             let TopUp { card, amount, reference } = top_up;
-            let account = get(connection, card)?;
+            let account = get_to_change(connection, card)?;
             // Adding to what is there refuses another currency and a sum that does not fit.
             account.balance.checked_add(amount)?;
             let transfer = ledger::top_up(account.card.issuer, card, amount)?;

@@ -5,8 +5,8 @@ use tapfer_payment_types::configuration::{Audience, SignedDocument};
 use tapfer_payments::audit::{AuditAction, AuditEvent};
 
 use super::audit_chain::read_document;
-use super::rows::{execute, first};
-use super::sql::{Connection, params};
+use super::rows::{execute, first, lock};
+use super::sql::{Connection, Guard, params};
 use super::{Engine, Result};
 use crate::{ConfigurationStore, PublishedConfiguration, StorageError};
 
@@ -21,6 +21,7 @@ fn publish(
     before: Option<&SignedDocument>,
 ) -> Result<()> {
     let PublishedConfiguration { audience, signed, .. } = published;
+    lock(connection, Guard::Configuration, audience)?;
     if find(connection, *audience)?.as_ref() != before {
         return Err(StorageError::Conflict);
     }

@@ -11,8 +11,8 @@ use tapfer_payments::store_shares::{
     DeviceError, DeviceLock, Locker, StoreState, may_be_served, may_lock, may_unlock,
 };
 
-use super::rows::{Columns, Listing, execute, first, found};
-use super::sql::{Connection, Row, params};
+use super::rows::{Columns, Listing, execute, first, found, lock};
+use super::sql::{Connection, Guard, Row, params};
 use super::{Changed, Engine, Result, access, issuers};
 use crate::{DeviceStore, Page, Slice, Write, Written};
 
@@ -22,6 +22,11 @@ fn find(connection: &Connection, id: DeviceId) -> Result<Option<Device>> {
 
 pub(crate) fn get(connection: &Connection, id: DeviceId) -> Result<Device> {
     found(find(connection, id)?, "device", id)
+}
+
+fn get_to_change(connection: &Connection, id: DeviceId) -> Result<Device> {
+    lock(connection, Guard::Device, id)?;
+    get(connection, id)
 }
 
 fn read(row: &Row<'_>) -> Result<Device> {
@@ -94,7 +99,7 @@ fn follow_store(
     write: Write<NonZeroU32>,
 ) -> Result<Written<NonZeroU32>> {
     engine.change(write, action, move |connection, _| {
-        let device = get(connection, id)?;
+        let device = get_to_change(connection, id)?;
         may_be_served(device.lock.as_ref())?;
         let (store, epoch) = rule(device.store, report)?;
         update(connection, &Device { store, ..device })?;
@@ -170,7 +175,7 @@ impl<E: Engine> DeviceStore for E {
         write: Write<Device>,
     ) -> Result<Written<Device>> {
         self.change(write, AuditAction::DeviceLocked, move |connection, now| {
-            let device = get(connection, id)?;
+            let device = get_to_change(connection, id)?;
             may_lock(device.lock.as_ref(), by)?;
             let detail = format!("{by}: {reason}");
             let device = Device { lock: Some(DeviceLock { by, reason, at: now }), ..device };
@@ -187,7 +192,7 @@ impl<E: Engine> DeviceStore for E {
         write: Write<Device>,
     ) -> Result<Written<Device>> {
         self.change(write, AuditAction::DeviceUnlocked, move |connection, _| {
-            let device = get(connection, id)?;
+            let device = get_to_change(connection, id)?;
             may_unlock(device.lock.as_ref(), by)?;
             let device = Device { lock: None, ..device };
             update(connection, &device)?;

@@ -1,23 +1,21 @@
 //! Answers kept for idempotency keys.
 
+use std::ops::ControlFlow;
+
 use tapfer_payment_types::Timestamp;
 
 use super::Result;
-use super::rows::{Columns, execute, first};
+use super::rows::{Columns, each, execute};
 use super::sql::{Connection, Row, params};
 use crate::{IdempotencyClaim, StorageError, StoredResponse};
 
-struct Kept {
-    fingerprint: [u8; 32],
-    response: StoredResponse,
-}
-
-fn read(row: &Row<'_>) -> Result<Kept> {
+/// The answer in a row, if it was given to the same request.
+pub(crate) fn answer(row: &Row<'_>, claim: &IdempotencyClaim) -> Result<StoredResponse> {
     let columns = Columns::keyed(row, "idempotency_answers", "key");
-    Ok(Kept {
-        fingerprint: columns.bytes("fingerprint")?,
-        response: StoredResponse { status: columns.number("status")?, body: columns.get("body")? },
-    })
+    if columns.bytes("fingerprint")? != claim.fingerprint {
+        return Err(StorageError::DifferentContent);
+    }
+    Ok(StoredResponse { status: columns.number("status")?, body: columns.get("body")? })
 }
 
 /// The answer given before under this claim.
@@ -25,17 +23,17 @@ pub(crate) fn stored_answer(
     connection: &Connection,
     claim: &IdempotencyClaim,
 ) -> Result<Option<StoredResponse>> {
-    let kept = first(
+    let mut stored = None;
+    each(
         connection,
         "SELECT * FROM idempotency_answers WHERE api_key_id = ?1 AND key = ?2",
         params![claim.api_key.to_string(), claim.key.as_str()],
-        read,
+        |row| {
+            stored = Some(answer(row, claim)?);
+            Ok(ControlFlow::Break(()))
+        },
     )?;
-    match kept {
-        Some(kept) if kept.fingerprint != claim.fingerprint => Err(StorageError::DifferentContent),
-        Some(kept) => Ok(Some(kept.response)),
-        None => Ok(None),
-    }
+    Ok(stored)
 }
 
 pub(crate) fn insert(

@@ -4,8 +4,8 @@ use tapfer_payment_types::{DeviceId, IssuerId, Timestamp};
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::integrity::{Evidence, IntegrityError, IntegrityPolicy, Verdict};
 
-use super::rows::{Columns, execute, first};
-use super::sql::{Connection, Row, params};
+use super::rows::{Columns, execute, first, lock};
+use super::sql::{Connection, Guard, Row, params};
 use super::{Changed, Engine, Result, devices, issuers};
 use crate::{Challenge, Inconsistency, IntegrityStore, Refusal, Write, Written};
 
@@ -84,6 +84,7 @@ impl<E: Engine> IntegrityStore for E {
         write: Write<IntegrityPolicy>,
     ) -> Result<Written<IntegrityPolicy>> {
         self.change(write, AuditAction::IntegrityPolicySet, move |connection, now| {
+            lock(connection, Guard::Issuer, issuer)?;
             issuers::get(connection, issuer)?;
             policy.check().map_err(Refusal::from)?;
             let broken = Inconsistency {
@@ -115,6 +116,7 @@ impl<E: Engine> IntegrityStore for E {
         write: Write<Challenge>,
     ) -> Result<Written<Challenge>> {
         self.change(write, AuditAction::DeviceChallenged, move |connection, _| {
+            lock(connection, Guard::Device, device)?;
             devices::get(connection, device)?;
             execute(
                 connection,
@@ -145,6 +147,7 @@ impl<E: Engine> IntegrityStore for E {
         write: Write<Verdict>,
     ) -> Result<Written<Verdict>> {
         self.change(write, AuditAction::DeviceJudged, move |connection, now| {
+            lock(connection, Guard::Device, device)?;
             devices::get(connection, device)?;
             let mut evidence = Evidence::IssuersWord;
             if let Some(answered) = answered {

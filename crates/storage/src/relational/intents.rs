@@ -6,8 +6,8 @@ use tapfer_payments::intents::{Arming, PaymentIntent};
 use tapfer_payments::ledger;
 
 use super::ledger::book;
-use super::rows::{Columns, Listing, execute, first, found};
-use super::sql::{Connection, Row, params};
+use super::rows::{Columns, Listing, execute, first, found, lock};
+use super::sql::{Connection, Guard, Row, params};
 use super::{Changed, Engine, Result, authorizations, merchants, terminals};
 use crate::{Inconsistency, IntentStore, Page, Refusal, Slice, Write, Written};
 
@@ -17,6 +17,26 @@ pub(crate) fn find(connection: &Connection, id: PaymentIntentId) -> Result<Optio
 
 pub(crate) fn get(connection: &Connection, id: PaymentIntentId) -> Result<PaymentIntent> {
     found(find(connection, id)?, "payment intent", id)
+}
+
+/// An intent that nobody else changes meanwhile, nor the money that was paid for it.
+pub(crate) fn get_to_change(connection: &Connection, id: PaymentIntentId) -> Result<PaymentIntent> {
+    let intent = get(connection, id)?;
+    if intent.authorization.is_some() {
+        lock(connection, Guard::Card, paying_card(connection, &intent)?)?;
+    }
+    lock(connection, Guard::Intent, id)?;
+    get(connection, id)
+}
+
+/// The intent that a terminal waits for, to free the terminal of it: nobody else changes it meanwhile.
+pub(crate) fn armed_to_change(
+    connection: &Connection,
+    terminal: TerminalId,
+) -> Result<Option<PaymentIntent>> {
+    let Some(intent) = armed_at(connection, terminal)? else { return Ok(None) };
+    lock(connection, Guard::Intent, intent.id)?;
+    armed_at(connection, terminal)
 }
 
 /// The intent that a terminal was last armed for, if there was no tap since.
@@ -120,7 +140,7 @@ fn free_terminal(
     intent: PaymentIntentId,
     now: Timestamp,
 ) -> Result<()> {
-    match armed_at(connection, terminal)? {
+    match armed_to_change(connection, terminal)? {
         Some(other) if other.id == intent => Ok(()),
         Some(other) if other.is_armed_at(terminal, now) => {
             Err(Refusal::TerminalBusy(other.id).into())
@@ -137,8 +157,9 @@ fn arm(
     now: Timestamp,
     expires_at: Timestamp,
 ) -> Result<PaymentIntent> {
-    let intent = get(connection, id)?;
-    if terminals::in_service(connection, terminal)?.merchant != intent.merchant {
+    let at = terminals::in_service(connection, terminal)?;
+    let intent = get_to_change(connection, id)?;
+    if at.merchant != intent.merchant {
         return Err(Refusal::OwnersDiffer("the terminal and the payment intent").into());
     }
     let intent = intent.arm(terminal, now, expires_at)?;
@@ -148,7 +169,7 @@ fn arm(
 }
 
 fn cancel(connection: &Connection, id: PaymentIntentId, now: Timestamp) -> Result<PaymentIntent> {
-    let (intent, released) = get(connection, id)?.cancel()?;
+    let (intent, released) = get_to_change(connection, id)?.cancel()?;
     if released.is_positive() {
         let card = paying_card(connection, &intent)?;
         book(connection, &ledger::release(card, released)?, &id.to_string(), now)?;
@@ -163,7 +184,7 @@ fn capture(
     amount_minor: Option<i64>,
     now: Timestamp,
 ) -> Result<PaymentIntent> {
-    let (intent, capture) = get(connection, id)?.capture(amount_minor)?;
+    let (intent, capture) = get_to_change(connection, id)?.capture(amount_minor)?;
     let card = paying_card(connection, &intent)?;
     let cause = id.to_string();
     let transfer = ledger::capture(card, intent.merchant, capture.captured)?;

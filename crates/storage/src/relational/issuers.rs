@@ -6,8 +6,8 @@ use tapfer_payments::issuers::{
     ApplicationIdentifier, CountryCode, Issuer, KeyPolicy, NumberPrefix,
 };
 
-use super::rows::{Columns, Listing, all, execute, first, found};
-use super::sql::{Connection, Row, params};
+use super::rows::{Columns, Listing, all, execute, first, found, lock};
+use super::sql::{Connection, Guard, Row, params};
 use super::{Changed, Engine, Result, policies};
 use crate::{IssuerStore, Page, Refusal, Slice, Write, Written};
 
@@ -98,6 +98,7 @@ impl<E: Engine> IssuerStore for E {
     fn create_issuer(&self, issuer: Issuer, write: Write<Issuer>) -> Result<Written<Issuer>> {
         self.change(write, AuditAction::IssuerCreated, move |connection, now| {
             issuer.check()?;
+            lock(connection, Guard::NumberRanges, "number ranges")?;
             refuse_overlap(connection, &issuer)?;
             insert(connection, &issuer)?;
             policies::insert(connection, issuer.id, &issuer.first_policy()?, now)?;

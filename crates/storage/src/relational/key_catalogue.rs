@@ -3,8 +3,8 @@
 use tapfer_payment_types::CatalogueMark;
 
 use super::Result;
-use super::rows::{Columns, execute, first};
-use super::sql::{Connection, params};
+use super::rows::{Columns, execute, first, lock};
+use super::sql::{Connection, Guard, params};
 
 const TABLE: &str = "key_catalogue";
 
@@ -26,6 +26,7 @@ pub(crate) fn note(
     known: Option<CatalogueMark>,
     newer: CatalogueMark,
 ) -> Result<bool> {
+    lock(connection, Guard::Catalogue, TABLE)?;
     let found = newest(connection)?;
     if found != known {
         return Ok(false);

@@ -69,11 +69,13 @@ fn move_balance(
     change: i64,
 ) -> Result<()> {
     let after = account.balance_after(balance(connection, account, currency)?, change)?;
+    // What a card has is guarded by the card. What a merchant is owed and an issuer has given out changes beside this: so
+    // the change is added to what is there by then, and what may not be below zero is not.
     execute(
         connection,
         "INSERT INTO accounts (kind, owner, currency, balance) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (kind, owner, currency) DO UPDATE SET balance = excluded.balance",
-        params![account.kind().as_str(), owner(account), currency.code(), after],
+         ON CONFLICT (kind, owner, currency) DO UPDATE SET balance = accounts.balance + ?5",
+        params![account.kind().as_str(), owner(account), currency.code(), after, change],
     )?;
     Ok(())
 }

@@ -62,8 +62,11 @@ pub(crate) trait Engine {
 
     /// Reads what no payment changes, and so waits for none.
     fn read_apart<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T>;
-    /// API keys that were looked up before. Whoever changes one makes all forgotten before he hears that it is done.
-    fn known_keys(&self) -> &KnownKeys;
+    /// API keys that were looked up before, where nobody else changes them. Whoever changes one makes all forgotten before
+    /// he hears that it is done.
+    fn known_keys(&self) -> Option<&KnownKeys>;
+    /// Sees that what is read of the audit log from here on has the lines of all changes that were made before.
+    fn settle_audit(&self) -> Result<()>;
 
     /// One change: the replay of an earlier answer, or the change with its audit line and answer.
     fn change<T: Send + 'static>(
@@ -122,7 +125,7 @@ pub(crate) fn of_each<T>(count: usize, error: &StorageError) -> Vec<Result<T>> {
 }
 
 /// The replay of an earlier answer, or a change with its audit line and answer.
-fn change<T>(
+pub(crate) fn change<T>(
     connection: &Connection,
     write: Write<T>,
     action: AuditAction,

@@ -217,7 +217,7 @@ impl<E: Engine> PinStore for E {
             PersonKeyChange::WrongProof { .. } => AuditAction::TokenPinRefused,
         };
         self.change(write, action, move |connection, now| {
-            let subject = tokens::get(connection, token)?;
+            let subject = tokens::get_to_change(connection, token)?;
             let state = change(connection, &subject, decided_on, to, now)?;
             let status = pins::status(Some(state), &rules(connection, &subject)?);
             let detail = format!("generation {}, {} tries", state.generation, status.tries_left);
@@ -245,7 +245,7 @@ impl<E: Engine> PinStore for E {
         write: Write<PinStatus>,
     ) -> Result<Written<PinStatus>> {
         self.change(write, AuditAction::TokenPinReset, move |connection, _| {
-            let subject = tokens::get(connection, token)?;
+            let subject = tokens::get_to_change(connection, token)?;
             let key = person_key(connection, token)?.ok_or(PinError::NotSet)?;
             let state = key.state.with_reset();
             update_person_key(connection, token, state)?;
@@ -261,7 +261,7 @@ impl<E: Engine> PinStore for E {
         write: Write<Timestamp>,
     ) -> Result<Written<Timestamp>> {
         self.change(write, AuditAction::TokenLoginRecorded, move |connection, now| {
-            tokens::get(connection, token)?;
+            tokens::get_to_change(connection, token)?;
             execute(
                 connection,
                 "INSERT INTO token_histories
@@ -286,7 +286,7 @@ impl<E: Engine> PinStore for E {
         write: Write<CardPin>,
     ) -> Result<Written<CardPin>> {
         self.change(write, AuditAction::CardPinSet, move |connection, _| {
-            cards::get(connection, card)?;
+            cards::get_to_change(connection, card)?;
             let pin = CardPin { value, failed: 0 };
             put_card_pin(connection, card, &pin)?;
             Ok(Changed::new(pin, card))

@@ -6,8 +6,8 @@ use tapfer_payments::audit::AuditAction;
 use tapfer_payments::issuers::Issuer;
 use tapfer_payments::policies::{IssuedPolicy, next_version};
 
-use super::rows::{Columns, execute, first, found};
-use super::sql::{Connection, Row, params};
+use super::rows::{Columns, execute, first, found, lock};
+use super::sql::{Connection, Guard, Row, params};
 use super::{Changed, Engine, Result, issuers};
 use crate::{PolicyStore, Write, Written};
 
@@ -72,6 +72,7 @@ fn replace(
     policy: VerificationPolicy,
     now: Timestamp,
 ) -> Result<IssuedPolicy> {
+    lock(connection, Guard::Issuer, issuer)?;
     let known = issuers::get(connection, issuer)?;
     let policy = next_version(known.policy_version, known.currency, policy)?;
     execute(

@@ -22,7 +22,7 @@ fn read(row: &Row<'_>) -> Result<Refund> {
 }
 
 fn refund(connection: &Connection, wanted: &NewRefund, now: Timestamp) -> Result<Refund> {
-    let intent = intents::get(connection, wanted.payment_intent)?;
+    let intent = intents::get_to_change(connection, wanted.payment_intent)?;
     let (intent, amount) = intent.refund(wanted.amount_minor)?;
     let card = intents::paying_card(connection, &intent)?;
     let transfer = ledger::refund(intent.merchant, card, amount)?;

@@ -47,7 +47,7 @@ fn reverse(
     now: Timestamp,
 ) -> Result<Reversal> {
     let authorization = authorizations::get(connection, wanted.authorization)?;
-    let intent = intents::get(connection, authorization.payment_intent)?;
+    let intent = intents::get_to_change(connection, authorization.payment_intent)?;
     let (intent, undone) = intent.reverse(&authorization, role, now)?;
     let card = intents::paying_card(connection, &intent)?;
     let transfer = match undone {

@@ -7,7 +7,7 @@ use tapfer_emv::keys::KeyIndex;
 use tapfer_payment_types::{Money, PanSequenceNumber, Timestamp};
 
 use super::Result;
-use super::sql::{Connection, FromValue, Parameters, Row, ToValue, Value, one};
+use super::sql::{Connection, FromValue, Guard, Parameters, Row, ToValue, Value, one};
 use crate::{Inconsistency, Page, Slice, StorageError};
 
 /// Reads one row.
@@ -60,6 +60,11 @@ pub(crate) fn execute(
     parameters: impl Parameters,
 ) -> Result<usize> {
     parameters.hand(|parameters| connection.execute(sql, parameters))
+}
+
+/// Keeps everybody else from changing what is guarded by this: see [`Guard`].
+pub(crate) fn lock(connection: &Connection, guard: Guard, id: impl ToString) -> Result<()> {
+    connection.lock(guard, &id.to_string())
 }
 
 /// What a caller named, or an error that says that it is not there.

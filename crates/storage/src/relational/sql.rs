@@ -29,8 +29,35 @@ pub(crate) trait Sql {
     ) -> Result<()>;
     /// Changes rows; says how many.
     fn execute(&self, sql: &str, parameters: &[&dyn ToValue]) -> Result<usize>;
+    /// Keeps everybody else from changing what is guarded by this until the transaction ends. What is read of it from
+    /// here on is how it is.
+    fn lock(&self, guard: Guard, id: &str) -> Result<()>;
     /// Writes a line of the audit log, and has it linked into the chain.
     fn record(&self, event: &AuditEvent) -> Result<()>;
+}
+
+/// What a change locks before it reads what it rests on, in the order in which it is locked: nobody waits for one that
+/// stands before what they hold already, so nobody waits for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Guard {
+    /// That no number belongs to two ranges.
+    NumberRanges,
+    /// Which version of the catalogue of keys is the newest.
+    Catalogue,
+    /// The newest configuration of an audience.
+    Configuration,
+    /// What an issuer asks for: its policies.
+    Issuer,
+    /// A terminal, its certificates and what it is armed for.
+    Terminal,
+    /// A phone, its store, and what is known of its integrity.
+    Device,
+    /// A card with its money and PIN; its tokens with their keys, counters and persons.
+    Card,
+    /// A payment intent, its captures, refunds and reversals.
+    Intent,
+    /// An API key.
+    ApiKey,
 }
 
 /// As verbs name it.

@@ -46,7 +46,7 @@ pub(crate) fn add(
     certificate: &TerminalCertificate,
     now: Timestamp,
 ) -> Result<Option<TerminalCertificateId>> {
-    let terminal = terminals::get(connection, certificate.terminal)?;
+    let terminal = terminals::get_to_change(connection, certificate.terminal)?;
     let unexpired = all(
         connection,
         "SELECT * FROM terminal_certificates WHERE terminal_id = ?1 AND expires_at > ?2",

@@ -6,8 +6,8 @@ use tapfer_payments::audit::AuditAction;
 use tapfer_payments::intents::PaymentIntent;
 use tapfer_payments::terminals::{Revocation, Terminal, TerminalCertificate};
 
-use super::rows::{Columns, Listing, execute, first, found};
-use super::sql::{Connection, Row, params};
+use super::rows::{Columns, Listing, execute, first, found, lock};
+use super::sql::{Connection, Guard, Row, params};
 use super::{Changed, Engine, Result, access, intents, merchants, terminal_certificates};
 use crate::{Page, Slice, TerminalStore, Write, Written};
 
@@ -36,9 +36,15 @@ fn read_revocation(columns: &Columns<'_>) -> Result<Option<Revocation>> {
     Ok(Some(Revocation { at, reason: columns.get("revocation_reason")? }))
 }
 
-/// A terminal that is still in service.
+/// A terminal that nobody else changes meanwhile.
+pub(crate) fn get_to_change(connection: &Connection, id: TerminalId) -> Result<Terminal> {
+    lock(connection, Guard::Terminal, id)?;
+    get(connection, id)
+}
+
+/// A terminal that is still in service, and stays so meanwhile.
 pub(crate) fn in_service(connection: &Connection, id: TerminalId) -> Result<Terminal> {
-    let terminal = get(connection, id)?;
+    let terminal = get_to_change(connection, id)?;
     terminal.require_in_service()?;
     Ok(terminal)
 }
@@ -50,7 +56,7 @@ fn revoke(
     reason: &str,
     now: Timestamp,
 ) -> Result<(Terminal, String)> {
-    let terminal = get(connection, id)?;
+    let terminal = get_to_change(connection, id)?;
     if terminal.revocation.is_some() {
         return Ok((terminal, "revoked before".to_owned()));
     }
@@ -62,7 +68,7 @@ fn revoke(
     )?;
     let keys = access::revoke_all_of_terminal(connection, id, now)?;
     let certificates = terminal_certificates::revoke_all(connection, id, now)?;
-    if let Some(intent) = intents::armed_at(connection, id)? {
+    if let Some(intent) = intents::armed_to_change(connection, id)? {
         intents::update(connection, &intent.disarmed())?;
     }
     let ended = format!("{reason} (API keys ended: {keys}, certificates: {certificates})");

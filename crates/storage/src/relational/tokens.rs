@@ -12,8 +12,8 @@ use tapfer_payments::tokens::{
     Actor, SuspendedBy, Token, TokenAction, TokenChange, TokenState, TokenStatus,
 };
 
-use super::rows::{Columns, Listing, all, execute, first, found};
-use super::sql::{Connection, Row, params};
+use super::rows::{Columns, Listing, all, execute, first, found, lock};
+use super::sql::{Connection, Guard, Row, params};
 use super::{Changed, Engine, Result, cards, devices, issuers, pins};
 use crate::{
     Page, Refusal, SealedNumber, Slice, StorageError, TokenFilter, TokenStore, Write, Written,
@@ -35,6 +35,12 @@ pub(super) fn find_with_number_hash(
 
 pub(crate) fn get(connection: &Connection, id: TokenId) -> Result<Token> {
     found(find(connection, id)?, "token", id)
+}
+
+/// A token that nobody else changes meanwhile: its card guards it.
+pub(crate) fn get_to_change(connection: &Connection, id: TokenId) -> Result<Token> {
+    lock(connection, Guard::Card, get(connection, id)?.card)?;
+    get(connection, id)
 }
 
 const fn suspended_by_bits(state: TokenState) -> u8 {
@@ -347,7 +353,7 @@ impl<E: Engine> TokenStore for E {
             TokenAction::Delete => AuditAction::TokenDeleted,
         };
         self.change(write, audited, move |connection, now| {
-            let mut token = get(connection, id)?;
+            let mut token = get_to_change(connection, id)?;
             token.state = token.state.after(action, actor)?;
             let detail = format!("{actor}: {reason}");
             let change =
@@ -370,7 +376,8 @@ impl<E: Engine> TokenStore for E {
         write: Write<Vec<GrantedKey>>,
     ) -> Result<Written<Vec<GrantedKey>>> {
         self.change(write, AuditAction::TokenReplenished, move |connection, now| {
-            let subject = get(connection, token)?;
+            lock(connection, Guard::Device, get(connection, token)?.device)?;
+            let subject = get_to_change(connection, token)?;
             subject.state.may_get_keys()?;
             may_be_served(devices::get(connection, subject.device)?.lock.as_ref())?;
             cards::get(connection, subject.card)?.card.status.may_get_keys()?;

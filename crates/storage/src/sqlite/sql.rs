@@ -8,7 +8,7 @@ use tapfer_payments::audit::AuditEvent;
 
 use super::{Result, SqliteStorage};
 use crate::relational::known_keys::KnownKeys;
-use crate::relational::sql::{Cells, Sql, ToValue, Value};
+use crate::relational::sql::{Cells, Guard, Sql, ToValue, Value};
 use crate::relational::{Engine, audit, sql};
 
 impl Engine for SqliteStorage {
@@ -24,8 +24,8 @@ impl Engine for SqliteStorage {
         self.readers.snapshot(|connection| job(connection))
     }
 
-    fn known_keys(&self) -> &KnownKeys {
-        &self.shared.known_keys
+    fn known_keys(&self) -> Option<&KnownKeys> {
+        Some(&self.shared.known_keys)
     }
 
     fn write<T: Send + 'static>(
@@ -41,6 +41,11 @@ impl Engine for SqliteStorage {
     ) -> Vec<Result<T>> {
         let jobs = jobs.into_iter().map(|job| |connection: &Connection| job(connection));
         self.writer.run_all(jobs.collect())
+    }
+
+    /// A line and its link are one transaction.
+    fn settle_audit(&self) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -64,6 +69,11 @@ impl Sql for Connection {
     fn execute(&self, sql: &str, parameters: &[&dyn ToValue]) -> Result<usize> {
         let values = parameters.iter().map(|parameter| parameter.to_value());
         Ok(self.prepare_cached(sql)?.execute(params_from_iter(values))?)
+    }
+
+    /// One connection writes, so nobody else does.
+    fn lock(&self, _: Guard, _: &str) -> Result<()> {
+        Ok(())
     }
 
     /// One connection writes, so the line can be the next link at once.

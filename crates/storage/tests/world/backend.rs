@@ -5,8 +5,10 @@
 use std::sync::Arc;
 
 use tapfer_payments::authorization::{DeclineReason, Outcome};
+use tapfer_storage::postgres::{PostgresOptions, PostgresStorage, migrate};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{Refusal, Storage, StorageError};
+use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 
 use super::{World, realm};
 
@@ -21,6 +23,18 @@ impl Backend for tempfile::TempDir {
         let path = directory.path().join("tapfer.db");
         let store = SqliteStorage::create(&path, realm(), &SqliteOptions::default());
         (Arc::new(store.unwrap()), directory)
+    }
+}
+
+/// A server, and the way in for platforms.
+impl Backend for TestPostgres {
+    fn open() -> (Arc<dyn Storage>, Self) {
+        let server = Self::start();
+        let of = |login| PostgresOptions::new(&server.address(login), None, None).unwrap();
+        migrate(&of(OWNER), realm()).unwrap();
+        server.let_platforms_in();
+        let store = PostgresStorage::open(&of(PLATFORM), realm());
+        (Arc::new(store.unwrap()), server)
     }
 }
 

@@ -1,0 +1,172 @@
+//! Requests that are running, on whichever node.
+//!
+//! A request is marked by an advisory lock of the database, which one connection of each node holds: if the node dies, or
+//! loses its connection, the lock is gone with it, and nothing is left to be unstuck. The lock keeps a second node from
+//! beginning; that a second one could not finish either does not depend on it, but on the answer, which is unique and
+//! written in the transaction of its effect.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+use tapfer_payment_types::ApiKeyId;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::pool::Pool;
+use super::session::Session;
+use crate::idempotency::{Begun, IdempotencyKey, Running, RunningRequests};
+use crate::relational::rows::Columns;
+use crate::relational::{Result, idempotency, of_each};
+use crate::{IdempotencyClaim, StorageError};
+
+/// Different callers' keys never meet: the lock is over both.
+const LOCK: &str = "SELECT CASE WHEN pg_try_advisory_lock(hashtextextended(api_key || ' ' || key, 1))
+                           THEN 1 ELSE 0 END AS locked
+                    FROM unnest(?1::text[], ?2::text[]) WITH ORDINALITY AS claim (api_key, key, place)
+                    ORDER BY place";
+const UNLOCK: &str = "SELECT pg_advisory_unlock(hashtextextended(api_key || ' ' || key, 1))
+                      FROM unnest(?1::text[], ?2::text[]) AS claim (api_key, key)";
+const ANSWERED: &str = "SELECT claim.place, answer.*
+                        FROM unnest(?1::text[], ?2::text[]) WITH ORDINALITY AS claim (api_key, key, place)
+                        JOIN idempotency_answers AS answer
+                            ON answer.api_key_id = claim.api_key AND answer.key = claim.key";
+
+type Name = (ApiKeyId, IdempotencyKey);
+/// The connection that holds the locks of this node, if there is one at this moment.
+type Holder = Mutex<Option<Session>>;
+
+pub(super) struct Claims {
+    pool: Arc<Pool>,
+    holder: Arc<Holder>,
+    running: RunningRequests,
+    open: Mutex<Option<(Sender<Name>, JoinHandle<()>)>>,
+}
+
+impl Claims {
+    pub(super) fn start(pool: Arc<Pool>) -> Result<Self> {
+        let holder = Arc::new(Mutex::new(None));
+        let (over, ended) = channel();
+        let of_thread = Arc::clone(&holder);
+        let thread = Builder::new()
+            .name("tapfer-claims".to_owned())
+            .spawn(move || unlock(&of_thread, &ended))
+            .map_err(|_| StorageError::Closed)?;
+        let open = Mutex::new(Some((over, thread)));
+        Ok(Self { pool, holder, running: RunningRequests::default(), open })
+    }
+
+    /// Marks requests as running, and looks up then which of them were answered: the other way round, one that ends in
+    /// between would be run a second time. Two statements in one round trip.
+    pub(super) fn begin_all(&self, claims: &[&IdempotencyClaim]) -> Vec<Result<Begun>> {
+        let Some(over) = self.over() else { return of_each(claims.len(), &StorageError::Closed) };
+        let mut begun = Vec::new();
+        let mut marked = Vec::new();
+        for (place, claim) in claims.iter().enumerate() {
+            let running = self.running.start(claim);
+            begun.push(Err(StorageError::StillRunning));
+            marked.extend(running.ok().map(|running| (place, *claim, running)));
+        }
+        if marked.is_empty() {
+            return begun;
+        }
+        let asked: Vec<_> = marked.iter().map(|(_, claim, _)| *claim).collect();
+        match self.lock_and_look_up(&asked) {
+            Ok(found) => {
+                for ((place, claim, running), found) in marked.into_iter().zip(found) {
+                    if let Some(one) = begun.get_mut(place) {
+                        *one = found.begun(claim, running, &over);
+                    }
+                }
+                begun
+            }
+            Err(error) => of_each(claims.len(), &error),
+        }
+    }
+
+    fn over(&self) -> Option<Sender<Name>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_ref().map(|(over, _)| over.clone())
+    }
+
+    fn lock_and_look_up(&self, claims: &[&IdempotencyClaim]) -> Result<Vec<Found>> {
+        let (api_keys, keys): (Vec<_>, Vec<_>) =
+            claims.iter().map(|claim| (claim.api_key.to_string(), claim.key.as_str())).unzip();
+        let parameters: &[&(dyn ToSql + Sync)] = &[&api_keys, &keys];
+        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        if holder.as_ref().is_none_or(|session| !session.is_fit()) {
+            *holder = Some(self.pool.open()?);
+        }
+        let session = holder.as_ref().ok_or(StorageError::Closed)?;
+        let answers = match session.ask_all(&[(LOCK, parameters), (ANSWERED, parameters)]) {
+            Ok(answers) => answers,
+            Err(error) => {
+                // Whatever it had locked is free again; answers are unique without it.
+                *holder = None;
+                return Err(error);
+            }
+        };
+        let mut answers = answers.into_iter();
+        let (locked, answered) = (answers.next(), answers.next());
+        let mut found: Vec<Found> = Vec::new();
+        for row in locked.into_iter().flatten() {
+            let is_locked = Columns::keyed(&row, "idempotency_answers", "key").get("locked")?;
+            found.push(Found { is_locked, answer: None });
+        }
+        for row in answered.into_iter().flatten() {
+            let place: usize =
+                Columns::keyed(&row, "idempotency_answers", "key").number("place")?;
+            if let Some(found) = found.get_mut(place.saturating_sub(1)) {
+                found.answer = Some(row);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn close(&self) {
+        let taken = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((over, thread)) = taken {
+            drop(over);
+            // Not waited for: whoever still holds a request may do so for long.
+            drop(thread);
+        }
+    }
+}
+
+/// What the database says of one claim.
+struct Found {
+    is_locked: bool,
+    answer: Option<Row>,
+}
+
+impl Found {
+    fn begun(
+        self,
+        claim: &IdempotencyClaim,
+        running: Running,
+        over: &Sender<Name>,
+    ) -> Result<Begun> {
+        // From here on whatever happens to the request ends in its unlocking.
+        let running = if self.is_locked { running.tells(over.clone()) } else { running };
+        match self.answer {
+            Some(row) => Ok(Begun::Replay(idempotency::answer(&row, claim)?)),
+            None if self.is_locked => Ok(Begun::Run(running)),
+            None => Err(StorageError::StillRunning),
+        }
+    }
+}
+
+/// Unlocks what is over, as it comes.
+fn unlock(holder: &Holder, over: &Receiver<Name>) {
+    while let Ok(first) = over.recv() {
+        let (api_keys, keys): (Vec<_>, Vec<_>) = std::iter::once(first)
+            .chain(over.try_iter())
+            .map(|(api_key, key)| (api_key.to_string(), key.to_string()))
+            .unzip();
+        let mut holder = holder.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(session) = holder.as_ref() else { continue };
+        if session.ask_all(&[(UNLOCK, &[&api_keys, &keys])]).is_err() {
+            *holder = None;
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What PostgreSQL's errors mean here.
+
+use std::sync::Arc;
+
+use tokio_postgres::Error;
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::StorageError;
+
+impl From<Error> for StorageError {
+    fn from(error: Error) -> Self {
+        let Some(database) = error.as_db_error() else {
+            // Whatever was not committed is rolled back when a connection ends.
+            return Self::Unreachable(Arc::new(error));
+        };
+        let code = database.code();
+        // By class: 08 connection, 57 shut down or restarting.
+        let is_gone = code.code().starts_with("08") || code.code().starts_with("57P");
+        if is_gone || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+            return Self::Unreachable(Arc::new(error));
+        }
+        if *code == SqlState::UNIQUE_VIOLATION {
+            let taken = place(database).and_then(|columns| Self::taken(&columns));
+            return taken.unwrap_or_else(|| Self::Database(Arc::new(error)));
+        }
+        let waits = [
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::LOCK_NOT_AVAILABLE,
+            SqlState::QUERY_CANCELED,
+            SqlState::TOO_MANY_CONNECTIONS,
+        ];
+        if waits.contains(code) { Self::Busy } else { Self::Database(Arc::new(error)) }
+    }
+}
+
+/// Whether the server says that the transaction is rolled back, rather than nothing that can be relied on.
+pub(super) fn is_rolled_back(error: &Error) -> bool {
+    let code = error.code().map(SqlState::code);
+    // By class: 23 a constraint, 40 the transaction was rolled back.
+    code.is_some_and(|code| code.starts_with("23") || code.starts_with("40"))
+}
+
+/// Which columns are to be unique, as SQLite says it: `table.column`. PostgreSQL names the constraint, which is named after
+/// table and columns.
+fn place(error: &DbError) -> Option<String> {
+    let (table, constraint) = (error.table()?, error.constraint()?);
+    let columns = constraint.strip_prefix(table)?.strip_prefix('_')?;
+    let columns = columns.strip_suffix("_key").unwrap_or(columns);
+    let columns = if columns == "pkey" { "id" } else { columns };
+    Some(format!("{table}.{columns}"))
+}

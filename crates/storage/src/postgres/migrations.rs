@@ -1,0 +1,110 @@
+//! The schema and its versions: brought forward by its owner, looked at by everybody else.
+
+use std::sync::Arc;
+
+use refinery::{Migration, Runner};
+use tapfer_payment_types::RealmId;
+use tokio_postgres::Client;
+
+use super::options::PostgresOptions;
+use super::session::{CHANGE, Session};
+use crate::StorageError;
+use crate::relational::rows::{Columns, execute, first};
+use crate::relational::sql::{Connection, params};
+use crate::relational::{Result, audit_chain, realm};
+
+/// One SQL file a version. A file that was released is never changed. What a version adds does not disturb the version
+/// before it, whose nodes go on beside it: columns come with a default, and nothing is taken away or gets another meaning.
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("V1__tapfer", include_str!("../../migrations/postgres/V1__tapfer.sql")),
+    ("V2__rights", include_str!("../../migrations/postgres/V2__rights.sql")),
+];
+
+/// Whoever migrates at the same time waits for the first, and finds nothing left to do. "tpfr".
+const ONE_AT_A_TIME: &str = "SELECT pg_advisory_lock(1953523314)";
+
+/// Makes the schema, or brings it to the newest version, while platforms go on with it; says from which version to which.
+/// The login is the owner's, and the database becomes the realm's.
+///
+/// # Errors
+/// [`StorageError::OtherRealm`], [`StorageError::NewerDatabase`], [`StorageError::Migration`], or the database cannot be
+/// reached or refuses it.
+pub fn migrate(options: &PostgresOptions, realm: RealmId) -> Result<(i64, i64)> {
+    let mut session = Session::open(options, &Arc::default())?;
+    session.run(async |client: &mut Client| {
+        client.batch_execute(ONE_AT_A_TIME).await?;
+        client.batch_execute("CREATE SCHEMA IF NOT EXISTS tapfer").await
+    })?;
+    let before = version(&session)?;
+    check_owner(&session, options, realm, before)?;
+    let migrations = all()?;
+    let runner = Runner::new(&migrations).set_grouped(true);
+    session.run(async |client: &mut Client| Ok(runner.run_async(client).await))?.map_err(failed)?;
+    session.begin(CHANGE)?;
+    claim(&session, realm)?;
+    session.commit()?;
+    Ok((before, newest()?))
+}
+
+/// Writes down whose it is, and the beginning of the audit chain.
+fn claim(connection: &Connection, realm: RealmId) -> Result<()> {
+    let own = "INSERT INTO realm (one, id) VALUES (1, ?1) ON CONFLICT DO NOTHING";
+    execute(connection, own, params![realm.to_string()])?;
+    audit_chain::begin(connection)
+}
+
+/// Refuses a database that is not the realm's, or older than this program.
+///
+/// # Errors
+/// [`StorageError::MissingDatabase`], [`StorageError::OtherRealm`], [`StorageError::OlderDatabase`].
+pub(super) fn check(session: &Session, options: &PostgresOptions, realm: RealmId) -> Result<()> {
+    let found = version(session)?;
+    if found == 0 {
+        return Err(StorageError::MissingDatabase(options.place()));
+    }
+    check_owner(session, options, realm, found)?;
+    match newest()? {
+        known if found < known => Err(StorageError::OlderDatabase { found, known }),
+        // Another node was upgraded first. What it has added does not disturb this one.
+        _ => Ok(()),
+    }
+}
+
+fn check_owner(
+    session: &Session,
+    options: &PostgresOptions,
+    wanted: RealmId,
+    version: i64,
+) -> Result<()> {
+    if version > 0 && realm::realm(session)? != wanted {
+        return Err(StorageError::OtherRealm { path: options.place(), realm: wanted });
+    }
+    Ok(())
+}
+
+/// The version of the schema; 0 if it has none yet.
+fn version(connection: &Connection) -> Result<i64> {
+    let is_there = "SELECT 1 FROM pg_tables
+                    WHERE schemaname = 'tapfer' AND tablename = 'refinery_schema_history'";
+    if first(connection, is_there, params![], |_| Ok(()))?.is_none() {
+        return Ok(0);
+    }
+    let newest = "SELECT coalesce(max(version), 0) AS version FROM refinery_schema_history";
+    let read = |row: &crate::relational::sql::Row<'_>| {
+        Columns::keyed(row, "refinery_schema_history", "version").number("version")
+    };
+    Ok(first(connection, newest, params![], read)?.unwrap_or(0))
+}
+
+fn newest() -> Result<i64> {
+    Ok(all()?.iter().map(|migration| i64::from(migration.version())).max().unwrap_or(0))
+}
+
+fn failed(error: refinery::Error) -> StorageError {
+    StorageError::Migration(error.to_string())
+}
+
+fn all() -> Result<Vec<Migration>> {
+    let migrations = MIGRATIONS.iter().map(|(name, sql)| Migration::unapplied(name, sql));
+    migrations.collect::<std::result::Result<_, _>>().map_err(failed)
+}

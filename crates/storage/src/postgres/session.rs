@@ -1,0 +1,228 @@
+//! One connection to the primary, driven by the thread that uses it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use futures_util::future::try_join_all;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::error::Severity;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::options::{PATIENCE, PostgresOptions};
+use crate::StorageError;
+use crate::relational::Result;
+
+/// How the transactions of changes begin. What they rest on they lock before they read it ([`super::locks`]).
+pub(super) const CHANGE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+/// How reads begin: one snapshot for all statements.
+pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// What the server says without being asked.
+#[derive(Default)]
+struct Heard {
+    /// It warned of something. Behind a COMMIT: what was committed may not be on the standby.
+    warned: AtomicBool,
+}
+
+/// A statement and its parameters.
+pub(super) type Asked<'a> = (&'a str, &'a [&'a (dyn ToSql + Sync)]);
+
+pub(super) struct Session {
+    /// Taken when it ends.
+    runtime: Option<Runtime>,
+    client: Client,
+    heard: Arc<Heard>,
+    statements: RefCell<HashMap<String, Statement>>,
+    /// Whether the transaction that was begun has not ended yet, or nobody knows how.
+    unfinished: Cell<bool>,
+    round_trips: Arc<AtomicU64>,
+}
+
+impl Session {
+    /// Connects to the primary: of several hosts the first one that takes writes.
+    ///
+    /// # Errors
+    /// [`StorageError::Unreachable`]
+    pub(super) fn open(options: &PostgresOptions, round_trips: &Arc<AtomicU64>) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| StorageError::Unreachable(Arc::new(error)))?;
+        let heard = Arc::new(Heard::default());
+        let client = runtime.block_on(async {
+            let config = options.config();
+            Ok::<_, tokio_postgres::Error>(match options.tls() {
+                None => {
+                    let (client, connection) = config.connect(NoTls).await?;
+                    tokio::spawn(drive(connection, Arc::clone(&heard)));
+                    client
+                }
+                Some(tls) => {
+                    let tls = MakeRustlsConnect::new(tls.clone());
+                    let (client, connection) = config.connect(tls).await?;
+                    tokio::spawn(drive(connection, Arc::clone(&heard)));
+                    client
+                }
+            })
+        })?;
+        Ok(Self {
+            runtime: Some(runtime),
+            client,
+            heard,
+            statements: RefCell::default(),
+            unfinished: Cell::new(false),
+            round_trips: Arc::clone(round_trips),
+        })
+    }
+
+    /// Waits for an answer, and not for ever: a server that says nothing is as good as gone.
+    pub(super) fn wait<T>(
+        &self,
+        answer: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
+        let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
+        let waited = runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await });
+        match waited {
+            Ok(answer) => Ok(answer?),
+            Err(elapsed) => {
+                self.unfinished.set(true);
+                Err(StorageError::Unreachable(Arc::new(elapsed)))
+            }
+        }
+    }
+
+    /// Waits for the next part of an answer.
+    pub(super) fn next<T>(
+        &self,
+        part: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
+        let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
+        Ok(runtime.block_on(part)?)
+    }
+
+    /// Uses the client for something that is no statement of a verb.
+    pub(super) fn run<T>(
+        &mut self,
+        job: impl AsyncFnOnce(&mut Client) -> std::result::Result<T, tokio_postgres::Error>,
+    ) -> Result<T> {
+        let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
+        Ok(runtime.block_on(job(&mut self.client))?)
+    }
+
+    /// The statement, prepared once for each connection. The verbs write `?1`, the server `$1`.
+    pub(super) fn prepared(&self, sql: &str) -> Result<Statement> {
+        if let Some(statement) = self.statements.borrow().get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.wait(self.client.prepare(&sql.replace('?', "$")))?;
+        self.statements.borrow_mut().insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    /// The client, to ask with a prepared statement.
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Asks several statements, one after another on the server, in one round trip.
+    pub(super) fn ask_all(&self, asked: &[Asked<'_>]) -> Result<Vec<Vec<Row>>> {
+        let statements: Vec<Statement> =
+            asked.iter().map(|(sql, _)| self.prepared(sql)).collect::<Result<_>>()?;
+        let answers = statements
+            .iter()
+            .zip(asked)
+            .map(|(statement, (_, parameters))| self.client.query(statement, parameters));
+        self.wait(try_join_all(answers))
+    }
+
+    /// Statements without parameters and without answers.
+    pub(super) fn execute_batch(&self, sql: &str) -> Result<()> {
+        self.wait(self.client.batch_execute(sql))
+    }
+
+    /// Begins a transaction.
+    pub(super) fn begin(&self, how: &str) -> Result<()> {
+        self.wait(self.client.batch_execute(how))?;
+        self.unfinished.set(true);
+        Ok(())
+    }
+
+    /// Ends a transaction that read.
+    pub(super) fn end(&self) -> Result<()> {
+        self.wait(self.client.batch_execute("COMMIT"))?;
+        self.unfinished.set(false);
+        Ok(())
+    }
+
+    /// Commits what was changed.
+    ///
+    /// # Errors
+    /// [`StorageError::NotSynced`] if nobody knows whether it is committed, or whether it is where it has to be: the
+    /// connection was lost, or the server gave up waiting for its standby. It is never asked to give up: that would
+    /// leave the commit standing.
+    pub(super) fn commit(&self) -> Result<()> {
+        self.heard.warned.store(false, Ordering::Release);
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
+        let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
+        let commit = self.client.batch_execute("COMMIT");
+        let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, commit).await });
+        match answer {
+            Ok(Ok(())) if !self.heard.warned.load(Ordering::Acquire) => {
+                self.unfinished.set(false);
+                Ok(())
+            }
+            Ok(Ok(())) => Err(StorageError::NotSynced(Arc::new(NotReplicated))),
+            Ok(Err(error)) if super::errors::is_rolled_back(&error) => Err(error.into()),
+            Ok(Err(error)) => Err(StorageError::NotSynced(Arc::new(error))),
+            Err(elapsed) => Err(StorageError::NotSynced(Arc::new(elapsed))),
+        }
+    }
+
+    /// Undoes what was changed; if not even that can be said, the connection ends, and with it the transaction.
+    pub(super) fn roll_back(&self) {
+        if self.wait(self.client.batch_execute("ROLLBACK")).is_ok() {
+            self.unfinished.set(false);
+        }
+    }
+
+    /// Whether it can be used again.
+    pub(super) fn is_fit(&self) -> bool {
+        !self.unfinished.get() && !self.client.is_closed()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // It may be dropped where nothing may block; what still runs is this connection's own task.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Moves bytes, and listens to what is said beside the answers.
+async fn drive<S, T>(connection: Connection<S, T>, heard: Arc<Heard>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut connection = pin!(connection);
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        let AsyncMessage::Notice(notice) = message else { continue };
+        if notice.parsed_severity() == Some(Severity::Warning) {
+            heard.warned.store(true, Ordering::Release);
+            tracing::warn!(notice = notice.message(), "the database warns");
+        }
+    }
+}
+
+/// A commit that was acknowledged with a warning.
+#[derive(Debug, thiserror::Error)]
+#[error("the primary gave up waiting for its standby: committed there, and perhaps nowhere else")]
+struct NotReplicated;
