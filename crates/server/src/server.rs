@@ -32,6 +32,10 @@ const ANSWERS_KEPT_SECONDS: i64 = 30 * 86_400;
 const PING: Duration = Duration::from_secs(10);
 /// Streams that one HTTP/2 connection may have open.
 const STREAMS: u32 = 64;
+/// The largest head of a request: the largest honest one has an access token in it, of less than two kilobytes.
+const HEAD: u32 = 32 * 1024;
+/// Fields that a head may have.
+const FIELDS: usize = 64;
 
 /// Why the server does not start or run.
 #[derive(Debug, thiserror::Error)]
@@ -261,16 +265,22 @@ pub(crate) fn write_configuration_key(
         .map_err(|source| ServerError::OperatorKey { path, source })
 }
 
-/// Slow or greedy requests (ASVS v5.0.0-13.1.2): time for a head, streams. The connections themselves
+/// Slow or greedy requests (ASVS v5.0.0-13.1.2): time and room for a head, streams. The connections themselves
 /// are limited by their [`Door`].
 fn limit_requests<A: axum_server::Address, T>(
     server: &mut axum_server::Server<A, T>,
     limits: Limits,
 ) {
     let builder = server.http_builder();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_buf_size(usize::try_from(HEAD).unwrap_or(usize::MAX))
+        .max_headers(FIELDS);
     builder
         .http2()
+        .max_header_list_size(HEAD)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .keep_alive_interval(Some(PING));

@@ -408,6 +408,8 @@ pub trait AccessStore {
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>>;
     /// The same from memory, without waiting for anything; `None` says nothing.
     fn known_api_key(&self, secret_hash: &[u8; 32]) -> Option<ApiKey>;
+    /// The same of a key's id.
+    fn known_api_key_of_id(&self, id: ApiKeyId) -> Option<ApiKey>;
     /// All keys that nobody has taken back; of a row that makes no sense, which it is.
     fn api_keys_in_force(&self) -> Result<Vec<std::result::Result<ApiKey, Inconsistency>>>;
     /// Puts the signatures of such keys in the place of those before, where a key has that one still.

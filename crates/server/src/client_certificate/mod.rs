@@ -46,6 +46,11 @@ pub(crate) struct ClientIdentity {
 }
 
 impl ClientIdentity {
+    /// Whether its certificate is over.
+    pub(crate) fn has_ended(&self, now: Timestamp) -> bool {
+        now >= self.expires_at
+    }
+
     /// Reads a certificate (X.509 in DER). `None` if it names no terminal and no phone.
     pub(crate) fn of(certificate: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;

@@ -120,7 +120,8 @@ impl Service {
 
     fn is_signed(&self, key: &ApiKey) -> Result<bool, ServiceError> {
         if let Some(own) = &self.own_api_keys {
-            return Ok(own.has(key, self.hsm.describe().realm_id));
+            let realm = self.hsm.describe().realm_id;
+            return Ok(own.has(key, realm));
         }
         match self.signed_row(key) {
             Some((statement, signature)) => self.is_signed_here(&statement, &signature),

@@ -15,18 +15,18 @@ use crate::running::{Platform, log};
 /// Without the control under test a read would wait for ever; it fails after this instead.
 const GIVE_UP: Duration = Duration::from_secs(60);
 /// Long beside everything that a test does, so that this limit is not the one it sees.
-const LONG: Duration = Duration::from_secs(3_600);
-const SHORT: Duration = Duration::from_millis(100);
+pub(crate) const LONG: Duration = Duration::from_secs(3_600);
+pub(crate) const SHORT: Duration = Duration::from_millis(100);
 /// Head of an HTTP/2 connection: the preface and an empty SETTINGS frame (RFC 9113 3.4).
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// A PING frame (RFC 9113 6.7).
 const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// A platform whose connections live long, but for what a test changes.
-fn platform(change: impl FnOnce(&mut Limits)) -> Platform {
+pub(crate) fn platform(change: impl FnOnce(&mut Limits)) -> Platform {
     let mut limits = Limits { opening: LONG, idle: LONG, ..Limits::default() };
     change(&mut limits);
     Platform::start_with(limits)
@@ -39,7 +39,7 @@ fn dial(platform: &Platform) -> TcpStream {
 }
 
 /// A connection whose TLS handshake is done; an error if the server closes it before.
-fn connect(platform: &Platform, protocol: &[u8]) -> io::Result<Tls> {
+pub(crate) fn connect(platform: &Platform, protocol: &[u8]) -> io::Result<Tls> {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_file(platform.ca_certificate()).unwrap();
     roots.add(authority).unwrap();
@@ -60,7 +60,7 @@ fn connect(platform: &Platform, protocol: &[u8]) -> io::Result<Tls> {
 }
 
 /// Asks for the server's health and reads the head of the answer.
-fn is_served(stream: &mut Tls) -> bool {
+pub(crate) fn is_served(stream: &mut Tls) -> bool {
     let mut head = [0; 12];
     stream.write_all(REQUEST).is_ok()
         && stream.read_exact(&mut head).is_ok()
@@ -68,7 +68,7 @@ fn is_served(stream: &mut Tls) -> bool {
 }
 
 /// Whether the server, and not this test's patience, ended the connection.
-fn is_closed(result: io::Result<usize>) -> bool {
+pub(crate) fn is_closed(result: io::Result<usize>) -> bool {
     match result {
         Ok(read) => read == 0,
         Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
@@ -76,7 +76,7 @@ fn is_closed(result: io::Result<usize>) -> bool {
 }
 
 /// Reads until the server ends the connection.
-fn ends(stream: &mut impl Read) -> bool {
+pub(crate) fn ends(stream: &mut impl Read) -> bool {
     let mut buffer = [0; 4_096];
     loop {
         match stream.read(&mut buffer) {

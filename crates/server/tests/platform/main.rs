@@ -32,5 +32,6 @@ mod provisioning;
 mod running;
 mod same_bytes;
 mod shop;
+mod slow_clients;
 mod stores;
 mod tokens;

@@ -5,6 +5,7 @@ use tapfer_payment_types::{ApiKeyId, TerminalId, Timestamp};
 use tapfer_payments::access::{ApiKey, ClientCertificate, Principal, Role};
 use tapfer_payments::audit::{AuditAction, AuditEvent};
 
+use super::known_keys::WhichKey;
 use super::rows::{Columns, Listing, all, execute, first, found, lock};
 use super::sql::{Connection, Guard, Row, params};
 use super::{Changed, Engine, Result, terminals};
@@ -141,7 +142,11 @@ impl<E: Engine> AccessStore for E {
     }
 
     fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>> {
-        self.read(|connection| find(connection, id))
+        let look_up = || self.read_apart(|connection| find(connection, id));
+        match self.known_keys() {
+            Some(known) => known.get_or_read(WhichKey::Id(id), look_up),
+            None => look_up(),
+        }
     }
 
     fn list_api_keys(
@@ -168,13 +173,17 @@ impl<E: Engine> AccessStore for E {
         let look_up =
             || self.read_apart(|connection| first(connection, sql, [secret_hash.as_slice()], read));
         match self.known_keys() {
-            Some(known) => known.get_or_read(secret_hash, look_up),
+            Some(known) => known.get_or_read(WhichKey::Secret(secret_hash), look_up),
             None => look_up(),
         }
     }
 
     fn known_api_key(&self, secret_hash: &[u8; 32]) -> Option<ApiKey> {
-        self.known_keys()?.get(secret_hash)
+        self.known_keys()?.get(WhichKey::Secret(*secret_hash))
+    }
+
+    fn known_api_key_of_id(&self, id: ApiKeyId) -> Option<ApiKey> {
+        self.known_keys()?.get(WhichKey::Id(id))
     }
 
     fn api_keys_in_force(&self) -> Result<Vec<std::result::Result<ApiKey, Inconsistency>>> {

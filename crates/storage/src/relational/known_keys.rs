@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
+use tapfer_payment_types::ApiKeyId;
 use tapfer_payments::access::ApiKey;
 
 use super::Result;
@@ -13,7 +14,16 @@ use super::Result;
 /// So many are kept, some 200 bytes each: then all are forgotten, and looked up again as they come.
 const MOST: usize = 100_000;
 
-/// Keys by the SHA-256 of their secrets.
+/// What a key is looked up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum WhichKey {
+    /// SHA-256 of its secret, which its owner shows.
+    Secret([u8; 32]),
+    /// Its id, which a certificate or a token names.
+    Id(ApiKeyId),
+}
+
+/// Keys by what they were looked up by.
 #[derive(Debug, Default)]
 pub(crate) struct KnownKeys(RwLock<Known>);
 
@@ -21,24 +31,24 @@ pub(crate) struct KnownKeys(RwLock<Known>);
 struct Known {
     /// How often all were forgotten.
     forgotten: u64,
-    keys: HashMap<[u8; 32], ApiKey>,
+    keys: HashMap<WhichKey, ApiKey>,
 }
 
 impl KnownKeys {
-    pub(crate) fn get(&self, secret_hash: &[u8; 32]) -> Option<ApiKey> {
+    pub(crate) fn get(&self, which: WhichKey) -> Option<ApiKey> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.keys.get(secret_hash).cloned()
+        known.keys.get(&which).cloned()
     }
 
     /// The key, from memory or from `read`. What was read before a change and comes behind it is not kept.
     pub(crate) fn get_or_read(
         &self,
-        secret_hash: [u8; 32],
+        which: WhichKey,
         read: impl FnOnce() -> Result<Option<ApiKey>>,
     ) -> Result<Option<ApiKey>> {
         let forgotten = {
             let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(key) = known.keys.get(&secret_hash) {
+            if let Some(key) = known.keys.get(&which) {
                 return Ok(Some(key.clone()));
             }
             known.forgotten
@@ -50,7 +60,7 @@ impl KnownKeys {
                 known.keys.clear();
             }
             if known.forgotten == forgotten {
-                known.keys.insert(secret_hash, key.clone());
+                known.keys.insert(which, key.clone());
             }
         }
         Ok(found)
