@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::Access;
 use crate::commands::{
-    api_key, audit, authorization, backup, bench, card, demo, device, doctor, dr, hsm, init,
+    api_key, audit, authorization, backup, bench, card, db, demo, device, doctor, dr, hsm, init,
     issuer, keys, merchant, payment, policy, refund, serve, terminal, tlv, token, trust, vectors,
     wallet,
 };
@@ -124,6 +124,9 @@ enum Command {
     /// Keys of the realm: who keeps them, how old they are, what takes their place
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// The PostgreSQL database of a realm that several platforms serve
+    #[command(subcommand)]
+    Db(db::DbCommand),
     /// Disaster recovery
     #[command(subcommand)]
     Dr(dr::DrCommand),
@@ -193,6 +196,7 @@ impl Command {
             Self::Backup(arguments) => backup::run_backup(context, arguments),
             Self::Restore(arguments) => backup::run_restore(context, arguments),
             Self::Keys(command) => keys::run(context, command),
+            Self::Db(command) => db::run(context, command),
             Self::Dr(command) => dr::run(context, command),
             Self::Vectors(command) => vectors::run(context, command),
             Self::Tlv(arguments) => tlv::run(context, arguments),

@@ -134,6 +134,12 @@ pub enum StorageError {
         /// The newest version known here.
         known: i64,
     },
+    /// The database holds nothing.
+    #[error(
+        "the database {0} is empty. A new realm's is made by its owner with `tapfer db migrate`; that of a realm which had \
+         one comes back from a backup: without it every counter, payment and audit record would be forgotten"
+    )]
+    Empty(String),
     /// The database was not brought to the schema of this program.
     #[error(
         "the database has schema version {found}, this program needs {known}; bring it forward as its owner with \

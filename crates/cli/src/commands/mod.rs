@@ -7,6 +7,7 @@ pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod card;
 pub(crate) mod card_pin;
+pub(crate) mod db;
 pub(crate) mod demo;
 pub(crate) mod device;
 pub(crate) mod doctor;

@@ -51,6 +51,7 @@ fn of_storage(error: StorageError) -> Problem {
         }
         StorageError::NewerDatabase { .. }
         | StorageError::ForeignDatabase(_)
+        | StorageError::Empty(_)
         | StorageError::OlderDatabase { .. }
         | StorageError::TooManyRights(_)
         | StorageError::MissingDatabase(_)

@@ -70,6 +70,14 @@ pub enum RealmError {
     /// The audit log was changed.
     #[error("the audit log is not as it was written: {0}")]
     AuditChain(String),
+    /// `database.toml` names no database that can be used.
+    #[error("{path}: {why}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// The file system.
     #[error("cannot {action} {path}: {source}")]
     File {

@@ -7,7 +7,8 @@
 //! | `hsm.toml` | which HSMs hold the root keys |
 //! | `keys.json` | the catalogue: all other keys, wrapped under the root keys |
 //! | `protection-keys.json` | which key block protection keys the custodians have accepted |
-//! | `tapfer.db` | the database, with `-wal` and `-shm` beside it |
+//! | `tapfer.db` | the database, with `-wal` and `-shm` beside it; or in its place |
+//! | `database.toml` | which PostgreSQL database it is, which several platforms of the realm share (ADR 21) |
 //! | `tls/` | the realm's CA and server certificate with their keys |
 //! | `operator.key` | the operator's API key |
 //! | `configuration.key` | realm and public key, for phones and tills that are set up |
@@ -19,6 +20,7 @@
 //! Description, keystore, catalogue and database hold the realm's id, keystore and catalogue under their seals. A realm
 //! whose database is gone, empty or another's does not open: it would otherwise go on as if nothing had ever been paid.
 
+mod database;
 mod description;
 mod error;
 mod paths;
@@ -34,12 +36,12 @@ use tapfer_hsm::pool::{HsmPool, NoneServes, PoolConfig};
 use tapfer_hsm::{HsmError, PaymentHsm, SoftwareHsm, Unlock};
 use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
 use tapfer_storage::Storage;
-use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 
 use self::description::Description;
 use crate::entropy::{self, SystemEntropy};
 use crate::{members, newest_catalogue, private_file};
 
+pub use self::database::migrate as migrate_database;
 pub use self::description::described;
 pub use self::error::RealmError;
 pub use self::paths::RealmPaths;
@@ -103,10 +105,10 @@ impl Realm {
             Place::Keystore(unlock) => Arc::new(create_or_finish(&paths, kind, unlock, now)?),
         };
         let id = hsm.describe().realm_id;
-        let storage = SqliteStorage::create(&paths.database(), id, &SqliteOptions::default())?;
+        let storage = database::create(&paths, id)?;
         // Last, so that whatever has a description is whole.
         Description::new(id, kind, now).write(&paths)?;
-        Ok(Self { paths, kind, hsm, storage: Arc::new(storage), lock })
+        Ok(Self { paths, kind, hsm, storage, lock })
     }
 
     /// Opens the realm in a directory.
@@ -130,7 +132,7 @@ impl Realm {
         let Description { kind, id, .. } = Description::read(&paths)?;
         private(home, private_file::close_directory(home))?;
         let lock = lock(home)?;
-        let database = || SqliteStorage::open(&paths.database(), id, &SqliteOptions::default());
+        let database = || database::open(&paths, id);
         let (hsm, storage): (Arc<dyn PaymentHsm>, _) = match place(&paths, unlock)? {
             Place::Hsms => {
                 let (config, storage) = (members::configuration(&paths)?, database()?);
@@ -151,8 +153,11 @@ impl Realm {
         }
         let storage = storage.map_or_else(database, Ok)?;
         // An old copy would bring back keys that were destroyed or retired, and lack newer ones.
-        newest_catalogue::follow::<RealmError>(&storage, |known| Ok(hsm.follow_catalogue(known)?))?;
-        Ok(Self { paths, kind, hsm, storage: Arc::new(storage), lock })
+        newest_catalogue::follow::<RealmError>(
+            &*storage,
+            |known| Ok(hsm.follow_catalogue(known)?),
+        )?;
+        Ok(Self { paths, kind, hsm, storage, lock })
     }
 
     /// Where its parts lie.

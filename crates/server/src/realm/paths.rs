@@ -78,6 +78,12 @@ impl RealmPaths {
         self.home.join("tapfer.db")
     }
 
+    /// Names the PostgreSQL database that is in the place of the file.
+    #[must_use]
+    pub fn database_configuration(&self) -> PathBuf {
+        self.home.join("database.toml")
+    }
+
     /// Certificates and their keys.
     #[must_use]
     pub fn tls(&self) -> PathBuf {

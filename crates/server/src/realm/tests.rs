@@ -1,6 +1,6 @@
 //! Realms that are made, opened again, torn off, mixed up and put back.
 
-use super::{Realm, RealmError, RealmKind, RealmPaths};
+use super::{Realm, RealmError, RealmKind, RealmPaths, migrate_database};
 use crate::catalogue_refusal;
 use std::fs;
 use std::io::Write as _;
@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use tapfer_hsm::{PaymentHsm as _, SoftwareHsm, Unlock};
 use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
+use tapfer_storage::StorageError;
+use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 
 fn unlock() -> Unlock {
     let key = "5a1c9a07be2d63588e91f0aa37c5d2146b80e9723f5d0c1b2a7e64d98331f6c0";
@@ -251,4 +253,50 @@ fn the_directory_is_for_its_owner_only() {
     set(home, 0o730);
     let refused = Realm::open(home, &unlock());
     assert!(matches!(refused, Err(RealmError::Writable { mode: 0o730, .. })));
+}
+
+#[test]
+fn two_platforms_of_a_realm_share_a_database() {
+    let server = TestPostgres::start();
+    let [here, there] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let named = format!("address = \"{}\"\n", server.address(PLATFORM));
+    let now = Timestamp::from_unix_millis(1);
+    let create = || Realm::create(here.path(), RealmKind::Demo, &unlock(), now);
+    fs::write(here.path().join("database.toml"), &named).unwrap();
+    // The keys come first, then their database, which only its owner can make.
+    server.say(&format!("CREATE ROLE {PLATFORM} LOGIN"));
+    assert!(matches!(create(), Err(RealmError::Storage(StorageError::Empty(_)))));
+    let (before, after) = migrate_database(here.path(), OWNER, None).unwrap();
+    assert!(before == 0 && after > 0);
+    server.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
+    let first = create().unwrap();
+    assert!(!first.paths().database().exists());
+    for file in ["realm.json", "keystore", "keys.json", "database.toml"] {
+        fs::copy(here.path().join(file), there.path().join(file)).unwrap();
+    }
+    let second = Realm::open(there.path(), &unlock()).unwrap();
+    let known = second.storage.newest_catalogue().unwrap();
+    assert_eq!(first.storage.newest_catalogue().unwrap(), known);
+    drop((first, second));
+    // A realm that had a database does not begin anew with an empty one.
+    server.say("DROP SCHEMA tapfer CASCADE");
+    let refused = Realm::open(there.path(), &unlock());
+    assert!(matches!(refused, Err(RealmError::Storage(StorageError::Empty(_)))));
+    let refused = migrate_database(there.path(), OWNER, None);
+    assert!(matches!(refused, Err(RealmError::Storage(StorageError::Empty(_)))));
+}
+
+#[test]
+fn a_database_is_named_without_its_password() {
+    let (home, paths) = new_realm(RealmKind::Demo);
+    let configuration = paths.database_configuration();
+    for (text, why) in [
+        ("address = \"postgres://tapfer:geheim@localhost/tapfer\"", "holds a password"),
+        ("address = \"postgres://tapfer@db.example/tapfer\"", "no certificate says which it is"),
+        ("adress = \"postgres://tapfer@localhost/tapfer\"", "unknown field"),
+    ] {
+        fs::write(&configuration, text).unwrap();
+        let refused = Realm::open(home.path(), &unlock()).map(drop).unwrap_err().to_string();
+        assert!(refused.contains(why) && !refused.contains("geheim"), "{refused}");
+    }
 }

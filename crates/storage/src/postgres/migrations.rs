@@ -23,19 +23,35 @@ const MIGRATIONS: &[(&str, &str)] = &[
 /// Whoever migrates at the same time waits for the first, and finds nothing left to do. "tpfr".
 const ONE_AT_A_TIME: &str = "SELECT pg_advisory_lock(1953523314)";
 
-/// Makes the schema, or brings it to the newest version, while platforms go on with it; says from which version to which.
-/// The login is the owner's, and the database becomes the realm's.
+/// Makes the schema of a new realm in an empty database, which becomes the realm's; one that was begun is finished. As
+/// [`migrate`] otherwise.
 ///
 /// # Errors
-/// [`StorageError::OtherRealm`], [`StorageError::NewerDatabase`], [`StorageError::Migration`], or the database cannot be
-/// reached or refuses it.
+/// As [`migrate`].
+pub fn make(options: &PostgresOptions, realm: RealmId) -> Result<(i64, i64)> {
+    bring_forward(options, realm, true)
+}
+
+/// Brings the schema to the newest version, while platforms go on with it; says from which version to which. The login is
+/// the owner's.
+///
+/// # Errors
+/// [`StorageError::Empty`], [`StorageError::OtherRealm`], [`StorageError::Migration`], or the database cannot be reached or
+/// refuses it.
 pub fn migrate(options: &PostgresOptions, realm: RealmId) -> Result<(i64, i64)> {
+    bring_forward(options, realm, false)
+}
+
+fn bring_forward(options: &PostgresOptions, realm: RealmId, is_new: bool) -> Result<(i64, i64)> {
     let mut session = Session::open(options, &Arc::default())?;
     session.run(async |client: &mut Client| {
         client.batch_execute(ONE_AT_A_TIME).await?;
         client.batch_execute("CREATE SCHEMA IF NOT EXISTS tapfer").await
     })?;
     let before = version(&session)?;
+    if before == 0 && !is_new {
+        return Err(StorageError::Empty(options.place()));
+    }
     check_owner(&session, options, realm, before)?;
     let migrations = all()?;
     let runner = Runner::new(&migrations).set_grouped(true);
@@ -56,11 +72,11 @@ fn claim(connection: &Connection, realm: RealmId) -> Result<()> {
 /// Refuses a database that is not the realm's, or older than this program.
 ///
 /// # Errors
-/// [`StorageError::MissingDatabase`], [`StorageError::OtherRealm`], [`StorageError::OlderDatabase`].
+/// [`StorageError::Empty`], [`StorageError::OtherRealm`], [`StorageError::OlderDatabase`].
 pub(super) fn check(session: &Session, options: &PostgresOptions, realm: RealmId) -> Result<()> {
     let found = version(session)?;
     if found == 0 {
-        return Err(StorageError::MissingDatabase(options.place()));
+        return Err(StorageError::Empty(options.place()));
     }
     check_owner(session, options, realm, found)?;
     match newest()? {

@@ -32,7 +32,7 @@ use crate::relational::rows::first;
 use crate::relational::sql::{Connection, params};
 use crate::relational::{Engine, Result, of_each};
 use crate::{Load, Storage, StorageError};
-pub use migrations::migrate;
+pub use migrations::{make, migrate};
 pub use options::{PostgresOptions, PostgresOptionsError};
 
 /// The store in a PostgreSQL database, which other platforms of the realm may use at the same time.
@@ -51,10 +51,10 @@ impl fmt::Debug for PostgresStorage {
 }
 
 impl PostgresStorage {
-    /// Opens the database of a realm, which its owner has made and brought to this schema ([`migrate`]).
+    /// Opens the database of a realm, which its owner has made and brought to this schema ([`make`], [`migrate`]).
     ///
     /// # Errors
-    /// [`StorageError::Unreachable`], [`StorageError::MissingDatabase`], [`StorageError::OtherRealm`],
+    /// [`StorageError::Unreachable`], [`StorageError::Empty`], [`StorageError::OtherRealm`],
     /// [`StorageError::OlderDatabase`], [`StorageError::TooManyRights`]
     pub fn open(options: &PostgresOptions, realm: RealmId) -> Result<Self> {
         let pool = Arc::new(Pool::new(options.clone()));

@@ -32,7 +32,7 @@ pub enum PostgresOptionsError {
     /// A password in an address is seen by whoever lists processes or reads configurations.
     #[error(
         "the address of the database holds a password; take it out, and put it into a file that only the platform's \
-         user can read, or into TAPFER_DATABASE_PASSWORD"
+         user can read"
     )]
     PasswordInAddress,
     /// Over a network without TLS.

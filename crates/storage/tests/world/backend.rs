@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use tapfer_payments::authorization::{DeclineReason, Outcome};
-use tapfer_storage::postgres::{PostgresOptions, PostgresStorage, migrate};
+use tapfer_storage::postgres::{PostgresOptions, PostgresStorage, make};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{Refusal, Storage, StorageError};
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
@@ -31,7 +31,7 @@ impl Backend for TestPostgres {
     fn open() -> (Arc<dyn Storage>, Self) {
         let server = Self::start();
         let of = |login| PostgresOptions::new(&server.address(login), None, None).unwrap();
-        migrate(&of(OWNER), realm()).unwrap();
+        make(&of(OWNER), realm()).unwrap();
         server.let_platforms_in();
         let store = PostgresStorage::open(&of(PLATFORM), realm());
         (Arc::new(store.unwrap()), server)

@@ -147,7 +147,10 @@ fn audit_log(
     let Record { people, transcript } = record;
     let (ordered_by, why) = match occasion.order {
         Some(order) => (order.who(), order.reason.as_str()),
-        None if !paths.is_realm() || !paths.database().exists() => return Ok(None),
+        None if !paths.is_realm() => return Ok(None),
+        None if !paths.database().exists() && !paths.database_configuration().exists() => {
+            return Ok(None);
+        }
         None => (who(&people.officer), occasion.purpose),
     };
     let why = format!("{why}; officer {}, transcript {}", people.officer, transcript.display());
