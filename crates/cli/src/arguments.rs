@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::client::Access;
 use crate::commands::{
     api_key, audit, authorization, backup, bench, card, db, demo, device, doctor, dr, hsm, init,
-    issuer, keys, merchant, payment, policy, refund, serve, terminal, tlv, token, trust, vectors,
-    wallet,
+    issuer, keys, merchant, payment, policy, refund, serve, simulate, terminal, tlv, token, trust,
+    vectors, wallet,
 };
 use crate::context::Context;
 use crate::failure::{self, Ending};
@@ -138,6 +138,8 @@ enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Let a whole world run on a clock of its own, with faults, and audit every step
+    Simulate(simulate::SimulateArguments),
 }
 
 impl Arguments {
@@ -201,6 +203,7 @@ impl Command {
             Self::Vectors(command) => vectors::run(context, command),
             Self::Tlv(arguments) => tlv::run(context, arguments),
             Self::Bench(command) => bench::run(context, command),
+            Self::Simulate(arguments) => simulate::run(context, arguments),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod messages;
 pub mod money;
 pub mod pan;
 pub mod pin;
+pub mod planted;
 pub mod policy;
 pub mod secret;
 pub mod store_share;

@@ -3,6 +3,7 @@
 //! and whoever is later gives a refund. A stolen terminal key shall not give back the takings of a week.
 
 use alloc::string::String;
+use tapfer_payment_types::planted::{Control, is_skipped};
 use tapfer_payment_types::{AuthorizationId, Money, ReversalId, Timestamp};
 
 use crate::access::Role;
@@ -91,6 +92,9 @@ impl PaymentIntent {
         }
         let undone = match self.status {
             IntentStatus::RequiresCapture => Undone::Released(self.amount),
+            IntentStatus::Succeeded if is_skipped(Control::ReversalRemainder) => {
+                Undone::Returned(self.amount)
+            }
             IntentStatus::Succeeded => Undone::Returned(self.refundable()),
             _ => return Err(ReversalError::NothingLeft),
         };

@@ -23,6 +23,7 @@ mod connections;
 pub mod entropy;
 mod hsm_watch;
 mod http;
+pub mod in_process;
 mod key_audit;
 mod key_watch;
 pub mod members;

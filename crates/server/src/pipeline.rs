@@ -123,6 +123,21 @@ impl<Q: Asked> Pipeline<Q> {
         Ok(Self { open: Mutex::new(Some(Open { line, deciders })), unanswered })
     }
 
+    /// A line without threads: whoever has the other end decides when.
+    pub(crate) fn by_hand(
+        decide: impl Fn(&[Q], Tell<'_, Q::Answer>) + Send + 'static,
+    ) -> (Self, ByHand<Q>) {
+        let (line, waiting) = sync_channel(MOST_WAITING);
+        let open = Open { line, deciders: Vec::new() };
+        let unanswered = Arc::new(Unanswered(Mutex::default()));
+        let by_hand = ByHand {
+            waiting: Mutex::new(waiting),
+            decide: Box::new(decide),
+            unanswered: Arc::clone(&unanswered),
+        };
+        (Self { open: Mutex::new(Some(open)), unanswered }, by_hand)
+    }
+
     /// Puts a question into the line. Its answer comes, whether or not somebody still waits for it; that there will
     /// be none means that deciding it panicked.
     ///
@@ -168,6 +183,27 @@ impl<Q: Asked> Drop for Pipeline<Q> {
     }
 }
 
+/// The other end of a line without threads.
+pub(crate) struct ByHand<Q: Asked> {
+    waiting: Mutex<Receiver<Waiting<Q>>>,
+    decide: Box<Decide<Q>>,
+    unanswered: Arc<Unanswered<Q::Caller>>,
+}
+
+type Decide<Q> = dyn Fn(&[Q], Tell<'_, <Q as Asked>::Answer>) + Send;
+
+impl<Q: Asked> ByHand<Q> {
+    /// Decides all that wait at this moment, together.
+    pub(crate) fn decide_what_waits(&self) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let lot: Vec<_> = waiting.try_iter().take(MOST_TOGETHER).collect();
+        drop(waiting);
+        if !lot.is_empty() {
+            Lot::of(lot, &self.unanswered).answer(&*self.decide);
+        }
+    }
+}
+
 /// Waits for a question, and takes those that wait behind it. `None` when the line is closed and empty.
 fn next_lot<Q: Asked>(waiting: &Mutex<Receiver<Waiting<Q>>>) -> Option<Vec<Waiting<Q>>> {
     let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,7 +227,7 @@ impl<'a, Q: Asked> Lot<'a, Q> {
     }
 
     /// A panic is not to hurt those beside the one that made it: then each that has no answer is decided alone.
-    fn answer(mut self, decide: &impl Fn(&[Q], Tell<'_, Q::Answer>)) {
+    fn answer(mut self, decide: &(impl Fn(&[Q], Tell<'_, Q::Answer>) + ?Sized)) {
         let all = 0..self.questions.len();
         if self.decide(decide, all.clone()).is_err() {
             metrics::panic();
@@ -210,7 +246,7 @@ impl<'a, Q: Asked> Lot<'a, Q> {
 
     fn decide(
         &mut self,
-        decide: &impl Fn(&[Q], Tell<'_, Q::Answer>),
+        decide: &(impl Fn(&[Q], Tell<'_, Q::Answer>) + ?Sized),
         part: Range<usize>,
     ) -> thread::Result<()> {
         let Self { questions, replies, unanswered } = self;

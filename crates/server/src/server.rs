@@ -234,7 +234,10 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
 
 /// The operator's key lies in the realm's directory. If it is not there, or the database does not know it,
 /// a new one is made: whoever can write there could replace the database anyway.
-fn ensure_operator_key(service: &Service, paths: &RealmPaths) -> Result<(), ServerError> {
+pub(crate) fn ensure_operator_key(
+    service: &Service,
+    paths: &RealmPaths,
+) -> Result<(), ServerError> {
     let path = paths.operator_key();
     let failed = |source| ServerError::OperatorKey { path: path.clone(), source };
     let present = match fs::read_to_string(&path) {

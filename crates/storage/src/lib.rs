@@ -15,6 +15,7 @@
 
 mod decided;
 mod error;
+pub mod faults;
 mod hot;
 mod idempotency;
 mod journal;

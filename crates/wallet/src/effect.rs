@@ -8,6 +8,7 @@ use tapfer_emv::iad::VerificationMethod;
 use tapfer_emv::keys::KeyClass;
 use tapfer_emv::merchant::MerchantProven;
 use tapfer_payment_types::TokenId;
+use tapfer_payment_types::planted::{Control, is_skipped};
 use tapfer_payment_types::policy::UnlockMethod;
 
 use crate::PaymentAmount;
@@ -37,6 +38,9 @@ impl Effects {
 
     /// An answer that may leave the phone only after the snapshot is durable.
     pub(crate) fn persist_then_reply(snapshot: Snapshot, response: ResponseApdu) -> Self {
+        if is_skipped(Control::PersistBeforeReply) {
+            return Self::reply(response);
+        }
         Self(alloc::vec![Effect::Persist(snapshot), Effect::Reply(response)])
     }
 

@@ -22,6 +22,7 @@ pub(crate) mod payment;
 pub(crate) mod policy;
 pub(crate) mod refund;
 pub(crate) mod serve;
+pub(crate) mod simulate;
 pub(crate) mod terminal;
 pub(crate) mod tlv;
 pub(crate) mod token;

@@ -17,6 +17,7 @@ use crate::pins::{CardPin, PersonKeyState, TerminalPin, VerificationHistory};
 use crate::tokens::{Actor, TokenAction, TokenState};
 use tapfer_emv::cryptogram::{CryptogramMismatch, CryptogramVerified};
 use tapfer_emv::keys::KeyIndex;
+use tapfer_payment_types::planted::{Control, is_skipped};
 use tapfer_payment_types::{
     AuthorizationId, CardId, MerchantId, Money, PaymentIntentId, ReversalId, TerminalId, Timestamp,
     TokenId,
@@ -188,7 +189,8 @@ pub fn decide(
             .and_then(|token| rules::history_after(&facts.presented, token, judged_pin, now)),
         merchant_proven: proven
             && facts.presented.proven_merchant() == Some(facts.terminal.identity()),
-        consumes_arming: facts.intent.is_armed_at(facts.terminal.id(), now),
+        consumes_arming: facts.intent.is_armed_at(facts.terminal.id(), now)
+            && !is_skipped(Control::ArmingOnce),
         facts,
         cryptogram,
     }

@@ -16,6 +16,7 @@ use tapfer_emv::own_checks::OwnChecks;
 use tapfer_emv::packed_decimal;
 use tapfer_emv::tvr::{self, TerminalVerificationResults};
 use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::planted::{Control, is_skipped};
 use tapfer_payment_types::policy::{Requirement, Shown};
 
 use super::Evidence;
@@ -61,9 +62,9 @@ type Rule = (DeclineReason, fn(&Case<'_>) -> bool);
 const RULES: &[Rule] = &[
     (DeclineReason::CryptogramInvalid, is_forged),
     (DeclineReason::TokenInactive, |case| case.status() == TokenStatus::Inactive),
-    (DeclineReason::TokenSuspended, |case| case.status() == TokenStatus::Suspended),
+    (DeclineReason::TokenSuspended, is_suspended),
     (DeclineReason::TokenDeactivated, |case| case.status() == TokenStatus::Deactivated),
-    (DeclineReason::CardBlocked, |case| case.token.card.status == CardStatus::Blocked),
+    (DeclineReason::CardBlocked, is_blocked),
     (DeclineReason::CardExpired, |case| case.token.card.expiry.is_past(case.now)),
     (DeclineReason::IssuerMismatch, is_other_issuer),
     (DeclineReason::AidMismatch, is_other_application),
@@ -191,6 +192,14 @@ impl Case<'_> {
     }
 }
 
+fn is_suspended(case: &Case<'_>) -> bool {
+    case.status() == TokenStatus::Suspended && !is_skipped(Control::TokenSuspension)
+}
+
+fn is_blocked(case: &Case<'_>) -> bool {
+    case.token.card.status == CardStatus::Blocked && !is_skipped(Control::CardBlock)
+}
+
 /// Another generation of keys, or a policy that the issuer never gave.
 fn is_other_issuer(case: &Case<'_>) -> bool {
     let issuer = &case.token.issuer;
@@ -212,6 +221,7 @@ fn is_stale(case: &Case<'_>) -> bool {
     case.token
         .highest_counter
         .is_some_and(|highest| case.signed.application_transaction_counter < highest)
+        && !is_skipped(Control::CounterOrder)
 }
 
 /// The phone agreed to pay elsewhere: at another terminal that proved itself, or in another country. A
@@ -236,7 +246,8 @@ fn is_not_armed(case: &Case<'_>) -> bool {
 
 /// Cash back (`9F03`) is not offered, so the other amount is part of no payment.
 fn is_other_amount(case: &Case<'_>) -> bool {
-    case.signed.amount_minor() != Some(case.facts.intent.amount.minor)
+    let is_another = case.signed.amount_minor() != Some(case.facts.intent.amount.minor);
+    (is_another && !is_skipped(Control::SignedAmount))
         || case.signed.amount_other_minor() != Some(0)
 }
 

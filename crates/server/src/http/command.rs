@@ -17,7 +17,7 @@ use crate::service::caller::Caller;
 use crate::service::repetition::{Repetition, RequestContent};
 
 /// Says that an answer is the stored one.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// The header, for the interface's description.
 #[derive(IntoParams)]

@@ -35,10 +35,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::entropy::Entropy;
 use crate::http::problem::Problem;
 use crate::metrics;
-use crate::pipeline::{NotTaken, Pipeline, Tell};
+use crate::pipeline::{ByHand, NotTaken, Pipeline, Tell};
 use crate::request_limits::{RequestGate, RequestLimits};
 use crate::service::{Answered, Decided, Question, Service, ServiceError};
 
+pub(crate) use command::REPLAYED;
+pub(crate) use openapi::IDEMPOTENCY_KEY;
 pub(crate) use routes::document;
 
 /// The interface's description, OpenAPI 3.1, as the server gives it at `/v1/openapi.json`.
@@ -113,13 +115,38 @@ impl App {
     /// # Errors
     /// There are no more threads.
     pub(crate) fn new(service: Service, limits: Limits, document: Bytes) -> io::Result<Self> {
-        let described: Value = serde_json::from_slice(&document).unwrap_or_default();
         let service = Arc::new(service);
         let decider = Arc::clone(&service);
         let pipeline = Pipeline::start(move |asked: &[Question], tell: Tell<'_, Decided>| {
             decider.decide_together(asked, tell);
         })?;
-        Ok(Self(Arc::new(Shared {
+        Ok(Self::with(service, pipeline, limits, document))
+    }
+
+    /// As [`App::new`], without threads that decide payments: that is done by hand.
+    pub(crate) fn by_hand(
+        service: Service,
+        limits: Limits,
+        document: Bytes,
+    ) -> (Self, ByHand<Question>) {
+        let service = Arc::new(service);
+        let decider = Arc::clone(&service);
+        let (pipeline, by_hand) =
+            Pipeline::by_hand(move |asked: &[Question], tell: Tell<'_, Decided>| {
+                decider.decide_together(asked, tell);
+            });
+        (Self::with(service, pipeline, limits, document), by_hand)
+    }
+
+    fn with(
+        service: Arc<Service>,
+        pipeline: Pipeline<Question>,
+        limits: Limits,
+        document: Bytes,
+    ) -> Self {
+        let described: Value = serde_json::from_slice(&document).unwrap_or_default();
+        let scopes = scope::all(&described);
+        Self(Arc::new(Shared {
             service,
             pipeline,
             turns: Arc::new(Semaphore::new(limits.concurrent)),
@@ -127,8 +154,8 @@ impl App {
             limits,
             metrics: metrics::install(),
             document,
-            scopes: scope::all(&described),
-        })))
+            scopes,
+        }))
     }
 
     /// Decides a payment, together with those that come at the same moment.
@@ -192,6 +219,11 @@ impl App {
         let app = self.clone();
         // Fails only if the runtime ends before it, and then nobody is left to be answered.
         let _closed = tokio::task::spawn_blocking(move || app.0.pipeline.close()).await;
+    }
+
+    /// How many payments wait to be decided.
+    pub(crate) fn waiting_payments(&self) -> usize {
+        self.0.pipeline.unanswered()
     }
 
     /// How many requests are being worked on.

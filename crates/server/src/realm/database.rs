@@ -8,6 +8,7 @@ use serde::Deserialize;
 use tapfer_hsm::catalogue::UnverifiedCatalogue;
 use tapfer_payment_types::{RealmId, Secret};
 use tapfer_storage::Storage;
+use tapfer_storage::faults::SharedFaults;
 use tapfer_storage::postgres::{self, PostgresOptions, PostgresStorage};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 
@@ -79,13 +80,18 @@ pub(super) fn create(paths: &RealmPaths, realm: RealmId) -> Result<Arc<dyn Stora
     })
 }
 
-/// The database of a realm that has one.
-pub(super) fn open(paths: &RealmPaths, realm: RealmId) -> Result<Arc<dyn Storage>, RealmError> {
+/// The database of a realm that has one. What a simulation does to transactions it does to those of the embedded one.
+pub(super) fn open(
+    paths: &RealmPaths,
+    realm: RealmId,
+    faults: &SharedFaults,
+) -> Result<Arc<dyn Storage>, RealmError> {
     Ok(match platform(paths)? {
         Some(options) => Arc::new(PostgresStorage::open(&options, realm)?),
         None => {
             let options = SqliteOptions::default();
-            Arc::new(SqliteStorage::open(&paths.database(), realm, &options)?)
+            let (file, faults) = (paths.database(), Arc::clone(faults));
+            Arc::new(SqliteStorage::open_with_faults(&file, realm, &options, faults)?)
         }
     })
 }

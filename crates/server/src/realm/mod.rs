@@ -36,6 +36,7 @@ use tapfer_hsm::pool::{HsmPool, NoneServes, PoolConfig};
 use tapfer_hsm::{HsmError, PaymentHsm, SoftwareHsm, Unlock};
 use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
 use tapfer_storage::Storage;
+use tapfer_storage::faults::{NoFaults, SharedFaults};
 
 use self::description::Description;
 use crate::entropy::{self, SystemEntropy};
@@ -116,7 +117,19 @@ impl Realm {
     /// # Errors
     /// [`RealmError`].
     pub fn open(home: &Path, unlock: &Unlock) -> Result<Self, RealmError> {
-        Self::open_with(home, Some(unlock))
+        Self::open_with(home, Some(unlock), Arc::new(NoFaults))
+    }
+
+    /// As [`Realm::open`], for a simulation.
+    ///
+    /// # Errors
+    /// [`RealmError`].
+    pub fn open_with_faults(
+        home: &Path,
+        unlock: &Unlock,
+        faults: SharedFaults,
+    ) -> Result<Self, RealmError> {
+        Self::open_with(home, Some(unlock), faults)
     }
 
     /// As [`Realm::open`], over the HSMs of `hsm.toml`.
@@ -124,15 +137,19 @@ impl Realm {
     /// # Errors
     /// [`RealmError`].
     pub fn open_in_hsms(home: &Path) -> Result<Self, RealmError> {
-        Self::open_with(home, None)
+        Self::open_with(home, None, Arc::new(NoFaults))
     }
 
-    fn open_with(home: &Path, unlock: Option<&Unlock>) -> Result<Self, RealmError> {
+    fn open_with(
+        home: &Path,
+        unlock: Option<&Unlock>,
+        faults: SharedFaults,
+    ) -> Result<Self, RealmError> {
         let paths = RealmPaths::new(home);
         let Description { kind, id, .. } = Description::read(&paths)?;
         private(home, private_file::close_directory(home))?;
         let lock = lock(home)?;
-        let database = || database::open(&paths, id);
+        let database = || database::open(&paths, id, &faults);
         let (hsm, storage): (Arc<dyn PaymentHsm>, _) = match place(&paths, unlock)? {
             Place::Hsms => {
                 let (config, storage) = (members::configuration(&paths)?, database()?);

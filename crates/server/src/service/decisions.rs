@@ -29,7 +29,7 @@ use crate::service::answer::{Answered, created};
 use crate::service::caller::Caller;
 use crate::service::chip_data::ChipData;
 use crate::service::repetition::Repetition;
-use crate::service::{Service, ServiceError};
+use crate::service::{Service, ServiceError, hsm_down};
 
 /// How often a decision is taken again because the facts have changed meanwhile. Payments of one card at
 /// one moment are few; more than this is no bad luck but an attack or a defect.
@@ -357,7 +357,8 @@ impl Service {
             return Vec::new();
         }
         let stopwatch = Stopwatch::start();
-        let results = call(self.hsm.as_ref());
+        let results = self.disturbed(|| call(self.hsm.as_ref()));
+        let results = results.unwrap_or_else(|| (0..count).map(|_| Err(hsm_down())).collect());
         let elapsed = stopwatch.elapsed();
         results.iter().for_each(|result| metrics::hsm_call(verb, result.is_ok(), elapsed));
         results

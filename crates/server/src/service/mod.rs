@@ -70,6 +70,7 @@ use crate::api::hsm::HsmState;
 use crate::client_certificate::{ClientCertificates, TrustedClients};
 use crate::clock::{SharedClock, Stopwatch};
 use crate::entropy::{self, Entropy, SharedEntropy};
+use crate::in_process::{HsmFault, HsmFaults};
 use crate::metrics;
 use crate::newest_catalogue;
 use crate::realm::{Realm, RealmLock};
@@ -89,6 +90,8 @@ pub(crate) struct Service {
     good_api_keys: GoodApiKeys,
     /// Of signing API keys anew.
     renewals: Rounds,
+    /// What a simulation does to calls of the security module.
+    hsm_faults: Option<Arc<dyn HsmFaults>>,
     /// Where none is signed: those that are taken.
     own_api_keys: Option<OwnApiKeys>,
     /// What repeated requests are told apart by.
@@ -127,6 +130,7 @@ impl Service {
             document_keys: KnownDocumentKeys::default(),
             good_api_keys: GoodApiKeys::default(),
             renewals: Rounds::default(),
+            hsm_faults: None,
             own_api_keys: (taken == ApiKeysTaken::MadeHere).then(OwnApiKeys::default),
             repetition_secret,
             trusted_clients: Arc::new(trusted_clients),
@@ -138,6 +142,15 @@ impl Service {
         service.ensure_document_keys(now)?;
         service.follow_catalogue()?;
         Ok(service)
+    }
+
+    /// For a simulation: what happens before and behind each call of the security module.
+    pub(crate) fn with_hsm_faults(self, faults: Arc<dyn HsmFaults>) -> Self {
+        Self { hsm_faults: Some(faults), ..self }
+    }
+
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        self.storage.as_ref()
     }
 
     pub(crate) fn entropy(&self) -> &dyn Entropy {
@@ -231,9 +244,17 @@ impl Service {
         call: impl FnOnce(&dyn PaymentHsm) -> Result<T, HsmError>,
     ) -> Result<T, ServiceError> {
         let stopwatch = Stopwatch::start();
-        let result = call(self.hsm.as_ref());
+        let result = self.disturbed(|| call(self.hsm.as_ref())).unwrap_or_else(|| Err(hsm_down()));
         metrics::hsm_call(verb, result.is_ok(), stopwatch.elapsed());
         Ok(result?)
+    }
+
+    /// A call of the security module. Nothing comes of it if a simulation wants that.
+    fn disturbed<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
+        let Some(faults) = &self.hsm_faults else { return Some(call()) };
+        let is_reached = faults.before_call() == HsmFault::None;
+        let result = is_reached.then(call);
+        result.filter(|_| faults.behind_call() == HsmFault::None)
     }
 
     /// Does something once for each idempotency key: the stored answer, or the work and its answer.
@@ -289,4 +310,9 @@ impl Service {
             now: self.now(),
         }
     }
+}
+
+/// What a simulation's fault looks like from here.
+fn hsm_down() -> HsmError {
+    HsmError::Down { cause: "as a simulation wanted it".to_owned() }
 }

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::planted::{Control, is_skipped};
 
 use super::Result;
 use super::rows::{Columns, each, execute};
@@ -23,6 +24,9 @@ pub(crate) fn stored_answer(
     connection: &Connection,
     claim: &IdempotencyClaim,
 ) -> Result<Option<StoredResponse>> {
+    if is_skipped(Control::Idempotency) {
+        return Ok(None);
+    }
     let mut stored = None;
     each(
         connection,
@@ -42,6 +46,9 @@ pub(crate) fn insert(
     response: &StoredResponse,
     now: Timestamp,
 ) -> Result<()> {
+    if is_skipped(Control::Idempotency) {
+        return Ok(());
+    }
     execute(
         connection,
         "INSERT INTO idempotency_answers (api_key_id, key, fingerprint, status, body, created_at)

@@ -30,6 +30,7 @@ use rusqlite::{Connection, OpenFlags};
 use tapfer_payment_types::{CatalogueMark, IssuerId, RealmId, Timestamp};
 
 pub use self::audit_file::AuditFile;
+use crate::faults::{NoFaults, SharedFaults};
 use crate::idempotency::RunningRequests;
 use crate::relational::key_catalogue as noted;
 pub use crate::relational::key_uses::KeyUse;
@@ -92,7 +93,7 @@ impl SqliteStorage {
         let path = &without_links(path);
         let mut connection = connect(path, options, OpenFlags::SQLITE_OPEN_CREATE)?;
         migrations::claim(&mut connection, path, realm)?;
-        Self::start(connection, path, options)
+        Self::start(connection, path, options, Arc::new(NoFaults))
     }
 
     /// Opens the database of a realm and brings it to the current schema. Never makes one: a realm that
@@ -103,6 +104,19 @@ impl SqliteStorage {
     /// [`StorageError::NewerDatabase`], [`StorageError::ForeignDatabase`], [`StorageError::ChangedSchema`],
     /// [`StorageError::Migration`], or the file cannot be opened or written.
     pub fn open(path: &Path, realm: RealmId, options: &SqliteOptions) -> Result<Self> {
+        Self::open_with_faults(path, realm, options, Arc::new(NoFaults))
+    }
+
+    /// As [`SqliteStorage::open`], for a simulation.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with_faults(
+        path: &Path,
+        realm: RealmId,
+        options: &SqliteOptions,
+        faults: SharedFaults,
+    ) -> Result<Self> {
         // Looked at first: SQLite would throw away the log that may lie beside an empty file.
         if std::fs::metadata(path).map_or(true, |found| found.len() == 0) {
             return Err(StorageError::MissingDatabase(path.display().to_string()));
@@ -110,10 +124,15 @@ impl SqliteStorage {
         let path = &without_links(path);
         let connection = connect(path, options, OpenFlags::empty())?;
         migrations::check_owner(&connection, path, realm)?;
-        Self::start(connection, path, options)
+        Self::start(connection, path, options, faults)
     }
 
-    fn start(mut connection: Connection, path: &Path, options: &SqliteOptions) -> Result<Self> {
+    fn start(
+        mut connection: Connection,
+        path: &Path,
+        options: &SqliteOptions,
+        faults: SharedFaults,
+    ) -> Result<Self> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // An acknowledged change is on the disk, not in the operating system's cache.
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -128,7 +147,7 @@ impl SqliteStorage {
         let shared = Shared::new(options.kept_of_each);
         let desk = Desk::new(connection, shared.clone())?;
         Ok(Self {
-            writer: Writer::start(desk, options.queue_length)?,
+            writer: Writer::start(desk, options.queue_length, faults)?,
             readers: Readers::new(readers),
             shared,
             running: RunningRequests::default(),

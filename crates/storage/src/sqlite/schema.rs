@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use rusqlite::Connection;
 
@@ -27,6 +28,7 @@ const NAMED: usize = 8;
 type Name = (String, String);
 /// Table it belongs to, and the statement that made it.
 type Made = (String, String);
+type Objects = BTreeMap<Name, Made>;
 
 /// Refuses a database that has anything else in it than the migrations up to its version make.
 ///
@@ -40,16 +42,31 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<()> {
         Some((kind, _)) if kind != "table" => migrations::newest()?,
         _ => migrations::check_version(connection)?,
     };
-    let expected = objects(&migrations::of_version(version)?)?;
-    let differences = differences(&found, &expected);
+    let differences = differences(&found, &*expected(version)?);
     match differences.is_empty() {
         true => Ok(()),
         false => Err(StorageError::ChangedSchema { path: path.display().to_string(), differences }),
     }
 }
 
+/// What belongs into a database of a version. That of the newest is worked out once in the life of a process, which may
+/// open many.
+fn expected(version: i64) -> Result<Arc<Objects>> {
+    static NEWEST: OnceLock<Arc<Objects>> = OnceLock::new();
+    let is_newest = version == migrations::newest()?;
+    if let (true, Some(known)) = (is_newest, NEWEST.get()) {
+        return Ok(Arc::clone(known));
+    }
+    let expected = Arc::new(objects(&migrations::of_version(version)?)?);
+    if is_newest {
+        // Another thread that was faster has found the same.
+        let _known = NEWEST.set(Arc::clone(&expected));
+    }
+    Ok(expected)
+}
+
 /// What indices SQLite makes for itself follows from the tables, and has no statement.
-fn objects(connection: &Connection) -> Result<BTreeMap<Name, Made>> {
+fn objects(connection: &Connection) -> Result<Objects> {
     let all = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL";
     let mut statement = connection.prepare(all)?;
     let rows = statement
@@ -57,7 +74,7 @@ fn objects(connection: &Connection) -> Result<BTreeMap<Name, Made>> {
     Ok(rows.collect::<std::result::Result<_, _>>()?)
 }
 
-fn differences(found: &BTreeMap<Name, Made>, expected: &BTreeMap<Name, Made>) -> Vec<String> {
+fn differences(found: &Objects, expected: &Objects) -> Vec<String> {
     let is_history = |(kind, name): &Name| kind == "table" && name == HISTORY;
     let foreign = found.iter().filter(|(name, made)| match expected.get(name) {
         Some(expected) => !is_same(made, expected),

@@ -13,11 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
+use tapfer_payment_types::planted::{Control, is_skipped};
 use tapfer_payments::authorization::Authorization;
 
 use super::desk::{Desk, Turn};
 use super::{Result, of_each};
+use crate::faults::{Fault, Moment, SharedFaults};
 use crate::{CommitAuthorization, StorageError, Write, Written};
 
 /// What so many callers want shares a transaction at most: the first of them waits for the last.
@@ -92,7 +94,9 @@ fn tell<T>(
     reply: &SyncSender<Vec<Result<T>>>,
     on_disk: std::result::Result<(), StorageError>,
 ) {
-    if let Err(error) = on_disk {
+    if let Err(error) = on_disk
+        && !is_skipped(Control::LostCommitTold)
+    {
         // Refusals, too, rest on changes that are not there.
         made.iter_mut()
             .filter(|made| !matches!(made, Err(StorageError::Database(_))))
@@ -134,13 +138,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(desk: Desk, queue_length: usize) -> Result<Self> {
+    pub(super) fn start(desk: Desk, queue_length: usize, faults: SharedFaults) -> Result<Self> {
         let (sender, queue) = sync_channel(queue_length.max(1));
         let commits = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&commits);
         let thread = std::thread::Builder::new()
             .name("tapfer-writer".to_owned())
-            .spawn(move || work(desk, queue, &counted))
+            .spawn(move || work(desk, queue, &counted, Disk { faults, is_full: false }))
             .map_err(|_| StorageError::Closed)?;
         let open = Mutex::new(Some((sender, thread)));
         Ok(Self { open, waiting: AtomicUsize::new(0), commits })
@@ -248,19 +252,24 @@ impl Drop for Writer {
     }
 }
 
-fn work(mut desk: Desk, queue: Receiver<Wanted>, commits: &AtomicU64) {
+fn work(mut desk: Desk, queue: Receiver<Wanted>, commits: &AtomicU64, mut disk: Disk) {
     let mut line = Line { queue, first: VecDeque::new() };
-    while let Some(first) = line.next(&mut desk) {
+    while let Some(first) = line.next(&mut desk, &disk) {
         line.first.push_front(first);
         let mut made = Vec::new();
-        let turn = catch_unwind(AssertUnwindSafe(|| together(&mut desk, &mut line, &mut made)));
+        let turn =
+            catch_unwind(AssertUnwindSafe(|| together(&mut desk, &mut line, &mut made, &mut disk)));
         let on_disk = turn.unwrap_or_else(|_| {
             tracing::error!("a transaction was given up half-way and rolled back");
             Err(StorageError::Abandoned)
         });
+        let on_disk = disk.over(on_disk);
         match on_disk {
             Ok(()) => drop(commits.fetch_add(1, Ordering::Relaxed)),
             Err(_) => desk.roll_back(),
+        }
+        if disk.faults.catches_up() == Some(true) {
+            caught_up(&mut desk);
         }
         for one in made {
             one.tell(on_disk.clone());
@@ -279,12 +288,12 @@ struct Line {
 
 impl Line {
     /// Waits for something to do. Meanwhile the tables catch up with the journal.
-    fn next(&mut self, desk: &mut Desk) -> Option<Wanted> {
+    fn next(&mut self, desk: &mut Desk, disk: &Disk) -> Option<Wanted> {
         if let Some(first) = self.first.pop_front() {
             return Some(first);
         }
         let mut quiet = QUIET;
-        while desk.is_ahead() {
+        while desk.is_ahead() && disk.faults.catches_up().is_none() {
             match self.queue.recv_timeout(quiet) {
                 Ok(wanted) => return Some(wanted),
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -313,11 +322,16 @@ fn caught_up(desk: &mut Desk) -> Duration {
 
 /// One transaction with all that wait at this moment, payments first. What is in it stands in `made`, whatever becomes of
 /// it; what is not goes back to the head of the line.
-fn together(desk: &mut Desk, line: &mut Line, made: &mut Vec<Wanted>) -> Result<()> {
+fn together(
+    desk: &mut Desk,
+    line: &mut Line,
+    made: &mut Vec<Wanted>,
+    disk: &mut Disk,
+) -> Result<()> {
     let mut changes = VecDeque::new();
     let together =
         |made: &[Wanted], changes: &VecDeque<_>| made.len().saturating_add(changes.len());
-    let begun = desk.begin();
+    let begun = disk.begins(desk.connection()).and_then(|()| desk.begin());
     let mut turn = begun.inspect_err(|_| made.extend(line.first.pop_front()))?;
     while together(made, &changes) < MOST_TOGETHER
         && let Some(wanted) = line.waiting()
@@ -332,6 +346,7 @@ fn together(desk: &mut Desk, line: &mut Line, made: &mut Vec<Wanted>) -> Result<
     }
     if changes.is_empty() {
         desk.append(&mut turn)?;
+        disk.made(made)?;
         return desk.commit(turn);
     }
     let written = desk.write_all(&mut turn);
@@ -342,6 +357,7 @@ fn together(desk: &mut Desk, line: &mut Line, made: &mut Vec<Wanted>) -> Result<
         changed = desk.look_at_changes(&mut turn);
     }
     changed?;
+    disk.made(made)?;
     desk.commit(turn)
 }
 
@@ -368,12 +384,54 @@ fn change(
     Ok(())
 }
 
+/// What a simulation does to transactions; in service nothing.
+struct Disk {
+    faults: SharedFaults,
+    /// Whether there is no room for more pages.
+    is_full: bool,
+}
+
+impl Disk {
+    fn begins(&mut self, connection: &Connection) -> Result<()> {
+        let is_full = self.faults.at(Moment::Begins) == Some(Fault::DiskFull);
+        if is_full != self.is_full {
+            // No fewer than there are; and as many as SQLite can count.
+            let most_pages = if is_full { 1_u32 } else { u32::MAX - 1 };
+            connection.pragma_update(None, "max_page_count", most_pages)?;
+            self.is_full = is_full;
+        }
+        Ok(())
+    }
+
+    fn made(&self, made: &mut Vec<Wanted>) -> Result<()> {
+        if is_skipped(Control::AnswerAfterCommit) {
+            made.drain(..).for_each(|one| one.tell(Ok(())));
+        }
+        self.faults.at(Moment::Made).map_or(Ok(()), |_| Err(nobody_knows().into()))
+    }
+
+    fn over(&self, on_disk: Result<()>) -> Result<()> {
+        let fault = self.faults.at(Moment::Over { synced: on_disk.is_ok() });
+        match fault {
+            None => on_disk,
+            Some(_) => on_disk.and_then(|()| Err(nobody_knows().into())),
+        }
+    }
+}
+
+fn nobody_knows() -> rusqlite::Error {
+    let error = ffi::Error::new(ffi::SQLITE_IOERR);
+    rusqlite::Error::SqliteFailure(error, Some("as a simulation wanted it".to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
     use super::{MOST_TOGETHER, Writer};
     use crate::StorageError;
+    use crate::faults::NoFaults;
     use crate::sqlite::desk::{Desk, Shared};
     use crate::sqlite::touched;
     use rusqlite::Connection;
@@ -395,7 +453,8 @@ mod tests {
     /// A writer of changes alone.
     fn start(connection: Connection, queue_length: usize) -> Writer {
         touched::begin(&connection).unwrap();
-        Writer::start(Desk::bare(connection, Shared::new(1)).unwrap(), queue_length).unwrap()
+        let desk = Desk::bare(connection, Shared::new(1)).unwrap();
+        Writer::start(desk, queue_length, Arc::new(NoFaults)).unwrap()
     }
 
     fn insert(connection: &Connection, number: i64) -> Result<i64, StorageError> {

@@ -1,0 +1,246 @@
+//! The auditor: knows what was ordered, what went in at the platform's door and came out, and what phones have signed;
+//! keeps books of its own in whole numbers; and compares them with what anybody may read in the store.
+//!
+//! It knows no rule of the platform but what must be true of any:
+//!
+//! - what was said once is said again, word for word, whoever asks again under the same name;
+//! - an approval that was there stays, and is there once for a tap and once for a payment;
+//! - a tap is approved for the amount that a phone has signed and a merchant has asked for, at a till that waits for it;
+//! - the counters of approvals rise, and so do those that a phone signs with;
+//! - nothing is approved on a blocked card or with a suspended token, from the answer to the block on;
+//! - every booking has an order behind it, one for each, and balances are the sum of the bookings.
+
+mod approvals;
+mod books;
+mod door;
+
+use std::collections::BTreeMap;
+
+use tapfer_payment_types::TokenId;
+use tapfer_server::in_process::Answer;
+use tapfer_storage::{Storage, StorageError};
+
+use self::approvals::Approvals;
+use self::books::CardBook;
+use self::door::{Door, Effect};
+use crate::letter::{Letter, LetterNumber};
+use crate::prepared::{Prepared, opening};
+use crate::till::Signed;
+
+/// What must not be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Objection(String);
+
+impl Objection {
+    pub(crate) fn new(words: impl Into<String>) -> Self {
+        Self(words.into())
+    }
+}
+
+impl From<StorageError> for Objection {
+    fn from(error: StorageError) -> Self {
+        Self(format!("the store cannot be read: {error}"))
+    }
+}
+
+type Sound = Result<(), Objection>;
+
+/// A step of the world; what happens in one has no order.
+type Step = u64;
+
+/// What a blocked card or a suspended token is known to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It may pay.
+    Good,
+    /// It may not, and whoever ordered that was told so.
+    Stopped,
+    /// An order is on its way, or its answer was lost.
+    Open,
+}
+
+/// The auditor of one world.
+pub(crate) struct Auditor {
+    step: Step,
+    door: Door,
+    approvals: Approvals,
+    books: Vec<CardBook>,
+    cards: Vec<Standing>,
+    phones: Vec<Standing>,
+    /// The phone with each token, and its card.
+    tokens: BTreeMap<TokenId, (usize, usize)>,
+    highest_signed: Vec<Option<u16>>,
+}
+
+impl Auditor {
+    /// One who has seen how the world was set up.
+    pub(crate) fn new(world: &Prepared) -> Self {
+        let phones = world.phones.iter().enumerate();
+        let tokens = phones.map(|(number, phone)| (phone.token, (number, phone.card))).collect();
+        let books = world.cards.iter().enumerate();
+        Self {
+            step: 0,
+            door: Door::default(),
+            approvals: Approvals::default(),
+            books: books.map(|(number, card)| CardBook::opened(*card, &opening(number))).collect(),
+            cards: vec![Standing::Good; world.cards.len()],
+            phones: vec![Standing::Good; world.phones.len()],
+            tokens,
+            highest_signed: vec![None; world.phones.len()],
+        }
+    }
+
+    /// A step of the world begins.
+    pub(crate) const fn next_step(&mut self) {
+        self.step = self.step.saturating_add(1);
+    }
+
+    /// A phone has signed, and everybody at the reader has heard it.
+    ///
+    /// # Errors
+    /// With a counter that is not above all before.
+    pub(crate) fn phone_signed(&mut self, phone: usize, token: TokenId, signed: Signed) -> Sound {
+        self.approvals.signed(token, signed);
+        let Some(highest) = self.highest_signed.get_mut(phone) else { return Ok(()) };
+        let before = highest.replace(signed.counter);
+        match before {
+            Some(before) if signed.counter <= before => Err(Objection(format!(
+                "phone {phone} signed with counter {} behind {before}: counters rise",
+                signed.counter
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Letters came in at the platform's door together, and answers went out: none if the machine died meanwhile.
+    ///
+    /// # Errors
+    /// An answer is not what one under the same name was before.
+    pub(crate) fn at_the_door(
+        &mut self,
+        letters: &[(LetterNumber, &Letter)],
+        answers: Option<&[Answer]>,
+    ) -> Sound {
+        for (place, (number, letter)) in letters.iter().enumerate() {
+            let answer = answers.and_then(|answers| answers.get(place));
+            let effect = self.door.passes(*number, letter, answer)?;
+            self.takes_note(letter, effect);
+            self.approvals.at_the_door(self.step, letter, answer, effect);
+        }
+        Ok(())
+    }
+
+    /// What an order may have changed.
+    fn takes_note(&mut self, letter: &Letter, effect: Effect) {
+        use crate::letter::Order::{Block, Resume, Suspend, Unblock};
+        let (standing, then) = match &letter.order {
+            Block { card, .. } => (self.cards.get_mut(*card), Standing::Stopped),
+            Unblock { card, .. } => (self.cards.get_mut(*card), Standing::Good),
+            Suspend { phone, .. } => (self.phones.get_mut(*phone), Standing::Stopped),
+            Resume { phone, .. } => (self.phones.get_mut(*phone), Standing::Good),
+            _ => return,
+        };
+        let Some(standing) = standing else { return };
+        match effect {
+            Effect::Done => *standing = then,
+            Effect::Open if *standing != then => *standing = Standing::Open,
+            Effect::Open | Effect::None => {}
+        }
+    }
+
+    /// Compares the books with what the store says now.
+    ///
+    /// # Errors
+    /// [`Objection`].
+    pub(crate) fn compare(&mut self, letters: &[Letter], store: &dyn Storage) -> Sound {
+        for card in 0..self.books.len() {
+            self.read_bookings(card, letters, store)?;
+        }
+        self.approvals.compare_answers(store)
+    }
+
+    fn read_bookings(&mut self, card: usize, letters: &[Letter], store: &dyn Storage) -> Sound {
+        let Some(book) = self.books.get_mut(card) else { return Ok(()) };
+        let new = book.new_entries(store)?;
+        for entry in &new {
+            let authorized =
+                self.approvals.explain(self.step, entry, card, &self.door, letters, store)?;
+            if let Some(token) = authorized {
+                self.may_pay(token, card)?;
+            }
+        }
+        let Some(book) = self.books.get_mut(card) else { return Ok(()) };
+        book.takes(new);
+        book.balances(card, self.approvals.held_on(card), store)
+    }
+
+    /// Whether an approval that is new may be there.
+    fn may_pay(&self, token: TokenId, card: usize) -> Sound {
+        let Some((phone, its_card)) = self.tokens.get(&token) else {
+            return Err(Objection::new("a payment was approved with a token that no phone has"));
+        };
+        if *its_card != card {
+            return Err(Objection(format!(
+                "phone {phone} has paid with card {card}, which is not its own"
+            )));
+        }
+        if self.cards.get(card) == Some(&Standing::Stopped) {
+            return Err(Objection(format!(
+                "a payment was approved on card {card}, which was blocked before"
+            )));
+        }
+        if self.phones.get(*phone) == Some(&Standing::Stopped) {
+            return Err(Objection(format!(
+                "a payment was approved of phone {phone}, which was suspended before"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Looks at everything there is, and not only at what is new.
+    ///
+    /// # Errors
+    /// [`Objection`].
+    pub(crate) fn inspect(&mut self, letters: &[Letter], store: &dyn Storage) -> Sound {
+        for book in &mut self.books {
+            book.everything_is_there(store)?;
+        }
+        self.compare(letters, store)?;
+        self.approvals.everything_is_there(store)?;
+        let report = store.verify_audit()?;
+        match report.fault {
+            None => Ok(()),
+            Some(fault) => Err(Objection(format!("the audit log is not sound: {fault}"))),
+        }
+    }
+
+    /// The faults are over: every letter has an answer that is final.
+    ///
+    /// # Errors
+    /// One has none.
+    pub(crate) fn everybody_was_answered(&self, letters: &[Letter]) -> Sound {
+        self.door.everybody_was_answered(letters)
+    }
+
+    /// How many payments were approved.
+    pub(crate) fn approved(&self) -> usize {
+        self.approvals.count()
+    }
+
+    /// What was loaded onto cards is on cards, or with merchants.
+    ///
+    /// # Errors
+    /// [`Objection`].
+    pub(crate) fn money_is_conserved(&self) -> Sound {
+        let loaded: i64 = self.books.iter().map(CardBook::loaded).sum();
+        let on_cards: i64 = self.books.iter().map(CardBook::all_money).sum();
+        let with_merchants = self.approvals.with_merchants();
+        if loaded == on_cards.saturating_add(with_merchants) {
+            return Ok(());
+        }
+        Err(Objection(format!(
+            "{loaded} were loaded, but {on_cards} are on cards and {with_merchants} with merchants (minor units)"
+        )))
+    }
+}

@@ -1,0 +1,174 @@
+//! A machine that runs the platform: it is started over files, asked, dies, and is started again over what is left.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tapfer_hsm::Unlock;
+use tapfer_payment_types::Timestamp;
+use tapfer_server::Realm;
+use tapfer_server::clock::SharedClock;
+use tapfer_server::in_process::{Answer, Call, InProcess, Surroundings};
+use tapfer_storage::Storage;
+use tapfer_storage::faults::SharedFaults;
+
+use crate::SimulationError;
+use crate::chance::{Chance, SeededEntropy};
+use crate::clock::MachineClock;
+use crate::disk;
+use crate::faults::{Death, Died, Loss, Machine};
+
+/// The key of every simulated realm's keystore: it protects nothing, and needs no Argon2.
+const UNLOCK: [u8; 32] = [0x42; 32];
+
+/// Opens the keystore of a simulated realm.
+pub(crate) const fn unlock() -> Unlock {
+    Unlock::Key(tapfer_payment_types::Secret::new(UNLOCK))
+}
+
+/// What came of asking.
+pub(crate) enum Asked {
+    /// An answer to each.
+    Answered(Vec<Answer>),
+    /// The machine died between these steps. Nobody hears anything.
+    Died(&'static str),
+}
+
+/// The machine with the platform on it.
+pub(crate) struct Node {
+    directory: PathBuf,
+    seed: u64,
+    life: u64,
+    clock: MachineClock,
+    platform: Option<InProcess>,
+    machine: Arc<Machine>,
+    hsm_is_down: bool,
+    disk_is_full: bool,
+}
+
+impl Node {
+    /// A machine that is switched off, with a copy of these files, under a directory of its own.
+    ///
+    /// # Errors
+    /// The files cannot be copied.
+    pub(crate) fn with_files(
+        files: &Path,
+        directory: &Path,
+        seed: u64,
+        now: Timestamp,
+    ) -> Result<Self, SimulationError> {
+        let node = Self {
+            directory: directory.to_owned(),
+            seed,
+            life: 0,
+            clock: MachineClock::showing(now),
+            platform: None,
+            machine: Arc::default(),
+            hsm_is_down: false,
+            disk_is_full: false,
+        };
+        disk::copy(files, &node.home(0))?;
+        Ok(node)
+    }
+
+    fn home(&self, life: u64) -> PathBuf {
+        self.directory.join(format!("life-{life}"))
+    }
+
+    pub(crate) const fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub(crate) const fn is_up(&self) -> bool {
+        self.platform.is_some()
+    }
+
+    pub(crate) fn set_clock(&self, time: Timestamp) {
+        self.clock.set(time);
+    }
+
+    pub(crate) fn set_hsm_down(&mut self, is_down: bool) {
+        self.hsm_is_down = is_down;
+        self.machine.set_hsm_down(is_down);
+    }
+
+    pub(crate) fn set_disk_full(&mut self, is_full: bool) {
+        self.disk_is_full = is_full;
+        self.machine.set_disk_full(is_full);
+    }
+
+    pub(crate) fn lose(&self, loss: Loss) {
+        self.machine.lose(loss);
+    }
+
+    pub(crate) fn will_die(&self, death: Death) {
+        self.machine.will_die(death);
+    }
+
+    /// Lets somebody look at the store; nobody does while the machine is down. What is looked up has no fault.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&dyn Storage) -> T) -> Option<T> {
+        let platform = self.platform.as_ref()?;
+        self.machine.look(true);
+        let seen = look(platform.storage());
+        self.machine.look(false);
+        Some(seen)
+    }
+
+    pub(crate) fn set_catches_up(&self, catches_up: bool) {
+        self.machine.set_catches_up(catches_up);
+    }
+
+    /// Switches the machine on. `death` is one that comes while it starts: then it is down again.
+    ///
+    /// # Errors
+    /// The platform does not start over its files, which is for the auditor.
+    pub(crate) fn start(
+        &mut self,
+        death: Option<Death>,
+    ) -> Result<Option<&'static str>, SimulationError> {
+        let (home, next) = (self.home(self.life), self.home(self.life.saturating_add(1)));
+        self.machine = Arc::new(Machine::new(home.clone(), next));
+        // Modules and a disk that do not serve now are waited for: nobody starts a platform without them.
+        if let Some(death) = death {
+            self.machine.will_die(death);
+        }
+        let faults: SharedFaults = Arc::<Machine>::clone(&self.machine);
+        let realm = Realm::open_with_faults(&home, &unlock(), faults)?;
+        let clock: SharedClock = Arc::new(self.clock.clone());
+        let entropy = SeededEntropy::new(Chance::new(self.seed, self.life.saturating_add(1_000)));
+        let hsm = Arc::<Machine>::clone(&self.machine);
+        let surroundings = Surroundings { clock, entropy: Arc::new(entropy), hsm };
+        self.platform = Some(InProcess::start(realm, surroundings)?);
+        let died = if death.is_some() { self.machine.work_is_done() } else { None };
+        self.machine.set_hsm_down(self.hsm_is_down);
+        self.machine.set_disk_full(self.disk_is_full);
+        died.map(|died| self.dies(died)).transpose()
+    }
+
+    /// Hands requests in together.
+    ///
+    /// # Errors
+    /// The machinery of the simulation failed.
+    pub(crate) fn ask(&mut self, calls: Vec<Call>) -> Result<Asked, SimulationError> {
+        let Some(platform) = &self.platform else { return Ok(Asked::Died("before it was asked")) };
+        let answers = platform.ask(calls)?;
+        match self.machine.work_is_done() {
+            None => Ok(Asked::Answered(answers)),
+            Some(died) => self.dies(died).map(Asked::Died),
+        }
+    }
+
+    /// Stops the platform as its operator does, so that its files are as it wants them, and another life may begin.
+    pub(crate) fn stop(&mut self) {
+        if let Some(platform) = self.platform.take() {
+            platform.stop();
+        }
+    }
+
+    fn dies(&mut self, died: Died) -> Result<&'static str, SimulationError> {
+        died.files?;
+        self.stop();
+        std::fs::remove_dir_all(self.home(self.life))?;
+        self.life = self.life.saturating_add(1);
+        Ok(died.when)
+    }
+}

@@ -1,0 +1,264 @@
+//! What happens next, and the auditor's look at it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tapfer_payment_types::Timestamp;
+use tapfer_server::in_process::Answer;
+use tempfile::TempDir;
+
+use crate::auditor::{Auditor, Objection};
+use crate::chance::Chance;
+use crate::letter::{Letter, LetterNumber};
+use crate::node::Node;
+use crate::phone::Phone;
+use crate::prepared::Prepared;
+use crate::sale::{Sale, SaleNumber};
+use crate::story::Story;
+use crate::trouble::Trouble;
+use crate::{Length, SimulationError, Told};
+
+/// When nothing is in the way, everybody has an answer before so many things have happened.
+const LONGEST_CALM: u32 = 20_000;
+
+/// A directory for a world: in memory where there is such a place, because what a disk loses is simulated.
+///
+/// # Errors
+/// There is no room for one.
+pub(crate) fn scratch() -> std::io::Result<TempDir> {
+    let in_memory = Path::new("/dev/shm");
+    tempfile::tempdir_in(in_memory).or_else(|_| tempfile::tempdir())
+}
+
+/// What comes to pass at some time.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A copy of a letter reaches the platform.
+    Arrives(LetterNumber),
+    /// A copy of its answer reaches the sender.
+    Answered(LetterNumber, Answer),
+    /// The sender has heard nothing.
+    AsksAgain(LetterNumber),
+    /// The platform takes the payments that wait.
+    Decides,
+    /// The platform's machine is switched on.
+    Starts,
+    /// Somebody wants to buy something at a till.
+    SaleBegins(usize),
+    /// A phone is held to a till.
+    Tap(SaleNumber),
+    /// The merchant thinks of a sale again.
+    AfterSale(SaleNumber),
+    /// The issuer does something.
+    IssuerActs,
+    /// A phone wants keys.
+    WantsKeys(usize),
+    /// Something goes wrong.
+    TroubleBegins,
+    /// It is over.
+    TroubleEnds(Trouble),
+}
+
+/// Why a story ends before its time.
+pub(crate) enum Ending {
+    /// The auditor objects.
+    Objection(Objection),
+    /// The simulation cannot go on.
+    Error(SimulationError),
+}
+
+impl From<Objection> for Ending {
+    fn from(objection: Objection) -> Self {
+        Self::Objection(objection)
+    }
+}
+
+impl<E: Into<SimulationError>> From<E> for Ending {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+pub(crate) type Goes = Result<(), Ending>;
+
+/// One world.
+pub(crate) struct World<'p> {
+    pub(crate) prepared: &'p Prepared,
+    pub(crate) now: Timestamp,
+    pub(crate) chance: Chance,
+    pub(crate) story: Story,
+    pub(crate) auditor: Auditor,
+    pub(crate) node: Node,
+    pub(crate) letters: Vec<Letter>,
+    /// Payments that have reached the platform and wait.
+    pub(crate) waiting: Vec<LetterNumber>,
+    pub(crate) sales: Vec<Sale>,
+    pub(crate) phones: Vec<Phone>,
+    /// What tills have heard from phones: what a thief may have recorded.
+    pub(crate) recorded: Vec<Vec<u8>>,
+    /// By so much each clock is ahead, milliseconds: the platform's, the tills', the phones'.
+    pub(crate) ahead: [i64; 3],
+    pub(crate) is_calm: bool,
+    pub(crate) deaths: u32,
+    pub(crate) delivered: u64,
+    queue: BTreeMap<(i64, u64), Event>,
+    queued: u64,
+    _directory: TempDir,
+}
+
+impl<'p> World<'p> {
+    /// A world whose story has not begun.
+    ///
+    /// # Errors
+    /// [`SimulationError`]
+    pub(crate) fn begin(prepared: &'p Prepared, seed: u64) -> Result<Self, SimulationError> {
+        let directory = scratch()?;
+        let now = prepared.beginning;
+        let node = Node::with_files(&prepared.home, directory.path(), seed, now)?;
+        let phones = prepared
+            .phones
+            .iter()
+            .zip(100..)
+            .map(|(phone, what_for)| Phone::starting(&phone.kept, Chance::new(seed, what_for)));
+        let phones = phones.collect::<Result<_, _>>()?;
+        Ok(Self {
+            prepared,
+            now,
+            chance: Chance::new(seed, 0),
+            story: Story::beginning(now),
+            auditor: Auditor::new(prepared),
+            node,
+            letters: Vec::new(),
+            waiting: Vec::new(),
+            sales: Vec::new(),
+            phones,
+            recorded: Vec::new(),
+            ahead: [0; 3],
+            is_calm: false,
+            deaths: 0,
+            delivered: 0,
+            queue: BTreeMap::new(),
+            queued: 0,
+            _directory: directory,
+        })
+    }
+
+    /// Lets it go on to its end.
+    ///
+    /// # Errors
+    /// [`SimulationError`]
+    pub(crate) fn go_on(mut self, length: Length) -> Result<Told, SimulationError> {
+        let seed = self.node.seed();
+        let objection = match self.story_of(length) {
+            Ok(()) => None,
+            Err(Ending::Objection(objection)) => Some(objection.to_string()),
+            Err(Ending::Error(error)) => return Err(error),
+        };
+        if let Some(objection) = &objection {
+            self.tell(format!("the auditor objects: {objection}"));
+        }
+        Ok(Told {
+            seed,
+            objection,
+            approved: self.auditor.approved(),
+            deaths: self.deaths,
+            letters: self.delivered,
+            story: self.story.into_lines(),
+        })
+    }
+
+    fn story_of(&mut self, length: Length) -> Goes {
+        self.starts()?;
+        for till in 0..self.prepared.tills.len() {
+            self.after(200, 3_000, Event::SaleBegins(till));
+        }
+        self.after(2_000, 8_000, Event::IssuerActs);
+        self.after(2_000, 8_000, Event::TroubleBegins);
+        for _ in 0..length.steps {
+            self.next()?;
+        }
+        self.calm_down()
+    }
+
+    /// The faults end; everybody is answered; and everything is still there when the platform has started again.
+    fn calm_down(&mut self) -> Goes {
+        self.tell("all faults end");
+        self.is_calm = true;
+        self.troubles_are_over();
+        for _ in 0..LONGEST_CALM {
+            self.next()?;
+        }
+        if !self.queue.is_empty() {
+            return Err(Objection::new(
+                "nothing is in the way any more, and still there is no end",
+            )
+            .into());
+        }
+        if !self.node.is_up() {
+            self.starts()?;
+        }
+        self.auditor.everybody_was_answered(&self.letters)?;
+        self.inspect()?;
+        self.node.stop();
+        self.starts()?;
+        self.tell("the platform has started again");
+        self.everybody_asks_once_more()?;
+        self.inspect()?;
+        self.auditor.money_is_conserved()?;
+        Ok(())
+    }
+
+    fn next(&mut self) -> Goes {
+        let Some(((at, _), event)) = self.queue.pop_first() else { return Ok(()) };
+        self.now = Timestamp::from_unix_millis(at);
+        self.node.set_clock(self.now.plus_millis(self.platform_is_ahead()));
+        self.auditor.next_step();
+        match event {
+            Event::Arrives(letter) => self.arrives(letter),
+            Event::Answered(letter, answer) => self.answered(letter, answer),
+            Event::AsksAgain(letter) => self.asks_again(letter),
+            Event::Decides => self.decides(),
+            Event::Starts => self.starts(),
+            Event::SaleBegins(till) => self.sale_begins(till),
+            Event::Tap(sale) => self.tap(sale),
+            Event::AfterSale(sale) => self.after_sale(sale),
+            Event::IssuerActs => self.issuer_acts(),
+            Event::WantsKeys(phone) => self.wants_keys(phone),
+            Event::TroubleBegins => self.trouble_begins(),
+            Event::TroubleEnds(trouble) => {
+                self.trouble_ends(trouble);
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets something come to pass after so many milliseconds, from the first to the last.
+    pub(crate) fn after(&mut self, first: i64, last: i64, event: Event) {
+        let delay = self.chance.between(first, last);
+        self.queued = self.queued.saturating_add(1);
+        self.queue.insert((self.now.plus_millis(delay).unix_millis(), self.queued), event);
+    }
+
+    pub(crate) fn tell(&mut self, words: impl AsRef<str>) {
+        self.story.tell(self.now, words);
+    }
+
+    /// The auditor looks at what is new.
+    pub(crate) fn compare(&mut self) -> Goes {
+        let Self { node, auditor, letters, .. } = self;
+        node.look(|store| auditor.compare(letters, store)).transpose()?;
+        Ok(())
+    }
+
+    /// The auditor looks at everything.
+    pub(crate) fn inspect(&mut self) -> Goes {
+        let Self { node, auditor, letters, .. } = self;
+        node.look(|store| auditor.inspect(letters, store)).transpose()?;
+        Ok(())
+    }
+
+    const fn platform_is_ahead(&self) -> i64 {
+        let [platform, _, _] = self.ahead;
+        platform
+    }
+}

@@ -1,0 +1,72 @@
+//! Stories of many seeds, and what the auditor says to them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+use std::thread::available_parallelism;
+
+use tapfer_simulation::{Go, Length, Prepared, run, run_many};
+
+/// What has to have happened somewhere, so that there was something to object to.
+const SEEN: [&str; 24] = [
+    ": approved",
+    ": insufficient_funds",
+    ": card_blocked",
+    ": token_suspended",
+    ": counter_stale",
+    ": replay",
+    ": cryptogram_invalid",
+    ": amount_mismatch",
+    ": terminal_not_armed",
+    "approved, as before",
+    "500 internal",
+    "503 hsm_down",
+    "idempotency_in_progress",
+    "worked on letters",
+    "before a transaction",
+    "in a transaction, before it was written",
+    "behind a transaction, before anybody was told",
+    "the end of the log is missing",
+    "sectors of the log are missing",
+    "while it started",
+    "the disk is full",
+    "asks about the tap of sale",
+    "Torn",
+    "the platform's clock",
+];
+
+#[test]
+fn two_hundred_seeds_leave_the_auditor_nothing_to_object_to() {
+    let prepared = Prepared::new().unwrap();
+    let (mut told, mut seen, mut approved) = (0, [false; SEEN.len()], 0);
+    let threads = available_parallelism().map_or(2, usize::from);
+    run_many(&prepared, 1..=200, Length { steps: 150 }, threads, |story| {
+        let words = story.story.join("\n");
+        assert_eq!(story.objection, None, "seed {}:\n{words}", story.seed);
+        SEEN.iter().zip(&mut seen).for_each(|(what, seen)| *seen |= words.contains(what));
+        told += 1;
+        approved += story.approved;
+        Go::On
+    })
+    .unwrap();
+    let unseen: Vec<_> = SEEN.iter().zip(seen).filter(|(_, seen)| !seen).collect();
+    assert!(unseen.is_empty(), "in {told} stories nothing was seen of {unseen:?}");
+    assert_eq!(told, 200);
+    assert!(approved > 300, "{approved}");
+}
+
+/// Two worlds whose keys have nothing in common.
+#[test]
+fn a_seed_tells_its_story_again_word_for_word() {
+    let (one, other) = (Prepared::new().unwrap(), Prepared::new().unwrap());
+    for seed in 1..=4 {
+        let again = |prepared| run(prepared, seed, Length { steps: 250 }).unwrap().story;
+        assert_eq!(again(&one), again(&other), "seed {seed}");
+    }
+}

@@ -1,0 +1,55 @@
+//! Where a simulation looks in on the store, and lets a transaction fail.
+//!
+//! What a machine can do to a transaction between its steps: die, have no room, or not say what became of it. In
+//! service [`NoFaults`] stands here and nothing happens.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// A place between two steps of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Nothing is changed yet.
+    Begins,
+    /// Everything is changed, and nothing is on the disk for certain.
+    Made,
+    /// It is on the disk, or given up. Nobody was told yet.
+    Over {
+        /// Whether it is on the disk.
+        synced: bool,
+    },
+}
+
+/// What happens there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// From the beginning of a transaction on: there is no room for more than there is.
+    DiskFull,
+    /// Once it is made: it is lost, and whoever waits hears that nobody knows. Once it is over: it stands, and they
+    /// hear the same.
+    Lost,
+}
+
+/// What a simulation does at each place.
+pub trait Faults: Debug + Send + Sync {
+    /// What happens at this place, if anything does.
+    fn at(&self, moment: Moment) -> Option<Fault>;
+    /// Whether the tables catch up with the journal now, behind a transaction. `None`: when it is quiet for a while, by
+    /// the machine's own clock, as in service.
+    fn catches_up(&self) -> Option<bool> {
+        None
+    }
+}
+
+/// What a simulation does, shared with the threads that work.
+pub type SharedFaults = Arc<dyn Faults>;
+
+/// Nothing happens.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoFaults;
+
+impl Faults for NoFaults {
+    fn at(&self, _: Moment) -> Option<Fault> {
+        None
+    }
+}
