@@ -78,7 +78,7 @@ struct Open<'a, T> {
 
 /// What a payment has to be decided on. The guard marks it as running.
 struct Case {
-    _running: Running,
+    running: Running,
     query: FactsQuery,
     facts: Facts,
     proof: Proof,
@@ -122,6 +122,7 @@ impl Answers<'_> {
         gave.filter_map(|(Open { place, question, known }, gave)| match gave {
             Ok(more) => Some(Open { place, question, known: (known, more) }),
             Err(error) => {
+                drop(known);
                 self.put(place, Err(error));
                 None
             }
@@ -147,7 +148,10 @@ impl Service {
                 return;
             }
         }
-        open.iter().for_each(|open| answers.put(open.place, Err(CONTENTION)));
+        for Open { place, known, .. } in open {
+            drop(known);
+            answers.put(place, Err(CONTENTION));
+        }
     }
 
     /// Answers those that were answered before, whatever else does not serve.
@@ -242,7 +246,7 @@ impl Service {
             .map(|Open { place, question, known: ((running, query, facts), proof) }| Open {
                 place,
                 question,
-                known: Case { _running: running, query, facts, proof, pin: None },
+                known: Case { running, query, facts, proof, pin: None },
             })
             .collect()
     }
@@ -256,22 +260,27 @@ impl Service {
         let (mut repeated, mut repeats) = (Vec::new(), Vec::new());
         let (mut decided, mut commits) = (Vec::new(), Vec::new());
         for Open { place, question, known } in open {
-            let Case { _running, query, facts, proof, pin } = known;
+            let Case { running, query, facts, proof, pin } = known;
             match self.decide_one(question, facts, proof, pin) {
                 Ok(Step::Commit(new)) => {
                     commits.push((new.commit, new.write));
-                    let open = Open { place, question, known: (_running, query) };
+                    let open = Open { place, question, known: (running, query) };
                     decided.push((open, new.decision, new.pin));
                 }
                 Ok(Step::Repeat(id, write)) => {
                     repeats.push((id, *write));
-                    repeated.push(Open { place, question, known: _running });
+                    repeated.push(Open { place, question, known: running });
                 }
-                Err(error) => answers.put(place, Err(error)),
+                Err(error) => {
+                    drop(running);
+                    answers.put(place, Err(error));
+                }
             }
         }
         let told_again = self.storage.repeat_authorizations(repeats);
         for (open, told) in repeated.into_iter().zip(told_again) {
+            // Who is told may ask again at once, and is no longer running then.
+            drop(open.known);
             answers.put(open.place, told.map(Answered::from).map_err(Into::into));
         }
         let written = self.storage.commit_authorizations(commits);
@@ -285,6 +294,7 @@ impl Service {
                 written => {
                     let caller = open.question.caller.for_audit();
                     let answer = written.map(|written| counted(written, &caller).into());
+                    drop(open.known);
                     answers.put(open.place, answer.map_err(Into::into));
                 }
             }
@@ -304,10 +314,10 @@ impl Service {
         let facts = self.storage.facts_of_authorizations(&queries);
         let mut open = Vec::new();
         for ((again, proof, pin), facts) in conflicting.into_iter().zip(facts) {
-            let Open { place, question, known: (_running, query) } = again;
+            let Open { place, question, known: (running, query) } = again;
             match facts {
                 Ok(facts) => {
-                    let known = Case { _running, query, facts, proof, pin: Some(pin) };
+                    let known = Case { running, query, facts, proof, pin: Some(pin) };
                     open.push(Open { place, question, known });
                 }
                 Err(error) => answers.put(place, Err(error.into())),
