@@ -36,6 +36,7 @@ const KEYS_DUE_SOON: &str = "tapfer_keys_due_soon";
 const KEYS_OVERDUE: &str = "tapfer_keys_overdue";
 const QUEUE_DEPTH: &str = "tapfer_storage_queue_depth";
 const COMMITS: &str = "tapfer_storage_commits_total";
+const PAYMENTS_AHEAD: &str = "tapfer_storage_payments_ahead";
 const JOBS: &str = "tapfer_jobs_running";
 const CONNECTIONS: &str = "tapfer_connections_open";
 const CONNECTIONS_REFUSED: &str = "tapfer_connections_refused_total";
@@ -97,6 +98,10 @@ fn describe() {
     describe_gauge!(KEYS_DUE_SOON, "Keys whose cryptoperiod ends soon");
     describe_gauge!(KEYS_OVERDUE, "Keys that are used longer than their cryptoperiod");
     describe_gauge!(QUEUE_DEPTH, "Writes that wait for the database");
+    describe_gauge!(
+        PAYMENTS_AHEAD,
+        "Payments that are on the disk and not yet in the tables that lists are read from"
+    );
     describe_counter!(
         COMMITS,
         "Transactions that went to the disk; writes that wait together share one"
@@ -188,6 +193,7 @@ pub(crate) fn connection_overdue() {
 pub(crate) fn load(storage: Load, running_jobs: usize) {
     gauge!(QUEUE_DEPTH).set(to_f64(storage.waiting_changes));
     counter!(COMMITS).absolute(storage.commits);
+    gauge!(PAYMENTS_AHEAD).set(to_f64(storage.payments_ahead));
     gauge!(JOBS).set(to_f64(running_jobs));
 }
 

@@ -18,6 +18,7 @@ use tapfer_payments::store_shares::DeviceError;
 use tapfer_payments::terminals::TerminalError;
 use tapfer_payments::tokens::TokenError;
 
+use crate::idempotency::Difference;
 use crate::journal::JournalFault;
 
 /// A rule that forbids what the caller asked for. Nothing was changed.
@@ -109,8 +110,11 @@ pub enum StorageError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The idempotency key was used for another request.
-    #[error("this idempotency key was used for another request; make a new key for new content")]
-    DifferentContent,
+    #[error(
+        "this idempotency key was used for another request: the {0} was not the same. To repeat a request send it as it was, \
+         byte by byte; for a new one make a new key"
+    )]
+    DifferentContent(Difference),
     /// The first request with this idempotency key has no answer yet.
     #[error("a request with this idempotency key is still running; ask again in a moment")]
     StillRunning,

@@ -58,9 +58,48 @@ pub struct IdempotencyClaim {
     pub api_key: ApiKeyId,
     /// The key.
     pub key: IdempotencyKey,
-    /// A hash over method, path and body of the request, such as SHA-256. Keyed if the content is
-    /// secret, for it is kept.
+    /// Half a hash over method and path of the request, and half a hash over its body, 16 bytes each, such as of SHA-256.
+    /// Keyed if the content is secret, for it is kept.
     pub fingerprint: [u8; 32],
+}
+
+impl IdempotencyClaim {
+    /// Compares with the fingerprint of the request that was answered under this key.
+    ///
+    /// # Errors
+    /// [`StorageError::DifferentContent`] says what is another in this one.
+    pub(crate) fn require_same(&self, answered: &[u8; 32]) -> Result<(), StorageError> {
+        let (request, _) = self.fingerprint.split_at(REQUEST);
+        let (answered_request, _) = answered.split_at(REQUEST);
+        match self.fingerprint == *answered {
+            true => Ok(()),
+            false if request == answered_request => {
+                Err(StorageError::DifferentContent(Difference::Body))
+            }
+            false => Err(StorageError::DifferentContent(Difference::Request)),
+        }
+    }
+}
+
+/// So many bytes of a fingerprint are of method and path.
+const REQUEST: usize = 16;
+
+/// What is another in a request than in the one that was answered under its idempotency key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Difference {
+    /// Method or path: it asks for something else.
+    Request,
+    /// Only the body.
+    Body,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Request => "method or path",
+            Self::Body => "body",
+        })
+    }
 }
 
 /// What to do with a request.

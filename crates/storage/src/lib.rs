@@ -28,7 +28,9 @@ mod store;
 mod write;
 
 pub use error::{Inconsistency, Refusal, StorageError};
-pub use idempotency::{Begun, IdempotencyClaim, IdempotencyKey, IdempotencyKeyError, Running};
+pub use idempotency::{
+    Begun, Difference, IdempotencyClaim, IdempotencyKey, IdempotencyKeyError, Running,
+};
 pub use journal::{JournalFault, reads_back};
 pub use page::{Page, Slice};
 pub use records::{

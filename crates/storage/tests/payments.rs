@@ -68,7 +68,7 @@ fn a_tap_that_was_decided_is_found_again<B: Backend>() {
         assert_eq!((response.status, is_replayed), (201, true));
         assert_eq!(response.body, authorization.id.to_string().into_bytes());
     }
-    assert!(matches!(repeat(2), Err(StorageError::DifferentContent)));
+    assert!(matches!(repeat(2), Err(StorageError::DifferentContent(_))));
     let begun = world.store.begin(&claim(&world, "again", 1)).unwrap();
     assert!(matches!(begun, Begun::Replay(response) if response.status == 201));
     assert_eq!(world.store.audit_events(Page::first(99)).unwrap().items.len(), lines);
@@ -351,9 +351,16 @@ fn the_same_request_twice_has_one_effect<B: Backend>() {
     assert_eq!(again, Written::Replayed(first.clone()));
     assert_eq!(world.money(), (99_900, 99_900));
     let other = claim(&world, "order-1", 2);
-    assert!(matches!(store.begin(&other), Err(StorageError::DifferentContent)));
+    assert!(matches!(store.begin(&other), Err(StorageError::DifferentContent(_))));
     let other = world.commit(&decision, Some(other));
-    assert!(matches!(other, Err(StorageError::DifferentContent)));
+    assert!(matches!(other, Err(StorageError::DifferentContent(_))));
+    let mut other = claim_1.clone();
+    other.fingerprint[31] ^= 1;
+    let told = store.begin(&other).unwrap_err().to_string();
+    assert!(told.contains("the body was not the same"), "{told}");
+    other.fingerprint[0] ^= 1;
+    let told = store.begin(&other).unwrap_err().to_string();
+    assert!(told.contains("the method or path was not the same"), "{told}");
     assert_eq!(store.forget_answers(noon()).unwrap(), 0);
     assert_eq!(store.forget_answers(noon().plus_millis(1)).unwrap(), 1);
     assert!(matches!(store.begin(&claim_1).unwrap(), Begun::Run(_)));

@@ -36,7 +36,7 @@ fn of_storage(error: StorageError) -> Problem {
     match error {
         StorageError::NotFound { kind, .. } => Problem::not_found(kind),
         StorageError::Refused(refusal) => of_refusal(&refusal),
-        StorageError::DifferentContent => {
+        StorageError::DifferentContent(_) => {
             Problem::new(ProblemKind::IdempotencyKeyReused, error.to_string())
         }
         StorageError::StillRunning => {

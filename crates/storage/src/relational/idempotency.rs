@@ -8,14 +8,12 @@ use tapfer_payment_types::planted::{Control, is_skipped};
 use super::Result;
 use super::rows::{Columns, each, execute};
 use super::sql::{Connection, Row, params};
-use crate::{IdempotencyClaim, StorageError, StoredResponse};
+use crate::{IdempotencyClaim, StoredResponse};
 
 /// The answer in a row, if it was given to the same request.
 pub(crate) fn answer(row: &Row<'_>, claim: &IdempotencyClaim) -> Result<StoredResponse> {
     let columns = Columns::keyed(row, "idempotency_answers", "key");
-    if columns.bytes("fingerprint")? != claim.fingerprint {
-        return Err(StorageError::DifferentContent);
-    }
+    claim.require_same(&columns.bytes("fingerprint")?)?;
     Ok(StoredResponse { status: columns.number("status")?, body: columns.get("body")? })
 }
 

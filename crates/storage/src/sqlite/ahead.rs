@@ -8,7 +8,7 @@ use tapfer_payment_types::ApiKeyId;
 
 use crate::decided::Decided;
 use crate::relational::Result;
-use crate::{IdempotencyClaim, IdempotencyKey, StorageError, StoredResponse};
+use crate::{IdempotencyClaim, IdempotencyKey, StoredResponse};
 
 type Key = (ApiKeyId, IdempotencyKey);
 
@@ -25,10 +25,9 @@ impl AnswersAhead {
         let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
         match answers.get(&(claim.api_key, claim.key.clone())) {
             None => Ok(None),
-            Some((fingerprint, _)) if *fingerprint != claim.fingerprint => {
-                Err(StorageError::DifferentContent)
+            Some((fingerprint, response)) => {
+                claim.require_same(fingerprint).map(|()| Some(response.clone()))
             }
-            Some((_, response)) => Ok(Some(response.clone())),
         }
     }
 

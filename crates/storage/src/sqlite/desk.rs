@@ -24,7 +24,7 @@ use crate::journal::JournalEnd;
 use crate::relational::known_keys::KnownKeys;
 use crate::relational::lookup::Seen;
 use crate::relational::{Result, authorizations, decided, idempotency, intents};
-use crate::{CommitAuthorization, IdempotencyClaim, StorageError, StoredResponse, Write, Written};
+use crate::{CommitAuthorization, IdempotencyClaim, StoredResponse, Write, Written};
 
 /// So many payments may be ahead of the tables; from then on, each lot waits until the tables have caught up by more
 /// than it adds. It bounds how long a change or a list waits for the tables.
@@ -86,6 +86,8 @@ pub(super) struct Desk {
     end: JournalEnd,
     /// Whether memory was lost while something was ahead of the tables, which then know too little to fill it.
     is_behind: bool,
+    /// Whether a commit is on the disk when SQLite says so.
+    is_synced: bool,
     /// Changes when another program writes to the file.
     others: i64,
 }
@@ -126,15 +128,30 @@ impl Desk {
     pub(super) fn bare(connection: Connection, shared: Shared) -> Result<Self> {
         let end = JournalEnd { entry: 0, hash: [0; 32] };
         let others = others(&connection)?;
-        Ok(Self { connection, shared, ahead: VecDeque::new(), end, is_behind: false, others })
+        let (ahead, is_behind, is_synced) = (VecDeque::new(), false, true);
+        Ok(Self { connection, shared, ahead, end, is_behind, is_synced, others })
     }
 
     pub(super) const fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Begins a transaction.
+    /// Begins a transaction that is on the disk when it ends.
     pub(super) fn begin(&mut self) -> Result<Turn> {
+        self.set_synced(true)?;
+        self.begin_any()
+    }
+
+    fn set_synced(&mut self, is_synced: bool) -> Result<()> {
+        if self.is_synced != is_synced {
+            let level = if is_synced { "FULL" } else { "NORMAL" };
+            self.connection.pragma_update(None, "synchronous", level)?;
+            self.is_synced = is_synced;
+        }
+        Ok(())
+    }
+
+    fn begin_any(&mut self) -> Result<Turn> {
         self.say("BEGIN IMMEDIATE")?;
         let mut turn = Turn::default();
         let others = others(&self.connection)?;
@@ -201,10 +218,9 @@ impl Desk {
         let is_same =
             |made: &IdempotencyClaim| (made.api_key, &made.key) == (claim.api_key, &claim.key);
         match fresh.find(|(made, _)| is_same(made)) {
-            Some((made, _)) if made.fingerprint != claim.fingerprint => {
-                Err(StorageError::DifferentContent)
+            Some((made, response)) => {
+                claim.require_same(&made.fingerprint).map(|()| Some(response.clone()))
             }
-            Some((_, response)) => Ok(Some(response.clone())),
             None => match self.shared.answer_ahead(claim)? {
                 Given::This(response) => Ok(Some(response)),
                 Given::PerhapsInTables => idempotency::stored_answer(&self.connection, claim),
@@ -331,15 +347,14 @@ impl Desk {
         if !self.is_ahead() {
             return Ok(false);
         }
-        self.connection.pragma_update(None, "synchronous", "NORMAL")?;
-        let written = self.begin().and_then(|mut turn| {
+        self.set_synced(false)?;
+        let written = self.begin_any().and_then(|mut turn| {
             self.write_ahead(&mut turn, AT_ONCE)?;
             self.commit(turn)
         });
         if written.is_err() {
             self.roll_back();
         }
-        self.connection.pragma_update(None, "synchronous", "FULL")?;
         written.map(|()| self.is_ahead())
     }
 
