@@ -70,3 +70,13 @@ fn a_seed_tells_its_story_again_word_for_word() {
         assert_eq!(again(&one), again(&other), "seed {seed}");
     }
 }
+
+/// These found something once.
+#[test]
+fn seeds_that_the_auditor_objected_to() {
+    let prepared = Prepared::new().unwrap();
+    for seed in [648, 1003] {
+        let told = run(&prepared, seed, Length { steps: 250 }).unwrap();
+        assert_eq!(told.objection, None, "seed {seed}:\n{}", told.story.join("\n"));
+    }
+}

@@ -18,6 +18,7 @@ use tapfer_payment_types::{RealmId, Timestamp};
 use tapfer_payments::access::Principal;
 use tapfer_payments::authorization::Outcome;
 use tapfer_payments::intents::CaptureMethod;
+use tapfer_storage::faults::{Fault, Faults, Moment};
 use tapfer_storage::sqlite::{self, AuditFile, SqliteOptions, SqliteStorage};
 use tapfer_storage::{Page, Storage, StorageError};
 use world::World;
@@ -259,6 +260,44 @@ fn a_damaged_journal_is_named() {
     }
     let world = World::reopened(file.open(), 1_000);
     assert_eq!(world.money(), (99_900, 99_900));
+}
+
+/// A store that never finds the time to bring its tables up to its journal.
+#[derive(Debug)]
+struct NeverQuiet;
+
+impl Faults for NeverQuiet {
+    fn at(&self, _: Moment) -> Option<Fault> {
+        None
+    }
+
+    fn catches_up(&self) -> Option<bool> {
+        Some(false)
+    }
+}
+
+/// The machine dies with a payment in the journal that no table knows, goes on behind it, and dies again.
+#[test]
+fn the_journal_goes_on_behind_what_a_crash_has_left_in_it() {
+    let file = File::new();
+    World::new(file.open()).store.close();
+    let (mut path, mut paid) = (file.path.clone(), Vec::new());
+    for counter in 1..=4_u16 {
+        let options = SqliteOptions::default();
+        let store =
+            SqliteStorage::open_with_faults(&path, world::realm(), &options, Arc::new(NeverQuiet));
+        let world = World::reopened(Arc::new(store.unwrap()), u64::from(counter) * 1_000);
+        paid.push(world.pay_new(counter, 10, CaptureMethod::Automatic).id);
+        let left = path.with_file_name(format!("left-{counter}.db"));
+        let log = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
+        std::fs::copy(&path, &left).unwrap();
+        std::fs::copy(log(&path), log(&left)).unwrap();
+        assert_eq!(world.store.load().payments_ahead, 1, "the tables know nothing of it yet");
+        for id in &paid {
+            assert!(world.store.authorization(*id).unwrap().is_some(), "payment {counter}");
+        }
+        path = left;
+    }
 }
 
 /// What happened stays: not even somebody with a database tool changes it without first changing
