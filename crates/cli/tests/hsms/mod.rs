@@ -137,7 +137,8 @@ pub(crate) fn hold_ceremony(home: &Path, kind: &str, table: &Path) {
 
 /// What `tapfer hsm status` shows.
 pub(crate) fn status(platform: &Platform) -> Value {
-    serde_json::from_slice(&platform.run(&["hsm", "status"]).stdout).unwrap()
+    let told = platform.run(&["hsm", "status"]);
+    serde_json::from_slice(&told.stdout).unwrap_or_else(|error| panic!("{error}: {told:?}"))
 }
 
 /// Process ids of a member's workers.
