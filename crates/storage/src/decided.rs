@@ -85,6 +85,18 @@ impl Decided {
         })
     }
 
+    /// The answer under a claim, if one of these was given one.
+    pub(crate) fn answer_among(
+        decided: &[Self],
+        claim: &IdempotencyClaim,
+    ) -> Option<Result<StoredResponse, StorageError>> {
+        let mut answers = decided.iter().filter_map(|decided| decided.answer.as_ref());
+        let is_same =
+            |made: &IdempotencyClaim| (made.api_key, &made.key) == (claim.api_key, &claim.key);
+        let (made, response) = answers.find(|(made, _)| is_same(made))?;
+        Some(claim.require_same(&made.fingerprint).map(|()| response.clone()))
+    }
+
     /// What is held of the card's money.
     pub(crate) fn held(&self) -> Option<Money> {
         self.authorization.outcome.is_approved().then_some(self.authorization.amount)

@@ -20,7 +20,7 @@ pub struct StoredResponse {
 ///
 /// It is needed inside the transaction. A plain function of the result captures nothing, so it can
 /// neither reach an HSM nor a network from there.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Answer<T> {
     /// It is known before the change is made.
     Known(StoredResponse),
@@ -29,7 +29,7 @@ pub enum Answer<T> {
 }
 
 /// What comes with a change that results in a `T`.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Write<T> {
     /// Who, from where: goes into the audit log.
     pub caller: Caller,
@@ -81,5 +81,23 @@ impl<T> Answer<T> {
             Self::Known(response) => response,
             Self::Of(respond) => respond(value),
         }
+    }
+}
+
+// Whether or not what it results in can be copied.
+impl<T> Clone for Answer<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Known(response) => Self::Known(response.clone()),
+            Self::Of(respond) => Self::Of(*respond),
+        }
+    }
+}
+
+impl<T> Clone for Write<T> {
+    fn clone(&self) -> Self {
+        let Self { caller, claim, answer, now } = self;
+        let (caller, claim) = (caller.clone(), claim.clone());
+        Self { caller, claim, answer: answer.clone(), now: *now }
     }
 }

@@ -32,7 +32,7 @@ use tapfer_storage::{
     CardChange, Page, PersonKeyChange, Refusal, Storage, StorageError, StoredPersonKey,
     TokenFilter, Write, Written,
 };
-use world::backend::{Backend, contract_of, declined, refusal, world};
+use world::backend::{Backend, contract, declined, refusal, world};
 use world::{caller, done, granted_key, issuer, merchant, noon, presented, write};
 
 fn what_is_put_in_comes_out<B: Backend>() {
@@ -453,27 +453,7 @@ fn the_newest_catalogue_is_not_forgotten<B: Backend>() {
     }
 }
 
-contract_of! { sqlite, tempfile::TempDir:
-    what_is_put_in_comes_out
-    stores_go_forward_and_stay_closed
-    what_is_not_there_is_said_so
-    lists_come_in_pages
-    nothing_is_there_twice
-    what_belongs_to_others_stays_theirs
-    an_api_key_is_taken_back_once
-    a_token_lives_by_the_rules
-    keys_are_given_only_to_who_may_pay
-    keys_under_an_old_pin_are_not_given
-    new_keys_take_the_place_of_old_ones
-    keys_that_are_over_are_not_read_again
-    keys_are_not_used_up_faster_than_the_policy_allows
-    a_revoked_issuer_certificate_stays_revoked
-    what_moves_no_money_leaves_the_total_of_a_key
-    every_change_is_in_the_audit_log
-    a_closed_store_changes_nothing
-    the_newest_catalogue_is_not_forgotten
-}
-contract_of! { postgres, tapfer_test_postgres::TestPostgres:
+contract! {
     what_is_put_in_comes_out
     stores_go_forward_and_stay_closed
     what_is_not_there_is_said_so

@@ -25,7 +25,7 @@ use tapfer_storage::{
     Answer, AuthorizationFilter, Begun, CardChange, IdempotencyClaim, LedgerEntry, NewRefund,
     NewReversal, Page, RefundFilter, Refusal, StorageError, StoredResponse, TopUp, Write, Written,
 };
-use world::backend::{Backend, contract_of, declined, refusal, world};
+use world::backend::{Backend, contract, declined, refusal, world};
 use world::{World, caller, done, euro, noon, presented, write};
 
 /// Whoever asks for the same tap under another key, or at the same moment, is answered with what the first
@@ -411,6 +411,50 @@ fn what_comes_together_stands_or_falls_alone<B: Backend>() {
     assert_eq!(world.money(), (99_800, 99_800));
 }
 
+/// What a lot rests on was read before the first of it was written.
+fn of_two_taps_in_a_lot_the_second_sees_the_first<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let intent = world.armed(100, CaptureMethod::Automatic).id;
+    let tap = || world.decide(intent, world.terminal, presented(1, 100));
+    let [first, same_tap] = [tap(), tap()];
+    let other_tap = world.decide(intent, world.terminal, presented(2, 100));
+    let claims = ["order-1", "order-1"].map(|key| claim(&world, key, 1));
+    let another = claim(&world, "order-1", 2);
+    let [claim_a, claim_b] = claims;
+    let written = world.commit_all(vec![
+        (&first, Some(claim_a)),
+        (&same_tap, Some(claim_b)),
+        (&same_tap, Some(another)),
+        (&same_tap, None),
+        (&other_tap, None),
+    ]);
+    let [made, again, other_content, same_intent, other_counter] = &written[..] else {
+        panic!("{written:?}")
+    };
+    let made = made.as_ref().unwrap().response().0;
+    assert_eq!(again.as_ref().unwrap(), &Written::Replayed(made.clone()));
+    assert!(matches!(other_content, Err(StorageError::DifferentContent(_))));
+    assert!(matches!(same_intent, Err(StorageError::Conflict)));
+    assert!(matches!(other_counter, Err(StorageError::Conflict)));
+    assert_eq!(world.money(), (99_900, 99_900));
+    let filter = AuthorizationFilter::default();
+    let kept = world.store.list_authorizations(filter, Page::first(10)).unwrap().items;
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    // With the facts as they are now, it is told that the intent is paid.
+    assert_eq!(tap().outcome(), declined(DeclineReason::Replay));
+}
+
+fn a_counter_of_long_ago_is_still_spent<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    for counter in 1..=40 {
+        world.pay_new(counter, 10, CaptureMethod::Automatic);
+    }
+    let intent = world.armed(10, CaptureMethod::Automatic).id;
+    let again = world.pay(intent, 1, 10);
+    assert_eq!(again.outcome, declined(DeclineReason::Replay));
+    assert_eq!(world.money(), (99_600, 99_600));
+}
+
 fn a_refused_request_is_not_remembered<B: Backend>() {
     let (world, _backend) = world::<B>();
     let claim = claim(&world, "block-1", 1);
@@ -426,7 +470,7 @@ fn a_refused_request_is_not_remembered<B: Backend>() {
     assert_eq!(block(CardChange::Block).unwrap(), Written::Replayed(response.clone()));
 }
 
-contract_of! { sqlite, tempfile::TempDir:
+contract! {
     a_tap_that_was_decided_is_found_again
     a_blocked_card_stops_its_tokens
     a_top_up_is_money
@@ -441,22 +485,7 @@ contract_of! { sqlite, tempfile::TempDir:
     a_terminal_waits_for_one_payment
     the_same_request_twice_has_one_effect
     what_comes_together_stands_or_falls_alone
-    a_refused_request_is_not_remembered
-}
-contract_of! { postgres, tapfer_test_postgres::TestPostgres:
-    a_tap_that_was_decided_is_found_again
-    a_blocked_card_stops_its_tokens
-    a_top_up_is_money
-    a_payment_moves_money_once
-    a_decline_spends_the_counter_but_no_money
-    two_copies_of_a_phone_are_suspended
-    facts_that_changed_are_a_conflict
-    held_money_is_captured_or_released
-    money_goes_back_in_parts_and_no_more
-    an_authorization_is_undone_once
-    who_comes_too_late_undoes_nothing
-    a_terminal_waits_for_one_payment
-    the_same_request_twice_has_one_effect
-    what_comes_together_stands_or_falls_alone
+    of_two_taps_in_a_lot_the_second_sees_the_first
+    a_counter_of_long_ago_is_still_spent
     a_refused_request_is_not_remembered
 }

@@ -274,13 +274,14 @@ fn attack_rows_of_another_issuer() {
 fn a_commit_of_which_nobody_knows_is_asked_again_and_has_one_effect() {
     let server = migrated();
     let world = World::new(platform(&server));
-    world.store.audit_end().unwrap();
     let waits =
         "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'";
     for (counter, end) in [(1, "pg_cancel_backend"), (2, "pg_terminate_backend")] {
         let key = claim(&world, &format!("order-{counter}"));
         let intent = world.armed(100, CaptureMethod::Automatic).id;
         let decision = world.decide(intent, world.terminal, presented(counter, 100));
+        // From here on there is no other commit than this one.
+        world.store.audit_end().unwrap();
         // A standby that does not answer: commits wait.
         server.say("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
         server.say("SELECT pg_reload_conf()");
@@ -294,6 +295,8 @@ fn a_commit_of_which_nobody_knows_is_asked_again_and_has_one_effect() {
             server.say("SELECT pg_reload_conf()");
             committing.join().unwrap()
         });
+        // Itself a commit, which waits until the server has heard that commits do not wait any more.
+        server.say("CREATE TABLE settled (); DROP TABLE settled");
         assert!(matches!(made, Err(StorageError::NotSynced(_))), "{end}: {made:?}");
         let again = world.commit(&decision, Some(key));
         assert!(matches!(again, Ok(Written::Replayed(_))), "{end}: {again:?}");

@@ -20,7 +20,7 @@ use tapfer_payments::terminals::{
     MAXIMUM_LIVE_CERTIFICATES, MOST_UNENDED_CERTIFICATES, TerminalCertificate, TerminalError,
 };
 use tapfer_storage::{Page, Refusal, StorageError, Write, Written};
-use world::backend::{Backend, contract_of, world};
+use world::backend::{Backend, contract, world};
 use world::{World, done, noon, presented, write};
 
 fn at(seconds: i64) -> Timestamp {
@@ -216,15 +216,7 @@ fn the_list_for_phones_is_shared_fairly<B: Backend>() {
     assert_eq!(all.len(), 57);
 }
 
-contract_of! { sqlite, tempfile::TempDir:
-    a_terminal_has_so_many_certificates
-    a_revoked_terminal_has_nothing_left
-    a_revocation_is_for_good
-    a_terminal_revoked_meanwhile_is_not_paid
-    the_list_for_phones_is_bounded
-    the_list_for_phones_is_shared_fairly
-}
-contract_of! { postgres, tapfer_test_postgres::TestPostgres:
+contract! {
     a_terminal_has_so_many_certificates
     a_revoked_terminal_has_nothing_left
     a_revocation_is_for_good

@@ -44,7 +44,7 @@ pub(crate) struct HotToken {
 pub(crate) struct SpentCounters {
     newest: BTreeMap<u16, SpentCounter>,
     /// Below this number there may be more; 0 if all are here.
-    complete_from: u16,
+    complete_from: u32,
 }
 
 impl SpentCounters {
@@ -52,13 +52,18 @@ impl SpentCounters {
     pub(crate) fn new(newest: BTreeMap<u16, SpentCounter>) -> Self {
         let all = newest.len() < COUNTERS;
         let lowest = newest.keys().next().copied().unwrap_or(0);
-        Self { newest, complete_from: if all { 0 } else { lowest } }
+        Self { newest, complete_from: if all { 0 } else { lowest.into() } }
+    }
+
+    /// Some; of every other one only the tables know.
+    pub(crate) const fn only(some: BTreeMap<u16, SpentCounter>) -> Self {
+        Self { newest: some, complete_from: u32::MAX }
     }
 
     /// What spent a counter; an error where only the tables know.
     pub(super) fn get(&self, counter: u16) -> Result<Option<SpentCounter>, OnlyInTables> {
         match self.newest.get(&counter) {
-            None if counter < self.complete_from => Err(OnlyInTables),
+            None if u32::from(counter) < self.complete_from => Err(OnlyInTables),
             found => Ok(found.copied()),
         }
     }
@@ -83,7 +88,7 @@ impl SpentCounters {
             let drop = self.newest.len().saturating_sub(COUNTERS);
             if let Some(&lowest) = self.newest.keys().nth(drop) {
                 self.newest = self.newest.split_off(&lowest);
-                self.complete_from = lowest;
+                self.complete_from = lowest.into();
             }
         }
     }

@@ -18,8 +18,9 @@ use tapfer_payment_types::planted::{Control, is_skipped};
 use tapfer_payment_types::{
     CardId, DeviceId, IssuerId, MerchantId, Money, PaymentIntentId, TerminalId, TokenId,
 };
+use tapfer_payments::audit::Caller;
 use tapfer_payments::authorization::{
-    Facts, PresentedPayment, SpentCounter, TerminalFacts, TokenFacts,
+    Authorization, Facts, PresentedPayment, SpentCounter, TerminalFacts, TokenFacts,
 };
 use tapfer_payments::integrity::Verdict;
 use tapfer_payments::intents::PaymentIntent;
@@ -29,7 +30,9 @@ use tapfer_payments::policies::IssuedPolicy;
 
 use self::generations::Generations;
 use crate::decided::Decided;
-use crate::{FactsQuery, Inconsistency, StorageError};
+use crate::{
+    CommitAuthorization, FactsQuery, IdempotencyClaim, Inconsistency, StorageError, StoredResponse,
+};
 
 pub(crate) use self::aggregates::{
     COUNTERS, HotCard, HotIssuer, HotTerminal, HotToken, SpentCounters,
@@ -265,7 +268,7 @@ impl Hot {
     ///
     /// # Errors
     /// The tables cannot be read.
-    pub(crate) fn keep<T: Tables>(&mut self, tables: &T, facts: &Facts) -> Result<(), T::Error> {
+    fn keep<T: Tables>(&mut self, tables: &T, facts: &Facts) -> Result<(), T::Error> {
         let terminal = facts.terminal.id();
         if self.terminals.get_mut(&terminal).is_none() {
             self.terminals.insert(terminal, tables.terminal(terminal)?);
@@ -329,15 +332,32 @@ impl Hot {
         Ok(())
     }
 
+    /// Takes one decision in, if what it rests on still holds, perhaps behind others that were taken in before.
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if something has changed, or the tables cannot be read.
+    pub(crate) fn decide<T: Tables<Error = StorageError>>(
+        &mut self,
+        tables: &T,
+        commit: &CommitAuthorization,
+        authorization: Authorization,
+        caller: Caller,
+        answer: Option<(IdempotencyClaim, StoredResponse)>,
+    ) -> Result<Decided, StorageError> {
+        self.keep(tables, &commit.facts)?;
+        self.check(tables, &commit.facts)?;
+        let decided = Decided { answer, ..Decided::new(commit, authorization, caller)? };
+        let available = self.available_behind(&decided)?;
+        self.follow(&decided, available);
+        Ok(decided)
+    }
+
     /// What a card can spend behind this payment.
     ///
     /// # Errors
     /// [`StorageError::Refused`] if it does not hold that much: a defect, since the decision rests on the same
     /// balance.
-    pub(crate) fn available_behind(
-        &self,
-        decided: &Decided,
-    ) -> Result<Option<Money>, StorageError> {
+    fn available_behind(&self, decided: &Decided) -> Result<Option<Money>, StorageError> {
         let (Some(held), Some(id)) = (decided.held(), decided.authorization.card) else {
             return Ok(None);
         };
@@ -348,7 +368,7 @@ impl Hot {
     }
 
     /// Follows a payment that is being written down. Whatever it is about is in memory ([`Hot::keep`]).
-    pub(crate) fn follow(&mut self, decided: &Decided, available: Option<Money>) {
+    fn follow(&mut self, decided: &Decided, available: Option<Money>) {
         let authorization = &decided.authorization;
         if let Some(token) = authorization.token.and_then(|id| self.tokens.get_mut(&id)) {
             token.follow(decided);

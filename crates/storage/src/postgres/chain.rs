@@ -78,13 +78,17 @@ pub(super) fn settle(pool: &Pool) -> Result<()> {
 
 fn link(pool: &Pool, lock: &str) -> Result<()> {
     loop {
-        let session = pool.begin(CHANGE)?;
-        let linked = link_some(&session, lock);
-        if !matches!(linked, Ok(1..)) {
-            session.roll_back();
-            return linked.map(drop);
+        let linked = pool.begin(CHANGE, |session| {
+            let linked = link_some(session, lock);
+            match linked {
+                Ok(1..) => session.commit()?,
+                _ => session.roll_back(),
+            }
+            linked
+        });
+        if linked? == 0 {
+            return Ok(());
         }
-        session.commit()?;
     }
 }
 
@@ -110,7 +114,7 @@ fn link_some(session: &Session, lock: &str) -> Result<usize> {
     if !numbers.is_empty() {
         let move_them = "SELECT link_audit_events(?1, ?2, ?3, ?4)";
         let last = audit_chain::place(before.sequence)?;
-        session.ask_all(&[(move_them, &[&last, &numbers, &events, &hashes])])?;
+        session.ask_all(&[(move_them, vec![&last, &numbers, &events, &hashes])])?;
     }
     Ok(numbers.len())
 }

@@ -11,7 +11,6 @@ use std::thread::{Builder, JoinHandle};
 
 use tapfer_payment_types::ApiKeyId;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
 use super::pool::Pool;
 use super::session::Session;
@@ -27,7 +26,7 @@ const LOCK: &str = "SELECT CASE WHEN pg_try_advisory_lock(hashtextextended(api_k
                     ORDER BY place";
 const UNLOCK: &str = "SELECT pg_advisory_unlock(hashtextextended(api_key || ' ' || key, 1))
                       FROM unnest(?1::text[], ?2::text[]) AS claim (api_key, key)";
-const ANSWERED: &str = "SELECT claim.place, answer.*
+pub(super) const ANSWERED: &str = "SELECT claim.place, answer.*
                         FROM unnest(?1::text[], ?2::text[]) WITH ORDINALITY AS claim (api_key, key, place)
                         JOIN idempotency_answers AS answer
                             ON answer.api_key_id = claim.api_key AND answer.key = claim.key";
@@ -92,13 +91,14 @@ impl Claims {
     fn lock_and_look_up(&self, claims: &[&IdempotencyClaim]) -> Result<Vec<Found>> {
         let (api_keys, keys): (Vec<_>, Vec<_>) =
             claims.iter().map(|claim| (claim.api_key.to_string(), claim.key.as_str())).unzip();
-        let parameters: &[&(dyn ToSql + Sync)] = &[&api_keys, &keys];
         let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
         if holder.as_ref().is_none_or(|session| !session.is_fit()) {
             *holder = Some(self.pool.open()?);
         }
         let session = holder.as_ref().ok_or(StorageError::Closed)?;
-        let answers = match session.ask_all(&[(LOCK, parameters), (ANSWERED, parameters)]) {
+        let answers = match session
+            .ask_all(&[(LOCK, vec![&api_keys, &keys]), (ANSWERED, vec![&api_keys, &keys])])
+        {
             Ok(answers) => answers,
             Err(error) => {
                 // Whatever it had locked is free again; answers are unique without it.
@@ -165,7 +165,7 @@ fn unlock(holder: &Holder, over: &Receiver<Name>) {
             .unzip();
         let mut holder = holder.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(session) = holder.as_ref() else { continue };
-        if session.ask_all(&[(UNLOCK, &[&api_keys, &keys])]).is_err() {
+        if session.ask_all(&[(UNLOCK, vec![&api_keys, &keys])]).is_err() {
             *holder = None;
         }
     }

@@ -34,6 +34,12 @@ impl From<Error> for StorageError {
     }
 }
 
+/// Whether the server has undone a transaction for the sake of another one.
+pub(super) fn is_overtaken(error: &Error) -> bool {
+    let overtaken = [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE];
+    error.code().is_some_and(|code| overtaken.contains(code))
+}
+
 /// Whether the server says that the transaction is rolled back, rather than nothing that can be relied on.
 pub(super) fn is_rolled_back(error: &Error) -> bool {
     let code = error.code().map(SqlState::code);

@@ -1,17 +1,24 @@
 //! What is asked and changed for many payments at once.
 
-use tapfer_payment_types::{AuthorizationId, Timestamp};
-use tapfer_payments::authorization::{Authorization, Facts};
+use std::collections::HashMap;
 
-use super::session::Session;
-use super::{PostgresStorage, Result};
+use tapfer_payment_types::planted::{Control, is_skipped};
+use tapfer_payment_types::{ApiKeyId, AuthorizationId, Timestamp};
+use tapfer_payments::authorization::{Authorization, Facts};
+use tokio_postgres::Row;
+
+use super::claims::ANSWERED;
+use super::fetched::{Fetched, Wanted};
+use super::session::{Asked, Session};
+use super::{PostgresStorage, Result, attempt, one_change, together};
 use crate::decided::Decided;
 use crate::hot::Hot;
 use crate::relational::lookup::Seen;
+use crate::relational::rows::Columns;
 use crate::relational::{Engine, authorizations, decided, idempotency, of_each};
 use crate::{
     AuthorizationFilter, AuthorizationStore, Begun, CommitAuthorization, FactsQuery,
-    IdempotencyClaim, IdempotencyStore, Page, Slice, Write, Written,
+    IdempotencyClaim, IdempotencyStore, Page, Slice, StorageError, StoredResponse, Write, Written,
 };
 
 /// All that a lot of decisions rests on, locked in the order of [`crate::relational::sql::Guard`], and each kind in the order
@@ -37,50 +44,120 @@ const LOCKS: &str = "
 
 type Commit = (CommitAuthorization, Write<Authorization>);
 
-/// What commits rest on, by kind.
-#[derive(Default)]
-struct Ids {
-    issuers: Vec<String>,
-    terminals: Vec<String>,
-    devices: Vec<String>,
-    cards: Vec<String>,
-    intents: Vec<String>,
-}
-
-impl Ids {
-    fn of(commits: &[Commit]) -> Self {
-        let mut ids = Self::default();
-        for (commit, _) in commits {
-            let facts = &commit.facts;
-            ids.terminals.push(facts.terminal.id().to_string());
-            ids.intents.push(facts.intent.id.to_string());
-            if let Some(token) = &facts.token {
-                ids.issuers.push(token.issuer.id.to_string());
-                ids.devices.push(token.token.device.to_string());
-                ids.cards.push(token.card.id.to_string());
-            }
-        }
-        ids
-    }
-
-    fn lock(&self, session: &Session) -> Result<()> {
-        let Self { issuers, terminals, devices, cards, intents } = self;
-        session.ask_all(&[(LOCKS, &[issuers, terminals, devices, cards, intents])]).map(drop)
-    }
-}
+/// How the transaction of a lot begins. Whatever a lot asks about it finds by an index: a plan that was made while tables
+/// were small must be right when they are large.
+const LOT: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
+    SET LOCAL plan_cache_mode = force_generic_plan";
+/// The same, to look at what decisions will rest on.
+const LOOK: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
+    SET LOCAL plan_cache_mode = force_generic_plan";
+/// Behind the locks: what is written together can be undone and written one by one.
+const LOCKED: &str = "SAVEPOINT locked";
+const BACK_TO_LOCKED: &str = "ROLLBACK TO locked";
 
 impl PostgresStorage {
-    fn commit_lot(&self, commits: Vec<Commit>) -> Vec<Result<Written<Authorization>>> {
-        let count = commits.len();
-        let ids = Ids::of(&commits);
-        let jobs = commits.into_iter().map(|commit| |session: &Session| write(session, commit));
-        self.each_for_itself(|session| ids.lock(session), jobs.collect())
-            .unwrap_or_else(|error| of_each(count, &error))
+    fn commit_lot(&self, commits: &[Commit]) -> Vec<Result<Written<Authorization>>> {
+        let wanted = Wanted::by(commits.iter().map(|(commit, _)| {
+            let facts = &commit.facts;
+            let token = facts.token.as_ref().map(|token| &*token.token);
+            (facts.terminal.id(), facts.intent.id, &*facts.presented, token)
+        }));
+        let made = self.transact(LOT, |session| {
+            let together = attempt(session, |session| decide_together(session, commits, &wanted));
+            match together {
+                Err(error) if !session.is_overtaken() => {
+                    // One row that makes no sense, or cannot be written because another platform was faster with the same
+                    // key, must not fail its neighbours.
+                    tracing::warn!(%error, "a lot of payments is decided one by one");
+                    session.execute_batch(BACK_TO_LOCKED)?;
+                    let one = |commit: &Commit| {
+                        one_change(session, |session| decide_one(session, commit.clone()))
+                    };
+                    commits.iter().map(one).collect()
+                }
+                made => made,
+            }
+        });
+        made.unwrap_or_else(|error| of_each(commits.len(), &error))
+    }
+}
+
+/// Locks what a lot rests on, reads it, decides each payment on it and on what those before it have changed, and writes what
+/// was decided: as many round trips for many payments as for one.
+fn decide_together(
+    session: &Session,
+    commits: &[Commit],
+    wanted: &Wanted,
+) -> Result<Vec<Result<Written<Authorization>>>> {
+    let Wanted { issuers, terminals, devices, cards, intents, .. } = wanted;
+    let claims = commits.iter().filter_map(|(_, write)| write.claim.as_ref());
+    let (api_keys, keys): (Vec<_>, Vec<_>) =
+        claims.map(|claim| (claim.api_key.to_string(), claim.key.as_str())).unzip();
+    let mut asked: Vec<Asked<'_>> = vec![
+        (LOCKS, vec![issuers, terminals, devices, cards, intents]),
+        (LOCKED, vec![]),
+        (ANSWERED, vec![&api_keys, &keys]),
+    ];
+    asked.extend(wanted.asked());
+    let mut answers = session.ask_all(&asked)?.into_iter().skip(2);
+    let answered = answers.next().unwrap_or_default();
+    let fetched = Fetched::read(&mut answers)?;
+    let mut lot = Lot { fetched, answered: by_claim(answered)?, hot: Hot::new(0), decided: vec![] };
+    let made = commits.iter().map(|commit| lot.decide(commit.clone())).collect();
+    together::write(session, &lot.decided)?;
+    Ok(made)
+}
+
+/// The answers that were given before, by API key and idempotency key.
+fn by_claim(rows: Vec<Row>) -> Result<HashMap<(ApiKeyId, String), Row>> {
+    let rows = rows.into_iter().map(|row| {
+        let columns = Columns::keyed(&row, "idempotency_answers", "key");
+        Ok(((columns.parse("api_key_id")?, columns.get("key")?), row))
+    });
+    rows.collect()
+}
+
+/// A lot of payments that is being decided.
+struct Lot {
+    fetched: Fetched,
+    answered: HashMap<(ApiKeyId, String), Row>,
+    /// What was fetched, and what those that are decided have changed of it.
+    hot: Hot,
+    decided: Vec<Decided>,
+}
+
+impl Lot {
+    /// As [`decide_one`], but behind those that were decided before in this lot.
+    fn decide(&mut self, (commit, write): Commit) -> Result<Written<Authorization>> {
+        let Write { caller, claim, answer, now } = write;
+        if let Some(claim) = &claim
+            && let Some(stored) = self.stored_answer(claim)?
+        {
+            return Ok(Written::Replayed(stored));
+        }
+        let authorization = authorizations::decided(&commit, now);
+        let response = answer.to(&authorization);
+        let answer = claim.map(|claim| (claim, response.clone()));
+        let decided = self.hot.decide(&self.fetched, &commit, authorization, caller, answer)?;
+        let value = decided.authorization.clone();
+        self.decided.push(decided);
+        Ok(Written::Done { value, response })
+    }
+
+    fn stored_answer(&self, claim: &IdempotencyClaim) -> Result<Option<StoredResponse>> {
+        if let Some(answer) = Decided::answer_among(&self.decided, claim) {
+            return answer.map(Some);
+        }
+        let before = self.answered.get(&(claim.api_key, claim.key.to_string()));
+        let before = before.filter(|_| !is_skipped(Control::Idempotency));
+        before.map(|row| idempotency::answer(row, claim)).transpose()
     }
 }
 
 /// Writes one decision down, if what it rests on is still so; what was answered before is told again.
-fn write(session: &Session, (commit, write): Commit) -> Result<Written<Authorization>> {
+fn decide_one(session: &Session, (commit, write): Commit) -> Result<Written<Authorization>> {
     let Write { caller, claim, answer, now } = write;
     if let Some(claim) = &claim
         && let Some(stored) = idempotency::stored_answer(session, claim)?
@@ -102,15 +179,25 @@ fn nothing_known() -> Hot {
 
 impl AuthorizationStore for PostgresStorage {
     fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
-        let found = self.read(|connection| {
-            let (seen, known) = (Seen(connection), nothing_known());
-            Ok(queries.iter().map(|query| known.facts(&seen, query)).collect())
+        let known = nothing_known();
+        let together = self.look(LOOK, |session| {
+            let fetched = Fetched::for_queries(session, queries)?;
+            Ok(queries.iter().map(|query| known.facts(&fetched, query)).collect())
+        });
+        let found = together.or_else(|error| {
+            // A row that makes no sense is the matter of those that ask for it.
+            if !matches!(error, StorageError::Inconsistent(_) | StorageError::NotFound { .. }) {
+                return Err(error);
+            }
+            self.look(LOOK, |session| {
+                Ok(queries.iter().map(|query| known.facts(&Seen(session), query)).collect())
+            })
         });
         found.unwrap_or_else(|error| of_each(queries.len(), &error))
     }
 
     fn commit_authorizations(&self, commits: Vec<Commit>) -> Vec<Result<Written<Authorization>>> {
-        if commits.is_empty() { Vec::new() } else { self.commit_lot(commits) }
+        if commits.is_empty() { Vec::new() } else { self.commit_lot(&commits) }
     }
 
     fn repeat_authorizations(

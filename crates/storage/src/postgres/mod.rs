@@ -7,6 +7,7 @@
 mod chain;
 mod claims;
 mod errors;
+mod fetched;
 mod lots;
 mod migrations;
 mod options;
@@ -14,6 +15,7 @@ mod pool;
 mod rights;
 mod session;
 mod sql;
+mod together;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +26,7 @@ use tapfer_payment_types::{CatalogueMark, RealmId};
 
 use self::chain::Linker;
 use self::claims::Claims;
-use self::pool::{Lent, Pool};
+use self::pool::Pool;
 use self::session::{CHANGE, SNAPSHOT, Session};
 use crate::relational::key_catalogue as noted;
 use crate::relational::known_keys::KnownKeys;
@@ -34,6 +36,10 @@ use crate::relational::{Engine, Result, of_each};
 use crate::{Load, Storage, StorageError};
 pub use migrations::{make, migrate};
 pub use options::{PostgresOptions, PostgresOptionsError};
+
+/// A change that the server has undone for the sake of another one, as it does where two wait for each other, is made again so
+/// often before its caller hears of it.
+const REPEATS: usize = 3;
 
 /// The store in a PostgreSQL database, which other platforms of the realm may use at the same time.
 pub struct PostgresStorage {
@@ -57,59 +63,67 @@ impl PostgresStorage {
     /// [`StorageError::Unreachable`], [`StorageError::Empty`], [`StorageError::OtherRealm`],
     /// [`StorageError::OlderDatabase`], [`StorageError::TooManyRights`]
     pub fn open(options: &PostgresOptions, realm: RealmId) -> Result<Self> {
-        let pool = Arc::new(Pool::new(options.clone()));
-        let session = pool.begin(SNAPSHOT)?;
-        migrations::check(&session, options, realm)?;
-        rights::check(&*session)?;
-        session.end()?;
-        drop(session);
+        let pool = Arc::new(Pool::new(options.clone(), options.connections()));
+        pool.begin(SNAPSHOT, |session| {
+            migrations::check(session, options, realm)?;
+            rights::check(session)?;
+            session.end()
+        })?;
         let claims = Claims::start(Arc::clone(&pool))?;
-        let linker = Linker::start(Arc::clone(&pool))?;
+        // With a connection of its own: it keeps no payment waiting for one.
+        let linker = Linker::start(Arc::new(Pool::new(options.clone(), 1)))?;
         let (waiting, commits) = (AtomicUsize::new(0), AtomicU64::new(0));
         Ok(Self { pool, claims, linker, waiting, commits })
     }
 
-    /// How often a server was asked and waited for since the store was opened: several statements that were sent together
-    /// are one.
+    /// How often somebody waited for the server since the store was opened: several statements that were sent together
+    /// are one. What links the audit log, behind everybody's back, is not counted.
     #[must_use]
     pub fn round_trips(&self) -> u64 {
         self.pool.round_trips().load(Ordering::Relaxed)
     }
 
-    /// One transaction, which is undone if it fails.
-    fn transact<T>(&self, job: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
-        let _waiting = Waiting::one_more(&self.waiting);
-        let session = self.pool.begin(CHANGE)?;
-        match attempt(&session, job) {
-            Ok(made) => {
-                self.commit(&session)?;
-                Ok(made)
+    /// Reads; all statements see the same snapshot.
+    fn look<T>(&self, how: &str, job: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
+        self.pool.begin(how, |session| {
+            let found = attempt(session, job);
+            match found {
+                Ok(_) => session.end()?,
+                Err(_) => session.roll_back(),
             }
-            Err(error) => {
-                session.roll_back();
-                Err(error)
-            }
-        }
-    }
-
-    /// One transaction of many changes behind something that is done first, each change for itself. What came of each, in
-    /// their order.
-    fn each_for_itself<T>(
-        &self,
-        first: impl FnOnce(&Session) -> Result<()>,
-        jobs: Vec<impl FnOnce(&Session) -> Result<T>>,
-    ) -> Result<Vec<Result<T>>> {
-        self.transact(|session| {
-            first(session)?;
-            jobs.into_iter().map(|job| one_change(session, job)).collect()
+            found
         })
     }
 
-    fn commit(&self, session: &Lent<'_>) -> Result<()> {
-        session.commit()?;
+    /// One transaction, which is undone if it fails. If the server undid it for the sake of another one there is nothing
+    /// left of it, and it is made again.
+    fn transact<T>(&self, how: &str, job: impl Fn(&Session) -> Result<T>) -> Result<T> {
+        let _waiting = Waiting::one_more(&self.waiting);
+        for is_last in (0..=REPEATS).map(|repeat| repeat == REPEATS) {
+            let (made, is_overtaken) = self.pool.begin(how, |session| {
+                let made = match attempt(session, &job) {
+                    // Something of it may be missing, where its parts stand or fall each for itself.
+                    Ok(made) if is_last || !session.is_overtaken() => {
+                        session.commit().map(|()| made)
+                    }
+                    undone => {
+                        session.roll_back();
+                        undone
+                    }
+                };
+                Ok((made, session.is_overtaken()))
+            })?;
+            if is_last || !is_overtaken {
+                return made.inspect(|_| self.is_committed());
+            }
+            tracing::warn!("two transactions waited for each other; this one is made again");
+        }
+        Err(StorageError::Busy)
+    }
+
+    fn is_committed(&self) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.linker.wake();
-        Ok(())
     }
 }
 
@@ -137,37 +151,27 @@ fn one_change<T>(session: &Session, job: impl FnOnce(&Session) -> Result<T>) -> 
 
 impl Engine for PostgresStorage {
     fn read<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let session = self.pool.begin(SNAPSHOT)?;
-        match attempt(&session, |session| job(session)) {
-            Ok(found) => {
-                session.end()?;
-                Ok(found)
-            }
-            Err(error) => {
-                session.roll_back();
-                Err(error)
-            }
-        }
+        self.look(SNAPSHOT, |session| job(session))
     }
 
     fn write<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        job: impl FnOnce(&Connection) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T> {
-        self.transact(|session| job(session))
+        self.transact(CHANGE, |session| job.clone()(session))
     }
 
     fn write_all<T: Send + 'static>(
         &self,
-        jobs: Vec<impl FnOnce(&Connection) -> Result<T> + Send + 'static>,
+        jobs: Vec<impl FnOnce(&Connection) -> Result<T> + Clone + Send + 'static>,
     ) -> Vec<Result<T>> {
-        let count = jobs.len();
-        if count == 0 {
+        if jobs.is_empty() {
             return Vec::new();
         }
-        let jobs = jobs.into_iter().map(|job| |session: &Session| job(session));
-        self.each_for_itself(|_| Ok(()), jobs.collect())
-            .unwrap_or_else(|error| of_each(count, &error))
+        let made = self.transact(CHANGE, |session| {
+            jobs.iter().map(|job| one_change(session, |session| job.clone()(session))).collect()
+        });
+        made.unwrap_or_else(|error| of_each(jobs.len(), &error))
     }
 
     fn read_apart<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {

@@ -1,8 +1,7 @@
 //! Connections that wait to be used.
 
-use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::options::PostgresOptions;
 use super::session::Session;
@@ -11,39 +10,47 @@ use crate::relational::Result;
 
 pub(super) struct Pool {
     options: PostgresOptions,
+    most: usize,
     state: Mutex<State>,
     changed: Condvar,
     round_trips: Arc<AtomicU64>,
 }
 
+#[derive(Default)]
 struct State {
     idle: Vec<Session>,
-    /// How many more may be opened.
-    free: usize,
+    /// How many are used at this moment, or are being opened.
+    used: usize,
     closed: bool,
 }
 
 impl Pool {
-    pub(super) fn new(options: PostgresOptions) -> Self {
-        let state = State { idle: Vec::new(), free: options.connections(), closed: false };
-        let (state, changed) = (Mutex::new(state), Condvar::new());
-        Self { options, state, changed, round_trips: Arc::default() }
+    /// So many connections at most.
+    pub(super) fn new(options: PostgresOptions, most: usize) -> Self {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Self { options, most, state, changed, round_trips: Arc::default() }
     }
 
-    /// Lends a connection on which a transaction was begun. One that has waited may be gone, with the primary it led to:
-    /// then there is nothing to undo, and another one is asked.
+    /// Begins a transaction on a connection, and lends it. A connection that has waited may be gone, with the primary it led
+    /// to: then there is nothing to undo, and another one is asked. It is used again if the transaction was ended.
     ///
     /// # Errors
-    /// [`StorageError::Closed`], [`StorageError::Unreachable`]
-    pub(super) fn begin(&self, how: &str) -> Result<Lent<'_>> {
-        loop {
-            let (lent, has_waited) = self.lend()?;
-            match lent.begin(how) {
-                Ok(()) => return Ok(lent),
+    /// [`StorageError::Closed`], [`StorageError::Unreachable`], and those of the job.
+    pub(super) fn begin<T>(&self, how: &str, job: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
+        let place = self.place()?;
+        let session = loop {
+            let waited = self.state().idle.pop();
+            let has_waited = waited.is_some();
+            let session = waited.map_or_else(|| self.open(), Ok)?;
+            match session.begin(how) {
+                Ok(()) => break session,
                 Err(StorageError::Unreachable(_)) if has_waited => {}
                 Err(error) => return Err(error),
             }
-        }
+        };
+        let made = job(&session);
+        place.give_back(session);
+        made
     }
 
     /// A connection outside of this pool's count, for what has one to itself.
@@ -58,57 +65,46 @@ impl Pool {
 
     /// Closes the connections that nobody uses; the others close when they are given back.
     pub(super) fn close(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.closed = true;
         state.idle.clear();
         self.changed.notify_all();
     }
 
-    /// A connection, and whether it was used before.
-    fn lend(&self) -> Result<(Lent<'_>, bool)> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_waiting = |state: &mut State| state.idle.is_empty() && state.free == 0;
-        let mut state = self
-            .changed
-            .wait_while(state, |state| is_waiting(state) && !state.closed)
-            .unwrap_or_else(PoisonError::into_inner);
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until one more may be used.
+    fn place(&self) -> Result<Place<'_>> {
+        let is_full = |state: &mut State| state.used >= self.most && !state.closed;
+        let waited = self.changed.wait_while(self.state(), is_full);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         if state.closed {
             return Err(StorageError::Closed);
         }
-        if let Some(session) = state.idle.pop() {
-            return Ok((Lent { pool: self, session: Some(session) }, true));
+        state.used = state.used.saturating_add(1);
+        Ok(Place(self))
+    }
+}
+
+/// The right to use a connection, which ends with this, however its holder leaves.
+struct Place<'a>(&'a Pool);
+
+impl Place<'_> {
+    /// Keeps a connection for the next one, if its transaction has ended and it stands.
+    fn give_back(self, session: Session) {
+        let mut state = self.0.state();
+        if session.is_fit() && !state.closed {
+            state.idle.push(session);
         }
-        state.free = state.free.saturating_sub(1);
-        drop(state);
-        // Its place is given back also if it does not come about.
-        let mut lent = Lent { pool: self, session: None };
-        lent.session = Some(self.open()?);
-        Ok((lent, false))
     }
 }
 
-/// Goes back when it is dropped, if its transaction has ended and the connection stands.
-pub(super) struct Lent<'a> {
-    pool: &'a Pool,
-    session: Option<Session>,
-}
-
-impl Deref for Lent<'_> {
-    type Target = Session;
-
-    #[expect(clippy::expect_used, reason = "it is there until it is dropped")]
-    fn deref(&self) -> &Session {
-        self.session.as_ref().expect("a session that is lent")
-    }
-}
-
-impl Drop for Lent<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut state = self.pool.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.session.take() {
-            Some(session) if session.is_fit() && !state.closed => state.idle.push(session),
-            _ => state.free = state.free.saturating_add(1),
-        }
-        self.pool.changed.notify_one();
+        let mut state = self.0.state();
+        state.used = state.used.saturating_sub(1);
+        self.0.changed.notify_one();
     }
 }

@@ -32,7 +32,7 @@ struct Heard {
 }
 
 /// A statement and its parameters.
-pub(super) type Asked<'a> = (&'a str, &'a [&'a (dyn ToSql + Sync)]);
+pub(super) type Asked<'a> = (&'a str, Vec<&'a (dyn ToSql + Sync)>);
 
 pub(super) struct Session {
     /// Taken when it ends.
@@ -42,6 +42,8 @@ pub(super) struct Session {
     statements: RefCell<HashMap<String, Statement>>,
     /// Whether the transaction that was begun has not ended yet, or nobody knows how.
     unfinished: Cell<bool>,
+    /// Whether the server has undone something of this transaction for the sake of another one.
+    overtaken: Cell<bool>,
     round_trips: Arc<AtomicU64>,
 }
 
@@ -76,6 +78,7 @@ impl Session {
             heard,
             statements: RefCell::default(),
             unfinished: Cell::new(false),
+            overtaken: Cell::new(false),
             round_trips: Arc::clone(round_trips),
         })
     }
@@ -89,11 +92,17 @@ impl Session {
         let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
         let waited = runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await });
         match waited {
-            Ok(answer) => Ok(answer?),
+            Ok(answer) => Ok(answer.inspect_err(|error| self.look_at(error))?),
             Err(elapsed) => {
                 self.unfinished.set(true);
                 Err(StorageError::Unreachable(Arc::new(elapsed)))
             }
+        }
+    }
+
+    fn look_at(&self, error: &tokio_postgres::Error) {
+        if super::errors::is_overtaken(error) {
+            self.overtaken.set(true);
         }
     }
 
@@ -103,7 +112,7 @@ impl Session {
         part: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
         let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
-        Ok(runtime.block_on(part)?)
+        Ok(runtime.block_on(part).inspect_err(|error| self.look_at(error))?)
     }
 
     /// Uses the client for something that is no statement of a verb.
@@ -148,6 +157,7 @@ impl Session {
 
     /// Begins a transaction.
     pub(super) fn begin(&self, how: &str) -> Result<()> {
+        self.overtaken.set(false);
         self.wait(self.client.batch_execute(how))?;
         self.unfinished.set(true);
         Ok(())
@@ -178,7 +188,11 @@ impl Session {
                 Ok(())
             }
             Ok(Ok(())) => Err(StorageError::NotSynced(Arc::new(NotReplicated))),
-            Ok(Err(error)) if super::errors::is_rolled_back(&error) => Err(error.into()),
+            Ok(Err(error)) if super::errors::is_rolled_back(&error) => {
+                self.look_at(&error);
+                self.unfinished.set(false);
+                Err(error.into())
+            }
             Ok(Err(error)) => Err(StorageError::NotSynced(Arc::new(error))),
             Err(elapsed) => Err(StorageError::NotSynced(Arc::new(elapsed))),
         }
@@ -189,6 +203,12 @@ impl Session {
         if self.wait(self.client.batch_execute("ROLLBACK")).is_ok() {
             self.unfinished.set(false);
         }
+    }
+
+    /// Whether the server has undone something of the transaction that was begun last for the sake of another one: a
+    /// deadlock, or what could not have come of one transaction behind the other. Made again it may succeed.
+    pub(super) const fn is_overtaken(&self) -> bool {
+        self.overtaken.get()
     }
 
     /// Whether it can be used again.

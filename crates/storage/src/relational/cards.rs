@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A card with its issuer's currency and its two balances.
-const SELECT: &str = "SELECT * FROM (
+pub(crate) const SELECT: &str = "SELECT * FROM (
     SELECT cards.*, issuers.currency AS currency,
            coalesce(spendable.balance, 0) AS available, coalesce(held.balance, 0) AS held
     FROM cards
@@ -39,7 +39,7 @@ pub(crate) fn get_to_change(connection: &Connection, id: CardId) -> Result<CardA
     get(connection, id)
 }
 
-fn read(row: &Row<'_>) -> Result<CardAccount> {
+pub(crate) fn read(row: &Row<'_>) -> Result<CardAccount> {
     let columns = Columns::new(row, "cards");
     let available = columns.money("available")?;
     let held = columns.money("held")?;

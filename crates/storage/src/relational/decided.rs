@@ -3,8 +3,8 @@
 use tapfer_payment_types::TokenId;
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 use tapfer_payments::authorization::SpentCounter;
-use tapfer_payments::ledger;
-use tapfer_payments::tokens::{Actor, TokenAction, TokenChange, TokenState};
+use tapfer_payments::ledger::{self, Transfer};
+use tapfer_payments::tokens::{Actor, TokenAction, TokenChange};
 
 use super::ledger::book;
 use super::rows::execute;
@@ -24,14 +24,30 @@ pub(crate) fn write(connection: &Connection, decided: &Decided) -> Result<()> {
     if let Some(intent) = &decided.intent {
         intents::update(connection, intent)?;
     }
-    let (at, caller) = (authorization.created_at, decided.caller.clone());
-    let (action, result) = (AuditAction::AuthorizationDecided, AuditResult::Succeeded);
-    let (object, detail) = (authorization.id.to_string(), Some(told(decided)));
-    connection.record(&AuditEvent { at, caller, action, object, result, detail })?;
+    for event in events(decided) {
+        connection.record(&event)?;
+    }
     match &decided.answer {
-        Some((claim, response)) => idempotency::insert(connection, claim, response, at),
+        Some((claim, response)) => {
+            idempotency::insert(connection, claim, response, authorization.created_at)
+        }
         None => Ok(()),
     }
+}
+
+/// What the audit log says: that the token was suspended, if it was, and what was decided.
+pub(crate) fn events(decided: &Decided) -> Vec<AuditEvent> {
+    let (at, caller) = (decided.authorization.created_at, decided.caller.clone());
+    let (action, result) = (AuditAction::AuthorizationDecided, AuditResult::Succeeded);
+    let (object, detail) = (decided.authorization.id.to_string(), Some(told(decided)));
+    let decision = AuditEvent { at, caller, action, object, result, detail };
+    let suspension = suspension(decided).map(|change| AuditEvent {
+        action: AuditAction::TokenSuspended,
+        object: change.token.to_string(),
+        detail: Some(format!("{}: {}", change.actor, change.reason)),
+        ..decision.clone()
+    });
+    suspension.into_iter().chain([decision]).collect()
 }
 
 /// The outcome, and which key of the security module was asked about the cryptogram: issuer, generation of its master
@@ -50,8 +66,8 @@ fn told(decided: &Decided) -> String {
 
 /// What the tap used up: the counter, one use of the key, a PIN's tries.
 fn write_use(connection: &Connection, token: TokenId, decided: &Decided) -> Result<()> {
-    if let Some(state) = decided.suspended {
-        suspend(connection, token, state, decided)?;
+    if let Some(change) = suspension(decided) {
+        tokens::write_change(connection, &change)?;
     }
     if let Some(spent) = &decided.spent {
         let counter = decided.authorization.application_transaction_counter;
@@ -72,28 +88,13 @@ fn write_use(connection: &Connection, token: TokenId, decided: &Decided) -> Resu
     Ok(())
 }
 
-/// The platform suspends a token of which there are two copies, with a line in its history and one in
-/// the audit log beside the authorization's own.
-fn suspend(
-    connection: &Connection,
-    token: TokenId,
-    state: TokenState,
-    decided: &Decided,
-) -> Result<()> {
-    let reason = "one counter under two cryptograms: there is a copy of the phone";
-    let (action, actor, at) =
-        (TokenAction::Suspend, Actor::Platform, decided.authorization.created_at);
-    let change = TokenChange { token, action, actor, reason: reason.to_owned(), state, at };
-    tokens::write_change(connection, &change)?;
-    let event = AuditEvent {
-        at,
-        caller: decided.caller.clone(),
-        action: AuditAction::TokenSuspended,
-        object: token.to_string(),
-        result: AuditResult::Succeeded,
-        detail: Some(format!("{actor}: {reason}")),
-    };
-    connection.record(&event)
+/// The platform suspends a token of which there are two copies.
+pub(crate) fn suspension(decided: &Decided) -> Option<TokenChange> {
+    let (token, state) = decided.authorization.token.zip(decided.suspended)?;
+    let reason = "one counter under two cryptograms: there is a copy of the phone".to_owned();
+    let (action, actor) = (TokenAction::Suspend, Actor::Platform);
+    let at = decided.authorization.created_at;
+    Some(TokenChange { token, action, actor, reason, state, at })
 }
 
 /// A right cryptogram spends its counter, and one of a wrong PIN is remembered with it.
@@ -124,14 +125,25 @@ fn spend_counter(
     Ok(())
 }
 
-/// Holds the amount, and takes it for the merchant at once unless it wants to capture later.
+/// What is booked: the amount is held, and taken for the merchant at once unless it wants to capture later.
+pub(crate) fn transfers(decided: &Decided) -> Result<Vec<Transfer>> {
+    let authorization = &decided.authorization;
+    let (Some(amount), Some(card)) = (decided.held(), authorization.card) else {
+        return Ok(Vec::new());
+    };
+    let hold = ledger::hold(card, amount)?;
+    if !decided.is_captured() {
+        return Ok(vec![hold]);
+    }
+    Ok(vec![hold, ledger::capture(card, authorization.merchant, amount)?])
+}
+
+/// Books it.
 fn write_booking(connection: &Connection, decided: &Decided) -> Result<()> {
     let authorization = &decided.authorization;
-    let (Some(amount), Some(card)) = (decided.held(), authorization.card) else { return Ok(()) };
     let (cause, at) = (authorization.id.to_string(), authorization.created_at);
-    book(connection, &ledger::hold(card, amount)?, &cause, at)?;
-    if decided.is_captured() {
-        book(connection, &ledger::capture(card, authorization.merchant, amount)?, &cause, at)?;
+    for transfer in transfers(decided)? {
+        book(connection, &transfer, &cause, at)?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ pub(crate) fn policy(connection: &Connection, issuer: IssuerId) -> Result<Option
     first(connection, sql, [issuer.to_string()], read_policy)
 }
 
-fn read_policy(row: &Row<'_>) -> Result<IntegrityPolicy> {
+pub(crate) fn read_policy(row: &Row<'_>) -> Result<IntegrityPolicy> {
     let columns = Columns::keyed(row, "integrity_policies", "issuer_id");
     let document: String = columns.get("document")?;
     columns.checked("document", serde_json::from_str(&document))
@@ -25,7 +25,7 @@ pub(crate) fn verdict(connection: &Connection, device: DeviceId) -> Result<Optio
     Ok(first(connection, sql, [device.to_string()], read_verdict)?.flatten())
 }
 
-fn read_verdict(row: &Row<'_>) -> Result<Option<Verdict>> {
+pub(crate) fn read_verdict(row: &Row<'_>) -> Result<Option<Verdict>> {
     let columns = Columns::keyed(row, "device_integrity", "device_id");
     let Some(standing) = columns.parse_optional("standing")? else { return Ok(None) };
     Ok(Some(Verdict { standing, found_at: columns.time("found_at")? }))

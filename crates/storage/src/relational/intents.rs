@@ -60,7 +60,7 @@ fn read_arming(columns: &Columns<'_>) -> Result<Option<Arming>> {
     Ok(Some(Arming { terminal, state, expires_at: columns.time("arming_expires_at")? }))
 }
 
-fn read(row: &Row<'_>) -> Result<PaymentIntent> {
+pub(crate) fn read(row: &Row<'_>) -> Result<PaymentIntent> {
     let columns = Columns::new(row, "payment_intents");
     Ok(PaymentIntent {
         id: columns.parse("id")?,

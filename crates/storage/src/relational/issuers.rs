@@ -19,7 +19,7 @@ pub(crate) fn get(connection: &Connection, id: IssuerId) -> Result<Issuer> {
     found(find(connection, id)?, "issuer", id)
 }
 
-fn read(row: &Row<'_>) -> Result<Issuer> {
+pub(crate) fn read(row: &Row<'_>) -> Result<Issuer> {
     let columns = Columns::new(row, "issuers");
     let aid: Vec<u8> = columns.get("aid")?;
     Ok(Issuer {

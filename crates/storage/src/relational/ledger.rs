@@ -8,7 +8,8 @@ use super::rows::{Columns, Listing, all, execute, first};
 use super::sql::{Connection, Row, params};
 use crate::{Inconsistency, LedgerEntry, Page, Slice};
 
-fn owner(account: Account) -> String {
+/// Whose an account is, as its column names it.
+pub(crate) fn owner(account: Account) -> String {
     match account {
         Account::IssuerFunding(id) => id.to_string(),
         Account::Cardholder(id) | Account::Held(id) => id.to_string(),

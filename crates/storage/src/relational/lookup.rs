@@ -56,7 +56,9 @@ impl Tables for Seen<'_> {
     }
 
     fn spent(&self, token: TokenId, counter: u16) -> Result<Option<SpentCounter>> {
-        let sql = format!("{SPENT} WHERE counters.token_id = ?1 AND number = ?2");
+        let sql = format!(
+            "{SPENT} WHERE counters.token_id = ?1 AND counters.application_transaction_counter = ?2"
+        );
         first(self.0, &sql, params![token.to_string(), counter], read_spent)
     }
 
@@ -97,12 +99,13 @@ impl Tables for Seen<'_> {
 }
 
 /// Spent counters with what spent them.
-const SPENT: &str = "SELECT counters.application_transaction_counter AS number, authorizations.id,
-        payment_intent_id, terminal_id, cryptogram, verified
+pub(crate) const SPENT: &str =
+    "SELECT counters.token_id, counters.application_transaction_counter AS number,
+        authorizations.id, payment_intent_id, terminal_id, cryptogram, verified
     FROM transaction_counters AS counters
     JOIN authorizations ON authorizations.id = counters.authorization_id";
 
-fn read_spent(row: &Row<'_>) -> Result<SpentCounter> {
+pub(crate) fn read_spent(row: &Row<'_>) -> Result<SpentCounter> {
     let columns = Columns::new(row, "transaction_counters");
     Ok(SpentCounter {
         authorization: columns.parse("id")?,

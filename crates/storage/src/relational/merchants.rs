@@ -19,7 +19,7 @@ pub(crate) fn get(connection: &Connection, id: MerchantId) -> Result<Merchant> {
     found(find(connection, id)?, "merchant", id)
 }
 
-fn read(row: &Row<'_>) -> Result<Merchant> {
+pub(crate) fn read(row: &Row<'_>) -> Result<Merchant> {
     let columns = Columns::new(row, "merchants");
     Ok(Merchant {
         id: columns.parse("id")?,

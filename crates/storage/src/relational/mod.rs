@@ -9,22 +9,22 @@ pub(crate) mod access;
 pub(crate) mod audit;
 pub(crate) mod audit_chain;
 pub(crate) mod authorizations;
-mod cards;
+pub(crate) mod cards;
 mod configurations;
 pub(crate) mod decided;
 mod devices;
 pub(crate) mod idempotency;
-mod integrity;
+pub(crate) mod integrity;
 pub(crate) mod intents;
-mod issuers;
+pub(crate) mod issuers;
 pub(crate) mod key_catalogue;
 pub(crate) mod key_uses;
 pub(crate) mod known_keys;
-mod ledger;
+pub(crate) mod ledger;
 pub(crate) mod lookup;
-mod merchants;
-mod pins;
-mod policies;
+pub(crate) mod merchants;
+pub(crate) mod pins;
+pub(crate) mod policies;
 pub(crate) mod realm;
 mod refunds;
 mod reversals;
@@ -32,8 +32,8 @@ mod revocations;
 pub(crate) mod rows;
 pub(crate) mod sql;
 mod terminal_certificates;
-mod terminals;
-mod tokens;
+pub(crate) mod terminals;
+pub(crate) mod tokens;
 
 use tapfer_payment_types::Timestamp;
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
@@ -48,16 +48,17 @@ pub(crate) type Result<T> = std::result::Result<T, StorageError>;
 pub(crate) trait Engine {
     /// Reads; all statements see the same snapshot.
     fn read<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T>;
-    /// Makes a change and waits until it is on the disk. `job` runs in a transaction, and is undone if it fails.
+    /// Makes a change and waits until it is on the disk. `job` runs in a transaction, and is undone if it fails; a copy of it
+    /// may run again in another one, when nothing is left of the first.
     fn write<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        job: impl FnOnce(&Connection) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T>;
     /// Makes changes in one transaction, each for itself: one that fails is undone, and the others stand. What came
     /// of each, in their order.
     fn write_all<T: Send + 'static>(
         &self,
-        jobs: Vec<impl FnOnce(&Connection) -> Result<T> + Send + 'static>,
+        jobs: Vec<impl FnOnce(&Connection) -> Result<T> + Clone + Send + 'static>,
     ) -> Vec<Result<T>>;
 
     /// Reads what no payment changes, and so waits for none.
@@ -73,13 +74,13 @@ pub(crate) trait Engine {
         &self,
         write: Write<T>,
         action: AuditAction,
-        job: impl FnOnce(&Connection, Timestamp) -> Result<Changed<T>> + Send + 'static,
+        job: impl FnOnce(&Connection, Timestamp) -> Result<Changed<T>> + Clone + Send + 'static,
     ) -> Result<Written<T>> {
         self.write(move |connection| change(connection, write, action, job))
     }
 
     /// No changes, but things that are answered once more: the answers are kept for these claims too.
-    fn answer_again<I: Send + 'static, T: Send + 'static>(
+    fn answer_again<I: Clone + Send + 'static, T: Send + 'static>(
         &self,
         wanted: Vec<(I, Write<T>)>,
         load: fn(&Connection, I) -> Result<T>,

@@ -24,7 +24,7 @@ pub(crate) fn person_key(
     first(connection, sql, [token.to_string()], read_person_key)
 }
 
-fn read_person_key(row: &Row<'_>) -> Result<StoredPersonKey> {
+pub(crate) fn read_person_key(row: &Row<'_>) -> Result<StoredPersonKey> {
     let columns = Columns::keyed(row, "person_keys", "token_id");
     Ok(StoredPersonKey {
         state: PersonKeyState {
@@ -82,10 +82,12 @@ fn put_person_key(connection: &Connection, token: TokenId, key: &StoredPersonKey
 /// The card's PIN for terminals, if it has one.
 pub(crate) fn card_pin(connection: &Connection, card: CardId) -> Result<Option<CardPin>> {
     let sql = "SELECT * FROM card_pins WHERE card_id = ?1";
-    first(connection, sql, [card.to_string()], |row| {
-        let columns = Columns::keyed(row, "card_pins", "card_id");
-        Ok(CardPin { value: columns.bytes("value")?, failed: columns.number("failed")? })
-    })
+    first(connection, sql, [card.to_string()], read_card_pin)
+}
+
+pub(crate) fn read_card_pin(row: &Row<'_>) -> Result<CardPin> {
+    let columns = Columns::keyed(row, "card_pins", "card_id");
+    Ok(CardPin { value: columns.bytes("value")?, failed: columns.number("failed")? })
 }
 
 /// Writes a card's PIN down.
@@ -108,7 +110,7 @@ pub(crate) fn history(
     Ok(first(connection, sql, [token.to_string()], read_history)?.unwrap_or_default())
 }
 
-fn read_history(row: &Row<'_>) -> Result<(VerificationHistory, Option<Timestamp>)> {
+pub(crate) fn read_history(row: &Row<'_>) -> Result<(VerificationHistory, Option<Timestamp>)> {
     let columns = Columns::keyed(row, "token_histories", "token_id");
     let last = match columns.get::<Option<String>>("verified_by")? {
         None => None,
@@ -128,7 +130,7 @@ fn requirement(word: &str) -> Option<Requirement> {
     serde_json::from_value(serde_json::Value::from(word)).ok()
 }
 
-fn word(requirement: Requirement) -> Option<String> {
+pub(crate) fn word(requirement: Requirement) -> Option<String> {
     serde_json::to_value(requirement).ok()?.as_str().map(str::to_owned)
 }
 

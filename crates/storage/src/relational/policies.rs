@@ -31,7 +31,7 @@ pub(crate) fn current(connection: &Connection, issuer: &Issuer) -> Result<Issued
     found(find(connection, issuer.id, version)?, "policy version", version)
 }
 
-fn read(row: &Row<'_>) -> Result<IssuedPolicy> {
+pub(crate) fn read(row: &Row<'_>) -> Result<IssuedPolicy> {
     let columns = Columns::keyed(row, "issuer_policies", "issuer_id");
     let document: String = columns.get("document")?;
     let policy: VerificationPolicy =

@@ -19,7 +19,7 @@ pub(crate) fn get(connection: &Connection, id: TerminalId) -> Result<Terminal> {
     found(find(connection, id)?, "terminal", id)
 }
 
-fn read(row: &Row<'_>) -> Result<Terminal> {
+pub(crate) fn read(row: &Row<'_>) -> Result<Terminal> {
     let columns = Columns::new(row, "terminals");
     Ok(Terminal {
         id: columns.parse("id")?,

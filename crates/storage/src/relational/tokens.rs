@@ -43,7 +43,7 @@ pub(crate) fn get_to_change(connection: &Connection, id: TokenId) -> Result<Toke
     get(connection, id)
 }
 
-const fn suspended_by_bits(state: TokenState) -> u8 {
+pub(crate) const fn suspended_by_bits(state: TokenState) -> u8 {
     match state {
         TokenState::Suspended(by) => by.bits(),
         _ => 0,
@@ -61,7 +61,7 @@ fn read_state(columns: &Columns<'_>) -> Result<TokenState> {
     }
 }
 
-fn read(row: &Row<'_>) -> Result<Token> {
+pub(crate) fn read(row: &Row<'_>) -> Result<Token> {
     let columns = Columns::new(row, "tokens");
     Ok(Token {
         id: columns.parse("id")?,
@@ -87,7 +87,7 @@ fn read_change(row: &Row<'_>) -> Result<TokenChange> {
     })
 }
 
-fn read_key(row: &Row<'_>) -> Result<GrantedKey> {
+pub(crate) fn read_key(row: &Row<'_>) -> Result<GrantedKey> {
     let columns = Columns::keyed(row, "limited_use_keys", "token_id");
     let class = KeyClass::from_byte(columns.number("key_class")?);
     Ok(GrantedKey {

@@ -10,7 +10,6 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use rusqlite::Connection;
 use tapfer_payment_types::planted::{Control, is_skipped};
-use tapfer_payments::audit::Caller;
 use tapfer_payments::authorization::Authorization;
 use tapfer_payments::intents::PaymentIntent;
 
@@ -192,25 +191,10 @@ impl Desk {
         let authorization = authorizations::decided(&commit, now);
         let response = answer.to(&authorization);
         let answer = claim.map(|claim| (claim, response.clone()));
-        let decided = self.follow(&commit, authorization.clone(), caller, answer)?;
+        let (tables, mut hot) = (Seen(&self.connection), self.shared.hot());
+        let decided = hot.decide(&tables, &commit, authorization.clone(), caller, answer)?;
         turn.fresh.push(decided);
         Ok(Written::Done { value: authorization, response })
-    }
-
-    fn follow(
-        &self,
-        commit: &CommitAuthorization,
-        authorization: Authorization,
-        caller: Caller,
-        answer: Option<(IdempotencyClaim, StoredResponse)>,
-    ) -> Result<Decided> {
-        let (tables, mut hot) = (Seen(&self.connection), self.shared.hot());
-        hot.keep(&tables, &commit.facts)?;
-        hot.check(&tables, &commit.facts)?;
-        let decided = Decided { answer, ..Decided::new(commit, authorization, caller)? };
-        let available = hot.available_behind(&decided)?;
-        hot.follow(&decided, available);
-        Ok(decided)
     }
 
     fn stored_answer(
@@ -218,13 +202,8 @@ impl Desk {
         turn: &Turn,
         claim: &IdempotencyClaim,
     ) -> Result<Option<StoredResponse>> {
-        let mut fresh = turn.fresh.iter().filter_map(|decided| decided.answer.as_ref());
-        let is_same =
-            |made: &IdempotencyClaim| (made.api_key, &made.key) == (claim.api_key, &claim.key);
-        match fresh.find(|(made, _)| is_same(made)) {
-            Some((made, response)) => {
-                claim.require_same(&made.fingerprint).map(|()| Some(response.clone()))
-            }
+        match Decided::answer_among(&turn.fresh, claim) {
+            Some(answer) => answer.map(Some),
             None => match self.shared.answer_ahead(claim)? {
                 Given::This(response) => Ok(Some(response)),
                 Given::PerhapsInTables => idempotency::stored_answer(&self.connection, claim),

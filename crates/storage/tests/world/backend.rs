@@ -1,5 +1,4 @@
-//! What is tried of every store: one more backend is one more [`Backend`], and one more line at the end of each
-//! file of cases.
+//! What is tried of every store: one more backend is one more [`Backend`], and one more line of [`contract`].
 #![allow(unused_imports, unused_macros, reason = "some test files need no backend but one")]
 
 use std::sync::Arc;
@@ -55,12 +54,15 @@ pub(crate) fn declined(reason: DeclineReason) -> Outcome {
     Outcome::Declined(reason)
 }
 
-/// Each case as a test of one backend.
-macro_rules! contract_of {
-    ($module:ident, $backend:ty: $($case:ident)+) => {
-        mod $module {
-            $(#[test] fn $case() { super::$case::<$backend>(); })+
+/// Each case as a test of each backend.
+macro_rules! contract {
+    ($($case:ident)+) => {
+        mod sqlite {
+            $(#[test] fn $case() { super::$case::<tempfile::TempDir>(); })+
+        }
+        mod postgres {
+            $(#[test] fn $case() { super::$case::<tapfer_test_postgres::TestPostgres>(); })+
         }
     };
 }
-pub(crate) use contract_of;
+pub(crate) use contract;

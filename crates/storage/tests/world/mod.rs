@@ -181,10 +181,30 @@ impl World {
         }
     }
 
+    /// Another customer in the same world, with a card, a phone and a till to pay at. `start` keeps new ids apart.
+    pub(crate) fn another_customer(&self, start: u64) -> Self {
+        let mut other = Self::reopened(Arc::clone(&self.store), start);
+        other.card = CardId::new(noon(), other.next());
+        other.device = DeviceId::new(noon(), other.next());
+        other.token = TokenId::new(noon(), other.next());
+        other.terminal = TerminalId::new(noon(), other.next());
+        other.set_up_customer();
+        other.create_terminal(other.terminal);
+        other
+    }
+
     fn set_up(&self) {
         let store = &self.store;
         done(store.create_api_key(self.api_key(self.operator, Principal::Operator), write()));
         done(store.create_issuer(self.issuer.clone(), write()));
+        self.set_up_customer();
+        let key = self.new_api_key(Principal::Merchant(self.merchant));
+        done(store.create_merchant(merchant(self.merchant), key, write()));
+        self.create_terminal(self.terminal);
+    }
+
+    fn set_up_customer(&self) {
+        let store = &self.store;
         done(store.create_card(self.card(self.card), self.number(), write()));
         let top_up = TopUp { card: self.card, amount: euro(100_000), reference: "first".into() };
         done(store.top_up(top_up, write()));
@@ -193,9 +213,6 @@ impl World {
         done(store.create_token(self.token(self.token), token_number(self.token), write()));
         self.change_token(TokenAction::Activate, Actor::Issuer).unwrap();
         done(store.grant_keys(self.token, None, vec![granted_key()], write()));
-        let key = self.new_api_key(Principal::Merchant(self.merchant));
-        done(store.create_merchant(merchant(self.merchant), key, write()));
-        self.create_terminal(self.terminal);
     }
 
     /// Random bytes of an id that was not used before.
@@ -311,12 +328,22 @@ impl World {
         presented: PresentedPayment,
     ) -> Decision {
         let proof = proof(self.token, &presented);
+        let query = self.query(intent, terminal, presented);
+        let facts = self.store.authorization_facts(query).unwrap();
+        decide(facts, Ok(proof), TerminalPin::Absent, noon())
+    }
+
+    /// What a decision has to be loaded for.
+    pub(crate) fn query(
+        &self,
+        intent: PaymentIntentId,
+        terminal: TerminalId,
+        presented: PresentedPayment,
+    ) -> FactsQuery {
         let token_number_hash = token_number(self.token).keyed_hash;
         let (payment_intent, acquirer) = (intent, acquirer_of(realm()));
         let presented = Arc::new(presented);
-        let query = FactsQuery { token_number_hash, payment_intent, terminal, acquirer, presented };
-        let facts = self.store.authorization_facts(query).unwrap();
-        decide(facts, Ok(proof), TerminalPin::Absent, noon())
+        FactsQuery { token_number_hash, payment_intent, terminal, acquirer, presented }
     }
 
     pub(crate) fn commit(

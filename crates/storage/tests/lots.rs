@@ -1,0 +1,333 @@
+//! Payments that are decided together in a database of many platforms: as cheap for many as for one, as right as one by one,
+//! and nobody's failure is his neighbour's.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+mod world;
+
+use std::sync::Arc;
+use std::thread;
+
+use proptest::prelude::*;
+use tapfer_payment_types::PaymentIntentId;
+use tapfer_payments::audit::AuditAction;
+use tapfer_payments::authorization::{Authorization, Decision};
+use tapfer_payments::intents::CaptureMethod;
+use tapfer_storage::postgres::{PostgresOptions, PostgresStorage, make};
+use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
+use tapfer_storage::{AuthorizationFilter, IdempotencyClaim, Page, Storage, StorageError, Written};
+use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
+use world::{World, noon, presented, realm, write};
+
+type Made = Result<Written<Authorization>, StorageError>;
+
+fn server() -> TestPostgres {
+    let server = TestPostgres::start();
+    make(&options(&server, OWNER), realm()).unwrap();
+    server.let_platforms_in();
+    server
+}
+
+fn options(server: &TestPostgres, login: &str) -> PostgresOptions {
+    PostgresOptions::new(&server.address(login), None, None).unwrap()
+}
+
+fn platform(server: &TestPostgres) -> Arc<PostgresStorage> {
+    Arc::new(PostgresStorage::open(&options(server, PLATFORM), realm()).unwrap())
+}
+
+fn claim(world: &World, key: &str) -> IdempotencyClaim {
+    IdempotencyClaim { api_key: world.operator, key: key.parse().unwrap(), fingerprint: [1; 32] }
+}
+
+/// So many customers of one merchant.
+fn customers(world: &World, count: u64) -> Vec<World> {
+    (1..=count).map(|number| world.another_customer(number * 1_000_000)).collect()
+}
+
+/// What each of them would pay now, with this counter.
+fn taps(customers: &[World], counter: u16) -> Vec<Decision> {
+    let tap = |customer: &World| {
+        let intent = customer.armed(100, CaptureMethod::Automatic).id;
+        customer.decide(intent, customer.terminal, presented(counter, 100))
+    };
+    customers.iter().map(tap).collect()
+}
+
+fn is_done(made: &Made) -> bool {
+    matches!(made, Ok(Written::Done { .. }))
+}
+
+#[test]
+fn a_lot_of_many_costs_the_round_trips_of_one() {
+    let server = server();
+    let store = platform(&server);
+    let world = World::new(store.clone());
+    let customers = customers(&world, 64);
+    let mut counter = 0;
+    let mut pay = |count: usize| {
+        counter += 1;
+        let decisions = taps(&customers[..count], counter);
+        let keys: Vec<_> = (0..count).map(|each| format!("order-{counter}-{each}")).collect();
+        let keyed = decisions.iter().zip(&keys).map(|(one, key)| (one, Some(claim(&world, key))));
+        let keyed = keyed.collect();
+        let before = store.round_trips();
+        let made = world.commit_all(keyed);
+        let round_trips = store.round_trips() - before;
+        assert!(made.iter().all(is_done), "{made:?}");
+        round_trips
+    };
+    // Each connection prepares a statement once.
+    pay(2);
+    let (one, many) = (pay(1), pay(64));
+    assert_eq!(one, many);
+    // Begin; lock and read; write; commit.
+    assert!(one <= 4, "{one}");
+    for customer in &customers {
+        let paid = customer.money().0;
+        assert!(paid < 100_000, "{paid}");
+    }
+    let owed = "SELECT balance FROM accounts WHERE kind = 'merchant_payable'";
+    assert_eq!(server.ask(owed), "6700");
+}
+
+#[test]
+fn the_facts_of_many_cost_the_round_trips_of_one() {
+    let server = server();
+    let store = platform(&server);
+    let world = World::new(store.clone());
+    let customers = customers(&world, 8);
+    let queries: Vec<_> = customers
+        .iter()
+        .map(|customer| {
+            let intent = customer.armed(100, CaptureMethod::Automatic).id;
+            customer.query(intent, customer.terminal, presented(1, 100))
+        })
+        .collect();
+    let look = |count: usize| {
+        let before = store.round_trips();
+        let facts = world.store.facts_of_authorizations(&queries[..count]);
+        assert!(facts.iter().all(Result::is_ok), "{facts:?}");
+        store.round_trips() - before
+    };
+    look(1);
+    let (one, many) = (look(1), look(8));
+    assert_eq!(one, many);
+    assert!(one <= 4, "{one}");
+}
+
+/// Makes every statement for many payments fail, so that they are decided one by one.
+fn fail_what_is_written_together(server: &TestPostgres) {
+    server.say(
+        "CREATE FUNCTION one_by_one() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN IF current_query() LIKE '%unnest%' THEN RAISE EXCEPTION 'planted'; END IF; RETURN NULL; END $$",
+    );
+    server.say("CREATE TRIGGER one_by_one AFTER INSERT ON authorizations FOR EACH STATEMENT EXECUTE FUNCTION one_by_one()");
+}
+
+/// One tap of a lot: whose, for which of the intents, with which counter, cryptogram, amount, and under which key.
+#[derive(Debug, Clone)]
+struct Tap {
+    customer: usize,
+    intent: usize,
+    counter: u16,
+    cryptogram: u8,
+    minor: i64,
+    key: Option<u8>,
+}
+
+fn tap() -> impl Strategy<Value = Tap> {
+    let minor = prop_oneof![6 => Just(100_i64), 1 => Just(7_i64)];
+    let key = prop_oneof![3 => Just(None), 1 => (0..4_u8).prop_map(Some)];
+    // A second cryptogram under one counter is a copy of the phone: seldom, for its token pays nothing afterwards.
+    let cryptogram = prop_oneof![20 => Just(0_u8), 1 => Just(1_u8)];
+    (0..3_usize, 0..2_usize, 1..24_u16, cryptogram, minor, key).prop_map(
+        |(customer, intent, counter, cryptogram, minor, key)| Tap {
+            customer,
+            intent,
+            counter,
+            cryptogram,
+            minor,
+            key,
+        },
+    )
+}
+
+/// The same people with the same ids in some store.
+struct Town {
+    world: World,
+    customers: Vec<World>,
+    intents: Vec<[PaymentIntentId; 2]>,
+}
+
+impl Town {
+    fn new(store: Arc<dyn Storage>) -> Self {
+        let world = World::new(store);
+        let customers = customers(&world, 3);
+        let mut town = Self { world, customers, intents: Vec::new() };
+        town.open();
+        town
+    }
+
+    /// Each customer has an intent that is taken at once, and one that is captured later, or never was armed.
+    fn open(&mut self) {
+        let open = |customer: &World| {
+            if let Some(armed) = customer.store.armed_intent(customer.terminal, noon()).unwrap() {
+                customer.store.cancel_intent(armed.id, write()).unwrap();
+            }
+            [
+                customer.armed(100, CaptureMethod::Automatic).id,
+                customer.intent(100, CaptureMethod::Manual).id,
+            ]
+        };
+        self.intents = self.customers.iter().map(open).collect();
+    }
+
+    /// What comes of a lot, in words: every tap is decided on what is there before it.
+    fn pay(&self, lot: &[Tap]) -> Vec<String> {
+        let decide = |tap: &Tap| {
+            let customer = &self.customers[tap.customer];
+            let mut presented = presented(tap.counter, tap.minor);
+            presented.cryptogram = [tap.cryptogram; 8];
+            customer.decide(self.intents[tap.customer][tap.intent], customer.terminal, presented)
+        };
+        let decisions: Vec<_> = lot.iter().map(decide).collect();
+        let keyed = decisions.iter().zip(lot).map(|(decision, tap)| {
+            let key = tap.key.map(|key| claim(&self.world, &format!("order-{key}")));
+            (decision, key)
+        });
+        let made = self.world.commit_all(keyed.collect());
+        made.iter().map(|made| format!("{made:?}")).collect()
+    }
+
+    /// All that can be read of it.
+    fn told(&self) -> String {
+        let store = &self.world.store;
+        let decided = store.list_authorizations(AuthorizationFilter::default(), Page::first(100));
+        let each = self.customers.iter().zip(&self.intents).map(|(customer, intents)| {
+            let intents = intents.map(|id| store.intent(id).unwrap());
+            let keys = customer.keys_that_count().unwrap();
+            let token = store.token(customer.token).unwrap();
+            let history = store.token_history(customer.token).unwrap();
+            let person = store.token_person(customer.token).unwrap();
+            let booked = store.card_entries(customer.card, Page::first(100)).unwrap();
+            let card = store.card(customer.card).unwrap();
+            format!("{card:?} {token:?} {history:?} {person:?} {keys:?} {intents:?} {booked:?}")
+        });
+        let each: Vec<_> = each.collect();
+        let log = store.audit_events(Page::first(100)).unwrap();
+        format!("{:?}\n{}\n{log:?}", decided.unwrap(), each.join("\n"))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3, max_shrink_iters: 8, ..ProptestConfig::default() })]
+
+    /// Together, one by one, and in the embedded store.
+    #[test]
+    fn a_lot_is_decided_as_one_by_one(
+        lots in prop::collection::vec(prop::collection::vec(tap(), 1..12), 1..5),
+    ) {
+        let (server, planted) = (server(), server());
+        fail_what_is_written_together(&planted);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tapfer.db");
+        let embedded = SqliteStorage::create(&path, realm(), &SqliteOptions::default()).unwrap();
+        let mut towns = [
+            Town::new(Arc::new(embedded)),
+            Town::new(platform(&planted)),
+            Town::new(platform(&server)),
+        ];
+        for lot in &lots {
+            towns.iter_mut().for_each(Town::open);
+            let [embedded, one_by_one, together] = towns.each_ref().map(|town| town.pay(lot));
+            prop_assert_eq!(&embedded, &together);
+            prop_assert_eq!(&one_by_one, &together);
+            let [embedded, one_by_one, together] = towns.each_ref().map(Town::told);
+            prop_assert_eq!(embedded, together.clone());
+            prop_assert_eq!(one_by_one, together);
+        }
+        let owed = "SELECT * FROM accounts WHERE balance <> 0 ORDER BY kind, owner";
+        prop_assert_eq!(planted.ask(owed), server.ask(owed));
+    }
+}
+
+/// Runs SQL in a transaction of the owner's that holds what `hold` locks; once somebody waits, `then` is said, and it
+/// commits. Meanwhile does something that will wait for it.
+fn beside<T>(server: &TestPostgres, hold: &str, then: &str, meanwhile: impl FnOnce() -> T) -> T {
+    let session = format!(
+        "BEGIN; SET LOCAL deadlock_timeout = '1h'; {hold}; SELECT pg_advisory_xact_lock(77);
+         DO $$ BEGIN LOOP EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted); END LOOP; END $$;
+         {then}; COMMIT"
+    );
+    thread::scope(|scope| {
+        let held = scope.spawn(|| server.say(&session));
+        let holds = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77";
+        while server.ask(holds) == "0" {
+            thread::yield_now();
+        }
+        let done = meanwhile();
+        held.join().unwrap();
+        done
+    })
+}
+
+#[test]
+fn an_answer_that_another_platform_gives_meanwhile_fails_no_neighbour() {
+    let server = server();
+    let store = platform(&server);
+    let world = World::new(store.clone());
+    let customers = customers(&world, 3);
+    let decisions = taps(&customers, 1);
+    let keys = ["order-1", "order-2", "order-3"].map(|key| Some(claim(&world, key)));
+    let answer = format!(
+        "INSERT INTO idempotency_answers VALUES ('{}', 'order-2', decode(repeat('01', 32), 'hex'), 201, 'x', 1)",
+        world.operator
+    );
+    let made = beside(&server, &answer, "SELECT 1", || {
+        world.commit_all(decisions.iter().zip(keys).collect())
+    });
+    assert!(is_done(&made[0]) && is_done(&made[2]), "{made:?}");
+    let Ok(Written::Replayed(response)) = &made[1] else { panic!("{made:?}") };
+    assert_eq!(response.body, b"x");
+    let money: Vec<_> = customers.iter().map(|customer| customer.money().0).collect();
+    assert_eq!(money, [99_900, 100_000, 99_900]);
+}
+
+/// Payments and changes that wait for one that waits for them.
+#[test]
+fn a_deadlock_is_not_told_to_anybody() {
+    let server = server();
+    server.say("ALTER SYSTEM SET deadlock_timeout = '10ms'");
+    server.say("SELECT pg_reload_conf()");
+    let store = platform(&server);
+    let world = World::new(store.clone());
+    let customers = customers(&world, 2);
+    let decisions = taps(&customers, 1);
+    let lock =
+        |table: &str, id: String| format!("SELECT 1 FROM {table} WHERE id = '{id}' FOR UPDATE");
+    let card = lock("cards", customers[1].card.to_string());
+    let issuer = lock("issuers", world.issuer.id.to_string());
+    let made = beside(&server, &card, &issuer, || {
+        world.commit_all(decisions.iter().map(|decision| (decision, None)).collect())
+    });
+    assert!(made.iter().all(is_done), "{made:?}");
+    assert_eq!(customers[1].money(), (99_900, 99_900));
+    let intent = world.intent(100, CaptureMethod::Automatic).id;
+    let held = lock("payment_intents", intent.to_string());
+    let terminal = lock("terminals", world.terminal.to_string());
+    let armed = beside(&server, &held, &terminal, || {
+        world.store.arm_intent(intent, world.terminal, noon().plus_seconds(60), write())
+    });
+    assert!(armed.is_ok(), "{armed:?}");
+    let log = world.store.audit_events(Page::first(100)).unwrap().items;
+    let about = |action| log.iter().filter(|line| line.event.action == action).count();
+    let (decided, armed) = (AuditAction::AuthorizationDecided, AuditAction::IntentArmed);
+    assert_eq!((about(decided), about(armed)), (2, 3));
+}
