@@ -12,6 +12,7 @@ mod clock;
 mod commands;
 mod configuration_file;
 mod context;
+mod database_address;
 mod failure;
 mod home;
 mod hsm_state;

@@ -166,7 +166,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::new(Some(directory.path().join("home")));
         let open = || open_realm(&home, Some(RealmKind::Demo), None).unwrap();
-        let database = || Connection::open(home.realm().database()).unwrap();
+        let database = || Connection::open(home.realm().embedded_database().unwrap()).unwrap();
         let signed = || -> Vec<String> {
             let database = database();
             let sql = "SELECT id FROM api_keys WHERE signature IS NOT NULL AND role = 'issuer'";

@@ -20,8 +20,8 @@ use serde_json::Value;
 use tapfer_payment_types::Timestamp;
 use tapfer_payments::audit::{AuditAction, AuditEvent};
 use tapfer_server::RealmPaths;
-use tapfer_storage::sqlite::{AuditFile, SqliteOptions, SqliteStorage};
-use tapfer_storage::{AuditStore as _, Storage as _};
+use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
+use tapfer_storage::{AuditStore as _, DatabaseReader, Storage as _};
 
 const FILES: [&str; 3] = ["tapfer.db", "tapfer.db-wal", "tapfer.db-shm"];
 
@@ -185,8 +185,9 @@ fn attack_audit_chain_rewritten_behind_a_restoration() {
 
 fn database(platform: &Platform) -> SqliteStorage {
     let home = RealmPaths::new(platform.home());
-    let realm = AuditFile::open(&home.database()).unwrap().realm();
-    SqliteStorage::open(&home.database(), realm, &SqliteOptions::default()).unwrap()
+    let database = home.embedded_database().unwrap();
+    let realm = DatabaseReader::file(&database).unwrap().realm();
+    SqliteStorage::open(&database, realm, &SqliteOptions::default()).unwrap()
 }
 
 fn event(action: AuditAction, object: &str) -> AuditEvent {

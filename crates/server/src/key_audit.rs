@@ -2,17 +2,18 @@
 //! may run or not; the log is one.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tapfer_hsm::SealedCardRecord;
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose};
 use tapfer_hsm::custody::KeyCustody;
 use tapfer_payment_types::{CatalogueMark, Timestamp};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
-use tapfer_storage::sqlite::{KeyUse, SqliteOptions, SqliteStorage};
-use tapfer_storage::{AuditStore as _, Storage as _, StorageError};
+use tapfer_storage::faults::{NoFaults, SharedFaults};
+use tapfer_storage::{KeyUse, Storage, StorageError};
 
 use crate::newest_catalogue;
-use crate::realm::{RealmError, RealmPaths, described};
+use crate::realm::{RealmError, RealmPaths, database, described};
 
 /// What the database knows of the catalogue of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl fmt::Display for KnownCatalogue {
 
 /// The audit log, and who writes into it why.
 pub struct KeyAudit {
-    storage: SqliteStorage,
+    storage: Arc<dyn Storage>,
     who_and_why: String,
 }
 
@@ -49,7 +50,8 @@ impl KeyAudit {
     pub fn open(paths: &RealmPaths, who: &str, why: &str) -> Result<Self, RealmError> {
         let missing = || RealmError::Missing(paths.home().to_owned());
         let (_, realm) = described(paths).ok_or_else(missing)?;
-        let storage = SqliteStorage::open(&paths.database(), realm, &SqliteOptions::default())?;
+        let faults: SharedFaults = Arc::new(NoFaults);
+        let storage = database::open(paths, realm, &faults)?;
         Ok(Self { storage, who_and_why: format!("{who}: {why}") })
     }
 
@@ -86,7 +88,7 @@ impl KeyAudit {
         act: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         let follow = || {
-            newest_catalogue::follow::<RealmError>(&self.storage, |known| Ok(keys.follow(known)?))
+            newest_catalogue::follow::<RealmError>(&*self.storage, |known| Ok(keys.follow(known)?))
         };
         follow()?;
         let done = act()?;

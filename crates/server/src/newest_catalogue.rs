@@ -5,9 +5,9 @@ use std::path::Path;
 
 use tapfer_hsm::catalogue::UnverifiedCatalogue;
 use tapfer_payment_types::CatalogueMark;
-use tapfer_storage::{Storage, StorageError, sqlite};
+use tapfer_storage::{Storage, StorageError};
 
-use crate::realm::{RealmPaths, described};
+use crate::realm::{RealmError, RealmPaths, database, described};
 
 /// Others may note what they have made meanwhile; each time one of them has got further.
 const ATTEMPTS: usize = 16;
@@ -38,13 +38,18 @@ pub(crate) fn follow<E: From<StorageError>>(
 pub fn catalogue_refusal(directory: &Path) -> Option<String> {
     let paths = RealmPaths::new(directory);
     let (_, realm) = described(&paths)?;
-    let (database, catalogue) = (paths.database(), paths.catalogue());
+    let catalogue = paths.catalogue();
     // Before the file: a platform that runs may make keys in between, and changes the file first.
-    let known = match sqlite::known_catalogue(&database, realm) {
+    let database = database::reader(&paths);
+    let known = database.and_then(|database| match database.realm() == realm {
+        true => Ok(database.newest_catalogue()?),
+        false => Ok(None),
+    });
+    let known = match known {
         Ok(known) => known?,
-        Err(error @ (StorageError::Inconsistent(_) | StorageError::ChangedSchema { .. })) => {
-            return Some(error.to_string());
-        }
+        Err(RealmError::Storage(
+            error @ (StorageError::Inconsistent(_) | StorageError::ChangedSchema { .. }),
+        )) => return Some(error.to_string()),
         Err(_) => return None,
     };
     let bytes = fs::read(&catalogue).ok()?;

@@ -21,6 +21,7 @@ mod idempotency;
 mod journal;
 mod page;
 pub mod postgres;
+mod reader;
 mod records;
 mod relational;
 pub mod sqlite;
@@ -33,15 +34,18 @@ pub use idempotency::{
 };
 pub use journal::{JournalFault, reads_back};
 pub use page::{Page, Slice};
+pub use reader::DatabaseReader;
 pub use records::{
     AuditRecord, AuthorizationFilter, CardAccount, CardChange, ChainReport, Challenge,
     CommitAuthorization, FactsQuery, LedgerEntry, NewRefund, NewReversal, PersonKeyChange,
     PublishedConfiguration, RefundFilter, SealedNumber, StoredPersonKey, TokenFilter, TokenPerson,
     TopUp,
 };
+pub use relational::key_uses::KeyUse;
 pub use store::{
-    AccessStore, AuditStore, AuthorizationStore, CardStore, ConfigurationStore, DeviceStore,
-    IdempotencyStore, IntegrityStore, IntentStore, IssuerStore, Load, MerchantStore, PinStore,
-    PolicyStore, RefundStore, ReversalStore, RevocationStore, Storage, TerminalStore, TokenStore,
+    AccessStore, AuditStore, AuthorizationStore, CardStore, CatalogueStore, ConfigurationStore,
+    DeviceStore, IdempotencyStore, IntegrityStore, IntentStore, IssuerStore, Load, MerchantStore,
+    PinStore, PolicyStore, RefundStore, ReversalStore, RevocationStore, Storage, TerminalStore,
+    TokenStore,
 };
 pub use write::{Answer, StoredResponse, Write, Written};

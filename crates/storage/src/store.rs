@@ -37,6 +37,7 @@ use tapfer_payments::store_shares::Locker;
 use tapfer_payments::terminals::{Terminal, TerminalCertificate};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange};
 
+use crate::relational::key_uses::KeyUse;
 use crate::{
     AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, ChainReport, Challenge,
     CommitAuthorization, FactsQuery, IdempotencyClaim, Inconsistency, LedgerEntry, NewRefund,
@@ -593,6 +594,32 @@ pub trait IdempotencyStore {
     fn forget_answers(&self, before: Timestamp) -> Result<usize>;
 }
 
+/// What is known of the catalogue of keys, and hangs on its keys.
+pub trait CatalogueStore {
+    /// The newest version of the catalogue of keys that was ever used.
+    fn newest_catalogue(&self) -> Result<Option<CatalogueMark>>;
+    /// Takes note of a version that comes from `known`, which was the newest. Whether it still is: if it is not,
+    /// nothing is noted, and the caller compares with what is.
+    fn note_catalogue(&self, known: Option<CatalogueMark>, newer: CatalogueMark) -> Result<bool>;
+    /// Knows `accepted` in the place of `known`, also if it is older or does not come from it: people have decided so,
+    /// and `event` says it. `None`: what is known there makes no sense. Whether that was still so; if not, nothing was
+    /// done.
+    fn accept_catalogue(
+        &self,
+        known: Option<CatalogueMark>,
+        accepted: CatalogueMark,
+        event: AuditEvent,
+    ) -> Result<bool>;
+    /// Kinds of rows that are worth nothing without a key, and how many of each there are; kinds without rows are left
+    /// out.
+    fn rows_under(
+        &self,
+        issuer: IssuerId,
+        key: KeyUse,
+        now: Timestamp,
+    ) -> Result<Vec<(&'static str, u64)>>;
+}
+
 /// How busy a store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
@@ -624,16 +651,12 @@ pub trait Storage:
     + AuditStore
     + ConfigurationStore
     + IdempotencyStore
+    + CatalogueStore
     + Send
     + Sync
 {
     /// Whether the store answers and can write.
     fn check(&self) -> Result<()>;
-    /// The newest version of the catalogue of keys that was ever used.
-    fn newest_catalogue(&self) -> Result<Option<CatalogueMark>>;
-    /// Takes note of a version that comes from `known`, which was the newest. Whether it still is: if it is not,
-    /// nothing is noted, and the caller compares with what is.
-    fn note_catalogue(&self, known: Option<CatalogueMark>, newer: CatalogueMark) -> Result<bool>;
     /// What the store is doing.
     fn load(&self) -> Load;
     /// Refuses new calls, finishes the changes that wait, and closes. May be called more than once.

@@ -19,9 +19,10 @@ use tapfer_payment_types::messages::HexBytes;
 use tapfer_payments::audit::{AuditAction, AuditEvent};
 use tapfer_payments::audit_chain::ChainFault;
 use tapfer_payments::intents::CaptureMethod;
-use tapfer_storage::sqlite::{AuditFile, SqliteOptions, SqliteStorage};
+use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{
-    AuditStore as _, ConfigurationStore as _, PublishedConfiguration, Storage as _, StorageError,
+    AuditStore as _, ConfigurationStore as _, DatabaseReader, PublishedConfiguration, Storage as _,
+    StorageError,
 };
 use world::{World, noon, realm};
 
@@ -64,7 +65,7 @@ impl File {
     }
 
     fn fault(&self) -> Option<ChainFault> {
-        AuditFile::open(&self.path).unwrap().verify().unwrap().fault
+        DatabaseReader::file(&self.path).unwrap().verify_audit().unwrap().fault
     }
 }
 
@@ -83,7 +84,7 @@ fn filled() -> (File, KnownHead) {
 #[test]
 fn every_event_is_a_link() {
     let (file, end) = filled();
-    let report = AuditFile::open(&file.path).unwrap().verify().unwrap();
+    let report = DatabaseReader::file(&file.path).unwrap().verify_audit().unwrap();
     assert_eq!((report.sound, report.fault), (end, None));
     let count = "SELECT count(*) FROM audit_events";
     let events: i64 =
@@ -181,7 +182,7 @@ fn attack_audit_log_cut_off_at_the_end() {
         "PRAGMA foreign_keys = OFF; DELETE FROM audit_events WHERE sequence = {last};
          DELETE FROM audit_links WHERE sequence = {last}"
     ));
-    let report = AuditFile::open(&file.path).unwrap().verify().unwrap();
+    let report = DatabaseReader::file(&file.path).unwrap().verify_audit().unwrap();
     assert_eq!((report.fault, report.sound.sequence), (None, last - 1));
     assert_eq!(report.heads, [(signed, None)], "no hash in the signed place");
 }
@@ -190,7 +191,9 @@ fn attack_audit_log_cut_off_at_the_end() {
 fn a_database_from_before_the_chain_is_taken_in_once() {
     let (file, end) = filled();
     file.tamper("DELETE FROM audit_links; PRAGMA foreign_keys = OFF");
-    assert!(AuditFile::open(&file.path).is_err(), "there is no chain yet");
+    let without = DatabaseReader::file(&file.path).unwrap();
+    assert!(without.verify_audit().is_err(), "there is no chain yet");
+    drop(without);
     let store = file.open().unwrap();
     assert_eq!(store.audit_end().unwrap(), end, "the same events, the same chain");
     store.close();
@@ -267,7 +270,7 @@ fn attack_restoration_written_by_hand() {
     assert_eq!(restored(&store), Restoration::at(noon()));
     assert_eq!(store.audit_end().unwrap().restoration, Restoration::at(noon()));
     store.close();
-    let report = AuditFile::open(&file.path).unwrap().verify().unwrap();
+    let report = DatabaseReader::file(&file.path).unwrap().verify_audit().unwrap();
     let places: Vec<_> = report.restorations.iter().map(|line| line.sequence).collect();
     let end = i64::try_from(end.sequence).unwrap();
     assert_eq!((report.fault, places), (None, vec![end + 1, end + 2]));

@@ -29,7 +29,7 @@ use tapfer_payments::revocations::RevokedIssuerCertificate;
 use tapfer_payments::store_shares::{DeviceError, Locker, StoreState};
 use tapfer_payments::tokens::{Actor, TokenAction, TokenError, TokenState, TokenStatus};
 use tapfer_storage::{
-    CardChange, Page, PersonKeyChange, Refusal, Storage, StorageError, StoredPersonKey,
+    CardChange, KeyUse, Page, PersonKeyChange, Refusal, Storage, StorageError, StoredPersonKey,
     TokenFilter, Write, Written,
 };
 use world::backend::{Backend, contract, declined, refusal, world};
@@ -453,6 +453,28 @@ fn the_newest_catalogue_is_not_forgotten<B: Backend>() {
     }
 }
 
+/// What the table refuses by every other way, people may decide, and the log says so.
+fn another_catalogue_is_accepted_by_people<B: Backend>() {
+    let (store, _backend) = B::open();
+    let mark = |version, key: u8| CatalogueMark { version, mac: [1; 32], key: [key; 32] };
+    let accept = |known, accepted| {
+        let (action, object) = (AuditAction::KeyCeremonyHeld, "catalogue of keys".to_owned());
+        let event = AuditEvent::of_platform(action, object, None, noon());
+        store.accept_catalogue(known, accepted, event).unwrap()
+    };
+    assert!(store.note_catalogue(None, mark(9, 7)).unwrap());
+    let lines = || store.audit_end().unwrap().sequence;
+    let before = lines();
+    for other in [None, Some(mark(8, 7))] {
+        assert!(!accept(other, mark(3, 7)), "not what is known");
+        assert_eq!((store.newest_catalogue().unwrap(), lines()), (Some(mark(9, 7)), before));
+    }
+    assert!(accept(Some(mark(9, 7)), mark(3, 8)));
+    assert_eq!((store.newest_catalogue().unwrap(), lines()), (Some(mark(3, 8)), before + 1));
+    assert!(store.note_catalogue(Some(mark(3, 8)), mark(2, 8)).is_err());
+    assert_eq!(store.rows_under(issuer(1, "99990001").id, KeyUse::CardPins, noon()).unwrap(), []);
+}
+
 contract! {
     what_is_put_in_comes_out
     stores_go_forward_and_stay_closed
@@ -472,4 +494,5 @@ contract! {
     every_change_is_in_the_audit_log
     a_closed_store_changes_nothing
     the_newest_catalogue_is_not_forgotten
+    another_catalogue_is_accepted_by_people
 }

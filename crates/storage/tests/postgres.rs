@@ -15,14 +15,15 @@ use std::thread;
 
 use rusqlite::Connection;
 use tapfer_payment_types::TerminalId;
+use tapfer_payments::audit::{AuditAction, AuditEvent};
 use tapfer_payments::audit_chain::ChainFault;
 use tapfer_payments::authorization::{DeclineReason, Outcome};
 use tapfer_payments::intents::CaptureMethod;
 use tapfer_storage::postgres::{PostgresOptions, PostgresStorage, make, migrate};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{
-    Begun, CardChange, CardStore as _, IdempotencyClaim, IdempotencyStore as _, Storage as _,
-    StorageError, Written,
+    AuditStore as _, Begun, CardChange, CardStore as _, DatabaseReader, IdempotencyClaim,
+    IdempotencyStore as _, Storage as _, StorageError, Written,
 };
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 use world::{World, noon, presented, realm, write};
@@ -369,4 +370,85 @@ fn both_engines_have_the_same_columns() {
     embedded.sort();
     shared.sort();
     assert_eq!(embedded, shared);
+}
+
+/// What a superuser does to the log past all rules is named to an auditor, who has a login that reads the log and nothing
+/// else.
+#[test]
+fn an_auditor_names_what_a_superuser_did_to_the_log() {
+    let server = migrated();
+    let world = World::new(platform(&server));
+    world.pay_new(1, 100, CaptureMethod::Automatic);
+    world.pay_new(2, 100, CaptureMethod::Automatic);
+    let end = world.store.audit_end().unwrap();
+    world.store.close();
+    server.say("CREATE ROLE auditor LOGIN IN ROLE tapfer_auditor");
+    let fault = || {
+        let reader = DatabaseReader::server(&options(&server, "auditor")).unwrap();
+        assert_eq!((reader.realm(), reader.lines_to_be_linked().unwrap()), (realm(), Some(0)));
+        reader.api_keys().unwrap();
+        reader.verify_audit().unwrap().fault
+    };
+    assert_eq!(fault(), None);
+    server.say("CREATE TABLE kept_events AS TABLE audit_events; CREATE TABLE kept_links AS TABLE audit_links");
+    let altered = Some(ChainFault::Altered { sequence: 3 });
+    for (statement, expected) in [
+        ("UPDATE audit_events SET detail = '' WHERE sequence = 3", altered),
+        ("UPDATE audit_events SET role = 'merchant' WHERE sequence = 3", altered),
+        (
+            "DELETE FROM audit_events WHERE sequence = 4",
+            Some(ChainFault::Removed { sequence: 4 }),
+        ),
+        (
+            "UPDATE audit_events SET sequence = -1 WHERE sequence = 3;
+             UPDATE audit_events SET sequence = 3 WHERE sequence = 5;
+             UPDATE audit_events SET sequence = 5 WHERE sequence = -1",
+            Some(ChainFault::Swapped { sequence: 3, belongs: 5 }),
+        ),
+        (
+            "INSERT INTO audit_events (sequence, at, role, origin, request_id, action, object, result)
+             VALUES (1000000, 1, 'operator', 'local', '', 'card.blocked', 'card_x', 'succeeded')",
+            Some(ChainFault::Added { sequence: 1_000_000 }),
+        ),
+        (
+            "UPDATE audit_links SET hash = decode(repeat('00', 32), 'hex') WHERE sequence = 6",
+            Some(ChainFault::Rewritten { sequence: 6 }),
+        ),
+    ] {
+        server.say(&format!("SET session_replication_role = replica; {statement}"));
+        assert_eq!(fault(), expected, "{statement}");
+        server.say(
+            "SET session_replication_role = replica; DELETE FROM audit_links; DELETE FROM audit_events;
+             INSERT INTO audit_events TABLE kept_events; INSERT INTO audit_links TABLE kept_links",
+        );
+        assert_eq!(fault(), None);
+    }
+    let reader = DatabaseReader::server(&options(&server, "auditor")).unwrap();
+    assert_eq!(reader.end_at(end.sequence).unwrap(), Some(end));
+}
+
+/// A log longer than what is read at once is walked to its end, and what a look beside finds does not stop the walk.
+#[test]
+fn a_long_log_is_walked_in_parts() {
+    let server = migrated();
+    let store = platform(&server);
+    let event = |object: &str| {
+        AuditEvent::of_platform(AuditAction::HsmMemberUp, object.to_owned(), None, noon())
+    };
+    thread::scope(|scope| {
+        for lane in 0..8 {
+            let store = &store;
+            scope.spawn(move || {
+                (0..300).for_each(|_| store.record_audit(event(&lane.to_string())).unwrap());
+            });
+        }
+    });
+    let report = store.verify_audit().unwrap();
+    assert_eq!((report.fault, report.sound.sequence), (None, 2_400));
+    server.say(
+        "SET session_replication_role = replica; UPDATE audit_events SET sequence = -1 WHERE sequence = 1500;
+         UPDATE audit_events SET sequence = 1500, at = at + 1 WHERE sequence = 2300",
+    );
+    let fault = store.verify_audit().unwrap().fault;
+    assert_eq!(fault, Some(ChainFault::Altered { sequence: 1_500 }));
 }

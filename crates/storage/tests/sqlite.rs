@@ -19,8 +19,8 @@ use tapfer_payments::access::Principal;
 use tapfer_payments::authorization::Outcome;
 use tapfer_payments::intents::CaptureMethod;
 use tapfer_storage::faults::{Fault, Faults, Moment};
-use tapfer_storage::sqlite::{self, AuditFile, SqliteOptions, SqliteStorage};
-use tapfer_storage::{Page, Storage, StorageError};
+use tapfer_storage::sqlite::{self, SqliteOptions, SqliteStorage};
+use tapfer_storage::{DatabaseReader, Page, Storage, StorageError};
 use world::World;
 
 struct File {
@@ -381,8 +381,7 @@ fn attack_trigger_left_in_the_database() {
         let refusals = [
             SqliteStorage::open(&file.path, realm, &options).map(drop),
             file.try_open().map(drop),
-            AuditFile::open(&file.path).map(drop),
-            sqlite::known_catalogue(&file.path, realm).map(drop),
+            DatabaseReader::file(&file.path).map(drop),
             sqlite::back_up(&file.path, realm, &copy).map(drop),
             sqlite::check(&file.path, realm),
         ];

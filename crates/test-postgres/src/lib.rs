@@ -72,6 +72,15 @@ impl TestPostgres {
         format!("postgres://{login}@{socket}/postgres")
     }
 
+    /// One of PostgreSQL's own programs, which reaches this server as the owner.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Command {
+        let mut program = Command::new(programs().join(name));
+        program.env("PGHOST", self.directory.path()).env("PGUSER", OWNER);
+        program.env("PGDATABASE", "postgres");
+        program
+    }
+
     /// Makes the login that platforms use, once there is a schema.
     pub fn let_platforms_in(&self) {
         self.say(&format!("CREATE ROLE {PLATFORM} LOGIN IN ROLE tapfer_server"));

@@ -14,11 +14,11 @@ use tapfer_payment_types::RealmId;
 use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payments::access::ApiKey;
-use tapfer_server::RealmPaths;
-use tapfer_storage::ChainReport;
-use tapfer_storage::sqlite::AuditFile;
+use tapfer_server::realm::database_reader;
+use tapfer_storage::{ChainReport, DatabaseReader};
 
 use crate::context::Context;
+use crate::database_address::DatabaseAddress;
 use crate::failure::Ending;
 
 #[derive(Debug, Subcommand)]
@@ -43,15 +43,18 @@ pub(crate) enum AuditCommand {
 Examples:
   tapfer audit verify
   tapfer audit verify --database backup/tapfer.db --head head.json --audit-key 5c...
+  tapfer audit verify --address postgres://auditor@db1:5432,db2:5432/tapfer --password-file p --certificate-authority ca.crt
 
 Names the first record that was altered, removed, exchanged or added, each signed head that the chain does
 not lead to, or that no key of the platform has signed, and the first API key in force that none has signed. The keys are those of the catalogue (keys.json) beside the
-database, or the one that is given. Where there is neither, heads are only checked with the key that stands in the
+database file or in the home directory, or the one that is given. Where there is neither, heads are only checked with the key that stands in the
 newest of them: whoever can write the database could have put his own there.")]
 pub(crate) struct Verify {
-    /// Database [default: the realm's in the home directory]
-    #[arg(long, value_name = "FILE")]
+    /// Database file [default: the database of the realm in the home directory]
+    #[arg(long, value_name = "FILE", conflicts_with = "address")]
     database: Option<PathBuf>,
+    #[command(flatten)]
+    server: DatabaseAddress,
     /// A head that was kept, as `tapfer audit head --json` printed it
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
@@ -79,48 +82,57 @@ pub(crate) fn run(context: &Context, command: &AuditCommand) -> anyhow::Result<E
     Ok(Ending::Done)
 }
 
+/// The database that is meant, and the catalogue of keys that belongs to it.
+fn open(context: &Context, arguments: &Verify) -> anyhow::Result<(DatabaseReader, PathBuf)> {
+    let home = context.home.realm();
+    match (&arguments.database, arguments.server.options()?) {
+        (Some(file), _) => Ok((DatabaseReader::file(file)?, file.with_file_name("keys.json"))),
+        (None, Some(options)) => Ok((DatabaseReader::server(&options)?, home.catalogue())),
+        (None, None) => Ok((database_reader(&home)?, home.catalogue())),
+    }
+}
+
 fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
-    let own = || RealmPaths::new(context.home.path()).database();
-    let path = arguments.database.clone().unwrap_or_else(own);
-    let cannot_read = || format!("cannot read the audit log in {}", path.display());
-    let mut file = AuditFile::open(&path).with_context(cannot_read)?;
+    let (database, catalogue) =
+        open(context, arguments).context("cannot read the database of the audit log")?;
+    let realm = database.realm();
+    let cannot_read = || format!("cannot read the audit log of {realm}");
     let report = {
         let _progress = context.output.progress("walking the audit chain");
-        file.verify().with_context(cannot_read)?
+        database.verify_audit().with_context(cannot_read)?
     };
     if let Some(fault) = report.fault {
-        bail!("the audit log of {} is not what was written: {fault}", file.realm());
+        bail!("the audit log of {} is not what was written: {fault}", realm);
     }
-    let keys = AuditKeys::find(arguments, &path, file.realm(), &report)?;
+    let keys = AuditKeys::find(arguments, &catalogue, realm, &report)?;
     for (signed, found) in &report.heads {
-        let head = keys
-            .read(signed, file.realm())
-            .context("a signed head in the database cannot be trusted")?;
+        let head =
+            keys.read(signed, realm).context("a signed head in the database cannot be trusted")?;
         leads_to(&head, *found)?;
     }
     // The newest head names one key, and says nothing of those before it.
     let judged = match keys.source {
         NEWEST_HEAD => Vec::new(),
-        _ => file.api_keys().with_context(cannot_read)?,
+        _ => database.api_keys().with_context(cannot_read)?,
     };
     for key in &judged {
         let key = key.as_ref().map_err(|spoiled| {
             anyhow!(
                 "the API key {} makes no sense in column {}: somebody changed it in the database, or it is damaged. The \
-                 platform refuses it: delete the row with sqlite3, make its owner a new one (tapfer api-key create), and \
+                 platform refuses it: delete the row (with sqlite3, or as the owner with psql), make its owner a new one (tapfer api-key create), and \
                  ask who had access",
                 spoiled.id,
                 spoiled.column
             )
         })?;
-        keys.demand_signed(key, file.realm())?;
+        keys.demand_signed(key, realm)?;
     }
     if let Some(kept) = &arguments.head {
         let signed = read_head(kept)?;
         let head = keys
-            .read(&signed, file.realm())
+            .read(&signed, realm)
             .with_context(|| format!("{} cannot be trusted", kept.display()))?;
-        leads_to(&head, file.end_at(head.sequence)?)?;
+        leads_to(&head, database.end_at(head.sequence)?)?;
     }
     let restorations = report.restorations.iter().map(|told| {
         let at = told.event.at;
@@ -130,8 +142,8 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
             false => json!(format!("{at} as record {}: {reason}", told.sequence)),
         }
     });
-    context.output.object(&json!({
-        "realm": file.realm(),
+    let mut found = json!({
+        "realm": realm,
         "records": report.sound.sequence,
         "hash": HEXLOWER.encode(&report.sound.hash),
         "signed_heads": report.heads.len(),
@@ -139,7 +151,13 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
         "audit_keys": keys.fingerprints(),
         "audit_keys_from": keys.source,
         "restorations": restorations.collect::<Vec<_>>(),
-    }))
+    });
+    // What is not linked yet is covered by nothing; platforms that run link it within a second.
+    let waiting = database.lines_to_be_linked().with_context(cannot_read)?;
+    if let (Some(waiting), Some(fields)) = (waiting, found.as_object_mut()) {
+        fields.insert("not_linked_yet".to_owned(), json!(waiting));
+    }
+    context.output.object(&found)
 }
 
 /// The source of a key that nobody vouches for.
@@ -158,16 +176,15 @@ impl AuditKeys {
     /// that says of itself that it signed the newest head.
     fn find(
         arguments: &Verify,
-        database: &Path,
+        catalogue: &Path,
         realm: RealmId,
         report: &ChainReport,
     ) -> anyhow::Result<Self> {
         if let Some(digits) = &arguments.audit_key {
             return Ok(Self { keys: vec![key(digits)?], destroyed: Vec::new(), source: "given" });
         }
-        let catalogue = database.with_file_name("keys.json");
         if catalogue.exists() {
-            let bytes = fs::read(&catalogue)?;
+            let bytes = fs::read(catalogue)?;
             let read = UnverifiedCatalogue::parse(&bytes)
                 .with_context(|| catalogue.display().to_string())?;
             if read.realm().1 != realm {

@@ -75,6 +75,11 @@ const WITH_DEMO_UNLOCK_KEY: &str = "IN IT: demo-unlock.key, which opens all its 
 const OPENS_NOTHING: &str = "NOT in it: what opens the keys. Passphrase or unlock key, or the custodians' parts of the \
                              root keys, are in your hands; without them nobody opens this backup, and you do not either";
 
+/// Of a realm that is kept in PostgreSQL.
+const WITHOUT_THE_DATABASE: &str = "NOT in it: THE DATABASE, which is in PostgreSQL. Back it up with PostgreSQL's own tools, each time \
+                                    BEFORE this: keys must not be older than the database (docs/disaster-recovery.md). Nor the password \
+                                    file and the certificate authority that database.toml names";
+
 /// What no backup has, and what every one has.
 const NOT_IN_IT: [&str; 2] = [
     "NOT in it: the operator's API key (a new one is made), PINs of security modules, what phones and tills keep",
@@ -114,7 +119,11 @@ pub(crate) fn run_backup(context: &Context, arguments: &BackupArguments) -> anyh
                 let _progress = context.output.progress("reading");
                 backup::verify(backup)?
             };
-            let refusal = catalogue_refusal(backup);
+            // Which database it will be restored with, nobody knows.
+            let refusal = match verified.is_kept_in_postgres() {
+                true => None,
+                false => catalogue_refusal(backup),
+            };
             show(context, &verified, refusal.as_deref())?;
             let (emphasis, said) = match refusal {
                 None => (Emphasis::Good, "whole, and as it was made"),
@@ -128,12 +137,16 @@ pub(crate) fn run_backup(context: &Context, arguments: &BackupArguments) -> anyh
                 let _progress = context.output.progress("copying");
                 backup::back_up(context.home.path(), to, clock::now())?
             };
-            let refusal = catalogue_refusal(to);
+            let kept_in_postgres = made.is_kept_in_postgres();
+            let refusal = catalogue_refusal(if kept_in_postgres { context.home.path() } else { to });
             show(context, &made, refusal.as_deref())?;
             let opens = match made.files.iter().any(|file| file.name == "demo-unlock.key") {
                 true => WITH_DEMO_UNLOCK_KEY,
                 false => OPENS_NOTHING,
             };
+            if kept_in_postgres {
+                context.output.remark(WITHOUT_THE_DATABASE);
+            }
             context.output.remark(opens);
             NOT_IN_IT.iter().for_each(|line| context.output.remark(line));
             Ok(Ending::done_if(refusal.is_none()))
@@ -154,7 +167,7 @@ pub(crate) fn run_restore(
         backup::restore(&arguments.from, context.home.path(), clock::now())?
     };
     let refusal = catalogue_refusal(context.home.path());
-    let to_do = after_a_restore(context);
+    let to_do = after_a_restore(context, restored.backup.is_kept_in_postgres());
     if context.output.is_json() {
         context.output.json_line(&json!({
             "backup": restored.backup, "restoration": restored.restoration, "home": context.home.path(),
@@ -174,10 +187,18 @@ pub(crate) fn run_restore(
     Ok(Ending::Done)
 }
 
+/// First of all, where the database is in PostgreSQL.
+const DATABASE_FIRST: &str = "THE DATABASE IS NOT RESTORED: bring it back with PostgreSQL's own tools, from a backup that is not younger than this \
+     one, and let database.toml in HOME name it, with its password file (mode 0600) beside it. If anything that was \
+     acknowledged is lost with the old database: behind the first start, tapfer audit restored --reason TEXT.";
+
 /// The steps, with the directory as it is typed: another one holds another realm, or gets a new one.
-fn after_a_restore(context: &Context) -> Vec<String> {
-    let home = format!("--home {}", shell_word(&context.home.path().display().to_string()));
-    AFTER_A_RESTORE.iter().map(|step| step.replace("--home HOME", &home)).collect()
+fn after_a_restore(context: &Context, kept_in_postgres: bool) -> Vec<String> {
+    let home = shell_word(&context.home.path().display().to_string());
+    let first = kept_in_postgres.then_some(DATABASE_FIRST);
+    let steps = AFTER_A_RESTORE.iter().take(1).copied().chain(first);
+    let steps = steps.chain(AFTER_A_RESTORE.iter().skip(1).copied());
+    steps.map(|step| step.replace("HOME", &home)).collect()
 }
 
 /// As a shell takes it for one word.

@@ -25,8 +25,18 @@ pub(super) const MODULES: &str = "hsm.toml";
 const PROTECTION_KEYS: &str = "protection-keys.json";
 /// What opens the keystore of a demo realm, whose keys protect nothing.
 const DEMO_UNLOCK: &str = "demo-unlock.key";
+/// Where the database is that is not beside the keys.
+pub(super) const DATABASE_CONFIGURATION: &str = "database.toml";
 /// Files of keys and the description, in the order they are copied.
-const FILES: [&str; 6] = [CATALOGUE, PROTECTION_KEYS, KEYSTORE, MODULES, DESCRIPTION, DEMO_UNLOCK];
+const FILES: [&str; 7] = [
+    CATALOGUE,
+    PROTECTION_KEYS,
+    KEYSTORE,
+    MODULES,
+    DATABASE_CONFIGURATION,
+    DESCRIPTION,
+    DEMO_UNLOCK,
+];
 const CERTIFICATES: &str = "tls";
 /// Copied so many bytes at a time.
 const PIECE: usize = 64 * 1024;

@@ -4,13 +4,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tapfer_payment_types::Timestamp;
-use tapfer_storage::sqlite;
+use tapfer_payment_types::{RealmId, Timestamp};
+use tapfer_storage::{StorageError, sqlite};
 
 use super::files::{self, CATALOGUE, DATABASE, failed};
 use super::{Backup, BackupError, FORMAT, LIST, Result, verify};
 use crate::private_file;
-use crate::realm::{RealmPaths, described};
+use crate::realm::{RealmPaths, database_reader, described};
 
 /// Backs up the realm in `home`, which may be in use, into a new directory. Everything that was
 /// acknowledged before this is called is in it.
@@ -28,10 +28,22 @@ pub fn back_up(home: &Path, to: &Path, now: Timestamp) -> Result<Backup> {
     if files::is_taken(&unfinished) {
         return Err(BackupError::Torn(unfinished));
     }
-    files::make_directory(&unfinished)?;
-    // The database first, the keys behind it: see above.
-    let database_schema = sqlite::back_up(&paths.database(), realm, &unfinished.join(DATABASE))?;
-    let mut listed = vec![files::describe(&unfinished, DATABASE)?];
+    let mut listed = Vec::new();
+    let database_schema = match paths.embedded_database() {
+        Ok(database) => {
+            files::make_directory(&unfinished)?;
+            // The database first, the keys behind it: see above.
+            let schema = sqlite::back_up(&database, realm, &unfinished.join(DATABASE))?;
+            listed.push(files::describe(&unfinished, DATABASE)?);
+            schema
+        }
+        // PostgreSQL's own tools have backed it up, before this.
+        Err(_) => {
+            let schema = schema_elsewhere(&paths, realm)?;
+            files::make_directory(&unfinished)?;
+            schema
+        }
+    };
     for name in files::beside_the_database(&paths, kind)? {
         listed.push(files::copy(home, &unfinished, &name)?);
     }
@@ -56,6 +68,16 @@ pub fn back_up(home: &Path, to: &Path, now: Timestamp) -> Result<Backup> {
     fs::rename(&unfinished, &to).map_err(failed("give its name to", &to))?;
     files::sync_directory(&to)?;
     Ok(backup)
+}
+
+/// The schema of the PostgreSQL database, which must be this realm's.
+fn schema_elsewhere(paths: &RealmPaths, realm: RealmId) -> Result<u32> {
+    let database = database_reader(paths)?;
+    if database.realm() != realm {
+        let path = paths.database_configuration().display().to_string();
+        return Err(StorageError::OtherRealm { path, realm }.into());
+    }
+    Ok(database.schema()?)
 }
 
 /// The name beside which the unfinished one lies.

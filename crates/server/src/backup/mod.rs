@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `backup.json` | what the backup holds: realm, time, versions, length and SHA-256 of every file |
 //! | `realm.json`, `tapfer.db` | as in the realm |
+//! | `database.toml` | in the place of `tapfer.db`: the database is PostgreSQL's, whose own tools back it up |
 //! | `keys.json`, `keystore`, `hsm.toml` | as in the realm, as far as they are there |
 //! | `tls/...` | certificates and their keys, so that clients know the platform again |
 //!
@@ -31,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use tapfer_payment_types::{RealmId, Timestamp};
 use tapfer_storage::StorageError;
 
-use crate::realm::RealmKind;
+use crate::realm::{RealmError, RealmKind};
 
 pub use make::back_up;
 pub use restoring::{Restored, restore};
@@ -99,6 +100,9 @@ pub enum BackupError {
     /// The database.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// Which database it is, or how it is reached.
+    #[error(transparent)]
+    Realm(#[from] RealmError),
 }
 
 /// What a backup holds.
@@ -120,6 +124,14 @@ pub struct Backup {
     pub catalogue_version: u64,
     /// Its files.
     pub files: Vec<BackedUpFile>,
+}
+
+impl Backup {
+    /// Whether the database is not in it: PostgreSQL's own tools have backed it up.
+    #[must_use]
+    pub fn is_kept_in_postgres(&self) -> bool {
+        self.files.iter().any(|file| file.name == files::DATABASE_CONFIGURATION)
+    }
 }
 
 /// One file of a backup.

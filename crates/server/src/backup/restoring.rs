@@ -20,8 +20,9 @@ pub struct Restored {
     /// From which.
     pub backup: Backup,
     /// When: phones and terminals that know a later state are told that it was lost, and not that somebody
-    /// lowered it.
-    pub restoration: Restoration,
+    /// lowered it. `None` where PostgreSQL has the database: who brings it back knows whether anything was lost, and
+    /// says so.
+    pub restoration: Option<Restoration>,
 }
 
 /// Puts a backup into a directory that is empty or does not exist. Whoever goes on with it must be sure
@@ -36,6 +37,16 @@ pub fn restore(backup: &Path, home: &Path, now: Timestamp) -> Result<Restored> {
     let (description, parts): (Vec<_>, Vec<_>) =
         list.files.iter().partition(|file| file.name == DESCRIPTION);
     put_all(backup, home, &parts)?;
+    let restoration = match list.is_kept_in_postgres() {
+        true => None,
+        false => Some(say_so(&list, home, now)?),
+    };
+    put_all(backup, home, &description)?;
+    Ok(Restored { backup: list, restoration })
+}
+
+/// Writes into the restored database that it is one.
+fn say_so(list: &Backup, home: &Path, now: Timestamp) -> Result<Restoration> {
     let reason = format!("goes on from the backup of {} by {}", list.made_at, list.software);
     let options = SqliteOptions::default();
     let storage = SqliteStorage::open(&home.join(DATABASE), list.realm, &options)?;
@@ -43,9 +54,7 @@ pub fn restore(backup: &Path, home: &Path, now: Timestamp) -> Result<Restored> {
     let write = Write { caller: Caller::platform(), claim: None, answer, now };
     let restoration = storage.restore(reason, write)?.value().unwrap_or_default();
     storage.close();
-    drop(storage);
-    put_all(backup, home, &description)?;
-    Ok(Restored { backup: list, restoration })
+    Ok(restoration)
 }
 
 fn put_all(backup: &Path, home: &Path, listed: &[&BackedUpFile]) -> Result<()> {

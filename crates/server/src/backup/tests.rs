@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tapfer_hsm::Unlock;
 use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::Restoration;
-use tapfer_storage::sqlite::AuditFile;
+use tapfer_storage::DatabaseReader;
 use tempfile::TempDir;
 
 const NOW: Timestamp = Timestamp::from_unix_millis(1_795_262_400_000);
@@ -36,7 +36,7 @@ fn a_backup_of_a_realm_in_use_opens_elsewhere() {
     let elsewhere = directory.path().join("elsewhere");
     let Restored { backup: list, restoration } = restore(&backup, &elsewhere, LATER).unwrap();
     assert_eq!(list.realm, realm.hsm().describe().realm_id);
-    assert_eq!(restoration, Restoration::at(LATER));
+    assert_eq!(restoration, Some(Restoration::at(LATER)));
     assert_eq!(fs::read(elsewhere.join("tls/ca.pem")).unwrap(), b"certificate");
     let restored = Realm::open(&elsewhere, &unlock()).unwrap();
     assert_eq!(restored.hsm().describe().realm_id, list.realm);
@@ -182,13 +182,13 @@ fn each_restoration_is_another_one_and_audited() {
     let (directory, _realm, backup) = backed_up();
     let home = directory.path().join("first");
     let first = restore(&backup, &home, LATER).unwrap().restoration;
-    assert_eq!(first, Restoration::at(LATER));
+    assert_eq!(first, Some(Restoration::at(LATER)));
     let again = restore(&backup, &directory.path().join("again"), LATER.plus_millis(1)).unwrap();
     assert!(again.restoration > first);
     let second = directory.path().join("second-backup");
     back_up(&home, &second, LATER).unwrap();
     let home = directory.path().join("second");
     assert!(restore(&second, &home, LATER).unwrap().restoration > first);
-    let report = AuditFile::open(&home.join("tapfer.db")).unwrap().verify().unwrap();
+    let report = DatabaseReader::file(&home.join("tapfer.db")).unwrap().verify_audit().unwrap();
     assert_eq!((report.fault, report.restorations.len()), (None, 2));
 }

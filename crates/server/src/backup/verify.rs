@@ -44,6 +44,7 @@ pub fn verify(backup: &Path) -> Result<Backup> {
         });
     }
     if damages.is_empty()
+        && !list.is_kept_in_postgres()
         && let Err(error) = sqlite::check(&backup.join(DATABASE), list.realm)
     {
         damages.push(error.to_string());
@@ -76,8 +77,11 @@ pub(super) fn read_catalogue(
 /// What no realm can be without.
 fn missing_from(list: &Backup) -> Vec<String> {
     let listed = |name: &str| list.files.iter().any(|file| file.name == name);
-    let mut missing: Vec<String> = [DATABASE, DESCRIPTION, CATALOGUE]
+    let of_every_realm = [DESCRIPTION, CATALOGUE];
+    let database = (!list.is_kept_in_postgres()).then_some(DATABASE);
+    let mut missing: Vec<String> = database
         .into_iter()
+        .chain(of_every_realm)
         .filter(|name| !listed(name))
         .map(|name| format!("{name} is not in its list"))
         .collect();

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tapfer_hsm::catalogue::UnverifiedCatalogue;
 use tapfer_payment_types::{RealmId, Secret};
-use tapfer_storage::Storage;
 use tapfer_storage::faults::SharedFaults;
 use tapfer_storage::postgres::{self, PostgresOptions, PostgresStorage};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
+use tapfer_storage::{DatabaseReader, Storage};
 
 use super::{RealmError, RealmPaths, described};
 
@@ -75,13 +75,13 @@ pub(super) fn create(paths: &RealmPaths, realm: RealmId) -> Result<Arc<dyn Stora
         Some(options) => Arc::new(PostgresStorage::open(&options, realm)?),
         None => {
             let options = SqliteOptions::default();
-            Arc::new(SqliteStorage::create(&paths.database(), realm, &options)?)
+            Arc::new(SqliteStorage::create(&paths.embedded_database()?, realm, &options)?)
         }
     })
 }
 
 /// The database of a realm that has one. What a simulation does to transactions it does to those of the embedded one.
-pub(super) fn open(
+pub(crate) fn open(
     paths: &RealmPaths,
     realm: RealmId,
     faults: &SharedFaults,
@@ -90,9 +90,20 @@ pub(super) fn open(
         Some(options) => Arc::new(PostgresStorage::open(&options, realm)?),
         None => {
             let options = SqliteOptions::default();
-            let (file, faults) = (paths.database(), Arc::clone(faults));
+            let (file, faults) = (paths.embedded_database()?, Arc::clone(faults));
             Arc::new(SqliteStorage::open_with_faults(&file, realm, &options, faults)?)
         }
+    })
+}
+
+/// The realm's database, to be read beside the platforms that run.
+///
+/// # Errors
+/// It cannot be reached or read, or is not of this program.
+pub fn reader(paths: &RealmPaths) -> Result<DatabaseReader, RealmError> {
+    Ok(match platform(paths)? {
+        Some(options) => DatabaseReader::server(&options)?,
+        None => DatabaseReader::file(&paths.embedded_database()?)?,
     })
 }
 

@@ -78,6 +78,11 @@ pub enum RealmError {
         /// What is wrong.
         why: String,
     },
+    /// The realm has no database in its directory.
+    #[error(
+        "the realm in {0} is kept in the PostgreSQL database that its database.toml names, and in no file; a tapfer.db beside          it is not the realm's"
+    )]
+    KeptInPostgres(PathBuf),
     /// The file system.
     #[error("cannot {action} {path}: {source}")]
     File {

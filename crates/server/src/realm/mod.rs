@@ -20,7 +20,7 @@
 //! Description, keystore, catalogue and database hold the realm's id, keystore and catalogue under their seals. A realm
 //! whose database is gone, empty or another's does not open: it would otherwise go on as if nothing had ever been paid.
 
-mod database;
+pub(crate) mod database;
 mod description;
 mod error;
 mod paths;
@@ -42,7 +42,7 @@ use self::description::Description;
 use crate::entropy::{self, SystemEntropy};
 use crate::{members, newest_catalogue, private_file};
 
-pub use self::database::migrate as migrate_database;
+pub use self::database::{migrate as migrate_database, reader as database_reader};
 pub use self::description::described;
 pub use self::error::RealmError;
 pub use self::paths::RealmPaths;
@@ -267,7 +267,11 @@ fn create_or_finish(
     let undescribed = || RealmError::Undescribed(paths.home().to_owned());
     let (keystore, catalogue) = (paths.keystore(), paths.catalogue());
     // Keystore, catalogue, database: each comes after the one before, so one alone is not ours.
-    match (keystore.exists(), catalogue.exists(), paths.database().exists()) {
+    match (
+        keystore.exists(),
+        catalogue.exists(),
+        paths.embedded_database().is_ok_and(|file| file.exists()),
+    ) {
         (false, false, false) => {
             let id = RealmId::new(now, entropy::bytes(&SystemEntropy)?);
             Ok(SoftwareHsm::create(&keystore, &catalogue, unlock, kind, id)?)

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
+use super::RealmError;
+
 /// Where the parts of a realm lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RealmPaths {
@@ -72,10 +74,21 @@ impl RealmPaths {
         self.home.join("protection-keys.json")
     }
 
-    /// The database.
+    /// The database of a realm that has it beside its keys.
+    ///
+    /// # Errors
+    /// [`RealmError::KeptInPostgres`]: a file of that name is nothing but what is left of another time.
+    pub fn embedded_database(&self) -> Result<PathBuf, RealmError> {
+        match self.database_configuration().exists() {
+            true => Err(RealmError::KeptInPostgres(self.home.clone())),
+            false => Ok(self.home.join("tapfer.db")),
+        }
+    }
+
+    /// Whether the realm has a database, or the name of one.
     #[must_use]
-    pub fn database(&self) -> PathBuf {
-        self.home.join("tapfer.db")
+    pub fn has_database(&self) -> bool {
+        self.embedded_database().map_or(true, |file| file.exists())
     }
 
     /// Names the PostgreSQL database that is in the place of the file.

@@ -79,16 +79,16 @@ fn a_realm_without_its_database_does_not_open() {
         let (home, paths) = new_realm(kind);
         let (_other_home, other) = new_realm(kind);
         let open = || Realm::open(home.path(), &unlock()).map(drop).unwrap_err().to_string();
-        let whole = fs::read(paths.database()).unwrap();
+        let whole = fs::read(paths.embedded_database().unwrap()).unwrap();
 
-        fs::remove_file(paths.database()).unwrap();
+        fs::remove_file(paths.embedded_database().unwrap()).unwrap();
         assert!(open().contains("restore the database from a backup"), "{}", open());
-        assert!(!paths.database().exists(), "none is made");
-        fs::write(paths.database(), b"").unwrap();
+        assert!(!paths.embedded_database().unwrap().exists(), "none is made");
+        fs::write(paths.embedded_database().unwrap(), b"").unwrap();
         assert!(open().contains("restore the database from a backup"), "{}", open());
-        fs::copy(other.database(), paths.database()).unwrap();
+        fs::copy(other.embedded_database().unwrap(), paths.embedded_database().unwrap()).unwrap();
         assert!(open().contains("restore both from one backup"), "{}", open());
-        fs::write(paths.database(), whole).unwrap();
+        fs::write(paths.embedded_database().unwrap(), whole).unwrap();
         Realm::open(home.path(), &unlock()).unwrap();
 
         let whole = fs::read(paths.catalogue()).unwrap();
@@ -205,7 +205,7 @@ fn a_first_start_that_was_torn_off_is_finished() {
         Realm::open(paths.home(), &unlock).unwrap();
     }
     let (home, paths) = new_realm(RealmKind::Demo);
-    fs::write(paths.database(), b"").unwrap();
+    fs::write(paths.embedded_database().unwrap(), b"").unwrap();
     fs::remove_file(paths.description()).unwrap();
     drop(Realm::create(home.path(), RealmKind::Demo, &unlock(), now).unwrap());
 }
@@ -270,7 +270,7 @@ fn two_platforms_of_a_realm_share_a_database() {
     assert!(before == 0 && after > 0);
     server.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
     let first = create().unwrap();
-    assert!(!first.paths().database().exists());
+    assert!(!first.paths().home().join("tapfer.db").exists());
     for file in ["realm.json", "keystore", "keys.json", "database.toml"] {
         fs::copy(here.path().join(file), there.path().join(file)).unwrap();
     }

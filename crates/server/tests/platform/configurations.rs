@@ -12,7 +12,8 @@ use tapfer_payment_types::configuration::{
     Audience, AuditHead, Configuration, Content, SignedConfiguration, SignedDocument, TerminalTrust,
 };
 use tapfer_payment_types::messages::HexBytes;
-use tapfer_storage::sqlite::{AuditFile, SqliteOptions, SqliteStorage};
+use tapfer_storage::DatabaseReader;
+use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{ConfigurationStore as _, PublishedConfiguration, Storage as _};
 use tapfer_wallet::AcceptError;
 
@@ -183,7 +184,7 @@ fn the_audit_chain_is_signed_and_its_links_lead_from_head_to_head() {
 
     // Beside the running platform, as the operator's command does it.
     let database = shop.platform.home().join("tapfer.db");
-    let report = AuditFile::open(&database).unwrap().verify().unwrap();
+    let report = DatabaseReader::file(&database).unwrap().verify_audit().unwrap();
     assert_eq!(report.fault, None);
     assert!(report.heads.iter().any(|(found, _)| *found == signed));
     assert!(report.heads.iter().all(|(_, hash)| hash.is_some()));
@@ -212,7 +213,7 @@ impl Shop {
     fn in_database<T>(&mut self, work: impl FnOnce(&SqliteStorage) -> T) -> T {
         self.platform.stop();
         let file = self.platform.home().join("tapfer.db");
-        let realm = AuditFile::open(&file).unwrap().realm();
+        let realm = DatabaseReader::file(&file).unwrap().realm();
         let storage = SqliteStorage::open(&file, realm, &SqliteOptions::default()).unwrap();
         let done = work(&storage);
         storage.close();

@@ -18,6 +18,10 @@ use crate::relational::{Result, audit_chain, realm};
 const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__tapfer", include_str!("../../migrations/postgres/V1__tapfer.sql")),
     ("V2__rights", include_str!("../../migrations/postgres/V2__rights.sql")),
+    (
+        "V3__accepted_catalogues",
+        include_str!("../../migrations/postgres/V3__accepted_catalogues.sql"),
+    ),
 ];
 
 /// Whoever migrates at the same time waits for the first, and finds nothing left to do. "tpfr".
@@ -99,7 +103,7 @@ fn check_owner(
 }
 
 /// The version of the schema; 0 if it has none yet.
-fn version(connection: &Connection) -> Result<i64> {
+pub(super) fn version(connection: &Connection) -> Result<i64> {
     let is_there = "SELECT 1 FROM pg_tables
                     WHERE schemaname = 'tapfer' AND tablename = 'refinery_schema_history'";
     if first(connection, is_there, params![], |_| Ok(()))?.is_none() {

@@ -12,6 +12,7 @@ mod lots;
 mod migrations;
 mod options;
 mod pool;
+mod reader;
 mod rights;
 mod session;
 mod sql;
@@ -22,13 +23,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use tapfer_payment_types::{CatalogueMark, RealmId};
+use tapfer_payment_types::RealmId;
 
 use self::chain::Linker;
 use self::claims::Claims;
 use self::pool::Pool;
 use self::session::{CHANGE, SNAPSHOT, Session};
-use crate::relational::key_catalogue as noted;
 use crate::relational::known_keys::KnownKeys;
 use crate::relational::rows::first;
 use crate::relational::sql::{Connection, params};
@@ -36,6 +36,7 @@ use crate::relational::{Engine, Result, of_each};
 use crate::{Load, Storage, StorageError};
 pub use migrations::{make, migrate};
 pub use options::{PostgresOptions, PostgresOptionsError};
+pub(crate) use reader::ServerReader;
 
 /// A change that the server has undone for the sake of another one, as it does where two wait for each other, is made again so
 /// often before its caller hears of it.
@@ -207,17 +208,6 @@ impl Drop for Waiting<'_> {
 impl Storage for PostgresStorage {
     fn check(&self) -> Result<()> {
         self.write(|connection| first(connection, "SELECT 1", params![], |_| Ok(())).map(drop))
-    }
-
-    fn newest_catalogue(&self) -> Result<Option<CatalogueMark>> {
-        self.read(noted::newest)
-    }
-
-    fn note_catalogue(&self, known: Option<CatalogueMark>, newer: CatalogueMark) -> Result<bool> {
-        if known == Some(newer) {
-            return Ok(true);
-        }
-        self.write(move |connection| noted::note(connection, known, newer))
     }
 
     fn load(&self) -> Load {

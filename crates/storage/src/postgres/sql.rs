@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::pin::pin;
 
 use futures_util::TryStreamExt as _;
+use tapfer_payment_types::CatalogueMark;
 use tapfer_payments::audit::AuditEvent;
 use tokio_postgres::Row;
 use tokio_postgres::types::private::BytesMut;
@@ -76,6 +77,13 @@ impl Sql for Session {
             ],
         )?;
         Ok(())
+    }
+
+    fn replace_catalogue(&self, accepted: &CatalogueMark) -> Result<()> {
+        let version = i64::try_from(accepted.version).unwrap_or(i64::MAX);
+        let (mac, key) = (accepted.mac.as_slice(), accepted.key.as_slice());
+        let accept = "SELECT accept_key_catalogue(?1, ?2, ?3)";
+        rows::execute(self, accept, params![version, mac, key]).map(drop)
     }
 }
 

@@ -207,27 +207,39 @@ pub(crate) fn verify(connection: &Connection) -> Result<ChainReport> {
     })
 }
 
+/// So many links are read together.
+const TOGETHER: i64 = 1_024;
+
 fn fault(connection: &Connection, walk: &mut Walk) -> Result<Option<ChainFault>> {
     let chain = "SELECT l.sequence AS place, l.event_hash, l.hash, e.*
          FROM audit_links AS l LEFT JOIN audit_events AS e ON e.sequence = l.sequence
-         WHERE l.sequence > 0 ORDER BY l.sequence";
-    let mut fault = None;
-    each(connection, chain, params![], |row| {
-        fault = step(connection, walk, row)?;
-        Ok(if fault.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    })?;
-    if fault.is_some() {
-        return Ok(fault);
+         WHERE l.sequence > ?1 ORDER BY l.sequence LIMIT ?2";
+    loop {
+        let reached = place(walk.reached().sequence)?;
+        let steps = all(connection, chain, params![reached, TOGETHER], read_step)?;
+        if steps.is_empty() {
+            break;
+        }
+        let mut steps = steps.into_iter();
+        if let Some(fault) = steps.find_map(|step| step.take(connection, walk)) {
+            return Ok(Some(fault));
+        }
     }
-    let beside = "SELECT sequence FROM audit_events
-         WHERE sequence NOT IN (SELECT sequence FROM audit_links) ORDER BY sequence LIMIT 1";
+    let beside = "SELECT sequence FROM audit_events AS e
+         WHERE NOT EXISTS (SELECT 1 FROM audit_links AS l WHERE l.sequence = e.sequence)
+         ORDER BY sequence LIMIT 1";
     let read = |row: &Row<'_>| Columns::keyed(row, "audit_events", "sequence").number("sequence");
     let added = first(connection, beside, params![], read)?;
     Ok(added.map(|sequence| ChainFault::Added { sequence }))
 }
 
 /// One link and the event beside it, if there is one.
-fn step(connection: &Connection, walk: &mut Walk, row: &Row<'_>) -> Result<Option<ChainFault>> {
+struct Step {
+    link: Link,
+    event: Option<Result<AuditRecord>>,
+}
+
+fn read_step(row: &Row<'_>) -> Result<Step> {
     let columns = Columns::keyed(row, "audit_links", "place");
     let link = Link {
         sequence: columns.number("place")?,
@@ -235,15 +247,20 @@ fn step(connection: &Connection, walk: &mut Walk, row: &Row<'_>) -> Result<Optio
         hash: columns.bytes("hash")?,
     };
     let is_there = columns.get::<Option<i64>>("sequence")?.is_some();
-    // A line that cannot even be read was altered.
-    let event = is_there.then(|| audit::read(row).map(|record| record.event));
-    let event = match event {
-        Some(Err(_)) => return Ok(Some(ChainFault::Altered { sequence: link.sequence })),
-        Some(Ok(event)) => Some(event),
-        None => None,
-    };
-    let place_of = |hash: &AuditHash| place_of(connection, hash).ok().flatten();
-    Ok(walk.step(&link, event.as_ref(), place_of).err())
+    Ok(Step { link, event: is_there.then(|| audit::read(row)) })
+}
+
+impl Step {
+    fn take(self, connection: &Connection, walk: &mut Walk) -> Option<ChainFault> {
+        let event = match self.event {
+            // A line that cannot even be read was altered.
+            Some(Err(_)) => return Some(ChainFault::Altered { sequence: self.link.sequence }),
+            Some(Ok(record)) => Some(record.event),
+            None => None,
+        };
+        let place_of = |hash: &AuditHash| place_of(connection, hash).ok().flatten();
+        walk.step(&self.link, event.as_ref(), place_of).err()
+    }
 }
 
 fn place_of(connection: &Connection, event: &AuditHash) -> Result<Option<u64>> {

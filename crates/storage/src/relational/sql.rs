@@ -5,6 +5,7 @@
 
 use std::ops::ControlFlow;
 
+use tapfer_payment_types::CatalogueMark;
 use tapfer_payments::audit::AuditEvent;
 
 use super::Result;
@@ -34,6 +35,8 @@ pub(crate) trait Sql {
     fn lock(&self, guard: Guard, id: &str) -> Result<()>;
     /// Writes a line of the audit log, and has it linked into the chain.
     fn record(&self, event: &AuditEvent) -> Result<()>;
+    /// Knows this version of the catalogue of keys, whichever was known before: what the table's rules refuse otherwise.
+    fn replace_catalogue(&self, accepted: &CatalogueMark) -> Result<()>;
 }
 
 /// What a change locks before it reads what it rests on, in the order in which it is locked: nobody waits for one that

@@ -7,12 +7,11 @@
 //! Readers have connections of their own that cannot write, and see one snapshot for each call.
 
 mod ahead;
-mod audit_file;
 mod backup;
 mod claims;
 mod desk;
+mod file_reader;
 mod journal;
-mod key_catalogue;
 mod lots;
 mod migrations;
 mod readers;
@@ -27,21 +26,18 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use tapfer_payment_types::{CatalogueMark, IssuerId, RealmId, Timestamp};
+use tapfer_payment_types::RealmId;
 
-pub use self::audit_file::AuditFile;
 use crate::faults::{NoFaults, SharedFaults};
 use crate::idempotency::RunningRequests;
-use crate::relational::key_catalogue as noted;
-pub use crate::relational::key_uses::KeyUse;
 use crate::relational::lookup::Seen;
 use crate::relational::rows::first;
 use crate::relational::sql::params;
-use crate::relational::{Engine, Result, audit_chain, key_uses, of_each};
+use crate::relational::{Engine, Result, audit_chain, of_each};
 use crate::{Load, Storage, StorageError};
 pub use backup::{back_up, check};
 use desk::{Desk, Shared};
-pub use key_catalogue::known_catalogue;
+pub(crate) use file_reader::FileReader;
 use readers::Readers;
 use writer::Writer;
 
@@ -164,20 +160,6 @@ impl SqliteStorage {
             hot.read().unwrap_or_else(PoisonError::into_inner).compare(&Seen(connection))
         })
     }
-
-    /// Kinds of rows that are worth nothing without a key, and how many of each there are; kinds without rows are left
-    /// out.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn rows_under(
-        &self,
-        issuer: IssuerId,
-        key: KeyUse,
-        now: Timestamp,
-    ) -> Result<Vec<(&'static str, u64)>> {
-        self.read(|connection| key_uses::rows_under(connection, issuer, key, now))
-    }
 }
 
 /// Makes a file that only its owner may read; SQLite gives its log the same rights. A file that is
@@ -222,17 +204,6 @@ impl Storage for SqliteStorage {
     fn check(&self) -> Result<()> {
         self.read(|connection| first(connection, "SELECT 1", params![], |_| Ok(())))?;
         self.writer.run(|_| Ok(()))
-    }
-
-    fn newest_catalogue(&self) -> Result<Option<CatalogueMark>> {
-        self.read(noted::newest)
-    }
-
-    fn note_catalogue(&self, known: Option<CatalogueMark>, newer: CatalogueMark) -> Result<bool> {
-        if known == Some(newer) {
-            return Ok(true);
-        }
-        self.write(move |connection| noted::note(connection, known, newer))
     }
 
     fn load(&self) -> Load {

@@ -4,12 +4,13 @@ use std::ops::ControlFlow;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Row, Rows, Statement, ToSql, params_from_iter};
+use tapfer_payment_types::CatalogueMark;
 use tapfer_payments::audit::AuditEvent;
 
 use super::{Result, SqliteStorage};
 use crate::relational::known_keys::KnownKeys;
 use crate::relational::sql::{Cells, Guard, Sql, ToValue, Value};
-use crate::relational::{Engine, audit, sql};
+use crate::relational::{Engine, audit, rows, sql};
 
 impl Engine for SqliteStorage {
     fn read<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T>) -> Result<T> {
@@ -79,6 +80,15 @@ impl Sql for Connection {
     /// One connection writes, so the line can be the next link at once.
     fn record(&self, event: &AuditEvent) -> Result<()> {
         audit::link(self, event)
+    }
+
+    /// A row that is replaced is neither updated nor deleted, which the table refuses.
+    fn replace_catalogue(&self, accepted: &CatalogueMark) -> Result<()> {
+        let accept = "INSERT OR REPLACE INTO key_catalogue (one, version, mac, key_hash)
+                      VALUES (1, ?1, ?2, ?3)";
+        let version = i64::try_from(accepted.version).unwrap_or(i64::MAX);
+        let (mac, key) = (accepted.mac.as_slice(), accepted.key.as_slice());
+        rows::execute(self, accept, sql::params![version, mac, key]).map(drop)
     }
 }
 

@@ -109,6 +109,12 @@ fn drill(
 ) -> Option<()> {
     report.step("the backup is whole", || {
         let list = backup::verify(&arguments.backup)?;
+        // Its database.toml names the one that payments run on.
+        ensure!(
+            !list.is_kept_in_postgres(),
+            "its database is in PostgreSQL, and a drill brings back none. Practise with a second PostgreSQL server, by hand: \
+             docs/disaster-recovery.md"
+        );
         Ok(((), format!("{} of {}, {} files", list.realm, list.made_at, list.files.len())))
     })?;
     report.step("it goes into an empty place", || {

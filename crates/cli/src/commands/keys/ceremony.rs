@@ -311,7 +311,7 @@ fn reshare(context: &Context, arguments: &ReshareArguments) -> anyhow::Result<En
     let scheme = custodians.scheme()?;
     let paths = context.home.realm();
     let described = realm_here(&paths).filter(|_| paths.catalogue().exists());
-    let described = described.filter(|_| paths.is_realm() && paths.database().exists());
+    let described = described.filter(|_| paths.is_realm() && paths.has_database());
     let (_, realm) = described.with_context(|| {
         format!(
             "in {} there is no realm with a catalogue of keys and an audit log. New parts of root keys are not given \

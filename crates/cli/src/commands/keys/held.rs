@@ -148,9 +148,7 @@ fn audit_log(
     let (ordered_by, why) = match occasion.order {
         Some(order) => (order.who(), order.reason.as_str()),
         None if !paths.is_realm() => return Ok(None),
-        None if !paths.database().exists() && !paths.database_configuration().exists() => {
-            return Ok(None);
-        }
+        None if !paths.has_database() => return Ok(None),
         None => (who(&people.officer), occasion.purpose),
     };
     let why = format!("{why}; officer {}, transcript {}", people.officer, transcript.display());

@@ -1,0 +1,205 @@
+//! What an operator does with a realm that is kept in PostgreSQL. With the real binary and a real server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+mod platform;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use platform::Platform;
+use serde_json::Value;
+use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
+
+/// What lies there from a time when the realm was kept in a file. Nobody may read or write it.
+const LEFT_OVER: &[u8] = b"SQLite format 3\0 of another time";
+
+/// A realm in PostgreSQL, and a platform that runs on it.
+struct Realm {
+    server: TestPostgres,
+    directory: tempfile::TempDir,
+}
+
+fn tapfer(home: &Path, arguments: &[&str]) -> Output {
+    platform::tapfer().args(arguments).arg("--json").arg("--home").arg(home).output().unwrap()
+}
+
+fn done(home: &Path, arguments: &[&str]) -> Value {
+    let output = tapfer(home, arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn refusal(home: &Path, arguments: &[&str]) -> String {
+    let output = tapfer(home, arguments);
+    assert!(!output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn name_database(home: &Path, server: &TestPostgres) {
+    let text = format!("address = {:?}", server.address(PLATFORM));
+    fs::write(home.join("database.toml"), text).unwrap();
+}
+
+impl Realm {
+    fn new() -> (Self, Platform) {
+        let (server, directory) = (TestPostgres::start(), tempfile::tempdir().unwrap());
+        let realm = Self { server, directory };
+        let home = realm.home();
+        fs::create_dir(&home).unwrap();
+        name_database(&home, &realm.server);
+        // Its login comes with the schema, and the schema when it is known whose keys lie there.
+        realm.server.say(&format!("CREATE ROLE {PLATFORM} LOGIN"));
+        let empty = refusal(&home, &["serve", "--listen", "127.0.0.1:0"]);
+        assert!(empty.contains("is empty"), "{empty}");
+        let made = done(&home, &["db", "migrate", "--owner", OWNER]);
+        assert_eq!(made["schema_before"], 0);
+        realm.server.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
+        fs::write(home.join("tapfer.db"), LEFT_OVER).unwrap();
+        let platform = Platform::on(&home);
+        platform.tapfer(&["init", "--balance", "300.00"]);
+        pay(&platform);
+        (realm, platform)
+    }
+
+    fn home(&self) -> PathBuf {
+        self.directory.path().join("home")
+    }
+}
+
+impl Drop for Realm {
+    fn drop(&mut self) {
+        let left = fs::read(self.home().join("tapfer.db"));
+        if !std::thread::panicking() {
+            assert_eq!(left.unwrap(), LEFT_OVER);
+        }
+    }
+}
+
+fn pay(platform: &Platform) {
+    let pay = ["terminal", "pay", "--amount", "3.50", "--wallet", "--server", platform.address()];
+    let paid = platform.tapfer(&pay);
+    assert_eq!(paid["outcome"], "approved", "{paid}");
+}
+
+#[test]
+fn what_a_superuser_did_to_the_audit_log_is_named() {
+    let (realm, platform) = Realm::new();
+    let home = realm.home();
+    let head = platform.tapfer(&["audit", "head"]);
+    let verified = done(&home, &["audit", "verify"]);
+    assert_eq!((&verified["records"], &verified["not_linked_yet"]), (&head["sequence"], &0.into()));
+    assert_eq!(verified["audit_keys_from"], "catalogue");
+    assert!(verified["signed_api_keys"].as_u64().unwrap() > 2, "{verified}");
+    // Somebody who has neither the platform's login nor its directory.
+    realm.server.say("CREATE ROLE auditor LOGIN IN ROLE tapfer_auditor");
+    let address = realm.server.address("auditor");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let key = head["head"]["key"].as_str().unwrap();
+    let as_auditor = ["audit", "verify", "--address", &address, "--audit-key", key];
+    let verified = done(elsewhere.path(), &as_auditor);
+    assert_eq!(verified["records"], head["sequence"]);
+
+    for (statement, said) in [
+        ("UPDATE audit_events SET detail = 'nothing' WHERE sequence = 3", "event 3 was altered"),
+        (
+            "UPDATE audit_events SET sequence = -1 WHERE sequence = 3;
+             UPDATE audit_events SET sequence = 3 WHERE sequence = 5;
+             UPDATE audit_events SET sequence = 5 WHERE sequence = -1",
+            "event 3 was exchanged for the one that belongs in place 5",
+        ),
+        ("DELETE FROM audit_events WHERE sequence = 3", "event 3 was removed"),
+    ] {
+        realm.server.say("CREATE TABLE kept AS TABLE audit_events");
+        realm.server.say(&format!("SET session_replication_role = replica; {statement}"));
+        for verify in [&["audit", "verify"][..], &as_auditor] {
+            let error = refusal(&home, verify);
+            assert!(error.contains(said), "{statement}: {error}");
+        }
+        realm.server.say(
+            "SET session_replication_role = replica; DELETE FROM audit_events;
+             INSERT INTO audit_events TABLE kept; DROP TABLE kept",
+        );
+    }
+    done(&home, &["audit", "verify"]);
+    // An API key that somebody has written in.
+    realm.server.say(
+        "INSERT INTO api_keys (id, role, secret_hash, created_at)
+         SELECT replace(id, '0', '1'), role, decode(repeat('07', 32), 'hex'), created_at FROM api_keys
+         WHERE role = 'operator' LIMIT 1",
+    );
+    let error = refusal(&home, &["audit", "verify"]);
+    assert!(error.contains("is not signed by the platform"), "{error}");
+}
+
+#[test]
+fn what_is_done_with_keys_is_in_the_log_of_the_database() {
+    let (realm, platform) = Realm::new();
+    let home = realm.home();
+    let old = fs::read(home.join("keys.json")).unwrap();
+    let issuer = platform.tapfer(&["issuer", "list"])["data"][0]["id"].clone();
+    let rotate = ["keys", "rotate", issuer.as_str().unwrap(), "card-pins", "--reason", "a test"];
+    done(&home, &rotate);
+    let logged = "SELECT count(*) FROM (SELECT action FROM audit_events UNION ALL SELECT action FROM audit_inbox)
+                  AS lines WHERE action = 'key.rotated'";
+    assert_eq!(realm.server.ask(logged), "2", "ordered, and done");
+    drop(platform);
+    // An old copy is named, though no platform runs.
+    fs::write(home.join("keys.json"), old).unwrap();
+    let told = tapfer(&home, &["keys", "list"]);
+    let told = String::from_utf8(told.stderr).unwrap();
+    assert!(told.contains("was used already"), "{told}");
+}
+
+/// The way back that docs/disaster-recovery.md describes, on another server.
+#[test]
+fn a_realm_in_postgres_comes_back_from_its_backups() {
+    let (realm, mut platform) = Realm::new();
+    let (home, backups) = (realm.home(), tempfile::tempdir().unwrap());
+    let [roles, database] = ["roles.sql", "tapfer.dump"].map(|file| backups.path().join(file));
+    let run = |server: &TestPostgres, program: &str, arguments: &[&str], file: &Path| {
+        let said = server.program(program).args(arguments).arg(file).output().unwrap();
+        assert!(said.status.success(), "{program}: {said:?}");
+    };
+    run(&realm.server, "pg_dumpall", &["--roles-only", "--file"], &roles);
+    run(&realm.server, "pg_dump", &["--format=custom", "--file"], &database);
+    let backup = backups.path().join("tapfer");
+    let to = backup.to_str().unwrap();
+    let made = tapfer(&home, &["backup", "--to", to]);
+    assert!(made.status.success(), "{made:?}");
+    let said = String::from_utf8(made.stderr).unwrap();
+    assert!(said.contains("NOT in it: THE DATABASE"), "{said}");
+    assert!(!backup.join("tapfer.db").exists());
+    done(&home, &["backup", "verify", to]);
+    let report = tapfer(&home, &["dr", "drill", "--from", to, "--wallet", to]);
+    assert!(!report.status.success(), "a drill would open the database that payments run on");
+    platform.kill();
+
+    let server = TestPostgres::start();
+    // It says of the owner that he is there already.
+    let _said = server.program("psql").arg("--quiet").arg("--file").arg(&roles).output().unwrap();
+    run(&server, "pg_restore", &["--exit-on-error", "--dbname", "postgres"], &database);
+    let restored = backups.path().join("restored");
+    done(&restored, &["restore", "--from", to]);
+    name_database(&restored, &server);
+    let again = Platform::on(&restored);
+    let verified = done(&restored, &["audit", "verify"]);
+    assert!(verified["records"].as_u64().unwrap() > 5, "{verified}");
+    // The phone and the till are the ones from before; they find the platform at its new address.
+    for own in ["wallet", "terminals", "client.json"] {
+        let mut copy = Command::new("cp");
+        assert!(copy.arg("-a").arg(home.join(own)).arg(&restored).status().unwrap().success());
+    }
+    pay(&again);
+    let count = "SELECT count(*) FROM authorizations WHERE outcome = 0";
+    assert_eq!((realm.server.ask(count), server.ask(count)), ("1".to_owned(), "2".to_owned()));
+    done(&restored, &["audit", "verify"]);
+}

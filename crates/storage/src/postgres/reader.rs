@@ -1,0 +1,80 @@
+//! Reading a database beside the platforms that run on it, for longer than a payment would wait.
+
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use tapfer_payment_types::RealmId;
+use tapfer_payments::audit::AuditEvent;
+
+use super::migrations;
+use super::options::PostgresOptions;
+use super::session::{SNAPSHOT, Session};
+use crate::StorageError;
+use crate::relational::sql::{self, Guard, Sql, ToValue};
+use crate::relational::{Result, realm};
+use tapfer_payment_types::CatalogueMark;
+
+/// Whoever reads a whole table takes his time; nobody waits for him.
+const TAKE_TIME: &str =
+    "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+
+/// Reads one moment of a database.
+pub(crate) struct ServerReader(Session);
+
+impl ServerReader {
+    /// # Errors
+    /// [`StorageError::Unreachable`], [`StorageError::Empty`]
+    pub(crate) fn open(options: &PostgresOptions) -> Result<(Self, RealmId)> {
+        let session = Session::open(options, &Arc::default())?;
+        session.begin(SNAPSHOT)?;
+        session.execute_batch(TAKE_TIME)?;
+        if migrations::version(&session)? == 0 {
+            return Err(StorageError::Empty(options.place()));
+        }
+        let realm = realm::realm(&session)?;
+        Ok((Self(session), realm))
+    }
+
+    /// The version of the schema.
+    pub(crate) fn version(&self) -> Result<i64> {
+        migrations::version(&self.0)
+    }
+}
+
+impl Sql for ServerReader {
+    fn query(
+        &self,
+        sql: &str,
+        parameters: &[&dyn ToValue],
+        each: &mut dyn FnMut(&sql::Row<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let statement = self.0.prepared(sql)?;
+        let values: Vec<_> = parameters.iter().map(|parameter| parameter.to_value()).collect();
+        let mut found = pin!(self.0.next(self.0.client().query_raw(&statement, values))?);
+        while let Some(row) = self.0.next(found.try_next())? {
+            if each(&row)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The transaction is one that reads.
+    fn execute(&self, sql: &str, parameters: &[&dyn ToValue]) -> Result<usize> {
+        self.0.execute(sql, parameters)
+    }
+
+    fn lock(&self, guard: Guard, id: &str) -> Result<()> {
+        self.0.lock(guard, id)
+    }
+
+    fn record(&self, event: &AuditEvent) -> Result<()> {
+        self.0.record(event)
+    }
+
+    fn replace_catalogue(&self, accepted: &CatalogueMark) -> Result<()> {
+        self.0.replace_catalogue(accepted)
+    }
+}
