@@ -39,6 +39,7 @@ impl fmt::Display for KnownCatalogue {
 /// The audit log, and who writes into it why.
 pub struct KeyAudit {
     storage: Arc<dyn Storage>,
+    paths: RealmPaths,
     who_and_why: String,
 }
 
@@ -52,7 +53,7 @@ impl KeyAudit {
         let (_, realm) = described(paths).ok_or_else(missing)?;
         let faults: SharedFaults = Arc::new(NoFaults);
         let storage = database::open(paths, realm, &faults)?;
-        Ok(Self { storage, who_and_why: format!("{who}: {why}") })
+        Ok(Self { storage, paths: paths.clone(), who_and_why: format!("{who}: {why}") })
     }
 
     /// What in the database is worth nothing without a key: kinds of rows, and how many of each.
@@ -88,8 +89,10 @@ impl KeyAudit {
         act: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         let follow = || {
-            newest_catalogue::follow::<RealmError>(&*self.storage, |known| Ok(keys.follow(known)?))
+            let follow = |known: Option<&CatalogueMark>| Ok(keys.follow(known)?);
+            newest_catalogue::follow::<RealmError>(&*self.storage, &self.paths, follow)
         };
+        let _turn = self.storage.turn_to_make_keys().map_err(RealmError::from)?;
         follow()?;
         let done = act()?;
         follow().map_err(|error| RealmError::NotNoted(Box::new(error)))?;

@@ -10,6 +10,7 @@ use tapfer_hsm::FileStamp;
 use tapfer_hsm::catalogue::{KeyRecord, UnverifiedCatalogue};
 use tapfer_hsm::custody::{KeyPolicy, Standing};
 use tapfer_payment_types::{IssuerId, Timestamp};
+use tokio::sync::Notify;
 
 use crate::http::App;
 use crate::metrics;
@@ -59,9 +60,22 @@ pub(crate) async fn watch(app: App, paths: RealmPaths, policy: Arc<KeyPolicy>) {
     let mut followed = None;
     let mut backlog = Backlog::default();
     let mut looks = 0_u32;
+    let news = Arc::new(Notify::new());
+    let tell = Arc::clone(&news);
+    app.service().tell_of_news(Box::new(move || tell.notify_one()));
     loop {
-        timer.tick().await;
-        let _stands = app.run(look_again).await;
+        tokio::select! {
+            _ = timer.tick() => {
+                let _stands = app.run(look_again).await;
+            }
+            () = news.notified() => {
+                // What another platform has made lies in the catalogue's file then, and is followed as if people had put it there.
+                if let Err(problem) = app.run(Service::follow_catalogue).await {
+                    let problem = problem.kind();
+                    tracing::warn!(target: "tapfer::keys", ?problem, "news of keys could not be followed");
+                }
+            }
+        }
         let stamp = FileStamp::of(&catalogue).ok();
         let is_changed = stamp != followed;
         if is_changed {

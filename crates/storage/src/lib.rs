@@ -45,7 +45,7 @@ pub use relational::key_uses::KeyUse;
 pub use store::{
     AccessStore, AuditStore, AuthorizationStore, CardStore, CatalogueStore, ConfigurationStore,
     DeviceStore, IdempotencyStore, IntegrityStore, IntentStore, IssuerStore, Load, MerchantStore,
-    PinStore, PolicyStore, RefundStore, ReversalStore, RevocationStore, Storage, TerminalStore,
-    TokenStore,
+    PinStore, PolicyStore, RefundStore, ReversalStore, RevocationStore, Sharing, Storage,
+    TerminalStore, TokenStore, Turn,
 };
 pub use write::{Answer, StoredResponse, Write, Written};

@@ -631,6 +631,50 @@ pub struct Load {
     pub payments_ahead: usize,
 }
 
+/// Whose turn it is to make keys, as long as this lives.
+pub struct Turn(#[expect(dead_code, reason = "held, not used")] Option<Box<dyn Send>>);
+
+impl Turn {
+    pub(crate) fn held(by: impl Send + 'static) -> Self {
+        Self(Some(Box::new(by)))
+    }
+}
+
+/// What platforms that share a store share beside their records. Of a store that one platform has for itself none of it
+/// is needed: nobody else is there.
+pub trait Sharing {
+    /// Whether other platforms may be there.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Waits until no other platform makes keys. Two that did so at once would leave two catalogues, of which neither comes
+    /// from the other.
+    ///
+    /// # Errors
+    /// [`StorageError::Busy`]: another one has had it for too long.
+    fn turn_to_make_keys(&self) -> Result<Turn> {
+        Ok(Turn(None))
+    }
+
+    /// The newest catalogue of keys, as its file is: as another platform gave it, and nothing of it proven.
+    fn catalogue_copy(&self) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    /// As [`CatalogueStore::note_catalogue`], and keeps the catalogue itself for the other platforms.
+    fn note_catalogue_with_copy(
+        &self,
+        known: Option<CatalogueMark>,
+        newer: CatalogueMark,
+        copy: Vec<u8>,
+    ) -> Result<bool>;
+
+    /// Has somebody called at once, and whenever another platform has changed what a platform keeps in memory, or may have. He
+    /// must not wait for anything.
+    fn tell_of_news(&self, _tell: Box<dyn Fn() + Send + Sync>) {}
+}
+
 /// The whole store.
 pub trait Storage:
     IssuerStore
@@ -652,6 +696,7 @@ pub trait Storage:
     + ConfigurationStore
     + IdempotencyStore
     + CatalogueStore
+    + Sharing
     + Send
     + Sync
 {

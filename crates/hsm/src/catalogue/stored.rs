@@ -151,6 +151,12 @@ impl<'a> UnverifiedCatalogue<'a> {
         self.catalogue.version()
     }
 
+    /// What tells this version from every other, as the file says.
+    #[must_use]
+    pub fn mark(&self) -> CatalogueMark {
+        self.catalogue.mark(self.mac)
+    }
+
     /// What the file says of its keys. Nothing of it is proven.
     pub fn records(&self) -> impl Iterator<Item = &KeyRecord> {
         self.catalogue.records.values()

@@ -42,12 +42,20 @@ fn of_storage(error: StorageError) -> Problem {
         StorageError::StillRunning => {
             Problem::new(ProblemKind::IdempotencyInProgress, error.to_string())
         }
-        StorageError::Conflict
-        | StorageError::Busy
-        | StorageError::Closed
-        | StorageError::Unreachable(_) => {
+        StorageError::Conflict | StorageError::Busy | StorageError::Closed => {
             tracing::warn!(target: "tapfer::fault", cause = %error, "the store cannot answer");
             Problem::unavailable("the store cannot take this at the moment; ask again")
+        }
+        StorageError::Unreachable(_) => {
+            tracing::warn!(target: "tapfer::fault", cause = %error, "the database cannot be reached");
+            Problem::database_down()
+        }
+        StorageError::NotSynced(_) => {
+            tracing::error!(target: "tapfer::fault", cause = %error, "the fate of a change is not known");
+            Problem::unavailable(
+                "whether this was done is not known yet. Ask again with the same idempotency key: you get the stored answer, or \
+                 it is done then",
+            )
         }
         StorageError::NewerDatabase { .. }
         | StorageError::ForeignDatabase(_)
@@ -61,7 +69,6 @@ fn of_storage(error: StorageError) -> Problem {
         | StorageError::Inconsistent(_)
         | StorageError::Migration(_)
         | StorageError::Abandoned
-        | StorageError::NotSynced(_)
         | StorageError::Journal(_)
         | StorageError::Database(_) => Problem::internal(&error),
     }

@@ -100,6 +100,8 @@ problem_kinds! {
     Internal = ("internal", INTERNAL_SERVER_ERROR, "The platform failed"),
     /// A part of the platform cannot be reached or has too much to do.
     Unavailable = ("unavailable", SERVICE_UNAVAILABLE, "The platform cannot answer at the moment"),
+    /// The database cannot be reached: nothing was decided.
+    DatabaseDown = ("database_down", SERVICE_UNAVAILABLE, "The database cannot be reached"),
     /// No security module serves: nothing was decided.
     HsmDown = ("hsm_down", SERVICE_UNAVAILABLE, "No security module serves"),
 }
@@ -171,6 +173,13 @@ impl Problem {
     /// A part of the platform cannot be reached or has too much to do.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(ProblemKind::Unavailable, detail)
+    }
+
+    /// The database cannot be reached.
+    pub(crate) fn database_down() -> Self {
+        let detail = "the platform's database cannot be reached at the moment; nothing of this was done. Ask again with the \
+                      same idempotency key: it goes on by itself as soon as a database is there";
+        Self::new(ProblemKind::DatabaseDown, detail)
     }
 
     /// No security module serves. Which one says what is the operator's to know, in log and status.

@@ -55,7 +55,7 @@ pub(crate) struct RealmLock(#[expect(dead_code, reason = "held, not used")] File
 /// An open realm. Only one process at a time can have it open. Others may use and change its keys
 /// meanwhile: the catalogue has a lock of its own.
 pub struct Realm {
-    paths: RealmPaths,
+    pub(crate) paths: RealmPaths,
     kind: RealmKind,
     pub(crate) hsm: Arc<dyn PaymentHsm>,
     pub(crate) storage: Arc<dyn Storage>,
@@ -155,7 +155,15 @@ impl Realm {
                 let (config, storage) = (members::configuration(&paths)?, database()?);
                 // Before the first worker reads the file: whatever one has used, the pool goes by.
                 let known = storage.newest_catalogue()?;
-                let pool = launch(&paths, config, Some((kind, id)), known)?;
+                let pool = match (launch(&paths, config, Some((kind, id)), known), &known) {
+                    (Err(refused), Some(newest)) => {
+                        newest_catalogue::take_over(&*storage, &paths, newest, refused, || {
+                            let config = members::configuration(&paths)?;
+                            launch(&paths, config, Some((kind, id)), known)
+                        })?
+                    }
+                    (launched, _) => launched?,
+                };
                 (Arc::new(pool), Some(storage))
             }
             Place::Keystore(unlock) => {
@@ -170,10 +178,9 @@ impl Realm {
         }
         let storage = storage.map_or_else(database, Ok)?;
         // An old copy would bring back keys that were destroyed or retired, and lack newer ones.
-        newest_catalogue::follow::<RealmError>(
-            &*storage,
-            |known| Ok(hsm.follow_catalogue(known)?),
-        )?;
+        let follow = |known: Option<&CatalogueMark>| Ok(hsm.follow_catalogue(known)?);
+        newest_catalogue::follow::<RealmError>(&*storage, &paths, follow)?;
+        newest_catalogue::share(&*storage, &paths)?;
         Ok(Self { paths, kind, hsm, storage, lock })
     }
 

@@ -1,7 +1,7 @@
 //! Realms that are made, opened again, torn off, mixed up and put back.
 
 use super::{Realm, RealmError, RealmKind, RealmPaths, migrate_database};
-use crate::catalogue_refusal;
+use crate::{catalogue_refusal, newest_catalogue};
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -284,6 +284,44 @@ fn two_platforms_of_a_realm_share_a_database() {
     assert!(matches!(refused, Err(RealmError::Storage(StorageError::Empty(_)))));
     let refused = migrate_database(there.path(), OWNER, None);
     assert!(matches!(refused, Err(RealmError::Storage(StorageError::Empty(_)))));
+}
+
+/// Attack: who writes into the database puts a catalogue there in which a key lives that was retired, under the newest mark.
+#[test]
+fn attack_forged_catalogue_in_the_database() {
+    let server = TestPostgres::start();
+    let [here, there] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let named = format!("address = \"{}\"\n", server.address(PLATFORM));
+    let now = Timestamp::from_unix_millis(1);
+    fs::write(here.path().join("database.toml"), &named).unwrap();
+    server.say(&format!("CREATE ROLE {PLATFORM} LOGIN"));
+    Realm::create(here.path(), RealmKind::Demo, &unlock(), now).map(drop).unwrap_err();
+    migrate_database(here.path(), OWNER, None).unwrap();
+    server.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
+    let first = Realm::create(here.path(), RealmKind::Demo, &unlock(), now).unwrap();
+    for file in ["realm.json", "keystore", "keys.json", "database.toml"] {
+        fs::copy(here.path().join(file), there.path().join(file)).unwrap();
+    }
+    let older = fs::read(there.path().join("keys.json")).unwrap();
+    first.hsm().create_certification_authority([1; 5], 1, now).unwrap();
+    let follow = |known: Option<&CatalogueMark>| Ok(first.hsm.follow_catalogue(known)?);
+    newest_catalogue::follow::<RealmError>(&*first.storage, first.paths(), follow).unwrap();
+    let genuine = first.storage.catalogue_copy().unwrap().unwrap();
+    assert_eq!(genuine, fs::read(here.path().join("keys.json")).unwrap());
+
+    let put = |copy: &[u8]| {
+        let copy = data_encoding::HEXLOWER.encode(copy);
+        server.say(&format!("UPDATE key_catalogue_copy SET file = decode('{copy}', 'hex')"));
+    };
+    let forged = String::from_utf8(genuine.clone()).unwrap();
+    put(forged.replace(r#""state":"active""#, r#""state":"retired""#).as_bytes());
+    let refused = Realm::open(there.path(), &unlock()).map(drop).unwrap_err();
+    assert!(matches!(refused, RealmError::Hsm(_)), "{refused}");
+    assert_eq!(fs::read(there.path().join("keys.json")).unwrap(), older, "nothing of it stays");
+    put(&genuine);
+    let second = Realm::open(there.path(), &unlock()).unwrap();
+    second.hsm().ca_public_key([1; 5], 1).unwrap();
+    assert_eq!(fs::read(there.path().join("keys.json")).unwrap(), genuine);
 }
 
 #[test]

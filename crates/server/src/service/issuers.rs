@@ -73,8 +73,11 @@ impl Service {
         issuer.check().map_err(invalid)?;
         check_key_policy(&issuer.key_policy)?;
         self.require_free_ranges(&issuer)?;
-        let keys = self.ask_hsm("create_issuer", |hsm| hsm.create_issuer(issuer.id, now))?;
-        self.follow_catalogue()?;
+        let rid = rid_of(issuer.aid.as_bytes()).unwrap_or(PLATFORM_RID);
+        let keys = self.make_keys(|| {
+            self.ensure_authority(rid, now)?;
+            self.ask_hsm("create_issuer", |hsm| hsm.create_issuer(issuer.id, now))
+        })?;
         self.note_new_keys(KeyOwner::Issuer(issuer.id), &KeyPurpose::OF_AN_ISSUER, now)?;
         issuer.derivation_key_index = keys.derivation_key_index;
         issuer.certificate = self.certify(&issuer, &keys, now)?;

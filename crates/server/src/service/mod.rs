@@ -73,7 +73,7 @@ use crate::entropy::{self, Entropy, SharedEntropy};
 use crate::in_process::{HsmFault, HsmFaults};
 use crate::metrics;
 use crate::newest_catalogue;
-use crate::realm::{Realm, RealmLock};
+use crate::realm::{Realm, RealmLock, RealmPaths};
 
 /// The service behind the interface.
 pub(crate) struct Service {
@@ -99,6 +99,8 @@ pub(crate) struct Service {
     /// Whose certificates handshakes take.
     trusted_clients: Arc<TrustedClients>,
     client_certificates: ClientCertificates,
+    /// Where the catalogue of keys lies.
+    paths: RealmPaths,
     /// Held to the end, so that no other process serves the realm before this one has stopped.
     _lock: RealmLock,
 }
@@ -116,7 +118,11 @@ impl Service {
         taken: ApiKeysTaken,
         client_certificates: ClientCertificates,
     ) -> Result<Self, ServiceError> {
-        let Realm { hsm, storage, lock, .. } = realm;
+        let Realm { hsm, storage, lock, paths, .. } = realm;
+        let turn = storage.turn_to_make_keys()?;
+        newest_catalogue::follow::<ServiceError>(&*storage, &paths, |known| {
+            Ok(hsm.follow_catalogue(known)?)
+        })?;
         let acquirer = acquirer_of(hsm.describe().realm_id);
         let now = clock.now();
         let (repetition_secret, trusted_clients) = access_keys(&*hsm, &*storage, now)?;
@@ -135,12 +141,14 @@ impl Service {
             repetition_secret,
             trusted_clients: Arc::new(trusted_clients),
             client_certificates,
+            paths,
             _lock: lock,
         };
         service.ensure_authority(PLATFORM_RID, now)?;
         service.ensure_merchant_authority(now)?;
         service.ensure_document_keys(now)?;
         service.follow_catalogue()?;
+        drop(turn);
         Ok(service)
     }
 
@@ -193,10 +201,31 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError`] of store or security module, which says what is wrong with the catalogue.
-    pub(super) fn follow_catalogue(&self) -> Result<(), ServiceError> {
-        newest_catalogue::follow(&*self.storage, |known| {
+    pub(crate) fn follow_catalogue(&self) -> Result<(), ServiceError> {
+        newest_catalogue::follow(&*self.storage, &self.paths, |known| {
             self.ask_hsm("follow_catalogue", |hsm| hsm.follow_catalogue(known))
         })
+    }
+
+    /// Makes keys, on the newest catalogue, and gives it to the other platforms. Only one makes keys at a time: the lock is the
+    /// database's, and no transaction is open under it.
+    ///
+    /// # Errors
+    /// What `make` fails with; [`ServiceError`] of store or security module.
+    pub(super) fn make_keys<T>(
+        &self,
+        make: impl FnOnce() -> Result<T, ServiceError>,
+    ) -> Result<T, ServiceError> {
+        let _turn = self.storage.turn_to_make_keys()?;
+        self.follow_catalogue()?;
+        let made = make()?;
+        self.follow_catalogue()?;
+        Ok(made)
+    }
+
+    /// Has somebody called whenever another platform has changed what this one keeps in memory, or may have.
+    pub(crate) fn tell_of_news(&self, tell: Box<dyn Fn() + Send + Sync>) {
+        self.storage.tell_of_news(tell);
     }
 
     /// How the security module stands. Asks no module anything.

@@ -22,6 +22,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "V3__accepted_catalogues",
         include_str!("../../migrations/postgres/V3__accepted_catalogues.sql"),
     ),
+    ("V4__news", include_str!("../../migrations/postgres/V4__news.sql")),
 ];
 
 /// Whoever migrates at the same time waits for the first, and finds nothing left to do. "tpfr".

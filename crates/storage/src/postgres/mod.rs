@@ -15,8 +15,10 @@ mod pool;
 mod reader;
 mod rights;
 mod session;
+mod sharing;
 mod sql;
 mod together;
+mod watch;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +31,7 @@ use self::chain::Linker;
 use self::claims::Claims;
 use self::pool::Pool;
 use self::session::{CHANGE, SNAPSHOT, Session};
+use self::watch::Watch;
 use crate::relational::known_keys::KnownKeys;
 use crate::relational::rows::first;
 use crate::relational::sql::{Connection, params};
@@ -47,6 +50,7 @@ pub struct PostgresStorage {
     pool: Arc<Pool>,
     claims: Claims,
     linker: Linker,
+    watch: Watch,
     waiting: AtomicUsize,
     commits: AtomicU64,
 }
@@ -73,8 +77,9 @@ impl PostgresStorage {
         let claims = Claims::start(Arc::clone(&pool))?;
         // With a connection of its own: it keeps no payment waiting for one.
         let linker = Linker::start(Arc::new(Pool::new(options.clone(), 1)))?;
+        let watch = Watch::start(options.clone())?;
         let (waiting, commits) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Ok(Self { pool, claims, linker, waiting, commits })
+        Ok(Self { pool, claims, linker, watch, waiting, commits })
     }
 
     /// How often somebody waited for the server since the store was opened: several statements that were sent together
@@ -86,6 +91,7 @@ impl PostgresStorage {
 
     /// Reads; all statements see the same snapshot.
     fn look<T>(&self, how: &str, job: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
+        self.watch.demand_server()?;
         self.pool.begin(how, |session| {
             let found = attempt(session, job);
             match found {
@@ -99,6 +105,7 @@ impl PostgresStorage {
     /// One transaction, which is undone if it fails. If the server undid it for the sake of another one there is nothing
     /// left of it, and it is made again.
     fn transact<T>(&self, how: &str, job: impl Fn(&Session) -> Result<T>) -> Result<T> {
+        self.watch.demand_server()?;
         let _waiting = Waiting::one_more(&self.waiting);
         for is_last in (0..=REPEATS).map(|repeat| repeat == REPEATS) {
             let (made, is_overtaken) = self.pool.begin(how, |session| {
@@ -221,6 +228,7 @@ impl Storage for PostgresStorage {
     fn close(&self) {
         // The linker first: it links what was committed before, over a connection of the pool.
         self.linker.close();
+        self.watch.close();
         self.claims.close();
         self.pool.close();
     }

@@ -106,6 +106,12 @@ impl PostgresOptions {
         self.tls.as_ref()
     }
 
+    /// How long a connection may take until it can be used: each host may be tried, and the last one has to let us in.
+    pub(super) fn connected_within(&self) -> Duration {
+        let tries = u32::try_from(self.config.get_hosts().len()).unwrap_or(u32::MAX);
+        CONNECTING.saturating_mul(tries.saturating_add(1))
+    }
+
     pub(super) const fn connections(&self) -> usize {
         self.connections
     }

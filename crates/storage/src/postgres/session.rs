@@ -56,7 +56,7 @@ impl Session {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| StorageError::Unreachable(Arc::new(error)))?;
         let heard = Arc::new(Heard::default());
-        let client = runtime.block_on(async {
+        let connecting = async {
             let config = options.config();
             Ok::<_, tokio_postgres::Error>(match options.tls() {
                 None => {
@@ -71,7 +71,12 @@ impl Session {
                     client
                 }
             })
-        })?;
+        };
+        // A proxy, or a machine that stands still, may take the connection and then say nothing.
+        let connected =
+            async { tokio::time::timeout(options.connected_within(), connecting).await };
+        let client = runtime.block_on(connected);
+        let client = client.map_err(|elapsed| StorageError::Unreachable(Arc::new(elapsed)))??;
         Ok(Self {
             runtime: Some(runtime),
             client,

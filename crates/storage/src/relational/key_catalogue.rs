@@ -24,7 +24,7 @@ pub(crate) fn newest(connection: &Connection) -> Result<Option<CatalogueMark>> {
 }
 
 /// Puts `newer` in the place of `known`. Whether that was still the newest.
-fn note(
+pub(crate) fn note(
     connection: &Connection,
     known: Option<CatalogueMark>,
     newer: CatalogueMark,

@@ -26,7 +26,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use tapfer_payment_types::RealmId;
+use tapfer_payment_types::{CatalogueMark, RealmId};
 
 use crate::faults::{NoFaults, SharedFaults};
 use crate::idempotency::RunningRequests;
@@ -34,7 +34,7 @@ use crate::relational::lookup::Seen;
 use crate::relational::rows::first;
 use crate::relational::sql::params;
 use crate::relational::{Engine, Result, audit_chain, of_each};
-use crate::{Load, Storage, StorageError};
+use crate::{CatalogueStore as _, Load, Sharing, Storage, StorageError};
 pub use backup::{back_up, check};
 use desk::{Desk, Shared};
 pub(crate) use file_reader::FileReader;
@@ -198,6 +198,17 @@ fn open_file(path: &Path, options: &SqliteOptions, flags: OpenFlags) -> Result<C
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(connection)
+}
+
+impl Sharing for SqliteStorage {
+    fn note_catalogue_with_copy(
+        &self,
+        known: Option<CatalogueMark>,
+        newer: CatalogueMark,
+        _copy: Vec<u8>,
+    ) -> Result<bool> {
+        self.note_catalogue(known, newer)
+    }
 }
 
 impl Storage for SqliteStorage {
