@@ -114,11 +114,21 @@ fn without_position(detail: &str) -> String {
 /// The platform gave no answer: whether it did anything is unknown, and only asking again with the
 /// same idempotency key tells.
 #[derive(Debug)]
-pub(crate) struct NoAnswer(String);
+pub(crate) struct NoAnswer {
+    words: String,
+    broke_off: bool,
+}
+
+impl NoAnswer {
+    /// Whether somebody had taken the connection: what was asked may have arrived.
+    pub(crate) const fn broke_off(&self) -> bool {
+        self.broke_off
+    }
+}
 
 impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.words)
     }
 }
 
@@ -247,6 +257,11 @@ impl Client {
     /// The same, but asking again for longer when there is no answer.
     pub(crate) fn patient(self, patience: Duration) -> Self {
         Self { patience: patience.max(self.patience), ..self }
+    }
+
+    /// The same caller, at another node of the platform.
+    pub(crate) fn at(&self, server: &str) -> Self {
+        Self { server: server.trim_end_matches('/').to_owned(), ..self.clone() }
     }
 
     /// The same server in the name of another caller.
@@ -405,7 +420,12 @@ impl Client {
             }
             _ => "is `tapfer serve` running there? Start it, or give another address with --server",
         };
-        NoAnswer(format!("no answer from {server} ({error}): {advice}"))
+        let broke_off = match error {
+            ureq::Error::Io(error) => error.kind() != io::ErrorKind::ConnectionRefused,
+            ureq::Error::ConnectionFailed | ureq::Error::HostNotFound => false,
+            _ => true,
+        };
+        NoAnswer { words: format!("no answer from {server} ({error}): {advice}"), broke_off }
     }
 }
 

@@ -27,6 +27,12 @@ pub(crate) fn instant() -> Instant {
     Instant::now()
 }
 
+/// The system's monotonic clock, which other programs on this machine read too.
+pub(crate) fn uptime() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 /// Processor time of this process so far.
 pub(crate) fn cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);

@@ -103,6 +103,18 @@ impl TestPostgres {
         let _answer = self.ask(sql);
     }
 
+    /// Has all its processes stand still, as a machine does that is gone without a word; or go on.
+    pub fn stand_still(&self, still: bool) {
+        let pid = fs::read_to_string(self.directory.path().join("data/postmaster.pid"));
+        let pid = pid.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let mut kill = Command::new("kill");
+        kill.arg(if still { "-STOP" } else { "-CONT" }).arg(&pid);
+        kill.args(children.unwrap_or_default().split_whitespace());
+        // One of them may have ended meanwhile.
+        let _said = kill.output();
+    }
+
     /// Says SQL under a login: what is answered, or why it is refused.
     ///
     /// # Errors
@@ -123,6 +135,7 @@ impl TestPostgres {
 
 impl Drop for TestPostgres {
     fn drop(&mut self) {
+        self.stand_still(false);
         drop(self.keeper.stdin.take());
         let _ended = self.keeper.wait();
     }

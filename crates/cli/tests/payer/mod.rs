@@ -51,6 +51,14 @@ pub(crate) fn pay(client: &Client, phone: &mut Phone, number: usize) -> Payment 
 
 /// A payment up to the question that the terminal puts, and the idempotency key for it.
 pub(crate) fn tap(client: &Client, phone: &mut Phone, number: usize) -> (String, Value) {
+    let id = armed(client, number);
+    let chip_data = phone.tap(&client.configuration, &id);
+    let question = json!({ "payment_intent": id, "chip_data": chip_data });
+    (format!("authorization-{number}"), question)
+}
+
+/// A payment that the terminal is armed for.
+pub(crate) fn armed(client: &Client, number: usize) -> String {
     let body = json!({ "amount": PRICE, "currency": "EUR" });
     let intent =
         client.post("/v1/payment-intents", &body, &format!("intent-{number}"), Caller::Merchant);
@@ -58,9 +66,7 @@ pub(crate) fn tap(client: &Client, phone: &mut Phone, number: usize) -> (String,
     let arm = json!({ "terminal": client.terminal });
     let path = format!("/v1/payment-intents/{id}/arm");
     client.post(&path, &arm, &format!("arm-{number}"), Caller::Merchant);
-    let chip_data = phone.tap(&client.configuration, &id);
-    let question = json!({ "payment_intent": id, "chip_data": chip_data });
-    (format!("authorization-{number}"), question)
+    id
 }
 
 #[derive(Clone, Copy)]
@@ -126,6 +132,26 @@ impl Client {
         }
     }
 
+    /// The same till and phone, at another node of the platform.
+    pub(crate) fn at(&self, node: &Platform) -> Self {
+        Self {
+            agent: self.agent.clone(),
+            address: node.address().to_owned(),
+            merchant_key: self.merchant_key.clone(),
+            terminal_key: self.terminal_key.clone(),
+            device_key: self.device_key.clone(),
+            device: self.device.clone(),
+            terminal: self.terminal.clone(),
+            configuration: self.configuration.clone(),
+            refused: AtomicUsize::new(0),
+        }
+    }
+
+    /// The same, with another API key for the terminal.
+    pub(crate) fn with_terminal(self, terminal: &str, api_key: &str) -> Self {
+        Self { terminal: terminal.to_owned(), terminal_key: api_key.to_owned(), ..self }
+    }
+
     /// How often the platform was not able to answer so far.
     pub(crate) fn refused(&self) -> usize {
         self.refused.load(Ordering::SeqCst)
@@ -174,17 +200,25 @@ impl Client {
 
     /// Asks once for what is there.
     pub(crate) fn get(&self, path: &str, caller: Caller) -> Option<(u16, Value)> {
-        let question = self.agent.get(format!("{}{path}", self.address));
-        self.read(question.header("authorization", self.bearer(caller)).call().ok()?)
+        self.get_as(self.key_of(caller), path)
     }
 
-    fn bearer(&self, caller: Caller) -> String {
-        let api_key = match caller {
+    /// The same with any API key.
+    pub(crate) fn get_as(&self, api_key: &str, path: &str) -> Option<(u16, Value)> {
+        let question = self.agent.get(format!("{}{path}", self.address));
+        self.read(question.header("authorization", format!("Bearer {api_key}")).call().ok()?)
+    }
+
+    fn key_of(&self, caller: Caller) -> &str {
+        match caller {
             Caller::Merchant => &self.merchant_key,
             Caller::Terminal => &self.terminal_key,
             Caller::Device => &self.device_key,
-        };
-        format!("Bearer {api_key}")
+        }
+    }
+
+    fn bearer(&self, caller: Caller) -> String {
+        format!("Bearer {}", self.key_of(caller))
     }
 
     fn read(&self, mut answer: ureq::http::Response<ureq::Body>) -> Option<(u16, Value)> {

@@ -67,6 +67,13 @@ impl Platform {
         self.process.wait().unwrap();
     }
 
+    /// SIGTERM: no new requests, answers to those that run, and an end in good order.
+    pub(crate) fn stop(&mut self) {
+        let process = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+        assert!(self.process.wait().unwrap().success(), "it stops in good order");
+    }
+
     /// Starts the killed platform again, at the same address.
     pub(crate) fn restart(&mut self) {
         self.restart_with(&[]);

@@ -5,6 +5,7 @@ mod authorize;
 mod failover;
 mod figure;
 mod hsm;
+mod load;
 mod primitives;
 
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub(crate) enum BenchCommand {
     Authorize(authorize::AuthorizeArguments),
     /// Payments of many phones while one of two HSMs fails: errors, and how long until all is as before
     Failover(failover::FailoverArguments),
+    /// Payments at the nodes of a platform that runs, told one by one and compared in the end: for drills
+    Load(load::LoadArguments),
     /// A process that `bench hsm` starts
     #[command(hide = true)]
     HsmPart(hsm::PartArguments),
@@ -68,6 +71,7 @@ pub(crate) fn run(context: &Context, command: &BenchCommand) -> anyhow::Result<E
         BenchCommand::Authorize(arguments) => return authorize::run(context, arguments),
         BenchCommand::Hsm(arguments) => return hsm::run(context, arguments),
         BenchCommand::Failover(arguments) => return failover::run(context, arguments),
+        BenchCommand::Load(arguments) => return load::run(context, arguments),
         BenchCommand::HsmPart(arguments) => return hsm::part(arguments),
     };
     if !(1..=MAXIMUM_ROUNDS).contains(&arguments.rounds) {
