@@ -203,3 +203,32 @@ fn a_realm_in_postgres_comes_back_from_its_backups() {
     assert_eq!((realm.server.ask(count), server.ask(count)), ("1".to_owned(), "2".to_owned()));
     done(&restored, &["audit", "verify"]);
 }
+
+/// Whether the database is sound, beside the platform that runs on it; what is wrong is named, and the command ends with 1.
+#[test]
+fn the_database_is_checked_beside_the_platform() {
+    let (realm, _platform) = Realm::new();
+    let home = realm.home();
+    let sound = done(&home, &["db", "check"]);
+    assert_eq!((&sound["sound"], &sound["faults"]), (&true.into(), &Value::Array(Vec::new())));
+    assert!(sound["checked"].as_array().unwrap().len() > 15, "{sound}");
+    realm.server.say("UPDATE accounts SET balance = balance + 1 WHERE kind = 'merchant_payable'");
+    let unsound = tapfer(&home, &["db", "check"]);
+    assert_eq!(unsound.status.code(), Some(1));
+    let unsound: Value = serde_json::from_slice(&unsound.stdout).unwrap();
+    assert_eq!(unsound["faults"][0]["place"], "accounts", "{unsound}");
+    let nothing = refusal(&home, &["db", "cut-log", "--yes-lose-what-stands-behind-it"]);
+    assert!(nothing.contains("is kept in the PostgreSQL database"), "{nothing}");
+
+    let platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "300.00"]);
+    pay(&platform);
+    assert_eq!(platform.tapfer(&["db", "check"])["sound"], true);
+    let backup = platform.home().join("backup");
+    platform.tapfer(&["backup", "--to", backup.to_str().unwrap()]);
+    let file = backup.join("tapfer.db");
+    let check = ["db", "check", "--database", file.to_str().unwrap()];
+    assert_eq!(platform.tapfer(&check)["sound"], true);
+    let cut = platform.run(&["db", "cut-log", "--yes-lose-what-stands-behind-it"]);
+    assert!(String::from_utf8(cut.stderr).unwrap().contains("the platform runs"));
+}

@@ -20,6 +20,7 @@ use tapfer_payments::tokens::TokenError;
 
 use crate::idempotency::Difference;
 use crate::journal::JournalFault;
+use crate::sqlite::WalFault;
 
 /// A rule that forbids what the caller asked for. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -212,6 +213,18 @@ pub enum StorageError {
          (docs/disaster-recovery.md)"
     )]
     Journal(#[source] JournalFault),
+    /// The log beside the file is damaged in front of what was acknowledged.
+    #[error(
+        "the write-ahead log {path} is damaged: {fault}. SQLite would leave out what stands there and all behind it, and payments \
+         that were approved with it: stop, keep a copy of the database and of this file, look at the disk, and restore \
+         from a backup; or go on without them (tapfer db cut-log; docs/disaster-recovery.md)"
+    )]
+    DamagedLog {
+        /// The file.
+        path: String,
+        /// Where.
+        fault: WalFault,
+    },
     /// Migrations could not be applied.
     #[error("the database could not be brought to the current schema: {0}")]
     Migration(String),

@@ -42,6 +42,7 @@ pub use records::{
     TopUp,
 };
 pub use relational::key_uses::KeyUse;
+pub use relational::soundness::{Checked, Soundness, Unsound};
 pub use store::{
     AccessStore, AuditStore, AuthorizationStore, CardStore, CatalogueStore, ConfigurationStore,
     DeviceStore, IdempotencyStore, IntegrityStore, IntentStore, IssuerStore, Load, MerchantStore,

@@ -9,6 +9,7 @@ use tapfer_payments::access::ApiKey;
 
 use crate::postgres::{PostgresOptions, ServerReader};
 use crate::relational::rows::{Columns, all, first};
+use crate::relational::soundness::{self, Soundness};
 use crate::relational::sql::{Connection, params};
 use crate::relational::{Result, access, audit_chain, key_catalogue};
 use crate::sqlite::FileReader;
@@ -121,6 +122,30 @@ impl DatabaseReader {
             Source::File(file) if !file.has_catalogue_marks()? => Ok(None),
             _ => key_catalogue::newest(self.connection()),
         }
+    }
+
+    /// Compares everything with everything: what the engine knows of itself, then what stands in the tables. What could not be read is a
+    /// fault with a name.
+    #[must_use]
+    pub fn check(&self) -> Soundness {
+        let mut found = Soundness::default();
+        let (has_rules, lines) = match &self.source {
+            Source::File(file) => {
+                (file.check(&mut found), "SELECT action, object FROM audit_events")
+            }
+            Source::Server(server) => {
+                let checked = server.check(&mut found);
+                found.unless_readable("pg_trigger", checked);
+                // Also those that wait to be linked.
+                let lines = "SELECT action, object FROM audit_events
+                             UNION ALL SELECT action, object FROM audit_inbox";
+                (true, lines)
+            }
+        };
+        if has_rules {
+            soundness::check(self.connection(), lines, &mut found);
+        }
+        found
     }
 
     fn connection(&self) -> &Connection {

@@ -10,6 +10,7 @@
 
 mod world;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -73,7 +74,7 @@ fn only_its_owner_reads_the_file() {
     let _world = World::new(file.open());
     for suffix in ["", "-wal", "-shm"] {
         let path = format!("{}{suffix}", file.path.display());
-        let mode = std::fs::metadata(path).unwrap().permissions().mode();
+        let mode = fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{suffix}");
     }
 }
@@ -105,8 +106,7 @@ fn the_database_of_another_program_is_refused() {
     file.tamper().execute("CREATE TABLE recipes (name TEXT)", []).unwrap();
     assert!(matches!(file.try_open(), Err(StorageError::ForeignDatabase(_))));
     let other = File::new();
-    std::fs::write(&other.path, b"this is a letter, and not a short one, to somebody else")
-        .unwrap();
+    fs::write(&other.path, b"this is a letter, and not a short one, to somebody else").unwrap();
     assert!(matches!(other.try_open(), Err(StorageError::Database(_))));
     assert!(matches!(
         SqliteStorage::create(
@@ -124,9 +124,9 @@ fn a_realm_opens_its_own_database_and_no_other() {
     let open = || SqliteStorage::open(&file.path, world::realm(), &SqliteOptions::default());
     assert!(matches!(open(), Err(StorageError::MissingDatabase(_))), "none is made");
     assert!(!file.path.exists());
-    std::fs::write(&file.path, b"").unwrap();
+    fs::write(&file.path, b"").unwrap();
     assert!(matches!(open(), Err(StorageError::MissingDatabase(_))), "an empty one is none");
-    assert_eq!(std::fs::metadata(&file.path).unwrap().len(), 0, "and is left as it was");
+    assert_eq!(fs::metadata(&file.path).unwrap().len(), 0, "and is left as it was");
     drop(file.open());
     drop(open().unwrap());
 
@@ -290,8 +290,8 @@ fn the_journal_goes_on_behind_what_a_crash_has_left_in_it() {
         paid.push(world.pay_new(counter, 10, CaptureMethod::Automatic).id);
         let left = path.with_file_name(format!("left-{counter}.db"));
         let log = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
-        std::fs::copy(&path, &left).unwrap();
-        std::fs::copy(log(&path), log(&left)).unwrap();
+        fs::copy(&path, &left).unwrap();
+        fs::copy(log(&path), log(&left)).unwrap();
         assert_eq!(world.store.load().payments_ahead, 1, "the tables know nothing of it yet");
         for id in &paid {
             assert!(world.store.authorization(*id).unwrap().is_some(), "payment {counter}");
@@ -391,4 +391,39 @@ fn attack_trigger_left_in_the_database() {
             assert!(told.to_string().contains(named), "{statements}: {told}");
         }
     }
+}
+
+/// What SQLite would leave out without a word is refused, and can be cut off by who wants that; a torn end is not.
+#[test]
+fn attack_damaged_log_taken_for_a_shorter_one() {
+    let file = File::new();
+    let world = World::new(file.open());
+    for counter in 1..=9 {
+        world.pay_new(counter, 100, CaptureMethod::Automatic);
+    }
+    // As it lies there when the machine stops.
+    let copy = File::new();
+    let [log, copied] = [&file, &copy].map(|file| file.path.with_file_name("tapfer.db-wal"));
+    fs::copy(&file.path, &copy.path).unwrap();
+    let mut bytes = fs::read(&log).unwrap();
+    fs::write(&copied, &bytes[..bytes.len() - 100]).unwrap();
+    copy.try_open().expect("a torn end is not refused").close();
+
+    fs::copy(&file.path, &copy.path).unwrap();
+    let frame = 4_096 + 24;
+    bytes[32 + 3 * frame + 1_000] ^= 1;
+    fs::write(&copied, &bytes).unwrap();
+    let refused = copy.try_open().map(drop).unwrap_err();
+    let StorageError::DamagedLog { fault, .. } = &refused else { panic!("{refused}") };
+    assert!(fault.to_string().contains("frame 4, at byte 12392"), "{fault}");
+    assert_eq!(fs::read(&copied).unwrap(), bytes, "nothing was changed");
+    let found = DatabaseReader::file(&copy.path);
+    let faults = found.map(|reader| reader.check().faults);
+    assert!(faults.is_ok_and(|faults| faults.iter().any(|fault| fault.what.contains("frame 4"))));
+
+    fs::write(&copied, &bytes).unwrap();
+    let cut = sqlite::cut_log(&copy.path).unwrap().expect("it is damaged");
+    assert_eq!(fs::read(&cut.kept_as).unwrap(), bytes);
+    assert_eq!(cut.left.end + cut.cut_bytes, u64::try_from(bytes.len()).unwrap());
+    assert_eq!(sqlite::cut_log(&copy.path).unwrap(), None, "not damaged any more");
 }

@@ -1,13 +1,18 @@
-//! `tapfer db`: the PostgreSQL database of a realm.
+//! `tapfer db`: the database of a realm.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
+use anyhow::{bail, ensure};
+use clap::{Args, Subcommand};
 use serde_json::json;
-use tapfer_server::realm::migrate_database;
+use tapfer_server::realm::{database_reader, is_open, migrate_database};
+use tapfer_storage::DatabaseReader;
+use tapfer_storage::sqlite::{self, CutLog};
 
 use crate::context::Context;
-use crate::failure::Ending;
+use crate::database_address::DatabaseAddress;
+use crate::failure::{Ending, UsageError};
+use crate::output::Emphasis;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
@@ -31,12 +36,114 @@ again. Platforms of the version before go on beside the newer schema; a newer on
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
+    /// Read the whole database and say whether it is sound: beside the running platform, or of a backup
+    #[command(after_help = "\
+Examples:
+  tapfer db check
+  tapfer db check --database /mnt/backup/2026-11-22/tapfer.db
+
+Compares pages, types and references; the log and the journal with their checksums; balances with bookings, bookings
+with payments, refunds and reversals; counters; answers; the audit log with its chain. Names the first rows of each kind of damage, and what to do. Exit
+code 1 if anything is wrong. Opens no key: signatures are for `tapfer audit verify`. A PostgreSQL server's pages are for its own pg_amcheck.")]
+    Check(Check),
+    /// Go on without what stands in a damaged write-ahead log behind its damage
+    #[command(after_help = "\
+Example:
+  tapfer db cut-log --yes-lose-what-stands-behind-it
+
+Of a platform that does not start because its tapfer.db-wal is damaged, and has no better backup. PAYMENTS THAT WERE APPROVED ARE LOST: the
+log is cut in front of the first damaged frame, and kept as it was in tapfer.db-wal.damaged. Behind the next start: tapfer db check, tapfer
+audit restored --reason TEXT, and book what is missing by the tills' receipts (docs/disaster-recovery.md).")]
+    CutLog {
+        /// That this is wanted
+        #[arg(long = "yes-lose-what-stands-behind-it")]
+        confirmed: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Database file [default: the database of the realm in the home directory]
+    #[arg(long, value_name = "FILE", conflicts_with = "address")]
+    database: Option<PathBuf>,
+    #[command(flatten)]
+    server: DatabaseAddress,
 }
 
 pub(crate) fn run(context: &Context, command: &DbCommand) -> anyhow::Result<Ending> {
-    let DbCommand::Migrate { owner, password_file } = command;
-    let password_file = password_file.as_deref().map(std::path::absolute).transpose()?;
+    match command {
+        DbCommand::Migrate { owner, password_file } => {
+            migrate(context, owner, password_file.as_deref())
+        }
+        DbCommand::Check(arguments) => check(context, arguments),
+        DbCommand::CutLog { confirmed } => cut_log(context, *confirmed),
+    }
+}
+
+fn migrate(context: &Context, owner: &str, password_file: Option<&Path>) -> anyhow::Result<Ending> {
+    let password_file = password_file.map(std::path::absolute).transpose()?;
     let (before, after) = migrate_database(context.home.path(), owner, password_file.as_deref())?;
     context.output.object(&json!({ "schema_before": before, "schema": after }))?;
+    Ok(Ending::Done)
+}
+
+fn check(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
+    let database = match (&arguments.database, arguments.server.options()?) {
+        (Some(file), _) => DatabaseReader::file(file)?,
+        (None, Some(options)) => DatabaseReader::server(&options)?,
+        (None, None) => database_reader(&context.home.realm())?,
+    };
+    let found = {
+        let _progress = context.output.progress("reading the database");
+        database.check()
+    };
+    let is_sound = found.faults.is_empty();
+    let output = context.output;
+    if output.is_json() {
+        let checked = found.checked.iter();
+        let checked: Vec<_> =
+            checked.map(|one| json!({ "what": one.what, "count": one.count })).collect();
+        let faults = found.faults.iter().map(|fault| {
+            json!({ "place": fault.place, "row": fault.row, "what": fault.what, "to_do": fault.to_do })
+        });
+        output.json_line(&json!({
+            "realm": database.realm(), "schema": database.schema()?, "sound": is_sound,
+            "checked": checked, "faults": faults.collect::<Vec<_>>(),
+        }))?;
+        return Ok(Ending::done_if(is_sound));
+    }
+    output.line(format!("realm {}, schema {}", database.realm(), database.schema()?));
+    for one in &found.checked {
+        output.line(format!("{:>12}  {}", one.count, one.what));
+    }
+    for fault in &found.faults {
+        let place = output.paint(Emphasis::Bad, format!("{} {}", fault.place, fault.row).trim());
+        output.line(format!("{place}: {}. To do: {}", fault.what, fault.to_do));
+    }
+    let (emphasis, said) = match is_sound {
+        true => (Emphasis::Good, "the database is sound"),
+        false => (Emphasis::Bad, "the database is NOT sound"),
+    };
+    output.line(output.paint(emphasis, said));
+    Ok(Ending::done_if(is_sound))
+}
+
+fn cut_log(context: &Context, confirmed: bool) -> anyhow::Result<Ending> {
+    let home = context.home.realm();
+    let database = home.embedded_database()?;
+    if !confirmed {
+        let said = "approved payments are lost with it: give --yes-lose-what-stands-behind-it";
+        return Err(UsageError(said.to_owned()).into());
+    }
+    ensure!(!is_open(home.home())?, "the platform runs: stop it first");
+    let Some(CutLog { kept_as, left, cut_bytes }) = sqlite::cut_log(&database)? else {
+        bail!("the log of {} is not damaged; nothing was done", database.display());
+    };
+    context.output.object(&json!({
+        "frames_left": left.frames, "bytes_cut_off": cut_bytes, "kept_as": kept_as,
+    }))?;
+    context.output.remark(
+        "Start the platform, then: tapfer db check; tapfer audit restored --reason TEXT; and book what is missing by the tills' receipts.",
+    );
     Ok(Ending::Done)
 }

@@ -70,6 +70,7 @@ fn of_storage(error: StorageError) -> Problem {
         | StorageError::Migration(_)
         | StorageError::Abandoned
         | StorageError::Journal(_)
+        | StorageError::DamagedLog { .. }
         | StorageError::Database(_) => Problem::internal(&error),
     }
 }

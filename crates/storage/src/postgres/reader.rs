@@ -12,7 +12,9 @@ use super::migrations;
 use super::options::PostgresOptions;
 use super::session::{SNAPSHOT, Session};
 use crate::StorageError;
-use crate::relational::sql::{self, Guard, Sql, ToValue};
+use crate::relational::rows::all;
+use crate::relational::soundness::{Soundness, id, number};
+use crate::relational::sql::{self, Guard, Sql, ToValue, params};
 use crate::relational::{Result, realm};
 use tapfer_payment_types::CatalogueMark;
 
@@ -40,6 +42,26 @@ impl ServerReader {
     /// The version of the schema.
     pub(crate) fn version(&self) -> Result<i64> {
         migrations::version(&self.0)
+    }
+}
+
+impl ServerReader {
+    /// What only this engine can be asked: whether the rules of its tables are in force.
+    pub(crate) fn check(&self, found: &mut Soundness) -> Result<()> {
+        let triggers = "SELECT count(*) AS number FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+                        JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'tapfer'";
+        found.checked("triggers that are in force", number(self, triggers)?);
+        let off = "SELECT c.relname || ' ' || t.tgname AS id FROM pg_trigger AS t
+                   JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                   WHERE n.nspname = 'tapfer' AND t.tgenabled <> 'O' ORDER BY 1 LIMIT 5";
+        for trigger in all(self, off, params![], id)? {
+            found.fault(
+                "pg_trigger",
+                trigger,
+                "somebody has switched it off, and what it refuses may have been done",
+            );
+        }
+        Ok(())
     }
 }
 

@@ -30,6 +30,7 @@ mod refunds;
 mod reversals;
 mod revocations;
 pub(crate) mod rows;
+pub(crate) mod soundness;
 pub(crate) mod sql;
 mod terminal_certificates;
 pub(crate) mod terminals;

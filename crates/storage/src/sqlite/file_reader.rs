@@ -1,18 +1,22 @@
 //! The file of a store that this process does not run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use tapfer_payment_types::RealmId;
 
-use super::{Result, SqliteOptions, migrations, open_reader, without_links};
+use super::{Result, SqliteOptions, journal, migrations, open_reader, wal_file, without_links};
 use crate::StorageError;
 use crate::relational::realm;
 use crate::relational::rows::first;
+use crate::relational::soundness::{Soundness, number};
 use crate::relational::sql::{self, params};
 
 /// Reads one moment of a file.
-pub(crate) struct FileReader(Connection);
+pub(crate) struct FileReader {
+    connection: Connection,
+    path: PathBuf,
+}
 
 impl FileReader {
     /// # Errors
@@ -26,16 +30,16 @@ impl FileReader {
         connection.execute_batch("BEGIN")?;
         migrations::check_made_here(&connection, path)?;
         let realm = realm::realm(&connection)?;
-        Ok((Self(connection), realm))
+        Ok((Self { connection, path: path.clone() }, realm))
     }
 
     pub(crate) fn connection(&self) -> &sql::Connection {
-        &self.0
+        &self.connection
     }
 
     /// The version of the schema.
     pub(crate) fn version(&self) -> Result<i64> {
-        migrations::version(&self.0)
+        migrations::version(&self.connection)
     }
 
     /// Whether it is not older than signatures of API keys.
@@ -46,6 +50,63 @@ impl FileReader {
     /// Whether it is not older than marks of the catalogue of keys.
     pub(crate) fn has_catalogue_marks(&self) -> Result<bool> {
         let columns = "SELECT 1 FROM pragma_table_info('key_catalogue') WHERE name = 'key_hash'";
-        Ok(first(&self.0, columns, params![], |_| Ok(()))?.is_some())
+        Ok(first(&self.connection, columns, params![], |_| Ok(()))?.is_some())
     }
+
+    /// What only this engine can be asked: its files and pages, and the journal. Whether the tables are those of this
+    /// program, so that their rows can be compared.
+    pub(crate) fn check(&self, found: &mut Soundness) -> bool {
+        self.check_log(found);
+        let pages = self.check_pages(found);
+        found.unless_readable(&self.path.display().to_string(), pages);
+        let (version, known) = (self.version(), migrations::newest());
+        let version = found.unless_readable("refinery_schema_history", version).unwrap_or(0);
+        // One of an older version is sound as far as SQLite goes; whoever opens it brings it forward.
+        let is_newest = known.is_ok_and(|known| known == version);
+        if is_newest {
+            let ahead = journal::ahead(&self.connection);
+            let ahead = found.unless_readable("journal", ahead).unwrap_or_default();
+            found.checked("entries of the journal with their hashes", as_count(ahead.len()));
+        }
+        is_newest
+    }
+
+    fn check_log(&self, found: &mut Soundness) {
+        let log = wal_file::log_of(&self.path).display().to_string();
+        match wal_file::examine_beside(&self.path) {
+            Ok(Some(Ok(end))) => {
+                found.checked("frames of the log with their checksums", end.frames)
+            }
+            Ok(Some(Err(fault))) => found.fault(&log, "", fault),
+            Ok(None) => {}
+            Err(error) => found.fault(&log, "", error),
+        }
+    }
+
+    /// What SQLite itself knows to be wrong with pages, indices, types and references between tables.
+    fn check_pages(&self, found: &mut Soundness) -> Result<()> {
+        let pages = number(&self.connection, "SELECT page_count AS number FROM pragma_page_count")?;
+        found.checked("pages with their rows, types and indices", pages);
+        let mut said = self.connection.prepare("PRAGMA integrity_check(5)")?;
+        for line in said.query_map([], |row| row.get::<_, String>(0))? {
+            let line = line?;
+            if line != "ok" {
+                found.fault(&self.path.display().to_string(), "", line);
+            }
+        }
+        let mut loose = self.connection.prepare("PRAGMA foreign_key_check")?;
+        let loose = loose.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, String>(2)?))
+        })?;
+        for row in loose.take(5) {
+            let (table, row, parent) = row?;
+            let row = row.map(|row| format!("row {row}")).unwrap_or_default();
+            found.fault(&table, row, format!("it refers to nothing in {parent}"));
+        }
+        Ok(())
+    }
+}
+
+fn as_count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }

@@ -18,6 +18,7 @@ mod readers;
 mod schema;
 mod sql;
 mod touched;
+mod wal_file;
 mod writer;
 
 use std::fs::OpenOptions;
@@ -39,6 +40,7 @@ pub use backup::{back_up, check};
 use desk::{Desk, Shared};
 pub(crate) use file_reader::FileReader;
 use readers::Readers;
+pub use wal_file::{CutLog, WalEnd, WalFault, cut_log, examine as examine_log};
 use writer::Writer;
 
 /// How the store uses the machine.
@@ -87,6 +89,7 @@ impl SqliteStorage {
     pub fn create(path: &Path, realm: RealmId, options: &SqliteOptions) -> Result<Self> {
         create_private(path);
         let path = &without_links(path);
+        wal_file::demand_sound(path)?;
         let mut connection = connect(path, options, OpenFlags::SQLITE_OPEN_CREATE)?;
         migrations::claim(&mut connection, path, realm)?;
         Self::start(connection, path, options, Arc::new(NoFaults))
@@ -98,7 +101,7 @@ impl SqliteStorage {
     /// # Errors
     /// [`StorageError::MissingDatabase`], [`StorageError::OtherRealm`],
     /// [`StorageError::NewerDatabase`], [`StorageError::ForeignDatabase`], [`StorageError::ChangedSchema`],
-    /// [`StorageError::Migration`], or the file cannot be opened or written.
+    /// [`StorageError::Migration`], [`StorageError::DamagedLog`], or the file cannot be opened or written.
     pub fn open(path: &Path, realm: RealmId, options: &SqliteOptions) -> Result<Self> {
         Self::open_with_faults(path, realm, options, Arc::new(NoFaults))
     }
@@ -118,6 +121,7 @@ impl SqliteStorage {
             return Err(StorageError::MissingDatabase(path.display().to_string()));
         }
         let path = &without_links(path);
+        wal_file::demand_sound(path)?;
         let connection = connect(path, options, OpenFlags::empty())?;
         migrations::check_owner(&connection, path, realm)?;
         Self::start(connection, path, options, faults)

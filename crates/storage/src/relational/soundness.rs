@@ -1,0 +1,357 @@
+//! Whether what stands in the tables fits together: what no single row can show.
+//!
+//! Each rule is a statement that finds the rows which break it. The words are those of both engines.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use super::rows::{Columns, all, each, first};
+use super::sql::{Connection, Row, params};
+use super::{Result, audit_chain};
+use crate::StorageError;
+
+/// So many rows are named of each kind of damage.
+const NAMED: i64 = 5;
+
+/// What was looked at, and what is wrong.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Soundness {
+    /// What was compared, in order.
+    pub checked: Vec<Checked>,
+    /// The first of each kind of damage; nothing where the database is sound.
+    pub faults: Vec<Unsound>,
+}
+
+/// Something that was compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// In words.
+    pub what: &'static str,
+    /// How many rows, entries or frames.
+    pub count: u64,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsound {
+    /// Which table or file.
+    pub place: String,
+    /// Which row, as far as there is one.
+    pub row: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// What to do.
+    pub to_do: &'static str,
+}
+
+/// Nothing in the books is put right by hand.
+pub(crate) const RESTORE: &str = "change nothing by hand: keep a copy, find out who had access or which disk fails, and go back to the newest backup \
+                                  that `tapfer db check` finds sound (docs/disaster-recovery.md)";
+const COMPARE: &str = "change nothing by hand: keep a copy, compare this payment with the till's receipt and the audit log, and find out \
+                       who had access";
+
+impl Soundness {
+    pub(crate) fn checked(&mut self, what: &'static str, count: u64) {
+        self.checked.push(Checked { what, count });
+    }
+
+    pub(crate) fn fault(&mut self, place: &str, row: impl ToString, what: impl ToString) {
+        let (place, row, what) = (place.to_owned(), row.to_string(), what.to_string());
+        self.faults.push(Unsound { place, row, what, to_do: RESTORE });
+    }
+
+    /// What could not even be read is damage that has a name.
+    pub(crate) fn unless_readable<T>(&mut self, place: &str, read: Result<T>) -> Option<T> {
+        read.map_err(|error| self.fault(place, "", error)).ok()
+    }
+}
+
+/// What has to be so.
+struct Rule {
+    what: &'static str,
+    table: &'static str,
+    /// The rows that break it, as `id`.
+    broken: &'static str,
+    fault: &'static str,
+    to_do: &'static str,
+}
+
+/// What all transfers but top-ups are about, by the payment intent.
+macro_rules! by_intent {
+    ($rest:literal) => {
+        concat!(
+            "WITH told AS (
+                 SELECT t.sequence, t.kind, t.amount, coalesce(a.payment_intent_id, ra.payment_intent_id,
+                     f.payment_intent_id, p.id) AS intent
+                 FROM ledger_transfers AS t
+                 LEFT JOIN authorizations AS a ON a.id = t.cause
+                 LEFT JOIN reversals AS r ON r.id = t.cause
+                 LEFT JOIN authorizations AS ra ON ra.id = r.authorization_id
+                 LEFT JOIN refunds AS f ON f.id = t.cause
+                 LEFT JOIN payment_intents AS p ON p.id = t.cause
+                 WHERE t.kind <> 'top_up')
+             ",
+            $rest
+        )
+    };
+}
+
+const RULES: [Rule; 15] = [
+    Rule {
+        what: "balances against the sum of bookings",
+        table: "accounts",
+        broken: "SELECT kind || ' ' || owner || ' ' || currency AS id FROM (
+                     SELECT kind, owner, currency, sum(balance) AS balance, sum(booked) AS booked FROM (
+                         SELECT kind, owner, currency, balance, 0 AS booked FROM accounts
+                         UNION ALL SELECT to_kind, to_owner, currency, 0, amount FROM ledger_transfers
+                         UNION ALL SELECT from_kind, from_owner, currency, 0, -amount FROM ledger_transfers
+                     ) AS moves GROUP BY kind, owner, currency) AS sums
+                 WHERE balance <> booked",
+        fault: "its balance is not the sum of what was booked on it",
+        to_do: RESTORE,
+    },
+    Rule {
+        what: "balances that may not be below zero",
+        table: "accounts",
+        broken: "SELECT kind || ' ' || owner || ' ' || currency AS id FROM accounts
+                 WHERE balance < 0 AND kind <> 'issuer_funding'",
+        fault: "it is below zero, and only issuers' may be",
+        to_do: RESTORE,
+    },
+    Rule {
+        what: "bookings from where to where their kind goes",
+        table: "ledger_transfers",
+        broken: "SELECT sequence || '' AS id FROM ledger_transfers
+                 WHERE amount <= 0 OR kind || ' ' || from_kind || ' ' || to_kind NOT IN (
+                     'top_up issuer_funding cardholder', 'hold cardholder held', 'capture held merchant_payable',
+                     'release held cardholder', 'refund merchant_payable cardholder',
+                     'reversal merchant_payable cardholder')",
+        fault: "no booking of this kind goes so",
+        to_do: RESTORE,
+    },
+    Rule {
+        what: "bookings with a cause",
+        table: "ledger_transfers",
+        broken: by_intent!("SELECT sequence || '' AS id FROM told WHERE intent IS NULL"),
+        fault: "what it was booked for is not there",
+        to_do: COMPARE,
+    },
+    Rule {
+        what: "approvals with the one hold of their amount",
+        table: "authorizations",
+        broken: "SELECT a.id AS id FROM authorizations AS a LEFT JOIN (
+                     SELECT cause, count(*) AS number, sum(amount) AS amount, min(currency) AS currency,
+                         min(from_owner) AS card
+                     FROM ledger_transfers WHERE kind = 'hold' GROUP BY cause) AS h ON h.cause = a.id
+                 WHERE CASE WHEN a.outcome = 0
+                     THEN coalesce(h.number, 0) <> 1 OR h.amount <> a.amount OR h.currency <> a.currency
+                         OR h.card <> a.card_id
+                     ELSE h.number IS NOT NULL END",
+        fault: "an approval has one hold of its amount on its card, and nothing else has one",
+        to_do: COMPARE,
+    },
+    Rule {
+        what: "payment intents against holds, captures, releases, refunds and reversals",
+        table: "payment_intents",
+        broken: by_intent!(
+            ", booked AS (
+                 SELECT intent, sum(CASE kind WHEN 'hold' THEN amount ELSE 0 END) AS held,
+                     sum(CASE kind WHEN 'capture' THEN amount ELSE 0 END) AS captured,
+                     sum(CASE kind WHEN 'release' THEN amount ELSE 0 END) AS released,
+                     sum(CASE kind WHEN 'refund' THEN amount ELSE 0 END) AS refunded,
+                     sum(CASE kind WHEN 'reversal' THEN amount ELSE 0 END) AS reversed
+                 FROM told GROUP BY intent)
+             SELECT p.id AS id FROM payment_intents AS p LEFT JOIN booked AS b ON b.intent = p.id
+             WHERE p.captured <> coalesce(b.captured, 0) OR p.refunded <> coalesce(b.refunded, 0)
+                 OR coalesce(b.held - b.captured - b.released, 0)
+                     <> CASE p.status WHEN 'requires_capture' THEN p.amount ELSE 0 END
+                 OR coalesce(b.reversed, 0)
+                     <> CASE p.status WHEN 'canceled' THEN p.captured - p.refunded ELSE 0 END"
+        ),
+        fault: "what was booked for it is not what it says",
+        to_do: COMPARE,
+    },
+    Rule {
+        what: "payment intents with the approval that they name",
+        table: "payment_intents",
+        broken: "SELECT p.id AS id FROM payment_intents AS p
+                 LEFT JOIN authorizations AS a ON a.id = p.authorization_id
+                 WHERE p.authorization_id IS NOT NULL AND (a.id IS NULL OR a.outcome <> 0
+                     OR a.payment_intent_id <> p.id OR a.amount <> p.amount OR a.currency <> p.currency)",
+        fault: "the approval that it names is not there, or is of another payment",
+        to_do: COMPARE,
+    },
+    Rule {
+        what: "approvals with the payment intent that names them",
+        table: "authorizations",
+        broken: "SELECT a.id AS id FROM authorizations AS a
+                 LEFT JOIN payment_intents AS p ON p.id = a.payment_intent_id
+                 WHERE p.id IS NULL OR (a.outcome = 0 AND coalesce(p.authorization_id, '') <> a.id)",
+        fault: "its payment intent does not name it",
+        to_do: COMPARE,
+    },
+    Rule {
+        what: "refunds with their bookings",
+        table: "refunds",
+        broken: "SELECT f.id AS id FROM refunds AS f LEFT JOIN (
+                     SELECT cause, sum(amount) AS amount FROM ledger_transfers WHERE kind = 'refund' GROUP BY cause
+                 ) AS t ON t.cause = f.id
+                 WHERE coalesce(t.amount, 0) <> f.amount",
+        fault: "it was not booked, or not with its amount",
+        to_do: COMPARE,
+    },
+    Rule {
+        what: "reversals with their bookings",
+        table: "reversals",
+        broken: "SELECT r.id AS id FROM reversals AS r LEFT JOIN (
+                     SELECT cause, sum(amount) AS amount FROM ledger_transfers
+                     WHERE kind IN ('release', 'reversal') GROUP BY cause) AS t ON t.cause = r.id
+                 WHERE coalesce(t.amount, 0) <> r.amount",
+        fault: "it was not booked, or not with its amount",
+        to_do: COMPARE,
+    },
+    Rule {
+        what: "approvals with the counter that they spent",
+        table: "authorizations",
+        broken: "SELECT a.id AS id FROM authorizations AS a LEFT JOIN transaction_counters AS c
+                     ON c.token_id = a.token_id
+                     AND c.application_transaction_counter = a.application_transaction_counter
+                 WHERE a.outcome = 0 AND (c.token_id IS NULL OR c.verified <> 1 OR c.authorization_id <> a.id)",
+        fault: "its counter is not spent, or by another one: it could be paid with once more",
+        to_do: RESTORE,
+    },
+    Rule {
+        what: "counters with the decision that spent them",
+        table: "transaction_counters",
+        broken: "SELECT c.token_id || ' ' || c.application_transaction_counter AS id FROM transaction_counters AS c
+                 LEFT JOIN authorizations AS a ON a.id = c.authorization_id
+                     AND a.token_id = c.token_id
+                     AND a.application_transaction_counter = c.application_transaction_counter
+                 WHERE a.id IS NULL",
+        fault: "the decision that spent it is not there, or is of another counter",
+        to_do: RESTORE,
+    },
+    Rule {
+        what: "counters of a token that rise from approval to approval",
+        table: "authorizations",
+        broken: "SELECT id FROM (
+                     SELECT a.id AS id, a.application_transaction_counter AS counter,
+                         lag(a.application_transaction_counter)
+                             OVER (PARTITION BY a.token_id ORDER BY t.sequence) AS previous
+                     FROM ledger_transfers AS t JOIN authorizations AS a ON a.id = t.cause
+                     WHERE t.kind = 'hold' AND a.outcome = 0) AS approvals
+                 WHERE counter <= previous",
+        fault: "its counter is not above that of the approval before it",
+        to_do: COMPARE,
+    },
+    Rule {
+        what: "decisions with their line in the audit log",
+        table: "authorizations",
+        broken: "SELECT a.id AS id FROM authorizations AS a
+                 LEFT JOIN (SELECT DISTINCT object FROM ({LINES}) AS lines WHERE action = 'authorization.decided') AS told
+                     ON told.object = a.id
+                 WHERE told.object IS NULL",
+        fault: "the audit log does not tell of it",
+        to_do: COMPARE,
+    },
+    Rule {
+        what: "lines about decisions with the decision",
+        table: "audit_events",
+        broken: "SELECT told.object AS id FROM ({LINES}) AS told LEFT JOIN authorizations AS a ON a.id = told.object
+                 WHERE told.action = 'authorization.decided' AND a.id IS NULL",
+        fault: "the decision that it tells of is not there",
+        to_do: RESTORE,
+    },
+];
+
+/// Compares everything. `lines` selects action and object of all lines of the audit log.
+pub(crate) fn check(connection: &Connection, lines: &str, found: &mut Soundness) {
+    for rule in &RULES {
+        let rows = rule.check(connection, lines, found);
+        found.unless_readable(rule.table, rows);
+    }
+    let answers = answers(connection, found);
+    found.unless_readable("idempotency_answers", answers);
+    let chain = chain(connection, found);
+    found.unless_readable("audit_events", chain);
+}
+
+impl Rule {
+    fn check(&self, connection: &Connection, lines: &str, found: &mut Soundness) -> Result<()> {
+        let count = format!("SELECT count(*) AS number FROM {}", self.table);
+        found.checked(self.what, number(connection, &count)?);
+        let broken = self.broken.replace("{LINES}", lines);
+        let broken = format!("{broken} ORDER BY 1 LIMIT {NAMED}");
+        for row in all(connection, &broken, params![], id)? {
+            let (place, what) = (self.table.to_owned(), self.fault.to_owned());
+            found.faults.push(Unsound { place, row, what, to_do: self.to_do });
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn id(row: &Row<'_>) -> Result<String> {
+    Columns::keyed(row, "", "id").get("id")
+}
+
+pub(crate) fn number(connection: &Connection, sql: &str) -> Result<u64> {
+    let counted = first(connection, sql, params![], |row| {
+        Columns::keyed(row, "", "number").number("number")
+    })?;
+    Ok(counted.unwrap_or(0))
+}
+
+/// Answers that are kept in clear and name a decision name one that is there.
+fn answers(connection: &Connection, found: &mut Soundness) -> Result<()> {
+    let (mut named, mut count) = (BTreeSet::new(), 0_u64);
+    let kept = "SELECT key, body FROM idempotency_answers";
+    each(connection, kept, params![], |row| {
+        let body: Vec<u8> = Columns::keyed(row, "idempotency_answers", "key").get("body")?;
+        named.extend(decision_of(&body));
+        count = count.saturating_add(1);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    found.checked("answers for repeated requests with the decision that they name", count);
+    if named.is_empty() {
+        return Ok(());
+    }
+    each(connection, "SELECT id FROM authorizations", params![], |row| {
+        named.remove(&id(row)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    for decision in named.iter().take(usize::try_from(NAMED).unwrap_or(0)) {
+        let what = "a till that asks again is told of a decision that is not there";
+        found.fault("idempotency_answers", decision, what);
+    }
+    Ok(())
+}
+
+/// The decision in an answer: its `id`.
+fn decision_of(body: &[u8]) -> Option<String> {
+    let answer: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let id = answer.get("id")?.as_str()?;
+    id.starts_with("auth_").then(|| id.to_owned())
+}
+
+fn chain(connection: &Connection, found: &mut Soundness) -> Result<()> {
+    let report = match audit_chain::verify(connection) {
+        Err(StorageError::Inconsistent(broken)) => {
+            found.fault(
+                broken.table,
+                &broken.id,
+                format!("column {} makes no sense", broken.column),
+            );
+            return Ok(());
+        }
+        report => report?,
+    };
+    found.checked("lines of the audit log with their chain", report.sound.sequence);
+    if let Some(fault) = report.fault {
+        found.fault("audit_events", report.sound.sequence.saturating_add(1), fault);
+    }
+    let cut = report.heads.iter().filter(|(_, end)| end.is_none()).count();
+    if cut > 0 && report.fault.is_none() {
+        found.fault("audit_heads", "", "the audit log ends before a head that was signed");
+    }
+    Ok(())
+}

@@ -1,0 +1,403 @@
+//! The write-ahead log as it lies on the disk, read before SQLite opens it (sqlite.org/fileformat2.html, section 4).
+//!
+//! SQLite takes the log up to its last whole transaction in front of the first frame that does not hold together, and says
+//! nothing of what it leaves. Mostly that is right: whoever loses power in the middle of a write leaves a torn
+//! transaction, of which nobody was told. But each transaction is synced before the next one is written, so a frame that is broken
+//! in front of a later transaction was whole once, and acknowledged payments stand in it and behind it.
+//!
+//! Each frame's checksum goes on from that of the frame before. So frames behind a broken one can be told from what lay there
+//! before: they hold together among themselves.
+//!
+//! What cannot be told: a log that ends too early between two transactions is a shorter log, and damage in the last
+//! transaction looks like a torn one. Phones, tills and kept heads are the witnesses of that.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::StorageError;
+use crate::relational::Result;
+
+/// "WAL" in its high bytes; the lowest bit says in which order checksums take the bytes of a word.
+const MAGIC: u32 = 0x377f_0682;
+const VERSION: u32 = 3_007_000;
+const HEADER: usize = 32;
+const FRAME_HEADER: usize = 24;
+/// A file that a running platform writes is looked at again, so soon and so often, before it is called damaged.
+const AGAIN: Duration = Duration::from_millis(20);
+const LOOKS: usize = 3;
+
+/// What of a log counts, and what does not.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct WalEnd {
+    /// Frames up to the end of the last whole transaction.
+    pub frames: u64,
+    /// Where that ends, in bytes from the beginning of the file.
+    pub end: u64,
+    /// Frames of a transaction that was not finished, also broken ones.
+    pub dropped_frames: u64,
+    /// Their bytes, and those of a frame that was cut off.
+    pub dropped_bytes: u64,
+}
+
+/// Why a log cannot be gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WalFault {
+    /// Its header is not what was written, and its frames are.
+    #[error("its header (bytes 0 to 31) is damaged, and transactions stand behind it")]
+    Header,
+    /// A frame is not what was written, and a later transaction is.
+    #[error(
+        "frame {frame}, at byte {offset}, is damaged, and transactions that were written later stand behind it"
+    )]
+    Frame {
+        /// Counted from 1.
+        frame: u64,
+        /// Where it begins.
+        offset: u64,
+        /// What counts in front of it.
+        before: WalEnd,
+    },
+}
+
+/// What was found of a log, or why it cannot be gone on with.
+type Examined = std::result::Result<WalEnd, WalFault>;
+
+/// Reads a log.
+///
+/// # Errors
+/// It cannot be read; the inner error says that it is damaged where it was whole once.
+pub fn examine(mut log: impl Read) -> io::Result<std::result::Result<WalEnd, WalFault>> {
+    let mut bytes = [0; HEADER];
+    let length = fill(&mut log, &mut bytes)?;
+    if length < HEADER {
+        let dropped_bytes = u64::try_from(length).unwrap_or(0);
+        return Ok(Ok(WalEnd { dropped_bytes, ..WalEnd::default() }));
+    }
+    let header = Header::read(&bytes);
+    if header.is_whole() {
+        let Some(page) = header.page_size() else { return Ok(Ok(WalEnd::default())) };
+        return walk(&mut log, &header, page);
+    }
+    Ok(match header.is_of_what_follows(&mut log)? {
+        true => Err(WalFault::Header),
+        false => Ok(WalEnd::default()),
+    })
+}
+
+/// Refuses a database whose log is damaged, before it is opened; what a torn transaction leaves is said.
+///
+/// # Errors
+/// [`StorageError::DamagedLog`]; the log cannot be read.
+pub(super) fn demand_sound(database: &Path) -> Result<()> {
+    let path = log_of(database).display().to_string();
+    match examine_beside(database).map_err(|error| unreadable(&path, &error))? {
+        Some(Err(fault)) => Err(StorageError::DamagedLog { path, fault }),
+        Some(Ok(end)) if end.dropped_bytes > 0 => {
+            tracing::warn!(
+                log = path,
+                kept_frames = end.frames,
+                dropped_frames = end.dropped_frames,
+                dropped_bytes = end.dropped_bytes,
+                "the log ends with a transaction that was not finished: nobody was told of it, and it is left out. If this \
+                 machine lost no power and no process was killed, look at the disk"
+            );
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unreadable(path: &str, error: &io::Error) -> StorageError {
+    StorageError::Damaged(path.to_owned(), error.to_string())
+}
+
+/// What was cut off a damaged log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutLog {
+    /// Where the log is kept as it was.
+    pub kept_as: PathBuf,
+    /// What is left of it.
+    pub left: WalEnd,
+    /// How many bytes were cut off.
+    pub cut_bytes: u64,
+}
+
+/// Cuts a damaged log in front of its damage, so that the database opens without what stood there and behind it. The log
+/// stays as it was, under another name. `None`: it is not damaged, and nothing was done. Nobody may have the database open.
+///
+/// # Errors
+/// The log cannot be read, or its copy not be made: one that is there is not overwritten.
+pub fn cut_log(database: &Path) -> Result<Option<CutLog>> {
+    let log = log_of(&super::without_links(database));
+    let path = log.display().to_string();
+    let failed = |error: io::Error| unreadable(&path, &error);
+    let left = match look(&log).map_err(failed)? {
+        Some(Err(WalFault::Frame { before, .. })) => before,
+        Some(Err(WalFault::Header)) => WalEnd::default(),
+        Some(Ok(_)) | None => return Ok(None),
+    };
+    let mut kept_as = log.clone().into_os_string();
+    kept_as.push(".damaged");
+    let kept_as = PathBuf::from(kept_as);
+    let cut = || {
+        let mut copy = File::create_new(&kept_as)?;
+        let mut whole = File::open(&log)?;
+        copy.set_permissions(whole.metadata()?.permissions())?;
+        let length = io::copy(&mut whole, &mut copy)?;
+        copy.sync_all()?;
+        let cut = File::options().write(true).open(&log)?;
+        cut.set_len(left.end)?;
+        cut.sync_all()?;
+        Ok(length.saturating_sub(left.end))
+    };
+    let cut_bytes = cut().map_err(failed)?;
+    Ok(Some(CutLog { kept_as, left, cut_bytes }))
+}
+
+/// Reads the log of a database, before it is opened. `None`: there is none. Another process may write it meanwhile, so what
+/// is wrong with it counts if it stays so.
+///
+/// # Errors
+/// As [`examine`].
+pub(super) fn examine_beside(database: &Path) -> io::Result<Option<Examined>> {
+    let mut last = look(&log_of(database))?;
+    for _ in 1..LOOKS {
+        match last {
+            None => return Ok(None),
+            Some(Ok(end)) if end.dropped_bytes == 0 => return Ok(last),
+            Some(_) => {}
+        }
+        std::thread::park_timeout(AGAIN);
+        let again = look(&log_of(database))?;
+        if again == last {
+            return Ok(last);
+        }
+        last = again;
+    }
+    // Somebody is at work there, who knows what he writes.
+    Ok(last.filter(std::result::Result::is_ok))
+}
+
+fn look(log: &Path) -> io::Result<Option<Examined>> {
+    match File::open(log) {
+        Ok(file) => examine(BufReader::new(file)).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The file that SQLite writes beside a database.
+pub(super) fn log_of(database: &Path) -> PathBuf {
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
+/// Fills the buffer as far as the file reaches.
+fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match from.read(rest) {
+            Ok(0) => break,
+            Ok(count) => length = length.saturating_add(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+/// The word at a place, as headers have it.
+fn word(bytes: &[u8], at: usize) -> u32 {
+    let found = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    found.map_or(0, |word| u32::from_be_bytes(*word))
+}
+
+/// A checksum of the log: two sums that go on from one piece to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sum(u32, u32);
+
+impl Sum {
+    const NOTHING: Self = Self(0, 0);
+
+    fn stored(bytes: &[u8], at: usize) -> Self {
+        Self(word(bytes, at), word(bytes, at.saturating_add(4)))
+    }
+
+    /// Goes on over whole pairs of words.
+    fn over(self, bytes: &[u8], big_endian: bool) -> Self {
+        let word = |bytes: [u8; 4]| match big_endian {
+            true => u32::from_be_bytes(bytes),
+            false => u32::from_le_bytes(bytes),
+        };
+        let (pairs, _) = bytes.as_chunks::<8>();
+        pairs.iter().fold(self, |Self(first, second), [a, b, c, d, e, f, g, h]| {
+            let first = first.wrapping_add(word([*a, *b, *c, *d])).wrapping_add(second);
+            let second = second.wrapping_add(word([*e, *f, *g, *h])).wrapping_add(first);
+            Self(first, second)
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    bytes: [u8; HEADER],
+    big_endian: bool,
+}
+
+impl Header {
+    fn read(bytes: &[u8; HEADER]) -> Self {
+        Self { bytes: *bytes, big_endian: word(bytes, 0) & 1 == 1 }
+    }
+
+    fn is_whole(&self) -> bool {
+        word(&self.bytes, 0) & !1 == MAGIC
+            && word(&self.bytes, 4) == VERSION
+            && self.computed() == self.sum()
+    }
+
+    /// The checksum that stands in it, from which the first frame's goes on.
+    fn sum(&self) -> Sum {
+        Sum::stored(&self.bytes, 24)
+    }
+
+    fn computed(&self) -> Sum {
+        let (summed, _) = self.bytes.split_at(24);
+        Sum::NOTHING.over(summed, self.big_endian)
+    }
+
+    fn salts(&self) -> &[u8] {
+        self.bytes.get(16..24).unwrap_or_default()
+    }
+
+    fn page_size(&self) -> Option<usize> {
+        let size = usize::try_from(word(&self.bytes, 8)).ok()?;
+        (size.is_power_of_two() && (512..=65_536).contains(&size)).then_some(size)
+    }
+
+    /// As this one may have been before something in it was damaged.
+    fn with(&self, at: usize, value: &[u8]) -> Self {
+        let mut bytes = self.bytes;
+        if let Some(place) = bytes.get_mut(at..at.saturating_add(value.len())) {
+            place.copy_from_slice(value);
+        }
+        Self { bytes, ..*self }
+    }
+
+    /// Of a header that is not whole: whether the first frame goes on from what it was. It is synced before anything is written
+    /// behind it; and when the log is begun anew, which was taken over into the database whole, its number is counted up.
+    fn is_of_what_follows(&self, log: &mut impl Read) -> io::Result<bool> {
+        let mut rest = vec![0; FRAME_HEADER.saturating_add(65_536)];
+        let length = fill(log, &mut rest)?;
+        rest.truncate(length);
+        let sizes = (9..=16).map(|power| 1_usize << power);
+        Ok(sizes.flat_map(|size| [false, true].map(|order| (size, order))).any(
+            |(size, big_endian)| {
+                let Some(frame) = Frame::in_front_of(&rest, size) else { return false };
+                let magic = (MAGIC | u32::from(big_endian)).to_be_bytes();
+                let page = u32::try_from(size).unwrap_or(0).to_be_bytes();
+                let likely = Self { big_endian, ..*self }.with(0, &magic);
+                let likely = likely.with(4, &VERSION.to_be_bytes()).with(8, &page);
+                let likely = likely.with(16, frame.salts());
+                let before = word(&self.bytes, 12).wrapping_sub(1).to_be_bytes();
+                let goes_on = |from: Sum| frame.computed(from, big_endian) == frame.sum();
+                let was_begun_anew = goes_on(likely.with(12, &before).computed());
+                !was_begun_anew && (goes_on(self.sum()) || goes_on(likely.computed()))
+            },
+        ))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Frame<'a>(&'a [u8]);
+
+impl<'a> Frame<'a> {
+    fn in_front_of(bytes: &'a [u8], page: usize) -> Option<Self> {
+        bytes.get(..FRAME_HEADER.saturating_add(page)).map(Self)
+    }
+
+    fn page_number(self) -> u32 {
+        word(self.0, 0)
+    }
+
+    /// The last one of a transaction says how long the database is then.
+    fn is_commit(self) -> bool {
+        word(self.0, 4) != 0
+    }
+
+    fn salts(self) -> &'a [u8] {
+        self.0.get(8..16).unwrap_or_default()
+    }
+
+    fn sum(self) -> Sum {
+        Sum::stored(self.0, 16)
+    }
+
+    fn computed(self, from: Sum, big_endian: bool) -> Sum {
+        let head = self.0.get(..8).unwrap_or_default();
+        let page = self.0.get(FRAME_HEADER..).unwrap_or_default();
+        from.over(head, big_endian).over(page, big_endian)
+    }
+}
+
+/// The first frame that does not hold together, and what is found behind it.
+struct Broken {
+    /// How many stand in front of it.
+    before: u64,
+    /// What its stored checksum should have been.
+    computed: Sum,
+    /// It says that a transaction ends with it, if one can believe it.
+    says_end: bool,
+    /// A transaction ends with it or behind it.
+    is_ended: bool,
+}
+
+fn walk(log: &mut impl Read, header: &Header, page: usize) -> io::Result<Examined> {
+    let mut buffer = vec![0; FRAME_HEADER.saturating_add(page)];
+    let bytes = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+    let size = bytes(buffer.len());
+    let offset_of = |frames: u64| frames.saturating_mul(size).saturating_add(bytes(HEADER));
+    let (mut number, mut sum) = (0_u64, header.sum());
+    let mut end = WalEnd { end: offset_of(0), ..WalEnd::default() };
+    let mut broken: Option<Broken> = None;
+    loop {
+        let length = fill(log, &mut buffer)?;
+        let Some(frame) = Frame::in_front_of(buffer.get(..length).unwrap_or_default(), page) else {
+            end.dropped_bytes = end.dropped_bytes.saturating_add(bytes(length));
+            return Ok(Ok(end));
+        };
+        let is_of_this_log = frame.salts() == header.salts();
+        let goes_on = |from: Sum| frame.computed(from, header.big_endian) == frame.sum();
+        match &mut broken {
+            None if is_of_this_log && frame.page_number() != 0 && goes_on(sum) => {}
+            None => {
+                let (computed, says_end) =
+                    (frame.computed(sum, header.big_endian), frame.is_commit());
+                let is_ended = is_of_this_log && says_end;
+                broken = Some(Broken { before: number, computed, says_end, is_ended });
+            }
+            Some(broken) => {
+                let is_next = number == broken.before.saturating_add(1);
+                // Then the checksum that stands in it is of this log, and with it what else does.
+                broken.is_ended |= is_next && broken.says_end && goes_on(sum);
+                let goes_on = goes_on(sum) || (is_next && goes_on(broken.computed));
+                if broken.is_ended && is_of_this_log && goes_on {
+                    let (frame, offset) =
+                        (broken.before.saturating_add(1), offset_of(broken.before));
+                    return Ok(Err(WalFault::Frame { frame, offset, before: end }));
+                }
+                broken.is_ended |= is_of_this_log && frame.is_commit();
+            }
+        }
+        number = number.saturating_add(1);
+        sum = frame.sum();
+        if broken.is_none() && frame.is_commit() {
+            end = WalEnd { frames: number, end: offset_of(number), ..WalEnd::default() };
+        } else if is_of_this_log {
+            end.dropped_frames = end.dropped_frames.saturating_add(1);
+            end.dropped_bytes = end.dropped_bytes.saturating_add(size);
+        }
+    }
+}
