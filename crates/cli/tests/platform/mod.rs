@@ -47,6 +47,15 @@ impl Platform {
         Self { home: home.to_owned(), temporary: None, process, address }
     }
 
+    /// As [`Platform::debuggable`]; all that it can say goes to a log.
+    pub(crate) fn talkative(home: &Path, log: &Path) -> Self {
+        let log = Stdio::from(File::create(log).unwrap());
+        let mut command = tapfer();
+        command.env("TAPFER_LOG", "trace");
+        let (process, address) = started_as(command, home, "127.0.0.1:0", &["--debuggable"], log);
+        Self { home: home.to_owned(), temporary: None, process, address }
+    }
+
     pub(crate) fn home(&self) -> &Path {
         &self.home
     }
@@ -133,7 +142,17 @@ fn serve_with(home: &Path, listen: &str, more: &[&str]) -> (Child, String) {
 }
 
 fn started(home: &Path, listen: &str, more: &[&str], log: Stdio) -> (Child, String) {
-    let mut process = tapfer()
+    started_as(tapfer(), home, listen, more, log)
+}
+
+fn started_as(
+    mut command: Command,
+    home: &Path,
+    listen: &str,
+    more: &[&str],
+    log: Stdio,
+) -> (Child, String) {
+    let mut process = command
         .args(["serve", "--json", "--listen", listen, "--home"])
         .arg(home)
         .args(more)
