@@ -265,9 +265,11 @@ fn without_the_database_requests_are_refused_at_once() {
     let mut phone = nodes.phone(&clients[0]);
     assert_eq!(pay(&clients[0], &mut phone, 0).answer["outcome"], "approved");
     let (key, question) = tap(&clients[0], &mut phone, 1);
+    let impatient = Client::impatient(&nodes.first);
+    let impatient = [impatient.at(&nodes.second), impatient];
     nodes.database.stand_still(true);
     let stood_still = uptime();
-    for client in &clients {
+    for client in &impatient {
         let refusal = until("the platform says that its database is away", PATIENCE, || {
             client.ask("/v1/authorizations", &question, &key, Caller::Terminal)
         });

@@ -93,15 +93,20 @@ pub(crate) struct Client {
 impl Client {
     /// With the phone that was enrolled last at home.
     pub(crate) fn new(platform: &Platform) -> Self {
-        Self::of(platform, None)
+        Self::of(platform, None, Duration::from_secs(10))
     }
 
     /// With another phone.
     pub(crate) fn of_device(platform: &Platform, device: &str) -> Self {
-        Self::of(platform, Some(device))
+        Self::of(platform, Some(device), Duration::from_secs(10))
     }
 
-    fn of(platform: &Platform, device: Option<&str>) -> Self {
+    /// One that does not wait long for a single answer.
+    pub(crate) fn impatient(platform: &Platform) -> Self {
+        Self::of(platform, None, Duration::from_secs(1))
+    }
+
+    fn of(platform: &Platform, device: Option<&str>, patience: Duration) -> Self {
         let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let pem = std::fs::read(platform.home().join("tls/ca-certificate.pem")).unwrap();
         let root = ureq::tls::Certificate::from_pem(&pem).unwrap();
@@ -110,7 +115,7 @@ impl Client {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .tls_config(tls)
-            .timeout_global(Some(Duration::from_secs(10)))
+            .timeout_global(Some(patience))
             .build()
             .new_agent();
         let memory = std::fs::read(platform.home().join("client.json")).unwrap();

@@ -12,6 +12,7 @@ mod lots;
 mod migrations;
 mod options;
 mod pool;
+mod presence;
 mod reader;
 mod rights;
 mod session;
@@ -91,7 +92,7 @@ impl PostgresStorage {
 
     /// Reads; all statements see the same snapshot.
     fn look<T>(&self, how: &str, job: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
-        self.watch.demand_server()?;
+        self.watch.presence().demand()?;
         self.pool.begin(how, |session| {
             let found = attempt(session, job);
             match found {
@@ -105,7 +106,7 @@ impl PostgresStorage {
     /// One transaction, which is undone if it fails. If the server undid it for the sake of another one there is nothing
     /// left of it, and it is made again.
     fn transact<T>(&self, how: &str, job: impl Fn(&Session) -> Result<T>) -> Result<T> {
-        self.watch.demand_server()?;
+        self.watch.presence().demand()?;
         let _waiting = Waiting::one_more(&self.waiting);
         for is_last in (0..=REPEATS).map(|repeat| repeat == REPEATS) {
             let (made, is_overtaken) = self.pool.begin(how, |session| {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
@@ -9,6 +10,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+
+use super::presence::Presence;
 
 /// How long a server may say nothing. Longer than a lock is waited for, shorter than a till waits.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,6 +55,7 @@ pub struct PostgresOptions {
     config: Config,
     tls: Option<ClientConfig>,
     connections: usize,
+    presence: Arc<Presence>,
 }
 
 impl fmt::Debug for PostgresOptions {
@@ -88,7 +92,7 @@ impl PostgresOptions {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.connect_timeout(CONNECTING).tcp_user_timeout(PATIENCE).options(SETTINGS);
         config.application_name("tapfer");
-        Ok(Self { config, tls, connections: CONNECTIONS })
+        Ok(Self { config, tls, connections: CONNECTIONS, presence: Arc::default() })
     }
 
     /// The same database, for another login.
@@ -104,6 +108,11 @@ impl PostgresOptions {
 
     pub(super) const fn tls(&self) -> Option<&ClientConfig> {
         self.tls.as_ref()
+    }
+
+    /// Whether a server is there, for all who have these options.
+    pub(super) fn presence(&self) -> Arc<Presence> {
+        Arc::clone(&self.presence)
     }
 
     /// How long a connection may take until it can be used: each host may be tried, and the last one has to let us in.
@@ -146,7 +155,7 @@ fn tls(certificates: &[u8]) -> Result<ClientConfig, PostgresOptionsError> {
         let certificate = certificate.map_err(|error| unusable(&error))?;
         roots.add(certificate).map_err(|error| unusable(&error))?;
     }
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let versions = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| unusable(&error))?;

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use futures_util::future::try_join_all;
+use futures_util::future::{Either, select, try_join_all};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::error::Severity;
@@ -16,6 +16,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::options::{PATIENCE, PostgresOptions};
+use super::presence::{Presence, away};
 use crate::StorageError;
 use crate::relational::Result;
 
@@ -38,6 +39,7 @@ pub(super) struct Session {
     /// Taken when it ends.
     runtime: Option<Runtime>,
     client: Client,
+    presence: Arc<Presence>,
     heard: Arc<Heard>,
     statements: RefCell<HashMap<String, Statement>>,
     /// Whether the transaction that was begun has not ended yet, or nobody knows how.
@@ -80,6 +82,7 @@ impl Session {
         Ok(Self {
             runtime: Some(runtime),
             client,
+            presence: options.presence(),
             heard,
             statements: RefCell::default(),
             unfinished: Cell::new(false),
@@ -88,21 +91,25 @@ impl Session {
         })
     }
 
-    /// Waits for an answer, and not for ever: a server that says nothing is as good as gone.
+    /// Waits for an answer, and not for ever: a server that says nothing is as good as gone, and nobody waits for one that is
+    /// known to be away.
     pub(super) fn wait<T>(
         &self,
         answer: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
         let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
-        let waited = runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await });
-        match waited {
-            Ok(answer) => Ok(answer.inspect_err(|error| self.look_at(error))?),
-            Err(elapsed) => {
-                self.unfinished.set(true);
-                Err(StorageError::Unreachable(Arc::new(elapsed)))
+        let answer = async { tokio::time::timeout(PATIENCE, answer).await };
+        let (answer, gone) = (pin!(answer), pin!(self.presence.gone()));
+        let unanswered = match runtime.block_on(select(answer, gone)) {
+            Either::Left((Ok(answer), _)) => {
+                return Ok(answer.inspect_err(|error| self.look_at(error))?);
             }
-        }
+            Either::Left((Err(elapsed), _)) => StorageError::Unreachable(Arc::new(elapsed)),
+            Either::Right(_) => away(),
+        };
+        self.unfinished.set(true);
+        Err(unanswered)
     }
 
     fn look_at(&self, error: &tokio_postgres::Error) {

@@ -9,7 +9,6 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
@@ -24,6 +23,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::options::PostgresOptions;
+use super::presence::Presence;
 use crate::StorageError;
 use crate::relational::Result;
 
@@ -43,9 +43,8 @@ pub(super) struct Watch {
     open: Mutex<Option<oneshot::Sender<()>>>,
 }
 
-#[derive(Default)]
 struct Heard {
-    is_away: AtomicBool,
+    presence: Arc<Presence>,
     tell: Mutex<Option<Tell>>,
 }
 
@@ -57,13 +56,13 @@ impl Heard {
     }
 
     fn is_there(&self) {
-        if self.is_away.swap(false, Ordering::AcqRel) {
+        if self.presence.came() {
             tracing::info!("the database is there again");
         }
     }
 
     fn is_away(&self, cause: &StorageError) {
-        if !self.is_away.swap(true, Ordering::AcqRel) {
+        if self.presence.went() {
             tracing::error!(%cause, "the database is away: requests are refused until it is back");
         }
     }
@@ -71,7 +70,7 @@ impl Heard {
 
 impl Watch {
     pub(super) fn start(options: PostgresOptions) -> Result<Self> {
-        let heard = Arc::new(Heard::default());
+        let heard = Arc::new(Heard { presence: options.presence(), tell: Mutex::default() });
         let (open, closing) = oneshot::channel();
         let of_thread = Arc::clone(&heard);
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
@@ -93,15 +92,9 @@ impl Watch {
         self.heard.news();
     }
 
-    /// Nothing is begun while nobody is there.
-    ///
-    /// # Errors
-    /// [`StorageError::Unreachable`]
-    pub(super) fn demand_server(&self) -> Result<()> {
-        if self.heard.is_away.load(Ordering::Acquire) {
-            return Err(StorageError::Unreachable(Arc::new(Away)));
-        }
-        Ok(())
+    /// Whether anybody is there.
+    pub(super) fn presence(&self) -> &Presence {
+        &self.heard.presence
     }
 
     pub(super) fn close(&self) {
@@ -194,8 +187,3 @@ where
         }
     }
 }
-
-/// What is said instead of waiting.
-#[derive(Debug, thiserror::Error)]
-#[error("it has not answered for some seconds")]
-struct Away;
