@@ -183,8 +183,9 @@ impl Engine for PostgresStorage {
         made.unwrap_or_else(|error| of_each(jobs.len(), &error))
     }
 
-    fn read_apart<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        self.read(job)
+    /// Without a transaction around it, which would be two round trips more.
+    fn look_up<T>(&self, job: impl Fn(&Connection) -> Result<T>) -> Result<T> {
+        self.pool.ask(|session| attempt(session, |session| job(session)))
     }
 
     /// Another platform may take a key back at any moment, and it ends with the answer to that.

@@ -39,9 +39,7 @@ impl Pool {
     pub(super) fn begin<T>(&self, how: &str, job: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
         let place = self.place()?;
         let session = loop {
-            let waited = self.state().idle.pop();
-            let has_waited = waited.is_some();
-            let session = waited.map_or_else(|| self.open(), Ok)?;
+            let (session, has_waited) = self.session()?;
             match session.begin(how) {
                 Ok(()) => break session,
                 Err(StorageError::Unreachable(_)) if has_waited => {}
@@ -51,6 +49,24 @@ impl Pool {
         let made = job(&session);
         place.give_back(session);
         made
+    }
+
+    /// Lends a connection for one statement that reads, which may be asked again of another one.
+    ///
+    /// # Errors
+    /// As [`Pool::begin`].
+    pub(super) fn ask<T>(&self, job: impl Fn(&Session) -> Result<T>) -> Result<T> {
+        let place = self.place()?;
+        loop {
+            let (session, has_waited) = self.session()?;
+            match job(&session) {
+                Err(StorageError::Unreachable(_)) if has_waited => {}
+                found => {
+                    place.give_back(session);
+                    return found;
+                }
+            }
+        }
     }
 
     /// A connection outside of this pool's count, for what has one to itself.
@@ -69,6 +85,13 @@ impl Pool {
         state.closed = true;
         state.idle.clear();
         self.changed.notify_all();
+    }
+
+    /// A connection, and whether it has waited.
+    fn session(&self) -> Result<(Session, bool)> {
+        let waited = self.state().idle.pop();
+        let has_waited = waited.is_some();
+        Ok((waited.map_or_else(|| self.open(), Ok)?, has_waited))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -142,7 +142,7 @@ impl<E: Engine> AccessStore for E {
     }
 
     fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>> {
-        let look_up = || self.read_apart(|connection| find(connection, id));
+        let look_up = || self.look_up(|connection| find(connection, id));
         match self.known_keys() {
             Some(known) => known.get_or_read(WhichKey::Id(id), look_up),
             None => look_up(),
@@ -171,7 +171,7 @@ impl<E: Engine> AccessStore for E {
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>> {
         let sql = "SELECT * FROM api_keys WHERE secret_hash = ?1";
         let look_up =
-            || self.read_apart(|connection| first(connection, sql, [secret_hash.as_slice()], read));
+            || self.look_up(|connection| first(connection, sql, [secret_hash.as_slice()], read));
         match self.known_keys() {
             Some(known) => known.get_or_read(WhichKey::Secret(secret_hash), look_up),
             None => look_up(),

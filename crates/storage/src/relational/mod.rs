@@ -62,8 +62,8 @@ pub(crate) trait Engine {
         jobs: Vec<impl FnOnce(&Connection) -> Result<T> + Clone + Send + 'static>,
     ) -> Vec<Result<T>>;
 
-    /// Reads what no payment changes, and so waits for none.
-    fn read_apart<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T>;
+    /// Reads with one statement what no payment changes, and so waits for none.
+    fn look_up<T>(&self, job: impl Fn(&Connection) -> Result<T>) -> Result<T>;
     /// API keys that were looked up before, where nobody else changes them. Whoever changes one makes all forgotten before
     /// he hears that it is done.
     fn known_keys(&self) -> Option<&KnownKeys>;

@@ -12,6 +12,16 @@ use crate::relational::known_keys::KnownKeys;
 use crate::relational::sql::{Cells, Guard, Sql, ToValue, Value};
 use crate::relational::{Engine, audit, rows, sql};
 
+impl SqliteStorage {
+    /// Reads what the tables say, whatever is ahead of them.
+    pub(super) fn read_apart<T>(
+        &self,
+        job: impl FnOnce(&sql::Connection) -> Result<T>,
+    ) -> Result<T> {
+        self.readers.snapshot(|connection| job(connection))
+    }
+}
+
 impl Engine for SqliteStorage {
     fn read<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T>) -> Result<T> {
         // The tables are to know all that was told to anybody.
@@ -21,8 +31,8 @@ impl Engine for SqliteStorage {
         self.read_apart(job)
     }
 
-    fn read_apart<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T>) -> Result<T> {
-        self.readers.snapshot(|connection| job(connection))
+    fn look_up<T>(&self, job: impl Fn(&sql::Connection) -> Result<T>) -> Result<T> {
+        self.read_apart(job)
     }
 
     fn known_keys(&self) -> Option<&KnownKeys> {
