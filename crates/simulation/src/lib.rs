@@ -30,8 +30,6 @@ use std::io;
 
 pub use many::{Go, run_many};
 pub use prepared::Prepared;
-#[cfg(feature = "planted-faults")]
-pub use tapfer_payment_types::planted::{Control, skip};
 
 /// The simulation itself cannot go on. Not the platform's fault.
 #[derive(Debug, thiserror::Error)]

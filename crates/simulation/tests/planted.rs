@@ -1,5 +1,4 @@
 //! Takes away one control after the other, and sees that the auditor objects within two hundred seeds.
-#![cfg(feature = "planted-faults")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,7 +11,8 @@
 
 use std::thread::available_parallelism;
 
-use tapfer_simulation::{Control, Go, Length, Prepared, run_many, skip};
+use tapfer_payment_types::planted::{Control, skip};
+use tapfer_simulation::{Go, Length, Prepared, run_many};
 
 #[test]
 fn every_control_that_is_taken_away_is_missed() {

@@ -124,7 +124,7 @@ impl Sum {
 
 #[cfg(feature = "planted-faults")]
 fn plant(name: Option<&str>) -> anyhow::Result<()> {
-    use tapfer_simulation::{Control, skip};
+    use tapfer_payment_types::planted::{Control, skip};
     let Some(name) = name else { return Ok(()) };
     let Some(control) = Control::ALL.iter().find(|control| control.name() == name) else {
         let names: Vec<_> = Control::ALL.iter().map(|control| control.name()).collect();

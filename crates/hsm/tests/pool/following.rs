@@ -191,6 +191,8 @@ fn a_catalogue_that_was_accepted_is_gone_on_with() {
 #[test]
 fn an_ancestor_that_is_told_late_ends_nobody() {
     let (modules, pool) = Modules::new(Kind::SoftHsm, Kind::SoftHsm);
+    // SoftHSM2 that two processes open at the same moment now and then sees no token: one of them begins again.
+    let begun = restarts(&pool);
     let before = pool.follow_catalogue(None).unwrap();
     beside(&modules.catalogue()).add_generation(OWNER(), KeyPurpose::CardPins, now()).unwrap();
     let after = pool.follow_catalogue(Some(&before)).unwrap();
@@ -199,7 +201,7 @@ fn an_ancestor_that_is_told_late_ends_nobody() {
     assert_eq!(pool.follow_catalogue(Some(&before)).unwrap(), after);
     assert!(Payment::new().is_verified(&pool).unwrap());
     assert!(all_serve(&pool.status()));
-    assert_eq!(restarts(&pool), [0; 4]);
+    assert_eq!(restarts(&pool), begun);
 }
 
 /// Starts workers of [`Modules`].
