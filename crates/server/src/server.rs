@@ -26,6 +26,10 @@ use crate::tls::{self, CertificateSource, TlsError, TlsSettings};
 
 /// How often the certificate and old answers are looked after.
 const CHORES: Duration = Duration::from_secs(3_600);
+/// How often measured times are counted into their buckets: some ten thousand lie there meanwhile.
+const METRICS: Duration = Duration::from_secs(5);
+/// So far the clock may be set back over a restart.
+const CLOCK_MAY_LAG_SECONDS: i64 = 86_400;
 /// Answers to idempotency keys are kept this long: a till that was offline for a month may still ask.
 const ANSWERS_KEPT_SECONDS: i64 = 30 * 86_400;
 /// A client that does not answer HTTP/2 pings is asked, and given up, after this long.
@@ -93,6 +97,8 @@ pub struct ServerConfig {
     pub api_keys: ApiKeysTaken,
     /// How terminals and phones prove who they are.
     pub client_certificates: ClientCertificates,
+    /// Whether the clock is taken as it is, also if it stands far before the newest event of the audit log.
+    pub accepts_clock: bool,
 }
 
 impl ServerConfig {
@@ -109,6 +115,7 @@ impl ServerConfig {
             key_policy: Arc::default(),
             api_keys: ApiKeysTaken::Signed,
             client_certificates: ClientCertificates::default(),
+            accepts_clock: false,
         }
     }
 }
@@ -124,7 +131,7 @@ pub struct RunningServer {
     limits: Limits,
     handle: Handle<SocketAddr>,
     serving: JoinHandle<io::Result<()>>,
-    chores: JoinHandle<((), (), ())>,
+    chores: JoinHandle<((), (), (), ())>,
 }
 
 impl Server {
@@ -153,7 +160,8 @@ impl Server {
         let watch = key_watch::watch(app.clone(), paths.clone(), Arc::clone(&config.key_policy));
         let chores = chores(app.clone(), tls, settings);
         let hsm_watch = hsm_watch::watch(app.clone());
-        let chores = tokio::spawn(async { tokio::join!(chores, watch, hsm_watch) });
+        let metrics = keep_metrics_small(app.clone());
+        let chores = tokio::spawn(async { tokio::join!(chores, watch, hsm_watch, metrics) });
         Ok(RunningServer { address, paths, app, limits, handle, serving, chores })
     }
 }
@@ -209,6 +217,9 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
     let paths = realm.paths().clone();
     let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
     let service = Service::new(realm, clock, entropy, config.api_keys, config.client_certificates)?;
+    if !config.accepts_clock {
+        demand_clock(&service)?;
+    }
     let settings = Arc::new(TlsSettings {
         directory: paths.tls(),
         source: config.certificate.clone(),
@@ -230,6 +241,19 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|source| ServerError::Listen { address: config.address, source })?;
     Ok(Prepared { app, listener, tls: RustlsConfig::from_config(tls), settings, config })
+}
+
+/// A clock that stands before what is in the audit log is wrong: a machine without one of its own that was started a moment
+/// ago, perhaps. What is written now would bear a wrong time for good, and answers to idempotency keys be forgotten early.
+fn demand_clock(service: &Service) -> Result<(), ServerError> {
+    let (now, Some(newest)) = (service.now(), service.newest_event()?) else { return Ok(()) };
+    if now.plus_seconds(CLOCK_MAY_LAG_SECONDS) >= newest {
+        return Ok(());
+    }
+    Err(ServerError::Setup(format!(
+        "the clock of this machine says {now}, and the audit log has an event of {newest}: set the clock (timedatectl), and \
+         start again. If it is the event whose time is wrong, start once with --accept-clock"
+    )))
 }
 
 /// The operator's key lies in the realm's directory. If it is not there, or the database does not know it,
@@ -289,14 +313,27 @@ fn limit_requests<A: axum_server::Address, T>(
         .keep_alive_interval(Some(PING));
 }
 
+/// Times that were measured are kept one by one until they are counted into their buckets, which asking for metrics does:
+/// where nobody asks they would fill the memory.
+async fn keep_metrics_small(app: App) {
+    let mut timer = tokio::time::interval(METRICS);
+    while let Some(recorder) = app.metrics() {
+        timer.tick().await;
+        recorder.run_upkeep();
+    }
+}
+
 /// Renews the certificate before it runs out, forgets old answers, and signs the audit chain.
 async fn chores(app: App, tls: RustlsConfig, settings: Arc<TlsSettings>) {
     let mut timer = tokio::time::interval(CHORES);
-    loop {
+    for round in 0_u64.. {
         timer.tick().await;
-        let forgotten = app.run(|service| service.forget_answers(ANSWERS_KEPT_SECONDS)).await;
-        if forgotten.is_err() {
-            tracing::warn!(target: "tapfer::server", "old answers could not be forgotten");
+        // Not at the start: a machine's clock is often set a moment later.
+        if round > 0 {
+            let forgotten = app.run(|service| service.forget_answers(ANSWERS_KEPT_SECONDS)).await;
+            if forgotten.is_err() {
+                tracing::warn!(target: "tapfer::server", "old answers could not be forgotten");
+            }
         }
         // What was signed cannot be rewritten unnoticed, even if nobody asks for a configuration.
         if let Err(problem) = app.run(|service| service.sign_audit_head(service.now())).await {

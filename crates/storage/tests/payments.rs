@@ -11,7 +11,7 @@
 mod world;
 
 use tapfer_payment_types::{Currency, Money, PaymentIntentId, RefundId, ReversalId, TerminalId};
-use tapfer_payments::access::Role;
+use tapfer_payments::access::{Principal, Role};
 use tapfer_payments::audit::{AuditAction, Caller};
 use tapfer_payments::authorization::{
     Authorization, Decision, DeclineReason, Outcome, SpentCounter,
@@ -366,6 +366,24 @@ fn the_same_request_twice_has_one_effect<B: Backend>() {
     assert!(matches!(store.begin(&claim_1).unwrap(), Begun::Run(_)));
 }
 
+/// The clock may stand in the future when it is asked for.
+fn no_more_than_a_day_of_answers_is_forgotten_at_once<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let answered = [0, 12, 48].map(|hours| {
+        let claim = claim(&world, &format!("behind-{hours}"), 1);
+        let now = noon().plus_seconds(hours * 3_600);
+        let key = world.new_api_key(Principal::Issuer(world.issuer.id));
+        done(world.store.create_api_key(key, Write { now, claim: Some(claim.clone()), ..write() }));
+        claim
+    });
+    let far_away = noon().plus_seconds(400 * 86_400);
+    let [.., newest] = &answered;
+    assert_eq!(world.store.forget_answers(far_away).unwrap(), 2);
+    assert!(matches!(world.store.begin(newest).unwrap(), Begun::Replay(_)));
+    assert_eq!(world.store.forget_answers(far_away).unwrap(), 1);
+    assert_eq!(world.store.forget_answers(far_away).unwrap(), 0);
+}
+
 /// Payments that came at the same moment are asked about, and written down, together; each for itself.
 fn what_comes_together_stands_or_falls_alone<B: Backend>() {
     let (world, _backend) = world::<B>();
@@ -487,5 +505,6 @@ contract! {
     what_comes_together_stands_or_falls_alone
     of_two_taps_in_a_lot_the_second_sees_the_first
     a_counter_of_long_ago_is_still_spent
+    no_more_than_a_day_of_answers_is_forgotten_at_once
     a_refused_request_is_not_remembered
 }

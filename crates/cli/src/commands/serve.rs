@@ -78,6 +78,9 @@ pub(crate) struct ServeArguments {
     /// How long their certificates live
     #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = value_parser!(u16).range(1..=168))]
     client_certificate_hours: u16,
+    /// Start although the audit log has events of a later time than the clock says: if it is they that are wrong
+    #[arg(long)]
+    accept_clock: bool,
     /// Let debuggers and core files see the memory of this process, with all that is secret in it
     #[arg(long)]
     debuggable: bool,
@@ -104,6 +107,7 @@ impl ServeArguments {
         if self.accept_api_keys {
             config.api_keys = ApiKeysTaken::SignedFromNowOn;
         }
+        config.accepts_clock = self.accept_clock;
         config
     }
 }

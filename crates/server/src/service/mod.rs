@@ -49,7 +49,7 @@ use tapfer_hsm::pool::PoolStatus;
 use tapfer_hsm::{HsmError, PaymentHsm};
 use tapfer_payment_types::Timestamp;
 use tapfer_payments::merchants::acquirer_of;
-use tapfer_storage::{Answer, Begun, Load, Storage, StoredResponse, Write, Written};
+use tapfer_storage::{Answer, Begun, Load, Page, Storage, StoredResponse, Write, Written};
 
 pub(crate) use access::FirstKey;
 pub(crate) use answer::Answered;
@@ -251,6 +251,15 @@ impl Service {
     pub(crate) fn forget_answers(&self, older_than_seconds: i64) -> Result<usize, ServiceError> {
         let before = self.now().plus_seconds(older_than_seconds.saturating_neg());
         Ok(self.storage.forget_answers(before)?)
+    }
+
+    /// When the newest event of the audit log was; `None` of a new realm.
+    ///
+    /// # Errors
+    /// [`ServiceError::Storage`].
+    pub(crate) fn newest_event(&self) -> Result<Option<Timestamp>, ServiceError> {
+        let newest = self.storage.audit_events(Page::first(1))?.items.into_iter().next();
+        Ok(newest.map(|record| record.event.at))
     }
 
     /// Refuses new changes and finishes those that wait.
