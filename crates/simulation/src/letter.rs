@@ -13,7 +13,7 @@ pub(crate) type LetterNumber = usize;
 #[derive(Debug, Clone)]
 pub(crate) enum Order {
     /// A merchant wants to be paid.
-    Intent { amount: i64, manual: bool },
+    Intent { merchant: usize, amount: i64, manual: bool },
     /// A till wants to wait for a card.
     Arm { intent: String, terminal: TerminalId },
     /// A till asks whether a tap is good.
@@ -46,7 +46,7 @@ impl Order {
         let reason = json!({ "reason": "simulated" });
         let by_issuer = json!({ "actor": "issuer", "reason": "simulated" });
         let (path, body) = match self {
-            Self::Intent { amount, manual } => {
+            Self::Intent { amount, manual, .. } => {
                 let method = if *manual { "manual" } else { "automatic" };
                 let body = json!({ "amount": amount, "currency": "EUR", "capture_method": method });
                 ("/v1/payment-intents".to_owned(), body)
@@ -105,8 +105,8 @@ impl Order {
     /// What is wanted, in words.
     pub(crate) fn words(&self) -> String {
         match self {
-            Self::Intent { amount, manual: false } => format!("to be paid {}", euros(*amount)),
-            Self::Intent { amount, manual: true } => {
+            Self::Intent { amount, manual: false, .. } => format!("to be paid {}", euros(*amount)),
+            Self::Intent { amount, manual: true, .. } => {
                 format!("to be paid {}, taken later", euros(*amount))
             }
             Self::Arm { .. } => "to wait for a card".to_owned(),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tapfer_emv::certificate::CaPublicKey;
 use tapfer_emv::curve::PublicX;
-use tapfer_payment_types::{CardId, Currency, Money, TerminalId, Timestamp, TokenId};
+use tapfer_payment_types::{
+    CardId, Currency, IssuerId, MerchantId, Money, TerminalId, Timestamp, TokenId,
+};
 use tapfer_server::clock::SharedClock;
 use tapfer_server::in_process::{Call, InProcess, Surroundings};
 use tapfer_server::{Realm, RealmKind, RealmPaths};
@@ -37,8 +39,9 @@ const MERCHANT_OF_TILL: [usize; 3] = [0, 0, 1];
 const TILL_LIMIT: Money = Money::new(2_500, Currency::EUR);
 const GERMANY: u16 = 276;
 
-/// A merchant's key.
+/// A merchant, and its key.
 pub(crate) struct MerchantSetUp {
+    pub(crate) id: MerchantId,
     pub(crate) key: String,
 }
 
@@ -62,6 +65,7 @@ pub struct Prepared {
     _directory: TempDir,
     pub(crate) home: PathBuf,
     pub(crate) beginning: Timestamp,
+    pub(crate) issuer: IssuerId,
     pub(crate) issuer_key: String,
     pub(crate) cards: Vec<CardId>,
     pub(crate) phones: Vec<PhoneSetUp>,
@@ -168,8 +172,10 @@ impl Desk {
         for name in ["Mensa", "Kiosk"] {
             let merchant = json!({ "name": name, "country": "276", "category_code": "5814" });
             let merchant = self.post("/v1/merchants", operator, &merchant)?;
-            merchants.push(MerchantSetUp { key: text(&merchant, "api_key")? });
             ids.push(text(&merchant, "id")?);
+            let id = text(&merchant, "id")?.parse();
+            let id = id.map_err(|_| SimulationError::SetUp("a merchant's id".to_owned()))?;
+            merchants.push(MerchantSetUp { id, key: text(&merchant, "api_key")? });
         }
         let mut tills = Vec::new();
         for (number, merchant) in MERCHANT_OF_TILL.into_iter().enumerate() {
@@ -184,10 +190,13 @@ impl Desk {
         }
         let trust = self.ask("GET", "/v1/trust", operator, String::new())?;
         let till = till(&trust).ok_or_else(|| SimulationError::SetUp(trust.to_string()))?;
+        let issuer = issuer.parse();
+        let issuer = issuer.map_err(|_| SimulationError::SetUp("an issuer's id".to_owned()))?;
         Ok(Prepared {
             _directory: directory,
             home,
             beginning,
+            issuer,
             issuer_key,
             cards,
             phones,

@@ -74,7 +74,8 @@ impl World<'_> {
             is_over: false,
         };
         self.sales.push(sale);
-        self.of_merchant(number, Order::Intent { amount, manual });
+        let merchant = self.prepared.tills.get(till).map_or(0, |till| till.merchant);
+        self.of_merchant(number, Order::Intent { merchant, amount, manual });
         Ok(())
     }
 

@@ -45,8 +45,8 @@ pub use relational::key_uses::KeyUse;
 pub use relational::soundness::{Checked, Soundness, Unsound};
 pub use store::{
     AccessStore, AuditStore, AuthorizationStore, CardStore, CatalogueStore, ConfigurationStore,
-    DeviceStore, IdempotencyStore, IntegrityStore, IntentStore, IssuerStore, Load, MerchantStore,
-    PinStore, PolicyStore, RefundStore, ReversalStore, RevocationStore, Sharing, Storage,
-    TerminalStore, TokenStore, Turn,
+    DeviceStore, IdempotencyStore, IntegrityStore, IntentStore, IssuerStore, LedgerStore, Load,
+    MerchantStore, PinStore, PolicyStore, RefundStore, ReversalStore, RevocationStore, Sharing,
+    Storage, TerminalStore, TokenStore, Turn,
 };
 pub use write::{Answer, StoredResponse, Write, Written};

@@ -15,8 +15,9 @@ use tapfer_payment_types::messages::PinStatus;
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payment_types::store_share::StoreReport;
 use tapfer_payment_types::{
-    ApiKeyId, AuthorizationId, CardId, CatalogueMark, DeviceId, IssuerId, MerchantId,
-    PaymentIntentId, RefundId, ReversalId, TerminalCertificateId, TerminalId, Timestamp, TokenId,
+    ApiKeyId, AuthorizationId, CardId, CatalogueMark, Currency, DeviceId, IssuerId, MerchantId,
+    Money, PaymentIntentId, RefundId, ReversalId, TerminalCertificateId, TerminalId, Timestamp,
+    TokenId,
 };
 use tapfer_payments::access::{ApiKey, ClientCertificate, Principal};
 use tapfer_payments::audit::AuditEvent;
@@ -27,6 +28,7 @@ use tapfer_payments::integrity::{IntegrityPolicy, Verdict};
 use tapfer_payments::intents::PaymentIntent;
 use tapfer_payments::issuers::{Issuer, KeyPolicy};
 use tapfer_payments::keys::GrantedKey;
+use tapfer_payments::ledger::Account;
 use tapfer_payments::merchants::Merchant;
 use tapfer_payments::pins::{CardPin, PersonKeyState};
 use tapfer_payments::policies::IssuedPolicy;
@@ -170,6 +172,12 @@ pub trait CardStore {
     fn top_up(&self, top_up: TopUp, write: Write<LedgerEntry>) -> Result<Written<LedgerEntry>>;
     /// What was booked on the card's account. The cursor is [`LedgerEntry::sequence`].
     fn card_entries(&self, card: CardId, page: Page<i64>) -> List<LedgerEntry, i64>;
+}
+
+/// The ledger.
+pub trait LedgerStore {
+    /// What an account holds; nothing if nothing was ever booked on it.
+    fn account_balance(&self, account: Account, currency: Currency) -> Result<Money>;
 }
 
 /// Phones.
@@ -682,6 +690,7 @@ pub trait Storage:
     + RevocationStore
     + PinStore
     + CardStore
+    + LedgerStore
     + DeviceStore
     + IntegrityStore
     + TokenStore

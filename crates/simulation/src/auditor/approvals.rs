@@ -16,6 +16,8 @@ use crate::till::Signed;
 /// A payment that a merchant has asked for, and the money it moved, minor units.
 #[derive(Debug)]
 struct Payment {
+    /// Who wants to be paid.
+    merchant: usize,
     amount: i64,
     /// When a terminal may last have begun to wait for it, by terminal.
     armed: BTreeMap<String, Step>,
@@ -58,10 +60,10 @@ impl Approvals {
         on_card.map(|payment| payment.held).sum()
     }
 
-    /// What merchants have.
-    pub(super) fn with_merchants(&self) -> i64 {
-        let kept = |payment: &Payment| payment.captured.saturating_sub(payment.refunded);
-        self.payments.values().map(kept).sum()
+    /// What a merchant is owed.
+    pub(super) fn owed_to(&self, merchant: usize) -> i64 {
+        let its = self.payments.values().filter(|payment| payment.merchant == merchant);
+        its.map(|payment| payment.captured.saturating_sub(payment.refunded)).sum()
     }
 
     /// What letters and answers tell of payments.
@@ -73,9 +75,9 @@ impl Approvals {
         effect: Effect,
     ) {
         match &letter.order {
-            Order::Intent { amount, .. } => {
+            Order::Intent { merchant, amount, .. } => {
                 if let Some(id) = answer.and_then(|answer| text(answer, "id")) {
-                    self.payments.entry(id).or_insert_with(|| Payment::of(*amount));
+                    self.payments.entry(id).or_insert_with(|| Payment::of(*merchant, *amount));
                 }
             }
             Order::Arm { intent, terminal } => {
@@ -346,8 +348,9 @@ impl Approvals {
 }
 
 impl Payment {
-    const fn of(amount: i64) -> Self {
+    const fn of(merchant: usize, amount: i64) -> Self {
         Self {
+            merchant,
             amount,
             armed: BTreeMap::new(),
             tapped: BTreeMap::new(),

@@ -3,10 +3,17 @@
 use tapfer_payment_types::{CardId, Currency, LedgerEntryId, Money, Timestamp};
 use tapfer_payments::ledger::{Account, AccountKind, Transfer, TransferKind};
 
-use super::Result;
 use super::rows::{Columns, Listing, all, execute, first};
 use super::sql::{Connection, Row, params};
-use crate::{Inconsistency, LedgerEntry, Page, Slice};
+use super::{Engine, Result};
+use crate::{Inconsistency, LedgerEntry, LedgerStore, Page, Slice};
+
+impl<E: Engine> LedgerStore for E {
+    fn account_balance(&self, account: Account, currency: Currency) -> Result<Money> {
+        let minor = self.read(|connection| balance(connection, account, currency))?;
+        Ok(Money::new(minor, currency))
+    }
+}
 
 /// Whose an account is, as its column names it.
 pub(crate) fn owner(account: Account) -> String {
