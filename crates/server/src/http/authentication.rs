@@ -14,7 +14,7 @@ use crate::http::access::CallerSlot;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::request_id::RequestId;
 use crate::http::scope;
-use crate::service::access_tokens;
+use crate::service::access_tokens::{self, Token};
 use crate::service::caller::Caller;
 
 /// The one route that takes the API key of a terminal or phone where certificates are required.
@@ -57,14 +57,21 @@ impl FromRequestParts<App> for Caller {
                 key
             }
             Shown::Token(token) => {
-                let hash = hash(&token);
+                let hash = token_hash(&token);
                 look_up(app, from, &hash)?;
-                let found = app.run(move |service| service.find_api_key_of_token(&token)).await?;
-                looked_up(app, from, &hash, found.is_some());
-                let refusal = "an access token that has ended, or is none of this platform's";
-                let (key, scope) = found.ok_or_else(|| refused(refusal))?;
-                require_scope(parts, scope.as_deref())?;
-                key
+                match app.run(move |service| service.find_token(&token)).await? {
+                    Token::Good(key, scope) => {
+                        looked_up(app, from, &hash, true);
+                        require_scope(parts, scope.as_deref())?;
+                        key
+                    }
+                    // Clients renew them when they hear this, and it counts against nobody.
+                    Token::Over => return Err(refused("an access token that is over")),
+                    Token::Foreign => {
+                        looked_up(app, from, &hash, false);
+                        return Err(refused("an access token of another platform"));
+                    }
+                }
             }
         };
         if let Some(slot) = parts.extensions.get::<CallerSlot>() {
@@ -148,7 +155,8 @@ fn require_scope(parts: &Parts, scope: Option<&str>) -> Result<(), Problem> {
     Err(Problem::new(ProblemKind::InsufficientScope, detail))
 }
 
-fn hash(text: &str) -> [u8; 32] {
+/// What a token is remembered by.
+pub(super) fn token_hash(text: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     hash

@@ -24,8 +24,8 @@ impl Quota {
     ) -> Result<(), Duration> {
         let now = now.unix_millis();
         let day = now.div_euclid(DAY_MILLIS);
-        // A clock that is set back gives nobody a second day.
-        if day > self.day {
+        // A clock that is set back a little gives nobody a second day. One that stood far ahead has closed no day for good.
+        if day > self.day || day < self.day.saturating_sub(1) {
             *self = Self { day, counts: HashMap::new() };
         }
         let count = self.counts.entry(key).or_default();
@@ -58,5 +58,12 @@ mod tests {
         assert_eq!(quota.count(own, 2, next), Ok(()));
         assert_eq!(quota.count(own, 2, evening), Ok(()));
         assert!(quota.count(own, 2, evening).is_err(), "a clock set back gives no second day");
+        let far_ahead = at("2027-11-23T00:00:00Z");
+        (0..2).for_each(|_| assert_eq!(quota.count(own, 2, far_ahead), Ok(())));
+        assert_eq!(
+            quota.count(own, 2, evening),
+            Ok(()),
+            "nor does one that was far ahead take any"
+        );
     }
 }

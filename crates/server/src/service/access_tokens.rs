@@ -35,6 +35,16 @@ struct Statement {
     expires_at: Timestamp,
 }
 
+/// What a token is found to be.
+pub(crate) enum Token {
+    /// Good: the API key that it stands for, and what it may be used for.
+    Good(ApiKey, Option<String>),
+    /// This platform's, and good no more: it has ended, or its API key was taken back. Whoever shows it has guessed nothing.
+    Over,
+    /// None of this platform's.
+    Foreign,
+}
+
 /// Whether a bearer's text is meant to be a token.
 pub(crate) fn is_token(text: &str) -> bool {
     text.starts_with(PREFIX)
@@ -79,25 +89,24 @@ impl Service {
         Ok(Some(format!("{PREFIX}{statement}.{signature}")))
     }
 
-    /// The API key that a token stands for, if both may be used now, and what it may be used for.
+    /// What a token is worth now.
     ///
     /// # Errors
     /// [`ServiceError`] of the store; of the security module, if it has to say which keys sign now.
-    pub(crate) fn find_api_key_of_token(
-        &self,
-        text: &str,
-    ) -> Result<Option<(ApiKey, Option<String>)>, ServiceError> {
-        let Some((bytes, signature)) = parts(text) else { return Ok(None) };
+    pub(crate) fn find_token(&self, text: &str) -> Result<Token, ServiceError> {
+        let Some((bytes, signature)) = parts(text) else { return Ok(Token::Foreign) };
         if !self.is_signed_here(&bytes, &signature)? {
-            return Ok(None);
+            return Ok(Token::Foreign);
         }
-        let Ok(statement) = serde_json::from_slice::<Statement>(&bytes) else { return Ok(None) };
-        let is_ours = statement.format == FORMAT && statement.realm == self.hsm.describe().realm_id;
-        if !is_ours || self.now() >= statement.expires_at {
-            return Ok(None);
+        let statement = serde_json::from_slice::<Statement>(&bytes).ok().filter(|statement| {
+            statement.format == FORMAT && statement.realm == self.hsm.describe().realm_id
+        });
+        let Some(statement) = statement else { return Ok(Token::Foreign) };
+        if self.now() >= statement.expires_at {
+            return Ok(Token::Over);
         }
         let key = self.api_key_in_force(statement.api_key)?;
-        Ok(key.map(|key| (key, statement.scope)))
+        Ok(key.map_or(Token::Over, |key| Token::Good(key, statement.scope)))
     }
 }
 

@@ -320,7 +320,10 @@ impl Service {
                     let known = Case { running, query, facts, proof, pin: Some(pin) };
                     open.push(Open { place, question, known });
                 }
-                Err(error) => answers.put(place, Err(error.into())),
+                Err(error) => {
+                    drop(running);
+                    answers.put(place, Err(error.into()));
+                }
             }
         }
         open

@@ -94,6 +94,31 @@ fn attack_token_behind_its_end() {
     assert_eq!(server.get("/v1/payment-intents").problem(401), "unauthenticated");
 }
 
+/// Who renews a token when it is refused guesses nothing, and pauses never.
+#[test]
+fn an_ended_token_counts_against_nobody() {
+    let platform = Platform::start();
+    let client = OAuthClient::merchant(&platform);
+    for _ in 0..30 {
+        let server = client.token(&platform, "");
+        platform.clock.advance_seconds(900);
+        assert_eq!(server.get("/v1/payment-intents").problem(401), "unauthenticated");
+    }
+    assert_eq!(client.token(&platform, "").get("/v1/payment-intents").status, 200);
+}
+
+/// In a pause that somebody behind the same address has earned, a token that was made there is no guess.
+#[test]
+fn a_new_token_is_looked_up_in_a_pause() {
+    let platform = Platform::start();
+    let client = OAuthClient::merchant(&platform);
+    drop(client.token(&platform, ""));
+    let guess = platform.operator.with_key(&json!(format!("tapfer_token_e30.{}", "A".repeat(86))));
+    let refusals: Vec<u16> = (0..15).map(|_| guess.get("/v1/payment-intents").status).collect();
+    assert!(refusals.contains(&429), "{refusals:?}");
+    assert_eq!(client.token(&platform, "").get("/v1/payment-intents").status, 200);
+}
+
 #[test]
 fn attack_token_with_another_scope_written_into_it() {
     let platform = Platform::start();

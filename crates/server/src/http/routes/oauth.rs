@@ -11,7 +11,7 @@ use tapfer_payment_types::{ApiKeyId, Secret};
 
 use crate::api::oauth::{AccessToken, AuthorizationServerMetadata, TokenError, TokenRequest};
 use crate::api_key::{self, PresentedKey};
-use crate::http::authentication::{address, look_up, looked_up, refuse};
+use crate::http::authentication::{address, look_up, looked_up, refuse, token_hash};
 use crate::http::problem::{OwnWords, Problem};
 use crate::http::{App, form};
 use crate::service::access_tokens::LIFE_SECONDS;
@@ -104,6 +104,8 @@ async fn issue(app: &App, parts: &Parts, body: &[u8]) -> Result<AccessToken, Ref
         "unauthorized_client",
         "access tokens are for merchants and issuers; terminals and phones show certificates",
     ))?;
+    // It was made here, so it is no guess in a pause of its address.
+    looked_up(app, from, &token_hash(&access_token), true);
     Ok(AccessToken {
         access_token,
         token_type: "Bearer".to_owned(),
