@@ -6,6 +6,8 @@
 //! API key has keys of its own, the same however its owner proves who it is: a till that asked with its API key
 //! is told the truth when it asks again with its certificate.
 
+use std::sync::Arc;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use aws_lc_rs::hmac;
@@ -19,12 +21,13 @@ const FINGERPRINT: &[u8] = b"fingerprint";
 const ANSWER: &[u8] = b"answer";
 
 /// What keys of fingerprints and answers are derived from.
-pub(crate) struct RepetitionSecret(Prk);
+#[derive(Clone)]
+pub(crate) struct RepetitionSecret(Arc<Prk>);
 
 impl RepetitionSecret {
     /// From the security module's.
     pub(crate) fn new(secret: &Secret<[u8; 32]>) -> Self {
-        Self(Salt::new(HKDF_SHA256, SALT).extract(secret.expose()))
+        Self(Arc::new(Salt::new(HKDF_SHA256, SALT).extract(secret.expose())))
     }
 
     /// The length of an id is always the same, so that the parts do not run together.
@@ -50,7 +53,7 @@ impl KeyType for KeyLength {
 /// One request that may come twice.
 pub(crate) struct Repetition {
     claim: IdempotencyClaim,
-    answer_key: Secret<[u8; 32]>,
+    secret: RepetitionSecret,
 }
 
 impl Repetition {
@@ -66,7 +69,7 @@ impl Repetition {
     ) -> Result<Self, ServiceError> {
         let fingerprint = request.fingerprint(&secret.derive(api_key, FINGERPRINT)?);
         let claim = IdempotencyClaim { api_key, key, fingerprint };
-        Ok(Self { claim, answer_key: secret.derive(api_key, ANSWER)? })
+        Ok(Self { claim, secret: secret.clone() })
     }
 
     /// What the store needs to know.
@@ -108,7 +111,8 @@ impl Repetition {
     }
 
     fn cipher(&self) -> Result<LessSafeKey, ServiceError> {
-        let key = UnboundKey::new(&AES_256_GCM, self.answer_key.expose()).map_err(|_| DAMAGED)?;
+        let key = self.secret.derive(self.claim.api_key, ANSWER)?;
+        let key = UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| DAMAGED)?;
         Ok(LessSafeKey::new(key))
     }
 

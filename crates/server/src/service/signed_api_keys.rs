@@ -2,12 +2,12 @@
 //!
 //! With the key of audit heads: every HSM signs with it, and an auditor verifies with the catalogue alone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{PoisonError, RwLock};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use tapfer_emv::document::{DocumentKey, DocumentPurpose};
-use tapfer_payment_types::{Secret, Timestamp};
+use tapfer_payment_types::{ApiKeyId, Secret, Timestamp};
 use tapfer_payments::access::{ApiKey, Principal};
 use tapfer_storage::Inconsistency;
 
@@ -18,12 +18,13 @@ use crate::service::{Service, ServiceError};
 
 /// The key that signs API keys, and what is derived from them.
 pub(super) const PURPOSE: DocumentPurpose = DocumentPurpose::AuditHead;
-/// So many rows are remembered, 32 bytes each: then all of them are looked at again, each at its next use.
+/// So many rows are remembered, some 250 bytes each: then all of them are looked at again, each at its next use.
 const REMEMBERED: usize = 100_000;
 /// So many signatures go into one transaction: others write in between.
 const RENEWED_AT_ONCE: usize = 256;
 
-/// Rows whose signature was good, by a hash of it and of all that it covers.
+/// What was found to be signed: any statement, by a hash of it and its signature, and API keys as they were then, which each
+/// request asks about.
 #[derive(Default)]
 pub(crate) struct GoodApiKeys(RwLock<Good>);
 
@@ -32,9 +33,31 @@ struct Good {
     /// How often they were forgotten: what was found with the keys of before is used, and not kept.
     forgotten: u64,
     rows: HashSet<[u8; 32]>,
+    keys: HashMap<ApiKeyId, ApiKey>,
 }
 
 impl GoodApiKeys {
+    fn forgotten(&self) -> u64 {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).forgotten
+    }
+
+    /// Whether the key is one of them, to the last bit.
+    fn has_key(&self, key: &ApiKey) -> bool {
+        let good = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        good.keys.get(&key.id) == Some(key)
+    }
+
+    fn remember_key(&self, key: &ApiKey, forgotten: u64) {
+        let mut good = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if good.forgotten != forgotten {
+            return;
+        }
+        if good.keys.len() >= REMEMBERED {
+            good.keys.clear();
+        }
+        good.keys.insert(key.id, key.clone());
+    }
+
     /// Whether the row is one of them, and how often they were forgotten.
     fn has(&self, row: &[u8; 32]) -> (bool, u64) {
         let good = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -55,7 +78,7 @@ impl GoodApiKeys {
     /// All are looked at again: a key may have been destroyed.
     pub(super) fn forget(&self) {
         let mut good = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        *good = Good { forgotten: good.forgotten.wrapping_add(1), rows: HashSet::new() };
+        *good = Good { forgotten: good.forgotten.wrapping_add(1), ..Good::default() };
     }
 }
 
@@ -123,26 +146,23 @@ impl Service {
             let realm = self.hsm.describe().realm_id;
             return Ok(own.has(key, realm));
         }
-        match self.signed_row(key) {
-            Some((statement, signature)) => self.is_signed_here(&statement, &signature),
-            None => Ok(false),
+        let Some(signature) = key.signature else { return Ok(false) };
+        let forgotten = self.good_api_keys.forgotten();
+        let statement = serde_json::to_vec(&key.statement(self.hsm.describe().realm_id));
+        let statement = statement.map_err(|_| ServiceError::Damaged("an API key"))?;
+        let is_signed = self.is_signed_here(&statement, &signature)?;
+        if is_signed {
+            self.good_api_keys.remember_key(key, forgotten);
         }
+        Ok(is_signed)
     }
 
     /// Whether that was found out before. Asks nobody.
     pub(super) fn is_known_to_be_signed(&self, key: &ApiKey) -> bool {
         match &self.own_api_keys {
             Some(own) => own.has(key, self.hsm.describe().realm_id),
-            None => self.signed_row(key).is_some_and(|(statement, signature)| {
-                self.good_api_keys.has(&row_of(&statement, &signature)).0
-            }),
+            None => self.good_api_keys.has_key(key),
         }
-    }
-
-    /// What the signature of a key is over, and the signature; `None` without one.
-    fn signed_row(&self, key: &ApiKey) -> Option<(Vec<u8>, [u8; 64])> {
-        let statement = serde_json::to_vec(&key.statement(self.hsm.describe().realm_id)).ok()?;
-        Some((statement, key.signature?))
     }
 
     /// Whether a key of audit heads that is not destroyed has signed a statement. What was good once is remembered.
