@@ -61,6 +61,8 @@ fn kind_of_new_realm(home: &Home, asked_for: Option<RealmKind>) -> anyhow::Resul
     Ok(made_for)
 }
 
+/// This program's own to a platform in it: as many as open files allow.
+const MOST_CONNECTIONS: usize = 8_192;
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The threads that the network is served from.
@@ -105,7 +107,9 @@ impl EmbeddedPlatform {
         let mut config = config;
         // Whoever asks it is this program, as fast as it can.
         let as_fast_as_it_can = Rate { a_second: u32::MAX, burst: u32::MAX };
-        let requests = &mut config.limits.requests;
+        let limits = &mut config.limits;
+        (limits.connections, limits.connections_per_address) = (MOST_CONNECTIONS, MOST_CONNECTIONS);
+        let requests = &mut limits.requests;
         (requests.machine, requests.server) = (as_fast_as_it_can, as_fast_as_it_can);
         requests.a_day = u64::MAX;
         let runtime = runtime()?;

@@ -79,6 +79,11 @@ pub(super) fn micros(durations: &[Duration]) -> Vec<f64> {
     durations.iter().map(|duration| duration.as_secs_f64() * 1e6).collect()
 }
 
+/// In milliseconds.
+pub(super) fn millis(durations: &[Duration]) -> Vec<f64> {
+    durations.iter().map(|duration| milliseconds(*duration)).collect()
+}
+
 /// A figure of many rounds beside another of the same rounds.
 pub(super) fn summary(
     figure: &str,

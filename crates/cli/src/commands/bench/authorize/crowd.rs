@@ -1,4 +1,4 @@
-//! Phones with a connection each, whose taps are made before anything is measured.
+//! Phones that pay at terminals with a connection each. Their taps are made before anything is measured.
 
 use std::sync::Barrier;
 use std::thread;
@@ -10,11 +10,10 @@ use tapfer_terminal::{TapEnd, TerminalConfiguration};
 use tapfer_wallet::Card;
 
 use super::super::{CENT, PhoneInMemory};
-use super::line::{Line, get, post};
+use super::line::{Line, Way, get, post};
 use crate::client::text_of;
 use crate::clock;
 use crate::commands::wallet::{Place, enrol};
-use crate::context::Context;
 use crate::stage::{Stage, create_card, create_issuer, set_up_till};
 use crate::tap::tap;
 use crate::till::{self, Till};
@@ -32,25 +31,32 @@ pub(super) struct Round {
 }
 
 /// Everybody who pays.
-pub(super) struct Crowd<'a> {
-    context: &'a Context,
+pub(super) struct Crowd {
     customers: Vec<Customer>,
 }
 
 /// A phone with a card of its own, and the terminals that it pays at in one round.
 struct Customer {
+    /// Its place among all.
+    number: u32,
     phone: PhoneInMemory,
     configuration: TerminalConfiguration,
-    tills: Vec<(Till, String)>,
+    counters: Vec<Counter>,
     requests: Vec<Vec<u8>>,
 }
 
-impl<'a> Crowd<'a> {
-    /// So many connections, and so many payments on each of them in a round.
+/// A till with its terminal, and the terminal's way to the platform.
+struct Counter {
+    till: Till,
+    way: Way,
+}
+
+impl Crowd {
+    /// So many who pay at the same time, each at so many terminals in a round, one after the other.
     ///
     /// # Errors
     /// What the platform refuses, which it should not.
-    pub(super) fn enrol(stage: &'a Stage, connections: usize, each: usize) -> anyhow::Result<Self> {
+    pub(super) fn enrol(stage: &Stage, at_once: u32, each: u32) -> anyhow::Result<Self> {
         let operator = stage.context.client()?;
         let policy = json!({
             "keys_per_replenishment": 20, "maximum_payments": 100,
@@ -58,37 +64,36 @@ impl<'a> Crowd<'a> {
         });
         let issuer = create_issuer(&operator, &policy)?;
         let (_, mut configuration) = set_up_till(&stage.context)?;
-        // Each terminal would need a certificate of its own; the platform does the same work without.
+        // Each terminal would need a key of its own for it; the platform does the same work without.
         configuration.merchant = None;
         let body = json!({ "name": "Corner Cafe", "country": "276", "category_code": "5814" });
         let merchant = operator.post("/v1/merchants", &body)?;
         let merchant_client = operator.with_key(&text_of(&merchant, "api_key")?);
-        let customers = (0..connections).map(|number| {
+        let customers = (0..at_once).map(|number| {
             let card = create_card(&operator, &issuer)?;
             let directory = stage.context.home.path().join(format!("wallet-{number}"));
             enrol(&stage.context, &Place::at(Some(directory.clone())), &card, "a phone")?;
             let (_store, wallet) = WalletStore::open(&stage.context, &directory)?;
-            let tills = (0..each).map(|till| {
-                let label = format!("counter {number}-{till}");
+            let counters = (0..each).map(|counter| {
+                let label = format!("counter {number}-{counter}");
                 let body = json!({ "merchant": text_of(&merchant, "id")?, "label": label });
                 let terminal = operator.post("/v1/terminals", &body)?;
-                let key = text_of(&terminal, "api_key")?;
                 let till = Till {
                     merchant: merchant_client.clone(),
-                    terminal: operator.with_key(&key),
+                    terminal: operator.with_key(&text_of(&terminal, "api_key")?),
                     terminal_id: text_of(&terminal, "id")?,
                 };
-                Ok((till, key))
+                Ok(Counter { way: Way::of(&stage.context, &till.terminal)?, till })
             });
             Ok(Customer {
+                number,
                 phone: PhoneInMemory { card: Card::new(wallet), proven: false },
                 configuration: configuration.clone(),
-                tills: tills.collect::<anyhow::Result<_>>()?,
+                counters: counters.collect::<anyhow::Result<_>>()?,
                 requests: Vec::new(),
             })
         });
-        let customers = customers.collect::<anyhow::Result<_>>()?;
-        Ok(Self { context: &stage.context, customers })
+        Ok(Self { customers: customers.collect::<anyhow::Result<_>>()? })
     }
 
     /// Makes one tap at every terminal, up to the question that it will ask.
@@ -105,76 +110,122 @@ impl<'a> Crowd<'a> {
         })
     }
 
-    /// Puts the questions of all taps, each connection one after the other.
+    /// Puts the questions of all taps, those of each customer one after the other, each over its terminal's connection.
     ///
     /// # Errors
     /// One that was not approved.
     pub(super) fn authorize(&mut self) -> anyhow::Result<Round> {
-        self.measured(|customer, line| {
+        self.round(|customer, lines| {
             let requests = std::mem::take(&mut customer.requests);
-            for request in &requests {
-                let answer = line.ask(request)?;
-                let told: Value = serde_json::from_slice(&answer.body)?;
-                let outcome = told.get("outcome").and_then(Value::as_str);
-                ensure!(answer.status == 201 && outcome == Some("approved"), "declined: {told}");
-            }
+            requests.iter().zip(lines).try_for_each(|(request, line)| pay(line, request))?;
             Ok(requests.len())
         })
     }
 
-    /// Asks on each connection, so often, whether the server lives.
+    /// Puts the questions of all taps at times that do not wait for answers, one every `interval`, whoever's it is: how
+    /// long each took from the moment it was due.
+    ///
+    /// # Errors
+    /// One that was not approved.
+    pub(super) fn authorize_paced(&mut self, interval: Duration) -> anyhow::Result<Vec<Duration>> {
+        let customers = u32::try_from(self.customers.len()).unwrap_or(u32::MAX);
+        let turn = interval.saturating_mul(customers);
+        let (waited, _) = self.measured(|customer, lines| {
+            let begun = clock::instant();
+            let mut due = interval.saturating_mul(customer.number);
+            let requests = std::mem::take(&mut customer.requests);
+            let mut waited = Vec::with_capacity(requests.len());
+            for (request, line) in requests.iter().zip(lines) {
+                thread::sleep(due.saturating_sub(begun.elapsed()));
+                pay(line, request)?;
+                waited.push(begun.elapsed().saturating_sub(due));
+                due = due.saturating_add(turn);
+            }
+            Ok(waited)
+        })?;
+        Ok(waited.into_iter().flatten().collect())
+    }
+
+    /// Asks whether the server lives, so often over each connection, in the order in which payments use them.
     ///
     /// # Errors
     /// It does not.
-    pub(super) fn hello(&mut self, each: usize) -> anyhow::Result<Round> {
+    pub(super) fn hello(&mut self, times: usize) -> anyhow::Result<Round> {
         let request = get("/health");
-        self.measured(|_, line| {
-            for _ in 0..each {
-                let answer = line.ask(&request)?;
-                let told: Value = serde_json::from_slice(&answer.body)?;
-                ensure!(answer.status == 200 && told.is_object(), "no hello");
+        self.round(|_, lines| {
+            for _ in 0..times {
+                for line in &mut *lines {
+                    let answer = line.ask(&request)?;
+                    let told: Value = serde_json::from_slice(&answer.body)?;
+                    ensure!(answer.status == 200 && told.is_object(), "no hello");
+                }
             }
-            Ok(each)
+            Ok(times.saturating_mul(lines.len()))
         })
     }
 
-    /// What all of them do at once, each over a connection of its own that has shaken hands before.
-    fn measured(
+    /// What all of them do at once, and how many requests that were.
+    fn round(
         &mut self,
-        work: impl Fn(&mut Customer, &mut Line) -> anyhow::Result<usize> + Sync,
+        work: impl Fn(&mut Customer, &mut [Line]) -> anyhow::Result<usize> + Sync,
     ) -> anyhow::Result<Round> {
-        let lines = self.customers.iter().map(|_| Line::open(self.context));
-        let lines = lines.collect::<anyhow::Result<Vec<_>>>()?;
+        let (counts, Took { elapsed, cpu }) = self.measured(work)?;
+        Ok(Round { count: counts.into_iter().sum(), elapsed, cpu })
+    }
+
+    /// What all of them do at once, each over the connections of its terminals, which have shaken hands before.
+    fn measured<T: Send>(
+        &mut self,
+        work: impl Fn(&mut Customer, &mut [Line]) -> anyhow::Result<T> + Sync,
+    ) -> anyhow::Result<(Vec<T>, Took)> {
+        let lines = self.customers.iter().map(|customer| {
+            customer.counters.iter().map(|counter| Line::open(&counter.way)).collect()
+        });
+        let lines = lines.collect::<anyhow::Result<Vec<Vec<_>>>>()?;
         let begin = Barrier::new(lines.len().saturating_add(1));
         thread::scope(|scope| {
             let threads: Vec<_> = self
                 .customers
                 .iter_mut()
                 .zip(lines)
-                .map(|(customer, mut line)| {
+                .map(|(customer, mut lines)| {
                     let (begin, work) = (&begin, &work);
                     scope.spawn(move || {
                         begin.wait();
-                        work(customer, &mut line)
+                        work(customer, &mut lines)
                     })
                 })
                 .collect();
             let (cpu, begun) = (clock::cpu(), clock::instant());
             begin.wait();
-            let mut count = 0_usize;
+            let mut done = Vec::with_capacity(threads.len());
             for thread in threads {
-                let done = thread.join().ok().context("a connection's thread ended")??;
-                count = count.saturating_add(done);
+                done.push(thread.join().ok().context("a connection's thread ended")??);
             }
             let (elapsed, cpu) = (begun.elapsed(), clock::cpu().saturating_sub(cpu));
-            Ok(Round { count, elapsed, cpu })
+            Ok((done, Took { elapsed, cpu }))
         })
     }
 }
 
+/// From the first request of all to the last answer.
+struct Took {
+    elapsed: Duration,
+    cpu: Duration,
+}
+
+/// Asks for one payment, which has to be approved.
+fn pay(line: &mut Line, request: &[u8]) -> anyhow::Result<()> {
+    let answer = line.ask(request)?;
+    let told: Value = serde_json::from_slice(&answer.body)?;
+    let outcome = told.get("outcome").and_then(Value::as_str);
+    ensure!(answer.status == 201 && outcome == Some("approved"), "declined: {told}");
+    Ok(())
+}
+
 impl Customer {
     fn tap(&mut self) -> anyhow::Result<()> {
-        for (till, key) in &self.tills {
+        for Counter { till, .. } in &self.counters {
             let intent = till.create_intent(CENT, None, "automatic")?;
             till.arm(intent)?;
             let armed = till::arm(self.configuration.clone(), intent, CENT)?;
@@ -183,7 +234,7 @@ impl Customer {
                 bail!("a tap did not lead to a question to the platform: nothing was measured")
             };
             let body = till::question(intent, payment.request().chip_data()).to_string();
-            self.requests.push(post("/v1/authorizations", key, &intent.to_string(), &body));
+            self.requests.push(post("/v1/authorizations", &intent.to_string(), &body));
         }
         Ok(())
     }

@@ -1,20 +1,52 @@
-//! One connection over which requests go that were made before, so that what is measured is the platform.
+//! Connections of terminals, over which requests go that were made before, so that what is measured is the platform.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::json;
 
+use crate::client::{Client, text_of};
 use crate::context::Context;
 
 /// The end of a head.
 const BLANK_LINE: &[u8] = b"\r\n\r\n";
 
-/// HTTP/1.1 over TLS, kept open.
+/// Where a terminal's connections lead, and the certificate that they show there.
+pub(super) struct Way {
+    server: String,
+    config: Arc<ClientConfig>,
+}
+
+impl Way {
+    /// Makes a key and has the platform certify it for the terminal that asks.
+    ///
+    /// # Errors
+    /// The platform gives no certificate, which it should.
+    pub(super) fn of(context: &Context, terminal: &Client) -> anyhow::Result<Self> {
+        let server = context.access.address(&context.home)?;
+        let server = server.strip_prefix("https://").context("benchmarks go over TLS")?;
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(context.home.realm().ca_certificate())?)?;
+        let key = KeyPair::generate()?;
+        let request = CertificateParams::default().serialize_request(&key)?.pem()?;
+        let body = json!({ "certificate_request": request });
+        let certified = terminal.post("/v1/client-certificates", &body)?;
+        let certificate = text_of(&certified, "certificate")?;
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())?;
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ClientConfig::builder().with_root_certificates(roots);
+        let config = config.with_client_auth_cert(vec![certificate], key)?;
+        Ok(Self { server: server.to_owned(), config: Arc::new(config) })
+    }
+}
+
+/// HTTP/1.1 over mutual TLS, kept open.
 pub(super) struct Line(StreamOwned<ClientConnection, TcpStream>);
 
 /// An answer, as far as it is looked at.
@@ -24,22 +56,18 @@ pub(super) struct Answer {
 }
 
 impl Line {
-    /// Connects to the platform of this context, and shakes hands.
+    /// Connects, shakes hands, and says hello: behind it both sides have checked the other's certificate.
     ///
     /// # Errors
     /// Nobody is there, or not the platform.
-    pub(super) fn open(context: &Context) -> anyhow::Result<Self> {
-        let server = context.access.address(&context.home)?;
-        let server = server.strip_prefix("https://").context("benchmarks go over TLS")?;
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(context.home.realm().ca_certificate())?)?;
-        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let stream = TcpStream::connect(server)?;
+    pub(super) fn open(way: &Way) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(&way.server)?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from("localhost")?;
-        let connection = ClientConnection::new(Arc::new(config), name)?;
+        let connection = ClientConnection::new(Arc::clone(&way.config), name)?;
         let mut line = Self(StreamOwned::new(connection, stream));
-        line.0.flush()?;
+        let answer = line.ask(&get("/health"))?;
+        ensure!(answer.status == 200, "no hello");
         Ok(line)
     }
 
@@ -81,16 +109,16 @@ fn whole_answer(bytes: &[u8]) -> anyhow::Result<Option<Answer>> {
     Ok((body.len() >= length).then(|| Answer { status, body: body.to_vec() }))
 }
 
-/// A GET that needs no key.
+/// A GET without a body.
 pub(super) fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()
 }
 
 /// A POST of JSON under an idempotency key.
-pub(super) fn post(path: &str, api_key: &str, idempotency_key: &str, body: &str) -> Vec<u8> {
+pub(super) fn post(path: &str, idempotency_key: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {api_key}\r\n\
-         idempotency-key: {idempotency_key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nidempotency-key: {idempotency_key}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
