@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
@@ -136,7 +136,7 @@ impl Crowd {
             let requests = std::mem::take(&mut customer.requests);
             let mut waited = Vec::with_capacity(requests.len());
             for (request, line) in requests.iter().zip(lines) {
-                thread::sleep(due.saturating_sub(begun.elapsed()));
+                wait_until(due, begun);
                 pay(line, request)?;
                 waited.push(begun.elapsed().saturating_sub(due));
                 due = due.saturating_add(turn);
@@ -205,6 +205,13 @@ impl Crowd {
             let (elapsed, cpu) = (begun.elapsed(), clock::cpu().saturating_sub(cpu));
             Ok((done, Took { elapsed, cpu }))
         })
+    }
+}
+
+/// Until so much has passed since the beginning.
+fn wait_until(due: Duration, begun: Instant) {
+    while begun.elapsed() < due {
+        thread::park_timeout(due.saturating_sub(begun.elapsed()));
     }
 }
 
