@@ -9,7 +9,6 @@ use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose};
 use tapfer_hsm::custody::KeyCustody;
 use tapfer_payment_types::{CatalogueMark, Timestamp};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
-use tapfer_storage::faults::{NoFaults, SharedFaults};
 use tapfer_storage::{KeyUse, Storage, StorageError};
 
 use crate::newest_catalogue;
@@ -51,8 +50,7 @@ impl KeyAudit {
     pub fn open(paths: &RealmPaths, who: &str, why: &str) -> Result<Self, RealmError> {
         let missing = || RealmError::Missing(paths.home().to_owned());
         let (_, realm) = described(paths).ok_or_else(missing)?;
-        let faults: SharedFaults = Arc::new(NoFaults);
-        let storage = database::open(paths, realm, &faults)?;
+        let storage = database::open_beside(paths, realm)?;
         Ok(Self { storage, paths: paths.clone(), who_and_why: format!("{who}: {why}") })
     }
 

@@ -14,6 +14,7 @@ use crate::chance::Chance;
 const SECTOR: usize = 512;
 /// The head of a write-ahead log, which SQLite syncs before it writes behind it (`sqlite3WalFrames`).
 const HEAD: usize = 32;
+const DATABASE: &str = "tapfer.db";
 const LOG: &str = "tapfer.db-wal";
 /// Shared memory of the processes that have the database open: nothing of it outlives the machine.
 const SHARED_MEMORY: &str = "tapfer.db-shm";
@@ -29,36 +30,44 @@ pub(crate) enum Tail {
     Sectors(u64),
 }
 
-/// The log as it was when it was synced last.
+/// The log as it was when it was synced last, and the database beside it: what is folded into the database was synced
+/// before.
 #[derive(Debug, Default)]
-pub(crate) struct SyncedLog(Vec<u8>);
+pub(crate) struct SyncedLog {
+    log: Vec<u8>,
+    database: Vec<u8>,
+}
 
 impl SyncedLog {
     /// # Errors
     /// It cannot be read.
     pub(crate) fn of(home: &Path) -> io::Result<Self> {
-        read_or_nothing(&home.join(LOG)).map(Self)
+        let read = |name| read_or_nothing(&home.join(name));
+        Ok(Self { log: read(LOG)?, database: read(DATABASE)? })
     }
 }
 
-/// Copies a machine's files as it finds them after it lost its power at this moment.
+/// Copies a machine's files as it finds them after it lost its power at this moment. Whether something is missing of what
+/// was written since the last sync; without one, everything was synced.
 ///
 /// # Errors
 /// They cannot be read or written.
 pub(crate) fn after_power_loss(
     home: &Path,
     next: &Path,
-    synced: &SyncedLog,
+    synced: Option<&SyncedLog>,
     tail: Tail,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     copy(home, next)?;
-    if tail == Tail::Whole {
-        return Ok(());
+    let Some(synced) = synced.filter(|_| tail != Tail::Whole) else { return Ok(false) };
+    // SQLite syncs the log before it folds it into the database.
+    if read_or_nothing(&home.join(DATABASE))? != synced.database {
+        return Ok(false);
     }
     let written = read_or_nothing(&home.join(LOG))?;
-    match torn(&synced.0, &written, tail) {
-        Some(torn) => fs::write(next.join(LOG), torn),
-        None => Ok(()),
+    match torn(&synced.log, &written, tail) {
+        Some(torn) => fs::write(next.join(LOG), torn).map(|()| true),
+        None => Ok(false),
     }
 }
 

@@ -13,6 +13,9 @@ use tapfer_storage::faults::{Fault, Faults, Moment};
 
 use crate::disk::{self, SyncedLog, Tail};
 
+/// Where a transaction that was made may still have been on its way to the disk.
+const OVER: &str = "behind a transaction, before anybody was told";
+
 /// A death that is to come.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Death {
@@ -29,13 +32,15 @@ pub(crate) enum Loss {
     Transaction,
     /// It stands, and its caller hears the same.
     Answer,
+    /// It stands, and what the tables learn behind it is lost. Nobody waits for that.
+    CatchUp,
 }
 
 /// A machine that died.
 #[derive(Debug)]
 pub(crate) struct Died {
     /// Between which steps.
-    pub(crate) when: &'static str,
+    pub(crate) when: String,
     /// Whether its files could be copied.
     pub(crate) files: io::Result<()>,
 }
@@ -48,13 +53,14 @@ struct State {
     disk_is_full: bool,
     loss: Option<Loss>,
     death: Option<Death>,
-    synced: SyncedLog,
+    /// The log as it was synced last, if something may have been written behind that since.
+    synced: Option<SyncedLog>,
     died: Option<Died>,
     in_transaction: bool,
     /// Somebody looks, and nothing happens to the machine.
     is_looked_at: bool,
-    /// Whether the store's tables catch up with its journal behind the next transactions.
-    catches_up: bool,
+    /// By how many payments the store's tables catch up with its journal behind the next transactions.
+    catches_up: usize,
 }
 
 /// The faults of one machine, from its start to its end.
@@ -98,9 +104,9 @@ impl Machine {
         self.state().is_looked_at = is_looked_at;
     }
 
-    /// Whether the store's tables catch up with its journal from here on.
-    pub(crate) fn set_catches_up(&self, catches_up: bool) {
-        self.state().catches_up = catches_up;
+    /// By how many payments the store's tables catch up with its journal behind each transaction from here on.
+    pub(crate) fn set_catches_up(&self, payments: usize) {
+        self.state().catches_up = payments;
     }
 
     /// The work is done: if the machine was to die and has not, it does before anybody hears of it.
@@ -110,8 +116,8 @@ impl Machine {
             .changed
             .wait_while(state, |state| state.in_transaction)
             .unwrap_or_else(PoisonError::into_inner);
-        if state.death.take().is_some() {
-            state.dies("when its work was done and nobody had heard of it", Tail::Whole);
+        if let Some(death) = state.death.take() {
+            state.dies("when its work was done and nobody had heard of it", death.tail);
         }
         state.loss = None;
         state.died.take()
@@ -120,17 +126,10 @@ impl Machine {
 
 impl State {
     /// One moment further: whether the machine dies here.
-    fn passes(&mut self, when: &'static str, may_be_torn: bool) {
+    fn passes(&mut self, when: &'static str) {
         match &mut self.death {
             Some(Death { moments_left: 0, tail }) => {
-                let tail = if may_be_torn { *tail } else { Tail::Whole };
-                let when = match tail {
-                    Tail::Whole => when,
-                    Tail::Cut(_) => "while it synced a transaction; the end of the log is missing",
-                    Tail::Sectors(_) => {
-                        "while it synced a transaction; sectors of the log are missing"
-                    }
-                };
+                let tail = *tail;
                 self.dies(when, tail);
             }
             Some(death) => death.moments_left = death.moments_left.saturating_sub(1),
@@ -138,10 +137,27 @@ impl State {
         }
     }
 
+    /// From here on something is written that is not synced: of interest if the machine is to die.
+    fn writes(&mut self) {
+        let is_of_interest = self.death.is_some();
+        self.synced = is_of_interest.then(|| SyncedLog::of(&self.home).unwrap_or_default());
+    }
+
     fn dies(&mut self, when: &'static str, tail: Tail) {
         self.death = None;
-        let files = disk::after_power_loss(&self.home, &self.next_home, &self.synced, tail);
-        self.died = Some(Died { when, files });
+        let synced = self.synced.take();
+        let torn = disk::after_power_loss(&self.home, &self.next_home, synced.as_ref(), tail);
+        let missing = match tail {
+            Tail::Whole => "nothing is missing",
+            Tail::Cut(_) => "the end of the log is missing",
+            Tail::Sectors(_) => "sectors of the log are missing",
+        };
+        let when = match torn {
+            Ok(true) if when == OVER => format!("while it synced a transaction; {missing}"),
+            Ok(true) => format!("{when}; {missing}"),
+            _ => when.to_owned(),
+        };
+        self.died = Some(Died { when, files: torn.map(drop) });
     }
 }
 
@@ -154,28 +170,40 @@ impl Faults for Machine {
         match moment {
             Moment::Begins => {
                 state.in_transaction = true;
-                if state.death.is_some() {
-                    state.synced = SyncedLog::of(&state.home).unwrap_or_default();
-                }
-                state.passes("before a transaction", false);
+                state.passes("before a transaction");
+                state.writes();
                 state.disk_is_full.then_some(Fault::DiskFull)
             }
             Moment::Made => {
-                state.passes("in a transaction, before it was written", false);
+                state.passes("in a transaction, before it was written");
                 state.loss.take_if(|loss| *loss == Loss::Transaction).map(|_| Fault::Lost)
             }
             Moment::Over { synced } => {
-                let when = "behind a transaction, before anybody was told";
-                state.passes(when, synced);
+                state.passes(OVER);
+                state.synced = None;
                 state.in_transaction = false;
                 self.changed.notify_all();
                 let lost = state.loss.take_if(|loss| synced && *loss == Loss::Answer);
                 lost.map(|_| Fault::Lost)
             }
+            Moment::CatchUpBegins => {
+                state.passes("before its tables caught up with its journal");
+                state.writes();
+                state.disk_is_full.then_some(Fault::DiskFull)
+            }
+            Moment::CatchUpMade => {
+                state.passes("while its tables caught up with its journal");
+                state.loss.take_if(|loss| *loss == Loss::CatchUp).map(|_| Fault::Lost)
+            }
+            Moment::CatchUpOver => {
+                state.passes("when its tables had caught up with its journal");
+                state.synced = None;
+                None
+            }
         }
     }
 
-    fn catches_up(&self) -> Option<bool> {
+    fn catches_up(&self) -> Option<usize> {
         Some(self.state().catches_up)
     }
 }
@@ -183,13 +211,13 @@ impl Faults for Machine {
 impl HsmFaults for Machine {
     fn before_call(&self) -> HsmFault {
         let mut state = self.state();
-        state.passes("before it asked the security module", false);
+        state.passes("before it asked the security module");
         state.fault()
     }
 
     fn behind_call(&self) -> HsmFault {
         let mut state = self.state();
-        state.passes("when the security module had answered", false);
+        state.passes("when the security module had answered");
         state.fault()
     }
 }

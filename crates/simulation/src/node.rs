@@ -30,7 +30,7 @@ pub(crate) enum Asked {
     /// An answer to each.
     Answered(Vec<Answer>),
     /// The machine died between these steps. Nobody hears anything.
-    Died(&'static str),
+    Died(String),
 }
 
 /// The machine with the platform on it.
@@ -113,8 +113,8 @@ impl Node {
         Some(seen)
     }
 
-    pub(crate) fn set_catches_up(&self, catches_up: bool) {
-        self.machine.set_catches_up(catches_up);
+    pub(crate) fn set_catches_up(&self, payments: usize) {
+        self.machine.set_catches_up(payments);
     }
 
     /// Switches the machine on. `death` is one that comes while it starts: then it is down again.
@@ -124,7 +124,7 @@ impl Node {
     pub(crate) fn start(
         &mut self,
         death: Option<Death>,
-    ) -> Result<Option<&'static str>, SimulationError> {
+    ) -> Result<Option<String>, SimulationError> {
         let (home, next) = (self.home(self.life), self.home(self.life.saturating_add(1)));
         self.machine = Arc::new(Machine::new(home.clone(), next));
         // Modules and a disk that do not serve now are waited for: nobody starts a platform without them.
@@ -149,7 +149,9 @@ impl Node {
     /// # Errors
     /// The machinery of the simulation failed.
     pub(crate) fn ask(&mut self, calls: Vec<Call>) -> Result<Asked, SimulationError> {
-        let Some(platform) = &self.platform else { return Ok(Asked::Died("before it was asked")) };
+        let Some(platform) = &self.platform else {
+            return Ok(Asked::Died("before it was asked".to_owned()));
+        };
         let answers = platform.ask(calls)?;
         match self.machine.work_is_done() {
             None => Ok(Asked::Answered(answers)),
@@ -164,7 +166,7 @@ impl Node {
         }
     }
 
-    fn dies(&mut self, died: Died) -> Result<&'static str, SimulationError> {
+    fn dies(&mut self, died: Died) -> Result<String, SimulationError> {
         died.files?;
         self.stop();
         std::fs::remove_dir_all(self.home(self.life))?;

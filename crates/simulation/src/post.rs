@@ -22,7 +22,9 @@ const LATE: u64 = 12;
 const DIES: u64 = 3;
 const LOSES: u64 = 4;
 /// A machine that dies survives at most so many moments.
-const MOMENTS: u64 = 4;
+const MOMENTS: u64 = 12;
+/// So many payments and more are never ahead of the store's tables in a story.
+const ALL_AHEAD: usize = 1_000;
 
 impl World<'_> {
     /// Somebody writes a letter, and sends it.
@@ -120,7 +122,7 @@ impl World<'_> {
         match self.node.ask(calls)? {
             Asked::Died(when) => {
                 self.auditor.at_the_door(&letters, None)?;
-                self.dies(&format!("while it worked on {}", list(numbers)), when);
+                self.dies(&format!("while it worked on {}", list(numbers)), &when);
             }
             Asked::Answered(answers) => {
                 for (number, answer) in numbers.iter().zip(&answers) {
@@ -143,9 +145,19 @@ impl World<'_> {
             let is_all = self.chance.percent(50);
             self.node.lose(if is_all { Loss::Transaction } else { Loss::Answer });
         }
-        let catches_up = self.chance.percent(20);
+        let dies = self.chance.percent(DIES);
+        // More often where that is one more place to die at.
+        let (catches_up, is_lost) = match self.chance.below(if dies { 40 } else { 100 }) {
+            0..4 => (ALL_AHEAD, true),
+            4..10 => (1, false),
+            10..20 => (ALL_AHEAD, false),
+            _ => (0, false),
+        };
         self.node.set_catches_up(catches_up);
-        if self.chance.percent(DIES) {
+        if is_lost {
+            self.node.lose(Loss::CatchUp);
+        }
+        if dies {
             let death = self.death();
             self.node.will_die(death);
         }
@@ -195,7 +207,7 @@ impl World<'_> {
         let death =
             (!self.is_calm && self.deaths > 0 && self.chance.percent(15)).then(|| self.death());
         if let Some(when) = self.node.start(death).map_err(does_not_start)? {
-            self.dies("while it started", when);
+            self.dies("while it started", &when);
             return Ok(());
         }
         self.tell("the platform serves");

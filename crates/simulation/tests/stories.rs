@@ -14,7 +14,7 @@ use std::thread::available_parallelism;
 use tapfer_simulation::{Go, Length, Prepared, run, run_many};
 
 /// What has to have happened somewhere, so that there was something to object to.
-const SEEN: [&str; 24] = [
+const SEEN: [&str; 27] = [
     ": approved",
     ": insufficient_funds",
     ": card_blocked",
@@ -32,6 +32,9 @@ const SEEN: [&str; 24] = [
     "before a transaction",
     "in a transaction, before it was written",
     "behind a transaction, before anybody was told",
+    "before its tables caught up with its journal",
+    "while its tables caught up with its journal",
+    "when its tables had caught up with its journal",
     "the end of the log is missing",
     "sectors of the log are missing",
     "while it started",

@@ -225,6 +225,18 @@ pub enum StorageError {
         /// Where.
         fault: WalFault,
     },
+    /// What was decided stands in the journal, and does not go into the tables: a full or failing disk, or a defect.
+    #[error(
+        "the tables do not take entry {entry} of the journal of payments ({why}). Nothing of this was written, and nothing \
+         that was acknowledged is lost; nothing is taken until they do. Look at the room on the disk; if there is enough, keep \
+         a copy of the database and its -wal file and report it"
+    )]
+    TablesBehind {
+        /// The entry.
+        entry: u64,
+        /// Why not: names the table, where a row is not taken.
+        why: Box<StorageError>,
+    },
     /// Migrations could not be applied.
     #[error("the database could not be brought to the current schema: {0}")]
     Migration(String),

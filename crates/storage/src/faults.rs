@@ -18,6 +18,12 @@ pub enum Moment {
         /// Whether it is on the disk.
         synced: bool,
     },
+    /// The tables begin to catch up with the journal.
+    CatchUpBegins,
+    /// They have caught up, and nothing is on the disk for certain.
+    CatchUpMade,
+    /// It is on the disk, or given up.
+    CatchUpOver,
 }
 
 /// What happens there.
@@ -26,7 +32,7 @@ pub enum Fault {
     /// From the beginning of a transaction on: there is no room for more than there is.
     DiskFull,
     /// Once it is made: it is lost, and whoever waits hears that nobody knows. Once it is over: it stands, and they
-    /// hear the same.
+    /// hear the same; for the tables that catch up, nobody waits.
     Lost,
 }
 
@@ -34,9 +40,9 @@ pub enum Fault {
 pub trait Faults: Debug + Send + Sync {
     /// What happens at this place, if anything does.
     fn at(&self, moment: Moment) -> Option<Fault>;
-    /// Whether the tables catch up with the journal now, behind a transaction. `None`: when it is quiet for a while, by
-    /// the machine's own clock, as in service.
-    fn catches_up(&self) -> Option<bool> {
+    /// By how many payments the tables catch up with the journal now, behind a transaction. `None`: when it is quiet for a
+    /// while, by the machine's own clock, as in service.
+    fn catches_up(&self) -> Option<usize> {
         None
     }
 }

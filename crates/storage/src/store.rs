@@ -709,7 +709,7 @@ pub trait Storage:
     + Send
     + Sync
 {
-    /// Whether the store answers and can write.
+    /// Whether the store answers, and takes changes as far as is known. Costs next to nothing: anybody may ask it.
     fn check(&self) -> Result<()>;
     /// What the store is doing.
     fn load(&self) -> Load;

@@ -11,11 +11,14 @@
 mod world;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use tapfer_payment_types::{PaymentIntentId, RefundId, ReversalId};
+use tapfer_payments::authorization::SpentCounter;
 use tapfer_payments::intents::CaptureMethod;
 use tapfer_payments::tokens::{Actor, TokenAction};
+use tapfer_storage::faults::{Fault, Faults, Moment};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{CardChange, NewRefund, NewReversal, Storage as _, TopUp};
 use world::{World, euro, noon, presented, write};
@@ -29,6 +32,11 @@ enum Event {
         counter: u16,
         cryptogram: u8,
         minor: i64,
+    },
+    /// So many taps with counters that rise, behind the last of which the tables catch up by so many.
+    Taps {
+        count: u16,
+        caught_up: usize,
     },
     /// Another intent, armed.
     Intent {
@@ -53,6 +61,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (which.clone(), counter, 0..2_u8, prop_oneof![Just(100_i64), minor.clone()])
             .prop_map(|(intent, counter, cryptogram, minor)| Event::Tap { intent, counter, cryptogram, minor }),
+        2 => (1..60_u16, 0..60_usize).prop_map(|(count, caught_up)| Event::Taps { count, caught_up }),
         6 => (Just(100_i64), any::<bool>()).prop_map(|(minor, manual)| Event::Intent { minor, manual }),
         1 => which.clone().prop_map(Event::Cancel),
         1 => (which.clone(), minor.clone()).prop_map(|(intent, minor)| Event::Capture(intent, minor)),
@@ -66,24 +75,76 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// By how many payments the tables catch up with the journal behind each transaction.
+#[derive(Debug, Default)]
+struct CatchesUp(AtomicUsize);
+
+impl Faults for CatchesUp {
+    fn at(&self, _: Moment) -> Option<Fault> {
+        None
+    }
+
+    fn catches_up(&self) -> Option<usize> {
+        Some(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// The counter of the first of many taps: above those of single ones.
+const FIRST_OF_MANY: u16 = 100;
+
 struct Life {
     path: std::path::PathBuf,
+    catches_up: Arc<CatchesUp>,
+    /// The highest counter of many taps.
+    highest: u16,
     store: Arc<SqliteStorage>,
     world: World,
     intents: Vec<PaymentIntentId>,
     opened: u64,
 }
 
-fn open(path: &std::path::Path, kept_of_each: usize) -> Arc<SqliteStorage> {
+fn open(
+    path: &std::path::Path,
+    kept_of_each: usize,
+    catches_up: &Arc<CatchesUp>,
+) -> Arc<SqliteStorage> {
     let options = SqliteOptions { kept_of_each, ..SqliteOptions::default() };
-    Arc::new(SqliteStorage::create(path, world::realm(), &options).unwrap())
+    let faults = Arc::<CatchesUp>::clone(catches_up);
+    Arc::new(SqliteStorage::open_with_faults(path, world::realm(), &options, faults).unwrap())
 }
 
 impl Life {
     fn begin(path: std::path::PathBuf, kept_of_each: usize) -> Self {
-        let store = open(&path, kept_of_each);
-        let world = World::new(store.clone());
-        Self { path, store, world, intents: Vec::new(), opened: 1 }
+        drop(SqliteStorage::create(&path, world::realm(), &SqliteOptions::default()).unwrap());
+        let catches_up = Arc::default();
+        let store = open(&path, kept_of_each, &catches_up);
+        let (world, highest) = (World::new(store.clone()), FIRST_OF_MANY);
+        Self { path, catches_up, highest, store, world, intents: Vec::new(), opened: 1 }
+    }
+
+    /// What spent a counter, of those that were used: as decisions see it.
+    fn spent(&self, intent: PaymentIntentId) -> Vec<Option<SpentCounter>> {
+        let newest = self.highest.saturating_sub(64)..=self.highest;
+        let asked = (1..60).chain(newest).map(|counter| {
+            let asked = self.world.decide(intent, self.world.terminal, presented(counter, 100));
+            asked.facts().token.as_ref().unwrap().counter_spent
+        });
+        asked.collect()
+    }
+
+    fn taps(&mut self, intent: PaymentIntentId, count: u16, caught_up: usize) {
+        for left in (0..count).rev() {
+            self.highest += 1;
+            self.catches_up.0.store(if left == 0 { caught_up } else { 0 }, Ordering::Relaxed);
+            let tap = presented(self.highest, 100);
+            let decision = self.world.decide(intent, self.world.terminal, tap);
+            self.world.commit(&decision, None).unwrap();
+        }
+        self.catches_up.0.store(0, Ordering::Relaxed);
+        // However much of it the tables know, it is the same.
+        let seen = self.spent(intent);
+        self.store.check_memory().unwrap();
+        assert_eq!(self.spent(intent), seen);
     }
 
     /// One of the newest intents.
@@ -100,6 +161,11 @@ impl Life {
                 tap.cryptogram = [cryptogram; 8];
                 let decision = world.decide(intent, world.terminal, tap);
                 world.commit(&decision, None).unwrap();
+            }
+            Event::Taps { count, caught_up } => {
+                if let Some(intent) = self.intent(0) {
+                    self.taps(intent, count, caught_up);
+                }
             }
             Event::Intent { minor, manual } => {
                 // The terminal waits for one payment at a time.
@@ -148,7 +214,7 @@ impl Life {
             Event::Reopen => {
                 self.store.close();
                 self.opened += 1;
-                self.store = open(&self.path, kept_of_each);
+                self.store = open(&self.path, kept_of_each, &self.catches_up);
                 let store = Arc::clone(&self.store);
                 self.world = World::reopened(store, self.opened * 1_000_000);
             }

@@ -271,8 +271,8 @@ impl Faults for NeverQuiet {
         None
     }
 
-    fn catches_up(&self) -> Option<bool> {
-        Some(false)
+    fn catches_up(&self) -> Option<usize> {
+        Some(0)
     }
 }
 

@@ -57,6 +57,13 @@ fn of_storage(error: StorageError) -> Problem {
                  it is done then",
             )
         }
+        // Which entry and why is said once, by the store.
+        StorageError::TablesBehind { .. } => {
+            tracing::debug!(target: "tapfer::fault", cause = %error, "the store takes nothing");
+            Problem::unavailable(
+                "the store takes nothing at the moment, and nothing of this was written; ask again",
+            )
+        }
         StorageError::NewerDatabase { .. }
         | StorageError::ForeignDatabase(_)
         | StorageError::Empty(_)

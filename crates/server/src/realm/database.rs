@@ -96,6 +96,20 @@ pub(crate) fn open(
     })
 }
 
+/// The same, for whoever notes something beside the platforms that run, and takes no payments.
+pub(crate) fn open_beside(
+    paths: &RealmPaths,
+    realm: RealmId,
+) -> Result<Arc<dyn Storage>, RealmError> {
+    Ok(match platform(paths)? {
+        Some(options) => Arc::new(PostgresStorage::open(&options, realm)?),
+        None => {
+            let (file, options) = (paths.embedded_database()?, SqliteOptions::default());
+            Arc::new(SqliteStorage::open_beside(&file, realm, &options)?)
+        }
+    })
+}
+
 /// The realm's database, to be read beside the platforms that run.
 ///
 /// # Errors

@@ -39,6 +39,14 @@ pub(crate) struct HotToken {
     pub(crate) keys: HashMap<(KeyClass, KeyIndex), GrantedKey>,
 }
 
+impl HotToken {
+    /// Lets old counters go, and keys that have expired by now. The tables must know all of them.
+    pub(super) fn trim(&mut self, now: Timestamp) {
+        self.counters.trim();
+        self.keys.retain(|_, key| key.expires_at > now);
+    }
+}
+
 /// The newest spent counters of a token: all from some number on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct SpentCounters {
@@ -129,10 +137,18 @@ pub(crate) struct HotTerminal {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
-    use super::{COUNTERS, MOST_COUNTERS, OnlyInTables, SpentCounters};
-    use tapfer_payment_types::{AuthorizationId, PaymentIntentId, TerminalId, Timestamp};
+    use super::{COUNTERS, HotToken, MOST_COUNTERS, OnlyInTables, SpentCounters};
+    use tapfer_emv::keys::{KeyClass, KeyIndex};
+    use tapfer_payment_types::{
+        AuthorizationId, CardId, DeviceId, IssuerId, PanSequenceNumber, PaymentIntentId,
+        TerminalId, Timestamp, TokenId,
+    };
     use tapfer_payments::authorization::SpentCounter;
+    use tapfer_payments::keys::GrantedKey;
+    use tapfer_payments::pins::VerificationHistory;
+    use tapfer_payments::tokens::{Token, TokenState};
 
     fn by(number: u8, verified: bool) -> SpentCounter {
         let now = Timestamp::from_unix_millis(1);
@@ -156,6 +172,48 @@ mod tests {
         spent.spend(7, by(4, true));
         spent.spend(7, by(5, false));
         assert_eq!(spent.get(7), Ok(Some(by(3, true))));
+    }
+
+    #[test]
+    fn keys_that_have_expired_are_let_go() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let token = Token {
+            id: TokenId::new(now, [5; 10]),
+            issuer: IssuerId::new(now, [1; 10]),
+            card: CardId::new(now, [3; 10]),
+            device: DeviceId::new(now, [4; 10]),
+            last_four: "0001".into(),
+            sequence_number: PanSequenceNumber::ZERO,
+            state: TokenState::Active,
+            created_at: now,
+        };
+        let key = |days: i64| GrantedKey {
+            index: KeyIndex::at(now.plus_seconds(days * 86_400), 1).unwrap(),
+            class: KeyClass::Unverified,
+            derivation_key_index: 1,
+            granted_at: now,
+            expires_at: now.plus_seconds(days * 86_400),
+            maximum_payments: 1,
+            maximum_total_minor: 1,
+            used_payments: 1,
+            used_total_minor: 1,
+            counters: None,
+        };
+        let keys = (1..=365).map(key).map(|key| ((key.class, key.index), key)).collect();
+        let mut kept = HotToken {
+            token: Arc::new(token),
+            number_hash: Vec::new(),
+            history: VerificationHistory::default(),
+            logged_in_at: now,
+            person_key: None,
+            highest_counter: None,
+            counters: SpentCounters::default(),
+            keys,
+        };
+        kept.trim(now.plus_seconds(360 * 86_400));
+        let mut left: Vec<_> = kept.keys.into_values().map(|key| key.expires_at).collect();
+        left.sort();
+        assert_eq!(left, [361, 362, 363, 364, 365].map(|days| now.plus_seconds(days * 86_400)));
     }
 
     #[test]

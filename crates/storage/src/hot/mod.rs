@@ -16,7 +16,7 @@ use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_emv::merchant::AcquirerId;
 use tapfer_payment_types::planted::{Control, is_skipped};
 use tapfer_payment_types::{
-    CardId, DeviceId, IssuerId, MerchantId, Money, PaymentIntentId, TerminalId, TokenId,
+    CardId, DeviceId, IssuerId, MerchantId, Money, PaymentIntentId, TerminalId, Timestamp, TokenId,
 };
 use tapfer_payments::audit::Caller;
 use tapfer_payments::authorization::{
@@ -382,10 +382,10 @@ impl Hot {
         }
     }
 
-    /// Lets what the tables know of a token's old counters go.
-    pub(crate) fn trim(&mut self, token: TokenId) {
+    /// Lets what the tables know of a token's past go.
+    pub(crate) fn trim(&mut self, token: TokenId, now: Timestamp) {
         if let Some(token) = self.tokens.get_mut(&token) {
-            token.counters.trim();
+            token.trim(now);
         }
     }
 

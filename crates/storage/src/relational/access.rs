@@ -165,7 +165,7 @@ impl<E: Engine> AccessStore for E {
             (column, Some(owner.to_string()))
         })];
         let list = Listing { select: "SELECT * FROM api_keys", key: "id", filters: &filters };
-        self.read(|connection| list.slice(connection, page, read, |key| key.id))
+        self.read_apart(|connection| list.slice(connection, page, read, |key| key.id))
     }
 
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>> {
@@ -187,7 +187,7 @@ impl<E: Engine> AccessStore for E {
     }
 
     fn api_keys_in_force(&self) -> Result<Vec<std::result::Result<ApiKey, Inconsistency>>> {
-        self.read(|connection| all(connection, IN_FORCE, params![], read_or_name))
+        self.read_apart(|connection| all(connection, IN_FORCE, params![], read_or_name))
     }
 
     fn renew_api_keys(&self, renewed: Vec<([u8; 64], ApiKey)>) -> Result<()> {

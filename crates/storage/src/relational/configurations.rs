@@ -37,7 +37,7 @@ fn publish(
 
 impl<E: Engine> ConfigurationStore for E {
     fn configuration(&self, audience: Audience) -> Result<Option<SignedDocument>> {
-        self.read(|connection| find(connection, audience))
+        self.read_apart(|connection| find(connection, audience))
     }
 
     fn publish_configuration(

@@ -136,7 +136,7 @@ impl<E: Engine> DeviceStore for E {
     }
 
     fn device(&self, id: DeviceId) -> Result<Option<Device>> {
-        self.read(|connection| find(connection, id))
+        self.read_apart(|connection| find(connection, id))
     }
 
     fn list_devices(
@@ -146,7 +146,7 @@ impl<E: Engine> DeviceStore for E {
     ) -> Result<Slice<Device, DeviceId>> {
         let filters = [("issuer_id", issuer.map(|id| id.to_string()))];
         let list = Listing { select: "SELECT * FROM devices", key: "id", filters: &filters };
-        self.read(|connection| list.slice(connection, page, read, |device| device.id))
+        self.read_apart(|connection| list.slice(connection, page, read, |device| device.id))
     }
 
     fn report_store(

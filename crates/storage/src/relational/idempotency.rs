@@ -70,3 +70,11 @@ pub(crate) fn forget(connection: &Connection, before: Timestamp) -> Result<usize
                AND created_at < (SELECT min(created_at) FROM idempotency_answers) + 86400000";
     execute(connection, sql, [before.unix_millis()])
 }
+
+/// The same of so many answers at most, the oldest of them.
+pub(crate) fn forget_some(connection: &Connection, before: Timestamp, most: i64) -> Result<usize> {
+    let sql = "DELETE FROM idempotency_answers WHERE (api_key_id, key) IN (
+                   SELECT api_key_id, key FROM idempotency_answers
+                   WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)";
+    execute(connection, sql, [before.unix_millis(), most])
+}

@@ -106,7 +106,7 @@ impl<E: Engine> IntegrityStore for E {
     }
 
     fn integrity_policy(&self, issuer: IssuerId) -> Result<Option<IntegrityPolicy>> {
-        self.read(|connection| policy(connection, issuer))
+        self.read_apart(|connection| policy(connection, issuer))
     }
 
     fn challenge_device(
@@ -135,7 +135,7 @@ impl<E: Engine> IntegrityStore for E {
     }
 
     fn open_challenge(&self, device: DeviceId) -> Result<Option<Challenge>> {
-        self.read(|connection| open_challenge(connection, device))
+        self.read_apart(|connection| open_challenge(connection, device))
     }
 
     fn record_verdict(
@@ -167,6 +167,6 @@ impl<E: Engine> IntegrityStore for E {
     }
 
     fn device_verdict(&self, device: DeviceId) -> Result<Option<Verdict>> {
-        self.read(|connection| verdict(connection, device))
+        self.read_apart(|connection| verdict(connection, device))
     }
 }

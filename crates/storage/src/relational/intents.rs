@@ -211,7 +211,10 @@ impl<E: Engine> IntentStore for E {
     }
 
     fn intent(&self, id: PaymentIntentId) -> Result<Option<PaymentIntent>> {
-        self.read(|connection| find(connection, id))
+        match self.intent_ahead(id) {
+            None => self.read_apart(|connection| find(connection, id)),
+            ahead => Ok(ahead),
+        }
     }
 
     fn list_intents(

@@ -127,11 +127,11 @@ impl<E: Engine> IssuerStore for E {
     }
 
     fn issuer(&self, id: IssuerId) -> Result<Option<Issuer>> {
-        self.read(|connection| find(connection, id))
+        self.read_apart(|connection| find(connection, id))
     }
 
     fn list_issuers(&self, page: Page<IssuerId>) -> Result<Slice<Issuer, IssuerId>> {
         let list = Listing { select: "SELECT * FROM issuers", key: "id", filters: &[] };
-        self.read(|connection| list.slice(connection, page, read, |issuer| issuer.id))
+        self.read_apart(|connection| list.slice(connection, page, read, |issuer| issuer.id))
     }
 }

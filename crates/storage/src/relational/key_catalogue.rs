@@ -64,7 +64,7 @@ fn accept(
 
 impl<E: Engine> CatalogueStore for E {
     fn newest_catalogue(&self) -> Result<Option<CatalogueMark>> {
-        self.read(newest)
+        self.read_apart(newest)
     }
 
     fn note_catalogue(&self, known: Option<CatalogueMark>, newer: CatalogueMark) -> Result<bool> {

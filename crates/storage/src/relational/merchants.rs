@@ -57,11 +57,11 @@ impl<E: Engine> MerchantStore for E {
     }
 
     fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>> {
-        self.read(|connection| find(connection, id))
+        self.read_apart(|connection| find(connection, id))
     }
 
     fn list_merchants(&self, page: Page<MerchantId>) -> Result<Slice<Merchant, MerchantId>> {
         let list = Listing { select: "SELECT * FROM merchants", key: "id", filters: &[] };
-        self.read(|connection| list.slice(connection, page, read, |merchant| merchant.id))
+        self.read_apart(|connection| list.slice(connection, page, read, |merchant| merchant.id))
     }
 }

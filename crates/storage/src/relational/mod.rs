@@ -36,8 +36,9 @@ mod terminal_certificates;
 pub(crate) mod terminals;
 pub(crate) mod tokens;
 
-use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::{PaymentIntentId, Timestamp};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
+use tapfer_payments::intents::PaymentIntent;
 
 use crate::{StorageError, Write, Written};
 use known_keys::KnownKeys;
@@ -64,6 +65,15 @@ pub(crate) trait Engine {
 
     /// Reads with one statement what no payment changes, and so waits for none.
     fn look_up<T>(&self, job: impl Fn(&Connection) -> Result<T>) -> Result<T>;
+    /// Reads what no payment changes, and so waits for none.
+    fn read_apart<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.read(job)
+    }
+    /// An intent as the newest payment has left it, where that is known before the tables know it. Whoever asks this looks
+    /// into the tables behind it.
+    fn intent_ahead(&self, _: PaymentIntentId) -> Option<PaymentIntent> {
+        None
+    }
     /// API keys that were looked up before, where nobody else changes them. Whoever changes one makes all forgotten before
     /// he hears that it is done.
     fn known_keys(&self) -> Option<&KnownKeys>;

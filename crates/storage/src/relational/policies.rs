@@ -104,7 +104,7 @@ impl<E: Engine> PolicyStore for E {
     }
 
     fn policy(&self, issuer: IssuerId) -> Result<Option<IssuedPolicy>> {
-        self.read(|connection| {
+        self.read_apart(|connection| {
             let issuer = issuers::find(connection, issuer)?;
             issuer.map(|issuer| current(connection, &issuer)).transpose()
         })

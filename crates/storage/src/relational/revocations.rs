@@ -64,7 +64,7 @@ impl<E: Engine> RevocationStore for E {
     }
 
     fn revoked_issuer_certificates(&self) -> Result<Vec<RevokedIssuerCertificate>> {
-        self.read(|connection| {
+        self.read_apart(|connection| {
             all(
                 connection,
                 "SELECT * FROM revoked_issuer_certificates ORDER BY revoked_at, rid, ca_index, serial",

@@ -9,7 +9,7 @@ use tapfer_payments::terminals::{Revocation, Terminal, TerminalCertificate};
 use super::rows::{Columns, Listing, execute, first, found, lock};
 use super::sql::{Connection, Guard, Row, params};
 use super::{Changed, Engine, Result, access, intents, merchants, terminal_certificates};
-use crate::{Page, Slice, TerminalStore, Write, Written};
+use crate::{IntentStore as _, Page, Slice, TerminalStore, Write, Written};
 
 pub(crate) fn find(connection: &Connection, id: TerminalId) -> Result<Option<Terminal>> {
     first(connection, "SELECT * FROM terminals WHERE id = ?1", [id.to_string()], read)
@@ -103,7 +103,7 @@ impl<E: Engine> TerminalStore for E {
     }
 
     fn terminal(&self, id: TerminalId) -> Result<Option<Terminal>> {
-        self.read(|connection| find(connection, id))
+        self.read_apart(|connection| find(connection, id))
     }
 
     fn list_terminals(
@@ -113,7 +113,7 @@ impl<E: Engine> TerminalStore for E {
     ) -> Result<Slice<Terminal, TerminalId>> {
         let filters = [("merchant_id", merchant.map(|id| id.to_string()))];
         let list = Listing { select: "SELECT * FROM terminals", key: "id", filters: &filters };
-        self.read(|connection| list.slice(connection, page, read, |terminal| terminal.id))
+        self.read_apart(|connection| list.slice(connection, page, read, |terminal| terminal.id))
     }
 
     fn revoke_terminal(
@@ -152,17 +152,19 @@ impl<E: Engine> TerminalStore for E {
         let filters = [("terminal_id", Some(terminal.to_string()))];
         let select = "SELECT * FROM terminal_certificates";
         let list = Listing { select, key: "id", filters: &filters };
-        self.read(|connection| {
+        self.read_apart(|connection| {
             list.slice(connection, page, terminal_certificates::read, |found| found.id)
         })
     }
 
     fn revoked_certificates(&self, now: Timestamp, limit: usize) -> Result<Vec<[u8; 6]>> {
-        self.read(|connection| terminal_certificates::revoked_serials(connection, now, limit))
+        self.read_apart(|connection| terminal_certificates::revoked_serials(connection, now, limit))
     }
 
     fn armed_intent(&self, terminal: TerminalId, now: Timestamp) -> Result<Option<PaymentIntent>> {
-        let intent = self.read(|connection| intents::armed_at(connection, terminal))?;
+        // No payment arms a terminal, so it is one of the tables or none; a payment may have disarmed it since.
+        let armed = self.read_apart(|connection| intents::armed_at(connection, terminal))?;
+        let intent = armed.map(|armed| self.intent(armed.id)).transpose()?.flatten();
         Ok(intent.filter(|intent| intent.is_armed_at(terminal, now)))
     }
 }

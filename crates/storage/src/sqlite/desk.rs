@@ -2,42 +2,47 @@
 //! memory, which nobody else changes.
 //!
 //! Payments that wait are decided against memory and become one entry of the journal. Any other change works on the
-//! tables, so whatever is ahead of them is written to them first, in the same transaction. When nothing waits, the
-//! tables catch up.
+//! tables, so whatever is ahead of them is written to them first: in parts, a transaction each, and the last part in the
+//! transaction of the change. When nothing waits, the tables catch up.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 use rusqlite::Connection;
+use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::planted::{Control, is_skipped};
 use tapfer_payments::authorization::Authorization;
 use tapfer_payments::intents::PaymentIntent;
 
-use super::ahead::AnswersAhead;
+use super::ahead::PaymentsAhead;
 use super::claims::Claims;
-use super::journal::{self, Ahead};
+use super::journal::{self, Ahead, Journal};
+use super::sql::Unexpected;
 use super::touched::{self, Noted};
 use crate::decided::Decided;
 use crate::hot::{Hot, Touched};
-use crate::journal::JournalEnd;
+use crate::journal::{JournalEnd, JournalFault};
 use crate::relational::known_keys::KnownKeys;
 use crate::relational::lookup::Seen;
 use crate::relational::{Result, authorizations, decided, idempotency, intents};
-use crate::{CommitAuthorization, IdempotencyClaim, StoredResponse, Write, Written};
+use crate::{CommitAuthorization, IdempotencyClaim, StorageError, StoredResponse, Write, Written};
 
 /// So many payments may be ahead of the tables; from then on, each lot waits until the tables have caught up by more
 /// than it adds. It bounds how long a change or a list waits for the tables.
-const MOST_AHEAD: usize = 16_384;
-/// So many are written to the tables at once while nothing waits: whatever comes meanwhile waits for them.
-const AT_ONCE: usize = 256;
+const MOST_AHEAD: usize = 1_024;
+/// So many are written to the tables in one transaction, rounded up to an entry: whatever comes meanwhile waits for them.
+/// And an entry takes no further lot when it has so many.
+pub(super) const AT_ONCE: usize = 128;
 
 /// What the writer shares with those who only look.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) hot: Arc<RwLock<Hot>>,
-    pub(super) answers: Arc<AnswersAhead>,
+    pub(super) ahead: Arc<PaymentsAhead>,
     pub(super) claims: Arc<Claims>,
     pub(super) known_keys: Arc<KnownKeys>,
+    /// Why the tables do not take what the journal has, since it was tried last.
+    trouble: Arc<Mutex<Option<StorageError>>>,
 }
 
 impl Shared {
@@ -45,9 +50,10 @@ impl Shared {
     pub(super) fn new(kept_of_each: usize) -> Self {
         Self {
             hot: Arc::new(RwLock::new(Hot::new(kept_of_each))),
-            answers: Arc::default(),
+            ahead: Arc::default(),
             claims: Arc::default(),
             known_keys: Arc::default(),
+            trouble: Arc::default(),
         }
     }
 
@@ -57,11 +63,40 @@ impl Shared {
         if is_skipped(Control::Idempotency) {
             return Ok(Given::None);
         }
-        Ok(match self.answers.get(claim)? {
+        Ok(match self.ahead.answer(claim)? {
             Some(response) => Given::This(response),
             None if self.claims.may_have(claim) => Given::PerhapsInTables,
             None => Given::None,
         })
+    }
+
+    /// Whether the tables take what the journal has.
+    ///
+    /// # Errors
+    /// Why they do not.
+    pub(super) fn check(&self) -> Result<()> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone().map_or(Ok(()), Err)
+    }
+
+    /// Takes note of how a transaction ended. That the tables do not take an entry is said once.
+    pub(super) fn note_end(&self, ended: std::result::Result<(), &StorageError>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match ended {
+            Ok(()) => *trouble = None,
+            Err(error @ StorageError::TablesBehind { entry, why }) if trouble.is_none() => {
+                tracing::error!(
+                    target: "tapfer::storage",
+                    event = "tables_behind",
+                    entry,
+                    %why,
+                    "the tables do not take an entry of the journal; no payment is taken until they do. Nothing that was \
+                     acknowledged is lost, and it is tried again each second"
+                );
+                *trouble = Some(error.clone());
+            }
+            Err(_) => {}
+        }
     }
 
     fn hot(&self) -> RwLockWriteGuard<'_, Hot> {
@@ -78,15 +113,16 @@ pub(super) enum Given {
 
 #[derive(Debug)]
 pub(super) struct Desk {
-    connection: Connection,
+    /// The connection: for what was decided before as it is, for everybody else what it holds.
+    tables: Unexpected,
     shared: Shared,
+    /// Whether payments are decided here. If not, the journal is somebody else's, and is left to him.
+    has_journal: bool,
     /// What is in the journal and not in the tables.
     ahead: VecDeque<Ahead>,
     end: JournalEnd,
     /// Whether memory was lost while something was ahead of the tables, which then know too little to fill it.
     is_behind: bool,
-    /// Whether a commit is on the disk when SQLite says so.
-    is_synced: bool,
     /// Changes when another program writes to the file.
     others: i64,
 }
@@ -100,77 +136,103 @@ pub(super) struct Turn {
     entry: Option<JournalEnd>,
     /// So many of the entries ahead are in the tables now.
     caught_up: usize,
+    /// So many payments are in them.
+    written: usize,
     noted: Noted,
     intents: Vec<PaymentIntent>,
 }
 
+impl Turn {
+    /// Whether the entry of this transaction has payments enough.
+    pub(super) fn is_full(&self) -> bool {
+        self.fresh.len() >= AT_ONCE
+    }
+}
+
 impl Desk {
-    /// Takes the connection over, and brings the tables to where the journal is.
+    /// Takes the connection over. The tables may be behind the journal.
     ///
     /// # Errors
     /// [`StorageError::Journal`] if the journal is not as it was written.
     pub(super) fn new(connection: Connection, shared: Shared) -> Result<Self> {
         touched::note(&connection)?;
-        shared.claims.load(&connection)?;
-        let ahead: VecDeque<_> = journal::ahead(&connection)?.into();
-        // The journal goes on behind what is in it, and not behind what the tables know.
-        let end = match ahead.back() {
-            Some(newest) => newest.end,
-            None => journal::written(&connection)?,
-        };
-        for entry in &ahead {
-            shared.claims.add(claims(&entry.payments));
-            shared.answers.add(&entry.payments);
-        }
-        let mut desk = Self { end, ahead, ..Self::bare(connection, shared)? };
-        while desk.catch_up()? {}
+        let mut desk = Self { has_journal: true, ..Self::bare(connection, shared)? };
+        let snapshot = desk.tables.0.unchecked_transaction()?;
+        desk.shared.claims.load(&snapshot)?;
+        let found = Journal::read(&*snapshot)?;
+        snapshot.commit()?;
+        desk.take_over(found)?;
         Ok(desk)
+    }
+
+    /// A desk for whoever makes changes beside the program whose journal it is.
+    pub(super) fn beside(connection: Connection, shared: Shared) -> Result<Self> {
+        touched::begin(&connection)?;
+        Self::bare(connection, shared)
     }
 
     /// A desk without a journal, for changes alone.
     pub(super) fn bare(connection: Connection, shared: Shared) -> Result<Self> {
         let end = JournalEnd { entry: 0, hash: [0; 32] };
         let others = others(&connection)?;
-        let (ahead, is_behind, is_synced) = (VecDeque::new(), false, true);
-        Ok(Self { connection, shared, ahead, end, is_behind, is_synced, others })
+        let (has_journal, ahead, is_behind) = (false, VecDeque::new(), false);
+        let tables = Unexpected(connection);
+        Ok(Self { tables, shared, has_journal, ahead, end, is_behind, others })
+    }
+
+    /// Goes on from the journal as it is. Others may have written a part of it to the tables, or have gone on with it.
+    ///
+    /// # Errors
+    /// [`StorageError::Journal`] if something is not in it any more that the tables do not know.
+    fn take_over(&mut self, found: Journal) -> Result<()> {
+        let is_there = |known: &Ahead| found.ahead.iter().any(|entry| entry.end == known.end);
+        let is_written = |known: &Ahead| known.end.entry <= found.written.entry;
+        if let Some(lost) = self.ahead.iter().find(|known| !is_written(known) && !is_there(known)) {
+            return Err(StorageError::Journal(JournalFault::Altered(lost.end.entry)));
+        }
+        let newest = self.ahead.back().map_or(0, |newest| newest.end.entry);
+        for entry in found.ahead.iter().filter(|entry| entry.end.entry > newest) {
+            self.shared.claims.add(claims(&entry.payments));
+            self.shared.ahead.add(&entry.payments);
+        }
+        for entry in self.ahead.iter().filter(|known| is_written(known)) {
+            self.shared.ahead.remove(&entry.payments);
+        }
+        self.end = found.end();
+        self.ahead = found.ahead.into();
+        self.is_behind = self.is_ahead();
+        Ok(())
     }
 
     pub(super) const fn connection(&self) -> &Connection {
-        &self.connection
+        &self.tables.0
     }
 
     /// Begins a transaction that is on the disk when it ends.
     pub(super) fn begin(&mut self) -> Result<Turn> {
-        self.set_synced(true)?;
-        self.begin_any()
-    }
-
-    fn set_synced(&mut self, is_synced: bool) -> Result<()> {
-        if self.is_synced != is_synced {
-            let level = if is_synced { "FULL" } else { "NORMAL" };
-            self.connection.pragma_update(None, "synchronous", level)?;
-            self.is_synced = is_synced;
-        }
-        Ok(())
-    }
-
-    fn begin_any(&mut self) -> Result<Turn> {
         self.say("BEGIN IMMEDIATE")?;
         let mut turn = Turn::default();
-        let others = others(&self.connection)?;
-        if others != self.others {
+        let others = others(self.connection())?;
+        if self.has_journal && others != self.others {
             tracing::error!(
                 target: "tapfer::security",
                 event = "database_written_by_others",
-                "another program writes to the database; while the platform runs, only the platform may"
+                "another program has written to the database; while the platform runs, only `tapfer keys` may, and says so \
+                 in the audit log"
             );
-            self.others = others;
             self.forget();
-            self.shared.claims.load(&self.connection)?;
+            self.shared.claims.know_nothing(self.connection())?;
+            self.take_over(Journal::read(self.connection())?)?;
+            self.others = others;
         }
-        if self.is_behind || self.shared.hot().is_full() {
+        if self.is_behind {
             self.write_ahead(&mut turn, usize::MAX)?;
-            self.shared.hot().let_go();
+        }
+        if self.shared.hot().is_full() {
+            self.write_ahead(&mut turn, AT_ONCE)?;
+            if turn.caught_up == self.ahead.len() {
+                self.shared.hot().let_go();
+            }
         }
         Ok(turn)
     }
@@ -182,6 +244,9 @@ impl Desk {
         commit: CommitAuthorization,
         write: Write<Authorization>,
     ) -> Result<Written<Authorization>> {
+        if !self.has_journal {
+            return Err(StorageError::Closed);
+        }
         let Write { caller, claim, answer, now } = write;
         if let Some(claim) = &claim
             && let Some(stored) = self.stored_answer(turn, claim)?
@@ -191,7 +256,7 @@ impl Desk {
         let authorization = authorizations::decided(&commit, now);
         let response = answer.to(&authorization);
         let answer = claim.map(|claim| (claim, response.clone()));
-        let (tables, mut hot) = (Seen(&self.connection), self.shared.hot());
+        let (tables, mut hot) = (Seen(self.connection()), self.shared.hot());
         let decided = hot.decide(&tables, &commit, authorization.clone(), caller, answer)?;
         turn.fresh.push(decided);
         Ok(Written::Done { value: authorization, response })
@@ -206,7 +271,7 @@ impl Desk {
             Some(answer) => answer.map(Some),
             None => match self.shared.answer_ahead(claim)? {
                 Given::This(response) => Ok(Some(response)),
-                Given::PerhapsInTables => idempotency::stored_answer(&self.connection, claim),
+                Given::PerhapsInTables => idempotency::stored_answer(self.connection(), claim),
                 Given::None => Ok(None),
             },
         }
@@ -220,34 +285,43 @@ impl Desk {
         })
     }
 
-    /// Puts what was decided into the journal. Beyond so much, the tables catch up by more than that.
-    pub(super) fn append(&self, turn: &mut Turn) -> Result<()> {
+    /// Whether the tables are further behind than one transaction brings them on.
+    pub(super) fn is_far_ahead(&self, turn: &Turn) -> bool {
+        self.left(turn) > AT_ONCE
+    }
+
+    /// How many payments the tables will not know behind this transaction, without those that are decided in it.
+    fn left(&self, turn: &Turn) -> usize {
+        self.shared.ahead.payments().saturating_sub(turn.written)
+    }
+
+    /// Puts what was decided into the journal. The tables catch up by a part if somebody waits for them, and beyond so
+    /// much that is ahead; by more than is added in any case.
+    pub(super) fn append(&self, turn: &mut Turn, is_waited_for: bool) -> Result<()> {
+        let fresh = turn.fresh.len();
+        if is_waited_for || self.left(turn).saturating_add(fresh) > MOST_AHEAD {
+            let part = if is_waited_for { AT_ONCE } else { 0 };
+            self.write_ahead(turn, part.max(fresh.saturating_mul(2)))?;
+        }
         if turn.fresh.is_empty() {
             return Ok(());
         }
-        let fresh = turn.fresh.len();
-        if self.shared.answers.payments().saturating_add(fresh) > MOST_AHEAD {
-            self.write_ahead(turn, fresh.saturating_mul(2))?;
-        }
         let entry = self.end.entry_of(&turn.fresh);
         turn.entry = Some(entry.end);
-        journal::append(&self.connection, &entry)
+        journal::append(self.connection(), &entry)
     }
 
     /// Writes entries to the tables until there are so many payments, or no more.
     fn write_ahead(&self, turn: &mut Turn, payments: usize) -> Result<()> {
-        let mut written = 0_usize;
+        let most = turn.written.saturating_add(payments);
         let mut last = None;
         self.unnoted(|connection| {
             for entry in self.ahead.iter().skip(turn.caught_up) {
-                if written >= payments {
+                if turn.written >= most {
                     break;
                 }
-                entry
-                    .payments
-                    .iter()
-                    .try_for_each(|decided| decided::write(connection, decided))?;
-                written = written.saturating_add(entry.payments.len());
+                self.write_entry(entry)?;
+                turn.written = turn.written.saturating_add(entry.payments.len());
                 turn.caught_up = turn.caught_up.saturating_add(1);
                 last = Some(entry.end);
             }
@@ -255,19 +329,30 @@ impl Desk {
         })
     }
 
+    /// Writes an entry to the tables.
+    ///
+    /// # Errors
+    /// [`StorageError::TablesBehind`]
+    fn write_entry(&self, entry: &Ahead) -> Result<()> {
+        let mut payments = entry.payments.iter();
+        let written = payments.try_for_each(|decided| decided::write(&self.tables, decided));
+        let entry = entry.end.entry;
+        written.map_err(|why| StorageError::TablesBehind { entry, why: Box::new(why) })
+    }
+
     /// Writes what memory knows already.
     fn unnoted(&self, write: impl FnOnce(&Connection) -> Result<()>) -> Result<()> {
-        touched::set_noting(&self.connection, false)?;
-        write(&self.connection)?;
-        touched::set_noting(&self.connection, true)
+        touched::set_noting(self.connection(), false)?;
+        write(self.connection())?;
+        touched::set_noting(self.connection(), true)
     }
 
     /// Takes note of what a change has touched.
     pub(super) fn look_at_changes(&self, turn: &mut Turn) -> Result<()> {
-        turn.noted = touched::take(&self.connection)?;
+        turn.noted = touched::take(self.connection())?;
         for touched in &turn.noted.facts {
             if let Touched::Intent(id) = touched {
-                turn.intents.extend(intents::find(&self.connection, *id)?);
+                turn.intents.extend(intents::find(self.connection(), *id)?);
             }
         }
         Ok(())
@@ -276,31 +361,44 @@ impl Desk {
     /// Ends a transaction: it is on the disk, and memory follows.
     pub(super) fn commit(&mut self, turn: Turn) -> Result<()> {
         self.say("COMMIT")?;
-        let Turn { fresh, entry, caught_up, noted, intents } = turn;
+        let Turn { fresh, entry, caught_up, noted, intents, .. } = turn;
         self.shared.claims.follow(&noted.answers);
         self.shared.claims.add(claims(&fresh));
-        let behind: Vec<_> = self.ahead.drain(..caught_up.min(self.ahead.len())).collect();
+        let mut written: Vec<_> = self.ahead.drain(..caught_up.min(self.ahead.len())).collect();
+        written.iter().for_each(|entry| self.shared.ahead.remove(&entry.payments));
+        match entry {
+            Some(end) => {
+                self.shared.ahead.add(&fresh);
+                self.ahead.push_back(Ahead { end, payments: fresh });
+                self.end = end;
+            }
+            None => written.push(Ahead { end: self.end, payments: fresh }),
+        }
         let mut hot = self.shared.hot();
         for touched in noted.facts {
             hot.forget(touched);
         }
         intents.into_iter().for_each(|intent| hot.put_intent(intent));
-        behind.iter().flat_map(|entry| &entry.payments).for_each(|decided| trim(&mut hot, decided));
-        match entry {
-            Some(end) => {
-                self.shared.answers.add(&fresh);
-                self.ahead.push_back(Ahead { end, payments: fresh });
-                self.end = end;
-            }
-            None => fresh.iter().for_each(|decided| trim(&mut hot, decided)),
-        }
+        written
+            .iter()
+            .flat_map(|entry| &entry.payments)
+            .for_each(|decided| self.trim(&mut hot, decided));
         drop(hot);
         self.is_behind &= self.is_ahead();
         if noted.api_keys {
             self.shared.known_keys.forget();
         }
-        behind.iter().for_each(|entry| self.shared.answers.remove(&entry.payments));
         Ok(())
+    }
+
+    /// Lets what the tables know of a token's past go, unless the journal knows more of it.
+    fn trim(&self, hot: &mut Hot, decided: &Decided) {
+        let Decided { authorization, .. } = decided;
+        if let Some(token) = authorization.token
+            && !self.shared.ahead.has_token(token)
+        {
+            hot.trim(token, authorization.created_at);
+        }
     }
 
     /// Gives a transaction up: nothing of it is there, and memory knows nothing any more.
@@ -321,45 +419,48 @@ impl Desk {
         !self.ahead.is_empty()
     }
 
-    /// Writes a part of what is ahead to the tables; whether something is left. Needs no sync: what a crash undoes of it
-    /// stands in the journal still.
+    /// Writes so many payments of what is ahead to the tables. `made` comes before the commit. It is synced as any other
+    /// transaction, though the journal has it all: whoever reads the log at the start can then tell damage from a torn end.
     ///
     /// # Errors
     /// The database failed; nothing is lost.
-    pub(super) fn catch_up(&mut self) -> Result<bool> {
-        if !self.is_ahead() {
-            return Ok(false);
-        }
-        self.set_synced(false)?;
-        let written = self.begin_any().and_then(|mut turn| {
-            self.write_ahead(&mut turn, AT_ONCE)?;
+    pub(super) fn catch_up(
+        &mut self,
+        payments: usize,
+        made: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let written = self.begin().and_then(|mut turn| {
+            self.write_ahead(&mut turn, payments)?;
+            made()?;
             self.commit(turn)
         });
+        self.note_end(written.as_ref().copied());
         if written.is_err() {
             self.roll_back();
         }
-        written.map(|()| self.is_ahead())
+        written
+    }
+
+    /// Takes note of how a transaction ended.
+    pub(super) fn note_end(&self, ended: std::result::Result<(), &StorageError>) {
+        self.shared.note_end(ended);
     }
 
     fn say(&self, words: &str) -> Result<()> {
-        Ok(self.connection.prepare_cached(words)?.execute([]).map(drop)?)
+        Ok(self.tables.0.prepare_cached(words)?.execute([]).map(drop)?)
     }
 
     /// Closes the connection. The last that closes folds the write-ahead log into the database.
-    pub(super) fn close(mut self) -> Result<()> {
-        while self.catch_up()? {}
-        self.connection.close().map_err(|(_, error)| error.into())
+    pub(super) fn close(self) -> Result<()> {
+        self.tables.0.close().map_err(|(_, error)| error.into())
     }
 }
 
-fn claims(payments: &[Decided]) -> impl Iterator<Item = &IdempotencyClaim> {
-    payments.iter().filter_map(|decided| decided.answer.as_ref().map(|(claim, _)| claim))
-}
-
-fn trim(hot: &mut Hot, decided: &Decided) {
-    if let Some(token) = decided.authorization.token {
-        hot.trim(token);
-    }
+fn claims(payments: &[Decided]) -> impl Iterator<Item = (&IdempotencyClaim, Timestamp)> {
+    payments.iter().filter_map(|decided| {
+        let given = decided.authorization.created_at;
+        decided.answer.as_ref().map(|(claim, _)| (claim, given))
+    })
 }
 
 /// A number that changes whenever another connection than this one has written to the file.

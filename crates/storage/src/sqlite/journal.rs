@@ -15,24 +15,39 @@ pub(super) struct Ahead {
     pub(super) payments: Vec<Decided>,
 }
 
-/// What is ahead of the tables, in order.
-///
-/// # Errors
-/// [`StorageError::Journal`] if an entry is not the one that was written.
-pub(super) fn ahead(connection: &Connection) -> Result<Vec<Ahead>> {
-    let mut end = written(connection)?;
-    let entries = all(connection, "SELECT * FROM journal ORDER BY entry", params![], read_entry)?;
-    let mut ahead = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let payments = end.read(&entry).map_err(StorageError::Journal)?;
-        end = entry.end;
-        ahead.push(Ahead { end, payments });
-    }
-    Ok(ahead)
+/// The journal as it is at one moment.
+pub(super) struct Journal {
+    /// The last entry that is written to the other tables.
+    pub(super) written: JournalEnd,
+    /// What is ahead of them, in order.
+    pub(super) ahead: Vec<Ahead>,
 }
 
-/// The last entry that is written to the other tables.
-pub(super) fn written(connection: &Connection) -> Result<JournalEnd> {
+impl Journal {
+    /// Reads it, in a transaction: both of its tables have to be of one moment.
+    ///
+    /// # Errors
+    /// [`StorageError::Journal`] if an entry is not the one that was written.
+    pub(super) fn read(transaction: &Connection) -> Result<Self> {
+        let written = written(transaction)?;
+        let sql = "SELECT * FROM journal ORDER BY entry";
+        let entries = all(transaction, sql, params![], read_entry)?;
+        let (mut end, mut ahead) = (written, Vec::with_capacity(entries.len()));
+        for entry in entries {
+            let payments = end.read(&entry).map_err(StorageError::Journal)?;
+            end = entry.end;
+            ahead.push(Ahead { end, payments });
+        }
+        Ok(Self { written, ahead })
+    }
+
+    /// Where it ends, and so where it goes on.
+    pub(super) fn end(&self) -> JournalEnd {
+        self.ahead.last().map_or(self.written, |newest| newest.end)
+    }
+}
+
+fn written(connection: &Connection) -> Result<JournalEnd> {
     let lost = Inconsistency { table: "journal_written", id: "1".to_owned(), column: "entry" };
     let end = first(connection, "SELECT * FROM journal_written", params![], |row| {
         let columns = Columns::keyed(row, "journal_written", "one");

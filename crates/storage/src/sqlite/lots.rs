@@ -1,6 +1,6 @@
 //! What is asked and changed for many payments at once.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use tapfer_payment_types::{AuthorizationId, Timestamp};
 use tapfer_payments::authorization::{Authorization, Facts};
@@ -14,6 +14,9 @@ use crate::{
     AuthorizationFilter, AuthorizationStore, Begun, CommitAuthorization, FactsQuery,
     IdempotencyClaim, IdempotencyStore, Page, Slice, Write, Written,
 };
+
+/// So many old answers are forgotten in one transaction: whatever comes meanwhile waits for them.
+const FORGOTTEN_AT_ONCE: i64 = 1_000;
 
 impl AuthorizationStore for SqliteStorage {
     fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
@@ -52,7 +55,10 @@ impl AuthorizationStore for SqliteStorage {
     }
 
     fn authorization(&self, id: AuthorizationId) -> Result<Option<Authorization>> {
-        self.read(|connection| authorizations::find(connection, id))
+        if let Some(ahead) = self.shared.ahead.authorization(id) {
+            return Ok(Some(ahead));
+        }
+        self.read_apart(|connection| authorizations::find(connection, id))
     }
 
     fn list_authorizations(
@@ -87,6 +93,22 @@ impl IdempotencyStore for SqliteStorage {
     }
 
     fn forget_answers(&self, before: Timestamp) -> Result<usize> {
-        self.write(move |connection| idempotency::forget(connection, before))
+        // One after the other: what one has not yet taken away, another must not take for gone.
+        let _alone = self.forgetting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut forgotten = 0_usize;
+        loop {
+            let claims = Arc::clone(&self.shared.claims);
+            let part = self.write(move |connection| {
+                let part = idempotency::forget_some(connection, before, FORGOTTEN_AT_ONCE)?;
+                if part == 0 {
+                    claims.forgotten(before);
+                }
+                Ok(part)
+            })?;
+            if part == 0 {
+                return Ok(forgotten);
+            }
+            forgotten = forgotten.saturating_add(part);
+        }
     }
 }

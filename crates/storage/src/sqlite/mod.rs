@@ -23,7 +23,7 @@ mod writer;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -75,6 +75,8 @@ pub struct SqliteStorage {
     readers: Readers,
     shared: Shared,
     running: RunningRequests,
+    /// Held by whoever forgets old answers.
+    forgetting: Mutex<()>,
 }
 
 /// More than there are different statements, so that each is compiled once for each connection.
@@ -92,7 +94,7 @@ impl SqliteStorage {
         wal_file::demand_sound(path)?;
         let mut connection = connect(path, options, OpenFlags::SQLITE_OPEN_CREATE)?;
         migrations::claim(&mut connection, path, realm)?;
-        Self::start(connection, path, options, Arc::new(NoFaults))
+        Self::start(connection, path, options, Arc::new(NoFaults), Desk::new)
     }
 
     /// Opens the database of a realm and brings it to the current schema. Never makes one: a realm that
@@ -106,6 +108,17 @@ impl SqliteStorage {
         Self::open_with_faults(path, realm, options, Arc::new(NoFaults))
     }
 
+    /// Opens it for somebody who notes something beside the platform, which may run: the audit log, the catalogue of keys.
+    /// What the journal has in front of the tables is left to the platform, so nothing is read here that payments
+    /// change, and no payment is taken.
+    ///
+    /// # Errors
+    /// As [`SqliteStorage::open`].
+    pub fn open_beside(path: &Path, realm: RealmId, options: &SqliteOptions) -> Result<Self> {
+        let (connection, path) = connect_owned(path, realm, options)?;
+        Self::start(connection, &path, options, Arc::new(NoFaults), Desk::beside)
+    }
+
     /// As [`SqliteStorage::open`], for a simulation.
     ///
     /// # Errors
@@ -116,15 +129,8 @@ impl SqliteStorage {
         options: &SqliteOptions,
         faults: SharedFaults,
     ) -> Result<Self> {
-        // Looked at first: SQLite would throw away the log that may lie beside an empty file.
-        if std::fs::metadata(path).map_or(true, |found| found.len() == 0) {
-            return Err(StorageError::MissingDatabase(path.display().to_string()));
-        }
-        let path = &without_links(path);
-        wal_file::demand_sound(path)?;
-        let connection = connect(path, options, OpenFlags::empty())?;
-        migrations::check_owner(&connection, path, realm)?;
-        Self::start(connection, path, options, faults)
+        let (connection, path) = connect_owned(path, realm, options)?;
+        Self::start(connection, &path, options, faults, Desk::new)
     }
 
     fn start(
@@ -132,6 +138,7 @@ impl SqliteStorage {
         path: &Path,
         options: &SqliteOptions,
         faults: SharedFaults,
+        desk: fn(Connection, Shared) -> Result<Desk>,
     ) -> Result<Self> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // An acknowledged change is on the disk, not in the operating system's cache.
@@ -145,12 +152,13 @@ impl SqliteStorage {
             .map(|_| open_reader(path, options))
             .collect::<Result<Vec<_>>>()?;
         let shared = Shared::new(options.kept_of_each);
-        let desk = Desk::new(connection, shared.clone())?;
+        let desk = desk(connection, shared.clone())?;
         Ok(Self {
             writer: Writer::start(desk, options.queue_length, faults)?,
             readers: Readers::new(readers),
             shared,
             running: RunningRequests::default(),
+            forgetting: Mutex::default(),
         })
     }
 
@@ -186,6 +194,23 @@ fn without_links(path: &Path) -> PathBuf {
     }
 }
 
+/// Connects to the database of a realm.
+fn connect_owned(
+    path: &Path,
+    realm: RealmId,
+    options: &SqliteOptions,
+) -> Result<(Connection, PathBuf)> {
+    // Looked at first: SQLite would throw away the log that may lie beside an empty file.
+    if std::fs::metadata(path).map_or(true, |found| found.len() == 0) {
+        return Err(StorageError::MissingDatabase(path.display().to_string()));
+    }
+    let path = without_links(path);
+    wal_file::demand_sound(&path)?;
+    let connection = connect(&path, options, OpenFlags::empty())?;
+    migrations::check_owner(&connection, &path, realm)?;
+    Ok((connection, path))
+}
+
 fn connect(path: &Path, options: &SqliteOptions, more: OpenFlags) -> Result<Connection> {
     open_file(path, options, OpenFlags::SQLITE_OPEN_READ_WRITE | more)
 }
@@ -217,15 +242,17 @@ impl Sharing for SqliteStorage {
 
 impl Storage for SqliteStorage {
     fn check(&self) -> Result<()> {
-        self.read(|connection| first(connection, "SELECT 1", params![], |_| Ok(())))?;
-        self.writer.run(|_| Ok(()))
+        // Asks nothing of the thread that writes but whether it lives: anybody may ask this, as often as he likes.
+        self.read_apart(|connection| first(connection, "SELECT 1", params![], |_| Ok(())))?;
+        self.writer.check()?;
+        self.shared.check()
     }
 
     fn load(&self) -> Load {
         Load {
             waiting_changes: self.writer.waiting(),
             commits: self.writer.commits(),
-            payments_ahead: self.shared.answers.payments(),
+            payments_ahead: self.shared.ahead.payments(),
         }
     }
 

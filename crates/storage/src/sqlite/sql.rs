@@ -1,34 +1,31 @@
 //! SQLite below the verbs.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Row, Rows, Statement, ToSql, params_from_iter};
-use tapfer_payment_types::CatalogueMark;
+use tapfer_payment_types::{CatalogueMark, PaymentIntentId};
 use tapfer_payments::audit::AuditEvent;
+use tapfer_payments::intents::PaymentIntent;
 
 use super::{Result, SqliteStorage};
+use crate::StorageError;
 use crate::relational::known_keys::KnownKeys;
 use crate::relational::sql::{Cells, Guard, Sql, ToValue, Value};
 use crate::relational::{Engine, audit, rows, sql};
 
-impl SqliteStorage {
-    /// Reads what the tables say, whatever is ahead of them.
-    pub(super) fn read_apart<T>(
-        &self,
-        job: impl FnOnce(&sql::Connection) -> Result<T>,
-    ) -> Result<T> {
-        self.readers.snapshot(|connection| job(connection))
-    }
-}
-
 impl Engine for SqliteStorage {
     fn read<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T>) -> Result<T> {
         // The tables are to know all that was told to anybody.
-        if self.shared.answers.payments() > 0 {
+        if self.shared.ahead.payments() > 0 {
             self.writer.run(|_| Ok(()))?;
         }
         self.read_apart(job)
+    }
+
+    fn read_apart<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T>) -> Result<T> {
+        self.readers.snapshot(|connection| job(connection))
     }
 
     fn look_up<T>(&self, job: impl Fn(&sql::Connection) -> Result<T>) -> Result<T> {
@@ -54,6 +51,10 @@ impl Engine for SqliteStorage {
         self.writer.run_all(jobs.collect())
     }
 
+    fn intent_ahead(&self, id: PaymentIntentId) -> Option<PaymentIntent> {
+        self.shared.ahead.intent(id)
+    }
+
     /// A line and its link are one transaction.
     fn settle_audit(&self) -> Result<()> {
         Ok(())
@@ -67,19 +68,11 @@ impl Sql for Connection {
         parameters: &[&dyn ToValue],
         each: &mut dyn FnMut(&sql::Row<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let mut statement = self.prepare_cached(sql)?;
-        let mut rows = bound(&mut statement, parameters)?;
-        while let Some(row) = rows.next()? {
-            if each(row)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
+        query(self, sql, parameters, each, StorageError::from)
     }
 
     fn execute(&self, sql: &str, parameters: &[&dyn ToValue]) -> Result<usize> {
-        let values = parameters.iter().map(|parameter| parameter.to_value());
-        Ok(self.prepare_cached(sql)?.execute(params_from_iter(values))?)
+        Ok(execute(self, sql, parameters)?)
     }
 
     /// One connection writes, so nobody else does.
@@ -102,9 +95,74 @@ impl Sql for Connection {
     }
 }
 
-fn bound<'s>(statement: &'s mut Statement<'_>, parameters: &[&dyn ToValue]) -> Result<Rows<'s>> {
+/// The connection for what was decided and kept before: a constraint that fails now refuses nobody's wish, but is an error
+/// of the database, in its own words. They name table and column, and no value.
+#[derive(Debug)]
+pub(super) struct Unexpected(pub(super) Connection);
+
+fn unexpected(error: rusqlite::Error) -> StorageError {
+    StorageError::Database(Arc::new(error))
+}
+
+impl Sql for Unexpected {
+    fn query(
+        &self,
+        sql: &str,
+        parameters: &[&dyn ToValue],
+        each: &mut dyn FnMut(&sql::Row<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        query(&self.0, sql, parameters, each, unexpected)
+    }
+
+    fn execute(&self, sql: &str, parameters: &[&dyn ToValue]) -> Result<usize> {
+        execute(&self.0, sql, parameters).map_err(unexpected)
+    }
+
+    fn lock(&self, _: Guard, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn record(&self, event: &AuditEvent) -> Result<()> {
+        audit::link(self, event)
+    }
+
+    fn replace_catalogue(&self, accepted: &CatalogueMark) -> Result<()> {
+        self.0.replace_catalogue(accepted)
+    }
+}
+
+fn query(
+    connection: &Connection,
+    sql: &str,
+    parameters: &[&dyn ToValue],
+    each: &mut dyn FnMut(&sql::Row<'_>) -> Result<ControlFlow<()>>,
+    failed: fn(rusqlite::Error) -> StorageError,
+) -> Result<()> {
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut rows = bound(&mut statement, parameters).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        if each(row)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn execute(
+    connection: &Connection,
+    sql: &str,
+    parameters: &[&dyn ToValue],
+) -> rusqlite::Result<usize> {
     let values = parameters.iter().map(|parameter| parameter.to_value());
-    Ok(statement.query(params_from_iter(values))?)
+    connection.prepare_cached(sql)?.execute(params_from_iter(values))
+}
+
+fn bound<'s>(
+    statement: &'s mut Statement<'_>,
+    parameters: &[&dyn ToValue],
+) -> rusqlite::Result<Rows<'s>> {
+    let values = parameters.iter().map(|parameter| parameter.to_value());
+    statement.query(params_from_iter(values))
 }
 
 impl ToSql for Value<'_> {

@@ -41,17 +41,16 @@ pub(super) struct Noted {
     pub(super) facts: Vec<Touched>,
     /// Whether it was an API key.
     pub(super) api_keys: bool,
-    /// Answers for idempotency keys that came or went ([`super::claims::Claims::follow`]).
-    pub(super) answers: Vec<(String, bool)>,
+    /// Answers for idempotency keys that came ([`super::claims::Claims::follow`]).
+    pub(super) answers: Vec<String>,
 }
 
-/// Answers come and go; they are never changed.
+/// Answers come, and are forgotten without a note; they are never changed.
 const ANSWERS: &str = "
     CREATE TEMP TRIGGER answer_came AFTER INSERT ON main.idempotency_answers
     WHEN (SELECT is_on FROM noting)
-    BEGIN INSERT INTO touched (kind, id) VALUES ('answer', NEW.api_key_id || ' ' || NEW.key); END;
-    CREATE TEMP TRIGGER answer_went AFTER DELETE ON main.idempotency_answers
-    BEGIN INSERT INTO touched (kind, id) VALUES ('gone', OLD.api_key_id || ' ' || OLD.key); END;";
+    BEGIN INSERT INTO touched (kind, id)
+          VALUES ('answer', NEW.api_key_id || ' ' || NEW.created_at || ' ' || NEW.key); END;";
 
 /// Notes changes on this connection from here on.
 pub(super) fn note(writer: &Connection) -> Result<()> {
@@ -92,8 +91,8 @@ pub(super) fn take(writer: &Connection) -> Result<Noted> {
         Ok((columns.get::<String>("kind")?, columns.get::<String>("id")?))
     })?;
     for (kind, id) in rows {
-        if let "answer" | "gone" = kind.as_str() {
-            noted.answers.push((id, kind == "answer"));
+        if kind == "answer" {
+            noted.answers.push(id);
             continue;
         }
         match touched(&kind, &id) {

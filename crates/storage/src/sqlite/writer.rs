@@ -2,8 +2,8 @@
 //!
 //! Changes come through a bounded queue, alone or several of one caller, and run one after another. Those that came
 //! while the disk was busy with the ones before share a transaction and one sync: alone, a change waits for nobody.
-//! Payments go first and into the journal; any other change has a savepoint of its own ([`super::desk`]). Nobody is told
-//! anything before the transaction is on the disk.
+//! Payments go first and into the journal; any other change has a savepoint of its own, and waits until the tables know
+//! what was paid before it ([`super::desk`]). Nobody is told anything before the transaction is on the disk.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,13 +17,15 @@ use rusqlite::{Connection, ffi};
 use tapfer_payment_types::planted::{Control, is_skipped};
 use tapfer_payments::authorization::Authorization;
 
-use super::desk::{Desk, Turn};
+use super::desk::{AT_ONCE, Desk, Turn};
 use super::{Result, of_each};
 use crate::faults::{Fault, Moment, SharedFaults};
 use crate::{CommitAuthorization, StorageError, Write, Written};
 
-/// What so many callers want shares a transaction at most: the first of them waits for the last.
+/// The payments of so many callers, and the changes of as many, share a transaction at most: the first waits for the last.
 const MOST_TOGETHER: usize = 64;
+/// So many callers whose changes wait for the tables are set aside for the payments behind them in the queue.
+const MOST_ASIDE: usize = 1_024;
 /// When nothing has come for so long, the tables catch up with the journal. Nobody waits for it.
 const QUIET: Duration = Duration::from_millis(10);
 
@@ -138,13 +140,18 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(desk: Desk, queue_length: usize, faults: SharedFaults) -> Result<Self> {
+    /// Brings the tables up to the journal, and starts the thread.
+    pub(super) fn start(mut desk: Desk, queue_length: usize, faults: SharedFaults) -> Result<Self> {
+        let mut disk = Disk { faults, is_full: false };
+        while desk.is_ahead() {
+            catch_up(&mut desk, &mut disk, AT_ONCE)?;
+        }
         let (sender, queue) = sync_channel(queue_length.max(1));
         let commits = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&commits);
         let thread = std::thread::Builder::new()
             .name("tapfer-writer".to_owned())
-            .spawn(move || work(desk, queue, &counted, Disk { faults, is_full: false }))
+            .spawn(move || work(desk, queue, &counted, disk))
             .map_err(|_| StorageError::Closed)?;
         let open = Mutex::new(Some((sender, thread)));
         Ok(Self { open, waiting: AtomicUsize::new(0), commits })
@@ -210,6 +217,16 @@ impl Writer {
         })
     }
 
+    /// Whether the thread is there.
+    ///
+    /// # Errors
+    /// [`StorageError::Closed`]
+    pub(super) fn check(&self) -> Result<()> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let lives = open.as_ref().is_some_and(|(_, thread)| !thread.is_finished());
+        if lives { Ok(()) } else { Err(StorageError::Closed) }
+    }
+
     /// How many changes have no answer yet.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -253,9 +270,8 @@ impl Drop for Writer {
 }
 
 fn work(mut desk: Desk, queue: Receiver<Wanted>, commits: &AtomicU64, mut disk: Disk) {
-    let mut line = Line { queue, first: VecDeque::new() };
-    while let Some(first) = line.next(&mut desk, &disk) {
-        line.first.push_front(first);
+    let mut line = Line { queue, payments: VecDeque::new(), changes: VecDeque::new() };
+    while line.wait(&mut desk, &mut disk) {
         let mut made = Vec::new();
         let turn =
             catch_unwind(AssertUnwindSafe(|| together(&mut desk, &mut line, &mut made, &mut disk)));
@@ -264,122 +280,163 @@ fn work(mut desk: Desk, queue: Receiver<Wanted>, commits: &AtomicU64, mut disk: 
             Err(StorageError::Abandoned)
         });
         let on_disk = disk.over(on_disk);
+        desk.note_end(on_disk.as_ref().copied());
         match on_disk {
             Ok(()) => drop(commits.fetch_add(1, Ordering::Relaxed)),
-            Err(_) => desk.roll_back(),
+            Err(_) => {
+                desk.roll_back();
+                // Who has waited for it hears of it, and does not wait for ever.
+                made.extend(if made.is_empty() { line.next() } else { None });
+            }
         }
-        if disk.faults.catches_up() == Some(true) {
-            caught_up(&mut desk);
+        if let Some(payments @ 1..) = disk.faults.catches_up() {
+            caught_up(&mut desk, &mut disk, payments);
         }
         for one in made {
             one.tell(on_disk.clone());
         }
     }
-    if let Err(error) = desk.close() {
+    let mut caught_up = Ok(());
+    while caught_up.is_ok() && desk.is_ahead() {
+        caught_up = catch_up(&mut desk, &mut disk, AT_ONCE);
+    }
+    if let Err(error) = desk.close().and(caught_up) {
         tracing::warn!(%error, "the database did not close cleanly; its log is read at next start");
     }
 }
 
-/// Who waits: in the queue, and before them those that were taken from it and have to wait for the next transaction.
+/// Who waits: in the queue, and before them those that were taken from it and are in no transaction yet.
 struct Line {
     queue: Receiver<Wanted>,
-    first: VecDeque<Wanted>,
+    payments: VecDeque<Payments>,
+    changes: VecDeque<Box<dyn Changes>>,
 }
 
 impl Line {
-    /// Waits for something to do. Meanwhile the tables catch up with the journal.
-    fn next(&mut self, desk: &mut Desk, disk: &Disk) -> Option<Wanted> {
-        if let Some(first) = self.first.pop_front() {
-            return Some(first);
+    /// Waits for something to do; whether there is. Meanwhile the tables catch up with the journal.
+    fn wait(&mut self, desk: &mut Desk, disk: &mut Disk) -> bool {
+        if !self.payments.is_empty() || !self.changes.is_empty() {
+            return true;
         }
         let mut quiet = QUIET;
         while desk.is_ahead() && disk.faults.catches_up().is_none() {
             match self.queue.recv_timeout(quiet) {
-                Ok(wanted) => return Some(wanted),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => quiet = caught_up(desk),
+                Ok(wanted) => return self.put(wanted),
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => quiet = caught_up(desk, disk, AT_ONCE),
             }
         }
-        self.queue.recv().ok()
+        self.queue.recv().is_ok_and(|wanted| self.put(wanted))
     }
 
-    /// What waits at this moment.
-    fn waiting(&mut self) -> Option<Wanted> {
-        self.first.pop_front().or_else(|| self.queue.try_recv().ok())
+    fn put(&mut self, wanted: Wanted) -> bool {
+        match wanted {
+            Wanted::Payments(payments) => self.payments.push_back(payments),
+            Wanted::Changes(changes) => self.changes.push_back(changes),
+        }
+        true
+    }
+
+    /// Takes in what is in the queue at this moment.
+    fn take_in(&mut self) {
+        while self.payments.len() < MOST_TOGETHER
+            && self.changes.len() < MOST_ASIDE
+            && let Ok(wanted) = self.queue.try_recv()
+        {
+            self.put(wanted);
+        }
+    }
+
+    /// Whose payments come next at this moment.
+    fn next_payments(&mut self) -> Option<Payments> {
+        if self.payments.is_empty() {
+            self.take_in();
+        }
+        self.payments.pop_front()
+    }
+
+    /// Whose changes come next at this moment: nobody's as long as payments wait that came meanwhile.
+    fn next_changes(&mut self) -> Option<Box<dyn Changes>> {
+        if self.changes.is_empty() {
+            self.take_in();
+            if !self.payments.is_empty() {
+                return None;
+            }
+        }
+        self.changes.pop_front()
+    }
+
+    fn next(&mut self) -> Option<Wanted> {
+        let payments = self.payments.pop_front().map(Wanted::Payments);
+        payments.or_else(|| self.changes.pop_front().map(Wanted::Changes))
     }
 }
 
 /// How long to wait before the next part: not at all, unless the disk does not do what it should.
-fn caught_up(desk: &mut Desk) -> Duration {
-    match desk.catch_up() {
-        Ok(_) => Duration::ZERO,
+fn caught_up(desk: &mut Desk, disk: &mut Disk, payments: usize) -> Duration {
+    match catch_up(desk, disk, payments) {
+        Ok(()) => Duration::ZERO,
         Err(error) => {
-            tracing::error!(%error, "the tables do not catch up with the journal; nothing is lost, and it is tried again");
+            // That they do not take an entry is said once, by the desk.
+            if !matches!(error, StorageError::TablesBehind { .. }) {
+                tracing::warn!(%error, "the tables do not catch up with the journal; it is tried again");
+            }
             Duration::from_secs(1)
         }
     }
 }
 
+/// Brings the tables so many payments further, if they are behind the journal.
+fn catch_up(desk: &mut Desk, disk: &mut Disk, payments: usize) -> Result<()> {
+    if !desk.is_ahead() {
+        return Ok(());
+    }
+    let begun = disk.begins(Moment::CatchUpBegins, desk.connection());
+    let caught_up =
+        begun.and_then(|()| desk.catch_up(payments, || disk.is_lost(Moment::CatchUpMade)));
+    disk.faults.at(Moment::CatchUpOver);
+    caught_up
+}
+
 /// One transaction with all that wait at this moment, payments first. What is in it stands in `made`, whatever becomes of
-/// it; what is not goes back to the head of the line.
+/// it; what is not stays in the line.
 fn together(
     desk: &mut Desk,
     line: &mut Line,
     made: &mut Vec<Wanted>,
     disk: &mut Disk,
 ) -> Result<()> {
-    let mut changes = VecDeque::new();
-    let together =
-        |made: &[Wanted], changes: &VecDeque<_>| made.len().saturating_add(changes.len());
-    let begun = disk.begins(desk.connection()).and_then(|()| desk.begin());
-    let mut turn = begun.inspect_err(|_| made.extend(line.first.pop_front()))?;
-    while together(made, &changes) < MOST_TOGETHER
-        && let Some(wanted) = line.waiting()
+    disk.begins(Moment::Begins, desk.connection())?;
+    let mut turn = desk.begin()?;
+    line.take_in();
+    while made.len() < MOST_TOGETHER
+        && !turn.is_full()
+        && let Some(mut payments) = line.next_payments()
     {
-        match wanted {
-            Wanted::Payments(mut payments) => {
-                payments.make(desk, &mut turn);
-                made.push(Wanted::Payments(payments));
-            }
-            Wanted::Changes(change) => changes.push_back(change),
-        }
+        payments.make(desk, &mut turn);
+        made.push(Wanted::Payments(payments));
     }
-    if changes.is_empty() {
-        desk.append(&mut turn)?;
-        disk.made(made)?;
-        return desk.commit(turn);
+    let are_wanted = !line.changes.is_empty();
+    if are_wanted && !desk.is_far_ahead(&turn) {
+        desk.write_all(&mut turn)?;
+        change(desk, line, made)?;
+        desk.look_at_changes(&mut turn)?;
+    } else {
+        desk.append(&mut turn, are_wanted)?;
     }
-    let written = desk.write_all(&mut turn);
-    let mut changed = written.and_then(|()| change(desk, line, &mut changes, made));
-    // Those that were not reached are in no transaction.
-    changes.into_iter().rev().for_each(|change| line.first.push_front(Wanted::Changes(change)));
-    if changed.is_ok() {
-        changed = desk.look_at_changes(&mut turn);
-    }
-    changed?;
     disk.made(made)?;
     desk.commit(turn)
 }
 
 /// Makes changes, and those that come meanwhile. A payment that comes now waits for what these change of memory.
-fn change(
-    desk: &Desk,
-    line: &mut Line,
-    changes: &mut VecDeque<Box<dyn Changes>>,
-    made: &mut Vec<Wanted>,
-) -> Result<()> {
-    while made.len() < MOST_TOGETHER
-        && let Some(mut change) = changes.pop_front()
+fn change(desk: &Desk, line: &mut Line, made: &mut Vec<Wanted>) -> Result<()> {
+    let most = made.len().saturating_add(MOST_TOGETHER);
+    while made.len() < most
+        && let Some(mut change) = line.next_changes()
     {
         let done = change.make(desk.connection());
         made.push(Wanted::Changes(change));
         done?;
-        if changes.is_empty() {
-            match line.waiting() {
-                Some(Wanted::Changes(next)) => changes.push_back(next),
-                payments => line.first.extend(payments),
-            }
-        }
     }
     Ok(())
 }
@@ -392,8 +449,8 @@ struct Disk {
 }
 
 impl Disk {
-    fn begins(&mut self, connection: &Connection) -> Result<()> {
-        let is_full = self.faults.at(Moment::Begins) == Some(Fault::DiskFull);
+    fn begins(&mut self, moment: Moment, connection: &Connection) -> Result<()> {
+        let is_full = self.faults.at(moment) == Some(Fault::DiskFull);
         if is_full != self.is_full {
             // No fewer than there are; and as many as SQLite can count.
             let most_pages = if is_full { 1_u32 } else { u32::MAX - 1 };
@@ -407,7 +464,11 @@ impl Disk {
         if is_skipped(Control::AnswerAfterCommit) {
             made.drain(..).for_each(|one| one.tell(Ok(())));
         }
-        self.faults.at(Moment::Made).map_or(Ok(()), |_| Err(nobody_knows().into()))
+        self.is_lost(Moment::Made)
+    }
+
+    fn is_lost(&self, moment: Moment) -> Result<()> {
+        self.faults.at(moment).map_or(Ok(()), |_| Err(nobody_knows().into()))
     }
 
     fn over(&self, on_disk: Result<()>) -> Result<()> {
