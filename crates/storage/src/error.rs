@@ -162,6 +162,12 @@ pub enum StorageError {
          (CREATE ROLE name LOGIN IN ROLE tapfer_server)"
     )]
     TooManyRights(String),
+    /// What the server acknowledges may not outlast its power.
+    #[error(
+        "the database's server runs with {0} = off: what it has acknowledged may be gone, or torn, when its power fails; \
+         switch it on (ALTER SYSTEM SET {0} = on; SELECT pg_reload_conf()), or take it out of the server's command line"
+    )]
+    Forgetful(String),
     /// Nobody answers, or not as the one who takes writes.
     #[error(
         "the database cannot be reached, or takes no writes: {0}; nothing of this was written, ask again"

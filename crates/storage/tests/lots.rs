@@ -11,40 +11,22 @@
 
 mod world;
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use proptest::prelude::*;
-use tapfer_payment_types::PaymentIntentId;
+use tapfer_payment_types::{MerchantId, PaymentIntentId, TerminalId};
+use tapfer_payments::access::Principal;
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::authorization::{Authorization, Decision};
 use tapfer_payments::intents::CaptureMethod;
-use tapfer_storage::postgres::{PostgresOptions, PostgresStorage, make};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
-use tapfer_storage::{AuthorizationFilter, IdempotencyClaim, Page, Storage, StorageError, Written};
-use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
-use world::{World, noon, presented, realm, write};
+use tapfer_storage::{AuthorizationFilter, Page, Storage, StorageError, Written};
+use tapfer_test_postgres::TestPostgres;
+use world::backend::{claim, migrated, platform};
+use world::{World, done, merchant, noon, presented, realm, write};
 
 type Made = Result<Written<Authorization>, StorageError>;
-
-fn server() -> TestPostgres {
-    let server = TestPostgres::start();
-    make(&options(&server, OWNER), realm()).unwrap();
-    server.let_platforms_in();
-    server
-}
-
-fn options(server: &TestPostgres, login: &str) -> PostgresOptions {
-    PostgresOptions::new(&server.address(login), None, None).unwrap()
-}
-
-fn platform(server: &TestPostgres) -> Arc<PostgresStorage> {
-    Arc::new(PostgresStorage::open(&options(server, PLATFORM), realm()).unwrap())
-}
-
-fn claim(world: &World, key: &str) -> IdempotencyClaim {
-    IdempotencyClaim { api_key: world.operator, key: key.parse().unwrap(), fingerprint: [1; 32] }
-}
 
 /// So many customers of one merchant.
 fn customers(world: &World, count: u64) -> Vec<World> {
@@ -66,7 +48,7 @@ fn is_done(made: &Made) -> bool {
 
 #[test]
 fn a_lot_of_many_costs_the_round_trips_of_one() {
-    let server = server();
+    let server = migrated();
     let store = platform(&server);
     let world = World::new(store.clone());
     let customers = customers(&world, 64);
@@ -99,7 +81,7 @@ fn a_lot_of_many_costs_the_round_trips_of_one() {
 
 #[test]
 fn the_facts_of_many_cost_the_round_trips_of_one() {
-    let server = server();
+    let server = migrated();
     let store = platform(&server);
     let world = World::new(store.clone());
     let customers = customers(&world, 8);
@@ -124,7 +106,7 @@ fn the_facts_of_many_cost_the_round_trips_of_one() {
 
 #[test]
 fn an_api_key_is_looked_up_in_one_round_trip() {
-    let server = server();
+    let server = migrated();
     let store = platform(&server);
     let world = World::new(store.clone());
     let look = || {
@@ -253,7 +235,7 @@ proptest! {
     fn a_lot_is_decided_as_one_by_one(
         lots in prop::collection::vec(prop::collection::vec(tap(), 1..12), 1..5),
     ) {
-        let (server, planted) = (server(), server());
+        let (server, planted) = (migrated(), migrated());
         fail_what_is_written_together(&planted);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tapfer.db");
@@ -299,7 +281,7 @@ fn beside<T>(server: &TestPostgres, hold: &str, then: &str, meanwhile: impl FnOn
 
 #[test]
 fn an_answer_that_another_platform_gives_meanwhile_fails_no_neighbour() {
-    let server = server();
+    let server = migrated();
     let store = platform(&server);
     let world = World::new(store.clone());
     let customers = customers(&world, 3);
@@ -322,8 +304,9 @@ fn an_answer_that_another_platform_gives_meanwhile_fails_no_neighbour() {
 /// Payments and changes that wait for one that waits for them.
 #[test]
 fn a_deadlock_is_not_told_to_anybody() {
-    let server = server();
-    server.say("ALTER SYSTEM SET deadlock_timeout = '10ms'");
+    let server = migrated();
+    // Who waits looks once, by then: until then the other one has to wait as well.
+    server.say("ALTER SYSTEM SET deadlock_timeout = '500ms'");
     server.say("SELECT pg_reload_conf()");
     let store = platform(&server);
     let world = World::new(store.clone());
@@ -332,7 +315,8 @@ fn a_deadlock_is_not_told_to_anybody() {
     let lock =
         |table: &str, id: String| format!("SELECT 1 FROM {table} WHERE id = '{id}' FOR UPDATE");
     let card = lock("cards", customers[1].card.to_string());
-    let issuer = lock("issuers", world.issuer.id.to_string());
+    let issuer =
+        format!("SELECT pg_advisory_xact_lock(hashtextextended('Issuer {}', 0))", world.issuer.id);
     let made = beside(&server, &card, &issuer, || {
         world.commit_all(decisions.iter().map(|decision| (decision, None)).collect())
     });
@@ -349,4 +333,61 @@ fn a_deadlock_is_not_told_to_anybody() {
     let about = |action| log.iter().filter(|line| line.event.action == action).count();
     let (decided, armed) = (AuditAction::AuthorizationDecided, AuditAction::IntentArmed);
     assert_eq!((about(decided), about(armed)), (2, 3));
+    assert!(deadlocks(&server).parse::<u32>().unwrap() >= 2);
+}
+
+/// How often the server has found that two waited for each other: it says so in its log at once.
+fn deadlocks(server: &TestPostgres) -> String {
+    server.ask(
+        "SELECT (length(log) - length(replace(log, 'deadlock detected', ''))) / length('deadlock detected')
+         FROM pg_read_file(current_setting('data_directory') || '/../log') AS log",
+    )
+}
+
+/// Lots of two platforms pay the same two merchants, each in the other's order.
+fn pay_in_opposite_orders(server: &TestPostgres) {
+    const ROUNDS: u16 = 60;
+    server.say("ALTER SYSTEM SET deadlock_timeout = '10ms'");
+    server.say("SELECT pg_reload_conf()");
+    let here = World::new(platform(server));
+    let there = World::reopened(platform(server), 90_000_000);
+    let other = MerchantId::new(noon(), here.next());
+    let key = here.new_api_key(Principal::Merchant(other));
+    done(here.store.create_merchant(merchant(other), key, write()));
+    let mut customers = customers(&here, 4);
+    for customer in &mut customers[1..3] {
+        customer.merchant = other;
+        customer.terminal = TerminalId::new(noon(), customer.next());
+        customer.create_terminal(customer.terminal);
+    }
+    for round in 1..=ROUNDS {
+        let decisions = taps(&customers, round);
+        let start = Barrier::new(2);
+        let commit = |world: &World, lot: &[Decision]| {
+            start.wait();
+            world.commit_all(lot.iter().map(|decision| (decision, None)).collect())
+        };
+        let (one, two) = thread::scope(|scope| {
+            let two = scope.spawn(|| commit(&there, &decisions[2..]));
+            (commit(&here, &decisions[..2]), two.join().unwrap())
+        });
+        assert!(one.iter().chain(&two).all(is_done), "{one:?} {two:?}");
+    }
+    assert_eq!(deadlocks(server), "0");
+    let paid = i64::from(ROUNDS) * 200;
+    let owed =
+        "SELECT string_agg(balance::text, ' ') FROM accounts WHERE kind = 'merchant_payable'";
+    assert_eq!(server.ask(owed), format!("{paid} {paid}"));
+}
+
+#[test]
+fn lots_do_not_wait_for_each_other_at_their_merchants() {
+    pay_in_opposite_orders(&migrated());
+}
+
+#[test]
+fn lots_decided_one_by_one_do_not_wait_for_each_other_at_their_merchants() {
+    let server = migrated();
+    fail_what_is_written_together(&server);
+    pay_in_opposite_orders(&server);
 }

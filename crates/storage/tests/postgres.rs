@@ -19,33 +19,15 @@ use tapfer_payments::audit::{AuditAction, AuditEvent};
 use tapfer_payments::audit_chain::ChainFault;
 use tapfer_payments::authorization::{DeclineReason, Outcome};
 use tapfer_payments::intents::CaptureMethod;
-use tapfer_storage::postgres::{PostgresOptions, PostgresStorage, make, migrate};
+use tapfer_storage::postgres::{PostgresStorage, make, migrate};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{
-    AuditStore as _, Begun, CardChange, CardStore as _, DatabaseReader, IdempotencyClaim,
-    IdempotencyStore as _, Storage as _, StorageError, Written,
+    AuditStore as _, Begun, CardChange, CardStore as _, DatabaseReader, IdempotencyStore as _,
+    Storage as _, StorageError, Written,
 };
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
+use world::backend::{claim, migrated, options, platform};
 use world::{World, noon, presented, realm, write};
-
-fn options(server: &TestPostgres, login: &str) -> PostgresOptions {
-    PostgresOptions::new(&server.address(login), None, None).unwrap()
-}
-
-fn migrated() -> TestPostgres {
-    let server = TestPostgres::start();
-    make(&options(&server, OWNER), realm()).unwrap();
-    server.let_platforms_in();
-    server
-}
-
-fn platform(server: &TestPostgres) -> Arc<PostgresStorage> {
-    Arc::new(PostgresStorage::open(&options(server, PLATFORM), realm()).unwrap())
-}
-
-fn claim(world: &World, key: &str) -> IdempotencyClaim {
-    IdempotencyClaim { api_key: world.operator, key: key.parse().unwrap(), fingerprint: [1; 32] }
-}
 
 #[test]
 fn of_racers_at_two_platforms_with_one_counter_one_is_approved() {

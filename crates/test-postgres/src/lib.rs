@@ -22,10 +22,10 @@ pub const OWNER: &str = "postgres";
 /// A login that platforms use: see [`TestPostgres::let_platforms_in`].
 pub const PLATFORM: &str = "node";
 
-/// Nothing here survives a test, so nothing is synced. Starts the server, says so, and ends it when nobody holds the other
-/// end of standard input any more.
+/// Starts the server, says so, and ends it when nobody holds the other end of standard input any more. It syncs as every
+/// server has to that a platform uses, though nothing here survives a test.
 const KEEPER: &str = r#"
-    "$1/pg_ctl" -D "$2/data" -l "$2/log" -w -s -o "-k $2 -c listen_addresses= -c fsync=off -c full_page_writes=off \
+    "$1/pg_ctl" -D "$2/data" -l "$2/log" -w -s -o "-k $2 -c listen_addresses= \
         -c shared_buffers=16MB -c max_connections=120" start || { cat "$2/log"; exit 1; }
     echo ready
     read -r _

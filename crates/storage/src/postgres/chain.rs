@@ -11,9 +11,9 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use super::pool::Pool;
-use super::session::{CHANGE, Session};
+use super::session::{CHANGE, SNAPSHOT, Session};
 use crate::StorageError;
-use crate::relational::rows::{Columns, all};
+use crate::relational::rows::{Columns, all, first};
 use crate::relational::sql::{Row, params};
 use crate::relational::{Result, audit, audit_chain};
 
@@ -22,7 +22,7 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(1818848875)";
 const TRY_LOCK: &str =
     "SELECT CASE WHEN pg_try_advisory_xact_lock(1818848875) THEN 1 ELSE 0 END AS id";
 /// So many lines go into one transaction.
-const TOGETHER: i64 = 2_048;
+const TOGETHER: usize = 2_048;
 /// Lines of a node that died are linked by the others, this soon.
 const AT_LEAST_EVERY: Duration = Duration::from_millis(250);
 
@@ -76,36 +76,57 @@ pub(super) fn settle(pool: &Pool) -> Result<()> {
     link(pool, LOCK)
 }
 
+/// Links all that was committed before, if the lock is to be had. Lines that come meanwhile are not waited for: under load
+/// there would be no end of them.
 fn link(pool: &Pool, lock: &str) -> Result<()> {
+    let mut end = None;
     loop {
-        let linked = pool.begin(CHANGE, |session| {
+        let linked = pool.repeat(CHANGE, |session, _| {
             let linked = link_some(session, lock);
-            match linked {
-                Ok(1..) => session.commit()?,
+            match &linked {
+                Ok(numbers) if !numbers.is_empty() => session.commit()?,
                 _ => session.roll_back(),
             }
             linked
-        });
-        if linked? == 0 {
+        })?;
+        let (Some(last), true) = (linked.last(), linked.len() >= TOGETHER) else { return Ok(()) };
+        let end = match end {
+            Some(end) => end,
+            None => *end.insert(newest(pool)?),
+        };
+        if *last >= end {
             return Ok(());
         }
     }
 }
 
-/// Links lines that wait, in the order in which they were written; says how many.
-fn link_some(session: &Session, lock: &str) -> Result<usize> {
+/// The number of the newest line that waits.
+fn newest(pool: &Pool) -> Result<i64> {
+    let newest = "SELECT coalesce(max(number), 0) AS number FROM audit_inbox";
+    pool.repeat(SNAPSHOT, |session, _| {
+        let found = first(session, newest, params![], |row| {
+            Columns::keyed(row, "audit_inbox", "number").get("number")
+        });
+        session.roll_back();
+        Ok(found?.unwrap_or(0))
+    })
+}
+
+/// Links lines that wait, in the order in which they were written; says which.
+fn link_some(session: &Session, lock: &str) -> Result<Vec<i64>> {
     let is_mine = all(session, lock, params![], |row| {
         // The lock that waits says nothing.
         Ok(Columns::new(row, "audit_inbox").get::<i64>("id").unwrap_or(1) == 1)
     })?;
     if is_mine != [true] {
-        return Ok(0);
+        return Ok(Vec::new());
     }
     let before = audit_chain::last(session)?;
     let waiting = "SELECT number AS sequence, * FROM audit_inbox ORDER BY number LIMIT ?1";
+    let limit = i64::try_from(TOGETHER).unwrap_or(i64::MAX);
     let mut link = before;
     let (mut numbers, mut events, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
-    for record in all(session, waiting, params![TOGETHER], |row: &Row<'_>| audit::read(row))? {
+    for record in all(session, waiting, params![limit], |row: &Row<'_>| audit::read(row))? {
         link = link.behind(&record.event);
         numbers.push(record.sequence);
         events.push(link.event.to_vec());
@@ -116,5 +137,5 @@ fn link_some(session: &Session, lock: &str) -> Result<usize> {
         let last = audit_chain::place(before.sequence)?;
         session.ask_all(&[(move_them, vec![&last, &numbers, &events, &hashes])])?;
     }
-    Ok(numbers.len())
+    Ok(numbers)
 }

@@ -5,6 +5,7 @@
 //! beginning; that a second one could not finish either does not depend on it, but on the answer, which is unique and
 //! written in the transaction of its effect.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -13,9 +14,10 @@ use tapfer_payment_types::ApiKeyId;
 use tokio_postgres::Row;
 
 use super::pool::Pool;
-use super::session::Session;
+use super::session::{Asked, CHANGE};
 use crate::idempotency::{Begun, IdempotencyKey, Running, RunningRequests};
 use crate::relational::rows::Columns;
+use crate::relational::sql::Sql as _;
 use crate::relational::{Result, idempotency, of_each};
 use crate::{IdempotencyClaim, StorageError};
 
@@ -26,25 +28,25 @@ const LOCK: &str = "SELECT CASE WHEN pg_try_advisory_lock(hashtextextended(api_k
                     ORDER BY place";
 const UNLOCK: &str = "SELECT pg_advisory_unlock(hashtextextended(api_key || ' ' || key, 1))
                       FROM unnest(?1::text[], ?2::text[]) AS claim (api_key, key)";
-pub(super) const ANSWERED: &str = "SELECT claim.place, answer.*
+pub(super) const ANSWERED: &str = "SELECT claim.place, answer.api_key_id, answer.key, answer.fingerprint,
+                            answer.status, answer.body
                         FROM unnest(?1::text[], ?2::text[]) WITH ORDINALITY AS claim (api_key, key, place)
                         JOIN idempotency_answers AS answer
                             ON answer.api_key_id = claim.api_key AND answer.key = claim.key";
 
 type Name = (ApiKeyId, IdempotencyKey);
-/// The connection that holds the locks of this node, if there is one at this moment.
-type Holder = Mutex<Option<Session>>;
 
 pub(super) struct Claims {
     pool: Arc<Pool>,
-    holder: Arc<Holder>,
+    /// The connection that holds the locks of this node, one at a time.
+    holder: Arc<Pool>,
     running: RunningRequests,
     open: Mutex<Option<(Sender<Name>, JoinHandle<()>)>>,
 }
 
 impl Claims {
-    pub(super) fn start(pool: Arc<Pool>) -> Result<Self> {
-        let holder = Arc::new(Mutex::new(None));
+    /// `holder` is of one connection.
+    pub(super) fn start(pool: Arc<Pool>, holder: Arc<Pool>) -> Result<Self> {
         let (over, ended) = channel();
         let of_thread = Arc::clone(&holder);
         let thread = Builder::new()
@@ -72,15 +74,31 @@ impl Claims {
         let asked: Vec<_> = marked.iter().map(|(_, claim, _)| *claim).collect();
         match self.lock_and_look_up(&asked) {
             Ok(found) => {
+                let is_answered = found.iter().any(|found| found.answer.is_some());
+                let vouched = if is_answered { self.vouch() } else { Ok(()) };
                 for ((place, claim, running), found) in marked.into_iter().zip(found) {
                     if let Some(one) = begun.get_mut(place) {
-                        *one = found.begun(claim, running, &over);
+                        *one = found.begun(claim, running, &over, &vouched);
                     }
                 }
                 begun
             }
             Err(error) => of_each(claims.len(), &error),
         }
+    }
+
+    /// How often the connection with the locks was asked and waited for.
+    pub(super) fn round_trips(&self) -> &AtomicU64 {
+        self.holder.round_trips()
+    }
+
+    /// An answer can be read before it is where it cannot be lost any more: a commit that gave up waiting for its standby is
+    /// seen by everybody. Whoever has committed something behind it has read nothing that can be lost.
+    fn vouch(&self) -> Result<()> {
+        self.pool.begin(CHANGE, |session| {
+            session.vouch()?;
+            session.commit()
+        })
     }
 
     fn over(&self) -> Option<Sender<Name>> {
@@ -91,21 +109,10 @@ impl Claims {
     fn lock_and_look_up(&self, claims: &[&IdempotencyClaim]) -> Result<Vec<Found>> {
         let (api_keys, keys): (Vec<_>, Vec<_>) =
             claims.iter().map(|claim| (claim.api_key.to_string(), claim.key.as_str())).unzip();
-        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
-        if holder.as_ref().is_none_or(|session| !session.is_fit()) {
-            *holder = Some(self.pool.open()?);
-        }
-        let session = holder.as_ref().ok_or(StorageError::Closed)?;
-        let answers = match session
-            .ask_all(&[(LOCK, vec![&api_keys, &keys]), (ANSWERED, vec![&api_keys, &keys])])
-        {
-            Ok(answers) => answers,
-            Err(error) => {
-                // Whatever it had locked is free again; answers are unique without it.
-                *holder = None;
-                return Err(error);
-            }
-        };
+        let asked: [Asked<'_>; 2] =
+            [(LOCK, vec![&api_keys, &keys]), (ANSWERED, vec![&api_keys, &keys])];
+        // If it fails the connection ends: whatever it had locked is free again, and answers are unique without it.
+        let answers = self.holder.lend(|session| session.ask_all(&asked), |_, found| Ok(found))?;
         let mut answers = answers.into_iter();
         let (locked, answered) = (answers.next(), answers.next());
         let mut found: Vec<Found> = Vec::new();
@@ -145,11 +152,15 @@ impl Found {
         claim: &IdempotencyClaim,
         running: Running,
         over: &Sender<Name>,
+        vouched: &Result<()>,
     ) -> Result<Begun> {
         // From here on whatever happens to the request ends in its unlocking.
         let running = if self.is_locked { running.tells(over.clone()) } else { running };
         match self.answer {
-            Some(row) => Ok(Begun::Replay(idempotency::answer(&row, claim)?)),
+            Some(row) => {
+                let answer = idempotency::answer(&row, claim)?;
+                vouched.clone().map(|()| Begun::Replay(answer))
+            }
             None if self.is_locked => Ok(Begun::Run(running)),
             None => Err(StorageError::StillRunning),
         }
@@ -157,16 +168,16 @@ impl Found {
 }
 
 /// Unlocks what is over, as it comes.
-fn unlock(holder: &Holder, over: &Receiver<Name>) {
+fn unlock(holder: &Pool, over: &Receiver<Name>) {
     while let Ok(first) = over.recv() {
         let (api_keys, keys): (Vec<_>, Vec<_>) = std::iter::once(first)
             .chain(over.try_iter())
             .map(|(api_key, key)| (api_key.to_string(), key.to_string()))
             .unzip();
-        let mut holder = holder.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(session) = holder.as_ref() else { continue };
-        if session.ask_all(&[(UNLOCK, vec![&api_keys, &keys])]).is_err() {
-            *holder = None;
+        let asked: [Asked<'_>; 1] = [(UNLOCK, vec![&api_keys, &keys])];
+        if holder.lend(|session| session.ask_all(&asked), |_, _| Ok(())).is_err() {
+            // Locks end with the connection at the latest.
+            holder.renew();
         }
     }
 }

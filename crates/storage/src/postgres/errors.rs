@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tapfer_payments::ledger::{AccountKind, LedgerError};
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -23,6 +24,9 @@ impl From<Error> for StorageError {
             let taken = place(database).and_then(|columns| Self::taken(&columns));
             return taken.unwrap_or_else(|| Self::Database(Arc::new(error)));
         }
+        if let Some(kind) = overdrawn(database) {
+            return crate::Refusal::from(LedgerError::Overdrawn(kind)).into();
+        }
         let waits = [
             SqlState::T_R_DEADLOCK_DETECTED,
             SqlState::T_R_SERIALIZATION_FAILURE,
@@ -32,6 +36,11 @@ impl From<Error> for StorageError {
         ];
         if waits.contains(code) { Self::Busy } else { Self::Database(Arc::new(error)) }
     }
+}
+
+/// Whether a prepared statement would answer with other columns than when it was prepared, which it does not do.
+pub(super) fn is_outdated(error: &Error) -> bool {
+    error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
 }
 
 /// Whether the server has undone a transaction for the sake of another one.
@@ -45,6 +54,15 @@ pub(super) fn is_rolled_back(error: &Error) -> bool {
     let code = error.code().map(SqlState::code);
     // By class: 23 a constraint, 40 the transaction was rolled back.
     code.is_some_and(|code| code.starts_with("23") || code.starts_with("40"))
+}
+
+/// Whose account would be below zero: of those that many change at once the table is the first to see it.
+fn overdrawn(error: &DbError) -> Option<AccountKind> {
+    if *error.code() != SqlState::CHECK_VIOLATION || error.constraint() != Some("accounts_check") {
+        return None;
+    }
+    // "Failing row contains (kind, owner, ...)", in whichever language.
+    error.detail()?.split_once('(')?.1.split_once(',')?.0.parse().ok()
 }
 
 /// Which columns are to be unique, as SQLite says it: `table.column`. PostgreSQL names the constraint, which is named after

@@ -9,12 +9,13 @@ use tokio_postgres::Row;
 
 use super::claims::ANSWERED;
 use super::fetched::{Fetched, Wanted};
-use super::session::{Asked, Session};
+use super::session::{Asked, CHANGE, Session};
 use super::{PostgresStorage, Result, attempt, one_change, together};
 use crate::decided::Decided;
 use crate::hot::Hot;
 use crate::relational::lookup::Seen;
-use crate::relational::rows::Columns;
+use crate::relational::rows::{Columns, first};
+use crate::relational::sql::params;
 use crate::relational::{Engine, authorizations, decided, idempotency, of_each};
 use crate::{
     AuthorizationFilter, AuthorizationStore, Begun, CommitAuthorization, FactsQuery,
@@ -23,10 +24,11 @@ use crate::{
 
 /// All that a lot of decisions rests on, locked in the order of [`crate::relational::sql::Guard`], and each kind in the order
 /// of its ids: two lots never wait for one another. What many payments share and none of them changes is shared; what a
-/// payment changes it has alone.
+/// payment changes it has alone. An issuer is shared by payments at every moment: it is no row but a lock of its own, where
+/// who wants to change it is passed by nobody. A terminal or a phone pays once at a time.
 const LOCKS: &str = "
     WITH issuers AS MATERIALIZED (
-        SELECT 1 FROM issuers WHERE id = ANY (?1::text[]) ORDER BY id FOR SHARE),
+        SELECT pg_advisory_xact_lock_shared(hashtextextended('Issuer ' || id, 0)) FROM unnest(?1::text[]) AS id),
     terminals AS MATERIALIZED (
         SELECT 1 FROM terminals WHERE id = ANY (?2::text[]) ORDER BY id FOR SHARE),
     devices AS MATERIALIZED (
@@ -57,6 +59,12 @@ const LOOK: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 const LOCKED: &str = "SAVEPOINT locked";
 const BACK_TO_LOCKED: &str = "ROLLBACK TO locked";
 
+/// One node at a time forgets old answers, so many in a transaction: nobody waits for long, and no statement takes long enough
+/// to be ended. "forg".
+const FORGET: &str =
+    "SELECT CASE WHEN pg_try_advisory_xact_lock(1718579815) THEN 1 ELSE 0 END AS id";
+const FORGOTTEN_TOGETHER: u16 = 1_000;
+
 impl PostgresStorage {
     fn commit_lot(&self, commits: &[Commit]) -> Vec<Result<Written<Authorization>>> {
         let wanted = Wanted::by(commits.iter().map(|(commit, _)| {
@@ -72,6 +80,12 @@ impl PostgresStorage {
                     // key, must not fail its neighbours.
                     tracing::warn!(%error, "a lot of payments is decided one by one");
                     session.execute_batch(BACK_TO_LOCKED)?;
+                    together::lock_merchants(
+                        session,
+                        commits.iter().map(|(commit, _)| {
+                            (commit.facts.intent.merchant, commit.facts.intent.amount.currency)
+                        }),
+                    )?;
                     let one = |commit: &Commit| {
                         one_change(session, |session| decide_one(session, commit.clone()))
                     };
@@ -226,6 +240,22 @@ impl IdempotencyStore for PostgresStorage {
     }
 
     fn forget_answers(&self, before: Timestamp) -> Result<usize> {
-        self.write(move |connection| idempotency::forget(connection, before))
+        let before = self.read(|session| idempotency::forgotten_before(session, before))?;
+        let mut forgotten: usize = 0;
+        loop {
+            let some = self.transact(CHANGE, |session| {
+                let is_mine = first(session, FORGET, params![], |row| {
+                    Columns::new(row, "idempotency_answers").get("id")
+                })?;
+                match is_mine {
+                    Some(true) => idempotency::forget_some(session, before, FORGOTTEN_TOGETHER),
+                    _ => Ok(0),
+                }
+            })?;
+            forgotten = forgotten.saturating_add(some);
+            if some < usize::from(FORGOTTEN_TOGETHER) {
+                return Ok(forgotten);
+            }
+        }
     }
 }

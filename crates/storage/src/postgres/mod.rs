@@ -6,8 +6,10 @@
 
 mod chain;
 mod claims;
+mod durability;
 mod errors;
 mod fetched;
+mod joint;
 mod lots;
 mod migrations;
 mod options;
@@ -30,6 +32,7 @@ use tapfer_payment_types::RealmId;
 
 use self::chain::Linker;
 use self::claims::Claims;
+use self::joint::Joint;
 use self::pool::Pool;
 use self::session::{CHANGE, SNAPSHOT, Session};
 use self::watch::Watch;
@@ -42,15 +45,12 @@ pub use migrations::{make, migrate};
 pub use options::{PostgresOptions, PostgresOptionsError};
 pub(crate) use reader::ServerReader;
 
-/// A change that the server has undone for the sake of another one, as it does where two wait for each other, is made again so
-/// often before its caller hears of it.
-const REPEATS: usize = 3;
-
 /// The store in a PostgreSQL database, which other platforms of the realm may use at the same time.
 pub struct PostgresStorage {
     pool: Arc<Pool>,
     claims: Claims,
     linker: Linker,
+    settled: Joint,
     watch: Watch,
     waiting: AtomicUsize,
     commits: AtomicU64,
@@ -67,34 +67,38 @@ impl PostgresStorage {
     ///
     /// # Errors
     /// [`StorageError::Unreachable`], [`StorageError::Empty`], [`StorageError::OtherRealm`],
-    /// [`StorageError::OlderDatabase`], [`StorageError::TooManyRights`]
+    /// [`StorageError::OlderDatabase`], [`StorageError::TooManyRights`], [`StorageError::Forgetful`]
     pub fn open(options: &PostgresOptions, realm: RealmId) -> Result<Self> {
-        let pool = Arc::new(Pool::new(options.clone(), options.connections()));
+        let pool = |connections| Arc::new(Pool::new(options.clone(), connections));
+        // What holds marks and what links have connections of their own: they keep no payment waiting for one.
+        let (linking, holder) = (pool(1), pool(1));
+        let pool = pool(options.connections());
         pool.begin(SNAPSHOT, |session| {
             migrations::check(session, options, realm)?;
             rights::check(session)?;
+            durability::check(session)?;
             session.end()
         })?;
-        let claims = Claims::start(Arc::clone(&pool))?;
-        // With a connection of its own: it keeps no payment waiting for one.
-        let linker = Linker::start(Arc::new(Pool::new(options.clone(), 1)))?;
+        let claims = Claims::start(Arc::clone(&pool), holder)?;
+        let linker = Linker::start(linking)?;
         let watch = Watch::start(options.clone())?;
+        let settled = Joint::default();
         let (waiting, commits) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Ok(Self { pool, claims, linker, watch, waiting, commits })
+        Ok(Self { pool, claims, linker, settled, watch, waiting, commits })
     }
 
     /// How often somebody waited for the server since the store was opened: several statements that were sent together
     /// are one. What links the audit log, behind everybody's back, is not counted.
     #[must_use]
     pub fn round_trips(&self) -> u64 {
-        self.pool.round_trips().load(Ordering::Relaxed)
+        let asked = [self.pool.round_trips(), self.claims.round_trips()];
+        asked.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// Reads; all statements see the same snapshot.
-    fn look<T>(&self, how: &str, job: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
-        self.watch.presence().demand()?;
-        self.pool.begin(how, |session| {
-            let found = attempt(session, job);
+    fn look<T>(&self, how: &str, job: impl Fn(&Session) -> Result<T>) -> Result<T> {
+        self.pool.repeat(how, |session, _| {
+            let found = attempt(session, &job);
             match found {
                 Ok(_) => session.end()?,
                 Err(_) => session.roll_back(),
@@ -103,31 +107,19 @@ impl PostgresStorage {
         })
     }
 
-    /// One transaction, which is undone if it fails. If the server undid it for the sake of another one there is nothing
+    /// One transaction, which is undone if it fails. If the server undid it for the sake of something else there is nothing
     /// left of it, and it is made again.
     fn transact<T>(&self, how: &str, job: impl Fn(&Session) -> Result<T>) -> Result<T> {
-        self.watch.presence().demand()?;
         let _waiting = Waiting::one_more(&self.waiting);
-        for is_last in (0..=REPEATS).map(|repeat| repeat == REPEATS) {
-            let (made, is_overtaken) = self.pool.begin(how, |session| {
-                let made = match attempt(session, &job) {
-                    // Something of it may be missing, where its parts stand or fall each for itself.
-                    Ok(made) if is_last || !session.is_overtaken() => {
-                        session.commit().map(|()| made)
-                    }
-                    undone => {
-                        session.roll_back();
-                        undone
-                    }
-                };
-                Ok((made, session.is_overtaken()))
-            })?;
-            if is_last || !is_overtaken {
-                return made.inspect(|_| self.is_committed());
+        let made = self.pool.repeat(how, |session, is_last| match attempt(session, &job) {
+            // Something of it may be missing, where its parts stand or fall each for itself.
+            Ok(made) if is_last || !session.is_overtaken() => session.commit().map(|()| made),
+            undone => {
+                session.roll_back();
+                undone
             }
-            tracing::warn!("two transactions waited for each other; this one is made again");
-        }
-        Err(StorageError::Busy)
+        });
+        made.inspect(|_| self.is_committed())
     }
 
     fn is_committed(&self) {
@@ -159,8 +151,8 @@ fn one_change<T>(session: &Session, job: impl FnOnce(&Session) -> Result<T>) -> 
 }
 
 impl Engine for PostgresStorage {
-    fn read<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        self.look(SNAPSHOT, |session| job(session))
+    fn read<T>(&self, job: impl FnOnce(&Connection) -> Result<T> + Clone) -> Result<T> {
+        self.look(SNAPSHOT, |session| job.clone()(session))
     }
 
     fn write<T: Send + 'static>(
@@ -194,7 +186,7 @@ impl Engine for PostgresStorage {
     }
 
     fn settle_audit(&self) -> Result<()> {
-        chain::settle(&self.pool)
+        self.settled.run(|| chain::settle(&self.pool))
     }
 }
 

@@ -17,10 +17,15 @@ use super::presence::Presence;
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a connection may take to come about, for each host.
 const CONNECTING: Duration = Duration::from_secs(3);
-/// The schema with all tables; how long a row's lock is waited for; and that a transaction which its platform has forgotten
-/// ends.
+/// The schema with all tables; how long a row's lock is waited for; that a transaction which its platform has forgotten
+/// ends; that a commit waits for its standby, and that it is said when it did not: whatever is set for the login.
 const SETTINGS: &str = "-c search_path=tapfer -c lock_timeout=8s -c statement_timeout=15s \
-                        -c idle_in_transaction_session_timeout=30s -c default_transaction_isolation=read\\ committed";
+                        -c idle_in_transaction_session_timeout=30s -c default_transaction_isolation=read\\ committed \
+                        -c synchronous_commit=on -c client_min_messages=warning";
+/// A peer that vanished without a word is asked after so long a silence, again so often, and is gone after so long.
+const SILENCE: Duration = Duration::from_secs(3);
+const ASKED_EVERY: Duration = Duration::from_secs(1);
+const GONE: Duration = Duration::from_secs(8);
 /// How many connections one platform uses at most for payments and changes.
 const CONNECTIONS: usize = 12;
 
@@ -90,7 +95,8 @@ impl PostgresOptions {
         config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
         // A standby answers with what was; decisions rest on what is.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        config.connect_timeout(CONNECTING).tcp_user_timeout(PATIENCE).options(SETTINGS);
+        config.connect_timeout(CONNECTING).tcp_user_timeout(GONE).options(SETTINGS);
+        config.keepalives_idle(SILENCE).keepalives_interval(ASKED_EVERY).keepalives_retries(4);
         config.application_name("tapfer");
         Ok(Self { config, tls, connections: CONNECTIONS, presence: Arc::default() })
     }

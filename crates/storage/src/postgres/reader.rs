@@ -74,8 +74,8 @@ impl Sql for ServerReader {
     ) -> Result<()> {
         let statement = self.0.prepared(sql)?;
         let values: Vec<_> = parameters.iter().map(|parameter| parameter.to_value()).collect();
-        let mut found = pin!(self.0.next(self.0.client().query_raw(&statement, values))?);
-        while let Some(row) = self.0.next(found.try_next())? {
+        let mut found = pin!(self.0.take_time(self.0.client().query_raw(&statement, values))?);
+        while let Some(row) = self.0.take_time(found.try_next())? {
             if each(&row)?.is_break() {
                 break;
             }

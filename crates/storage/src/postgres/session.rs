@@ -20,7 +20,7 @@ use super::presence::{Presence, away};
 use crate::StorageError;
 use crate::relational::Result;
 
-/// How the transactions of changes begin. What they rest on they lock before they read it ([`super::locks`]).
+/// How the transactions of changes begin. What they rest on they lock before they read it ([`crate::relational::sql::Guard`]).
 pub(super) const CHANGE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 /// How reads begin: one snapshot for all statements.
 pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -44,8 +44,10 @@ pub(super) struct Session {
     statements: RefCell<HashMap<String, Statement>>,
     /// Whether the transaction that was begun has not ended yet, or nobody knows how.
     unfinished: Cell<bool>,
-    /// Whether the server has undone something of this transaction for the sake of another one.
+    /// Whether the server has undone something of this transaction for the sake of something else.
     overtaken: Cell<bool>,
+    /// Whether the server has said nothing for too long: it is not asked any more.
+    is_lost: Cell<bool>,
     round_trips: Arc<AtomicU64>,
 }
 
@@ -87,6 +89,7 @@ impl Session {
             statements: RefCell::default(),
             unfinished: Cell::new(false),
             overtaken: Cell::new(false),
+            is_lost: Cell::new(false),
             round_trips: Arc::clone(round_trips),
         })
     }
@@ -98,33 +101,49 @@ impl Session {
         answer: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
-        let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
-        let answer = async { tokio::time::timeout(PATIENCE, answer).await };
-        let (answer, gone) = (pin!(answer), pin!(self.presence.gone()));
-        let unanswered = match runtime.block_on(select(answer, gone)) {
-            Either::Left((Ok(answer), _)) => {
-                return Ok(answer.inspect_err(|error| self.look_at(error))?);
-            }
-            Either::Left((Err(elapsed), _)) => StorageError::Unreachable(Arc::new(elapsed)),
-            Either::Right(_) => away(),
-        };
-        self.unfinished.set(true);
-        Err(unanswered)
+        self.next(answer)
     }
 
-    fn look_at(&self, error: &tokio_postgres::Error) {
-        if super::errors::is_overtaken(error) {
-            self.overtaken.set(true);
-        }
-    }
-
-    /// Waits for the next part of an answer.
+    /// Waits for the next part of an answer, as long as for the first one.
     pub(super) fn next<T>(
         &self,
         part: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
+        if self.is_lost.get() {
+            return Err(StorageError::Unreachable(Arc::new(SaysNothing)));
+        }
         let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
-        Ok(runtime.block_on(part).inspect_err(|error| self.look_at(error))?)
+        let part = async { tokio::time::timeout(PATIENCE, part).await };
+        let (part, gone) = (pin!(part), pin!(self.presence.gone()));
+        let unanswered = match runtime.block_on(select(part, gone)) {
+            Either::Left((Ok(part), _)) => {
+                return Ok(part.inspect_err(|error| self.look_at(error))?);
+            }
+            Either::Left((Err(elapsed), _)) => StorageError::Unreachable(Arc::new(elapsed)),
+            Either::Right(_) => away(),
+        };
+        self.is_lost.set(true);
+        Err(unanswered)
+    }
+
+    /// Waits as long as it takes, where nobody waits for whoever waits.
+    pub(super) fn take_time<T>(
+        &self,
+        answer: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
+        let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
+        Ok(runtime.block_on(answer)?)
+    }
+
+    fn look_at(&self, error: &tokio_postgres::Error) {
+        if super::errors::is_outdated(error) {
+            // A table has columns that it had not when they were prepared.
+            self.statements.borrow_mut().clear();
+            self.overtaken.set(true);
+        }
+        if super::errors::is_overtaken(error) {
+            self.overtaken.set(true);
+        }
     }
 
     /// Uses the client for something that is no statement of a verb.
@@ -217,15 +236,16 @@ impl Session {
         }
     }
 
-    /// Whether the server has undone something of the transaction that was begun last for the sake of another one: a
-    /// deadlock, or what could not have come of one transaction behind the other. Made again it may succeed.
+    /// Whether the server has undone something of the transaction that was begun last for the sake of something else: a
+    /// deadlock, what could not have come of one transaction behind the other, or a schema that has gone on. Made again it
+    /// may succeed.
     pub(super) const fn is_overtaken(&self) -> bool {
         self.overtaken.get()
     }
 
     /// Whether it can be used again.
     pub(super) fn is_fit(&self) -> bool {
-        !self.unfinished.get() && !self.client.is_closed()
+        !self.unfinished.get() && !self.is_lost.get() && !self.client.is_closed()
     }
 }
 
@@ -253,6 +273,11 @@ where
         }
     }
 }
+
+/// What is said of a connection on which nothing is asked any more.
+#[derive(Debug, thiserror::Error)]
+#[error("it has said nothing for too long")]
+struct SaysNothing;
 
 /// A commit that was acknowledged with a warning.
 #[derive(Debug, thiserror::Error)]

@@ -29,7 +29,6 @@ impl Sharing for PostgresStorage {
     }
 
     fn turn_to_make_keys(&self) -> Result<Turn> {
-        self.watch.presence().demand()?;
         let session = self.pool.open()?;
         session.execute_batch(LOCK)?;
         Ok(Turn::held(Locked(session)))

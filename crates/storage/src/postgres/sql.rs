@@ -15,6 +15,9 @@ use super::session::Session;
 use crate::relational::sql::{self, Cells, Guard, Sql, ToValue, Value, params};
 use crate::relational::{Result, rows};
 
+/// A lock without a row. Who waits for it is passed by nobody.
+const ALONE: &str = "SELECT pg_advisory_xact_lock(hashtextextended(?1, 0))";
+
 impl Sql for Session {
     fn query(
         &self,
@@ -43,10 +46,9 @@ impl Sql for Session {
     fn lock(&self, guard: Guard, id: &str) -> Result<()> {
         let sql = match guard {
             // Where no row has to be there yet.
-            Guard::NumberRanges | Guard::Catalogue | Guard::Configuration => {
-                "SELECT pg_advisory_xact_lock(hashtextextended(?1, 0))"
-            }
-            Guard::Issuer => "SELECT 1 FROM issuers WHERE id = ?1 FOR NO KEY UPDATE",
+            Guard::NumberRanges | Guard::Catalogue | Guard::Configuration => ALONE,
+            // Payments share it all the time, and who waits for a row is passed by all who share it.
+            Guard::Issuer => ALONE,
             Guard::Terminal => "SELECT 1 FROM terminals WHERE id = ?1 FOR NO KEY UPDATE",
             Guard::Device => "SELECT 1 FROM devices WHERE id = ?1 FOR NO KEY UPDATE",
             Guard::Card => "SELECT 1 FROM cards WHERE id = ?1 FOR NO KEY UPDATE",
@@ -56,6 +58,11 @@ impl Sql for Session {
         let key = format!("{guard:?} {id}");
         let is_row = sql.contains("FOR NO KEY UPDATE");
         rows::first(self, sql, params![if is_row { id } else { &key }], |_| Ok(())).map(drop)
+    }
+
+    /// Writes something that nobody reads: a commit that wrote waits for its standby, one that only read does not.
+    fn vouch(&self) -> Result<()> {
+        self.execute_batch("SELECT pg_logical_emit_message(true, 'tapfer', '')")
     }
 
     /// Into the inbox: the links follow behind the commit ([`super::chain`]).

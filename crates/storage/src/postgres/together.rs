@@ -4,11 +4,13 @@
 //! change stands, as it would there. Rows are touched in the order of what they are found by, so that two lots which pay the
 //! same merchants do not wait for each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tapfer_payment_types::planted::{Control, is_skipped};
+use tapfer_payment_types::{Currency, MerchantId};
 use tapfer_payments::authorization::Authorization;
-use tapfer_payments::ledger::{LedgerError, Transfer};
+use tapfer_payments::ledger::{Account, LedgerError, Transfer};
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::session::Session;
@@ -140,9 +142,7 @@ pub(super) fn write(session: &Session, decided: &[Decided]) -> Result<()> {
     // Last: merchants that many payments share are kept for a short time.
     ask_balances(&mut asked, TAKEN, &taken);
     ask_balances(&mut asked, GIVEN, &given);
-    let statements =
-        asked.iter().map(|(sql, columns)| (*sql, columns.iter().map(Box::as_ref).collect()));
-    let answers = session.ask_all(&statements.collect::<Vec<_>>())?;
+    let answers = ask_all(session, &asked)?;
     let took = asked.iter().zip(&answers).find(|((sql, _), _)| *sql == TAKEN);
     match took.map_or(0, |(_, rows)| rows.len()) == taken.len() {
         true => Ok(()),
@@ -151,6 +151,28 @@ pub(super) fn write(session: &Session, decided: &[Decided]) -> Result<()> {
             Err(Inconsistency { table, id, column: "owner" }.into())
         }
     }
+}
+
+/// Locks what merchants are owed, in the order in which it is given together: whoever writes decisions one by one comes to
+/// them in any order.
+pub(super) fn lock_merchants(
+    session: &Session,
+    paid: impl Iterator<Item = (MerchantId, Currency)>,
+) -> Result<()> {
+    let accounts = paid.map(|(merchant, currency)| {
+        let account = Account::MerchantPayable(merchant);
+        ((account.kind().as_str(), owner(account), currency.code().to_owned()), 0)
+    });
+    let accounts: Vec<Moved> = accounts.collect::<BTreeSet<_>>().into_iter().collect();
+    let mut asked = Vec::new();
+    ask_balances(&mut asked, GIVEN, &accounts);
+    ask_all(session, &asked).map(drop)
+}
+
+fn ask_all(session: &Session, asked: &[Asked<'_>]) -> Result<Vec<Vec<Row>>> {
+    let statements =
+        asked.iter().map(|(sql, columns)| (*sql, columns.iter().map(Box::as_ref).collect()));
+    session.ask_all(&statements.collect::<Vec<_>>())
 }
 
 /// An account as its table is ordered, and by how much it changes.

@@ -92,11 +92,6 @@ impl Watch {
         self.heard.news();
     }
 
-    /// Whether anybody is there.
-    pub(super) fn presence(&self) -> &Presence {
-        &self.heard.presence
-    }
-
     pub(super) fn close(&self) {
         drop(self.open.lock().unwrap_or_else(PoisonError::into_inner).take());
     }

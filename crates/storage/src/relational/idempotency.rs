@@ -6,7 +6,7 @@ use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::planted::{Control, is_skipped};
 
 use super::Result;
-use super::rows::{Columns, each, execute};
+use super::rows::{Columns, each, execute, first};
 use super::sql::{Connection, Row, params};
 use crate::{IdempotencyClaim, StoredResponse};
 
@@ -35,6 +35,9 @@ pub(crate) fn stored_answer(
             Ok(ControlFlow::Break(()))
         },
     )?;
+    if stored.is_some() {
+        connection.vouch()?;
+    }
     Ok(stored)
 }
 
@@ -63,18 +66,24 @@ pub(crate) fn insert(
     Ok(())
 }
 
-/// Forgets answers given before this time, but of no more than a day behind the oldest: a clock that stands in the future
-/// for an hour does not take all that there is. Says how many.
-pub(crate) fn forget(connection: &Connection, before: Timestamp) -> Result<usize> {
-    let sql = "DELETE FROM idempotency_answers WHERE created_at < ?1
-               AND created_at < (SELECT min(created_at) FROM idempotency_answers) + 86400000";
-    execute(connection, sql, [before.unix_millis()])
+/// What is forgotten ends here at the latest: a day behind the oldest answer. A clock that stands in the future for an hour
+/// does not take all that there is.
+pub(crate) fn forgotten_before(connection: &Connection, before: Timestamp) -> Result<Timestamp> {
+    let sql = "SELECT created_at FROM idempotency_answers ORDER BY created_at LIMIT 1";
+    let oldest = first(connection, sql, params![], |row| {
+        Columns::new(row, "idempotency_answers").time("created_at")
+    })?;
+    Ok(oldest.map_or(before, |oldest| before.min(oldest.plus_seconds(86_400))))
 }
 
-/// The same of so many answers at most, the oldest of them.
-pub(crate) fn forget_some(connection: &Connection, before: Timestamp, most: i64) -> Result<usize> {
+/// Forgets so many answers given before this time at most, the oldest; says how many.
+pub(crate) fn forget_some(
+    connection: &Connection,
+    before: Timestamp,
+    at_most: u16,
+) -> Result<usize> {
     let sql = "DELETE FROM idempotency_answers WHERE (api_key_id, key) IN (
                    SELECT api_key_id, key FROM idempotency_answers
                    WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)";
-    execute(connection, sql, [before.unix_millis(), most])
+    execute(connection, sql, params![before.unix_millis(), at_most])
 }

@@ -49,7 +49,8 @@ pub(crate) type Result<T> = std::result::Result<T, StorageError>;
 /// Where verbs get their connections from.
 pub(crate) trait Engine {
     /// Reads; all statements see the same snapshot.
-    fn read<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T>;
+    /// A copy of `job` may run again on another one, where the first was of no use.
+    fn read<T>(&self, job: impl FnOnce(&Connection) -> Result<T> + Clone) -> Result<T>;
     /// Makes a change and waits until it is on the disk. `job` runs in a transaction, and is undone if it fails; a copy of it
     /// may run again in another one, when nothing is left of the first.
     fn write<T: Send + 'static>(
@@ -66,7 +67,7 @@ pub(crate) trait Engine {
     /// Reads with one statement what no payment changes, and so waits for none.
     fn look_up<T>(&self, job: impl Fn(&Connection) -> Result<T>) -> Result<T>;
     /// Reads what no payment changes, and so waits for none.
-    fn read_apart<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    fn read_apart<T>(&self, job: impl FnOnce(&Connection) -> Result<T> + Clone) -> Result<T> {
         self.read(job)
     }
     /// An intent as the newest payment has left it, where that is known before the tables know it. Whoever asks this looks

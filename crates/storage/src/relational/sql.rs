@@ -35,6 +35,11 @@ pub(crate) trait Sql {
     fn lock(&self, guard: Guard, id: &str) -> Result<()>;
     /// Writes a line of the audit log, and has it linked into the chain.
     fn record(&self, event: &AuditEvent) -> Result<()>;
+    /// What was read here is told as done. Where others can see a change before it is as durable as it is meant to be, this
+    /// transaction's own commit ends behind it, and fails if nobody knows.
+    fn vouch(&self) -> Result<()> {
+        Ok(())
+    }
     /// Knows this version of the catalogue of keys, whichever was known before: what the table's rules refuse otherwise.
     fn replace_catalogue(&self, accepted: &CatalogueMark) -> Result<()>;
 }

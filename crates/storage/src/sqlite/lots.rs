@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// So many old answers are forgotten in one transaction: whatever comes meanwhile waits for them.
-const FORGOTTEN_AT_ONCE: i64 = 1_000;
+const FORGOTTEN_AT_ONCE: u16 = 1_000;
 
 impl AuthorizationStore for SqliteStorage {
     fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
@@ -95,6 +95,7 @@ impl IdempotencyStore for SqliteStorage {
     fn forget_answers(&self, before: Timestamp) -> Result<usize> {
         // One after the other: what one has not yet taken away, another must not take for gone.
         let _alone = self.forgetting.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.read(|connection| idempotency::forgotten_before(connection, before))?;
         let mut forgotten = 0_usize;
         loop {
             let claims = Arc::clone(&self.shared.claims);

@@ -16,7 +16,7 @@ use crate::relational::sql::{Cells, Guard, Sql, ToValue, Value};
 use crate::relational::{Engine, audit, rows, sql};
 
 impl Engine for SqliteStorage {
-    fn read<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T>) -> Result<T> {
+    fn read<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T> + Clone) -> Result<T> {
         // The tables are to know all that was told to anybody.
         if self.shared.ahead.payments() > 0 {
             self.writer.run(|_| Ok(()))?;
@@ -24,12 +24,12 @@ impl Engine for SqliteStorage {
         self.read_apart(job)
     }
 
-    fn read_apart<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T>) -> Result<T> {
+    fn read_apart<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T> + Clone) -> Result<T> {
         self.readers.snapshot(|connection| job(connection))
     }
 
     fn look_up<T>(&self, job: impl Fn(&sql::Connection) -> Result<T>) -> Result<T> {
-        self.read_apart(job)
+        self.readers.snapshot(|connection| job(connection))
     }
 
     fn known_keys(&self) -> Option<&KnownKeys> {

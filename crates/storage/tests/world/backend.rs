@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tapfer_payments::authorization::{DeclineReason, Outcome};
 use tapfer_storage::postgres::{PostgresOptions, PostgresStorage, make};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
-use tapfer_storage::{Refusal, Storage, StorageError};
+use tapfer_storage::{IdempotencyClaim, Refusal, Storage, StorageError};
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 
 use super::{World, realm};
@@ -28,13 +28,30 @@ impl Backend for tempfile::TempDir {
 /// A server, and the way in for platforms.
 impl Backend for TestPostgres {
     fn open() -> (Arc<dyn Storage>, Self) {
-        let server = Self::start();
-        let of = |login| PostgresOptions::new(&server.address(login), None, None).unwrap();
-        make(&of(OWNER), realm()).unwrap();
-        server.let_platforms_in();
-        let store = PostgresStorage::open(&of(PLATFORM), realm());
-        (Arc::new(store.unwrap()), server)
+        let server = migrated();
+        (platform(&server), server)
     }
+}
+
+pub(crate) fn options(server: &TestPostgres, login: &str) -> PostgresOptions {
+    PostgresOptions::new(&server.address(login), None, None).unwrap()
+}
+
+/// A server with the tables of a realm.
+pub(crate) fn migrated() -> TestPostgres {
+    let server = TestPostgres::start();
+    make(&options(&server, OWNER), realm()).unwrap();
+    server.let_platforms_in();
+    server
+}
+
+/// One of several platforms on it.
+pub(crate) fn platform(server: &TestPostgres) -> Arc<PostgresStorage> {
+    Arc::new(PostgresStorage::open(&options(server, PLATFORM), realm()).unwrap())
+}
+
+pub(crate) fn claim(world: &World, key: &str) -> IdempotencyClaim {
+    IdempotencyClaim { api_key: world.operator, key: key.parse().unwrap(), fingerprint: [1; 32] }
 }
 
 pub(crate) fn world<B: Backend>() -> (World, B) {
