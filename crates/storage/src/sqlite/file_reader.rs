@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use tapfer_payment_types::RealmId;
 
-use super::{Result, SqliteOptions, journal, migrations, open_reader, wal_file, without_links};
+use super::journal::Journal;
+use super::{Result, SqliteOptions, migrations, open_reader, wal_file, without_links};
 use crate::StorageError;
 use crate::relational::realm;
 use crate::relational::rows::first;
@@ -64,9 +65,9 @@ impl FileReader {
         // One of an older version is sound as far as SQLite goes; whoever opens it brings it forward.
         let is_newest = known.is_ok_and(|known| known == version);
         if is_newest {
-            let ahead = journal::ahead(&self.connection);
-            let ahead = found.unless_readable("journal", ahead).unwrap_or_default();
-            found.checked("entries of the journal with their hashes", as_count(ahead.len()));
+            let journal = found.unless_readable("journal", Journal::read(&self.connection));
+            let ahead = journal.map_or(0, |journal| journal.ahead.len());
+            found.checked("entries of the journal with their hashes", as_count(ahead));
         }
         is_newest
     }
