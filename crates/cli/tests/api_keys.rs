@@ -45,7 +45,7 @@ fn verdict(platform: &Platform) -> Result<Value, String> {
 }
 
 fn database(platform: &Platform) -> Connection {
-    Connection::open(platform.home().join("tapfer.db")).unwrap()
+    platform::database(platform.home())
 }
 
 /// Attack: who writes to the database makes an operator's key, alters one, or wakes one that was revoked.

@@ -23,7 +23,7 @@ use tapfer_server::RealmPaths;
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{AuditStore as _, DatabaseReader, Storage as _};
 
-const FILES: [&str; 3] = ["tapfer.db", "tapfer.db-wal", "tapfer.db-shm"];
+const FILES: [&str; 4] = ["tapfer.db", "tapfer.db-wal", "tapfer.db-shm", "tapfer.db-open"];
 
 /// The database as it is, of a platform that was killed.
 fn copy(home: &Path) -> Vec<Option<Vec<u8>>> {

@@ -310,7 +310,7 @@ fn a_drill_takes_the_keys_of_a_phone_from_before_they_were_signed() {
     let mut platform = Platform::start();
     platform.tapfer(&["init"]);
     platform.kill();
-    let database = rusqlite::Connection::open(platform.home().join("tapfer.db")).unwrap();
+    let database = platform::database(platform.home());
     assert!(database.execute("UPDATE api_keys SET signature = NULL", []).unwrap() > 0);
     drop(database);
     let place = tempfile::tempdir().unwrap();
@@ -379,4 +379,54 @@ fn a_drill_names_what_is_wrong_with_a_backup() {
     let (code, failed) = drill(&platform, &backup);
     assert_eq!(code, Some(1), "{failed}");
     assert!(failed.to_string().contains("other root keys"), "{failed}");
+}
+
+/// A platform is killed, and its log goes with the dust: neither it nor any command takes what is left for all that there was.
+#[test]
+fn a_log_that_is_gone_behind_a_kill_is_named_by_everybody() {
+    let mut platform = Platform::start();
+    platform.tapfer(&["init", "--balance", "100.00"]);
+    platform.tapfer(&["terminal", "pay", "--wallet", "--amount", "1.00"]);
+    platform.kill();
+    let home = platform.home().to_owned();
+    let place = tempfile::tempdir().unwrap();
+    let backup = place.path().join("backup");
+    for name in ["tapfer.db", "tapfer.db-wal", "tapfer.db-open"] {
+        fs::copy(home.join(name), place.path().join(name)).unwrap();
+    }
+    fs::remove_file(home.join("tapfer.db-wal")).unwrap();
+    let run = |arguments: &[&str]| {
+        let output = tapfer().args(arguments).arg("--home").arg(&home).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    for arguments in [
+        &["db", "check"][..],
+        &["audit", "verify"],
+        &["backup", "--to", backup.to_str().unwrap()],
+        &["serve", "--listen", "127.0.0.1:0"],
+        &["doctor"],
+    ] {
+        let (code, said) = run(arguments);
+        assert_eq!(code, Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("did not close the database"), "{arguments:?}: {said}");
+        assert!(said.contains("tapfer db cut-log"), "{arguments:?}: {said}");
+        // SQLite makes an empty one for who looks.
+        let _not_there = fs::remove_file(home.join("tapfer.db-wal"));
+    }
+    assert!(!backup.exists());
+    // With the log it is as if nothing had been.
+    fs::copy(place.path().join("tapfer.db-wal"), home.join("tapfer.db-wal")).unwrap();
+    platform.restart();
+    let paid = platform.tapfer(&["authorization", "list"]);
+    assert_eq!(paid["data"].as_array().unwrap().len(), 1, "{paid}");
+    platform.kill();
+    // And without it, for who wants that.
+    fs::remove_file(home.join("tapfer.db-wal")).unwrap();
+    let (code, said) = run(&["db", "cut-log"]);
+    assert_eq!(code, Some(2), "{said}");
+    let (code, said) = run(&["db", "cut-log", "--yes-lose-what-stands-behind-it"]);
+    assert_eq!(code, Some(0), "{said}");
+    platform.restart();
+    assert_eq!(platform.tapfer(&["db", "check"])["sound"], true);
 }

@@ -72,7 +72,7 @@ impl Changed {
     }
 
     fn database(&self) -> Connection {
-        Connection::open(self.home().join("tapfer.db")).unwrap()
+        platform::database(&self.home())
     }
 
     /// The newest version that the database knows.
@@ -200,7 +200,7 @@ fn a_platform_whose_hsms_wait_for_a_catalogue_goes_on_when_it_is_accepted() {
     fs::rename(&unfinished, home.join("keys.json")).unwrap();
     until("the platform has followed", PATIENCE, || key.exists().then_some(()));
     let write = format!("UPDATE key_catalogue SET version = {}, mac = zeroblob(32)", i64::MAX);
-    Connection::open(home.join("tapfer.db")).unwrap().execute(&write, []).unwrap();
+    platform::database(&home).execute(&write, []).unwrap();
     until("nobody serves", PATIENCE, || {
         (!client.is_ready() && status(&platform)["serves"] == false).then_some(())
     });

@@ -201,7 +201,7 @@ fn attack_succession_by_a_stranger() {
     let signature = his.sign(&message).unwrap();
 
     // Where such documents stood once: who writes there needs no MAC.
-    let database = rusqlite::Connection::open(platform.home().join("tapfer.db")).unwrap();
+    let database = platform::database(platform.home());
     let table = "CREATE TABLE key_successions
         (sequence INTEGER PRIMARY KEY, document TEXT, key BLOB, signature BLOB)";
     database.execute_batch(table).unwrap();

@@ -1,10 +1,11 @@
 //! The database's memory of the catalogue of keys: what was used once is not taken back, whoever changes the file.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use tapfer_hsm::catalogue::UnverifiedCatalogue;
-use tapfer_payment_types::CatalogueMark;
+use tapfer_hsm::catalogue::{KeyOwner, KeyState, UnverifiedCatalogue};
+use tapfer_payment_types::{CatalogueMark, IssuerId};
 use tapfer_storage::{Storage, StorageError};
 
 use crate::private_file;
@@ -118,6 +119,48 @@ pub(crate) fn share(storage: &dyn Storage, paths: &RealmPaths) -> Result<(), Sto
         note(storage, &paths.catalogue(), Some(known), known)?;
     }
     Ok(())
+}
+
+/// Says which issuers have keys in the catalogue and are none in the database: it may have been exchanged for an older one, or
+/// have lost its newest changes. Keys are made first, so one whose making was torn off looks the same.
+///
+/// # Errors
+/// The database failed.
+pub(crate) fn say_unknown_owners(
+    storage: &dyn Storage,
+    paths: &RealmPaths,
+) -> Result<(), StorageError> {
+    let unknown = unknown_owners(storage, &paths.catalogue())?;
+    if !unknown.is_empty() {
+        let issuers: Vec<_> = unknown.iter().map(ToString::to_string).collect();
+        tracing::error!(
+            target: "tapfer::security",
+            event = "issuers_unknown",
+            issuers = issuers.join(" "),
+            "keys.json has keys of issuers that the database does not know. If one of them was ever seen there, the database is an older \
+             one, or has lost what was written last: stop the platform (docs/disaster-recovery.md). An issuer whose making was torn off \
+             leaves such keys too, and they do no harm"
+        );
+    }
+    Ok(())
+}
+
+fn unknown_owners(storage: &dyn Storage, catalogue: &Path) -> Result<Vec<IssuerId>, StorageError> {
+    let Ok(bytes) = fs::read(catalogue) else { return Ok(Vec::new()) };
+    let Ok(found) = UnverifiedCatalogue::parse(&bytes) else { return Ok(Vec::new()) };
+    let issuer = |owner| match owner {
+        KeyOwner::Issuer(id) => Some(id),
+        KeyOwner::Platform | KeyOwner::Authority { .. } => None,
+    };
+    let records = found.records().filter(|record| record.state != KeyState::Destroyed);
+    let owners: BTreeSet<_> = records.filter_map(|record| issuer(record.name.owner)).collect();
+    let mut unknown = Vec::new();
+    for id in owners {
+        if storage.issuer(id)?.is_none() {
+            unknown.push(id);
+        }
+    }
+    Ok(unknown)
 }
 
 /// Why no platform starts with the catalogue and the database of a directory, be it a realm's or a backup's: the one is

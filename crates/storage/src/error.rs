@@ -219,16 +219,16 @@ pub enum StorageError {
          (docs/disaster-recovery.md)"
     )]
     Journal(#[source] JournalFault),
-    /// The log beside the file is damaged in front of what was acknowledged.
+    /// The log beside the file is damaged in front of what was acknowledged, or is not there.
     #[error(
-        "the write-ahead log {path} is damaged: {fault}. SQLite would leave out what stands there and all behind it, and payments \
-         that were approved with it: stop, keep a copy of the database and of this file, look at the disk, and restore \
-         from a backup; or go on without them (tapfer db cut-log; docs/disaster-recovery.md)"
+        "the write-ahead log {path} {fault}. SQLite would leave out what stood there and all behind it, and payments that were \
+         approved with it: {}; or go on without them (tapfer db cut-log; docs/disaster-recovery.md)",
+        .fault.to_do()
     )]
     DamagedLog {
         /// The file.
         path: String,
-        /// Where.
+        /// What is wrong with it.
         fault: WalFault,
     },
     /// What was decided stands in the journal, and does not go into the tables: a full or failing disk, or a defect.

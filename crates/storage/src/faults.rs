@@ -24,6 +24,14 @@ pub enum Moment {
     CatchUpMade,
     /// It is on the disk, or given up.
     CatchUpOver,
+    /// The store opens: its log has a transaction.
+    LogBegun,
+    /// A mark says that it is open; nothing was taken yet.
+    Marked,
+    /// The store closes: the log is folded into the database.
+    Folded,
+    /// Nothing says any more that it is open.
+    Unmarked,
 }
 
 /// What happens there.

@@ -71,6 +71,17 @@ impl DatabaseReader {
         Ok(u32::try_from(version).unwrap_or(0))
     }
 
+    /// Refuses a file beside which a part of its log is missing that was acknowledged: what is read of it is not all that there was.
+    ///
+    /// # Errors
+    /// [`crate::StorageError::DamagedLog`]
+    pub fn demand_whole_log(&self) -> Result<()> {
+        match &self.source {
+            Source::File(file) => file.demand_whole_log(),
+            Source::Server(_) => Ok(()),
+        }
+    }
+
     /// Walks the whole chain of the audit log.
     ///
     /// # Errors

@@ -423,7 +423,7 @@ fn attack_damaged_log_taken_for_a_shorter_one() {
 
     fs::write(&copied, &bytes).unwrap();
     let cut = sqlite::cut_log(&copy.path).unwrap().expect("it is damaged");
-    assert_eq!(fs::read(&cut.kept_as).unwrap(), bytes);
+    assert_eq!(fs::read(cut.kept_as.unwrap()).unwrap(), bytes);
     assert_eq!(cut.left.end + cut.cut_bytes, u64::try_from(bytes.len()).unwrap());
     assert_eq!(sqlite::cut_log(&copy.path).unwrap(), None, "not damaged any more");
 }

@@ -95,6 +95,7 @@ fn open(context: &Context, arguments: &Verify) -> anyhow::Result<(DatabaseReader
 fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
     let (database, catalogue) =
         open(context, arguments).context("cannot read the database of the audit log")?;
+    database.demand_whole_log()?;
     let realm = database.realm();
     let cannot_read = || format!("cannot read the audit log of {realm}");
     let report = {

@@ -46,13 +46,13 @@ Compares pages, types and references; the log and the journal with their checksu
 with payments, refunds and reversals; counters; answers; the audit log with its chain. Names the first rows of each kind of damage, and what to do. Exit
 code 1 if anything is wrong. Opens no key: signatures are for `tapfer audit verify`. A PostgreSQL server's pages are for its own pg_amcheck.")]
     Check(Check),
-    /// Go on without what stands in a damaged write-ahead log behind its damage
+    /// Go on without what stands in a damaged write-ahead log behind its damage, or without a log that is gone
     #[command(after_help = "\
 Example:
   tapfer db cut-log --yes-lose-what-stands-behind-it
 
-Of a platform that does not start because its tapfer.db-wal is damaged, and has no better backup. PAYMENTS THAT WERE APPROVED ARE LOST: the
-log is cut in front of the first damaged frame, and kept as it was in tapfer.db-wal.damaged. Behind the next start: tapfer db check, tapfer
+Of a platform that does not start because its tapfer.db-wal is damaged or gone, and has no better backup. PAYMENTS THAT WERE APPROVED
+ARE LOST: the log is cut in front of the first damaged frame, and kept as it was in tapfer.db-wal.damaged. Behind the next start: tapfer db check, tapfer
 audit restored --reason TEXT, and book what is missing by the tills' receipts (docs/disaster-recovery.md).")]
     CutLog {
         /// That this is wanted
@@ -108,7 +108,7 @@ fn check(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
         });
         output.json_line(&json!({
             "realm": database.realm(), "schema": database.schema()?, "sound": is_sound,
-            "checked": checked, "faults": faults.collect::<Vec<_>>(),
+            "checked": checked, "faults": faults.collect::<Vec<_>>(), "remarks": found.remarks,
         }))?;
         return Ok(Ending::done_if(is_sound));
     }
@@ -120,6 +120,7 @@ fn check(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
         let place = output.paint(Emphasis::Bad, format!("{} {}", fault.place, fault.row).trim());
         output.line(format!("{place}: {}. To do: {}", fault.what, fault.to_do));
     }
+    found.remarks.iter().for_each(|remark| output.line(remark));
     let (emphasis, said) = match is_sound {
         true => (Emphasis::Good, "the database is sound"),
         false => (Emphasis::Bad, "the database is NOT sound"),

@@ -166,6 +166,15 @@ fn started_as(
     (process, started.get("server").and_then(Value::as_str).unwrap().to_owned())
 }
 
+/// The database of a realm, behind the platform's back. A log that a killed platform has left stays, which `sqlite3` would fold in
+/// and delete.
+pub(crate) fn database(home: &Path) -> rusqlite::Connection {
+    let database = rusqlite::Connection::open(home.join("tapfer.db")).unwrap();
+    let keep_log = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    assert!(database.set_db_config(keep_log, true).unwrap());
+    database
+}
+
 /// Asks again until there is an answer.
 pub(crate) fn until<T>(
     what: &str,

@@ -7,7 +7,7 @@
 //! | `hsm.toml` | which HSMs hold the root keys |
 //! | `keys.json` | the catalogue: all other keys, wrapped under the root keys |
 //! | `protection-keys.json` | which key block protection keys the custodians have accepted |
-//! | `tapfer.db` | the database, with `-wal` and `-shm` beside it; or in its place |
+//! | `tapfer.db` | the database, with `-wal` and `-shm` beside it, and `-open` as long as a platform has not closed it; or in its place |
 //! | `database.toml` | which PostgreSQL database it is, which several platforms of the realm share (ADR 21) |
 //! | `tls/` | the realm's CA and server certificate with their keys |
 //! | `operator.key` | the operator's API key |
@@ -181,6 +181,7 @@ impl Realm {
         let follow = |known: Option<&CatalogueMark>| Ok(hsm.follow_catalogue(known)?);
         newest_catalogue::follow::<RealmError>(&*storage, &paths, follow)?;
         newest_catalogue::share(&*storage, &paths)?;
+        newest_catalogue::say_unknown_owners(&*storage, &paths)?;
         Ok(Self { paths, kind, hsm, storage, lock })
     }
 

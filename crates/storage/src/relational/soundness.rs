@@ -20,6 +20,8 @@ pub struct Soundness {
     pub checked: Vec<Checked>,
     /// The first of each kind of damage; nothing where the database is sound.
     pub faults: Vec<Unsound>,
+    /// What is no damage, and somebody may want to know.
+    pub remarks: Vec<String>,
 }
 
 /// Something that was compared.
@@ -47,6 +49,10 @@ pub struct Unsound {
 /// Nothing in the books is put right by hand.
 pub(crate) const RESTORE: &str = "change nothing by hand: keep a copy, find out who had access or which disk fails, and go back to the newest backup \
                                   that `tapfer db check` finds sound (docs/disaster-recovery.md)";
+/// What a log that is damaged or gone leaves to choose from.
+pub(crate) const CUT_LOG: &str = "change nothing by hand: keep a copy, and look for the log where the database was copied or moved; restore a backup that \
+                                  is older than the damage, if what was paid behind it is less than what stands in the log behind the damage; else go on \
+                                  without that: tapfer db cut-log (docs/disaster-recovery.md)";
 const COMPARE: &str = "change nothing by hand: keep a copy, compare this payment with the till's receipt and the audit log, and find out \
                        who had access";
 

@@ -8,7 +8,8 @@ use rusqlite::{Connection, OpenFlags};
 use tapfer_payment_types::RealmId;
 
 use super::{
-    Result, SqliteOptions, connect, create_private, migrations, open_reader, without_links,
+    Result, SqliteOptions, connect, create_private, migrations, open_reader, wal_file,
+    without_links,
 };
 use crate::StorageError;
 
@@ -17,14 +18,17 @@ use crate::StorageError;
 /// online backup, in one step).
 ///
 /// # Errors
-/// [`StorageError::OtherRealm`], [`StorageError::MissingDatabase`]; [`StorageError::Damaged`] if what was
+/// [`StorageError::OtherRealm`], [`StorageError::MissingDatabase`], [`StorageError::DamagedLog`]; [`StorageError::Damaged`] if what was
 /// copied does not hold together; the file cannot be made, or the database is busy.
 pub fn back_up(database: &Path, realm: RealmId, copy: &Path) -> Result<u32> {
     if std::fs::metadata(database).map_or(true, |found| found.len() == 0) {
         return Err(StorageError::MissingDatabase(database.display().to_string()));
     }
     let options = SqliteOptions::default();
-    let source = open_reader(&without_links(database), &options)?;
+    let path = &without_links(database);
+    // Of a log that is damaged or gone SQLite takes what is left, and the copy would look sound.
+    wal_file::demand_sound(path)?;
+    let source = open_reader(path, &options)?;
     migrations::check_owner(&source, database, realm)?;
     create_private(copy);
     let path = without_links(copy);
@@ -50,7 +54,9 @@ pub fn back_up(database: &Path, realm: RealmId, copy: &Path) -> Result<u32> {
 /// # Errors
 /// As [`back_up`].
 pub fn check(database: &Path, realm: RealmId) -> Result<()> {
-    let connection = open_reader(&without_links(database), &SqliteOptions::default())?;
+    let path = &without_links(database);
+    wal_file::demand_sound(path)?;
+    let connection = open_reader(path, &SqliteOptions::default())?;
     let open = migrations::check_owner(&connection, database, realm)
         .and_then(|()| hold_together(&connection, database));
     // What SQLite cannot even read is damaged, whatever it calls it.

@@ -17,6 +17,7 @@ use tapfer_payments::intents::PaymentIntent;
 use super::ahead::PaymentsAhead;
 use super::claims::Claims;
 use super::journal::{self, Ahead, Journal};
+use super::mark::{self, OpenMark};
 use super::sql::Unexpected;
 use super::touched::{self, Noted};
 use crate::decided::Decided;
@@ -125,6 +126,10 @@ pub(super) struct Desk {
     is_behind: bool,
     /// Changes when another program writes to the file.
     others: i64,
+    /// That the file is open.
+    mark: Option<OpenMark>,
+    /// Whether the file itself has all that the log has.
+    is_folded: bool,
 }
 
 /// What a transaction changes besides the file, once it is on the disk.
@@ -171,13 +176,19 @@ impl Desk {
         Self::bare(connection, shared)
     }
 
+    /// With the mark that says that the file is open.
+    pub(super) fn marked(self, mark: OpenMark) -> Self {
+        Self { mark: Some(mark), ..self }
+    }
+
     /// A desk without a journal, for changes alone.
     pub(super) fn bare(connection: Connection, shared: Shared) -> Result<Self> {
         let end = JournalEnd { entry: 0, hash: [0; 32] };
         let others = others(&connection)?;
         let (has_journal, ahead, is_behind) = (false, VecDeque::new(), false);
         let tables = Unexpected(connection);
-        Ok(Self { tables, shared, has_journal, ahead, end, is_behind, others })
+        let (mark, is_folded) = (None, false);
+        Ok(Self { tables, shared, has_journal, ahead, end, is_behind, others, mark, is_folded })
     }
 
     /// Goes on from the journal as it is. Others may have written a part of it to the tables, or have gone on with it.
@@ -361,6 +372,7 @@ impl Desk {
     /// Ends a transaction: it is on the disk, and memory follows.
     pub(super) fn commit(&mut self, turn: Turn) -> Result<()> {
         self.say("COMMIT")?;
+        self.is_folded = false;
         let Turn { fresh, entry, caught_up, noted, intents, .. } = turn;
         self.shared.claims.follow(&noted.answers);
         self.shared.claims.add(claims(&fresh));
@@ -450,9 +462,28 @@ impl Desk {
         Ok(self.tables.0.prepare_cached(words)?.execute([]).map(drop)?)
     }
 
-    /// Closes the connection. The last that closes folds the write-ahead log into the database.
-    pub(super) fn close(self) -> Result<()> {
-        self.tables.0.close().map_err(|(_, error)| error.into())
+    /// Whether the log may have what the file itself does not have, and this is whose matter that is.
+    pub(super) const fn is_to_fold(&self) -> bool {
+        self.has_journal && !self.is_folded
+    }
+
+    /// Folds the log into the file, so that little is lost with a log that is lost.
+    pub(super) fn fold(&mut self) {
+        // Who reads an older moment keeps some of it back: it is not tried again before something is written.
+        self.is_folded = true;
+        if let Err(error) = mark::fold(self.connection()) {
+            tracing::warn!(%error, "the write-ahead log is not folded into the database");
+        }
+    }
+
+    /// Closes the connection. The log is folded into the database first; `folded` comes behind that, and `unmarked` when nothing
+    /// says any more that the database is open.
+    pub(super) fn close(self, folded: impl FnOnce(), unmarked: impl FnOnce()) -> Result<()> {
+        let connection = self.tables.0;
+        let taken_away = self.mark.map_or(Ok(()), |mark| mark.take_away(&connection, folded));
+        unmarked();
+        let closed = connection.close().map_err(|(_, error)| error.into());
+        taken_away.and(closed)
     }
 }
 

@@ -1,22 +1,26 @@
 //! The file of a store that this process does not run.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use tapfer_payment_types::RealmId;
 
 use super::journal::Journal;
+use super::wal_file::Examined;
 use super::{Result, SqliteOptions, migrations, open_reader, wal_file, without_links};
 use crate::StorageError;
 use crate::relational::realm;
 use crate::relational::rows::first;
-use crate::relational::soundness::{Soundness, number};
+use crate::relational::soundness::{CUT_LOG, Soundness, Unsound, number};
 use crate::relational::sql::{self, params};
 
 /// Reads one moment of a file.
 pub(crate) struct FileReader {
     connection: Connection,
     path: PathBuf,
+    /// The log as it was before the file was opened, which may make one.
+    log: io::Result<Option<Examined>>,
 }
 
 impl FileReader {
@@ -27,11 +31,12 @@ impl FileReader {
             return Err(StorageError::MissingDatabase(path.display().to_string()));
         }
         let path = &without_links(path);
+        let log = wal_file::examine_beside(path);
         let connection = open_reader(path, &SqliteOptions::default())?;
         connection.execute_batch("BEGIN")?;
         migrations::check_made_here(&connection, path)?;
         let realm = realm::realm(&connection)?;
-        Ok((Self { connection, path: path.clone() }, realm))
+        Ok((Self { connection, path: path.clone(), log }, realm))
     }
 
     pub(crate) fn connection(&self) -> &sql::Connection {
@@ -54,6 +59,20 @@ impl FileReader {
         Ok(first(&self.connection, columns, params![], |_| Ok(()))?.is_some())
     }
 
+    /// Refuses to go on where a part of the log is missing that was acknowledged.
+    ///
+    /// # Errors
+    /// [`StorageError::DamagedLog`]
+    pub(crate) fn demand_whole_log(&self) -> Result<()> {
+        match &self.log {
+            Ok(Some(Err(fault))) => Err(StorageError::DamagedLog {
+                path: wal_file::log_of(&self.path).display().to_string(),
+                fault: *fault,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// What only this engine can be asked: its files and pages, and the journal. Whether the tables are those of this
     /// program, so that their rows can be compared.
     pub(crate) fn check(&self, found: &mut Soundness) -> bool {
@@ -74,11 +93,23 @@ impl FileReader {
 
     fn check_log(&self, found: &mut Soundness) {
         let log = wal_file::log_of(&self.path).display().to_string();
-        match wal_file::examine_beside(&self.path) {
+        match &self.log {
             Ok(Some(Ok(end))) => {
-                found.checked("frames of the log with their checksums", end.frames)
+                found.checked("frames of the log with their checksums", end.frames);
+                if end.dropped_bytes > 0 {
+                    found.remarks.push(format!(
+                        "{log} ends with a transaction that was not finished ({} frames, {} bytes): nobody was told of it, and it is \
+                         left out. If this machine lost no power and no process was killed, look at the disk",
+                        end.dropped_frames, end.dropped_bytes
+                    ));
+                }
             }
-            Ok(Some(Err(fault))) => found.fault(&log, "", fault),
+            Ok(Some(Err(fault))) => found.faults.push(Unsound {
+                place: log,
+                row: String::new(),
+                what: fault.to_string(),
+                to_do: CUT_LOG,
+            }),
             Ok(None) => {}
             Err(error) => found.fault(&log, "", error),
         }

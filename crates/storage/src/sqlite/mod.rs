@@ -13,6 +13,7 @@ mod desk;
 mod file_reader;
 mod journal;
 mod lots;
+mod mark;
 mod migrations;
 mod readers;
 mod schema;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use tapfer_payment_types::{CatalogueMark, RealmId};
 
-use crate::faults::{NoFaults, SharedFaults};
+use crate::faults::{Moment, NoFaults, SharedFaults};
 use crate::idempotency::RunningRequests;
 use crate::relational::lookup::Seen;
 use crate::relational::rows::first;
@@ -39,6 +40,7 @@ use crate::{CatalogueStore as _, Load, Sharing, Storage, StorageError};
 pub use backup::{back_up, check};
 use desk::{Desk, Shared};
 pub(crate) use file_reader::FileReader;
+use mark::OpenMark;
 use readers::Readers;
 pub use wal_file::{CutLog, WalEnd, WalFault, cut_log, examine as examine_log};
 use writer::Writer;
@@ -91,10 +93,10 @@ impl SqliteStorage {
     pub fn create(path: &Path, realm: RealmId, options: &SqliteOptions) -> Result<Self> {
         create_private(path);
         let path = &without_links(path);
-        wal_file::demand_sound(path)?;
+        let log = wal_file::demand_sound(path)?;
         let mut connection = connect(path, options, OpenFlags::SQLITE_OPEN_CREATE)?;
         migrations::claim(&mut connection, path, realm)?;
-        Self::start(connection, path, options, Arc::new(NoFaults), Desk::new)
+        Self::start(connection, path, options, Arc::new(NoFaults), Some(log))
     }
 
     /// Opens the database of a realm and brings it to the current schema. Never makes one: a realm that
@@ -115,8 +117,8 @@ impl SqliteStorage {
     /// # Errors
     /// As [`SqliteStorage::open`].
     pub fn open_beside(path: &Path, realm: RealmId, options: &SqliteOptions) -> Result<Self> {
-        let (connection, path) = connect_owned(path, realm, options)?;
-        Self::start(connection, &path, options, Arc::new(NoFaults), Desk::beside)
+        let (connection, path, _) = connect_owned(path, realm, options)?;
+        Self::start(connection, &path, options, Arc::new(NoFaults), None)
     }
 
     /// As [`SqliteStorage::open`], for a simulation.
@@ -129,17 +131,22 @@ impl SqliteStorage {
         options: &SqliteOptions,
         faults: SharedFaults,
     ) -> Result<Self> {
-        let (connection, path) = connect_owned(path, realm, options)?;
-        Self::start(connection, &path, options, faults, Desk::new)
+        let (connection, path, log) = connect_owned(path, realm, options)?;
+        Self::start(connection, &path, options, faults, Some(log))
     }
 
+    /// `log` is what was found of it by who is to take payments; whoever is beside him leaves it alone.
     fn start(
         mut connection: Connection,
         path: &Path,
         options: &SqliteOptions,
         faults: SharedFaults,
-        desk: fn(Connection, Shared) -> Result<Desk>,
+        log: Option<WalEnd>,
     ) -> Result<Self> {
+        if log.is_some_and(|log| log.frames == 0) {
+            // Nothing stands in it, so SQLite may begin another one.
+            mark::forget(path)?;
+        }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // An acknowledged change is on the disk, not in the operating system's cache.
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -152,7 +159,17 @@ impl SqliteStorage {
             .map(|_| open_reader(path, options))
             .collect::<Result<Vec<_>>>()?;
         let shared = Shared::new(options.kept_of_each);
-        let desk = desk(connection, shared.clone())?;
+        let desk = if log.is_some() {
+            let desk = Desk::new(connection, shared.clone())?;
+            let begun = || {
+                faults.at(Moment::LogBegun);
+            };
+            let mark = OpenMark::leave(path, desk.connection(), begun)?;
+            faults.at(Moment::Marked);
+            desk.marked(mark)
+        } else {
+            Desk::beside(connection, shared.clone())?.marked(OpenMark::of_others(path))
+        };
         Ok(Self {
             writer: Writer::start(desk, options.queue_length, faults)?,
             readers: Readers::new(readers),
@@ -194,25 +211,27 @@ fn without_links(path: &Path) -> PathBuf {
     }
 }
 
-/// Connects to the database of a realm.
+/// Connects to the database of a realm. With what was found of its log.
 fn connect_owned(
     path: &Path,
     realm: RealmId,
     options: &SqliteOptions,
-) -> Result<(Connection, PathBuf)> {
+) -> Result<(Connection, PathBuf, WalEnd)> {
     // Looked at first: SQLite would throw away the log that may lie beside an empty file.
     if std::fs::metadata(path).map_or(true, |found| found.len() == 0) {
         return Err(StorageError::MissingDatabase(path.display().to_string()));
     }
     let path = without_links(path);
-    wal_file::demand_sound(&path)?;
+    let log = wal_file::demand_sound(&path)?;
     let connection = connect(&path, options, OpenFlags::empty())?;
     migrations::check_owner(&connection, &path, realm)?;
-    Ok((connection, path))
+    Ok((connection, path, log))
 }
 
 fn connect(path: &Path, options: &SqliteOptions, more: OpenFlags) -> Result<Connection> {
-    open_file(path, options, OpenFlags::SQLITE_OPEN_READ_WRITE | more)
+    let connection = open_file(path, options, OpenFlags::SQLITE_OPEN_READ_WRITE | more)?;
+    mark::respect(path, &connection)?;
+    Ok(connection)
 }
 
 fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection> {

@@ -8,25 +8,33 @@
 //! Each frame's checksum goes on from that of the frame before. So frames behind a broken one can be told from what lay there
 //! before: they hold together among themselves.
 //!
-//! What cannot be told: a log that ends too early between two transactions is a shorter log, and damage in the last
-//! transaction looks like a torn one. Phones, tills and kept heads are the witnesses of that.
+//! A log that is missing, empty or another one is told by the mark that whoever opened the database has left beside it
+//! ([`super::mark`]).
+//!
+//! What cannot be told: a log that ends too early between two transactions is a shorter log, so is an older copy of it from the same
+//! life of the process, and damage in the last transaction looks like a torn one. Phones, tills and kept heads are the witnesses of
+//! that.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::mark;
 use crate::StorageError;
 use crate::relational::Result;
 
 /// "WAL" in its high bytes; the lowest bit says in which order checksums take the bytes of a word.
 const MAGIC: u32 = 0x377f_0682;
 const VERSION: u32 = 3_007_000;
-const HEADER: usize = 32;
+pub(super) const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 /// A file that a running platform writes is looked at again, so soon and so often, before it is called damaged.
 const AGAIN: Duration = Duration::from_millis(20);
 const LOOKS: usize = 3;
+/// The first salt of a log is counted up when it is begun anew, which is seldom: it does not happen so often in one life of a
+/// process.
+const MOST_BEGUN_ANEW: u32 = 1 << 24;
 
 /// What of a log counts, and what does not.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +53,24 @@ pub struct WalEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WalFault {
     /// Its header is not what was written, and its frames are.
-    #[error("its header (bytes 0 to 31) is damaged, and transactions stand behind it")]
+    #[error(
+        "is damaged: its header (bytes 0 to 31) is not as it was written, and transactions stand behind it"
+    )]
     Header,
+    /// The process that wrote it last has not closed the database, and it is not there.
+    #[error("is missing, and the process that wrote it last did not close the database")]
+    Missing,
+    /// The same, and nothing is in it.
+    #[error("is empty, and the process that wrote it last did not close the database")]
+    Empty,
+    /// The same, and it is not the one that was written then.
+    #[error(
+        "is another one than that of the process which wrote it last and did not close the database"
+    )]
+    Other,
     /// A frame is not what was written, and a later transaction is.
     #[error(
-        "frame {frame}, at byte {offset}, is damaged, and transactions that were written later stand behind it"
+        "is damaged: frame {frame}, at byte {offset}, is not as it was written, and transactions that were written later stand behind it"
     )]
     Frame {
         /// Counted from 1.
@@ -61,8 +82,24 @@ pub enum WalFault {
     },
 }
 
+impl WalFault {
+    /// What whoever runs the platform can do, short of going on without what stood there.
+    pub(crate) const fn to_do(self) -> &'static str {
+        match self {
+            Self::Header | Self::Frame { .. } => {
+                "stop, keep a copy of the database and of this file, look at the disk, and restore from a backup that is older than \
+                 the damage"
+            }
+            Self::Missing | Self::Empty | Self::Other => {
+                "put it back as it was (who copies or moves a database that is open has to take its -wal file along; who looks into it with \
+                 sqlite3 behind a crash folds it in, and nothing is lost), or restore from a backup"
+            }
+        }
+    }
+}
+
 /// What was found of a log, or why it cannot be gone on with.
-type Examined = std::result::Result<WalEnd, WalFault>;
+pub(super) type Examined = std::result::Result<WalEnd, WalFault>;
 
 /// Reads a log.
 ///
@@ -90,7 +127,7 @@ pub fn examine(mut log: impl Read) -> io::Result<std::result::Result<WalEnd, Wal
 ///
 /// # Errors
 /// [`StorageError::DamagedLog`]; the log cannot be read.
-pub(super) fn demand_sound(database: &Path) -> Result<()> {
+pub(super) fn demand_sound(database: &Path) -> Result<WalEnd> {
     let path = log_of(database).display().to_string();
     match examine_beside(database).map_err(|error| unreadable(&path, &error))? {
         Some(Err(fault)) => Err(StorageError::DamagedLog { path, fault }),
@@ -103,9 +140,10 @@ pub(super) fn demand_sound(database: &Path) -> Result<()> {
                 "the log ends with a transaction that was not finished: nobody was told of it, and it is left out. If this \
                  machine lost no power and no process was killed, look at the disk"
             );
-            Ok(())
+            Ok(end)
         }
-        _ => Ok(()),
+        Some(Ok(end)) => Ok(end),
+        None => Ok(WalEnd::default()),
     }
 }
 
@@ -116,53 +154,67 @@ fn unreadable(path: &str, error: &io::Error) -> StorageError {
 /// What was cut off a damaged log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CutLog {
-    /// Where the log is kept as it was.
-    pub kept_as: PathBuf,
+    /// Where the log is kept as it was; `None` where there was none, or nothing in it.
+    pub kept_as: Option<PathBuf>,
     /// What is left of it.
     pub left: WalEnd,
     /// How many bytes were cut off.
     pub cut_bytes: u64,
 }
 
-/// Cuts a damaged log in front of its damage, so that the database opens without what stood there and behind it. The log
-/// stays as it was, under another name. `None`: it is not damaged, and nothing was done. Nobody may have the database open.
+/// Cuts a damaged log in front of its damage, so that the database opens without what stood there and behind it; goes on without one
+/// that is gone, or is another one. The log stays as it was, under another name. `None`: it is not damaged, and nothing was done.
+/// Nobody may have the database open.
 ///
 /// # Errors
 /// The log cannot be read, or its copy not be made: one that is there is not overwritten.
 pub fn cut_log(database: &Path) -> Result<Option<CutLog>> {
-    let log = log_of(&super::without_links(database));
+    let database = super::without_links(database);
+    let log = log_of(&database);
     let path = log.display().to_string();
     let failed = |error: io::Error| unreadable(&path, &error);
-    let left = match look(&log).map_err(failed)? {
+    let left = match look(&database).map_err(failed)? {
         Some(Err(WalFault::Frame { before, .. })) => before,
-        Some(Err(WalFault::Header)) => WalEnd::default(),
+        Some(Err(WalFault::Header | WalFault::Other)) => WalEnd::default(),
+        Some(Err(WalFault::Missing | WalFault::Empty)) => {
+            mark::forget(&database)?;
+            return Ok(Some(CutLog { kept_as: None, left: WalEnd::default(), cut_bytes: 0 }));
+        }
         Some(Ok(_)) | None => return Ok(None),
     };
     let mut kept_as = log.clone().into_os_string();
     kept_as.push(".damaged");
     let kept_as = PathBuf::from(kept_as);
-    let cut = || {
+    let keep = || {
         let mut copy = File::create_new(&kept_as)?;
         let mut whole = File::open(&log)?;
         copy.set_permissions(whole.metadata()?.permissions())?;
         let length = io::copy(&mut whole, &mut copy)?;
         copy.sync_all()?;
+        Ok(length)
+    };
+    let length = keep().map_err(failed)?;
+    if left.frames == 0 {
+        // Nothing stands in it then, and it may be gone.
+        mark::forget(&database)?;
+    }
+    let cut = || {
         let cut = File::options().write(true).open(&log)?;
         cut.set_len(left.end)?;
         cut.sync_all()?;
         Ok(length.saturating_sub(left.end))
     };
     let cut_bytes = cut().map_err(failed)?;
-    Ok(Some(CutLog { kept_as, left, cut_bytes }))
+    Ok(Some(CutLog { kept_as: Some(kept_as), left, cut_bytes }))
 }
 
-/// Reads the log of a database, before it is opened. `None`: there is none. Another process may write it meanwhile, so what
-/// is wrong with it counts if it stays so.
+/// Reads the log of a database, before it is opened. `None`: there is none, and need not be. Another process may write it
+/// meanwhile, so what is wrong with it counts if it stays so.
 ///
 /// # Errors
 /// As [`examine`].
 pub(super) fn examine_beside(database: &Path) -> io::Result<Option<Examined>> {
-    let mut last = look(&log_of(database))?;
+    let mut last = look(database)?;
     for _ in 1..LOOKS {
         match last {
             None => return Ok(None),
@@ -170,7 +222,7 @@ pub(super) fn examine_beside(database: &Path) -> io::Result<Option<Examined>> {
             Some(_) => {}
         }
         std::thread::park_timeout(AGAIN);
-        let again = look(&log_of(database))?;
+        let again = look(database)?;
         if again == last {
             return Ok(last);
         }
@@ -180,12 +232,57 @@ pub(super) fn examine_beside(database: &Path) -> io::Result<Option<Examined>> {
     Ok(last.filter(std::result::Result::is_ok))
 }
 
-fn look(log: &Path) -> io::Result<Option<Examined>> {
-    match File::open(log) {
-        Ok(file) => examine(BufReader::new(file)).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+/// The log before the mark: who closes a database takes the mark away first.
+fn look(database: &Path) -> io::Result<Option<Examined>> {
+    let log = match File::open(log_of(database)) {
+        Ok(file) => Some(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let begin = log.as_ref().map(Begin::of).transpose()?;
+    let found = log.map(|file| examine(BufReader::new(file))).transpose()?;
+    let Some(mark) = mark::read(database)? else { return Ok(found) };
+    let fault = match begin {
+        None => Some(WalFault::Missing),
+        Some(begin) if !begin.is_written => Some(WalFault::Empty),
+        Some(begin) if begin.header.is_some_and(|header| !header.may_follow(&mark)) => {
+            Some(WalFault::Other)
+        }
+        Some(_) => None,
+    };
+    Ok(fault.map(Err).or(found))
+}
+
+/// The first bytes of a log, which there is.
+struct Begin {
+    /// Its header, if that is whole.
+    header: Option<Header>,
+    /// Whether there is room for a frame.
+    is_written: bool,
+}
+
+impl Begin {
+    fn of(log: &File) -> io::Result<Self> {
+        let mut bytes = [0; HEADER];
+        let mut log_from_its_begin = log;
+        let length = fill(&mut log_from_its_begin, &mut bytes)?;
+        log_from_its_begin.rewind()?;
+        let smallest = HEADER.saturating_add(FRAME_HEADER).saturating_add(512);
+        let is_written = log.metadata()?.len() >= u64::try_from(smallest).unwrap_or(u64::MAX);
+        let header =
+            Some(Header::read(&bytes)).filter(|header| length == HEADER && header.is_whole());
+        Ok(Self { header, is_written })
     }
+}
+
+/// The header of the log of a database that is open.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn header_of(database: &Path) -> io::Result<[u8; HEADER]> {
+    let mut bytes = [0; HEADER];
+    File::open(log_of(database))?.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The file that SQLite writes beside a database.
@@ -270,6 +367,16 @@ impl Header {
 
     fn salts(&self) -> &[u8] {
         self.bytes.get(16..24).unwrap_or_default()
+    }
+
+    /// Whether it is of the log whose header an open process has noted, or of what that has become. A note that is damaged says
+    /// nothing.
+    fn may_follow(&self, noted: &[u8]) -> bool {
+        let noted = noted.first_chunk().map(Self::read).filter(Self::is_whole);
+        noted.is_none_or(|noted| {
+            let begun_anew = word(&self.bytes, 16).wrapping_sub(word(&noted.bytes, 16));
+            begun_anew < MOST_BEGUN_ANEW
+        })
     }
 
     fn page_size(&self) -> Option<usize> {

@@ -28,6 +28,8 @@ const MOST_TOGETHER: usize = 64;
 const MOST_ASIDE: usize = 1_024;
 /// When nothing has come for so long, the tables catch up with the journal. Nobody waits for it.
 const QUIET: Duration = Duration::from_millis(10);
+/// When nothing has come for so long, the log is folded into the database.
+const REST: Duration = Duration::from_secs(10);
 
 /// Something that callers wait for.
 enum Wanted {
@@ -300,7 +302,11 @@ fn work(mut desk: Desk, queue: Receiver<Wanted>, commits: &AtomicU64, mut disk: 
     while caught_up.is_ok() && desk.is_ahead() {
         caught_up = catch_up(&mut desk, &mut disk, AT_ONCE);
     }
-    if let Err(error) = desk.close().and(caught_up) {
+    let at = |moment| {
+        disk.faults.at(moment);
+    };
+    let closed = desk.close(|| at(Moment::Folded), || at(Moment::Unmarked));
+    if let Err(error) = closed.and(caught_up) {
         tracing::warn!(%error, "the database did not close cleanly; its log is read at next start");
     }
 }
@@ -324,6 +330,13 @@ impl Line {
                 Ok(wanted) => return self.put(wanted),
                 Err(RecvTimeoutError::Disconnected) => return false,
                 Err(RecvTimeoutError::Timeout) => quiet = caught_up(desk, disk, AT_ONCE),
+            }
+        }
+        if desk.is_to_fold() && disk.faults.catches_up().is_none() {
+            match self.queue.recv_timeout(REST) {
+                Ok(wanted) => return self.put(wanted),
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => desk.fold(),
             }
         }
         self.queue.recv().is_ok_and(|wanted| self.put(wanted))

@@ -1,5 +1,6 @@
 //! `tapfer doctor`: what is missing on this machine, and the command that mends it.
 
+mod database;
 mod keys;
 
 use std::borrow::Cow;
@@ -138,6 +139,8 @@ fn realm(context: &Context, platform_answers: bool) -> Vec<Check> {
         ("operator key", context.home.realm().operator_key()),
         ("CA certificate", context.home.realm().ca_certificate()),
     ];
+    // Before anything else looks into it, which would make a log where there is none.
+    let database = database::check(context);
     let mut checks = vec![directory_rights(home)];
     checks.extend(keys::checks(context, platform_answers, &serve));
     checks.extend(files.into_iter().map(|(what, file)| {
@@ -147,6 +150,7 @@ fn realm(context: &Context, platform_answers: bool) -> Vec<Check> {
             Err(error) => Check::missing(what, format!("{found}: {error}"), serve.clone()),
         }
     }));
+    checks.extend(database);
     // Beside the line of the file, which is there: a platform that is stopped cannot say so itself.
     if let Some(refusal) = catalogue_refusal(home) {
         let cure = "docs/disaster-recovery.md, when only keys.json is lost, or the database was changed by hand";
