@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use tapfer_storage::IdempotencyKey;
 use utoipa::IntoParams;
 
-use crate::api::is_bare_number;
+use crate::api::could_be_card_number;
 use crate::http::App;
 use crate::http::extract::{parse_json, read_body};
 use crate::http::openapi::IDEMPOTENCY_KEY;
@@ -25,8 +25,8 @@ pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 #[expect(dead_code, reason = "describes a header")]
 pub(crate) struct IdempotencyHeader {
     /// The caller's own name for this request: 1 to 255 visible ASCII characters. The same key with the
-    /// same content gets the same answer and has one effect. 12 to 19 digits alone are refused: they
-    /// could be a card number.
+    /// same content gets the same answer and has one effect. 12 to 19 digits alone, and names that hold what
+    /// looks like a card number, are refused.
     #[param(rename = "idempotency-key", pattern = "^[!-~]{1,255}$")]
     idempotency_key: String,
 }
@@ -71,9 +71,9 @@ fn idempotency_key(headers: &axum::http::HeaderMap) -> Result<IdempotencyKey, Pr
         return Err(Problem::new(ProblemKind::MalformedRequest, detail));
     }
     let text = first.ok_or_else(missing)?.to_str().map_err(|_| missing())?;
-    if is_bare_number(text) {
-        let detail = "an idempotency key of 12 to 19 digits alone could be a card number, and keys are \
-                      kept as they are; put a letter in front of it";
+    if could_be_card_number(text) {
+        let detail = "this idempotency key could be a card number, or hold one, and keys are kept as they are; take a name \
+                      without one, such as a UUID";
         return Err(Problem::new(ProblemKind::MalformedRequest, detail));
     }
     text.parse().map_err(|_| missing())

@@ -6,7 +6,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use data_encoding::HEXLOWER;
 
-use crate::api::is_bare_number;
+use crate::api::could_be_card_number;
 use crate::entropy;
 use crate::http::App;
 
@@ -31,7 +31,7 @@ impl RequestId {
         let text = value.to_str().ok()?;
         let decent = (1..=MAXIMUM_LENGTH).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        (decent && !is_bare_number(text)).then(|| Self(text.to_owned()))
+        (decent && !could_be_card_number(text)).then(|| Self(text.to_owned()))
     }
 }
 
@@ -66,6 +66,7 @@ mod tests {
         assert!(!accepts(&"a".repeat(65)));
         assert!(!accepts("a b"));
         assert!(!accepts("4111.1111.1111.1111"));
+        assert!(!accepts("pan.4111111111111111"));
         assert!(!accepts("\u{e4}"));
     }
 }
