@@ -13,6 +13,8 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::body::HttpBody;
+use axum::http::Request;
 use axum_server::accept::Accept;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -20,7 +22,7 @@ use tokio::time::Sleep;
 use tower::Service;
 
 use crate::clock::Stopwatch;
-use crate::http::Limits;
+use crate::http::{BodyRoom, Limits};
 use crate::metrics;
 
 /// Refused connections are told of in the log at most this often.
@@ -47,7 +49,7 @@ pub(crate) struct Door<A> {
 
 impl<A> Door<A> {
     pub(crate) fn new(handshake: A, limits: &Limits) -> Self {
-        let places = Places::new(limits.connections, limits.connections_per_address);
+        let places = Places::new(limits);
         let (first_request, idle) = (limits.opening, limits.idle);
         Self { handshake, places: Arc::new(places), first_request, idle }
     }
@@ -74,7 +76,8 @@ where
         Box::pin(async move {
             let (stream, service) = handshake.await?;
             let requests = Arc::new(Requests::default());
-            let service = Counted { service, requests: Arc::clone(&requests) };
+            let body_room = Arc::clone(&place.body_room);
+            let service = Counted { service, requests: Arc::clone(&requests), body_room };
             let timer = Box::pin(tokio::time::sleep(first_request));
             let watched = Watched { stream, requests, timer, change: 0, idle, _place: place };
             Ok((watched, service))
@@ -87,32 +90,43 @@ where
 struct Places {
     in_all: usize,
     for_one: usize,
+    bodies_of_one: usize,
     taken: Mutex<Taken>,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
     in_all: usize,
-    by_client: HashMap<IpAddr, usize>,
+    by_client: HashMap<IpAddr, Client>,
     refused: u64,
     told: Option<Stopwatch>,
 }
 
+/// Of whom there are connections.
+#[derive(Debug)]
+struct Client {
+    connections: usize,
+    body_room: Arc<BodyRoom>,
+}
+
 impl Places {
-    fn new(in_all: usize, for_one: usize) -> Self {
-        Self { in_all, for_one, taken: Mutex::default() }
+    fn new(limits: &Limits) -> Self {
+        let (in_all, for_one) = (limits.connections, limits.connections_per_address);
+        let bodies_of_one = limits.bodies_per_address();
+        Self { in_all, for_one, bodies_of_one, taken: Mutex::default() }
     }
 
     fn take(self: &Arc<Self>, peer: SocketAddr) -> io::Result<Place> {
         let client = client_of(peer.ip());
         let mut taken = lock(&self.taken);
-        let of_client = taken.by_client.get(&client).copied().unwrap_or(0);
+        let of_client = taken.by_client.get(&client).map_or(0, |client| client.connections);
         let limit = match (taken.in_all < self.in_all, of_client < self.for_one) {
             (true, true) => {
                 taken.in_all = taken.in_all.saturating_add(1);
-                taken.by_client.insert(client, of_client.saturating_add(1));
+                let bodies = self.bodies_of_one;
+                let body_room = taken.add(client, || Arc::new(BodyRoom::new(bodies)));
                 metrics::connection_opened();
-                return Ok(Place { places: Arc::clone(self), client });
+                return Ok(Place { places: Arc::clone(self), client, body_room });
             }
             (false, _) => "all",
             (true, false) => "address",
@@ -141,11 +155,19 @@ impl Taken {
         }
     }
 
+    /// One more connection of a client; gives its room for bodies.
+    fn add(&mut self, client: IpAddr, room: impl FnOnce() -> Arc<BodyRoom>) -> Arc<BodyRoom> {
+        let new = || Client { connections: 0, body_room: room() };
+        let client = self.by_client.entry(client).or_insert_with(new);
+        client.connections = client.connections.saturating_add(1);
+        Arc::clone(&client.body_room)
+    }
+
     fn free(&mut self, client: IpAddr) {
         self.in_all = self.in_all.saturating_sub(1);
-        if let Some(count) = self.by_client.get_mut(&client) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
+        if let Some(of_client) = self.by_client.get_mut(&client) {
+            of_client.connections = of_client.connections.saturating_sub(1);
+            if of_client.connections == 0 {
                 self.by_client.remove(&client);
             }
         }
@@ -165,6 +187,7 @@ pub(crate) fn client_of(address: IpAddr) -> IpAddr {
 struct Place {
     places: Arc<Places>,
     client: IpAddr,
+    body_room: Arc<BodyRoom>,
 }
 
 impl Drop for Place {
@@ -220,17 +243,19 @@ impl Drop for RunningRequest {
     }
 }
 
-/// The service of one connection; counts what is running.
+/// The service of one connection; counts what is running, and tells requests how much room there is for their bodies.
 #[derive(Clone)]
 pub(crate) struct Counted<S> {
     service: S,
     requests: Arc<Requests>,
+    body_room: Arc<BodyRoom>,
 }
 
-impl<S, R> Service<R> for Counted<S>
+impl<S, B> Service<Request<B>> for Counted<S>
 where
-    S: Service<R>,
+    S: Service<Request<B>>,
     S::Future: Send + 'static,
+    B: HttpBody,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -240,7 +265,10 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: R) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if !request.body().is_end_stream() {
+            request.extensions_mut().insert(Arc::clone(&self.body_room));
+        }
         // Ends with the answer and not with its last byte, so that a client cannot hold a connection by
         // not reading. Answers are whole when they are given, and the time for one is limited.
         let running = self.requests.begin();
@@ -369,7 +397,8 @@ mod tests {
 
     #[test]
     fn places_are_shared_out_and_given_back() {
-        let places = Arc::new(Places::new(3, 2));
+        let limits = Limits { connections: 3, connections_per_address: 2, ..Limits::default() };
+        let places = Arc::new(Places::new(&limits));
         let one = peer("192.0.2.1");
         let first = places.take(one).unwrap();
         let _second = places.take(one).unwrap();

@@ -195,6 +195,7 @@ fn request(call: Call) -> Result<Request<Body>, axum::http::Error> {
     let mut request = Request::builder()
         .method(call.method)
         .uri(call.path)
+        .header(header::HOST, "localhost")
         .header(header::AUTHORIZATION, format!("Bearer {}", call.bearer));
     if let Some(key) = call.idempotency_key {
         request = request.header(IDEMPOTENCY_KEY, key);

@@ -41,6 +41,7 @@ const JOBS: &str = "tapfer_jobs_running";
 const CONNECTIONS: &str = "tapfer_connections_open";
 const CONNECTIONS_REFUSED: &str = "tapfer_connections_refused_total";
 const LIMITED: &str = "tapfer_requests_limited_total";
+const BODIES_REFUSED: &str = "tapfer_request_bodies_refused_total";
 const CONNECTIONS_OVERDUE: &str = "tapfer_connections_overdue_total";
 
 /// Upper bounds in seconds: the commit of an authorization lies between the second and the sixth.
@@ -113,6 +114,10 @@ fn describe() {
         CONNECTIONS_OVERDUE,
         "Connections ended because nothing was asked for too long"
     );
+    describe_counter!(
+        BODIES_REFUSED,
+        "Requests refused because there was no room for their bodies, by the limit that was reached"
+    );
     describe_counter!(LIMITED, "Requests refused because they came too soon, by the limit");
     // A counter that does not exist yet cannot be alerted on.
     counter!(PANICS).absolute(0);
@@ -122,6 +127,7 @@ fn describe() {
     }
     for limit in ["all", "address"] {
         counter!(CONNECTIONS_REFUSED, "limit" => limit).absolute(0);
+        counter!(BODIES_REFUSED, "limit" => limit).absolute(0);
     }
 }
 
@@ -182,6 +188,11 @@ pub(crate) fn connection_closed() {
 /// A connection was not let in, because of this limit.
 pub(crate) fn connection_refused(limit: &'static str) {
     counter!(CONNECTIONS_REFUSED, "limit" => limit).increment(1);
+}
+
+/// There was no room for the body of a request, because of this limit.
+pub(crate) fn body_refused(limit: &'static str) {
+    counter!(BODIES_REFUSED, "limit" => limit).increment(1);
 }
 
 /// A connection was ended because nothing was asked for too long.

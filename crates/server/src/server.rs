@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
+use tapfer_hsm::FileStamp;
 use tapfer_hsm::custody::KeyPolicy;
 use tokio::task::JoinHandle;
 
@@ -24,7 +25,9 @@ use crate::realm::{Realm, RealmPaths};
 use crate::service::{ApiKeysTaken, FirstKey, Service, ServiceError};
 use crate::tls::{self, CertificateSource, TlsError, TlsSettings};
 
-/// How often the certificate and old answers are looked after.
+/// How often it is looked whether the operator has put another certificate in the place of the server's: two calls to the system.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often the realm's own certificate and old answers are looked after.
 const CHORES: Duration = Duration::from_secs(3_600);
 /// How often measured times are counted into their buckets: some ten thousand lie there meanwhile.
 const METRICS: Duration = Duration::from_secs(5);
@@ -35,9 +38,15 @@ const ANSWERS_KEPT_SECONDS: i64 = 30 * 86_400;
 /// A client that does not answer HTTP/2 pings is asked, and given up, after this long.
 const PING: Duration = Duration::from_secs(10);
 /// Streams that one HTTP/2 connection may have open.
-const STREAMS: u32 = 64;
+const STREAMS: u32 = 16;
+/// Bytes that a client may send ahead, on one stream and on all of a connection: they wait in memory until who sends them is known.
+/// No connection of HTTP/2 can have less (RFC 9113, 6.9.2).
+const STREAM_WINDOW: u32 = 32 * 1024;
+const CONNECTION_WINDOW: u32 = 65_535;
+/// Bytes of an answer that wait for an HTTP/2 client to read them, on one stream.
+const ANSWER_WAITS: usize = 64 * 1024;
 /// The largest head of a request: the largest honest one has an access token in it, of less than two kilobytes.
-const HEAD: u32 = 32 * 1024;
+const HEAD: u32 = 16 * 1024;
 /// Fields that a head may have.
 const FIELDS: usize = 64;
 
@@ -126,12 +135,13 @@ pub struct Server;
 /// A server that is running. Dropping it stops nothing gracefully: call [`RunningServer::stop`].
 pub struct RunningServer {
     address: SocketAddr,
+    certificate: CertificateSource,
     paths: RealmPaths,
     app: App,
     limits: Limits,
     handle: Handle<SocketAddr>,
     serving: JoinHandle<io::Result<()>>,
-    chores: JoinHandle<((), (), (), ())>,
+    chores: JoinHandle<((), (), (), (), ())>,
 }
 
 impl Server {
@@ -158,11 +168,14 @@ impl Server {
         let serving = tokio::spawn(server.serve(routes));
         tracing::info!(target: "tapfer::server", %address, "serving");
         let watch = key_watch::watch(app.clone(), paths.clone(), Arc::clone(&config.key_policy));
+        let brought = follow_certificate(tls.clone(), Arc::clone(&settings));
         let chores = chores(app.clone(), tls, settings);
         let hsm_watch = hsm_watch::watch(app.clone());
         let metrics = keep_metrics_small(app.clone());
-        let chores = tokio::spawn(async { tokio::join!(chores, watch, hsm_watch, metrics) });
-        Ok(RunningServer { address, paths, app, limits, handle, serving, chores })
+        let chores =
+            tokio::spawn(async { tokio::join!(chores, watch, hsm_watch, metrics, brought) });
+        let certificate = config.certificate;
+        Ok(RunningServer { address, certificate, paths, app, limits, handle, serving, chores })
     }
 }
 
@@ -171,6 +184,12 @@ impl RunningServer {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its certificate comes from.
+    #[must_use]
+    pub const fn certificate(&self) -> &CertificateSource {
+        &self.certificate
     }
 
     /// Where the realm's files are: the CA certificate, the operator's key.
@@ -235,7 +254,7 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
     ensure_operator_key(&service, &paths)?;
     write_configuration_key(&service, &paths)?;
     let (_, document) = http::document().map_err(|error| ServerError::Setup(error.to_string()))?;
-    let app = App::new(service, config.limits, document)
+    let app = App::new(service, config.limits, document, config.certificate.names())
         .map_err(|error| ServerError::Setup(format!("no threads to decide payments: {error}")))?;
     let listener = TcpListener::bind(config.address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
@@ -310,6 +329,9 @@ fn limit_requests<A: axum_server::Address, T>(
         .max_header_list_size(HEAD)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(ANSWER_WAITS)
         .keep_alive_interval(Some(PING));
 }
 
@@ -320,6 +342,34 @@ async fn keep_metrics_small(app: App) {
     while let Some(recorder) = app.metrics() {
         timer.tick().await;
         recorder.run_upkeep();
+    }
+}
+
+/// Takes the operator's certificate and key anew when one of the files is another one. A pair that cannot be used is told of, and the
+/// one before serves on: certificate and key are seldom put there in the same moment.
+async fn follow_certificate(tls: RustlsConfig, settings: Arc<TlsSettings>) {
+    let Some(files) = settings.source.files() else { return };
+    let stamps = || files.map(|file| FileStamp::of(file).ok());
+    let mut seen = stamps();
+    let mut timer = tokio::time::interval(LOOK);
+    loop {
+        timer.tick().await;
+        let now = stamps();
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        let settings = Arc::clone(&settings);
+        match tokio::task::spawn_blocking(move || settings.load()).await {
+            Ok(Ok(renewed)) => {
+                tls.reload_from_config(renewed);
+                tracing::info!(target: "tapfer::tls", "took the new certificate");
+            }
+            Ok(Err(error)) => {
+                tracing::error!(target: "tapfer::tls", %error, "the new certificate cannot be used; the one before serves on");
+            }
+            Err(_) => return,
+        }
     }
 }
 

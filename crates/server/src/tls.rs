@@ -14,13 +14,13 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::{RootCertStore, ServerConfig};
 use tapfer_payment_types::Timestamp;
 
@@ -60,9 +60,34 @@ pub enum TlsError {
         /// What should be in it.
         what: &'static str,
     },
+    /// A file of the operator does not hold what it should.
+    #[error(
+        "{path} holds no usable {what}: give, as PEM, the server's certificate with those between it and its root, and the private \
+         key that belongs to it"
+    )]
+    Brought {
+        /// Which file.
+        path: PathBuf,
+        /// What should be in it.
+        what: &'static str,
+    },
     /// A name the certificate should carry is no DNS name and no IP address.
-    #[error("\"{0}\" is neither a DNS name nor an IP address; correct the server's names")]
+    #[error(
+        "\"{0}\" is neither a DNS name nor an IP address; a name of the server stands alone, such as tapfer.example.org, without \
+         https:// and port"
+    )]
     Name(String),
+    /// The operator's certificate is not for a name of the server.
+    #[error(
+        "the certificate in {path} is not for {name}, and clients that know the server by this name would refuse it. Take a \
+         certificate with the name among its subject alternative names, or another --name"
+    )]
+    OtherName {
+        /// Which file.
+        path: PathBuf,
+        /// Which name.
+        name: String,
+    },
     /// The certificate could not be made.
     #[error("the certificate could not be made: {0}")]
     Generation(#[from] rcgen::Error),
@@ -85,7 +110,27 @@ pub enum CertificateSource {
         chain: PathBuf,
         /// The private key.
         key: PathBuf,
+        /// DNS names and IP addresses under which clients reach the server; the certificate is for all of them.
+        names: Vec<String>,
     },
+}
+
+impl CertificateSource {
+    /// The names under which clients may ask for the server. Of a realm's own certificate, the first are this machine's for itself.
+    pub(crate) fn names(&self) -> Vec<String> {
+        match self {
+            Self::OwnAuthority { names } => all_names(names),
+            Self::Files { names, .. } => names.clone(),
+        }
+    }
+
+    /// The operator's files, if there are any: certificate and key.
+    pub(crate) fn files(&self) -> Option<[&Path; 2]> {
+        match self {
+            Self::OwnAuthority { .. } => None,
+            Self::Files { chain, key, .. } => Some([chain, key]),
+        }
+    }
 }
 
 /// What a server's handshakes go by.
@@ -117,15 +162,17 @@ fn server_config(
     clients: Arc<dyn ClientCertVerifier>,
     clock: &SharedClock,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let (chain_file, key_file) = match source {
+    let (chain, key) = match source {
         CertificateSource::OwnAuthority { names } => {
-            own_certificate(directory, names, clock.now())?
+            let (chain, key) = own_certificate(directory, names, clock.now())?;
+            (read_certificates(&chain)?, read_key(&key)?)
         }
-        CertificateSource::Files { chain, key } => (chain.clone(), key.clone()),
+        CertificateSource::Files { chain, key, names } => {
+            let certificates = read_certificates(chain).map_err(brought)?;
+            demand_names(chain, &certificates, names)?;
+            (certificates, read_key(key).map_err(brought)?)
+        }
     };
-    let chain = read_certificates(&chain_file)?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&key_file)?)
-        .map_err(|_| TlsError::Content { path: key_file, what: "private key" })?;
     // The versions are named although they are the default: a default may change.
     let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
     let time = Arc::new(RealmTime(Arc::clone(clock)));
@@ -215,6 +262,22 @@ fn is_good_until_renewal(
     Ok(true)
 }
 
+/// Asks of a certificate that was brought what each client will ask.
+fn demand_names(
+    path: &Path,
+    chain: &[CertificateDer<'static>],
+    names: &[String],
+) -> Result<(), TlsError> {
+    let unusable = |_| TlsError::Brought { path: path.to_owned(), what: "certificate" };
+    let first = chain.first().ok_or(rustls::Error::NoCertificatesPresented);
+    let certificate = first.and_then(ParsedCertificate::try_from).map_err(unusable)?;
+    for name in names {
+        verify_server_name(&certificate, &server_name(name)?)
+            .map_err(|_| TlsError::OtherName { path: path.to_owned(), name: name.clone() })?;
+    }
+    Ok(())
+}
+
 fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(name.to_owned()).map_err(|_| TlsError::Name(name.to_owned()))
 }
@@ -292,6 +355,19 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
     if certificates.is_empty() { Err(unusable()) } else { Ok(certificates) }
 }
 
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(&read(path)?)
+        .map_err(|_| TlsError::Content { path: path.to_owned(), what: "private key" })
+}
+
+/// What is wrong with a file is the operator's to mend, if he brought it.
+fn brought(error: TlsError) -> TlsError {
+    match error {
+        TlsError::Content { path, what } => TlsError::Brought { path, what },
+        error => error,
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
 }
@@ -314,6 +390,7 @@ pub(crate) fn name_of_address(address: IpAddr) -> Option<String> {
 mod tests {
     use super::{CertificateSource, DAY, SERVER_DAYS, TlsError, authority_certificate_file};
     use crate::clock::{Clock, SharedClock};
+    use rcgen::{CertificateParams, KeyPair};
     use rustls::ServerConfig;
     use rustls::server::NoClientAuth;
     use std::fs;
@@ -384,9 +461,49 @@ mod tests {
         let source = CertificateSource::Files {
             chain: home.path().join("absent.pem"),
             key: home.path().join("absent.key"),
+            names: Vec::new(),
         };
         let refused = server_config(home.path(), &source, noon());
         assert!(matches!(refused, Err(TlsError::File { .. })));
+        let source = brought(home.path(), &["tapfer.example.org"], &["tapfer.example.org"]);
+        fs::write(home.path().join("brought.pem"), b"nothing").unwrap();
+        let refused = server_config(home.path(), &source, noon());
+        assert!(matches!(refused, Err(TlsError::Brought { what: "certificate", .. })));
+    }
+
+    /// Files as an operator brings them: a certificate over these names, for a server that is known by those.
+    fn brought(directory: &Path, of: &[&str], known_by: &[&str]) -> CertificateSource {
+        let of: Vec<String> = of.iter().map(|&name| name.to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(of).unwrap().self_signed(&key).unwrap();
+        let (chain, key_file) = (directory.join("brought.pem"), directory.join("brought.key"));
+        fs::write(&chain, certificate.pem()).unwrap();
+        fs::write(&key_file, key.serialize_pem()).unwrap();
+        let names = known_by.iter().map(|&name| name.to_owned()).collect();
+        CertificateSource::Files { chain, key: key_file, names }
+    }
+
+    #[test]
+    fn a_certificate_that_is_brought_is_for_every_name() {
+        let home = tempfile::tempdir().unwrap();
+        let both = ["tapfer.example.org", "pay.example.org"];
+        let source = brought(home.path(), &both, &both);
+        server_config(home.path(), &source, noon()).unwrap();
+        let source = brought(home.path(), &both[..1], &both);
+        let refused = server_config(home.path(), &source, noon());
+        assert!(matches!(refused, Err(TlsError::OtherName { name, .. }) if name == both[1]));
+        let source = brought(home.path(), &["*.example.org"], &both);
+        server_config(home.path(), &source, noon()).unwrap();
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let source = brought(home.path(), &["tapfer.example.org"], &[]);
+        let other = KeyPair::generate().unwrap().serialize_pem();
+        fs::write(home.path().join("brought.key"), other).unwrap();
+        let refused = server_config(home.path(), &source, noon());
+        assert!(matches!(refused, Err(TlsError::Unusable(_))));
     }
 
     #[cfg(unix)]

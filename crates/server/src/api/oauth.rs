@@ -47,7 +47,7 @@ pub struct TokenError {
 /// Where and how tokens are to be had (RFC 8414).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuthorizationServerMetadata {
-    /// Who issues tokens: the address that was asked.
+    /// Who issues tokens: the address that was asked, one of the names of the platform's certificate.
     pub issuer: String,
     /// Where.
     pub token_endpoint: String,

@@ -1,18 +1,22 @@
 //! What is written down about every request, and the headers every answer carries.
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tapfer_payment_types::ApiKeyId;
 
 use crate::clock::Stopwatch;
+use crate::http::App;
 use crate::http::request_id::RequestId;
 use crate::metrics;
+use crate::request_limits::StrangersLine;
 
 /// Writes one line a request, never a body, a query string or a path with what the caller put there
 /// (ASVS v5.0.0-16.2.1, v5.0.0-16.2.5).
-pub(crate) async fn log(request: Request, next: Next) -> Response {
+///
+/// Of requests of nobody knows whom so many a second (`left_out` says how many before it have no line).
+pub(crate) async fn log(State(app): State<App>, request: Request, next: Next) -> Response {
     let stopwatch = Stopwatch::start();
     let method = method_name(request.method());
     let matched = request.extensions().get::<MatchedPath>();
@@ -27,7 +31,15 @@ pub(crate) async fn log(request: Request, next: Next) -> Response {
     let duration = stopwatch.elapsed();
     let status = response.status().as_u16();
     metrics::request(method, &route, status, duration);
-    let caller = caller.get().map_or_else(|| "-".to_owned(), |key| key.to_string());
+    let caller = caller.get();
+    let left_out = match caller {
+        Some(_) => None,
+        None => match app.gate().may_write(StrangersLine::Access) {
+            Some(left_out) => Some(left_out).filter(|count| *count > 0),
+            None => return response,
+        },
+    };
+    let caller = caller.map_or_else(|| "-".to_owned(), |key| key.to_string());
     tracing::info!(
         target: "tapfer::access",
         request_id = request_id.as_str(),
@@ -36,6 +48,7 @@ pub(crate) async fn log(request: Request, next: Next) -> Response {
         status,
         duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
         caller,
+        left_out,
         "request"
     );
     response
@@ -50,6 +63,11 @@ impl CallerSlot {
     pub(crate) fn set(&self, key: ApiKeyId) {
         // The first one counts: one request, one caller.
         let _already_set = self.0.set(key);
+    }
+
+    /// Whether it is known who calls.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.get().is_some()
     }
 
     fn get(&self) -> Option<ApiKeyId> {

@@ -14,6 +14,7 @@ use crate::http::access::CallerSlot;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::request_id::RequestId;
 use crate::http::scope;
+use crate::request_limits::StrangersLine;
 use crate::service::access_tokens::{self, Token};
 use crate::service::caller::Caller;
 
@@ -33,7 +34,7 @@ impl FromRequestParts<App> for Caller {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let from = address(parts);
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
-        let refused = |cause| refuse(parts, cause);
+        let refused = |cause| refuse(app, parts, cause);
         let key = match shown(parts).map_err(refused)? {
             Shown::Certificate(client) => {
                 let found = match app.service().known_api_key_of(&client) {
@@ -58,16 +59,16 @@ impl FromRequestParts<App> for Caller {
             }
             Shown::Token(token) => {
                 let hash = token_hash(&token);
-                look_up(app, from, &hash)?;
                 match app.run(move |service| service.find_token(&token)).await? {
                     Token::Good(key, scope) => {
-                        looked_up(app, from, &hash, true);
                         require_scope(parts, scope.as_deref())?;
                         key
                     }
-                    // Clients renew them when they hear this, and it counts against nobody.
+                    // Clients renew them when they hear this. Nobody guesses a signature: who shows one of ours neither
+                    // waits for the guesses of others, nor makes one.
                     Token::Over => return Err(refused("an access token that is over")),
                     Token::Foreign => {
+                        look_up(app, from, &hash)?;
                         looked_up(app, from, &hash, false);
                         return Err(refused("an access token of another platform"));
                     }
@@ -155,24 +156,27 @@ fn require_scope(parts: &Parts, scope: Option<&str>) -> Result<(), Problem> {
     Err(Problem::new(ProblemKind::InsufficientScope, detail))
 }
 
-/// What a token is remembered by.
-pub(super) fn token_hash(text: &str) -> [u8; 32] {
+/// What a token is counted by.
+fn token_hash(text: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     hash
 }
 
-/// A failed attempt to get in is a security event (ASVS v5.0.0-16.3.1).
-pub(super) fn refuse(parts: &Parts, cause: &'static str) -> Problem {
-    let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
-    tracing::warn!(
-        target: "tapfer::security",
-        event = "authentication_failed",
-        origin = origin(address(parts)),
-        request_id = request_id.as_str(),
-        cause,
-        "authentication failed"
-    );
+/// A failed attempt to get in is a security event (ASVS v5.0.0-16.3.1). Not each of a flood has a line: they are counted.
+pub(super) fn refuse(app: &App, parts: &Parts, cause: &'static str) -> Problem {
+    if let Some(left_out) = app.gate().may_write(StrangersLine::Refusal) {
+        let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
+        tracing::warn!(
+            target: "tapfer::security",
+            event = "authentication_failed",
+            origin = origin(address(parts)),
+            request_id = request_id.as_str(),
+            cause,
+            left_out = Some(left_out).filter(|count| *count > 0),
+            "authentication failed"
+        );
+    }
     Problem::new(
         ProblemKind::Unauthenticated,
         "send the header authorization: Bearer tapfer_<role>_<secret> with a key that is known here, or connect with a \

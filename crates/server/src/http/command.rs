@@ -8,10 +8,10 @@ use tapfer_storage::IdempotencyKey;
 use utoipa::IntoParams;
 
 use crate::api::could_be_card_number;
-use crate::http::App;
-use crate::http::extract::{parse_json, read_body};
+use crate::http::extract::parse_json;
 use crate::http::openapi::IDEMPOTENCY_KEY;
 use crate::http::problem::{Problem, ProblemKind};
+use crate::http::{App, body};
 use crate::service::Answered;
 use crate::service::caller::Caller;
 use crate::service::repetition::{Repetition, RequestContent};
@@ -45,10 +45,10 @@ impl<T: DeserializeOwned> FromRequest<App> for Command<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, _) = request.into_parts();
         let caller = Caller::from_request_parts(&mut parts, app).await?;
-        let bytes = read_body(Request::from_parts(parts.clone(), body), app).await?;
         let key = idempotency_key(&parts.headers)?;
+        let bytes = body::read(&parts, app).await?;
         let content =
             RequestContent { method: parts.method.as_str(), path: parts.uri.path(), body: &bytes };
         let secret = app.service().repetition_secret();

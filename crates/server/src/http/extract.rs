@@ -2,27 +2,19 @@
 //!
 //! What the caller sent is never repeated in a refusal, since it may be a card number in the wrong place.
 
-use axum::RequestExt;
-use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, header};
 use core::str::FromStr;
 use serde::de::DeserializeOwned;
 
-use crate::http::App;
 use crate::http::problem::{Problem, ProblemKind};
-
-/// Largest request body. The largest honest one is a request with chip data, below two kilobytes.
-pub(crate) const MAXIMUM_BODY: usize = 64 * 1024;
+use crate::http::{App, body};
 
 /// Reads a JSON body. Nothing at all counts as an empty object.
 ///
 /// # Errors
-/// 400 if it is not JSON, 408, 413, 415, 422 if a field is not what it should be.
+/// 400 if it is not JSON, 415, 422 if a field is not what it should be.
 pub(crate) fn parse_json<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: &[u8],
@@ -32,43 +24,6 @@ pub(crate) fn parse_json<T: DeserializeOwned>(
     }
     require_json(headers)?;
     deserialize(body)
-}
-
-/// Reads the whole body into memory before anything else happens, up to [`MAXIMUM_BODY`] and within the
-/// time limit. A refusal with the body still on the way would cost an HTTP/1 client its connection, and
-/// sometimes the refusal itself.
-pub(crate) async fn collect_body(State(app): State<App>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    let limited = Request::from_parts(parts.clone(), body).with_limited_body();
-    let reading = Bytes::from_request(limited, &app);
-    let problem = match tokio::time::timeout(app.limits().body, reading).await {
-        Ok(Ok(bytes)) => return next.run(Request::from_parts(parts, Body::from(bytes))).await,
-        Ok(Err(rejection)) => unreadable(&rejection),
-        Err(_) => Problem::new(
-            ProblemKind::RequestTimeout,
-            "the body of the request did not arrive in time; send it again",
-        ),
-    };
-    problem.into_response()
-}
-
-/// The body, which [`collect_body`] has in memory already.
-///
-/// # Errors
-/// 400 if it is not.
-pub(crate) async fn read_body(request: Request, app: &App) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, app).await.map_err(|rejection| unreadable(&rejection))
-}
-
-fn unreadable(rejection: &BytesRejection) -> Problem {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let detail = format!("a request body has at most {MAXIMUM_BODY} bytes");
-        return Problem::new(ProblemKind::PayloadTooLarge, detail);
-    }
-    Problem::new(
-        ProblemKind::MalformedRequest,
-        "the body ended before it was complete; send it again",
-    )
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
@@ -167,9 +122,9 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let headers = request.headers().clone();
-        let body = read_body(request, app).await?;
-        parse_json(&headers, &body).map(Self)
+        let (parts, _) = request.into_parts();
+        let body = body::read(&parts, app).await?;
+        parse_json(&parts.headers, &body).map(Self)
     }
 }
 

@@ -1,14 +1,16 @@
 //! The HTTP side: routes, extractors, problems, headers, the access log.
 //!
-//! Layers from the outside in: request id, security headers, access line, problem bodies, catch of
-//! panics, the request body, then the routes. Every answer passes all of them, also those to unknown routes.
+//! Layers from the outside in: request id, security headers, access line, problem bodies, the host's name, catch of
+//! panics, the place where the request's body waits, then the routes. Every answer passes all of them, also those to unknown routes.
 
 mod access;
 mod authentication;
+mod body;
 mod command;
 mod extract;
 mod fault;
 mod form;
+mod host;
 mod openapi;
 mod problem;
 mod request_id;
@@ -24,7 +26,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -39,6 +40,7 @@ use crate::pipeline::{ByHand, NotTaken, Pipeline, Tell};
 use crate::request_limits::{RequestGate, RequestLimits};
 use crate::service::{Answered, Decided, Question, Service, ServiceError};
 
+pub(crate) use body::BodyRoom;
 pub(crate) use command::REPLAYED;
 pub(crate) use openapi::IDEMPOTENCY_KEY;
 pub(crate) use routes::document;
@@ -67,6 +69,8 @@ pub struct Limits {
     pub idle: Duration,
     /// A request body has to arrive within this.
     pub body: Duration,
+    /// Bytes of request bodies that there is room for at the same time. Each address has the part of it that it has of the connections.
+    pub bodies: usize,
     /// A request is answered within this, or with 503: the work goes on, and the caller learns of its
     /// end by asking again with the same idempotency key.
     pub answer: Duration,
@@ -78,6 +82,14 @@ pub struct Limits {
     pub shutdown: Duration,
 }
 
+impl Limits {
+    /// Of the bytes of bodies, those of one address.
+    pub(crate) fn bodies_per_address(&self) -> usize {
+        let share = self.bodies.saturating_mul(self.connections_per_address);
+        share.checked_div(self.connections).unwrap_or(0).min(self.bodies)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -86,6 +98,7 @@ impl Default for Limits {
             opening: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             body: Duration::from_secs(10),
+            bodies: 64 * 1024 * 1024,
             answer: Duration::from_secs(30),
             concurrent: 64,
             requests: RequestLimits::default(),
@@ -103,24 +116,31 @@ struct Shared {
     pipeline: Pipeline<Question>,
     turns: Arc<Semaphore>,
     gate: RequestGate,
+    body_room: Arc<BodyRoom>,
     limits: Limits,
     metrics: Option<PrometheusHandle>,
     document: Bytes,
     scopes: Vec<String>,
+    names: Vec<String>,
 }
 
 impl App {
-    /// Puts the parts together.
+    /// Puts the parts together, for a server of these names.
     ///
     /// # Errors
     /// There are no more threads.
-    pub(crate) fn new(service: Service, limits: Limits, document: Bytes) -> io::Result<Self> {
+    pub(crate) fn new(
+        service: Service,
+        limits: Limits,
+        document: Bytes,
+        names: Vec<String>,
+    ) -> io::Result<Self> {
         let service = Arc::new(service);
         let decider = Arc::clone(&service);
         let pipeline = Pipeline::start(move |asked: &[Question], tell: Tell<'_, Decided>| {
             decider.decide_together(asked, tell);
         })?;
-        Ok(Self::with(service, pipeline, limits, document))
+        Ok(Self::with(service, pipeline, limits, document, names))
     }
 
     /// As [`App::new`], without threads that decide payments: that is done by hand.
@@ -135,7 +155,7 @@ impl App {
             Pipeline::by_hand(move |asked: &[Question], tell: Tell<'_, Decided>| {
                 decider.decide_together(asked, tell);
             });
-        (Self::with(service, pipeline, limits, document), by_hand)
+        (Self::with(service, pipeline, limits, document, Vec::new()), by_hand)
     }
 
     fn with(
@@ -143,6 +163,7 @@ impl App {
         pipeline: Pipeline<Question>,
         limits: Limits,
         document: Bytes,
+        names: Vec<String>,
     ) -> Self {
         let described: Value = serde_json::from_slice(&document).unwrap_or_default();
         let scopes = scope::all(&described);
@@ -151,10 +172,12 @@ impl App {
             pipeline,
             turns: Arc::new(Semaphore::new(limits.concurrent)),
             gate: RequestGate::new(limits.requests),
+            body_room: Arc::new(BodyRoom::new(limits.bodies)),
             limits,
             metrics: metrics::install(),
             document,
             scopes,
+            names,
         }))
     }
 
@@ -241,6 +264,11 @@ impl App {
         &self.0.gate
     }
 
+    /// Room for the bodies of requests.
+    pub(crate) fn body_room(&self) -> &Arc<BodyRoom> {
+        &self.0.body_room
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         self.0.limits
     }
@@ -258,6 +286,11 @@ impl App {
         &self.0.scopes
     }
 
+    /// Under which names clients may ask for this server.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.0.names
+    }
+
     pub(crate) fn document(&self) -> &Bytes {
         &self.0.document
     }
@@ -269,11 +302,11 @@ pub(crate) fn router(app: App) -> Router {
     routes
         .fallback(|| async { Problem::not_found("route") })
         .method_not_allowed_fallback(|| async { method_not_allowed() })
-        .layer(from_fn_with_state(app.clone(), extract::collect_body))
-        .layer(DefaultBodyLimit::max(extract::MAXIMUM_BODY))
+        .layer(from_fn_with_state(app.clone(), body::wait_outside))
         .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| panicked().into_response()))
+        .layer(from_fn(host::demand_one))
         .layer(from_fn(problem::render))
-        .layer(from_fn(access::log))
+        .layer(from_fn_with_state(app.clone(), access::log))
         .layer(from_fn(access::secure))
         .layer(from_fn_with_state(app.clone(), request_id::assign))
         .with_state(app)

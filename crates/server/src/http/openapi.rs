@@ -227,6 +227,8 @@ struct Shape {
     is_form: bool,
     /// It is about a phone's store, which may be locked or old.
     has_store: bool,
+    /// It repeats the name by which the server was asked for, if it is one of its own.
+    says_name: bool,
 }
 
 impl Shape {
@@ -248,6 +250,7 @@ impl Shape {
             has_path: has("path", None),
             is_repeatable: has("header", Some(IDEMPOTENCY_KEY)),
             has_store: path.contains("/store-share"),
+            says_name: path == "/.well-known/oauth-authorization-server",
         }
     }
 
@@ -265,6 +268,7 @@ impl Shape {
         add(self.has_path, &[404]);
         add(self.is_repeatable, &[400, 409, 422]);
         add(self.has_store, &[409]);
+        add(self.says_name, &[400]);
         statuses
     }
 }

@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -231,23 +231,10 @@ pub(crate) struct ProblemBody<'a> {
 /// Writes the bodies of problems, and turns bare error answers of the machinery below into problems.
 pub(crate) async fn render(request: Request, next: Next) -> Response {
     let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
-    let is_http_1 = request.version() <= Version::HTTP_11;
     let mut response = next.run(request).await;
     let known = response.extensions_mut().remove::<Problem>();
     let Some(problem) = known.or_else(|| foreign(&response)) else { return response };
-    let mut response = write_body(response, &problem, &request_id);
-    if is_http_1 && problem.kind.leaves_the_body() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-impl ProblemKind {
-    /// Whether the request was refused with its body still on the way. An HTTP/1 connection ends then, and
-    /// the client has to be told (RFC 9112, 9.6).
-    const fn leaves_the_body(self) -> bool {
-        matches!(self, Self::RequestTimeout | Self::PayloadTooLarge)
-    }
+    write_body(response, &problem, &request_id)
 }
 
 /// Stands at an error answer whose words another specification prescribes.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tapfer_hsm::Unlock;
@@ -53,12 +53,14 @@ impl Harness {
         let operator = service.create_operator_key().unwrap().expose().clone();
         let (_, bytes) = document().unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let app = App::new(service, limits, bytes).unwrap();
+        let app = App::new(service, limits, bytes, vec!["localhost".to_owned()]).unwrap();
         let router = router(app.clone());
         Self { _home: home, runtime, app, router, operator }
     }
 
-    fn send(&self, request: Request<Body>) -> (StatusCode, Option<String>, Vec<u8>) {
+    fn send(&self, mut request: Request<Body>) -> (StatusCode, Option<String>, Vec<u8>) {
+        let host = HeaderValue::from_static("localhost");
+        request.headers_mut().entry(header::HOST).or_insert(host);
         self.runtime.block_on(async {
             let response = self.router.clone().oneshot(request).await.unwrap();
             let status = response.status();

@@ -62,11 +62,16 @@ impl Lockout {
         self.right.insert(*credential);
     }
 
-    /// They were wrong, or are no more.
-    pub(super) fn wrong(&mut self, from: IpAddr, credential: &[u8; 32], now: Duration) {
+    /// They were wrong, or are no more. Gives the pause that begins with them, if one does.
+    pub(super) fn wrong(
+        &mut self,
+        from: IpAddr,
+        credential: &[u8; 32],
+        now: Duration,
+    ) -> Option<Duration> {
         self.right.remove(credential);
         if self.free == 0 {
-            return;
+            return None;
         }
         let is_over = |wrong: &Wrong| now.saturating_sub(wrong.latest) >= FORGIVEN;
         if self.addresses.len() >= REMEMBERED {
@@ -81,11 +86,11 @@ impl Lockout {
         }
         wrong.count = wrong.count.saturating_add(1);
         wrong.latest = now;
-        if let Some(doublings) = wrong.count.checked_sub(self.free) {
-            let factor = 2_u32.saturating_pow(doublings);
-            let pause = FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE);
-            wrong.until = now.saturating_add(pause);
-        }
+        let doublings = wrong.count.checked_sub(self.free)?;
+        let factor = 2_u32.saturating_pow(doublings);
+        let pause = FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE);
+        wrong.until = now.saturating_add(pause);
+        Some(pause)
     }
 }
 

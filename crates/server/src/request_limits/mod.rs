@@ -3,6 +3,7 @@
 //! Each node counts for itself, in memory: what is bounded here is load, and no money depends on it. Times come in as
 //! what has passed since the start, so that no test has to wait.
 
+mod lines;
 mod lockout;
 mod quota;
 mod rate;
@@ -14,10 +15,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tapfer_payment_types::{ApiKeyId, Timestamp};
 use tapfer_payments::access::Role;
 
+use self::lines::Lines;
 use self::lockout::Lockout;
 use self::quota::Quota;
 use self::rate::Buckets;
 use crate::clock::Stopwatch;
+use crate::connections::client_of;
 use crate::metrics;
 
 pub use self::rate::Rate;
@@ -34,6 +37,8 @@ pub struct RequestLimits {
     /// Wrong credentials of one address before it has to pause; 0: it never has to. Behind a proxy that hides the
     /// addresses of clients, they would all pause together.
     pub wrong_credentials: u32,
+    /// Lines of the log, of each kind, about requests of nobody knows whom.
+    pub strangers_lines: Rate,
 }
 
 impl Default for RequestLimits {
@@ -43,6 +48,7 @@ impl Default for RequestLimits {
             server: Rate { a_second: 2_000, burst: 10_000 },
             a_day: 10_000_000,
             wrong_credentials: 10,
+            strangers_lines: Rate { a_second: 10, burst: 100 },
         }
     }
 }
@@ -78,6 +84,17 @@ impl ReachedLimit {
     }
 }
 
+/// Lines of the log that anybody can cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StrangersLine {
+    /// That there was a request.
+    Access,
+    /// That its credentials were none.
+    Refusal,
+    /// That an address has to pause.
+    Pause,
+}
+
 /// Counts requests, and says who comes too soon.
 pub(crate) struct RequestGate {
     limits: RequestLimits,
@@ -85,6 +102,9 @@ pub(crate) struct RequestGate {
     rates: Mutex<Buckets<ApiKeyId>>,
     quota: Mutex<Quota>,
     lockout: Mutex<Lockout>,
+    access_lines: Mutex<Lines>,
+    refusal_lines: Mutex<Lines>,
+    pause_lines: Mutex<Lines>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -101,6 +121,9 @@ impl RequestGate {
             rates: Mutex::default(),
             quota: Mutex::default(),
             lockout: Mutex::new(Lockout::new(limits.wrong_credentials)),
+            access_lines: Mutex::default(),
+            refusal_lines: Mutex::default(),
+            pause_lines: Mutex::default(),
         }
     }
 
@@ -135,10 +158,32 @@ impl RequestGate {
 
     /// What came of looking them up.
     pub(crate) fn tried(&self, from: IpAddr, credential: &[u8; 32], is_right: bool) {
-        let mut lockout = lock(&self.lockout);
-        match is_right {
-            true => lockout.right(credential),
-            false => lockout.wrong(from, credential, self.start.elapsed()),
+        if is_right {
+            lock(&self.lockout).right(credential);
+            return;
         }
+        let pause = lock(&self.lockout).wrong(from, credential, self.start.elapsed());
+        let written = pause.zip(pause.and_then(|_| self.may_write(StrangersLine::Pause)));
+        if let Some((pause, left_out)) = written {
+            tracing::warn!(
+                target: "tapfer::security",
+                event = "credentials_pause",
+                client = %client_of(from),
+                seconds = pause.as_secs(),
+                left_out,
+                "wrong credentials came from this address again and again: it has to pause"
+            );
+        }
+    }
+
+    /// Whether a line about a stranger's request may be written, and how many were left out before it: whoever fills the disk
+    /// with lines stops payments.
+    pub(crate) fn may_write(&self, line: StrangersLine) -> Option<u64> {
+        let lines = match line {
+            StrangersLine::Access => &self.access_lines,
+            StrangersLine::Refusal => &self.refusal_lines,
+            StrangersLine::Pause => &self.pause_lines,
+        };
+        lock(lines).take(self.limits.strangers_lines, self.start.elapsed())
     }
 }

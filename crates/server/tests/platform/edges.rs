@@ -164,7 +164,7 @@ fn a_body_that_does_not_come_is_not_waited_for() {
     let platform = Platform::start_with(limits);
     let head = format!(
         "POST /v1/issuers HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
-         content-type: application/json\r\ncontent-length: 10\r\n\r\n{{",
+         idempotency-key: late\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{{",
         platform.operator.key()
     );
     let mut stream = connect(&platform, &[&rustls::version::TLS13]);
@@ -210,6 +210,28 @@ fn the_log_holds_access_lines_and_no_secrets() {
     let secret = shop.terminal.key().strip_prefix("tapfer_terminal_").unwrap().to_owned();
     for forbidden in [pan.to_owned(), token, chip_data, secret, shop.card.clone() + "/top-ups"] {
         assert!(!log.contains(&forbidden), "{forbidden}");
+    }
+}
+
+/// Attack: a request that a proxy in front takes for another server than this one does.
+#[test]
+fn attack_request_for_two_servers() {
+    let platform = Platform::start();
+    let rows: [(&str, &str); 5] = [
+        ("HTTP/1.1\r\nhost: localhost", "200"),
+        ("HTTP/1.1\r\nhost: localhost\r\nhost: elsewhere", "400"),
+        ("HTTP/1.1", "400"),
+        ("HTTP/1.0", "200"),
+        ("HTTP/1.0\r\nhost: localhost\r\nhost: elsewhere", "400"),
+    ];
+    for (rest, status) in rows {
+        let mut stream = connect(&platform, &[&rustls::version::TLS13]);
+        let request = format!("GET /health {rest}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(answer.get(9..12), Some(status), "{rest}: {answer}");
     }
 }
 

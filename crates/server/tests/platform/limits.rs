@@ -5,7 +5,7 @@ use std::iter;
 use serde_json::json;
 use tapfer_server::{Limits, Rate, RequestLimits};
 
-use crate::running::{Client, Platform, Reply};
+use crate::running::{Client, Platform, Reply, log};
 
 /// A platform with these limits of requests.
 fn platform(change: impl FnOnce(&mut RequestLimits)) -> Platform {
@@ -86,6 +86,31 @@ fn attack_guesses_that_are_to_lock_a_neighbour_out() {
     let answers = (1..20).map(|number| guess(&platform.operator, number).get("/v1/trust").status);
     assert!(answers.into_iter().all(|status| status == 429 || status == 401));
     platform.operator.get("/v1/trust").expect(200);
+}
+
+/// Attack: requests without credentials, each of which leaves its lines in the log, until the disk is full and payments stop.
+#[test]
+fn attack_log_filled_by_strangers() {
+    let platform = platform(|limits| {
+        (limits.wrong_credentials, limits.strangers_lines) = (0, Rate { a_second: 1, burst: 5 });
+    });
+    let flood = 1_000;
+    for number in 0..flood {
+        let id = format!("log-flood-{number}");
+        let refused =
+            platform.operator.send_bare("GET", "/v1/cards", &[("x-request-id", &id)], b"");
+        assert_eq!(refused.problem(401), "unauthenticated");
+    }
+    let all = log();
+    let lines: Vec<&str> = all.lines().filter(|line| line.contains("\"log-flood-")).collect();
+    let of = |target| lines.iter().filter(|line| line.contains(target)).count();
+    for target in ["tapfer::access", "tapfer::security"] {
+        // Five, and one for each second that it took.
+        assert!((1..flood / 2).contains(&of(target)), "{} of {target}", of(target));
+    }
+    // Who is known has a line for each request.
+    platform.operator.send("GET", "/v1/cards", &[("x-request-id", "log-known")], b"").expect(200);
+    assert!(log().lines().any(|line| line.contains("\"log-known\"")));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod client_certificates;
 mod configurations;
 mod connections;
 mod edges;
+mod floods;
 mod idempotency;
 mod integrity;
 mod liar;

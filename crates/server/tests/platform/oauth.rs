@@ -119,6 +119,36 @@ fn a_new_token_is_looked_up_in_a_pause() {
     assert_eq!(client.token(&platform, "").get("/v1/payment-intents").status, 200);
 }
 
+/// Attack: a neighbour guesses, so that whoever shares the address with him has to pause with a token that nobody has seen yet, or
+/// with one that has ended.
+#[test]
+fn attack_neighbour_whose_guesses_lock_tokens_out() {
+    let mut platform = Platform::start();
+    let server = OAuthClient::merchant(&platform).token(&platform, "");
+    // What this node remembered of credentials is gone, as at any other.
+    platform.restart();
+    let server = platform.operator.with_key(&json!(server.key()));
+    let guess = |number: usize| {
+        platform.operator.with_key(&json!(format!("tapfer_operator_{number:043}"))).get("/v1/trust")
+    };
+    let in_a_pause = (0..1_000).any(|number| {
+        let before = guess(number).status;
+        server.get("/v1/payment-intents").expect(200);
+        (before, guess(number).status) == (429, 429)
+    });
+    assert!(in_a_pause, "he has to pause, and the server has not");
+    platform.clock.advance_seconds(900);
+    for _ in 0..20 {
+        assert_eq!(server.get("/v1/payment-intents").problem(401), "unauthenticated");
+    }
+    let (statement, signature) = server.key().split_once('.').unwrap();
+    let first = if signature.starts_with('A') { 'B' } else { 'A' };
+    let forged = format!("{statement}.{first}{}", &signature[1..]);
+    let forged = platform.operator.with_key(&json!(forged));
+    let refusals = (0..1_000).map(|_| forged.get("/v1/payment-intents").status);
+    assert!({ refusals }.any(|status| status == 429), "a forged one is a guess");
+}
+
 #[test]
 fn attack_token_with_another_scope_written_into_it() {
     let platform = Platform::start();
@@ -164,6 +194,19 @@ fn refusals_are_in_the_words_of_the_rfc() {
     }
     let in_body = platform.operator.send_bare("POST", "/oauth2/token", &[FORM], both.as_bytes());
     in_body.expect(200);
+}
+
+/// Attack: somebody has a proxy keep metadata with a name of his own in it, to which clients then send their secrets.
+#[test]
+fn attack_metadata_under_another_name() {
+    let platform = Platform::start();
+    let path = "/.well-known/oauth-authorization-server";
+    for host in ["evil.example", "evil.example@localhost", "localhost.evil.example", "", "a b"] {
+        let asked = platform.operator.send_bare("GET", path, &[("host", host)], b"");
+        assert_eq!(asked.problem(400), "malformed_request", "{host}");
+    }
+    let asked = platform.operator.send_bare("GET", path, &[("host", "LOCALHOST:1")], b"");
+    assert_eq!(asked.expect(200)["issuer"], "https://LOCALHOST:1");
 }
 
 #[test]

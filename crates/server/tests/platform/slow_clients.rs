@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::io::{self, Read, Write};
 
 use crate::connections::{LONG, SHORT, Tls, connect, ends, is_closed, is_served, platform};
+use crate::floods::head;
 
 /// From one byte to the next. Long enough for thousands to take longer than any limit that is tested.
 const DRIBBLE: Duration = Duration::from_millis(5);
@@ -54,12 +55,16 @@ fn the_next_head_in_dribbles_is_not_waited_for() {
 #[test]
 fn attack_body_in_dribbles() {
     let platform = platform(|limits| limits.body = SHORT);
-    let mut stream = connect(&platform, b"http/1.1").unwrap();
-    let head = b"POST /v1/issuers HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 60000\r\n\r\n";
-    stream.write_all(head).unwrap();
-    let said = dribble(&mut stream, b" ");
-    let said = String::from_utf8_lossy(&said);
-    assert!(said.starts_with("HTTP/1.1 408") && said.contains("request_timeout"), "{said}");
+    let key = platform.operator.key();
+    // Who is not known is told so then, and has no more time either.
+    for (key, status, slug) in [(key, "408", "request_timeout"), ("", "401", "unauthenticated")] {
+        let mut stream = connect(&platform, b"http/1.1").unwrap();
+        stream.write_all(head(key, 60_000).as_bytes()).unwrap();
+        let said = dribble(&mut stream, b" ");
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.starts_with(&format!("HTTP/1.1 {status}")) && said.contains(slug), "{said}");
+        assert!(said.contains("connection: close"), "{said}");
+    }
 }
 
 #[test]

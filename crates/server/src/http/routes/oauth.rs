@@ -1,7 +1,6 @@
 //! OAuth 2 for merchants' and issuers' servers: client credentials (RFC 6749, 4.4) and metadata (RFC 8414).
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -11,9 +10,9 @@ use tapfer_payment_types::{ApiKeyId, Secret};
 
 use crate::api::oauth::{AccessToken, AuthorizationServerMetadata, TokenError, TokenRequest};
 use crate::api_key::{self, PresentedKey};
-use crate::http::authentication::{address, look_up, looked_up, refuse, token_hash};
+use crate::http::authentication::{address, look_up, looked_up, refuse};
 use crate::http::problem::{OwnWords, Problem};
-use crate::http::{App, form};
+use crate::http::{App, body, form, host};
 use crate::service::access_tokens::LIFE_SECONDS;
 
 /// What is refused here is refused in the RFC's words.
@@ -63,14 +62,14 @@ impl IntoResponse for Refusal {
 pub(super) async fn token(
     State(app): State<App>,
     parts: Parts,
-    body: Bytes,
 ) -> Result<Json<AccessToken>, Response> {
-    issue(&app, &parts, &body).await.map(Json).map_err(Refusal::into_response)
+    issue(&app, &parts).await.map(Json).map_err(Refusal::into_response)
 }
 
-async fn issue(app: &App, parts: &Parts, body: &[u8]) -> Result<AccessToken, Refusal> {
+async fn issue(app: &App, parts: &Parts) -> Result<AccessToken, Refusal> {
+    let body = body::read(parts, app).await?;
     let invalid = |why| Refusal::Token("invalid_request", why);
-    let request = request(&parts.headers, body).ok_or_else(|| {
+    let request = request(&parts.headers, &body).ok_or_else(|| {
         invalid("send grant_type=client_credentials as application/x-www-form-urlencoded, each parameter once")
     })?;
     let (id, key) = client(&parts.headers, &request)?;
@@ -91,7 +90,7 @@ async fn issue(app: &App, parts: &Parts, body: &[u8]) -> Result<AccessToken, Ref
     let found = found.filter(|found| found.id == id && found.principal.role() == key.role());
     looked_up(app, from, &hash, found.is_some());
     let Some(found) = found else {
-        refuse(parts, "unknown OAuth client, or a wrong secret");
+        refuse(app, parts, "unknown OAuth client, or a wrong secret");
         let why =
             "client_id is the id of an API key that is in force here, client_secret the key itself";
         return Err(Refusal::Token("invalid_client", why));
@@ -104,8 +103,6 @@ async fn issue(app: &App, parts: &Parts, body: &[u8]) -> Result<AccessToken, Ref
         "unauthorized_client",
         "access tokens are for merchants and issuers; terminals and phones show certificates",
     ))?;
-    // It was made here, so it is no guess in a pause of its address.
-    looked_up(app, from, &token_hash(&access_token), true);
     Ok(AccessToken {
         access_token,
         token_type: "Bearer".to_owned(),
@@ -171,7 +168,7 @@ fn basic(value: &HeaderValue) -> Option<(String, Secret<String>)> {
 
 /// Where tokens are to be had
 ///
-/// RFC 8414, at the address that was asked.
+/// RFC 8414, at the address that was asked: one of the names of the platform's certificate.
 #[utoipa::path(
     get, path = "/.well-known/oauth-authorization-server", tag = "OAuth 2",
     operation_id = "get_authorization_server_metadata",
@@ -181,13 +178,11 @@ pub(super) async fn metadata(
     State(app): State<App>,
     uri: Uri,
     headers: HeaderMap,
-) -> Json<AuthorizationServerMetadata> {
-    // HTTP/2 has the name in the address, HTTP/1.1 in a header; the client has compared it with the certificate.
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = uri.authority().map(ToString::to_string).or_else(|| host.map(str::to_owned));
-    let issuer = format!("https://{}", host.unwrap_or_else(|| "localhost".to_owned()));
+) -> Result<Json<AuthorizationServerMetadata>, Problem> {
+    // Clients send secrets there, so it is nothing that somebody else could have written.
+    let issuer = format!("https://{}", host::asked_for(&app, &uri, &headers)?);
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-    Json(AuthorizationServerMetadata {
+    Ok(Json(AuthorizationServerMetadata {
         token_endpoint: format!("{issuer}/oauth2/token"),
         issuer,
         grant_types_supported: words(&["client_credentials"]),
@@ -197,5 +192,5 @@ pub(super) async fn metadata(
             "client_secret_post",
         ]),
         scopes_supported: app.scopes().to_vec(),
-    })
+    }))
 }
