@@ -51,6 +51,9 @@ struct Global {
     /// Address of the platform [default: where `tapfer serve` last listened, else https://127.0.0.1:8443]
     #[arg(long, global = true, value_name = "URL", env = "TAPFER_SERVER")]
     server: Option<String>,
+    /// Certificates of the CAs that the platform's may come from, PEM [default: tls/ca-certificate.pem in the home directory]
+    #[arg(long, global = true, value_name = "FILE", env = "TAPFER_CA_CERTIFICATE")]
+    ca_certificate: Option<PathBuf>,
     /// File with the API key to use; without it TAPFER_KEY, then the keys in the home directory
     #[arg(long, global = true, value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -169,7 +172,11 @@ impl Global {
             self.idempotency_key.clone().map(IdempotencyKeys::new).unwrap_or_default();
         let access =
             Access { server: self.server.clone(), key, idempotency, language: self.language };
-        Ok(Context { output, home: Home::new(self.home.clone()), access })
+        Ok(Context {
+            output,
+            home: Home::new(self.home.clone()).trusting(self.ca_certificate.clone()),
+            access,
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use data_encoding::HEXLOWER;
 use serde_json::Value;
 use tapfer_payment_types::TerminalId;
 use ureq::http::{Response, StatusCode, Uri};
-use ureq::tls::{Certificate, ClientCert, RootCerts, TlsConfig};
+use ureq::tls::{ClientCert, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::WithBody;
 use ureq::{Agent, Body, RequestBuilder};
 
@@ -414,11 +414,11 @@ impl Client {
 
     fn no_answer(&self, error: &ureq::Error) -> NoAnswer {
         let server = &self.server;
-        let advice = match error {
-            ureq::Error::Rustls(_) | ureq::Error::Tls(_) => {
-                "the certificate is not from the CA in the home directory: check --home and --server"
-            }
-            _ => "is `tapfer serve` running there? Start it, or give another address with --server",
+        let advice = if is_of_tls(error) {
+            "its certificate is for another name, or not from a CA that is known here: check --server, and --home or \
+             --ca-certificate. The operator gives the platform names with tapfer serve --name"
+        } else {
+            "is `tapfer serve` running there? Start it, or give another address with --server"
         };
         let broke_off = match error {
             ureq::Error::Io(error) => error.kind() != io::ErrorKind::ConnectionRefused,
@@ -449,6 +449,15 @@ fn agent(home: &Home, server: &str, certificate: Option<ClientCert>) -> anyhow::
     Ok(config.build().new_agent())
 }
 
+/// Whether there was no agreement on TLS; the library tells of most of it as of input and output.
+fn is_of_tls(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => true,
+        ureq::Error::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+        _ => false,
+    }
+}
+
 fn scheme_and_host(server: &str) -> (Option<&'static str>, Option<String>) {
     let uri = server.parse::<Uri>().unwrap_or_default();
     let scheme = ["https", "http"].into_iter().find(|known| uri.scheme_str() == Some(known));
@@ -462,16 +471,22 @@ fn is_this_machine(host: &str) -> bool {
 }
 
 fn roots(home: &Home) -> anyhow::Result<RootCerts> {
-    let file = home.realm().ca_certificate();
+    let file = home.ca_certificate();
     let pem = fs::read(&file).with_context(|| {
         format!(
-            "no CA certificate at {}: give with --home the directory in which `tapfer serve` runs",
+            "no CA certificate at {}: give with --home the directory in which `tapfer serve` runs; on another machine, with \
+             --ca-certificate a copy of its tls/ca-certificate.pem, or of what else the platform's certificate comes from",
             file.display()
         )
     })?;
-    let certificate = Certificate::from_pem(&pem)
-        .with_context(|| format!("{} holds no certificate", file.display()))?;
-    Ok(RootCerts::new_with_certs(&[certificate]))
+    let certificates: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    anyhow::ensure!(!certificates.is_empty(), "{} holds no certificate", file.display());
+    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 /// Makes aws-lc-rs the one provider of TLS in this process.

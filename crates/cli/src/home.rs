@@ -21,7 +21,11 @@ pub(crate) const DEFAULT_SERVER: &str = "https://127.0.0.1:8443";
 
 /// A home directory; it need not exist yet.
 #[derive(Debug, Clone)]
-pub(crate) struct Home(PathBuf);
+pub(crate) struct Home {
+    directory: PathBuf,
+    /// Where the CA's certificate lies, if not in the directory.
+    ca_certificate: Option<PathBuf>,
+}
 
 /// What the command line remembers, `client.json`.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -38,38 +42,48 @@ pub(crate) struct Memory {
 impl Home {
     /// The directory given, else `~/.tapfer`.
     pub(crate) fn new(given: Option<PathBuf>) -> Self {
-        Self(given.unwrap_or_else(|| {
-            std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(".tapfer")
-        }))
+        let default =
+            || std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(".tapfer");
+        Self { directory: given.unwrap_or_else(default), ca_certificate: None }
+    }
+
+    /// The same; the platform's certificate comes from a CA of this file, if one is given.
+    pub(crate) fn trusting(self, ca_certificate: Option<PathBuf>) -> Self {
+        Self { ca_certificate, ..self }
+    }
+
+    /// PEM of each CA that the platform's certificate may come from.
+    pub(crate) fn ca_certificate(&self) -> PathBuf {
+        self.ca_certificate.clone().unwrap_or_else(|| self.realm().ca_certificate())
     }
 
     /// Whether commands find it without being told.
     pub(crate) fn is_default(&self) -> bool {
-        *self.0 == *Self::new(None).0
+        *self.directory == *Self::new(None).directory
     }
 
     /// The directory itself.
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.directory
     }
 
     /// Where the platform keeps its own files.
     pub(crate) fn realm(&self) -> RealmPaths {
-        RealmPaths::new(&self.0)
+        RealmPaths::new(&self.directory)
     }
 
     /// Where a terminal of this machine has its TLS key and certificate.
     pub(crate) fn tls_identity_of(&self, terminal: TerminalId) -> PathBuf {
-        self.0.join("terminals").join(terminal.to_string()).join("tls.json")
+        self.directory.join("terminals").join(terminal.to_string()).join("tls.json")
     }
 
     /// Where `wallet enrol` puts the phone's store.
     pub(crate) fn wallet(&self) -> PathBuf {
-        self.0.join("wallet")
+        self.directory.join("wallet")
     }
 
     fn memory_file(&self) -> PathBuf {
-        self.0.join("client.json")
+        self.directory.join("client.json")
     }
 
     /// What was remembered; nothing if there is no file yet.
@@ -95,8 +109,8 @@ impl Home {
 
     /// Waits until no other process changes what is remembered.
     pub(crate) fn lock(&self) -> anyhow::Result<File> {
-        create_private_directory(&self.0)?;
-        let file = self.0.join("client.lock");
+        create_private_directory(&self.directory)?;
+        let file = self.directory.join("client.lock");
         let lock = || -> io::Result<File> {
             let mut options = fs::OpenOptions::new();
             let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&file)?;

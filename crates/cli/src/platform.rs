@@ -1,12 +1,14 @@
 //! The platform inside this process: opens or makes a realm, and serves it.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use tapfer_hsm::catalogue::UnverifiedCatalogue;
-use tapfer_server::{ApiKeysTaken, Rate, Realm, RealmKind, RunningServer, Server, ServerConfig};
+use tapfer_server::{
+    ApiKeysTaken, CertificateSource, Rate, Realm, RealmKind, RunningServer, Server, ServerConfig,
+};
 use tokio::runtime::Runtime;
 
 use crate::home::Home;
@@ -131,10 +133,24 @@ impl Drop for EmbeddedPlatform {
 /// Address under which clients on this machine reach a server.
 pub(crate) fn address_of(server: &RunningServer) -> String {
     let address = server.address();
+    if let CertificateSource::Files { names, .. } = server.certificate()
+        && let Some(name) = names.first()
+    {
+        // A certificate that was brought is seldom for an address.
+        return address_with(name, address.port());
+    }
     if address.ip().is_unspecified() {
         return format!("https://127.0.0.1:{}", address.port());
     }
     format!("https://{address}")
+}
+
+/// Address of a server that is known by a name.
+pub(crate) fn address_with(name: &str, port: u16) -> String {
+    match name.parse::<Ipv6Addr>() {
+        Ok(name) => format!("https://[{name}]:{port}"),
+        Err(_) => format!("https://{name}:{port}"),
+    }
 }
 
 #[cfg(test)]

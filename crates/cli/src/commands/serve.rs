@@ -12,8 +12,8 @@ use serde_json::json;
 use tapfer_hsm::custody::KeyPolicy;
 use tapfer_hsm::seclusion::{self, NotLocked};
 use tapfer_server::{
-    ApiKeysTaken, ClientCertificates, Rate, Realm, RealmError, RealmKind, RunningServer, Server,
-    ServerConfig,
+    ApiKeysTaken, CertificateSource, ClientCertificates, Rate, Realm, RealmError, RealmKind,
+    RunningServer, Server, ServerConfig,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -34,6 +34,8 @@ pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8443";
 Examples:
   tapfer serve                                        a demo realm in ~/.tapfer, made on the first run
   tapfer serve --realm production --home /srv/tapfer --passphrase-file /run/secrets/tapfer
+  tapfer serve --home /srv/tapfer --listen 0.0.0.0:8443 --name tapfer.example.org
+                                                      for tills and phones elsewhere: give them tls/ca-certificate.pem
 
 The log goes to standard error: one JSON object a line, or text on a terminal. TAPFER_LOG filters it, such as
 TAPFER_LOG=warn. SIGINT and SIGTERM stop after the running requests. While no HSM of the realm answers it serves nothing, says
@@ -42,6 +44,17 @@ pub(crate) struct ServeArguments {
     /// IP address and port to listen on; port 0 takes any free port
     #[arg(long, value_name = "IP:PORT", env = "TAPFER_LISTEN", default_value = DEFAULT_LISTEN)]
     listen: SocketAddr,
+    /// Name under which tills and phones reach the platform, DNS or IP; may be given several times. The server's certificate is for
+    /// these names, for the address that is listened on, and for this machine's own
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
+    /// Serve with this certificate, PEM, those between it and its root behind it, in place of one that the realm's own CA makes. It
+    /// has to be for every --name. Put there anew, it is taken within seconds
+    #[arg(long, value_name = "FILE", requires = "certificate_key", requires = "names")]
+    certificate: Option<PathBuf>,
+    /// The private key of --certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    certificate_key: Option<PathBuf>,
     /// Kind of realm to make on the first run [default: what its keys were made for, else demo]
     #[arg(long, value_enum)]
     realm: Option<Kind>,
@@ -89,6 +102,16 @@ pub(crate) struct ServeArguments {
 impl ServeArguments {
     fn configuration(&self, policy: KeyPolicy) -> ServerConfig {
         let mut config = ServerConfig::new(self.listen);
+        match (&mut config.certificate, &self.certificate, &self.certificate_key) {
+            (certificate, Some(chain), Some(key)) => {
+                let (chain, key, names) = (chain.clone(), key.clone(), self.names.clone());
+                *certificate = CertificateSource::Files { chain, key, names };
+            }
+            (CertificateSource::OwnAuthority { names }, ..) => {
+                names.splice(0..0, self.names.iter().cloned());
+            }
+            _ => {}
+        }
         let limits = &mut config.limits;
         limits.connections = self.connections.map_or(limits.connections, usize::from);
         limits.connections_per_address =
@@ -164,7 +187,7 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> anyhow::Resu
         let stopped = stop_signal()?;
         before_it_serves.abort();
         let server = Server::start(realm, arguments.configuration(policy)).await?;
-        announce(context, &server, description.notice, memory.is_ok())?;
+        announce(context, arguments, &server, description.notice, memory.is_ok())?;
         stopped.await;
         server.stop().await?;
         Ok(Ending::Done)
@@ -224,6 +247,7 @@ fn seclude(debuggable: bool) -> anyhow::Result<Result<(), NotLocked>> {
 /// Tells where the platform is, and remembers it for the commands that ask it.
 fn announce(
     context: &Context,
+    arguments: &ServeArguments,
     server: &RunningServer,
     notice: &str,
     is_memory_locked: bool,
@@ -231,21 +255,37 @@ fn announce(
     let address = platform::address_of(server);
     context.home.remember(|memory| memory.server = Some(address.clone()))?;
     let paths = server.paths();
-    let (operator, authority) =
-        (paths.operator_key().display().to_string(), paths.ca_certificate().display().to_string());
+    let operator = paths.operator_key().display().to_string();
+    let brought = arguments.certificate.as_ref().map(|file| file.display().to_string());
+    let authority = brought.is_none().then(|| paths.ca_certificate().display().to_string());
+    let port = server.address().port();
+    let elsewhere: Vec<_> =
+        arguments.names.iter().map(|name| platform::address_with(name, port)).collect();
     if context.output.is_json() {
         return context.output.json_line(&json!({
             "server": address,
+            "names": elsewhere,
             "home": paths.home(),
             "operator_key": operator,
             "ca_certificate": authority,
+            "certificate": brought,
             "notice": notice,
             "is_memory_locked": is_memory_locked,
         }));
     }
     context.output.line(format!("platform        {address}"));
     context.output.line(format!("operator key    {operator}"));
-    context.output.line(format!("CA certificate  {authority}"));
+    for elsewhere in elsewhere {
+        context.output.line(format!("from elsewhere  {elsewhere}"));
+    }
+    if let Some(authority) = authority {
+        context.output.line(format!("CA certificate  {authority}"));
+    }
+    if let Some(brought) = brought {
+        context.output.line(format!(
+            "certificate     {brought}; name its CA to tapfer's commands with --ca-certificate"
+        ));
+    }
     context.output.line(format!("keys            {notice}"));
     let init = match context.home.is_default() {
         true => "tapfer init".to_owned(),

@@ -34,6 +34,12 @@ impl Platform {
         Self { home: home.to_owned(), temporary: None, process, address }
     }
 
+    /// As [`Platform::on`], listening elsewhere, with more arguments.
+    pub(crate) fn listening(home: &Path, listen: &str, more: &[&str]) -> Self {
+        let (process, address) = serve_with(home, listen, more);
+        Self { home: home.to_owned(), temporary: None, process, address }
+    }
+
     /// As [`Platform::on`], with a memory that a test may look into.
     pub(crate) fn debuggable(home: &Path) -> Self {
         let (process, address) = serve_with(home, "127.0.0.1:0", &["--debuggable"]);
@@ -123,6 +129,7 @@ pub(crate) fn tapfer() -> Command {
         "TAPFER_HOME",
         "TAPFER_SERVER",
         "TAPFER_LISTEN",
+        "TAPFER_CA_CERTIFICATE",
         "TAPFER_KEY",
         "TAPFER_PASSPHRASE",
         "TAPFER_UNLOCK_KEY",

@@ -137,7 +137,7 @@ fn realm(context: &Context, platform_answers: bool) -> Vec<Check> {
     let files = [
         ("catalogue of keys", context.home.realm().catalogue()),
         ("operator key", context.home.realm().operator_key()),
-        ("CA certificate", context.home.realm().ca_certificate()),
+        ("CA certificate", context.home.ca_certificate()),
     ];
     // Before anything else looks into it, which would make a log where there is none.
     let database = database::check(context);

@@ -32,7 +32,7 @@ impl Way {
         let server = context.access.address(&context.home)?;
         let server = server.strip_prefix("https://").context("benchmarks go over TLS")?;
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(context.home.realm().ca_certificate())?)?;
+        roots.add(CertificateDer::from_pem_file(context.home.ca_certificate())?)?;
         let key = KeyPair::generate()?;
         let request = CertificateParams::default().serialize_request(&key)?.pem()?;
         let body = json!({ "certificate_request": request });
