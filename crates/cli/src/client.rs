@@ -1,7 +1,6 @@
 //! The HTTP client of the platform's API: TLS against the platform's own CA, API key, idempotency
 //! keys, and errors in words.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -23,6 +22,7 @@ use crate::home::{DEFAULT_SERVER, Home};
 use crate::idempotency::IdempotencyKeys;
 use crate::language::Language;
 use crate::tls_identity;
+use crate::trouble::{MayBeDone, NoAnswer, Problem};
 
 /// How long one request may take in all.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -51,108 +51,10 @@ pub(crate) struct Client {
     patience: Duration,
 }
 
-/// A `problem+json` answer (RFC 9457).
-#[derive(Debug, Clone)]
-pub(crate) struct Problem {
-    /// HTTP status.
-    pub(crate) status: u16,
-    /// The whole answer.
-    pub(crate) body: Value,
-}
-
-impl Problem {
-    fn is_undecided(&self) -> bool {
-        match self.status {
-            500 | 502 | 503 | 504 => true,
-            409 => self.text("type") == "urn:tapfer:problem:idempotency_in_progress",
-            _ => false,
-        }
-    }
-
-    /// A text of the answer; empty if there is none.
-    pub(crate) fn text(&self, field: &str) -> &str {
-        self.body.get(field).and_then(Value::as_str).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (title, detail) = (self.text("title"), self.text("detail"));
-        if self.status == 401 {
-            return f.write_str(
-                "the API key is not known to this platform, or was taken back (a terminal's with the \
-                 terminal: `tapfer terminal show`): check TAPFER_KEY or --key-file, or leave both out to \
-                 use the keys in the home directory",
-            );
-        }
-        match (title, detail) {
-            ("", "") => write!(f, "the platform answered with HTTP status {}", self.status)?,
-            (title, "") => write!(f, "{title}")?,
-            ("", detail) => write!(f, "{}", without_position(detail))?,
-            (title, detail) => write!(f, "{title}: {}", without_position(detail))?,
-        }
-        match self.text("request_id") {
-            "" => Ok(()),
-            request => write!(f, " (request {request})"),
-        }
-    }
-}
-
-impl std::error::Error for Problem {}
-
-/// Where a mistake stands in JSON is of use to who wrote the JSON, and that was this program.
-fn without_position(detail: &str) -> String {
-    match detail
-        .split_once(" (at line ")
-        .and_then(|(head, rest)| Some((head, rest.split_once(')')?)))
-    {
-        Some((head, (_, tail))) => format!("{head}{tail}"),
-        None => detail.to_owned(),
-    }
-}
-
-/// The platform gave no answer: whether it did anything is unknown, and only asking again with the
-/// same idempotency key tells.
-#[derive(Debug)]
-pub(crate) struct NoAnswer {
-    words: String,
-    broke_off: bool,
-}
-
-impl NoAnswer {
-    /// Whether somebody had taken the connection: what was asked may have arrived.
-    pub(crate) const fn broke_off(&self) -> bool {
-        self.broke_off
-    }
-}
-
-impl fmt::Display for NoAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words)
-    }
-}
-
-impl std::error::Error for NoAnswer {}
-
-/// What a person can do when it is unknown what came of a command; holds its idempotency key.
-#[derive(Debug)]
-struct MayBeDone(String);
-
-impl fmt::Display for MayBeDone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "it may have been done all the same; repeat the command with --idempotency-key {} and it \
-             is done once",
-            self.0
-        )
-    }
-}
-
 /// Whether the platform lives but its security modules do not answer.
 pub(crate) fn is_hsm_down(error: &anyhow::Error) -> bool {
     let problem = error.downcast_ref::<Problem>();
-    problem.is_some_and(|problem| problem.text("type") == "urn:tapfer:problem:hsm_down")
+    problem.is_some_and(|problem| problem.slug() == "hsm_down")
 }
 
 /// Whether it is unknown what came of a request: no answer, one that says so, or the first request
@@ -322,10 +224,7 @@ impl Client {
         if status.is_success() {
             return Ok(text);
         }
-        bail!(Problem {
-            status: status.as_u16(),
-            body: serde_json::from_str(&text).unwrap_or(Value::Null)
-        })
+        bail!(self.problem(&answer, serde_json::from_str(&text).unwrap_or(Value::Null)))
     }
 
     /// Whether the platform lives; needs no key.
@@ -338,7 +237,10 @@ impl Client {
     pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         let answer = self.post_patiently(path, body, &self.idempotency.next(path), self.patience);
         answer.map_err(|error| match is_undecided(&error) {
-            true => error.context(MayBeDone(self.idempotency.command().to_owned())),
+            true => error.context(MayBeDone {
+                key: self.idempotency.command().to_owned(),
+                language: self.language,
+            }),
             false => error,
         })
     }
@@ -409,23 +311,17 @@ impl Client {
         if status.is_success() {
             return Ok(body);
         }
-        bail!(Problem { status: status.as_u16(), body })
+        bail!(self.problem(&answer, body))
+    }
+
+    fn problem(&self, answer: &Response<Body>, body: Value) -> Problem {
+        let wait = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let wait = wait.and_then(|seconds| seconds.parse().ok());
+        Problem { status: answer.status().as_u16(), body, wait, language: self.language }
     }
 
     fn no_answer(&self, error: &ureq::Error) -> NoAnswer {
-        let server = &self.server;
-        let advice = if is_of_tls(error) {
-            "its certificate is for another name, or not from a CA that is known here: check --server, and --home or \
-             --ca-certificate. The operator gives the platform names with tapfer serve --name"
-        } else {
-            "is `tapfer serve` running there? Start it, or give another address with --server"
-        };
-        let broke_off = match error {
-            ureq::Error::Io(error) => error.kind() != io::ErrorKind::ConnectionRefused,
-            ureq::Error::ConnectionFailed | ureq::Error::HostNotFound => false,
-            _ => true,
-        };
-        NoAnswer { words: format!("no answer from {server} ({error}): {advice}"), broke_off }
+        NoAnswer::from(&self.server, error, self.language)
     }
 }
 
@@ -447,15 +343,6 @@ fn agent(home: &Home, server: &str, certificate: Option<ClientCert>) -> anyhow::
         ))),
     }
     Ok(config.build().new_agent())
-}
-
-/// Whether there was no agreement on TLS; the library tells of most of it as of input and output.
-fn is_of_tls(error: &ureq::Error) -> bool {
-    match error {
-        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => true,
-        ureq::Error::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
-        _ => false,
-    }
 }
 
 fn scheme_and_host(server: &str) -> (Option<&'static str>, Option<String>) {
@@ -504,29 +391,13 @@ pub(crate) fn text_of(value: &Value, field: &str) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Access, Problem, is_hsm_down, is_this_machine, is_undecided};
+    use super::{Access, is_hsm_down, is_this_machine, is_undecided};
     use crate::home::Home;
     use serde_json::{Value, json};
     use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
     use std::thread;
     use std::time::Duration;
-
-    #[test]
-    fn a_problem_says_what_why_and_where_to_look_it_up() {
-        let body =
-            json!({ "title": "Card blocked", "detail": "unblock it first", "request_id": "r1" });
-        assert_eq!(
-            Problem { status: 409, body }.to_string(),
-            "Card blocked: unblock it first (request r1)"
-        );
-        let body = json!({ "title": "Not valid", "detail": "no (at line 2, column 13) amount" });
-        assert_eq!(Problem { status: 400, body }.to_string(), "Not valid: no amount");
-        assert_eq!(
-            Problem { status: 502, body: json!(null) }.to_string(),
-            "the platform answered with HTTP status 502"
-        );
-    }
 
     /// Answers one request on a connection of its own, and gives its idempotency key.
     fn answer(mut stream: TcpStream, status: u16, body: &Value) -> String {

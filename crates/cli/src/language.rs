@@ -29,6 +29,14 @@ impl Language {
         anyhow::Error::msg(text.text(self.of_people()))
     }
 
+    /// Who speaks, in front of what the phone says beside a till.
+    pub(crate) const fn phone(self) -> &'static str {
+        match self {
+            Self::English => "phone",
+            Self::German => "Telefon",
+        }
+    }
+
     /// As HTTP names it (RFC 9110, 8.5.1).
     pub(crate) const fn tag(self) -> &'static str {
         match self {

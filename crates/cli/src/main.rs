@@ -42,6 +42,7 @@ mod test_keys;
 mod till;
 mod tls_identity;
 mod toml_file;
+mod trouble;
 mod unlock;
 mod vpcd;
 mod wallet_store;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tapfer_payment_types::Language;
 
-use crate::client::Problem;
 use crate::failure::NothingPaid;
+use crate::trouble::Problem;
 
 /// How results are shown.
 #[derive(Debug, Clone, Copy)]
@@ -184,7 +185,11 @@ impl Output {
         } else {
             self.remark(format!("tapfer: {error:#}"));
             if let Some(nothing) = error.downcast_ref::<NothingPaid>() {
-                self.remark(format!("the terminal shows: {}", nothing.display));
+                let shows = match nothing.language {
+                    Language::English => "the terminal shows",
+                    Language::German => "das Terminal zeigt",
+                };
+                self.remark(format!("{shows}: {}", nothing.display));
             }
         }
     }

@@ -160,9 +160,10 @@ mod tests {
     use tapfer_server::RealmKind;
 
     use super::{EmbeddedPlatform, open_realm};
-    use crate::client::{Access, Client, Problem, install_tls_provider, text_of};
+    use crate::client::{Access, Client, install_tls_provider, text_of};
     use crate::home::Home;
     use crate::stage::create_issuer;
+    use crate::trouble::Problem;
 
     fn operator(home: &Home, address: String) -> Client {
         Access { server: Some(address), ..Access::default() }.client(home).unwrap()

@@ -8,9 +8,10 @@ use anyhow::{Context as _, anyhow};
 use tapfer_payment_types::store_share::{StoreReport, StoreShareMessage};
 use tapfer_wallet::store::{StoreRefusal, StoreShare};
 
-use crate::client::{Client, NoAnswer, Problem};
+use crate::client::Client;
 use crate::context::{Context, segment};
 use crate::language::Language;
+use crate::trouble::{NoAnswer, Problem};
 use crate::wallet_store::Phone;
 
 /// How long one question is asked again when no answer comes.

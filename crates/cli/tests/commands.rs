@@ -545,6 +545,26 @@ fn a_payment_without_a_platform_says_that_there_is_none() {
     let refused = platform.run(&pay);
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("no answer from"), "{said}");
+    assert!(said.contains("no answer from") && said.contains("nobody listens there"), "{said}");
     assert!(!said.contains("cannot prove"), "{said}");
+    let refused = platform.run(&[&pay[..], &["--language", "de"]].concat());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("keine Antwort von") && said.contains("dort nimmt niemand ab"), "{said}");
+}
+
+/// A wrong key, and then a pause: in the words of whoever reads them, and with the time to wait.
+#[test]
+fn refusals_are_told_in_german_too() {
+    let platform = Platform::start();
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("key");
+    let guess = |number: u8| {
+        std::fs::write(&key, format!("tapfer_operator_{number:043}")).unwrap();
+        let list = ["--key-file", key.to_str().unwrap(), "--language", "de", "card", "list"];
+        String::from_utf8_lossy(&platform.run(&list).stderr).into_owned()
+    };
+    assert!(guess(0).contains("die Plattform kennt diesen API-Schlüssel nicht"));
+    let paused = (1..100).map(guess).find(|said| said.contains("zu oft falsche Schlüssel"));
+    let paused = paused.unwrap();
+    assert!(paused.contains(" s noch einmal (Anfrage "), "{paused}");
 }

@@ -173,9 +173,15 @@ fn tell_tries_left(context: &Context, arguments: &PayArguments, answer: Option<&
         return;
     };
     let told = wallet_pin::tries_left(context, Place::at(place.clone()), arguments.token);
-    context.output.remark(match told {
-        Ok(text) => format!("phone: {text}"),
-        Err(error) => format!("phone: nobody knows how many tries are left: {error:#}"),
+    let says = context.access.language.phone();
+    context.output.remark(match (told, language(context)) {
+        (Ok(text), _) => format!("{says}: {text}"),
+        (Err(error), Language::English) => {
+            format!("{says}: nobody knows how many tries are left: {error:#}")
+        }
+        (Err(error), Language::German) => {
+            format!("{says}: niemand weiß, wie viele Versuche noch bleiben: {error:#}")
+        }
     });
 }
 

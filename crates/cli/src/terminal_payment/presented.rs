@@ -22,7 +22,8 @@ pub(super) fn with_card<T>(
     if let Some(mut phone) = arguments.phone(context)? {
         let result = then(&mut phone);
         for news in phone.take_news() {
-            context.output.remark(format!("phone: {}", phone.in_words(&news)));
+            let says = context.access.language.phone();
+            context.output.remark(format!("{says}: {}", phone.in_words(&news)));
         }
         return result;
     }

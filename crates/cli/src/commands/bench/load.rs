@@ -17,7 +17,7 @@ use tapfer_wallet::Card;
 
 use super::{CENT, PhoneInMemory};
 use crate::amount::money_json;
-use crate::client::{Client, NoAnswer, is_undecided, text_of};
+use crate::client::{Client, is_undecided, text_of};
 use crate::clock;
 use crate::commands::wallet::{Place, enrol};
 use crate::context::{Context, segment};
@@ -25,6 +25,7 @@ use crate::failure::{Ending, UsageError};
 use crate::stage::{create_card, set_up_till};
 use crate::tap::tap;
 use crate::till::{self, Till};
+use crate::trouble::NoAnswer;
 use crate::wallet_store::WalletStore;
 
 /// From one node that does not answer to the next.
