@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use tapfer_payment_types::Secret;
+use tapfer_server::read_private;
 use tapfer_storage::postgres::PostgresOptions;
 
 #[derive(Debug, Args)]
@@ -29,7 +30,9 @@ impl DatabaseAddress {
     pub(crate) fn options(&self) -> anyhow::Result<Option<PostgresOptions>> {
         let Some(address) = &self.address else { return Ok(None) };
         let read = |file: &PathBuf| fs::read(file).with_context(|| file.display().to_string());
-        let password = self.password_file.as_ref().map(read).transpose()?.map(Secret::new);
+        let secret =
+            |file: &PathBuf| read_private(file).with_context(|| file.display().to_string());
+        let password = self.password_file.as_ref().map(secret).transpose()?.map(Secret::new);
         let password = password.as_ref().map(|password| {
             str::from_utf8(password.expose()).map(str::trim_end).unwrap_or_default()
         });

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use tapfer_hsm::{Realm, Unlock};
+use tapfer_server::read_private;
 use zeroize::Zeroizing;
 
 use crate::clock;
@@ -17,10 +18,11 @@ use crate::home::{Home, write_private};
 /// Nothing to open it with; an unreadable file; a key that is no key.
 pub(crate) fn find(home: &Home, passphrase_file: Option<&Path>) -> anyhow::Result<Unlock> {
     if let Some(file) = passphrase_file {
-        let text = Zeroizing::new(
-            fs::read_to_string(file)
-                .with_context(|| format!("--passphrase-file {}", file.display()))?,
-        );
+        let read = || -> anyhow::Result<Zeroizing<String>> {
+            let bytes = Zeroizing::new(read_private(file)?);
+            Ok(Zeroizing::new(str::from_utf8(&bytes)?.to_owned()))
+        };
+        let text = read().with_context(|| format!("--passphrase-file {}", file.display()))?;
         return Ok(Unlock::passphrase(text.trim_end_matches(['\r', '\n']).to_owned()));
     }
     if let Some(passphrase) = environment("TAPFER_PASSPHRASE") {

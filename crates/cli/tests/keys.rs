@@ -14,6 +14,7 @@ mod platform;
 use std::cell::Cell;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -347,6 +348,10 @@ fn a_passphrase_that_is_none_is_refused_before_the_first_part_is_shown() {
     let file = table.file("passphrase");
     fs::write(&file, "short").unwrap();
     let with = ["--realm", "production", "--passphrase-file", text(&file)];
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let said = refused(&table.home(), &as_str(&table.hand_out("new", &with)));
+    assert!(said.contains(&format!("chmod 600 {}", text(&file))), "{said}");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let said = refused(&table.home(), &as_str(&table.hand_out("new", &with)));
     assert!(said.contains("the passphrase is too short"), "{said}");
     assert!(!table.file("new-parts").exists() && !table.file("new.txt").exists());

@@ -41,6 +41,7 @@ pub use client_certificate::ClientCertificates;
 pub use http::{Limits, openapi_document};
 pub use key_audit::{KeyAudit, KnownCatalogue};
 pub use newest_catalogue::catalogue_refusal;
+pub use private_file::read_private;
 pub use realm::{Realm, RealmError, RealmKind, RealmPaths};
 pub use request_limits::{Rate, RequestLimits};
 pub use server::{RunningServer, Server, ServerConfig, ServerError};

@@ -1,7 +1,7 @@
 //! Files that only their owner may read: keys. And the directory they lie in.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// Writes a file with mode 0600, whole or not at all: a crash in between leaves the old content.
@@ -18,6 +18,26 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(unfinished, path)?;
     sync_directory(path)
+}
+
+/// Reads a password or a passphrase from a file that nobody but its owner can read. A pipe has no others.
+///
+/// # Errors
+/// The file system's; [`io::ErrorKind::PermissionDenied`] with the command to type, if others can read the file.
+pub fn read_private(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let metadata = file.metadata()?;
+        if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+            let advice = format!("others can read it; run chmod 600 {}", path.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, advice));
+        }
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Makes a directory that only its owner may enter, or closes one that others may look into. Gives back

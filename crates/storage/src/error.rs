@@ -184,7 +184,9 @@ pub enum StorageError {
     MissingDatabase(String),
     /// The database belongs to other keys.
     #[error(
-        "the database {path} does not belong to {realm}, as the keys do; restore both from one backup"
+        "the database {path} does not belong to {realm}, as the keys do; restore both from one backup. If this is to be a further \
+         platform on that database, take its keys from the first one: realm.json, keystore or hsm.toml, keys.json and what else \
+         docs/high-availability.md lists in step 9"
     )]
     OtherRealm {
         /// The database.

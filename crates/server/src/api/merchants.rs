@@ -1,7 +1,7 @@
 //! Merchants.
 
 use serde::{Deserialize, Serialize};
-use tapfer_payment_types::{MerchantId, Timestamp};
+use tapfer_payment_types::{ApiKeyId, MerchantId, Timestamp};
 use tapfer_payments::issuers::CountryCode;
 use tapfer_payments::merchants::MerchantCategoryCode;
 use utoipa::ToSchema;
@@ -53,6 +53,9 @@ pub struct CreatedMerchant {
     pub merchant: Merchant,
     /// The merchant's API key. It is shown this once.
     pub api_key: String,
+    /// The API key's id: what it is revoked by, and the client id of OAuth 2.
+    #[schema(value_type = String)]
+    pub api_key_id: ApiKeyId,
 }
 
 impl From<&tapfer_payments::merchants::Merchant> for Merchant {

@@ -21,6 +21,9 @@ use crate::service::caller::Caller;
 /// The one route that takes the API key of a terminal or phone where certificates are required.
 const CERTIFICATES: &str = "/v1/client-certificates";
 
+/// The cause that has words of its own for the caller.
+const TWO_PROOFS: &str = "more than one proof of who calls";
+
 /// What a caller shows.
 enum Shown {
     Certificate(ClientIdentity),
@@ -128,7 +131,7 @@ fn shown(parts: &Parts) -> Result<Shown, &'static str> {
             shown.ok_or("no API key of this platform's form")
         }
         (None, None, None) => Err("no API key and no certificate"),
-        _ => Err("more than one proof of who calls"),
+        _ => Err(TWO_PROOFS),
     }
 }
 
@@ -177,9 +180,16 @@ pub(super) fn refuse(app: &App, parts: &Parts, cause: &'static str) -> Problem {
             "authentication failed"
         );
     }
+    if cause == TWO_PROOFS {
+        return Problem::new(
+            ProblemKind::Unauthenticated,
+            "this request proves twice who calls: it has a client's certificate and the header authorization, or the header \
+             twice. Send one proof",
+        );
+    }
     Problem::new(
         ProblemKind::Unauthenticated,
         "send the header authorization: Bearer tapfer_<role>_<secret> with a key that is known here, or connect with a \
-         client's certificate that is good and of an API key that is not revoked; not both",
+         client's certificate that is good and of an API key that is not revoked",
     )
 }

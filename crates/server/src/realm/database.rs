@@ -13,6 +13,7 @@ use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{DatabaseReader, Storage};
 
 use super::{RealmError, RealmPaths, described};
+use crate::private_file::read_private;
 
 /// What `database.toml` says. Files are beside it, unless their path says otherwise.
 #[derive(Debug, Deserialize)]
@@ -42,7 +43,11 @@ impl Named {
         paths: &RealmPaths,
         password_file: Option<&Path>,
     ) -> Result<PostgresOptions, RealmError> {
-        let password = password_file.map(|file| read(&paths.home().join(file))).transpose()?;
+        let password = password_file.map(|file| {
+            let path = paths.home().join(file);
+            read_private(&path).map_err(|source| RealmError::File { action: "read", path, source })
+        });
+        let password = password.transpose()?;
         let password = password.map(Secret::new);
         let password = password.as_ref().map(|password| {
             str::from_utf8(password.expose()).map(str::trim_end).unwrap_or_default()

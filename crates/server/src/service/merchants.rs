@@ -37,6 +37,7 @@ impl Service {
             let clear = created(&api::merchants::CreatedMerchant {
                 merchant: (&merchant).into(),
                 api_key: text.expose().clone(),
+                api_key_id: key.id,
             });
             let write = self.sealed_write(caller, repetition, &clear)?;
             Ok((clear, self.storage.create_merchant(merchant, key, write)?))

@@ -91,8 +91,8 @@ async fn issue(app: &App, parts: &Parts) -> Result<AccessToken, Refusal> {
     looked_up(app, from, &hash, found.is_some());
     let Some(found) = found else {
         refuse(app, parts, "unknown OAuth client, or a wrong secret");
-        let why =
-            "client_id is the id of an API key that is in force here, client_secret the key itself";
+        let why = "the id or the secret is wrong, or the API key was revoked: client_id is the id of an API key that is in force \
+             here (key_...), client_secret the key itself";
         return Err(Refusal::Token("invalid_client", why));
     };
     let now = app.service().now();

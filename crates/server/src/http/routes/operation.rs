@@ -48,8 +48,10 @@ pub(super) async fn health() -> Json<Health> {
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>, Problem> {
     let check = app.run(|service| service.check()).await;
     check.map_err(|problem| match problem.kind() {
-        ProblemKind::HsmDown => problem,
-        _ => Problem::unavailable("the database or the security module does not serve"),
+        ProblemKind::HsmDown | ProblemKind::DatabaseDown => problem,
+        _ => Problem::unavailable(
+            "the store or the catalogue of keys does not allow payments; the log says what is wrong (tapfer::fault)",
+        ),
     })?;
     Ok(Json(Health { status: "ok" }))
 }
