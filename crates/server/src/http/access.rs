@@ -1,9 +1,7 @@
 //! What is written down about every request, and the headers every answer carries.
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tapfer_payment_types::ApiKeyId;
 
 use crate::clock::Stopwatch;
@@ -12,46 +10,54 @@ use crate::http::request_id::RequestId;
 use crate::metrics;
 use crate::request_limits::StrangersLine;
 
-/// Writes one line a request, never a body, a query string or a path with what the caller put there
+/// The line that is written about a request: never a body, a query string or a path with what the caller put there
 /// (ASVS v5.0.0-16.2.1, v5.0.0-16.2.5).
-///
-/// Of requests of nobody knows whom so many a second (`left_out` says how many before it have no line).
-pub(crate) async fn log(State(app): State<App>, request: Request, next: Next) -> Response {
-    let stopwatch = Stopwatch::start();
-    let method = method_name(request.method());
-    let matched = request.extensions().get::<MatchedPath>();
-    let route = matched.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
-    let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
-    let caller = CallerSlot::default();
-    let mut request = request;
-    request.extensions_mut().insert(caller.clone());
+pub(crate) struct AccessLine {
+    stopwatch: Stopwatch,
+    method: &'static str,
+    route: Option<MatchedPath>,
+    caller: CallerSlot,
+}
 
-    let response = next.run(request).await;
+impl AccessLine {
+    /// Gives authentication a place to leave word of who calls.
+    pub(crate) fn begin(request: &mut Request) -> Self {
+        let caller = CallerSlot::default();
+        request.extensions_mut().insert(caller.clone());
+        Self {
+            stopwatch: Stopwatch::start(),
+            method: method_name(request.method()),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+            caller,
+        }
+    }
 
-    let duration = stopwatch.elapsed();
-    let status = response.status().as_u16();
-    metrics::request(method, &route, status, duration);
-    let caller = caller.get();
-    let left_out = match caller {
-        Some(_) => None,
-        None => match app.gate().may_write(StrangersLine::Access) {
-            Some(left_out) => Some(left_out).filter(|count| *count > 0),
-            None => return response,
-        },
-    };
-    let caller = caller.map_or_else(|| "-".to_owned(), |key| key.to_string());
-    tracing::info!(
-        target: "tapfer::access",
-        request_id = request_id.as_str(),
-        method,
-        route,
-        status,
-        duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
-        caller,
-        left_out,
-        "request"
-    );
-    response
+    /// Of requests of nobody knows whom so many a second (`left_out` says how many before it have no line).
+    pub(crate) fn write(self, app: &App, request_id: &RequestId, status: StatusCode) {
+        let duration = self.stopwatch.elapsed();
+        let route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str);
+        let (method, status) = (self.method, status.as_u16());
+        metrics::request(method, route, status, duration);
+        let caller = self.caller.get();
+        let left_out = match caller {
+            Some(_) => None,
+            None => match app.gate().may_write(StrangersLine::Access) {
+                Some(left_out) => Some(left_out).filter(|count| *count > 0),
+                None => return,
+            },
+        };
+        tracing::info!(
+            target: "tapfer::access",
+            request_id = request_id.as_str(),
+            method,
+            route,
+            status,
+            duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            caller = caller.map_or_else(|| "-".to_owned(), |key| key.to_string()),
+            left_out,
+            "request"
+        );
+    }
 }
 
 /// Where the authentication, deep inside, leaves word for the access line, outside.
@@ -99,10 +105,8 @@ const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
 ];
 
 /// Adds [`SECURITY_HEADERS`] (ASVS v5.0.0-14.3.2 and chapter 3.4).
-pub(crate) async fn secure(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+pub(crate) fn secure(headers: &mut HeaderMap) {
     for (name, value) in SECURITY_HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        headers.insert(name, HeaderValue::from_static(value));
     }
-    response
 }

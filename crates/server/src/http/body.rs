@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Version, header};
 use axum::middleware::Next;
@@ -124,7 +124,7 @@ impl Waiting {
 
 /// Takes the body from the request, for [`read`] to fetch it. One that nobody fetched is read and thrown away behind the answer's
 /// making: a refusal with the body still on the way would cost an HTTP/1 client its connection, and sometimes the refusal itself.
-pub(crate) async fn wait_outside(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(crate) async fn wait_outside(app: &App, request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }

@@ -3,15 +3,16 @@
 use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, Version, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 
 use crate::http::App;
 use crate::http::problem::{Problem, ProblemKind};
 
 /// HTTP/1.1 names the server, once (RFC 9112, 3.2): where a request names none or two, a proxy may take another one than this
 /// server does.
-pub(crate) async fn demand_one(request: Request, next: Next) -> Response {
+///
+/// # Errors
+/// 400: none, or two.
+pub(crate) fn demand_one(request: &Request) -> Result<(), Problem> {
     let named = request.headers().get_all(header::HOST).iter().count();
     let is_named = match request.version() {
         Version::HTTP_09 | Version::HTTP_10 => named <= 1,
@@ -20,10 +21,10 @@ pub(crate) async fn demand_one(request: Request, next: Next) -> Response {
         _ => true,
     };
     if is_named {
-        return next.run(request).await;
+        return Ok(());
     }
     let detail = "an HTTP/1.1 request has one header host; send it once";
-    Problem::new(ProblemKind::MalformedRequest, detail).into_response()
+    Err(Problem::new(ProblemKind::MalformedRequest, detail))
 }
 
 /// The server as it was asked for, with the port, if that is one of its names; else what a caller writes there could lead others

@@ -1,9 +1,9 @@
 //! The HTTP side: routes, extractors, problems, headers, the access log.
 //!
-//! Layers from the outside in: request id, security headers, access line, problem bodies, the host's name, catch of
-//! panics, the place where the request's body waits, then the routes. Every answer passes all of them, also those to unknown routes.
+//! Every answer passes both layers, also those to unknown routes: what is around a route ([`around`]), and the catch of panics.
 
 mod access;
+mod around;
 mod authentication;
 mod body;
 mod command;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::Value;
@@ -302,13 +302,8 @@ pub(crate) fn router(app: App) -> Router {
     routes
         .fallback(|| async { Problem::not_found("route") })
         .method_not_allowed_fallback(|| async { method_not_allowed() })
-        .layer(from_fn_with_state(app.clone(), body::wait_outside))
         .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| panicked().into_response()))
-        .layer(from_fn(host::demand_one))
-        .layer(from_fn(problem::render))
-        .layer(from_fn_with_state(app.clone(), access::log))
-        .layer(from_fn(access::secure))
-        .layer(from_fn_with_state(app.clone(), request_id::assign))
+        .layer(from_fn_with_state(app.clone(), around::answer))
         .with_state(app)
 }
 

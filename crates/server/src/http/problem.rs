@@ -7,9 +7,7 @@
 use core::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -229,12 +227,10 @@ pub(crate) struct ProblemBody<'a> {
 }
 
 /// Writes the bodies of problems, and turns bare error answers of the machinery below into problems.
-pub(crate) async fn render(request: Request, next: Next) -> Response {
-    let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
-    let mut response = next.run(request).await;
+pub(crate) fn render(mut response: Response, request_id: &RequestId) -> Response {
     let known = response.extensions_mut().remove::<Problem>();
     let Some(problem) = known.or_else(|| foreign(&response)) else { return response };
-    write_body(response, &problem, &request_id)
+    write_body(response, &problem, request_id)
 }
 
 /// Stands at an error answer whose words another specification prescribes.

@@ -1,9 +1,6 @@
 //! Every request has an id: the caller's `x-request-id` if it is a decent one, else a new one.
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use data_encoding::HEXLOWER;
 
 use crate::api::could_be_card_number;
@@ -22,6 +19,23 @@ const MAXIMUM_LENGTH: usize = 64;
 pub(crate) struct RequestId(String);
 
 impl RequestId {
+    /// The caller's, or a new one.
+    pub(crate) fn of(app: &App, headers: &HeaderMap) -> Self {
+        let callers = headers.get(REQUEST_ID).and_then(Self::from_caller);
+        callers.unwrap_or_else(|| {
+            // Without randomness the id is all zeros: it only names a log line.
+            let random = entropy::bytes::<16>(app.entropy()).unwrap_or_default();
+            Self(HEXLOWER.encode(&random))
+        })
+    }
+
+    /// Gives the answer the same id.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_str(self.as_str()) {
+            headers.insert(REQUEST_ID, value);
+        }
+    }
+
     /// The id as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -33,22 +47,6 @@ impl RequestId {
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         (decent && !could_be_card_number(text)).then(|| Self(text.to_owned()))
     }
-}
-
-/// Gives the request its id, and the response the same.
-pub(crate) async fn assign(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let caller = request.headers().get(REQUEST_ID).and_then(RequestId::from_caller);
-    let id = caller.unwrap_or_else(|| {
-        // Without randomness the id is all zeros: it only names a log line.
-        let random = entropy::bytes::<16>(app.entropy()).unwrap_or_default();
-        RequestId(HEXLOWER.encode(&random))
-    });
-    request.extensions_mut().insert(id.clone());
-    let mut response = next.run(request).await;
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    response
 }
 
 #[cfg(test)]
