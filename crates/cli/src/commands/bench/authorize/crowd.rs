@@ -1,5 +1,6 @@
 //! Phones that pay at terminals with a connection each. Their taps are made before anything is measured.
 
+use std::collections::BTreeMap;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use tapfer_wallet::Card;
 
 use super::super::{CENT, PhoneInMemory};
 use super::line::{Line, Way, get, post};
+use super::threads::{cpu_by_name, since};
 use crate::client::text_of;
 use crate::clock;
 use crate::commands::wallet::{Place, enrol};
@@ -20,7 +22,7 @@ use crate::till::{self, Till};
 use crate::wallet_store::WalletStore;
 
 /// What a round took, in all.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Round {
     /// Requests that were answered.
     pub(super) count: usize,
@@ -28,6 +30,8 @@ pub(super) struct Round {
     pub(super) elapsed: Duration,
     /// Processor time of this process meanwhile: platform and clients.
     pub(super) cpu: Duration,
+    /// The same by names of threads.
+    pub(super) threads: BTreeMap<String, Duration>,
 }
 
 /// Everybody who pays.
@@ -169,8 +173,8 @@ impl Crowd {
         &mut self,
         work: impl Fn(&mut Customer, &mut [Line]) -> anyhow::Result<usize> + Sync,
     ) -> anyhow::Result<Round> {
-        let (counts, Took { elapsed, cpu }) = self.measured(work)?;
-        Ok(Round { count: counts.into_iter().sum(), elapsed, cpu })
+        let (counts, Took { elapsed, cpu, threads }) = self.measured(work)?;
+        Ok(Round { count: counts.into_iter().sum(), elapsed, cpu, threads })
     }
 
     /// What all of them do at once, each over the connections of its terminals, which have shaken hands before.
@@ -182,28 +186,36 @@ impl Crowd {
             customer.counters.iter().map(|counter| Line::open(&counter.way)).collect()
         });
         let lines = lines.collect::<anyhow::Result<Vec<Vec<_>>>>()?;
-        let begin = Barrier::new(lines.len().saturating_add(1));
+        let (begin, end) = (rendezvous(lines.len()), rendezvous(lines.len()));
         thread::scope(|scope| {
             let threads: Vec<_> = self
                 .customers
                 .iter_mut()
                 .zip(lines)
                 .map(|(customer, mut lines)| {
-                    let (begin, work) = (&begin, &work);
+                    let (begin, end, work) = (&begin, &end, &work);
                     scope.spawn(move || {
                         begin.wait();
-                        work(customer, &mut lines)
+                        let done = work(customer, &mut lines);
+                        end.wait();
+                        // Threads that ended would be missed by who counts their processor time.
+                        end.wait();
+                        done
                     })
                 })
                 .collect();
+            let before = cpu_by_name();
             let (cpu, begun) = (clock::cpu(), clock::instant());
             begin.wait();
+            end.wait();
+            let (elapsed, cpu) = (begun.elapsed(), clock::cpu().saturating_sub(cpu));
+            let by_thread = since(&before, cpu_by_name());
+            end.wait();
             let mut done = Vec::with_capacity(threads.len());
             for thread in threads {
                 done.push(thread.join().ok().context("a connection's thread ended")??);
             }
-            let (elapsed, cpu) = (begun.elapsed(), clock::cpu().saturating_sub(cpu));
-            Ok((done, Took { elapsed, cpu }))
+            Ok((done, Took { elapsed, cpu, threads: by_thread }))
         })
     }
 }
@@ -219,6 +231,12 @@ fn wait_until(due: Duration, begun: Instant) {
 struct Took {
     elapsed: Duration,
     cpu: Duration,
+    threads: BTreeMap<String, Duration>,
+}
+
+/// A place where so many threads and this one wait for each other.
+fn rendezvous(threads: usize) -> Barrier {
+    Barrier::new(threads.saturating_add(1))
 }
 
 /// Asks for one payment, which has to be approved.

@@ -2,8 +2,13 @@
 //! same connections with client certificates, in the same rounds.
 
 mod crowd;
+mod embedded;
 mod line;
+mod postgres;
+mod raw;
+mod server;
 mod threads;
+mod town;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +19,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
 use self::crowd::{Crowd, Round};
-use self::threads::cpu_by_name;
 use super::figure::{self, each, micros, millis, quotient, quotients, summary};
 use crate::context::Context;
 use crate::failure::{Ending, UsageError};
@@ -28,11 +32,21 @@ const COMMITS: &str = "tapfer_storage_commits_total ";
 const NOTHING: Duration = Duration::from_nanos(100);
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  tapfer bench authorize --json\n\nOne JSON object a line: figure, value, unit, beside. Platform and clients are one process, so that processor \
-                  time is that of both. Each terminal has a certificate and a connection of its own; connections shake \
-                  hands before anything is measured."
-)]
+#[command(after_help = "\
+Example:
+  tapfer bench authorize --json
+
+One JSON object a line: figure, value, unit, beside. Platform and clients are one process, so that processor time is that of both.
+Each terminal has a certificate and a connection of its own; connections shake hands before anything is measured.
+
+authorize.over_relational_sqlite_ratio: the embedded store alone, without network and security module. Lots of 64: facts looked up, decided, compared, in
+the journal on the disk; beside the rows of the same authorizations in SQLite, one a statement (14 for each), 64 authorizations in a transaction, WAL,
+synchronous FULL. The store writes its tables when nothing waits: authorize.embedded_tables_us is what that takes.
+
+authorize.over_postgres_unnest_ratio: a platform on PostgreSQL end to end over TLS, beside raw batched inserts into the same server: for each payment a row for
+every row that a payment adds or changes and that stays, of the same size, into tables with the same indices; INSERT ... SELECT FROM unnest, prepared, one round trip,
+64 payments in a transaction, one connection, synchronous. The server is the benchmark's own, in a temporary directory, and syncs to the disk; without PostgreSQL's
+programs (Debian's package postgresql) the figure is left out.")]
 pub(crate) struct AuthorizeArguments {
     /// Terminals that pay at the same time
     #[arg(long, default_value_t = 64)]
@@ -66,21 +80,27 @@ pub(crate) fn run(context: &Context, arguments: &AuthorizeArguments) -> anyhow::
     for round in 0..=rounds {
         crowd.tap()?;
         let hello = crowd.hello(HELLOS)?;
-        let (commits_before, cpu_before) = (commits(&stage)?, cpu_by_name());
+        let commits_before = commits(&stage)?;
         let paid = crowd.authorize()?;
-        let cpu = cpu_by_name();
         let commits = commits(&stage)?.saturating_sub(commits_before);
         crowd.tap()?;
         let at_half_load = figure::each(paid.elapsed, paid.count).saturating_mul(2);
         let waited = crowd.authorize_paced(at_half_load)?;
         if round > 0 {
-            measured.push(hello, paid, commits);
-            measured.push_threads(&cpu_before, cpu, paid.count);
+            measured.push(&hello, &paid, commits);
             measured.push_waited(waited);
         }
     }
     drop(progress);
     figure::print(context.output, &measured.figures())?;
+    // One platform at a time: the other one would have its share of the processor.
+    drop(crowd);
+    drop(stage);
+    figure::print(context.output, &embedded::measure(rounds)?)?;
+    let progress = context.output.progress("paying on PostgreSQL");
+    let figures = postgres::measure(context, (connections, each), rounds)?;
+    drop(progress);
+    figure::print(context.output, &figures)?;
     Ok(Ending::Done)
 }
 
@@ -122,12 +142,18 @@ struct Measured {
 }
 
 impl Measured {
-    fn push(&mut self, hello: Round, paid: Round, commits: u64) {
+    fn push(&mut self, hello: &Round, paid: &Round, commits: u64) {
         self.hello.push(each(hello.elapsed, hello.count));
         self.hello_cpu.push(each(hello.cpu, hello.count));
         self.paid.push(each(paid.elapsed, paid.count));
         self.paid_cpu.push(each(paid.cpu, paid.count));
         self.commits.push(quotient(commits, paid.count));
+        for (name, cpu) in &paid.threads {
+            let cpu = each(*cpu, paid.count);
+            if cpu > NOTHING {
+                self.threads.entry(name.clone()).or_default().push(cpu);
+            }
+        }
     }
 
     fn push_waited(&mut self, mut waited: Vec<Duration>) {
@@ -138,21 +164,6 @@ impl Measured {
         };
         self.middle.push(at(50));
         self.slowest.push(at(99));
-    }
-
-    fn push_threads(
-        &mut self,
-        before: &BTreeMap<String, Duration>,
-        after: BTreeMap<String, Duration>,
-        count: usize,
-    ) {
-        for (name, cpu) in after {
-            let before = before.get(&name).copied().unwrap_or_default();
-            let cpu = each(cpu.saturating_sub(before), count);
-            if cpu > NOTHING {
-                self.threads.entry(name).or_default().push(cpu);
-            }
-        }
     }
 
     fn by_thread(&self) -> impl Iterator<Item = Value> {

@@ -16,6 +16,18 @@ pub(super) fn cpu_by_name() -> BTreeMap<String, Duration> {
     by_name
 }
 
+/// What was added to it, by name.
+pub(super) fn since(
+    before: &BTreeMap<String, Duration>,
+    now: BTreeMap<String, Duration>,
+) -> BTreeMap<String, Duration> {
+    let added = now.into_iter().map(|(name, cpu)| {
+        let before = before.get(&name).copied().unwrap_or_default();
+        (name, cpu.saturating_sub(before))
+    });
+    added.collect()
+}
+
 /// A thread that ends meanwhile is left out.
 fn one(thread: &Path) -> Option<(String, Duration)> {
     let name = fs::read_to_string(thread.join("comm")).ok()?;
