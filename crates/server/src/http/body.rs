@@ -27,6 +27,8 @@ use crate::metrics;
 pub(crate) const MAXIMUM_BODY: usize = 64 * 1024;
 /// The same of a caller who is not known yet.
 const MAXIMUM_OF_A_STRANGER: usize = 8 * 1024;
+/// So much of a refused body is read and thrown away: some clients look for an answer only behind what they send.
+const MOST_DISCARDED: usize = 1024 * 1024;
 /// Of the room for bodies, strangers have this part, and beside it.
 const PART_OF_STRANGERS: usize = 8;
 /// Memory for a body that does not say how long it is; it grows with the body.
@@ -147,11 +149,11 @@ pub(crate) async fn wait_outside(app: &App, request: Request, next: Next) -> Res
 
 /// Reads a body to its end and keeps nothing of it; says whether it got there in time.
 async fn discard(mut body: Body, time: Sleep) -> bool {
-    if body_is_longer_than(&body, MAXIMUM_BODY) {
+    if body_is_longer_than(&body, MOST_DISCARDED) {
         return false;
     }
     let discarding = async {
-        let mut left = MAXIMUM_BODY;
+        let mut left = MOST_DISCARDED;
         while let Some(Ok(data)) = next_data(&mut body).await {
             match left.checked_sub(data.len()) {
                 Some(less) => left = less,
