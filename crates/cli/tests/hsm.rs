@@ -181,12 +181,14 @@ fn a_till_without_any_hsm_is_told_so_at_once_and_pays_when_one_is_back() {
         // They fail while the card is at the terminal.
         let refused = terminal_pays(&mut scene, language, |hsms| all(hsms, "CKR_DEVICE_ERROR"));
         is_told(&refused, says);
-        let intent = scene.platform.tapfer(&["payment", "list"])["data"][0].clone();
-        assert_eq!(intent["status"], "canceled", "{intent}");
         // They are still away.
         is_told(&terminal_pays(&mut scene, language, |_| ()), says);
         all(&scene.hsms, "");
         until_all_serve(&scene.platform);
+        // Who asks while they are away may have a key that was not looked at since the catalogue changed.
+        let intents = scene.platform.tapfer(&["payment", "list"]);
+        let is_canceled = |intent: &Value| intent["status"] == "canceled";
+        assert!(intents["data"].as_array().unwrap().iter().all(is_canceled), "{intents}");
     }
     let paid = terminal_pays(&mut scene, "en", |_| ());
     assert!(paid.status.success(), "{paid:?}");
