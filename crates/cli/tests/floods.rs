@@ -86,7 +86,7 @@ fn listen(stream: &mut Tls, windows: &mut Windows) -> io::Result<()> {
             (4, _) if head[4] == 0 => {
                 let sizes = payload.chunks(6).filter(|setting| setting[..2] == [0, 4]);
                 windows.stream =
-                    sizes.map(|setting| number(&setting[2..])).last().unwrap_or(65_535);
+                    sizes.map(|setting| number(&setting[2..])).next_back().unwrap_or(65_535);
                 stream.write_all(&frame(4, 1, 0, b""))?;
             }
             _ => {}
