@@ -23,6 +23,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::{RootCertStore, ServerConfig};
 use tapfer_payment_types::Timestamp;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::client_certificate::RealmTime;
 use crate::clock::SharedClock;
@@ -35,6 +36,8 @@ const AUTHORITY_DAYS: i64 = 3650;
 const SERVER_DAYS: i64 = 90;
 /// A certificate with less than this left is renewed.
 const RENEW_BEFORE_DAYS: i64 = 30;
+/// With less than this left, a certificate that was brought is told of every hour.
+const TELL_BEFORE_DAYS: i64 = 14;
 /// Clients' clocks may be this far behind.
 const BACKDATED_DAYS: i64 = 1;
 
@@ -170,6 +173,7 @@ fn server_config(
         CertificateSource::Files { chain, key, names } => {
             let certificates = read_certificates(chain).map_err(brought)?;
             demand_names(chain, &certificates, names)?;
+            tell_of_its_end(chain, &certificates, clock.now());
             (certificates, read_key(key).map_err(brought)?)
         }
     };
@@ -276,6 +280,27 @@ fn demand_names(
             .map_err(|_| TlsError::OtherName { path: path.to_owned(), name: name.clone() })?;
     }
     Ok(())
+}
+
+/// Nobody but whoever brought a certificate can renew it.
+fn tell_of_its_end(path: &Path, chain: &[CertificateDer<'_>], now: Timestamp) {
+    let days = chain.first().and_then(|certificate| days_left(certificate, now));
+    if let Some(days) = days.filter(|days| *days < TELL_BEFORE_DAYS) {
+        tracing::warn!(
+            target: "tapfer::tls",
+            file = %path.display(),
+            days,
+            "the server's certificate ends soon, or has ended: put the next one there, with its key"
+        );
+    }
+}
+
+/// Whole days until a certificate ends; negative, if it has.
+fn days_left(certificate: &CertificateDer<'_>, now: Timestamp) -> Option<i64> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let end = certificate.validity().not_after.timestamp();
+    let left = end.checked_sub(now.unix_millis().div_euclid(1_000))?;
+    Some(left.div_euclid(DAY))
 }
 
 fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
@@ -494,6 +519,16 @@ mod tests {
         assert!(matches!(refused, Err(TlsError::OtherName { name, .. }) if name == both[1]));
         let source = brought(home.path(), &["*.example.org"], &both);
         server_config(home.path(), &source, noon()).unwrap();
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_known() {
+        let home = tempfile::tempdir().unwrap();
+        server_config(home.path(), &own(&[]), noon()).unwrap();
+        let chain = super::read_certificates(&home.path().join("server-certificate.pem")).unwrap();
+        let left = |days| super::days_left(&chain[0], noon().plus_seconds(days * DAY)).unwrap();
+        // It ends at midnight.
+        assert_eq!([0, SERVER_DAYS - 1, SERVER_DAYS].map(left), [SERVER_DAYS - 1, 0, -1]);
     }
 
     #[test]
