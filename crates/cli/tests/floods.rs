@@ -29,8 +29,8 @@ const CONNECTIONS: usize = 180;
 /// Requests on each of them, of 64 KiB, none of which ends. The platform refuses some.
 const STREAMS: u32 = 64;
 const PIECE: usize = 16 * 1024;
-/// What all of them together may cost. Without the controls it is a multiple.
-const AT_MOST_MIB: usize = 96;
+/// What all of them together may cost: some 50 MiB are the connections themselves. Bodies that are kept are as much again.
+const AT_MOST_MIB: usize = 80;
 
 type Tls = StreamOwned<ClientConnection, TcpStream>;
 

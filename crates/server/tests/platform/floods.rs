@@ -106,6 +106,20 @@ fn a_stranger_sends_little() {
     assert_eq!(send(&long[1..]).status, 400);
 }
 
+/// Nor does a refusal of one that does not say how long it is.
+#[test]
+fn a_refused_body_in_chunks_costs_no_connection() {
+    let platform = platform(|_| {});
+    let mut stream = connect(&platform, b"http/1.1").unwrap();
+    let head = head("nonsense", 0).replace("content-length: 0", "transfer-encoding: chunked");
+    stream.write_all(format!("{head}5\r\nhello\r\n0\r\n\r\n").as_bytes()).unwrap();
+    let next = b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(next).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 401") && said.contains("HTTP/1.1 200"), "{said}");
+}
+
 /// A body that does not say how long it is, and one in many pieces.
 #[test]
 fn a_body_in_chunks_is_read() {
