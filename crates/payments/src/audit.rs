@@ -91,6 +91,8 @@ words! {
         IntentCreated = "payment_intent.created",
         /// A terminal was armed for a payment.
         IntentArmed = "payment_intent.armed",
+        /// An intent was handed over to another partition, or came from one.
+        IntentMoved = "payment_intent.moved",
         /// A payment intent was given up.
         IntentCanceled = "payment_intent.canceled",
         /// Held money was captured.

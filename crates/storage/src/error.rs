@@ -75,6 +75,9 @@ pub enum Refusal {
         "the terminal is armed for {0}; cancel that payment (`tapfer payment cancel {0}`) or let it expire first"
     )]
     TerminalBusy(PaymentIntentId),
+    /// The number is of another partition than the card that it is to be for.
+    #[error("the number is of another partition than its card; draw another")]
+    OtherPartition,
     /// The two things belong to different owners.
     #[error("{0} belong to different owners")]
     OwnersDiffer(&'static str),
@@ -173,6 +176,12 @@ pub enum StorageError {
         "the database cannot be reached, or takes no writes: {0}; nothing of this was written, ask again"
     )]
     Unreachable(#[source] Fault),
+    /// The partition is not where it was looked for.
+    #[error(
+        "this is not where the partition is: {0}; nothing of this was written, ask again. If it lasts: `tapfer db partitions \
+         show`, and the addresses in database.toml"
+    )]
+    Moved(String),
     /// The file is a database, but not of this program.
     #[error("{0} is a database of another program; name another file")]
     ForeignDatabase(String),

@@ -120,6 +120,8 @@ pub struct Running {
     claim: (ApiKeyId, IdempotencyKey),
     /// Who else wants to know when it is over.
     over: Option<Sender<(ApiKeyId, IdempotencyKey)>>,
+    /// The marks of the same request elsewhere.
+    elsewhere: Vec<Running>,
 }
 
 impl Running {
@@ -127,6 +129,13 @@ impl Running {
     pub(crate) fn tells(self, over: Sender<(ApiKeyId, IdempotencyKey)>) -> Self {
         let mut running = self;
         running.over = Some(over);
+        running
+    }
+
+    /// The same request, which another store has marked as well.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let mut running = self;
+        running.elsewhere.push(other);
         running
     }
 }
@@ -155,7 +164,7 @@ impl RunningRequests {
         if !claims.insert(claim.clone()) {
             return Err(StorageError::StillRunning);
         }
-        Ok(Running { claims: Arc::clone(&self.claims), claim, over: None })
+        Ok(Running { claims: Arc::clone(&self.claims), claim, over: None, elsewhere: Vec::new() })
     }
 }
 

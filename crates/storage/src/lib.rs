@@ -20,6 +20,7 @@ mod hot;
 mod idempotency;
 mod journal;
 mod page;
+pub mod partitions;
 pub mod postgres;
 mod reader;
 mod records;

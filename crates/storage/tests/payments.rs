@@ -25,7 +25,7 @@ use tapfer_storage::{
     Answer, AuthorizationFilter, Begun, CardChange, IdempotencyClaim, LedgerEntry, NewRefund,
     NewReversal, Page, RefundFilter, Refusal, StorageError, StoredResponse, TopUp, Write, Written,
 };
-use world::backend::{Backend, contract, declined, refusal, world};
+use world::backend::{Backend, contract, contract_of_one_log, declined, refusal, world};
 use world::{World, caller, done, euro, noon, presented, write};
 
 /// Whoever asks for the same tap under another key, or at the same moment, is answered with what the first
@@ -494,7 +494,6 @@ contract! {
     a_top_up_is_money
     a_payment_moves_money_once
     a_decline_spends_the_counter_but_no_money
-    two_copies_of_a_phone_are_suspended
     facts_that_changed_are_a_conflict
     held_money_is_captured_or_released
     money_goes_back_in_parts_and_no_more
@@ -507,4 +506,8 @@ contract! {
     a_counter_of_long_ago_is_still_spent
     no_more_than_a_day_of_answers_is_forgotten_at_once
     a_refused_request_is_not_remembered
+}
+
+contract_of_one_log! {
+    two_copies_of_a_phone_are_suspended
 }

@@ -213,7 +213,7 @@ fn a_row_that_makes_no_sense_is_named() {
         world.store.close();
         assert!(file.tamper().execute(statement, []).unwrap() > 0, "{statement}");
         let world = World::reopened(file.open(), 1_000);
-        let token_number_hash = world::token_number(world.token).keyed_hash;
+        let token_number_hash = world.token_number(world.token).keyed_hash;
         let query = tapfer_storage::FactsQuery {
             token_number_hash,
             payment_intent: intent.id,

@@ -26,7 +26,7 @@ pub const PLATFORM: &str = "node";
 /// server has to that a platform uses, though nothing here survives a test.
 const KEEPER: &str = r#"
     "$1/pg_ctl" -D "$2/data" -l "$2/log" -w -s -o "-k $2 -c listen_addresses= \
-        -c shared_buffers=16MB -c max_connections=120" start || { cat "$2/log"; exit 1; }
+        -c shared_buffers=16MB -c max_connections=120 $3" start || { cat "$2/log"; exit 1; }
     echo ready
     read -r _
     "$1/pg_ctl" -D "$2/data" -m immediate -s stop
@@ -46,6 +46,19 @@ impl TestPostgres {
     /// There is no PostgreSQL: Debian's package is `postgresql`.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same, from which others can subscribe to tables.
+    ///
+    /// # Panics
+    /// As [`TestPostgres::start`].
+    #[must_use]
+    pub fn start_to_subscribe_from() -> Self {
+        Self::start_with("-c wal_level=logical")
+    }
+
+    fn start_with(settings: &str) -> Self {
         let programs = programs();
         // Short, since the path of a socket is.
         let directory = tempfile::Builder::new().prefix("tapfer-pg").tempdir_in("/tmp");
@@ -55,7 +68,7 @@ impl TestPostgres {
         let mut copy = as_server("cp");
         run(copy.arg("-a").arg(template(&programs)).arg(&data));
         let mut keeper = as_server("sh");
-        keeper.args(["-c", KEEPER, "sh"]).arg(&programs).arg(directory.path());
+        keeper.args(["-c", KEEPER, "sh"]).arg(&programs).arg(directory.path()).arg(settings);
         keeper.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut keeper = keeper.spawn().expect("a shell");
         let said = keeper.stdout.take().expect("standard output");
@@ -70,6 +83,12 @@ impl TestPostgres {
     pub fn address(&self, login: &str) -> String {
         let socket = self.directory.path().display().to_string().replace('/', "%2F");
         format!("postgres://{login}@{socket}/postgres")
+    }
+
+    /// Where the database is for the owner, as other servers are told it.
+    #[must_use]
+    pub fn conninfo(&self) -> String {
+        format!("host={} user={OWNER} dbname=postgres", self.directory.path().display())
     }
 
     /// One of PostgreSQL's own programs, which reaches this server as the owner.
@@ -101,6 +120,12 @@ impl TestPostgres {
     /// The server refuses it.
     pub fn say(&self, sql: &str) {
         let _answer = self.ask(sql);
+    }
+
+    /// What the server has written into its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
     /// Has all its processes stand still, as a machine does that is gone without a word; or go on.

@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tapfer_server::realm::{database_reader, is_open, migrate_database};
+use tapfer_server::realm::{
+    Owner, Partitions, close_partition, database_reader, is_open, migrate_database, open_partition,
+};
 use tapfer_storage::DatabaseReader;
 use tapfer_storage::sqlite::{self, CutLog};
 
+use crate::clock;
 use crate::context::Context;
 use crate::database_address::DatabaseAddress;
 use crate::failure::{Ending, UsageError};
 use crate::output::Emphasis;
+use crate::platform::open_realm;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
@@ -27,7 +31,10 @@ database.toml, in the home directory of each platform of the realm:
   certificate_authority = \"database-authority.crt\"          # not needed for a unix socket
 
 A new realm: write the file, start `tapfer serve`, which makes the keys and says that the database is empty, run this, and start
-again. Platforms of the version before go on beside the newer schema; a newer one waits for it.")]
+again. Platforms of the version before go on beside the newer schema; a newer one waits for it.
+
+A realm in several databases has a [[partition]] with the same lines for each behind the first; each is migrated for itself
+(docs/partitions.md).")]
     Migrate {
         /// Login that the database belongs to; no platform uses it
         #[arg(long, value_name = "NAME", default_value = "tapfer_owner")]
@@ -35,7 +42,13 @@ again. Platforms of the version before go on beside the newer schema; a newer on
         /// File with the owner's password
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
+        /// Which of several databases; 0 is the home
+        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+        partition: u8,
     },
+    /// A realm in several databases: which is where, and moving one
+    #[command(subcommand)]
+    Partitions(PartitionsCommand),
     /// Read the whole database and say whether it is sound: beside the running platform, or of a backup
     #[command(after_help = "\
 Examples:
@@ -61,6 +74,62 @@ audit restored --reason TEXT, and book what is missing by the tills' receipts (d
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum PartitionsCommand {
+    /// The newest map, and what each database says of itself
+    #[command(after_help = "\
+Example:
+  tapfer db partitions show
+
+Verifies the map with the catalogue of keys beside database.toml. Exit code 1 if a partition cannot be reached, is closed, or is not
+at the place of the map.")]
+    Show,
+    /// Have a partition take no more changes where it is, to move it
+    #[command(after_help = "\
+Example:
+  tapfer db partitions close 1 --owner tapfer_owner --password-file owner.password
+
+From here until it is open at its next place its cards are refused (database_down), and no others. What was acknowledged before is
+in every copy that is made behind this. It is not opened here again.")]
+    Close(OwnedPartition),
+    /// Open a partition at its next place, where a copy of the closed one lies
+    #[command(after_help = "\
+Example:
+  tapfer db partitions open 1 --owner tapfer_owner --password-file owner.password
+
+database.toml leads to the copy already. Behind this: tapfer db partitions sign 1")]
+    Open(OwnedPartition),
+    /// Sign the next map: a partition is at its next place
+    #[command(after_help = "\
+Example:
+  tapfer db partitions sign 1 --home /srv/tapfer-keeper
+
+Needs the keys, and so a home directory of the realm in which no platform runs: a copy, as for one more node. Platforms that run
+read the new map by themselves, and database.toml with it.")]
+    Sign {
+        /// Which; the home, 0, is not moved so
+        #[arg(value_parser = clap::value_parser!(u8).range(1..))]
+        number: u8,
+        /// File with the passphrase of the key store [env: TAPFER_PASSPHRASE, or TAPFER_UNLOCK_KEY: 64
+        /// hexadecimal digits]
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OwnedPartition {
+    /// Which; the home, 0, is not moved so
+    #[arg(value_parser = clap::value_parser!(u8).range(1..))]
+    number: u8,
+    /// Login that the database belongs to; no platform uses it
+    #[arg(long, value_name = "NAME", default_value = "tapfer_owner")]
+    owner: String,
+    /// File with the owner's password
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// Database file [default: the database of the realm in the home directory]
@@ -72,19 +141,83 @@ pub(crate) struct Check {
 
 pub(crate) fn run(context: &Context, command: &DbCommand) -> anyhow::Result<Ending> {
     match command {
-        DbCommand::Migrate { owner, password_file } => {
-            migrate(context, owner, password_file.as_deref())
+        DbCommand::Migrate { owner, password_file, partition } => {
+            migrate(context, owner, password_file.as_deref(), *partition)
         }
+        DbCommand::Partitions(command) => partitions(context, command),
         DbCommand::Check(arguments) => check(context, arguments),
         DbCommand::CutLog { confirmed } => cut_log(context, *confirmed),
     }
 }
 
-fn migrate(context: &Context, owner: &str, password_file: Option<&Path>) -> anyhow::Result<Ending> {
+fn migrate(
+    context: &Context,
+    name: &str,
+    password_file: Option<&Path>,
+    partition: u8,
+) -> anyhow::Result<Ending> {
     let password_file = password_file.map(std::path::absolute).transpose()?;
-    let (before, after) = migrate_database(context.home.path(), owner, password_file.as_deref())?;
+    let (password_file, partition) = (password_file.as_deref(), usize::from(partition));
+    let owner = Owner { name, password_file, partition };
+    let (before, after) = migrate_database(context.home.path(), owner)?;
     context.output.object(&json!({ "schema_before": before, "schema": after }))?;
     Ok(Ending::Done)
+}
+
+fn partitions(context: &Context, command: &PartitionsCommand) -> anyhow::Result<Ending> {
+    let home = context.home.path();
+    match command {
+        PartitionsCommand::Show => show(context),
+        PartitionsCommand::Close(of) => {
+            of.as_owner(|owner| Ok(close_partition(home, owner)?))?;
+            context.output.object(&json!({ "partition": of.number, "closed": true }))?;
+            Ok(Ending::Done)
+        }
+        PartitionsCommand::Open(of) => {
+            let part = of.as_owner(|owner| Ok(open_partition(home, owner)?))?;
+            context.output.object(&json!({ "partition": part.number, "place": part.place }))?;
+            Ok(Ending::Done)
+        }
+        PartitionsCommand::Sign { number, passphrase_file } => {
+            let realm = open_realm(&context.home, None, passphrase_file.as_deref())?;
+            let Some(partitions) = realm.partitions() else { bail!(NO_PARTITIONS) };
+            let map = partitions.sign_moved(*number, clock::now())?;
+            context.output.object(&json!({ "map": map.version, "places": map.places }))?;
+            Ok(Ending::Done)
+        }
+    }
+}
+
+const NO_PARTITIONS: &str = "this realm lies in one database: database.toml has no [[partition]]";
+
+impl OwnedPartition {
+    fn as_owner<T>(&self, job: impl FnOnce(Owner<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let password_file = self.password_file.as_ref().map(std::path::absolute).transpose()?;
+        let partition = usize::from(self.number);
+        job(Owner { name: &self.owner, password_file: password_file.as_deref(), partition })
+    }
+}
+
+fn show(context: &Context) -> anyhow::Result<Ending> {
+    let Some(partitions) = Partitions::beside(&context.home.realm())? else { bail!(NO_PARTITIONS) };
+    let (map, seen) = partitions.show()?;
+    let mut is_well = map.is_some();
+    let rows = (0_usize..).zip(seen).map(|(number, seen)| {
+        let wanted = map.as_ref().and_then(|map| map.part(number));
+        let found = seen.as_ref().ok().copied().flatten();
+        let is_there = wanted.is_some() && found.map(|found| found.part) == wanted;
+        let is_closed = found.is_some_and(|found| found.is_closed);
+        is_well &= is_there && !is_closed;
+        json!({
+            "partition": number, "place": wanted.map(|part| part.place),
+            "found": found.map(|found| found.part.number), "at_place": found.map(|found| found.part.place),
+            "closed": is_closed, "refused": seen.err(),
+        })
+    });
+    let rows: Vec<_> = rows.collect();
+    let version = map.as_ref().map(|map| map.version);
+    context.output.object(&json!({ "map": version, "sound": is_well, "partitions": rows }))?;
+    Ok(Ending::done_if(is_well))
 }
 
 fn check(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {

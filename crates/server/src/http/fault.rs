@@ -46,7 +46,7 @@ fn of_storage(error: StorageError) -> Problem {
             tracing::warn!(target: "tapfer::fault", cause = %error, "the store cannot answer");
             Problem::unavailable("the store cannot take this at the moment; ask again")
         }
-        StorageError::Unreachable(_) => {
+        StorageError::Unreachable(_) | StorageError::Moved(_) => {
             tracing::warn!(target: "tapfer::fault", cause = %error, "the database cannot be reached");
             Problem::database_down()
         }
@@ -114,6 +114,7 @@ fn of_refusal(refusal: &Refusal) -> Problem {
         | Refusal::Ledger(_)
         | Refusal::Integrity(IntegrityError::Challenge)
         | Refusal::Exists(_)
+        | Refusal::OtherPartition
         | Refusal::TerminalBusy(_) => Problem::conflict(detail),
     }
 }

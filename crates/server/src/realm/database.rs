@@ -8,26 +8,48 @@ use serde::Deserialize;
 use tapfer_hsm::catalogue::UnverifiedCatalogue;
 use tapfer_payment_types::{RealmId, Secret};
 use tapfer_storage::faults::SharedFaults;
-use tapfer_storage::postgres::{self, PostgresOptions, PostgresStorage};
+use tapfer_storage::partitions::PartitionedStorage;
+use tapfer_storage::postgres::{self, Part, PostgresOptions, PostgresStorage};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
-use tapfer_storage::{DatabaseReader, Storage};
+use tapfer_storage::{DatabaseReader, Storage, StorageError};
 
+use super::partitions::{self, Partitions};
 use super::{RealmError, RealmPaths, described};
 use crate::private_file::read_private;
 
-/// What `database.toml` says. Files are beside it, unless their path says otherwise.
+/// What `database.toml` says: the realm's only database, or partition 0 and the others behind it. Files are beside it, unless
+/// their path says otherwise.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Named {
+struct Configured {
     /// `postgres://name@host:5432/database`
     address: String,
     /// Holds the login's password, and nothing else.
     password_file: Option<PathBuf>,
     /// Who signs the certificates of the database's servers, as PEM.
     certificate_authority: Option<PathBuf>,
+    /// Partitions from 1 on.
+    #[serde(default)]
+    partition: Vec<Named>,
 }
 
-impl Named {
+/// One database: as in [`Configured`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    address: String,
+    password_file: Option<PathBuf>,
+    certificate_authority: Option<PathBuf>,
+}
+
+impl Configured {
+    /// All databases, by number.
+    fn databases(self) -> Vec<Named> {
+        let Self { address, password_file, certificate_authority, partition } = self;
+        let home = Named { address, password_file, certificate_authority };
+        [home].into_iter().chain(partition).collect()
+    }
+
     fn read(paths: &RealmPaths) -> Result<Option<Self>, RealmError> {
         let path = paths.database_configuration();
         if !path.exists() {
@@ -37,7 +59,9 @@ impl Named {
         let named = toml::from_str(&text).map_err(|error| unusable(&path, error.message()))?;
         Ok(Some(named))
     }
+}
 
+impl Named {
     fn options(
         &self,
         paths: &RealmPaths,
@@ -68,19 +92,63 @@ fn unusable(path: &Path, why: &str) -> RealmError {
     RealmError::Database { path: path.to_owned(), why: why.to_owned() }
 }
 
-/// The platform's own login to PostgreSQL, if the realm is kept there.
-fn platform(paths: &RealmPaths) -> Result<Option<PostgresOptions>, RealmError> {
-    let Some(named) = Named::read(paths)? else { return Ok(None) };
-    named.options(paths, named.password_file.as_deref()).map(Some)
+/// The platform's own login to PostgreSQL, if the realm is kept there: of each partition, the home first.
+fn platform(paths: &RealmPaths) -> Result<Option<Vec<PostgresOptions>>, RealmError> {
+    let Some(configured) = Configured::read(paths)? else { return Ok(None) };
+    let databases = configured.databases();
+    let options =
+        databases.iter().map(|named| named.options(paths, named.password_file.as_deref()));
+    options.collect::<Result<_, _>>().map(Some)
+}
+
+/// The way to one partition, as the file says it now.
+pub(super) fn partition(paths: &RealmPaths, number: usize) -> Result<PostgresOptions, RealmError> {
+    let options = platform(paths)?.unwrap_or_default().into_iter().nth(number);
+    options.ok_or_else(|| {
+        let file = paths.database_configuration();
+        unusable(&file, &format!("there is no partition {number} in it"))
+    })
+}
+
+/// A realm's database, and its partitions, if it has some.
+pub(crate) struct Opened {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) partitions: Option<Arc<Partitions>>,
+}
+
+impl Opened {
+    fn embedded(storage: SqliteStorage) -> Self {
+        Self { storage: Arc::new(storage), partitions: None }
+    }
+
+    fn server(
+        paths: &RealmPaths,
+        realm: RealmId,
+        databases: Vec<PostgresOptions>,
+    ) -> Result<Self, RealmError> {
+        let count = databases.len();
+        let home = databases.into_iter().next();
+        let home = home.ok_or_else(|| unusable(&paths.database_configuration(), "no address"))?;
+        if count < 2 {
+            let storage = Arc::new(PostgresStorage::open(&home, realm)?);
+            return Ok(Self { storage, partitions: None });
+        }
+        let home = Arc::new(partitions::open_home(home, realm, count)?);
+        let partitions = Partitions::new(Arc::clone(&home), paths, realm, count);
+        let of_all = Arc::clone(&partitions);
+        let open = Arc::new(move |number| of_all.open(number));
+        let storage = Arc::new(PartitionedStorage::new(home, count, open));
+        Ok(Self { storage, partitions: Some(partitions) })
+    }
 }
 
 /// The database of a new realm. One in PostgreSQL was made by its owner before.
-pub(super) fn create(paths: &RealmPaths, realm: RealmId) -> Result<Arc<dyn Storage>, RealmError> {
+pub(super) fn create(paths: &RealmPaths, realm: RealmId) -> Result<Opened, RealmError> {
     Ok(match platform(paths)? {
-        Some(options) => Arc::new(PostgresStorage::open(&options, realm)?),
+        Some(databases) => Opened::server(paths, realm, databases)?,
         None => {
-            let options = SqliteOptions::default();
-            Arc::new(SqliteStorage::create(&paths.embedded_database()?, realm, &options)?)
+            let (file, options) = (paths.embedded_database()?, SqliteOptions::default());
+            Opened::embedded(SqliteStorage::create(&file, realm, &options)?)
         }
     })
 }
@@ -90,13 +158,13 @@ pub(crate) fn open(
     paths: &RealmPaths,
     realm: RealmId,
     faults: &SharedFaults,
-) -> Result<Arc<dyn Storage>, RealmError> {
+) -> Result<Opened, RealmError> {
     Ok(match platform(paths)? {
-        Some(options) => Arc::new(PostgresStorage::open(&options, realm)?),
+        Some(databases) => Opened::server(paths, realm, databases)?,
         None => {
             let options = SqliteOptions::default();
             let (file, faults) = (paths.embedded_database()?, Arc::clone(faults));
-            Arc::new(SqliteStorage::open_with_faults(&file, realm, &options, faults)?)
+            Opened::embedded(SqliteStorage::open_with_faults(&file, realm, &options, faults)?)
         }
     })
 }
@@ -107,7 +175,7 @@ pub(crate) fn open_beside(
     realm: RealmId,
 ) -> Result<Arc<dyn Storage>, RealmError> {
     Ok(match platform(paths)? {
-        Some(options) => Arc::new(PostgresStorage::open(&options, realm)?),
+        Some(databases) => Opened::server(paths, realm, databases)?.storage,
         None => {
             let (file, options) = (paths.embedded_database()?, SqliteOptions::default());
             Arc::new(SqliteStorage::open_beside(&file, realm, &options)?)
@@ -115,38 +183,109 @@ pub(crate) fn open_beside(
     })
 }
 
-/// The realm's database, to be read beside the platforms that run.
+/// A realm's partitions, if it has some, for whoever looks at them beside the platforms that run.
+pub(super) fn partitions_beside(
+    paths: &RealmPaths,
+    realm: RealmId,
+) -> Result<Option<Arc<Partitions>>, RealmError> {
+    let Some(databases) = platform(paths)? else { return Ok(None) };
+    Ok(Opened::server(paths, realm, databases)?.partitions)
+}
+
+/// The realm's database, or its home, to be read beside the platforms that run.
 ///
 /// # Errors
 /// It cannot be reached or read, or is not of this program.
 pub fn reader(paths: &RealmPaths) -> Result<DatabaseReader, RealmError> {
     Ok(match platform(paths)? {
-        Some(options) => DatabaseReader::server(&options)?,
+        Some(_) => DatabaseReader::server(&partition(paths, 0)?)?,
         None => DatabaseReader::file(&paths.embedded_database()?)?,
     })
 }
 
-/// Makes the schema of the PostgreSQL database that `database.toml` names, or brings it forward while platforms go on with it:
-/// from which version to which. `owner` is the login that the database belongs to.
+/// The login that a database of `database.toml` belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Holds its password.
+    pub password_file: Option<&'a Path>,
+    /// Which partition; 0 is the home, or the only database.
+    pub partition: usize,
+}
+
+impl Owner<'_> {
+    /// The way in, and how many databases there are.
+    fn options(&self, paths: &RealmPaths) -> Result<(PostgresOptions, usize), RealmError> {
+        let configuration = paths.database_configuration();
+        let configured = Configured::read(paths)?.ok_or_else(|| {
+            unusable(&configuration, "there is no such file: the realm is kept in tapfer.db")
+        })?;
+        let databases = configured.databases();
+        let named = databases.get(self.partition).ok_or_else(|| {
+            unusable(&configuration, &format!("there is no partition {} in it", self.partition))
+        })?;
+        Ok((named.options(paths, self.password_file)?.as_user(self.name), databases.len()))
+    }
+
+    /// Where the home is moved everybody would have to be told by somebody else.
+    fn moving(self) -> Result<Self, RealmError> {
+        let why = "the home is not moved like a partition: let a standby of it take over";
+        let is_home = self.partition == 0;
+        if is_home { Err(StorageError::Moved(why.to_owned()).into()) } else { Ok(self) }
+    }
+
+    fn part(&self, count: usize, place: u32) -> Result<Part, RealmError> {
+        let too_many = |_| StorageError::Moved("there are 256 partitions at most".to_owned());
+        let number = u8::try_from(self.partition).map_err(too_many)?;
+        Ok(Part { number, partitions: u16::try_from(count).unwrap_or(u16::MAX), place })
+    }
+}
+
+/// Makes the schema of a PostgreSQL database that `database.toml` names, or brings it forward while platforms go on with it:
+/// from which version to which. Of several it becomes the partition that it is to be.
 ///
 /// # Errors
-/// There is no `database.toml`; the database is of another realm, or that of a realm which had one is empty now.
-pub fn migrate(
-    home: &Path,
-    owner: &str,
-    password_file: Option<&Path>,
-) -> Result<(i64, i64), RealmError> {
+/// There is no `database.toml`; the database is of another realm, or that of a realm which had one is empty now; it is another
+/// partition, or holds cards and is none.
+pub fn migrate(home: &Path, owner: Owner<'_>) -> Result<(i64, i64), RealmError> {
     let paths = RealmPaths::new(home);
-    let configuration = paths.database_configuration();
-    let named = Named::read(&paths)?.ok_or_else(|| {
-        unusable(&configuration, "there is no such file: the realm is kept in tapfer.db")
-    })?;
-    let options = named.options(&paths, password_file)?.as_user(owner);
-    Ok(match described(&paths) {
-        // Its database must not begin anew as if nothing had ever been paid.
-        Some((_, realm)) => postgres::migrate(&options, realm)?,
+    let (options, count) = owner.options(&paths)?;
+    let versions = match described(&paths) {
+        // A realm's database must not begin anew as if nothing had ever been paid. Another partition is begun behind the home.
+        Some((_, realm)) if owner.partition == 0 => postgres::migrate(&options, realm)?,
+        Some((_, realm)) => postgres::make(&options, realm)?,
         None => postgres::make(&options, realm_of_keys(&paths)?)?,
-    })
+    };
+    if count > 1 {
+        let wanted = owner.part(count, 1)?;
+        match postgres::partition_of(&options)? {
+            Some(found) if Part { place: 1, ..found.part } == wanted => {}
+            _ => postgres::make_partition(&options, wanted)?,
+        }
+    }
+    Ok(versions)
+}
+
+/// Has a partition take no more changes where it is, because it is moved: see [`postgres::close_partition`].
+///
+/// # Errors
+/// There is no such partition, or it cannot be reached.
+pub fn close_partition(home: &Path, owner: Owner<'_>) -> Result<(), RealmError> {
+    let (options, _) = owner.moving()?.options(&RealmPaths::new(home))?;
+    Ok(postgres::close_partition(&options)?)
+}
+
+/// Opens a partition at its next place, to which `database.toml` leads now: see [`postgres::open_partition`].
+///
+/// # Errors
+/// It is no closed copy of the partition, or cannot be reached.
+pub fn open_partition(home: &Path, owner: Owner<'_>) -> Result<Part, RealmError> {
+    let (options, count) = owner.moving()?.options(&RealmPaths::new(home))?;
+    let found = postgres::partition_of(&options)?.map_or(0, |found| found.part.place);
+    let part = owner.part(count, found.saturating_add(1))?;
+    postgres::open_partition(&options, part)?;
+    Ok(part)
 }
 
 /// Whose keys lie there, of a realm that has not been started yet.

@@ -23,6 +23,7 @@
 pub(crate) mod database;
 mod description;
 mod error;
+mod partitions;
 mod paths;
 #[cfg(test)]
 mod tests;
@@ -38,13 +39,17 @@ use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
 use tapfer_storage::Storage;
 use tapfer_storage::faults::{NoFaults, SharedFaults};
 
+use self::database::Opened;
 use self::description::Description;
 use crate::entropy::{self, SystemEntropy};
 use crate::{members, newest_catalogue, private_file};
 
-pub use self::database::{migrate as migrate_database, reader as database_reader};
+pub use self::database::{
+    Owner, close_partition, migrate as migrate_database, open_partition, reader as database_reader,
+};
 pub use self::description::described;
 pub use self::error::RealmError;
+pub use self::partitions::{Partitions, SeenPartition};
 pub use self::paths::RealmPaths;
 pub use tapfer_hsm::Realm as RealmKind;
 
@@ -59,6 +64,7 @@ pub struct Realm {
     kind: RealmKind,
     pub(crate) hsm: Arc<dyn PaymentHsm>,
     pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) partitions: Option<Arc<Partitions>>,
     pub(crate) lock: RealmLock,
 }
 
@@ -106,10 +112,11 @@ impl Realm {
             Place::Keystore(unlock) => Arc::new(create_or_finish(&paths, kind, unlock, now)?),
         };
         let id = hsm.describe().realm_id;
-        let storage = database::create(&paths, id)?;
+        let Opened { storage, partitions } = database::create(&paths, id)?;
+        verify_map(partitions.as_deref(), &hsm)?;
         // Last, so that whatever has a description is whole.
         Description::new(id, kind, now).write(&paths)?;
-        Ok(Self { paths, kind, hsm, storage, lock })
+        Ok(Self { paths, kind, hsm, storage, partitions, lock })
     }
 
     /// Opens the realm in a directory.
@@ -150,21 +157,22 @@ impl Realm {
         private(home, private_file::close_directory(home))?;
         let lock = lock(home)?;
         let database = || database::open(&paths, id, &faults);
-        let (hsm, storage): (Arc<dyn PaymentHsm>, _) = match place(&paths, unlock)? {
+        let (hsm, opened): (Arc<dyn PaymentHsm>, _) = match place(&paths, unlock)? {
             Place::Hsms => {
-                let (config, storage) = (members::configuration(&paths)?, database()?);
+                let (config, opened) = (members::configuration(&paths)?, database()?);
+                let storage = &opened.storage;
                 // Before the first worker reads the file: whatever one has used, the pool goes by.
                 let known = storage.newest_catalogue()?;
                 let pool = match (launch(&paths, config, Some((kind, id)), known), &known) {
                     (Err(refused), Some(newest)) => {
-                        newest_catalogue::take_over(&*storage, &paths, newest, refused, || {
+                        newest_catalogue::take_over(&**storage, &paths, newest, refused, || {
                             let config = members::configuration(&paths)?;
                             launch(&paths, config, Some((kind, id)), known)
                         })?
                     }
                     (launched, _) => launched?,
                 };
-                (Arc::new(pool), Some(storage))
+                (Arc::new(pool), Some(opened))
             }
             Place::Keystore(unlock) => {
                 let hsm = SoftwareHsm::open(&paths.keystore(), &paths.catalogue(), unlock)?;
@@ -176,13 +184,14 @@ impl Realm {
         if (module.realm, module.realm_id) != (kind, id) {
             return Err(RealmError::Mixed(home.to_owned()));
         }
-        let storage = storage.map_or_else(database, Ok)?;
+        let Opened { storage, partitions } = opened.map_or_else(database, Ok)?;
         // An old copy would bring back keys that were destroyed or retired, and lack newer ones.
         let follow = |known: Option<&CatalogueMark>| Ok(hsm.follow_catalogue(known)?);
         newest_catalogue::follow::<RealmError>(&*storage, &paths, follow)?;
         newest_catalogue::share(&*storage, &paths)?;
         newest_catalogue::say_unknown_owners(&*storage, &paths)?;
-        Ok(Self { paths, kind, hsm, storage, lock })
+        verify_map(partitions.as_deref(), &hsm)?;
+        Ok(Self { paths, kind, hsm, storage, partitions, lock })
     }
 
     /// Where its parts lie.
@@ -209,11 +218,24 @@ impl Realm {
         self.kind
     }
 
+    /// Its partitions, if it lies in several databases.
+    #[must_use]
+    pub fn partitions(&self) -> Option<&Partitions> {
+        self.partitions.as_deref()
+    }
+
     /// Its security module.
     #[must_use]
     pub fn hsm(&self) -> Arc<dyn PaymentHsm> {
         Arc::clone(&self.hsm)
     }
+}
+
+fn verify_map(
+    partitions: Option<&Partitions>,
+    hsm: &Arc<dyn PaymentHsm>,
+) -> Result<(), RealmError> {
+    partitions.map_or(Ok(()), |partitions| partitions.verify_with(hsm))
 }
 
 /// Where the root keys are.

@@ -1,6 +1,6 @@
 //! Realms that are made, opened again, torn off, mixed up and put back.
 
-use super::{Realm, RealmError, RealmKind, RealmPaths, migrate_database};
+use super::{Owner, Realm, RealmError, RealmKind, RealmPaths, migrate_database};
 use crate::{catalogue_refusal, newest_catalogue};
 use std::fs;
 use std::io::Write as _;
@@ -255,6 +255,10 @@ fn the_directory_is_for_its_owner_only() {
     assert!(matches!(refused, Err(RealmError::Writable { mode: 0o730, .. })));
 }
 
+const fn owner() -> Owner<'static> {
+    Owner { name: OWNER, password_file: None, partition: 0 }
+}
+
 #[test]
 fn two_platforms_of_a_realm_share_a_database() {
     let server = TestPostgres::start();
@@ -266,7 +270,7 @@ fn two_platforms_of_a_realm_share_a_database() {
     // The keys come first, then their database, which only its owner can make.
     server.say(&format!("CREATE ROLE {PLATFORM} LOGIN"));
     assert!(matches!(create(), Err(RealmError::Storage(StorageError::Empty(_)))));
-    let (before, after) = migrate_database(here.path(), OWNER, None).unwrap();
+    let (before, after) = migrate_database(here.path(), owner()).unwrap();
     assert!(before == 0 && after > 0);
     server.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
     let first = create().unwrap();
@@ -282,7 +286,7 @@ fn two_platforms_of_a_realm_share_a_database() {
     server.say("DROP SCHEMA tapfer CASCADE");
     let refused = Realm::open(there.path(), &unlock());
     assert!(matches!(refused, Err(RealmError::Storage(StorageError::Empty(_)))));
-    let refused = migrate_database(there.path(), OWNER, None);
+    let refused = migrate_database(there.path(), owner());
     assert!(matches!(refused, Err(RealmError::Storage(StorageError::Empty(_)))));
 }
 
@@ -296,7 +300,7 @@ fn attack_forged_catalogue_in_the_database() {
     fs::write(here.path().join("database.toml"), &named).unwrap();
     server.say(&format!("CREATE ROLE {PLATFORM} LOGIN"));
     Realm::create(here.path(), RealmKind::Demo, &unlock(), now).map(drop).unwrap_err();
-    migrate_database(here.path(), OWNER, None).unwrap();
+    migrate_database(here.path(), owner()).unwrap();
     server.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
     let first = Realm::create(here.path(), RealmKind::Demo, &unlock(), now).unwrap();
     for file in ["realm.json", "keystore", "keys.json", "database.toml"] {

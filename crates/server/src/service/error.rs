@@ -6,6 +6,7 @@ use tapfer_hsm::HsmError;
 use tapfer_storage::StorageError;
 
 use crate::entropy::EntropyError;
+use crate::realm::RealmError;
 use crate::service::chip_data::ChipDataError;
 
 /// Why the service did not do what was asked.
@@ -50,4 +51,15 @@ pub(crate) enum ServiceError {
     /// A stored thing cannot be read back.
     #[error("{0} does not read back; restore it from a backup")]
     Damaged(&'static str),
+}
+
+/// What can go wrong with the partition map.
+impl From<RealmError> for ServiceError {
+    fn from(error: RealmError) -> Self {
+        match error {
+            RealmError::Storage(error) => Self::Storage(error),
+            RealmError::Hsm(error) => Self::Hsm(error),
+            _ => Self::Damaged("the partition map"),
+        }
+    }
 }

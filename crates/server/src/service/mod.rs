@@ -118,7 +118,7 @@ impl Service {
         taken: ApiKeysTaken,
         client_certificates: ClientCertificates,
     ) -> Result<Self, ServiceError> {
-        let Realm { hsm, storage, lock, paths, .. } = realm;
+        let Realm { hsm, storage, lock, paths, partitions, .. } = realm;
         let turn = storage.turn_to_make_keys()?;
         newest_catalogue::follow::<ServiceError>(&*storage, &paths, |known| {
             Ok(hsm.follow_catalogue(known)?)
@@ -148,6 +148,9 @@ impl Service {
         service.ensure_merchant_authority(now)?;
         service.ensure_document_keys(now)?;
         service.follow_catalogue()?;
+        if let Some(partitions) = partitions {
+            partitions.ensure_map(now)?;
+        }
         drop(turn);
         Ok(service)
     }

@@ -15,6 +15,9 @@ use crate::service::cards::DRAWS;
 use crate::service::repetition::Repetition;
 use crate::service::{Service, ServiceError};
 
+/// So many numbers are drawn until one is of its card's partition: with 256 partitions one of ten million tokens finds none.
+const DRAWN_FOR_ITS_PARTITION: u16 = 4_096;
+
 fn created_token(token: &Token) -> StoredResponse {
     created(&api::tokens::Token::from(token))
 }
@@ -47,7 +50,7 @@ impl Service {
             }
             let issuer =
                 self.storage.issuer(card.issuer)?.ok_or(ServiceError::NotFound("issuer"))?;
-            let mut draws = DRAWS;
+            let (mut draws, mut others) = (DRAWS, DRAWN_FOR_ITS_PARTITION);
             loop {
                 let number = self.draw_number(&issuer.token_prefix)?;
                 let token_pan = number
@@ -59,6 +62,9 @@ impl Service {
                 draws = draws.saturating_sub(1);
                 match self.storage.create_token(token, sealed, write.clone()) {
                     Err(StorageError::Refused(Refusal::Exists(_))) if draws > 0 => {}
+                    Err(StorageError::Refused(Refusal::OtherPartition)) if others > 0 => {
+                        (draws, others) = (DRAWS, others.saturating_sub(1));
+                    }
                     result => return Ok(result?),
                 }
             }

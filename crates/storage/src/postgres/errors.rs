@@ -8,6 +8,9 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use crate::StorageError;
 
+/// What a partition says that takes nothing more (migration V5).
+const CLOSED: &str = "TP001";
+
 impl From<Error> for StorageError {
     fn from(error: Error) -> Self {
         let Some(database) = error.as_db_error() else {
@@ -19,6 +22,9 @@ impl From<Error> for StorageError {
         let is_gone = code.code().starts_with("08") || code.code().starts_with("57P");
         if is_gone || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
             return Self::Unreachable(Arc::new(error));
+        }
+        if code.code() == CLOSED {
+            return Self::Moved(database.message().to_owned());
         }
         if *code == SqlState::UNIQUE_VIOLATION {
             let taken = place(database).and_then(|columns| Self::taken(&columns));
@@ -53,7 +59,7 @@ pub(super) fn is_overtaken(error: &Error) -> bool {
 pub(super) fn is_rolled_back(error: &Error) -> bool {
     let code = error.code().map(SqlState::code);
     // By class: 23 a constraint, 40 the transaction was rolled back.
-    code.is_some_and(|code| code.starts_with("23") || code.starts_with("40"))
+    code.is_some_and(|code| code.starts_with("23") || code.starts_with("40") || code == CLOSED)
 }
 
 /// Whose account would be below zero: of those that many change at once the table is the first to see it.

@@ -66,7 +66,8 @@ const VERDICTS: &str = "SELECT * FROM device_integrity WHERE device_id = ANY (?1
 const TERMINALS: &str = "SELECT * FROM terminals WHERE id = ANY (?1::text[])";
 const MERCHANTS: &str = "SELECT * FROM merchants
     WHERE id = ANY (ARRAY(SELECT merchant_id FROM terminals WHERE id = ANY (?1::text[])))";
-const INTENTS: &str = "SELECT * FROM payment_intents WHERE id = ANY (?1::text[])";
+const INTENTS: &str =
+    "SELECT * FROM payment_intents WHERE id = ANY (?1::text[]) AND handed_to IS NULL";
 
 /// What is to be read, each once and in the order of their ids.
 #[derive(Debug, Default)]

@@ -23,6 +23,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/postgres/V3__accepted_catalogues.sql"),
     ),
     ("V4__news", include_str!("../../migrations/postgres/V4__news.sql")),
+    ("V5__partitions", include_str!("../../migrations/postgres/V5__partitions.sql")),
 ];
 
 /// Whoever migrates at the same time waits for the first, and finds nothing left to do. "tpfr".

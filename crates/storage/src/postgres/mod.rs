@@ -13,6 +13,7 @@ mod joint;
 mod lots;
 mod migrations;
 mod options;
+mod partition;
 mod pool;
 mod presence;
 mod reader;
@@ -43,6 +44,9 @@ use crate::relational::{Engine, Result, of_each};
 use crate::{Load, Storage, StorageError};
 pub use migrations::{make, migrate};
 pub use options::{PostgresOptions, PostgresOptionsError};
+pub use partition::{
+    Found, PUBLICATION, Part, close_partition, make_partition, open_partition, partition_of,
+};
 pub(crate) use reader::ServerReader;
 
 /// The store in a PostgreSQL database, which other platforms of the realm may use at the same time.
@@ -75,6 +79,7 @@ impl PostgresStorage {
         let pool = pool(options.connections());
         pool.begin(SNAPSHOT, |session| {
             migrations::check(session, options, realm)?;
+            partition::check(options.part(), partition::found(session)?)?;
             rights::check(session)?;
             durability::check(session)?;
             session.end()

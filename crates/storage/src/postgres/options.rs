@@ -11,6 +11,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
+use super::partition::Part;
 use super::presence::Presence;
 
 /// How long a server may say nothing. Longer than a lock is waited for, shorter than a till waits.
@@ -61,6 +62,7 @@ pub struct PostgresOptions {
     tls: Option<ClientConfig>,
     connections: usize,
     presence: Arc<Presence>,
+    part: Option<Part>,
 }
 
 impl fmt::Debug for PostgresOptions {
@@ -98,7 +100,7 @@ impl PostgresOptions {
         config.connect_timeout(CONNECTING).tcp_user_timeout(GONE).options(SETTINGS);
         config.keepalives_idle(SILENCE).keepalives_interval(ASKED_EVERY).keepalives_retries(4);
         config.application_name("tapfer");
-        Ok(Self { config, tls, connections: CONNECTIONS, presence: Arc::default() })
+        Ok(Self { config, tls, connections: CONNECTIONS, presence: Arc::default(), part: None })
     }
 
     /// The same database, for another login.
@@ -106,6 +108,16 @@ impl PostgresOptions {
     pub fn as_user(mut self, user: &str) -> Self {
         self.config.user(user);
         self
+    }
+
+    /// The same database, as the partition that it has to be.
+    #[must_use]
+    pub fn as_partition(self, part: Part) -> Self {
+        Self { part: Some(part), ..self }
+    }
+
+    pub(super) const fn part(&self) -> Option<Part> {
+        self.part
     }
 
     pub(super) const fn config(&self) -> &Config {

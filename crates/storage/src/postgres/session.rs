@@ -16,6 +16,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::options::{PATIENCE, PostgresOptions};
+use super::partition;
 use super::presence::{Presence, away};
 use crate::StorageError;
 use crate::relational::Result;
@@ -81,7 +82,7 @@ impl Session {
             async { tokio::time::timeout(options.connected_within(), connecting).await };
         let client = runtime.block_on(connected);
         let client = client.map_err(|elapsed| StorageError::Unreachable(Arc::new(elapsed)))??;
-        Ok(Self {
+        let session = Self {
             runtime: Some(runtime),
             client,
             presence: options.presence(),
@@ -91,7 +92,12 @@ impl Session {
             overtaken: Cell::new(false),
             is_lost: Cell::new(false),
             round_trips: Arc::clone(round_trips),
-        })
+        };
+        // The address may lead somewhere else than it did.
+        if options.part().is_some() && partition::is_known(&session)? {
+            partition::check(options.part(), partition::found(&session)?)?;
+        }
+        Ok(session)
     }
 
     /// Waits for an answer, and not for ever: a server that says nothing is as good as gone, and nobody waits for one that is

@@ -11,8 +11,12 @@ use super::sql::{Connection, Guard, Row, params};
 use super::{Changed, Engine, Result, authorizations, merchants, terminals};
 use crate::{Inconsistency, IntentStore, Page, Refusal, Slice, Write, Written};
 
+/// Those that were not handed over to another partition.
+const HERE: &str = "SELECT * FROM (SELECT * FROM payment_intents WHERE handed_to IS NULL) AS here";
+
 pub(crate) fn find(connection: &Connection, id: PaymentIntentId) -> Result<Option<PaymentIntent>> {
-    first(connection, "SELECT * FROM payment_intents WHERE id = ?1", [id.to_string()], read)
+    let here = "SELECT * FROM payment_intents WHERE id = ?1 AND handed_to IS NULL";
+    first(connection, here, [id.to_string()], read)
 }
 
 pub(crate) fn get(connection: &Connection, id: PaymentIntentId) -> Result<PaymentIntent> {
@@ -46,7 +50,8 @@ pub(crate) fn armed_at(
 ) -> Result<Option<PaymentIntent>> {
     first(
         connection,
-        "SELECT * FROM payment_intents WHERE armed_terminal_id = ?1 AND arming_state = 'armed'",
+        "SELECT * FROM payment_intents
+         WHERE armed_terminal_id = ?1 AND arming_state = 'armed' AND handed_to IS NULL",
         [terminal.to_string()],
         read,
     )
@@ -223,8 +228,7 @@ impl<E: Engine> IntentStore for E {
         page: Page<PaymentIntentId>,
     ) -> Result<Slice<PaymentIntent, PaymentIntentId>> {
         let filters = [("merchant_id", merchant.map(|id| id.to_string()))];
-        let list =
-            Listing { select: "SELECT * FROM payment_intents", key: "id", filters: &filters };
+        let list = Listing { select: HERE, key: "id", filters: &filters };
         self.read(|connection| list.slice(connection, page, read, |intent| intent.id))
     }
 

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use tapfer_payments::authorization::{DeclineReason, Outcome};
-use tapfer_storage::postgres::{PostgresOptions, PostgresStorage, make};
+use tapfer_storage::partitions::PartitionedStorage;
+use tapfer_storage::postgres::{
+    PUBLICATION, Part, PostgresOptions, PostgresStorage, make, make_partition,
+};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{IdempotencyClaim, Refusal, Storage, StorageError};
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
@@ -30,6 +33,61 @@ impl Backend for TestPostgres {
     fn open() -> (Arc<dyn Storage>, Self) {
         let server = migrated();
         (platform(&server), server)
+    }
+}
+
+/// Two partitions on two servers. All cards are in the second, and what everybody needs comes there from the first.
+pub(crate) struct Partitions(pub(crate) Vec<TestPostgres>);
+
+impl Backend for Partitions {
+    fn open() -> (Arc<dyn Storage>, Self) {
+        let partitions = Self::start(2);
+        (partitions.platform(), partitions)
+    }
+}
+
+impl Partitions {
+    /// So many servers, each with the tables of the realm; the first is the home.
+    pub(crate) fn start(count: u8) -> Self {
+        let servers: Vec<_> = (0..count)
+            .map(|number| match number {
+                0 => TestPostgres::start_to_subscribe_from(),
+                _ => TestPostgres::start(),
+            })
+            .collect();
+        for (number, server) in (0..).zip(&servers) {
+            make(&options(server, OWNER), realm()).unwrap();
+            server.let_platforms_in();
+            let part = Part { number, partitions: count.into(), place: 1 };
+            make_partition(&options(server, OWNER), part).unwrap();
+            if number > 0 {
+                let home = servers[0].conninfo();
+                server.say(&format!(
+                    "CREATE SUBSCRIPTION tapfer_{number} CONNECTION '{home}' PUBLICATION {PUBLICATION}"
+                ));
+            }
+        }
+        Self(servers)
+    }
+
+    /// One of several platforms on them.
+    pub(crate) fn platform(&self) -> Arc<PartitionedStorage> {
+        self.platform_of(self.0.len())
+    }
+
+    /// The same, where the last ones may be gone.
+    pub(crate) fn platform_of(&self, count: usize) -> Arc<PartitionedStorage> {
+        let nowhere = || PostgresOptions::new("postgres://node@127.0.0.1:1/none", None, None);
+        let there = self.0.iter().map(|server| options(server, PLATFORM));
+        let gone = (self.0.len()..count).map(|_| nowhere().unwrap());
+        let places: Vec<_> = there.chain(gone).collect();
+        let open = move |number: usize| {
+            let partitions = u16::try_from(count).unwrap();
+            let part = Part { number: u8::try_from(number).unwrap(), partitions, place: 1 };
+            PostgresStorage::open(&places[number].clone().as_partition(part), realm())
+        };
+        let home = open(0).unwrap();
+        Arc::new(PartitionedStorage::new(Arc::new(home), count, Arc::new(open)))
     }
 }
 
@@ -80,6 +138,22 @@ macro_rules! contract {
         mod postgres {
             $(#[test] fn $case() { super::$case::<tapfer_test_postgres::TestPostgres>(); })+
         }
+        mod partitions {
+            $(#[test] fn $case() { super::$case::<super::world::backend::Partitions>(); })+
+        }
     };
 }
 pub(crate) use contract;
+
+/// The same, of those that look at what payments leave in the audit log, where each partition has its own.
+macro_rules! contract_of_one_log {
+    ($($case:ident)+) => {
+        mod sqlite_log {
+            $(#[test] fn $case() { super::$case::<tempfile::TempDir>(); })+
+        }
+        mod postgres_log {
+            $(#[test] fn $case() { super::$case::<tapfer_test_postgres::TestPostgres>(); })+
+        }
+    };
+}
+pub(crate) use contract_of_one_log;

@@ -17,7 +17,9 @@ use tapfer_payment_types::{
 };
 use tapfer_payments::access::{ApiKey, Principal, Role};
 use tapfer_payments::audit::Caller;
-use tapfer_payments::authorization::{Authorization, Decision, Outcome, PresentedPayment, decide};
+use tapfer_payments::authorization::{
+    Authorization, Decision, Facts, Outcome, PresentedPayment, decide,
+};
 use tapfer_payments::cards::{Card, CardStatus};
 use tapfer_payments::devices::{Device, DevicePublicKey};
 use tapfer_payments::intents::{CaptureMethod, PaymentIntent};
@@ -59,6 +61,8 @@ pub(crate) struct World {
     pub(crate) token: TokenId,
     pub(crate) merchant: MerchantId,
     pub(crate) terminal: TerminalId,
+    /// Where there are several: the partition of its card.
+    partition: u32,
 }
 
 /// Ids that count up from a number, so that a second run on the same data can take others.
@@ -178,12 +182,19 @@ impl World {
             token: TokenId::new(noon(), id(5)),
             merchant: MerchantId::new(noon(), id(6)),
             terminal: TerminalId::new(noon(), id(7)),
+            partition: 1,
         }
     }
 
     /// Another customer in the same world, with a card, a phone and a till to pay at. `start` keeps new ids apart.
     pub(crate) fn another_customer(&self, start: u64) -> Self {
+        self.another_customer_in(1, start)
+    }
+
+    /// The same, in a partition.
+    pub(crate) fn another_customer_in(&self, partition: u32, start: u64) -> Self {
         let mut other = Self::reopened(Arc::clone(&self.store), start);
+        other.partition = partition;
         other.card = CardId::new(noon(), other.next());
         other.device = DeviceId::new(noon(), other.next());
         other.token = TokenId::new(noon(), other.next());
@@ -210,7 +221,7 @@ impl World {
         done(store.top_up(top_up, write()));
         let key = self.new_api_key(Principal::Device(self.device));
         done(store.create_device(self.device(self.device), key, write()));
-        done(store.create_token(self.token(self.token), token_number(self.token), write()));
+        done(store.create_token(self.token(self.token), self.token_number(self.token), write()));
         self.change_token(TokenAction::Activate, Actor::Issuer).unwrap();
         done(store.grant_keys(self.token, None, vec![granted_key()], write()));
     }
@@ -231,8 +242,16 @@ impl World {
         self.api_key(ApiKeyId::new(noon(), self.next()), principal)
     }
 
+    /// A number that nobody else has, of the partition of its card.
     pub(crate) fn number(&self) -> SealedNumber {
-        SealedNumber { sealed: vec![1, 2, 3], keyed_hash: self.next().to_vec() }
+        let keyed_hash = [self.partition.to_be_bytes().as_slice(), &self.next()].concat();
+        SealedNumber { sealed: vec![1, 2, 3], keyed_hash }
+    }
+
+    pub(crate) fn token_number(&self, token: TokenId) -> SealedNumber {
+        let token = token.to_string();
+        let keyed_hash = [self.partition.to_be_bytes().as_slice(), token.as_bytes()].concat();
+        SealedNumber { sealed: vec![4, 5, 6], keyed_hash }
     }
 
     pub(crate) fn card(&self, id: CardId) -> Card {
@@ -333,6 +352,11 @@ impl World {
         decide(facts, Ok(proof), TerminalPin::Absent, noon())
     }
 
+    /// Decides on facts that were loaded before.
+    pub(crate) fn decide_on(&self, facts: Facts, presented: PresentedPayment) -> Decision {
+        decide(facts, Ok(proof(self.token, &presented)), TerminalPin::Absent, noon())
+    }
+
     /// What a decision has to be loaded for.
     pub(crate) fn query(
         &self,
@@ -340,7 +364,7 @@ impl World {
         terminal: TerminalId,
         presented: PresentedPayment,
     ) -> FactsQuery {
-        let token_number_hash = token_number(self.token).keyed_hash;
+        let token_number_hash = self.token_number(self.token).keyed_hash;
         let (payment_intent, acquirer) = (intent, acquirer_of(realm()));
         let presented = Arc::new(presented);
         FactsQuery { token_number_hash, payment_intent, terminal, acquirer, presented }
@@ -405,10 +429,6 @@ impl World {
         let account = self.store.card(self.card).unwrap().unwrap();
         (account.balance.minor, account.available.minor)
     }
-}
-
-pub(crate) fn token_number(token: TokenId) -> SealedNumber {
-    SealedNumber { sealed: vec![4, 5, 6], keyed_hash: token.to_string().into_bytes() }
 }
 
 pub(crate) fn issuer(number: u8, token_prefix: &str) -> Issuer {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tapfer_server::RealmKind;
-use tapfer_server::realm::migrate_database;
+use tapfer_server::realm::{Owner, migrate_database};
 
 use super::super::figure::{each, micros, quotients, summary};
 use super::crowd::Crowd;
@@ -82,7 +82,8 @@ fn stage_on(output: Output, server: &PostgresServer) -> anyhow::Result<Stage> {
     server.say(&format!("CREATE ROLE {PLATFORM} LOGIN"))?;
     // The keys come first, then their database, which only its owner can make.
     let _empty = open_realm(&home, Some(RealmKind::Demo), None);
-    migrate_database(home.path(), OWNER, None)?;
+    let owner = Owner { name: OWNER, password_file: None, partition: 0 };
+    migrate_database(home.path(), owner)?;
     server.say(&format!("GRANT tapfer_server TO {PLATFORM}"))?;
     let realm = open_realm(&home, Some(RealmKind::Demo), None)?;
     Stage::serve(output, directory, home, realm)

@@ -1,0 +1,208 @@
+//! A real `tapfer serve` whose realm lies on two real PostgreSQL servers: it pays on both, and one partition is moved to a third
+//! server while phones go on paying.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+mod load;
+mod platform;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use load::{Load, uptime};
+use platform::{Platform, tapfer, until};
+use serde_json::Value;
+use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
+
+/// So many cards: all in one partition come once in ten thousand runs.
+const PHONES: usize = 14;
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What the home sends to everybody, and so is not part of a copy.
+const EVERYWHERE: [&str; 8] = [
+    "device_integrity",
+    "devices",
+    "integrity_policies",
+    "issuer_policies",
+    "issuers",
+    "merchants",
+    "terminals",
+    "told",
+];
+
+fn ran(command: &mut Command) -> Vec<u8> {
+    let said = command.output().unwrap();
+    assert!(said.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said.stderr));
+    said.stdout
+}
+
+/// A command of the operator, in a home directory; what it says as JSON, however it ends.
+fn said(home: &Path, arguments: &[&str]) -> (bool, Value) {
+    let output = tapfer().args(arguments).arg("--json").arg("--home").arg(home).output().unwrap();
+    let value = serde_json::from_slice(&output.stdout);
+    let value = value.unwrap_or_else(|_| String::from_utf8_lossy(&output.stderr).into());
+    (output.status.success(), value)
+}
+
+fn done(home: &Path, arguments: &[&str]) -> Value {
+    let (is_done, value) = said(home, arguments);
+    assert!(is_done, "{arguments:?}: {value}");
+    value
+}
+
+/// The way to both partitions, for a home directory.
+fn lead(home: &Path, partitions: [&TestPostgres; 2]) {
+    let [first, second] = partitions.map(|server| server.address(PLATFORM));
+    let named = format!("address = \"{first}\"\n\n[[partition]]\naddress = \"{second}\"\n");
+    fs::write(home.join("database.toml"), named).unwrap();
+}
+
+fn approved(server: &TestPostgres) -> u64 {
+    server.ask("SELECT count(*) FROM authorizations WHERE outcome = 0").parse().unwrap()
+}
+
+fn subscribe(server: &TestPostgres, home: &TestPostgres, name: &str) {
+    let from = home.conninfo();
+    server.say(&format!(
+        "CREATE SUBSCRIPTION {name} CONNECTION '{from}' PUBLICATION tapfer_everywhere"
+    ));
+}
+
+/// Copies a closed partition with pg_dump and pg_restore: docs/partitions.md.
+fn copy(old: &TestPostgres, new: &TestPostgres, home: &TestPostgres) {
+    let directory = tempfile::tempdir().unwrap();
+    let dump = directory.path().join("partition.dump");
+    let but = EVERYWHERE.iter().map(|table| format!("--exclude-table-data=tapfer.{table}"));
+    ran(old
+        .program("pg_dump")
+        .args(["-Fc", "-n", "tapfer", "--no-subscriptions", "--no-publications"])
+        .args(but)
+        .stdout(Stdio::from(File::create(&dump).unwrap())));
+    for role in ["tapfer_server", "tapfer_auditor", "tapfer_issuer"] {
+        new.say(&format!("CREATE ROLE {role} NOLOGIN"));
+    }
+    new.say(&format!("CREATE ROLE {PLATFORM} LOGIN IN ROLE tapfer_server"));
+    let restore = |section: &str| {
+        let section = format!("--section={section}");
+        let from = Stdio::from(File::open(&dump).unwrap());
+        ran(new.program("pg_restore").args(["-d", "postgres", "-e", &section]).stdin(from));
+    };
+    restore("pre-data");
+    restore("data");
+    subscribe(new, home, "tapfer_1_2");
+    until("what everybody needs is there", PATIENCE, || {
+        let missing = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'";
+        (new.ask(missing) == "0").then_some(())
+    });
+    restore("post-data");
+}
+
+#[test]
+fn a_platform_pays_in_two_partitions_and_one_is_moved() {
+    let (first, second) = (TestPostgres::start_to_subscribe_from(), TestPostgres::start());
+    let (at_work, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (at_work, keeper) = (at_work.path(), kept.path());
+    lead(at_work, [&first, &second]);
+    for server in [&first, &second] {
+        server.say(&format!("CREATE ROLE {PLATFORM} LOGIN"));
+    }
+    // The first start makes the keys, and says whose turn it is.
+    let refused =
+        tapfer().args(["serve", "--listen", "127.0.0.1:0", "--home"]).arg(at_work).output();
+    let told = String::from_utf8(refused.unwrap().stderr).unwrap();
+    assert!(told.contains("tapfer db migrate"), "{told}");
+    for (number, server) in [("0", &first), ("1", &second)] {
+        done(at_work, &["db", "migrate", "--owner", OWNER, "--partition", number]);
+        server.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
+    }
+    subscribe(&second, &first, "tapfer_1");
+    let platform = Platform::on(at_work);
+    platform.tapfer(&["init", "--balance", "1000.00"]);
+    let shown = done(at_work, &["db", "partitions", "show"]);
+    assert_eq!((&shown["map"], &shown["sound"]), (&1.into(), &true.into()), "{shown}");
+    for name in ["realm.json", "keystore", "keys.json", "demo-unlock.key"] {
+        fs::copy(at_work.join(name), keeper.join(name)).unwrap();
+    }
+    lead(keeper, [&first, &second]);
+
+    let load = Load::start(&[&platform], PHONES);
+    load.wait_for_more(3 * PHONES);
+    let before = [&first, &second].map(approved);
+    assert!(before.iter().all(|count| *count > 0), "{before:?}");
+
+    let closed = uptime();
+    done(keeper, &["db", "partitions", "close", "1", "--owner", OWNER]);
+    let (is_sound, shown) = said(keeper, &["db", "partitions", "show"]);
+    assert!(!is_sound && shown["partitions"][1]["closed"] == true, "{shown}");
+    let at_the_old_place = approved(&second);
+    // Nothing is signed before it is there.
+    let (is_signed, refused) = said(keeper, &["db", "partitions", "sign", "1"]);
+    assert!(!is_signed, "{refused}");
+    second.say("ALTER SUBSCRIPTION tapfer_1 DISABLE");
+    let third = TestPostgres::start();
+    copy(&second, &third, &first);
+    // The others pay all the time.
+    load.wait_for_more(PHONES);
+    assert_eq!(approved(&second), at_the_old_place, "closed is closed");
+    lead(keeper, [&first, &third]);
+    lead(at_work, [&first, &third]);
+    let opened = done(keeper, &["db", "partitions", "open", "1", "--owner", OWNER]);
+    assert_eq!(opened["place"], 2, "{opened}");
+    let signed = done(keeper, &["db", "partitions", "sign", "1"]);
+    assert_eq!((&signed["map"], &signed["places"]), (&2.into(), &serde_json::json!([1, 2])));
+    // Nobody has restarted anything.
+    until("phones of the partition pay at its new place", PATIENCE, || {
+        (approved(&third) > at_the_old_place).then_some(())
+    });
+    eprintln!("closed for {:.1} s", uptime() - closed);
+    let found = load.end();
+    eprintln!("{found}");
+    let acknowledged = found["acknowledged"].as_u64().unwrap();
+    assert_eq!(approved(&first) + approved(&third), acknowledged, "each is there once");
+    done(at_work, &["db", "partitions", "show"]);
+    assert_eq!(first.ask("SELECT count(*) FROM partition_maps"), "2");
+    // Each database for itself is as it should be.
+    for server in [&first, &third] {
+        done(keeper, &["db", "check", "--address", &server.address(PLATFORM)]);
+        done(keeper, &["audit", "verify", "--address", &server.address(PLATFORM)]);
+    }
+}
+
+/// Attack: who writes into the home's database puts a map there that the platform did not sign, to lead payments astray.
+#[test]
+fn attack_forged_partition_map() {
+    let (first, second) = (TestPostgres::start_to_subscribe_from(), TestPostgres::start());
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    lead(home, [&first, &second]);
+    for server in [&first, &second] {
+        server.say(&format!("CREATE ROLE {PLATFORM} LOGIN"));
+    }
+    let _refused = tapfer().args(["serve", "--listen", "127.0.0.1:0", "--home"]).arg(home).output();
+    for (number, server) in [("0", &first), ("1", &second)] {
+        done(home, &["db", "migrate", "--owner", OWNER, "--partition", number]);
+        server.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
+    }
+    subscribe(&second, &first, "tapfer_1");
+    drop(Platform::on(home));
+    done(home, &["db", "partitions", "show"]);
+    // As a platform's login may: the next version, with somebody else's signature.
+    let forged = "INSERT INTO partition_maps
+        SELECT 2, replace(replace(document, '\"version\":1', '\"version\":2'), '[1,1]', '[1,2]'), key, signature FROM partition_maps";
+    first.try_as(PLATFORM, forged).unwrap();
+    let (is_sound, refused) = said(home, &["db", "partitions", "show"]);
+    assert!(!is_sound && refused.to_string().contains("not signed by this platform"), "{refused}");
+    let served = tapfer().args(["serve", "--listen", "127.0.0.1:0", "--home"]).arg(home).output();
+    let told = String::from_utf8(served.unwrap().stderr).unwrap();
+    assert!(told.contains("not signed by this platform"), "{told}");
+}

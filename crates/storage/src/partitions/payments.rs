@@ -1,0 +1,203 @@
+//! Payments: each is facts, a decision and one commit of one partition, the one of the card.
+
+use std::collections::BTreeMap;
+
+use tapfer_payment_types::{AuthorizationId, RefundId, ReversalId, Timestamp};
+use tapfer_payments::authorization::{Authorization, Facts};
+use tapfer_payments::refunds::Refund;
+use tapfer_payments::reversals::Reversal;
+
+use super::PartitionedStorage;
+use super::intents::{Wanted, is_gone};
+use crate::postgres::PostgresStorage;
+use crate::relational::{Result, of_each};
+use crate::store::{AuthorizationStore, IdempotencyStore, RefundStore, ReversalStore};
+use crate::{
+    AuthorizationFilter, Begun, CommitAuthorization, FactsQuery, IdempotencyClaim, NewRefund,
+    NewReversal, Page, RefundFilter, Slice, StorageError, Write, Written,
+};
+
+impl PartitionedStorage {
+    /// Asks each partition together for what is its own; the answers in the order of the questions.
+    fn each_at<Q, A>(
+        &self,
+        asked: Vec<Result<(usize, Q)>>,
+        ask: impl Fn(&PostgresStorage, Vec<Q>) -> Vec<Result<A>>,
+    ) -> Vec<Result<A>> {
+        let mut answers: Vec<Option<Result<A>>> = Vec::with_capacity(asked.len());
+        let mut of: BTreeMap<usize, (Vec<usize>, Vec<Q>)> = BTreeMap::new();
+        for (place, asked) in asked.into_iter().enumerate() {
+            answers.push(match asked {
+                Ok((partition, question)) => {
+                    let (places, questions) = of.entry(partition).or_default();
+                    places.push(place);
+                    questions.push(question);
+                    None
+                }
+                Err(error) => Some(Err(error)),
+            });
+        }
+        for (partition, (places, questions)) in of {
+            let said = match self.at(partition) {
+                Ok(store) => {
+                    let said = ask(&store, questions);
+                    if said.iter().any(|said| matches!(said, Err(StorageError::Moved(_)))) {
+                        self.leave(partition, &store);
+                    }
+                    said
+                }
+                Err(error) => of_each(places.len(), &error),
+            };
+            for (place, said) in places.into_iter().zip(said) {
+                if let Some(answer) = answers.get_mut(place) {
+                    *answer = Some(said);
+                }
+            }
+        }
+        answers.into_iter().map(|answer| answer.unwrap_or(Err(StorageError::Abandoned))).collect()
+    }
+}
+
+impl AuthorizationStore for PartitionedStorage {
+    /// Behind this the intents are where the cards are.
+    fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
+        let wanted: Vec<Wanted> = queries
+            .iter()
+            .map(|query| {
+                let hash = query.token_number_hash.as_slice();
+                // A number of no range is no token's: it is decided where the intent is.
+                let card_is_at = (!hash.is_empty()).then(|| self.of_hash(hash));
+                (query.payment_intent, card_is_at)
+            })
+            .collect();
+        let brought = self.bring(&wanted).into_iter().zip(queries);
+        let asked = brought.map(|(at, query)| at.map(|at| (at, query.clone())));
+        self.each_at(asked.collect(), |store, queries| store.facts_of_authorizations(&queries))
+    }
+
+    fn commit_authorizations(
+        &self,
+        commits: Vec<(CommitAuthorization, Write<Authorization>)>,
+    ) -> Vec<Result<Written<Authorization>>> {
+        let placed = commits.into_iter().map(|commit| {
+            let id = commit.0.facts.intent.id;
+            let at = self.intents.get(&id).map_or_else(|| self.bring_here(id), Ok);
+            at.map(|at| (at, commit))
+        });
+        let written =
+            self.each_at(placed.collect(), |store, commits| store.commit_authorizations(commits));
+        let written = written.into_iter().map(|written| match written {
+            // Another card was tapped for it meanwhile, and it is there now.
+            Err(error) if is_gone(&error) => Err(StorageError::Conflict),
+            written => written,
+        });
+        written.collect()
+    }
+
+    fn repeat_authorizations(
+        &self,
+        repeated: Vec<(AuthorizationId, Write<Authorization>)>,
+    ) -> Vec<Result<Written<Authorization>>> {
+        let placed = repeated.into_iter().map(|(id, write)| {
+            let found = self.find(|store| store.authorization(id))?;
+            let (at, _) = found.ok_or_else(|| StorageError::NotFound {
+                kind: "authorization",
+                id: id.to_string(),
+            })?;
+            Ok((at, (id, write)))
+        });
+        self.each_at(placed.collect(), |store, repeated| store.repeat_authorizations(repeated))
+    }
+
+    fn authorization(&self, id: AuthorizationId) -> Result<Option<Authorization>> {
+        Ok(self.find(|store| store.authorization(id))?.map(|(_, found)| found))
+    }
+
+    fn list_authorizations(
+        &self,
+        filter: AuthorizationFilter,
+        page: Page<AuthorizationId>,
+    ) -> Result<Slice<Authorization, AuthorizationId>> {
+        self.listed(page, |found| found.id, |store, page| store.list_authorizations(filter, page))
+    }
+}
+
+impl RefundStore for PartitionedStorage {
+    fn create_refund(&self, refund: NewRefund, write: Write<Refund>) -> Result<Written<Refund>> {
+        self.of_intent(refund.payment_intent, |store| {
+            store.create_refund(refund.clone(), write.clone())
+        })
+    }
+
+    fn refund(&self, id: RefundId) -> Result<Option<Refund>> {
+        Ok(self.find(|store| store.refund(id))?.map(|(_, found)| found))
+    }
+
+    fn list_refunds(
+        &self,
+        filter: RefundFilter,
+        page: Page<RefundId>,
+    ) -> Result<Slice<Refund, RefundId>> {
+        self.listed(page, |refund| refund.id, |store, page| store.list_refunds(filter, page))
+    }
+}
+
+impl ReversalStore for PartitionedStorage {
+    fn reverse(&self, reversal: NewReversal, write: Write<Reversal>) -> Result<Written<Reversal>> {
+        let id = reversal.authorization;
+        let at = self.find(|store| store.authorization(id))?.map_or(0, |(at, _)| at);
+        self.ask(at, |store| store.reverse(reversal, write))
+    }
+
+    fn reversal(&self, id: ReversalId) -> Result<Option<Reversal>> {
+        Ok(self.find(|store| store.reversal(id))?.map(|(_, found)| found))
+    }
+}
+
+impl IdempotencyStore for PartitionedStorage {
+    /// An answer is in the partition where its effect is, which the claim does not say: all are asked, and marked. One that is away
+    /// is not: what it has answered it would have to decide as well.
+    fn begin_all(&self, claims: &[&IdempotencyClaim]) -> Vec<Result<Begun>> {
+        let mut begun = self.home.begin_all(claims);
+        if begun.iter().any(|begun| matches!(begun, Ok(Begun::Replay(_))))
+            && let Err(not_everywhere) = self.settle()
+        {
+            let untold = begun.iter_mut().filter(|begun| matches!(begun, Ok(Begun::Replay(_))));
+            untold.for_each(|begun| *begun = Err(not_everywhere.clone()));
+        }
+        for partition in 1..self.count() {
+            let (places, asked): (Vec<_>, Vec<_>) = begun
+                .iter()
+                .zip(claims)
+                .enumerate()
+                .filter(|(_, (begun, _))| matches!(begun, Ok(Begun::Run(_))))
+                .map(|(place, (_, claim))| (place, *claim))
+                .unzip();
+            if asked.is_empty() {
+                break;
+            }
+            let Ok(store) = self.at(partition) else { continue };
+            for (place, said) in places.into_iter().zip(store.begin_all(&asked)) {
+                let Some(before) = begun.get_mut(place) else { continue };
+                let home = std::mem::replace(before, Err(StorageError::StillRunning));
+                *before = match (home, said) {
+                    (Ok(Begun::Run(running)), Ok(Begun::Run(there))) => {
+                        Ok(Begun::Run(running.and(there)))
+                    }
+                    (home, Err(StorageError::Unreachable(_) | StorageError::Moved(_))) => home,
+                    (_, said) => said,
+                };
+            }
+        }
+        begun
+    }
+
+    fn forget_answers(&self, before: Timestamp) -> Result<usize> {
+        let mut forgotten: usize = 0;
+        for partition in 0..self.count() {
+            let some = self.ask(partition, |store| store.forget_answers(before))?;
+            forgotten = forgotten.saturating_add(some);
+        }
+        Ok(forgotten)
+    }
+}

@@ -1,0 +1,223 @@
+//! Which partition of a realm a database is, and at which of its places.
+//!
+//! A database knows it itself: whoever is led to a wrong one, or to one that the partition has left, is told so before anything
+//! is asked. One that was closed takes no more changes from anybody, whatever he knows (migration V5).
+
+use tokio_postgres::Client;
+
+use super::PostgresStorage;
+use super::options::PostgresOptions;
+use super::session::{CHANGE, SNAPSHOT, Session};
+use crate::StorageError;
+use crate::relational::rows::{Columns, execute, first};
+use crate::relational::sql::{Connection, Row, params};
+use crate::relational::{Engine as _, Result};
+use tapfer_payment_types::configuration::SignedDocument;
+use tapfer_payment_types::messages::HexBytes;
+
+/// What every partition has, and the home sends.
+const EVERYWHERE: &str = "issuers, issuer_policies, integrity_policies, devices, device_integrity, merchants, terminals, told";
+/// The publication's name, which subscriptions name.
+pub const PUBLICATION: &str = "tapfer_everywhere";
+
+/// Which partition, and at which of its places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Its number; 0 is the home.
+    pub number: u8,
+    /// How many there are, 2 to 256.
+    pub partitions: u16,
+    /// How often it was moved, and one.
+    pub place: u32,
+}
+
+/// What a database says of itself: which partition it is, and whether it was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Which.
+    pub part: Part,
+    /// It takes no more changes: the partition is being moved, or was.
+    pub is_closed: bool,
+}
+
+fn read(row: &Row<'_>) -> Result<Found> {
+    let columns = Columns::keyed(row, "own_partition", "one");
+    let (number, partitions) = (columns.number("number")?, columns.number("partitions")?);
+    let part = Part { number, partitions, place: columns.number("place")? };
+    Ok(Found { part, is_closed: columns.get("closed")? })
+}
+
+/// What it says; `None` of a database that has a realm for itself.
+pub(super) fn found(connection: &Connection) -> Result<Option<Found>> {
+    first(connection, "SELECT * FROM own_partition", params![], read)
+}
+
+/// Whether there is a schema that knows of partitions. One that has none is refused for that.
+pub(super) fn is_known(connection: &Connection) -> Result<bool> {
+    let table =
+        "SELECT 1 FROM pg_tables WHERE schemaname = 'tapfer' AND tablename = 'own_partition'";
+    Ok(first(connection, table, params![], |_| Ok(()))?.is_some())
+}
+
+/// Refuses a database that is another one than the map says.
+///
+/// # Errors
+/// [`StorageError::Moved`]
+pub(super) fn check(wanted: Option<Part>, found: Option<Found>) -> Result<()> {
+    let said = match (wanted, found) {
+        (None, None) => return Ok(()),
+        (None, Some(found)) => {
+            format!("the database is partition {} of several", found.part.number)
+        }
+        (Some(_), None) => "the database is no partition; its owner makes it one".to_owned(),
+        (Some(wanted), Some(found)) if found.part != wanted => {
+            let Part { number, partitions, place } = found.part;
+            format!(
+                "the database is partition {number} of {partitions} at its place {place}, not {wanted:?}"
+            )
+        }
+        (Some(_), Some(Found { is_closed: true, .. })) => {
+            "it was closed here, to be moved".to_owned()
+        }
+        (Some(_), Some(_)) => return Ok(()),
+    };
+    Err(StorageError::Moved(said))
+}
+
+/// Reads what the database says of itself, as its owner or as a platform.
+///
+/// # Errors
+/// It cannot be reached.
+pub fn partition_of(options: &PostgresOptions) -> Result<Option<Found>> {
+    let session = Session::open(options, &std::sync::Arc::default())?;
+    session.begin(SNAPSHOT)?;
+    let found = if is_known(&session)? { found(&session)? } else { None };
+    session.end()?;
+    Ok(found)
+}
+
+/// Makes a database a partition, for good. The home begins to send what everybody needs; the login is the owner's.
+///
+/// # Errors
+/// It is another one already, or cannot be reached.
+pub fn make_partition(options: &PostgresOptions, part: Part) -> Result<()> {
+    let mut session = Session::open(options, &std::sync::Arc::default())?;
+    session.begin(CHANGE)?;
+    if let Some(before) = found(&session)? {
+        session.end()?;
+        return check(Some(part), Some(before));
+    }
+    if first(&session, "SELECT 1 FROM cards LIMIT 1", params![], |_| Ok(()))?.is_some() {
+        session.end()?;
+        let said = "it holds cards of a realm without partitions, which stays one database";
+        return Err(StorageError::Moved(said.to_owned()));
+    }
+    let Part { number, partitions, place } = part;
+    let own = "INSERT INTO own_partition (one, number, partitions, place) VALUES (1, ?1, ?2, ?3)";
+    let place = i64::from(place);
+    execute(&session, own, params![number, partitions, place])?;
+    if number == 0 {
+        execute(&session, "INSERT INTO told (one, number, heard) VALUES (1, 0, 0)", params![])?;
+    }
+    session.commit()?;
+    if number == 0 {
+        let publish = format!("CREATE PUBLICATION {PUBLICATION} FOR TABLE {EVERYWHERE}");
+        session.run(async |client: &mut Client| client.batch_execute(&publish).await)?;
+    }
+    Ok(())
+}
+
+/// Has a partition take no more changes here: when this returns, all that was acknowledged is in what is copied from now on. The
+/// login is the owner's.
+///
+/// # Errors
+/// It cannot be reached, or those who write there do not come to an end.
+pub fn close_partition(options: &PostgresOptions) -> Result<()> {
+    let session = Session::open(options, &std::sync::Arc::default())?;
+    session.begin(CHANGE)?;
+    session.execute_batch("SELECT close_partition()")?;
+    session.commit()
+}
+
+/// Opens a partition at its next place, where a copy of the closed one lies. The login is the owner's.
+///
+/// # Errors
+/// [`StorageError::Moved`] if it is not a closed copy of the place before.
+pub fn open_partition(options: &PostgresOptions, part: Part) -> Result<()> {
+    let session = Session::open(options, &std::sync::Arc::default())?;
+    session.begin(CHANGE)?;
+    let before = Part { place: part.place.saturating_sub(1), ..part };
+    let is_copy = found(&session)? == Some(Found { part: before, is_closed: true });
+    if !is_copy {
+        session.end()?;
+        let said = format!("the database is no closed copy of {before:?}");
+        return Err(StorageError::Moved(said));
+    }
+    let open = "UPDATE own_partition SET place = ?1, closed = 0";
+    execute(&session, open, params![i64::from(part.place)])?;
+    session.commit()
+}
+
+impl PostgresStorage {
+    /// What this database says of itself.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn partition(&self) -> Result<Option<Found>> {
+        self.read(found)
+    }
+
+    /// The newest partition map, which is in the home. Only its signature says whether it is one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn partition_map(&self) -> Result<Option<SignedDocument>> {
+        self.read(|home| {
+            let newest = "SELECT * FROM partition_maps ORDER BY version DESC LIMIT 1";
+            first(home, newest, params![], |row| {
+                let columns = Columns::keyed(row, "partition_maps", "version");
+                Ok(SignedDocument {
+                    document: columns.get("document")?,
+                    key: HexBytes(columns.get("key")?),
+                    signature: HexBytes(columns.get("signature")?),
+                })
+            })
+        })
+    }
+
+    /// Keeps the next map.
+    ///
+    /// # Errors
+    /// There is one of this version.
+    pub fn put_partition_map(&self, version: u32, map: SignedDocument) -> Result<()> {
+        self.write(move |home| {
+            let keep = "INSERT INTO partition_maps (version, document, key, signature) VALUES (?1, ?2, ?3, ?4)";
+            execute(home, keep, params![version, map.document, map.key.0, map.signature.0])?;
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Found, Part, check};
+
+    #[test]
+    fn only_the_place_of_the_map_is_taken() {
+        let part = Part { number: 1, partitions: 2, place: 2 };
+        let open = |part| Some(Found { part, is_closed: false });
+        check(Some(part), open(part)).unwrap();
+        check(None, None).unwrap();
+        for other in [
+            Part { number: 0, ..part },
+            Part { partitions: 3, ..part },
+            Part { place: 1, ..part },
+            Part { place: 3, ..part },
+        ] {
+            check(Some(part), open(other)).unwrap_err();
+        }
+        check(Some(part), Some(Found { part, is_closed: true })).unwrap_err();
+        check(Some(part), None).unwrap_err();
+        check(None, open(part)).unwrap_err();
+    }
+}
