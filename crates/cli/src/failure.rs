@@ -52,7 +52,12 @@ impl std::fmt::Display for NothingPaid {
             Language::German => ("es wurde nichts bezahlt", "sie antwortete"),
         };
         write!(f, "{nothing}: {}", self.why)?;
-        match &self.status_word {
+        // What a status word means is told in English alone.
+        let status = self.status_word.as_deref().map(|status| match self.language {
+            Language::English => status,
+            Language::German => status.split(' ').next().unwrap_or(status),
+        });
+        match status {
             Some(status) => write!(f, " ({answered} {status})"),
             None => Ok(()),
         }
@@ -68,5 +73,28 @@ pub(crate) fn exit_code(result: &anyhow::Result<Ending>) -> ExitCode {
         Ok(Ending::Refused) => ExitCode::from(1),
         Err(error) if error.downcast_ref::<UsageError>().is_some() => ExitCode::from(2),
         Err(_) => ExitCode::from(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NothingPaid;
+    use tapfer_payment_types::Language;
+
+    #[test]
+    fn a_german_till_speaks_german() {
+        let said = |language, why: &str| {
+            let status_word = Some("6985 (conditions of use not satisfied)".to_owned());
+            let nothing = NothingPaid { why: why.to_owned(), status_word, display: "", language };
+            nothing.to_string()
+        };
+        assert_eq!(
+            said(Language::English, "look at the phone"),
+            "nothing was paid: look at the phone (it answered 6985 (conditions of use not satisfied))"
+        );
+        assert_eq!(
+            said(Language::German, "aufs Telefon schauen"),
+            "es wurde nichts bezahlt: aufs Telefon schauen (sie antwortete 6985)"
+        );
     }
 }
