@@ -12,6 +12,7 @@ mod world;
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -301,6 +302,35 @@ fn a_block_holds_everywhere_when_it_is_answered() {
     assert!(matches!(lock(), Ok(tapfer_storage::Written::Replayed(_))));
     let locked = "SELECT count(*) FROM devices WHERE locked_by IS NOT NULL";
     assert_eq!(other.ask(locked), "1");
+}
+
+/// What began in a partition before it heard of a change, and may rest on what was before, ends before that is answered.
+#[test]
+fn a_change_waits_for_payments_that_are_on_their_way() {
+    let partitions = Partitions::start(2);
+    let (there, _) = two_customers(&partitions);
+    let store = &there.store;
+    // A transaction that has written, as a lot of payments has behind its locks.
+    let mut lot = partitions.0[1].program("psql");
+    lot.args(["-X", "-q", "-t", "-A"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut lot = lot.spawn().unwrap();
+    let mut says = lot.stdin.take().unwrap();
+    says.write_all(b"BEGIN; SELECT pg_current_xact_id() IS NOT NULL;\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(lot.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "t\n");
+    let renew = || {
+        let mut write = write();
+        write.claim = Some(claim(&there, "renew"));
+        store.renew_issuer_keys(there.issuer.id, 2, vec![0x12, 0x00], write)
+    };
+    assert!(matches!(renew(), Err(StorageError::NotSynced(_))));
+    let heard = "SELECT derivation_key_index FROM issuers";
+    assert_eq!(partitions.0[1].ask(heard), "2", "it is there, and not answered");
+    says.write_all(b"COMMIT;\n").unwrap();
+    drop(says);
+    lot.wait().unwrap();
+    assert!(matches!(renew(), Ok(tapfer_storage::Written::Replayed(_))));
 }
 
 /// A request is one request, whichever card it names the second time.
