@@ -9,6 +9,7 @@ use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::pins::{CardPin, PersonKeyState, VerificationHistory};
 use tapfer_payments::tokens::TokenState;
 
+use crate::idempotency::GivenAnswer;
 use crate::{CommitAuthorization, IdempotencyClaim, StorageError, StoredResponse};
 
 /// A decision that is to be kept, or is.
@@ -35,7 +36,7 @@ pub(crate) struct Decided {
     /// The intent behind it, if it is another then.
     pub(crate) intent: Option<PaymentIntent>,
     /// What was answered, and under which claim.
-    pub(crate) answer: Option<(IdempotencyClaim, StoredResponse)>,
+    pub(crate) answer: Option<GivenAnswer>,
 }
 
 impl Decided {
@@ -92,9 +93,8 @@ impl Decided {
     ) -> Option<Result<StoredResponse, StorageError>> {
         let mut answers = decided.iter().filter_map(|decided| decided.answer.as_ref());
         let is_same =
-            |made: &IdempotencyClaim| (made.api_key, &made.key) == (claim.api_key, &claim.key);
-        let (made, response) = answers.find(|(made, _)| is_same(made))?;
-        Some(claim.require_same(&made.fingerprint).map(|()| response.clone()))
+            |made: &&GivenAnswer| (made.api_key, &made.key) == (claim.api_key, &claim.key);
+        answers.find(is_same).map(|made| claim.believe(made.kept()))
     }
 
     /// What is held of the card's money.

@@ -70,6 +70,12 @@ pub enum Refusal {
     /// Something like it is there already.
     #[error("there is one with the same {0} already; use that one, or give another {0}")]
     Exists(&'static str),
+    /// The answer to it is not kept any more.
+    #[error(
+        "a request with this idempotency key has moved money before, and its answer is not kept any more: nothing was booked now. \
+         Look at what was booked, and give another key if it is to be booked once more"
+    )]
+    BookedBefore,
     /// The terminal waits for another payment.
     #[error(
         "the terminal is armed for {0}; cancel that payment (`tapfer payment cancel {0}`) or let it expire first"

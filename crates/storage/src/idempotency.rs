@@ -11,9 +11,11 @@ use std::str::FromStr;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tapfer_payment_types::ApiKeyId;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac;
+use tapfer_payment_types::{ApiKeyId, Secret};
 
-use crate::{StorageError, StoredResponse};
+use crate::{Inconsistency, StorageError, StoredResponse};
 
 /// The text is not an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,8 +53,35 @@ impl fmt::Display for IdempotencyKey {
     }
 }
 
+/// What vouches for answers that are kept, and is in no database: whoever writes there can forge none.
+#[derive(Clone)]
+pub struct AnswerKey(Arc<hmac::Key>);
+
+impl AnswerKey {
+    /// A key of HMAC-SHA-256.
+    #[must_use]
+    pub fn new(secret: &Secret<[u8; 32]>) -> Self {
+        Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret.expose())))
+    }
+
+    /// Over all parts, each of which has one length or is the last.
+    fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        parts.iter().for_each(|part| context.update(part));
+        let mut tag = [0; 32];
+        tag.iter_mut().zip(context.sign().as_ref()).for_each(|(to, from)| *to = *from);
+        tag
+    }
+}
+
+impl fmt::Debug for AnswerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerKey(redacted)")
+    }
+}
+
 /// One caller's claim that a request is the one it named.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct IdempotencyClaim {
     /// Whose key: keys of different callers never meet.
     pub api_key: ApiKeyId,
@@ -61,9 +90,58 @@ pub struct IdempotencyClaim {
     /// Half a hash over method and path of the request, and half a hash over its body, 16 bytes each, such as of SHA-256.
     /// Keyed if the content is secret, for it is kept.
     pub fingerprint: [u8; 32],
+    /// What vouches for its answer.
+    pub answers: AnswerKey,
 }
 
 impl IdempotencyClaim {
+    /// What vouches for this answer to this request, and to no other.
+    pub(crate) fn vouch(&self, response: &StoredResponse) -> [u8; 32] {
+        let api_key = self.api_key.to_bits().to_be_bytes();
+        let key = self.key.as_str().as_bytes();
+        let key_length = u64::try_from(key.len()).unwrap_or(u64::MAX).to_be_bytes();
+        let status = response.status.to_be_bytes();
+        self.answers.tag(&[
+            b"answer",
+            &api_key,
+            &self.fingerprint,
+            &status,
+            &key_length,
+            key,
+            &response.body,
+        ])
+    }
+
+    /// Names the request for ever, and tells nobody its key.
+    pub(crate) fn request(&self) -> [u8; 32] {
+        let api_key = self.api_key.to_bits().to_be_bytes();
+        self.answers.tag(&[b"booked", &api_key, self.key.as_str().as_bytes()])
+    }
+
+    /// An answer that was kept under this claim, if it is what was given then.
+    ///
+    /// # Errors
+    /// [`StorageError::DifferentContent`]; [`StorageError::Inconsistent`] if somebody else has written it.
+    pub(crate) fn believe(&self, kept: KeptAnswer) -> Result<StoredResponse, StorageError> {
+        self.require_same(&kept.fingerprint)?;
+        let is_given = match kept.mac {
+            Some(mac) => verify_slices_are_equal(&mac, &self.vouch(&kept.response)).is_ok(),
+            None => kept.is_from_before,
+        };
+        if is_given {
+            return Ok(kept.response);
+        }
+        tracing::error!(
+            target: "tapfer::security",
+            event = "answer_forged",
+            api_key = %self.api_key,
+            "an answer kept for an idempotency key is not one that this platform gave: somebody wrote it into the database. It is not \
+             told; tapfer db check compares answers with decisions, and find out who had access"
+        );
+        let id = self.api_key.to_string();
+        Err(Inconsistency { table: "idempotency_answers", id, column: "mac" }.into())
+    }
+
     /// Compares with the fingerprint of the request that was answered under this key.
     ///
     /// # Errors
@@ -78,6 +156,43 @@ impl IdempotencyClaim {
             }
             false => Err(StorageError::DifferentContent(Difference::Request)),
         }
+    }
+}
+
+/// An answer as it is kept, with what it takes to believe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeptAnswer {
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) response: StoredResponse,
+    pub(crate) mac: Option<[u8; 32]>,
+    /// Whether it may be without a MAC.
+    pub(crate) is_from_before: bool,
+}
+
+/// An answer that was given, as it is to be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GivenAnswer {
+    pub(crate) api_key: ApiKeyId,
+    pub(crate) key: IdempotencyKey,
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) response: StoredResponse,
+    /// `None` of one that a version before has left in the journal.
+    pub(crate) mac: Option<[u8; 32]>,
+}
+
+impl GivenAnswer {
+    /// Under a claim, which vouches for it.
+    pub(crate) fn new(claim: IdempotencyClaim, response: StoredResponse) -> Self {
+        let mac = Some(claim.vouch(&response));
+        let IdempotencyClaim { api_key, key, fingerprint, .. } = claim;
+        Self { api_key, key, fingerprint, response, mac }
+    }
+
+    /// As it is kept in memory, in front of the tables.
+    pub(crate) fn kept(&self) -> KeptAnswer {
+        let Self { fingerprint, response, mac, .. } = self;
+        let (response, is_from_before) = (response.clone(), mac.is_none());
+        KeptAnswer { fingerprint: *fingerprint, response, mac: *mac, is_from_before }
     }
 }
 

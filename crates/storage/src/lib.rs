@@ -31,7 +31,7 @@ mod write;
 
 pub use error::{Inconsistency, Refusal, StorageError};
 pub use idempotency::{
-    Begun, Difference, IdempotencyClaim, IdempotencyKey, IdempotencyKeyError, Running,
+    AnswerKey, Begun, Difference, IdempotencyClaim, IdempotencyKey, IdempotencyKeyError, Running,
 };
 pub use journal::{JournalFault, reads_back};
 pub use page::{Page, Slice};

@@ -98,7 +98,8 @@ fn take_payments(path: &Path, run: u64) -> ! {
         let intent = world.armed(10, method).id;
         let decision = world.decide(intent, world.terminal, presented(counter, 10));
         let key = format!("payment-{counter}").parse().unwrap();
-        let claim = IdempotencyClaim { api_key: world.operator, key, fingerprint: [1; 32] };
+        let (api_key, answers) = (world.operator, world::answer_key());
+        let claim = IdempotencyClaim { api_key, key, fingerprint: [1; 32], answers };
         let authorization = done(world.commit(&decision, Some(claim)));
         assert!(authorization.outcome.is_approved());
         println!("acknowledged {}", authorization.id);

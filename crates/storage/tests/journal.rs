@@ -277,12 +277,12 @@ fn old_answers_are_forgotten_in_parts() {
     let (world, api_key) = (&house.world, house.world.operator);
     let answers = "WITH RECURSIVE numbers (number) AS
             (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 2500)
-        INSERT INTO idempotency_answers SELECT ?1, 'key-' || number, zeroblob(32), 200, x'07', number FROM numbers";
+        INSERT INTO idempotency_answers (api_key_id, key, fingerprint, status, body, created_at) SELECT ?1, 'key-' || number, zeroblob(32), 200, x'07', number FROM numbers";
     let rows = Connection::open(house.path()).unwrap();
     rows.execute(answers, [api_key.to_string()]).unwrap();
     let claim = |number: u16| {
         let key = format!("key-{number}").parse().unwrap();
-        IdempotencyClaim { api_key, key, fingerprint: [0; 32] }
+        IdempotencyClaim { api_key, key, fingerprint: [0; 32], answers: world::answer_key() }
     };
     let is_answered =
         |number| matches!(world.store.begin(&claim(number)).unwrap(), Begun::Replay(_));

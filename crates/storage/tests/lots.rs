@@ -306,7 +306,7 @@ fn an_answer_that_another_platform_gives_meanwhile_fails_no_neighbour() {
 fn a_deadlock_is_not_told_to_anybody() {
     let server = migrated();
     // Who waits looks once, by then: until then the other one has to wait as well.
-    server.say("ALTER SYSTEM SET deadlock_timeout = '500ms'");
+    server.say("ALTER SYSTEM SET deadlock_timeout = '3s'");
     server.say("SELECT pg_reload_conf()");
     let store = platform(&server);
     let world = World::new(store.clone());

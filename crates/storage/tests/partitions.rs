@@ -44,6 +44,7 @@ fn two_customers(partitions: &Partitions) -> (World, World) {
 /// What each table of the schema is: in a payment's way or everybody's, of each database or of the home. A new one is to be
 /// thought about here.
 const OF_PAYMENTS: &[&str] = &[
+    "booked_requests",
     "accounts",
     "audit_inbox",
     "authorizations",
@@ -72,6 +73,7 @@ const EVERYWHERE: &[&str] = &[
     "told",
 ];
 const OF_EACH: &[&str] = &[
+    "answers_vouched",
     "audit_events",
     "audit_heads",
     "audit_links",

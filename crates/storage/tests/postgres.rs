@@ -342,6 +342,8 @@ fn both_engines_have_the_same_columns() {
     // What only many platforms need.
     let own = [
         "audit_inbox.",
+        "idempotency_answers.inserted_at",
+        "kept_answers.",
         "issuer_logins.",
         "key_catalogue_copy.",
         "own_partition.",

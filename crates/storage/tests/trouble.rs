@@ -25,10 +25,11 @@ use tapfer_payments::ledger::{AccountKind, LedgerError};
 use tapfer_payments::tokens::{Actor, TokenAction};
 use tapfer_storage::postgres::{PostgresOptions, PostgresStorage};
 use tapfer_storage::{
-    AuthorizationFilter, Begun, IdempotencyClaim, IdempotencyStore as _, NewRefund, Page,
-    RefundFilter, Refusal, Storage as _, StorageError, TokenFilter, TopUp, Write, Written,
+    AuditStore as _, AuthorizationFilter, Begun, IdempotencyClaim, IdempotencyStore as _,
+    NewRefund, Page, RefundFilter, Refusal, Storage as _, StorageError, TokenFilter, TopUp, Write,
+    Written,
 };
-use tapfer_test_postgres::{PLATFORM, TestPostgres};
+use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 use world::backend::{claim, migrated, options, platform};
 use world::{World, done, euro, noon, presented, realm, write};
 
@@ -39,7 +40,12 @@ struct Held {
 
 impl Held {
     fn new(server: &TestPostgres, sql: &str) -> Self {
+        Self::by(OWNER, server, sql)
+    }
+
+    fn by(login: &str, server: &TestPostgres, sql: &str) -> Self {
         let mut psql = server.program("psql");
+        psql.env("PGUSER", login);
         psql.args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1"]);
         let mut psql = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let told = psql.stdin.as_mut().unwrap();
@@ -147,6 +153,74 @@ fn a_change_that_was_made_before_waits_for_the_standby() {
     find_the_standby(&server);
     assert!(matches!(top_up(), Ok(Written::Replayed(_))));
     assert_eq!(world.money(), (100_100, 100_100));
+}
+
+/// Advisory locks have no rights of their own, and their numbers are no secret.
+#[test]
+fn attack_turn_taken_by_a_login_that_only_reads() {
+    let server = migrated();
+    for role in ["tapfer_auditor", "tapfer_issuer"] {
+        server.say(&format!("CREATE ROLE of_{role} LOGIN IN ROLE {role}"));
+    }
+    server.say("CREATE ROLE anybody LOGIN");
+    let functions = server.ask(
+        "SELECT format('%s(%s)', proname, CASE pronargs WHEN 1 THEN '1818848875' ELSE '0, 1818848875' END)
+         FROM pg_proc WHERE proname ~ 'advisory' AND proname !~ 'unlock'",
+    );
+    assert_eq!(functions.lines().count(), 16, "{functions}");
+    for login in ["of_tapfer_auditor", "of_tapfer_issuer", "anybody"] {
+        for function in functions.lines() {
+            let refused = server.try_as(login, &format!("SELECT {function}")).unwrap_err();
+            assert!(refused.contains("permission denied for function"), "{refused}");
+        }
+    }
+    // Platforms and the owner of the database go on.
+    World::new(platform(&server)).pay_new(1, 100, CaptureMethod::Automatic);
+}
+
+/// A server where everybody may take them, as PostgreSQL has it: who reads the log hears soon that it cannot be, payments do not
+/// wait, and who holds up whom can be seen.
+#[test]
+fn a_lock_that_another_login_holds_stops_no_payment() {
+    let server = migrated();
+    server.say("GRANT EXECUTE ON FUNCTION pg_catalog.pg_advisory_xact_lock(bigint) TO PUBLIC");
+    server.say("CREATE ROLE anna LOGIN IN ROLE tapfer_auditor");
+    let store = platform(&server);
+    let world = World::new(store.clone());
+    let look = tapfer_storage::postgres::look(&options(&server, PLATFORM), realm()).unwrap();
+    assert!(look.locks_are_open && look.lock_holders.is_empty(), "{look:?}");
+    let held = Held::by("anna", &server, "SELECT pg_advisory_xact_lock(1818848875)");
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..40).map(|_| scope.spawn(|| store.audit_end())).collect();
+        for counter in 1..=20 {
+            assert!(world.pay_new(counter, 10, CaptureMethod::Automatic).outcome.is_approved());
+        }
+        for reader in readers {
+            let told = reader.join().unwrap();
+            assert!(matches!(told, Err(StorageError::Busy)), "{told:?}");
+        }
+    });
+    let look = tapfer_storage::postgres::look(&options(&server, PLATFORM), realm()).unwrap();
+    let holders: Vec<_> = look.lock_holders.iter().map(|one| one.login.as_str()).collect();
+    assert_eq!(holders, ["anna"]);
+    drop(held);
+    assert_eq!(store.verify_audit().unwrap().fault, None);
+}
+
+/// Somebody holds a row for longer than anybody waits: that is all there is to tell, and the next attempt is made.
+#[test]
+fn a_lot_that_waits_too_long_for_a_lock_is_told_to_ask_again() {
+    let server = migrated();
+    let store = platform(&server);
+    let world = World::new(store.clone());
+    let intent = world.armed(100, CaptureMethod::Automatic).id;
+    let decision = world.decide(intent, world.terminal, presented(1, 100));
+    let lock = format!("SELECT 1 FROM cards WHERE id = '{}' FOR UPDATE", world.card);
+    let held = Held::new(&server, &lock);
+    let made = world.commit(&decision, None);
+    assert!(matches!(made, Err(StorageError::Busy)), "{made:?}");
+    drop(held);
+    world.commit(&decision, None).unwrap();
 }
 
 /// Whatever somebody has set for the platform's login.
@@ -341,14 +415,18 @@ fn old_answers_are_forgotten_in_parts() {
     let store = platform(&server);
     let world = World::new(store.clone());
     server.say(&format!(
-        "INSERT INTO idempotency_answers
-             SELECT '{}', 'old-' || number, decode(repeat('01', 32), 'hex'), 201, 'x', number
+        "INSERT INTO idempotency_answers (api_key_id, key, fingerprint, status, body, created_at, inserted_at)
+             SELECT '{}', 'old-' || number, decode(repeat('01', 32), 'hex'), 201, 'x', number, number
              FROM generate_series(1, 2500) AS number",
         world.operator
     ));
     let other = Held::new(&server, "SELECT pg_advisory_xact_lock(1718579815)");
     assert_eq!(store.forget_answers(noon()).unwrap(), 0);
     drop(other);
+    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1718579815";
+    while server.ask(held) != "0" {
+        thread::yield_now();
+    }
     let before = store.load().commits;
     assert_eq!(store.forget_answers(noon()).unwrap(), 2_500);
     assert!(store.load().commits - before >= 3);

@@ -115,6 +115,7 @@ fn of_refusal(refusal: &Refusal) -> Problem {
         | Refusal::Integrity(IntegrityError::Challenge)
         | Refusal::Exists(_)
         | Refusal::OtherPartition
+        | Refusal::BookedBefore
         | Refusal::TerminalBusy(_) => Problem::conflict(detail),
     }
 }

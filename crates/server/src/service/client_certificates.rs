@@ -57,7 +57,7 @@ pub(super) fn access_keys(
         found => found?,
     };
     let trusted = TrustedClients::new(hsm.client_authorities()?).map_err(|_| UNREADABLE)?;
-    Ok((RepetitionSecret::new(&secret), trusted))
+    Ok((RepetitionSecret::new(&secret)?, trusted))
 }
 
 impl Service {

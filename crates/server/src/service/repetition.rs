@@ -5,6 +5,9 @@
 //! number in it could be searched through, PCI DSS 3.5.1.1), nor gives an API key that was shown once. Each
 //! API key has keys of its own, the same however its owner proves who it is: a till that asked with its API key
 //! is told the truth when it asks again with its certificate.
+//!
+//! A key derived from the same secret vouches for every answer that is stored ([`AnswerKey`]): whoever writes the database, also with
+//! the platform's own login, gives no answer to anybody who asks again.
 
 use std::sync::Arc;
 
@@ -12,33 +15,48 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use aws_lc_rs::hmac;
 use tapfer_payment_types::{ApiKeyId, Secret};
-use tapfer_storage::{IdempotencyClaim, IdempotencyKey, StoredResponse};
+use tapfer_storage::{AnswerKey, IdempotencyClaim, IdempotencyKey, StoredResponse};
 
 use crate::service::ServiceError;
 
 const SALT: &[u8] = b"tapfer-idempotency-2";
 const FINGERPRINT: &[u8] = b"fingerprint";
 const ANSWER: &[u8] = b"answer";
+/// Longer than an API key's id with either of the others.
+const VOUCHING: &[u8] = b"what vouches for all stored answers";
 
 /// What keys of fingerprints and answers are derived from.
 #[derive(Clone)]
-pub(crate) struct RepetitionSecret(Arc<Prk>);
+pub(crate) struct RepetitionSecret {
+    material: Arc<Prk>,
+    /// What vouches for stored answers, of all callers.
+    answers: AnswerKey,
+}
 
 impl RepetitionSecret {
     /// From the security module's.
-    pub(crate) fn new(secret: &Secret<[u8; 32]>) -> Self {
-        Self(Arc::new(Salt::new(HKDF_SHA256, SALT).extract(secret.expose())))
+    ///
+    /// # Errors
+    /// [`ServiceError::Damaged`] if the cryptographic library fails.
+    pub(crate) fn new(secret: &Secret<[u8; 32]>) -> Result<Self, ServiceError> {
+        let material = Salt::new(HKDF_SHA256, SALT).extract(secret.expose());
+        let answers = AnswerKey::new(&expand(&material, &[VOUCHING])?);
+        Ok(Self { material: Arc::new(material), answers })
     }
 
     /// The length of an id is always the same, so that the parts do not run together.
     fn derive(&self, api_key: ApiKeyId, info: &[u8]) -> Result<Secret<[u8; 32]>, ServiceError> {
-        let mut key = Secret::new([0_u8; 32]);
-        self.0
-            .expand(&[&api_key.to_bits().to_be_bytes(), info], KeyLength)
-            .and_then(|material| material.fill(key.expose_mut()))
-            .map_err(|_| ServiceError::Damaged("the key derivation"))?;
-        Ok(key)
+        expand(&self.material, &[&api_key.to_bits().to_be_bytes(), info])
     }
+}
+
+fn expand(material: &Prk, info: &[&[u8]]) -> Result<Secret<[u8; 32]>, ServiceError> {
+    let mut key = Secret::new([0_u8; 32]);
+    material
+        .expand(info, KeyLength)
+        .and_then(|material| material.fill(key.expose_mut()))
+        .map_err(|_| ServiceError::Damaged("the key derivation"))?;
+    Ok(key)
 }
 
 /// 32 bytes of key material.
@@ -68,7 +86,8 @@ impl Repetition {
         request: &RequestContent<'_>,
     ) -> Result<Self, ServiceError> {
         let fingerprint = request.fingerprint(&secret.derive(api_key, FINGERPRINT)?);
-        let claim = IdempotencyClaim { api_key, key, fingerprint };
+        let answers = secret.answers.clone();
+        let claim = IdempotencyClaim { api_key, key, fingerprint, answers };
         Ok(Self { claim, secret: secret.clone() })
     }
 
@@ -167,7 +186,7 @@ mod tests {
     fn repetition(caller: u8, key: &str, body: &str) -> Repetition {
         let id = ApiKeyId::new(Timestamp::from_unix_millis(1), [caller; 10]);
         let content = RequestContent { method: "POST", path: "/v1/cards", body: body.as_bytes() };
-        let secret = RepetitionSecret::new(&Secret::new([7; 32]));
+        let secret = RepetitionSecret::new(&Secret::new([7; 32])).unwrap();
         Repetition::new(id, &secret, key.parse().unwrap(), &content).unwrap()
     }
 

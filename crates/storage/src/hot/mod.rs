@@ -30,9 +30,8 @@ use tapfer_payments::policies::IssuedPolicy;
 
 use self::generations::Generations;
 use crate::decided::Decided;
-use crate::{
-    CommitAuthorization, FactsQuery, IdempotencyClaim, Inconsistency, StorageError, StoredResponse,
-};
+use crate::idempotency::GivenAnswer;
+use crate::{CommitAuthorization, FactsQuery, Inconsistency, StorageError};
 
 pub(crate) use self::aggregates::{
     COUNTERS, HotCard, HotIssuer, HotTerminal, HotToken, SpentCounters,
@@ -342,7 +341,7 @@ impl Hot {
         commit: &CommitAuthorization,
         authorization: Authorization,
         caller: Caller,
-        answer: Option<(IdempotencyClaim, StoredResponse)>,
+        answer: Option<GivenAnswer>,
     ) -> Result<Decided, StorageError> {
         self.keep(tables, &commit.facts)?;
         self.check(tables, &commit.facts)?;

@@ -14,8 +14,9 @@ use tapfer_payments::pins::{CardPin, PersonKeyState, VerificationHistory};
 use tapfer_payments::tokens::{SuspendedBy, TokenState};
 
 use super::bytes::{NoRecord, Put, Take};
+use crate::StoredResponse;
 use crate::decided::Decided;
-use crate::{IdempotencyClaim, StoredResponse};
+use crate::idempotency::GivenAnswer;
 
 type Result<T> = std::result::Result<T, NoRecord>;
 
@@ -27,6 +28,11 @@ pub(super) const REQUIREMENTS: [Requirement; 5] = [
     Requirement::AppPin,
     Requirement::TerminalPin,
 ];
+
+const NO_ANSWER: u8 = 0;
+/// As it was written before answers were vouched for.
+const ANSWER: u8 = 1;
+const VOUCHED_ANSWER: u8 = 2;
 
 /// Puts a record behind what is there.
 pub(super) fn put(to: &mut Put, decided: &Decided) {
@@ -56,13 +62,7 @@ pub(super) fn put(to: &mut Put, decided: &Decided) {
     to.option(decided.history, put_history);
     to.option(decided.suspended, put_state);
     to.option(decided.intent.as_ref(), put_intent);
-    to.option(decided.answer.as_ref(), |to, (claim, response)| {
-        to.raw(&claim.api_key.to_bits().to_be_bytes());
-        to.text(claim.key.as_str());
-        to.raw(&claim.fingerprint);
-        to.raw(&response.status.to_be_bytes());
-        to.bytes(&response.body);
-    });
+    put_answer(to, decided.answer.as_ref());
 }
 
 /// Takes a record from the front.
@@ -104,17 +104,41 @@ pub(super) fn take(from: &mut Take<'_>) -> Result<Decided> {
         history: from.option("history", take_history)?,
         suspended: from.option("token state", take_state)?,
         intent: from.option("intent", take_intent)?,
-        answer: from.option("answer", |from| {
-            let claim = IdempotencyClaim {
-                api_key: ApiKeyId::from_bits(from.u128("claim")?),
-                key: from.parse("idempotency key")?,
-                fingerprint: from.array("fingerprint")?,
-            };
-            let status = from.u16("status")?;
-            Ok((claim, StoredResponse { status, body: from.bytes("body")?.to_vec() }))
-        })?,
+        answer: take_answer(from)?,
         authorization,
     })
+}
+
+/// The byte in front says whether there is one, and whether it is vouched for.
+fn put_answer(to: &mut Put, answer: Option<&GivenAnswer>) {
+    let Some(GivenAnswer { api_key, key, fingerprint, response, mac }) = answer else {
+        return to.raw(&[NO_ANSWER]);
+    };
+    to.raw(&[if mac.is_some() { VOUCHED_ANSWER } else { ANSWER }]);
+    to.raw(&api_key.to_bits().to_be_bytes());
+    to.text(key.as_str());
+    to.raw(fingerprint);
+    to.raw(&response.status.to_be_bytes());
+    to.bytes(&response.body);
+    if let Some(mac) = mac {
+        to.raw(mac);
+    }
+}
+
+fn take_answer(from: &mut Take<'_>) -> Result<Option<GivenAnswer>> {
+    let is_vouched = match from.u8("answer")? {
+        NO_ANSWER => return Ok(None),
+        ANSWER => false,
+        VOUCHED_ANSWER => true,
+        _ => return Err(NoRecord("answer")),
+    };
+    let api_key = ApiKeyId::from_bits(from.u128("claim")?);
+    let key = from.parse("idempotency key")?;
+    let fingerprint = from.array("fingerprint")?;
+    let (status, body) = (from.u16("status")?, from.bytes("body")?.to_vec());
+    let mac = if is_vouched { Some(from.array("mac")?) } else { None };
+    let response = StoredResponse { status, body };
+    Ok(Some(GivenAnswer { api_key, key, fingerprint, response, mac }))
 }
 
 fn put_authorization(to: &mut Put, authorization: &Authorization) {

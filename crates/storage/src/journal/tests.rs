@@ -18,7 +18,8 @@ use tapfer_payments::tokens::{Actor, SuspendedBy, TokenState};
 
 use super::record::REQUIREMENTS;
 use super::{Decided, Entry, JournalEnd, JournalFault, reads_back};
-use crate::{IdempotencyClaim, StoredResponse};
+use crate::StoredResponse;
+use crate::idempotency::GivenAnswer;
 
 const START: JournalEnd = JournalEnd { entry: 0, hash: [0; 32] };
 
@@ -127,13 +128,13 @@ fn intent() -> impl Strategy<Value = PaymentIntent> {
     )
 }
 
-fn answer() -> impl Strategy<Value = (IdempotencyClaim, StoredResponse)> {
+fn answer() -> impl Strategy<Value = GivenAnswer> {
     let claim = (any::<u128>(), "[!-~]{1,255}", any::<[u8; 32]>());
-    (claim, any::<u16>(), any::<Vec<u8>>()).prop_map(
-        |((api_key, key, fingerprint), status, body)| {
-            let api_key = ApiKeyId::from_bits(api_key);
-            let claim = IdempotencyClaim { api_key, key: key.parse().unwrap(), fingerprint };
-            (claim, StoredResponse { status, body })
+    (claim, any::<u16>(), any::<Vec<u8>>(), option::of(any::<[u8; 32]>())).prop_map(
+        |((api_key, key, fingerprint), status, body, mac)| {
+            let (api_key, key) = (ApiKeyId::from_bits(api_key), key.parse().unwrap());
+            let response = StoredResponse { status, body };
+            GivenAnswer { api_key, key, fingerprint, response, mac }
         },
     )
 }

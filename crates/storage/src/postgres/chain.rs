@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use super::locks;
 use super::pool::Pool;
-use super::session::{CHANGE, SNAPSHOT, Session};
+use super::session::{SNAPSHOT, Session};
 use crate::StorageError;
 use crate::relational::rows::{Columns, all, first};
 use crate::relational::sql::{Row, params};
@@ -19,6 +20,8 @@ use crate::relational::{Result, audit, audit_chain};
 
 /// Only one node links at a time; it holds this until its transaction ends. "link".
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1818848875)";
+/// As changes begin. A lot of lines is linked in less than a tenth of this, so whoever holds the lock for longer is no node.
+const SOON: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '2s'";
 const TRY_LOCK: &str =
     "SELECT CASE WHEN pg_try_advisory_xact_lock(1818848875) THEN 1 ELSE 0 END AS id";
 /// So many lines go into one transaction.
@@ -71,9 +74,13 @@ fn work(pool: &Pool, woken: &Receiver<()>) {
     }
 }
 
-/// Links all that was committed before.
+/// Links all that was committed before. The pool is the linker's own: who reads the log takes no connection from payments.
 pub(super) fn settle(pool: &Pool) -> Result<()> {
-    link(pool, LOCK)
+    let settled = link(pool, LOCK);
+    if let Err(StorageError::Busy) = settled {
+        locks::say_who_holds(pool);
+    }
+    settled
 }
 
 /// Links all that was committed before, if the lock is to be had. Lines that come meanwhile are not waited for: under load
@@ -81,7 +88,7 @@ pub(super) fn settle(pool: &Pool) -> Result<()> {
 fn link(pool: &Pool, lock: &str) -> Result<()> {
     let mut end = None;
     loop {
-        let linked = pool.repeat(CHANGE, |session, _| {
+        let linked = pool.repeat(SOON, |session, _| {
             let linked = link_some(session, lock);
             match &linked {
                 Ok(numbers) if !numbers.is_empty() => session.commit()?,

@@ -29,9 +29,9 @@ const LOCK: &str = "SELECT CASE WHEN pg_try_advisory_lock(hashtextextended(api_k
 const UNLOCK: &str = "SELECT pg_advisory_unlock(hashtextextended(api_key || ' ' || key, 1))
                       FROM unnest(?1::text[], ?2::text[]) AS claim (api_key, key)";
 pub(super) const ANSWERED: &str = "SELECT claim.place, answer.api_key_id, answer.key, answer.fingerprint,
-                            answer.status, answer.body
+                            answer.status, answer.body, answer.mac, answer.from_before
                         FROM unnest(?1::text[], ?2::text[]) WITH ORDINALITY AS claim (api_key, key, place)
-                        JOIN idempotency_answers AS answer
+                        JOIN kept_answers AS answer
                             ON answer.api_key_id = claim.api_key AND answer.key = claim.key";
 
 type Name = (ApiKeyId, IdempotencyKey);

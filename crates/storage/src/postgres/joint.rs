@@ -7,7 +7,7 @@ use crate::StorageError;
 use crate::relational::Result;
 
 /// Whoever comes while the job runs waits for the next run, since this one may have begun too early for him; it is one for all
-/// who came meanwhile.
+/// who came meanwhile. Where it failed last, one at a time tries again, and the others hear that at once.
 #[derive(Default)]
 pub(super) struct Joint {
     runs: Mutex<Runs>,
@@ -33,6 +33,9 @@ impl Joint {
         let mut runs = self.runs();
         let wanted = runs.begun.saturating_add(1);
         while runs.is_running {
+            if let Some(Err(error)) = &runs.last {
+                return Err(error.clone());
+            }
             runs.waiting = runs.waiting.saturating_add(1);
             runs = self.over.wait(runs).unwrap_or_else(PoisonError::into_inner);
             runs.waiting = runs.waiting.saturating_sub(1);
@@ -98,5 +101,24 @@ mod tests {
             }
         });
         assert_eq!(ran.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn where_it_failed_one_tries_and_nobody_else_waits() {
+        let joint = Joint::default();
+        assert!(joint.run(|| Err(StorageError::Busy)).is_err());
+        let (go, gone) = channel::<()>();
+        thread::scope(|scope| {
+            let of_thread = &joint;
+            let tries = scope
+                .spawn(move || of_thread.run(|| gone.recv().map_err(|_| StorageError::Closed)));
+            while !joint.runs().is_running {
+                thread::yield_now();
+            }
+            assert!(matches!(joint.run(|| Ok(())), Err(StorageError::Busy)));
+            go.send(()).unwrap();
+            assert!(tries.join().unwrap().is_ok());
+        });
+        assert!(joint.run(|| Ok(())).is_ok());
     }
 }

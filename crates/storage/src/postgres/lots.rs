@@ -9,10 +9,12 @@ use tokio_postgres::Row;
 
 use super::claims::ANSWERED;
 use super::fetched::{Fetched, Wanted};
+use super::locks;
 use super::session::{Asked, CHANGE, Session};
 use super::{PostgresStorage, Result, attempt, one_change, together};
 use crate::decided::Decided;
 use crate::hot::Hot;
+use crate::idempotency::GivenAnswer;
 use crate::relational::lookup::Seen;
 use crate::relational::rows::{Columns, first};
 use crate::relational::sql::params;
@@ -75,7 +77,8 @@ impl PostgresStorage {
         let made = self.transact(LOT, |session| {
             let together = attempt(session, |session| decide_together(session, commits, &wanted));
             match together {
-                Err(error) if !session.is_overtaken() => {
+                // Who did not get a lock has not got as far as the savepoint behind it, and would wait again.
+                Err(error) if !session.is_overtaken() && !matches!(error, StorageError::Busy) => {
                     // One row that makes no sense, or cannot be written because another platform was faster with the same
                     // key, must not fail its neighbours.
                     tracing::warn!(%error, "a lot of payments is decided one by one");
@@ -94,6 +97,9 @@ impl PostgresStorage {
                 made => made,
             }
         });
+        if let Err(StorageError::Busy) = &made {
+            locks::say_who_holds(&self.pool);
+        }
         made.unwrap_or_else(|error| of_each(commits.len(), &error))
     }
 }
@@ -153,7 +159,7 @@ impl Lot {
         }
         let authorization = authorizations::decided(&commit, now);
         let response = answer.to(&authorization);
-        let answer = claim.map(|claim| (claim, response.clone()));
+        let answer = claim.map(|claim| GivenAnswer::new(claim, response.clone()));
         let decided = self.hot.decide(&self.fetched, &commit, authorization, caller, answer)?;
         let value = decided.authorization.clone();
         self.decided.push(decided);
@@ -181,9 +187,19 @@ fn decide_one(session: &Session, (commit, write): Commit) -> Result<Written<Auth
     nothing_known().check(&Seen(session), &commit.facts)?;
     let mut decided = Decided::new(&commit, authorizations::decided(&commit, now), caller)?;
     let response = answer.to(&decided.authorization);
-    decided.answer = claim.map(|claim| (claim, response.clone()));
+    decided.answer = claim.map(|claim| GivenAnswer::new(claim, response.clone()));
     decided::write(session, &decided)?;
     Ok(Written::Done { value: decided.authorization, response })
+}
+
+/// Forgets some that were given before this time, if they were written that long ago by the database's clock too; says how many.
+fn forget_some(session: &Session, before: Timestamp) -> Result<usize> {
+    let forgotten = "SELECT forget_answers(?1, ?2) AS number";
+    let (before, at_most) = (before.unix_millis(), i64::from(FORGOTTEN_TOGETHER));
+    let forgotten = first(session, forgotten, [before, at_most], |row| {
+        Columns::keyed(row, "idempotency_answers", "number").number("number")
+    })?;
+    Ok(forgotten.unwrap_or(0))
 }
 
 /// Others write to the database as well, so nothing is known but what it says.
@@ -248,7 +264,7 @@ impl IdempotencyStore for PostgresStorage {
                     Columns::new(row, "idempotency_answers").get("id")
                 })?;
                 match is_mine {
-                    Some(true) => idempotency::forget_some(session, before, FORGOTTEN_TOGETHER),
+                    Some(true) => forget_some(session, before),
                     _ => Ok(0),
                 }
             })?;

@@ -6,6 +6,7 @@ use refinery::{Migration, Runner};
 use tapfer_payment_types::RealmId;
 use tokio_postgres::Client;
 
+use super::locks;
 use super::options::PostgresOptions;
 use super::session::{CHANGE, Session};
 use crate::StorageError;
@@ -24,6 +25,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ),
     ("V4__news", include_str!("../../migrations/postgres/V4__news.sql")),
     ("V5__partitions", include_str!("../../migrations/postgres/V5__partitions.sql")),
+    ("V6__vouched_answers", include_str!("../../migrations/postgres/V6__vouched_answers.sql")),
 ];
 
 /// Whoever migrates at the same time waits for the first, and finds nothing left to do. "tpfr".
@@ -64,6 +66,7 @@ fn bring_forward(options: &PostgresOptions, realm: RealmId, is_new: bool) -> Res
     session.run(async |client: &mut Client| Ok(runner.run_async(client).await))?.map_err(failed)?;
     session.begin(CHANGE)?;
     claim(&session, realm)?;
+    locks::close_to_others(&session)?;
     session.commit()?;
     Ok((before, newest()?))
 }

@@ -10,6 +10,8 @@ mod durability;
 mod errors;
 mod fetched;
 mod joint;
+mod locks;
+mod look;
 mod lots;
 mod migrations;
 mod options;
@@ -42,6 +44,8 @@ use crate::relational::rows::first;
 use crate::relational::sql::{Connection, params};
 use crate::relational::{Engine, Result, of_each};
 use crate::{Load, Storage, StorageError};
+pub use locks::LockHolder;
+pub use look::{Look, look};
 pub use migrations::{make, migrate};
 pub use options::{PostgresOptions, PostgresOptionsError};
 pub use partition::{
@@ -54,6 +58,7 @@ pub struct PostgresStorage {
     pool: Arc<Pool>,
     claims: Claims,
     linker: Linker,
+    linking: Arc<Pool>,
     settled: Joint,
     watch: Watch,
     waiting: AtomicUsize,
@@ -82,14 +87,15 @@ impl PostgresStorage {
             partition::check(options.part(), partition::found(session)?)?;
             rights::check(session)?;
             durability::check(session)?;
+            locks::check(session)?;
             session.end()
         })?;
         let claims = Claims::start(Arc::clone(&pool), holder)?;
-        let linker = Linker::start(linking)?;
+        let linker = Linker::start(Arc::clone(&linking))?;
         let watch = Watch::start(options.clone())?;
         let settled = Joint::default();
         let (waiting, commits) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Ok(Self { pool, claims, linker, settled, watch, waiting, commits })
+        Ok(Self { pool, claims, linker, linking, settled, watch, waiting, commits })
     }
 
     /// How often somebody waited for the server since the store was opened: several statements that were sent together
@@ -191,7 +197,7 @@ impl Engine for PostgresStorage {
     }
 
     fn settle_audit(&self) -> Result<()> {
-        self.settled.run(|| chain::settle(&self.pool))
+        self.settled.run(|| chain::settle(&self.linking))
     }
 }
 
@@ -225,8 +231,9 @@ impl Storage for PostgresStorage {
     }
 
     fn close(&self) {
-        // The linker first: it links what was committed before, over a connection of the pool.
+        // The linker first: it links what was committed before.
         self.linker.close();
+        self.linking.close();
         self.watch.close();
         self.claims.close();
         self.pool.close();

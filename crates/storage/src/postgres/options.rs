@@ -19,10 +19,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a connection may take to come about, for each host.
 const CONNECTING: Duration = Duration::from_secs(3);
 /// The schema with all tables; how long a row's lock is waited for; that a transaction which its platform has forgotten
-/// ends; that a commit waits for its standby, and that it is said when it did not: whatever is set for the login.
+/// ends; that a commit waits for its standby, and that it is said when it did not: whatever is set for the login. No statement
+/// is compiled: one whose plan looks dear for want of another would be, for longer than it runs.
 const SETTINGS: &str = "-c search_path=tapfer -c lock_timeout=8s -c statement_timeout=15s \
                         -c idle_in_transaction_session_timeout=30s -c default_transaction_isolation=read\\ committed \
-                        -c synchronous_commit=on -c client_min_messages=warning";
+                        -c synchronous_commit=on -c client_min_messages=warning -c jit=off";
 /// A peer that vanished without a word is asked after so long a silence, again so often, and is gone after so long.
 const SILENCE: Duration = Duration::from_secs(3);
 const ASKED_EVERY: Duration = Duration::from_secs(1);

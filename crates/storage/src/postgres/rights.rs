@@ -7,7 +7,8 @@ use crate::relational::sql::{Connection, Row, params};
 
 /// Tables whose rows are final. Whoever has the platform's login must not be able to change what was.
 const FINAL: &str = "'audit_inbox', 'audit_events', 'audit_links', 'audit_heads', 'authorizations', 'ledger_transfers',
-    'token_changes', 'refunds', 'reversals', 'revoked_issuer_certificates'";
+    'token_changes', 'refunds', 'reversals', 'revoked_issuer_certificates', 'idempotency_answers', 'answers_vouched',
+    'booked_requests'";
 
 /// Refuses a login with which history could be rewritten.
 ///

@@ -65,8 +65,8 @@ const TRANSFERS: &str = "INSERT INTO ledger_transfers
         (kind, from_kind, from_owner, to_kind, to_owner, amount, currency, cause, created_at)
     SELECT * FROM unnest(?1::text[], ?2::text[], ?3::text[], ?4::text[], ?5::text[], ?6::bigint[], ?7::text[],
         ?8::text[], ?9::bigint[])";
-const ANSWERS: &str = "INSERT INTO idempotency_answers (api_key_id, key, fingerprint, status, body, created_at)
-    SELECT * FROM unnest(?1::text[], ?2::text[], ?3::bytea[], ?4::bigint[], ?5::bytea[], ?6::bigint[])";
+const ANSWERS: &str = "INSERT INTO idempotency_answers (api_key_id, key, fingerprint, status, body, created_at, mac)
+    SELECT * FROM unnest(?1::text[], ?2::text[], ?3::bytea[], ?4::bigint[], ?5::bytea[], ?6::bigint[], ?7::bytea[])";
 const AUDIT: &str = "INSERT INTO audit_inbox
         (at, api_key_id, role, origin, request_id, action, object, result, detail)
     SELECT * FROM unnest(?1::bigint[], ?2::text[], ?3::text[], ?4::text[], ?5::text[], ?6::text[], ?7::text[],
@@ -306,13 +306,14 @@ fn ask_answers<'a>(asked: &mut Vec<Asked<'a>>, decided: &'a [Decided]) {
         .filter_map(|decided| Some((decided.answer.as_ref()?, decided.authorization.created_at)))
         .filter(|_| !is_skipped(Control::Idempotency));
     let answers: Vec<_> = answers.collect();
-    ask!(asked, ANSWERS, for ((claim, response), at) in answers => {
-        claim.api_key.to_string(),
-        claim.key.as_str(),
-        claim.fingerprint.to_vec(),
-        i64::from(response.status),
-        &response.body,
+    ask!(asked, ANSWERS, for (given, at) in answers => {
+        given.api_key.to_string(),
+        given.key.as_str(),
+        given.fingerprint.to_vec(),
+        i64::from(given.response.status),
+        &given.response.body,
         at.unix_millis(),
+        given.mac.map(|mac| mac.to_vec()),
     });
 }
 

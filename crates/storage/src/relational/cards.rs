@@ -8,7 +8,7 @@ use tapfer_payments::ledger;
 use super::ledger as bookings;
 use super::rows::{Columns, Listing, execute, first, found, lock};
 use super::sql::{Connection, Guard, Row, params};
-use super::{Changed, Engine, Result, issuers};
+use super::{Changed, Engine, Result, idempotency, issuers};
 use crate::{
     CardAccount, CardChange, CardStore, LedgerEntry, Page, SealedNumber, Slice, TopUp, Write,
     Written,
@@ -161,9 +161,11 @@ impl<E: Engine> CardStore for E {
     }
 
     fn top_up(&self, top_up: TopUp, write: Write<LedgerEntry>) -> Result<Written<LedgerEntry>> {
+        let claim = write.claim.clone();
         self.change(write, AuditAction::CardToppedUp, move |connection, now| {
             let TopUp { card, amount, reference } = top_up;
             let account = get_to_change(connection, card)?;
+            idempotency::book_once(connection, claim.as_ref(), now)?;
             // Adding to what is there refuses another currency and a sum that does not fit.
             account.balance.checked_add(amount)?;
             let transfer = ledger::top_up(account.card.issuer, card, amount)?;

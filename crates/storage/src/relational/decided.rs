@@ -28,9 +28,7 @@ pub(crate) fn write(connection: &Connection, decided: &Decided) -> Result<()> {
         connection.record(&event)?;
     }
     match &decided.answer {
-        Some((claim, response)) => {
-            idempotency::insert(connection, claim, response, authorization.created_at)
-        }
+        Some(given) => idempotency::insert(connection, given, authorization.created_at),
         None => Ok(()),
     }
 }

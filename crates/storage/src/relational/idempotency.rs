@@ -8,13 +8,19 @@ use tapfer_payment_types::planted::{Control, is_skipped};
 use super::Result;
 use super::rows::{Columns, each, execute, first};
 use super::sql::{Connection, Row, params};
-use crate::{IdempotencyClaim, StoredResponse};
+use crate::idempotency::{GivenAnswer, KeptAnswer};
+use crate::{IdempotencyClaim, Refusal, StorageError, StoredResponse};
 
-/// The answer in a row, if it was given to the same request.
+/// The answer in a row of `kept_answers`, if it was given to the same request, and by the platform.
 pub(crate) fn answer(row: &Row<'_>, claim: &IdempotencyClaim) -> Result<StoredResponse> {
     let columns = Columns::keyed(row, "idempotency_answers", "key");
-    claim.require_same(&columns.bytes("fingerprint")?)?;
-    Ok(StoredResponse { status: columns.number("status")?, body: columns.get("body")? })
+    let response = StoredResponse { status: columns.number("status")?, body: columns.get("body")? };
+    claim.believe(KeptAnswer {
+        fingerprint: columns.bytes("fingerprint")?,
+        response,
+        mac: columns.get("mac")?,
+        is_from_before: columns.get("from_before")?,
+    })
 }
 
 /// The answer given before under this claim.
@@ -28,7 +34,7 @@ pub(crate) fn stored_answer(
     let mut stored = None;
     each(
         connection,
-        "SELECT * FROM idempotency_answers WHERE api_key_id = ?1 AND key = ?2",
+        "SELECT * FROM kept_answers WHERE api_key_id = ?1 AND key = ?2",
         params![claim.api_key.to_string(), claim.key.as_str()],
         |row| {
             stored = Some(answer(row, claim)?);
@@ -41,29 +47,50 @@ pub(crate) fn stored_answer(
     Ok(stored)
 }
 
-pub(crate) fn insert(
-    connection: &Connection,
-    claim: &IdempotencyClaim,
-    response: &StoredResponse,
-    now: Timestamp,
-) -> Result<()> {
+pub(crate) fn insert(connection: &Connection, given: &GivenAnswer, now: Timestamp) -> Result<()> {
     if is_skipped(Control::Idempotency) {
         return Ok(());
     }
     execute(
         connection,
-        "INSERT INTO idempotency_answers (api_key_id, key, fingerprint, status, body, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO idempotency_answers (api_key_id, key, fingerprint, status, body, created_at, mac)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
-            claim.api_key.to_string(),
-            claim.key.as_str(),
-            claim.fingerprint.as_slice(),
-            response.status,
-            response.body,
+            given.api_key.to_string(),
+            given.key.as_str(),
+            given.fingerprint.as_slice(),
+            given.response.status,
+            given.response.body,
             now.unix_millis(),
+            given.mac.as_ref().map(<[u8; 32]>::as_slice),
         ],
     )?;
     Ok(())
+}
+
+/// Notes that a request moves money. What it moves is locked by now.
+///
+/// # Errors
+/// It did before: [`StorageError::StillRunning`] if its answer is there, which is told to who asks again; else
+/// [`Refusal::BookedBefore`].
+pub(crate) fn book_once(
+    connection: &Connection,
+    claim: Option<&IdempotencyClaim>,
+    now: Timestamp,
+) -> Result<()> {
+    let Some(claim) = claim.filter(|_| !is_skipped(Control::Idempotency)) else { return Ok(()) };
+    let note =
+        "INSERT INTO booked_requests (request, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+    let request = claim.request();
+    if execute(connection, note, params![request.as_slice(), now.unix_millis()])? > 0 {
+        return Ok(());
+    }
+    let answered = "SELECT 1 FROM idempotency_answers WHERE api_key_id = ?1 AND key = ?2";
+    let names = [claim.api_key.to_string(), claim.key.to_string()];
+    match first(connection, answered, names, |_| Ok(()))? {
+        Some(()) => Err(StorageError::StillRunning),
+        None => Err(Refusal::BookedBefore.into()),
+    }
 }
 
 /// What is forgotten ends here at the latest: a day behind the oldest answer. A clock that stands in the future for an hour

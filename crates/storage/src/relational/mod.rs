@@ -40,6 +40,7 @@ use tapfer_payment_types::{PaymentIntentId, Timestamp};
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 use tapfer_payments::intents::PaymentIntent;
 
+use crate::idempotency::GivenAnswer;
 use crate::{StorageError, Write, Written};
 use known_keys::KnownKeys;
 use sql::Connection;
@@ -107,7 +108,8 @@ pub(crate) trait Engine {
                     return Ok(Written::Replayed(stored));
                 }
                 let response = answer.to(&load(connection, id)?);
-                idempotency::insert(connection, &claim, &response, now)?;
+                let given = GivenAnswer::new(claim, response.clone());
+                idempotency::insert(connection, &given, now)?;
                 Ok(Written::Replayed(response))
             }
         });
@@ -154,8 +156,8 @@ pub(crate) fn change<T>(
     let result = AuditResult::Succeeded;
     connection.record(&AuditEvent { at: now, caller, action, object, result, detail })?;
     let response = answer.to(&value);
-    if let Some(claim) = &claim {
-        idempotency::insert(connection, claim, &response, now)?;
+    if let Some(claim) = claim {
+        idempotency::insert(connection, &GivenAnswer::new(claim, response.clone()), now)?;
     }
     Ok(Written::Done { value, response })
 }

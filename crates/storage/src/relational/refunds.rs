@@ -8,8 +8,8 @@ use tapfer_payments::refunds::Refund;
 use super::ledger::book;
 use super::rows::{Columns, Listing, execute, first};
 use super::sql::{Connection, Row, params};
-use super::{Changed, Engine, Result, intents};
-use crate::{NewRefund, Page, RefundFilter, RefundStore, Slice, Write, Written};
+use super::{Changed, Engine, Result, idempotency, intents};
+use crate::{IdempotencyClaim, NewRefund, Page, RefundFilter, RefundStore, Slice, Write, Written};
 
 fn read(row: &Row<'_>) -> Result<Refund> {
     let columns = Columns::new(row, "refunds");
@@ -21,8 +21,14 @@ fn read(row: &Row<'_>) -> Result<Refund> {
     })
 }
 
-fn refund(connection: &Connection, wanted: &NewRefund, now: Timestamp) -> Result<Refund> {
+fn refund(
+    connection: &Connection,
+    wanted: &NewRefund,
+    claim: Option<&IdempotencyClaim>,
+    now: Timestamp,
+) -> Result<Refund> {
     let intent = intents::get_to_change(connection, wanted.payment_intent)?;
+    idempotency::book_once(connection, claim, now)?;
     let (intent, amount) = intent.refund(wanted.amount_minor)?;
     let card = intents::paying_card(connection, &intent)?;
     let transfer = ledger::refund(intent.merchant, card, amount)?;
@@ -46,8 +52,9 @@ fn refund(connection: &Connection, wanted: &NewRefund, now: Timestamp) -> Result
 
 impl<E: Engine> RefundStore for E {
     fn create_refund(&self, wanted: NewRefund, write: Write<Refund>) -> Result<Written<Refund>> {
+        let claim = write.claim.clone();
         self.change(write, AuditAction::RefundCreated, move |connection, now| {
-            let refund = refund(connection, &wanted, now)?;
+            let refund = refund(connection, &wanted, claim.as_ref(), now)?;
             let detail = format!("{} of {}", refund.amount, refund.payment_intent);
             Ok(Changed::new(refund, refund.id).because(detail))
         })

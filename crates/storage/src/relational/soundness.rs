@@ -2,8 +2,11 @@
 //!
 //! Each rule is a statement that finds the rows which break it. The words are those of both engines.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+
+use tapfer_payment_types::Money;
+use tapfer_payments::authorization::Outcome;
 
 use super::rows::{Columns, all, each, first};
 use super::sql::{Connection, Row, params};
@@ -307,36 +310,84 @@ pub(crate) fn number(connection: &Connection, sql: &str) -> Result<u64> {
     Ok(counted.unwrap_or(0))
 }
 
-/// Answers that are kept in clear and name a decision name one that is there.
+/// Answers that are kept in clear and tell of a decision name one that is there, and tell what was decided; and each is vouched for,
+/// which by whom only the platform's keys can tell.
 fn answers(connection: &Connection, found: &mut Soundness) -> Result<()> {
-    let (mut named, mut count) = (BTreeSet::new(), 0_u64);
+    let (mut told, mut count) = (BTreeMap::<_, BTreeSet<_>>::new(), 0_u64);
     let kept = "SELECT key, body FROM idempotency_answers";
     each(connection, kept, params![], |row| {
         let body: Vec<u8> = Columns::keyed(row, "idempotency_answers", "key").get("body")?;
-        named.extend(decision_of(&body));
+        if let Some((decision, answer)) = Told::of(&body) {
+            told.entry(decision).or_default().insert(answer);
+        }
         count = count.saturating_add(1);
         Ok(ControlFlow::Continue(()))
     })?;
-    found.checked("answers for repeated requests with the decision that they name", count);
-    if named.is_empty() {
-        return Ok(());
+    found.checked("answers for repeated requests with the decision that they tell", count);
+    let mut others = Vec::new();
+    if !told.is_empty() {
+        let decided = "SELECT id, outcome, amount, currency FROM authorizations";
+        each(connection, decided, params![], |row| {
+            let decision = id(row)?;
+            if let Some(answers) = told.remove(&decision) {
+                let columns = Columns::new(row, "authorizations");
+                let outcome = Outcome::from_number(columns.number("outcome")?);
+                let amount = columns.money("amount")?;
+                if !answers.iter().all(|answer| answer.tells(outcome, amount)) {
+                    others.push(decision);
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
     }
-    each(connection, "SELECT id FROM authorizations", params![], |row| {
-        named.remove(&id(row)?);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    for decision in named.iter().take(usize::try_from(NAMED).unwrap_or(0)) {
+    let most = usize::try_from(NAMED).unwrap_or(0);
+    for decision in told.keys().take(most) {
         let what = "a till that asks again is told of a decision that is not there";
         found.fault("idempotency_answers", decision, what);
+    }
+    for decision in others.iter().take(most) {
+        let what = "a till that asks again is told another outcome or amount than was decided";
+        found.fault("idempotency_answers", decision, what);
+    }
+    let unvouched = format!(
+        "SELECT api_key_id || ' ' || key AS id FROM kept_answers WHERE mac IS NULL AND from_before = 0 ORDER BY 1 LIMIT {NAMED}"
+    );
+    for answer in all(connection, &unvouched, params![], id)? {
+        found.fault("idempotency_answers", answer, "no platform has given this answer");
     }
     Ok(())
 }
 
-/// The decision in an answer: its `id`.
-fn decision_of(body: &[u8]) -> Option<String> {
-    let answer: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let id = answer.get("id")?.as_str()?;
-    id.starts_with("auth_").then(|| id.to_owned())
+/// What an answer tells of a decision, as far as it does.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Told {
+    outcome: Option<String>,
+    reason: Option<String>,
+    amount: Option<i64>,
+    currency: Option<String>,
+}
+
+impl Told {
+    /// With the decision that it names.
+    fn of(body: &[u8]) -> Option<(String, Self)> {
+        let answer: serde_json::Value = serde_json::from_slice(body).ok()?;
+        let text = |name| Some(answer.get(name)?.as_str()?.to_owned());
+        let decision: String = text("id")?;
+        let amount = answer.get("amount").and_then(serde_json::Value::as_i64);
+        let (outcome, reason, currency) = (text("outcome"), text("reason"), text("currency"));
+        decision
+            .starts_with("auth_")
+            .then_some((decision, Self { outcome, reason, amount, currency }))
+    }
+
+    fn tells(&self, outcome: Option<Outcome>, amount: Money) -> bool {
+        let Some(decided) = outcome else { return false };
+        let word = if decided.is_approved() { "approved" } else { "declined" };
+        self.outcome.as_deref().is_none_or(|told| told == word)
+            && self.reason.as_deref().is_none_or(|told| told == decided.slug())
+            && self.amount.is_none_or(|told| told == amount.minor)
+            && self.currency.as_deref().is_none_or(|told| told == amount.currency.code())
+    }
 }
 
 fn chain(connection: &Connection, found: &mut Soundness) -> Result<()> {

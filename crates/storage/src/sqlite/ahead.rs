@@ -9,6 +9,7 @@ use tapfer_payments::authorization::Authorization;
 use tapfer_payments::intents::PaymentIntent;
 
 use crate::decided::Decided;
+use crate::idempotency::GivenAnswer;
 use crate::relational::Result;
 use crate::{IdempotencyClaim, IdempotencyKey, StoredResponse};
 
@@ -24,7 +25,7 @@ pub(super) struct PaymentsAhead {
 
 #[derive(Debug, Default)]
 struct Known {
-    answers: HashMap<Key, ([u8; 32], StoredResponse)>,
+    answers: HashMap<Key, GivenAnswer>,
     authorizations: HashMap<AuthorizationId, Authorization>,
     /// As a payment left them, and which payment that was: the newest.
     intents: HashMap<PaymentIntentId, (AuthorizationId, PaymentIntent)>,
@@ -36,12 +37,8 @@ impl PaymentsAhead {
     /// The answer given under this claim.
     pub(super) fn answer(&self, claim: &IdempotencyClaim) -> Result<Option<StoredResponse>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        match known.answers.get(&(claim.api_key, claim.key.clone())) {
-            None => Ok(None),
-            Some((fingerprint, response)) => {
-                claim.require_same(fingerprint).map(|()| Some(response.clone()))
-            }
-        }
+        let given = known.answers.get(&(claim.api_key, claim.key.clone()));
+        given.map(|given| claim.believe(given.kept())).transpose()
     }
 
     /// A decision.
@@ -85,9 +82,8 @@ impl PaymentsAhead {
 impl Known {
     fn add(&mut self, decided: &Decided) {
         let authorization = &decided.authorization;
-        if let Some((claim, response)) = &decided.answer {
-            let key = (claim.api_key, claim.key.clone());
-            self.answers.insert(key, (claim.fingerprint, response.clone()));
+        if let Some(given) = &decided.answer {
+            self.answers.insert((given.api_key, given.key.clone()), given.clone());
         }
         if let Some(intent) = &decided.intent {
             self.intents.insert(intent.id, (authorization.id, intent.clone()));
@@ -101,8 +97,8 @@ impl Known {
 
     fn remove(&mut self, decided: &Decided) {
         let authorization = &decided.authorization;
-        if let Some((claim, _)) = &decided.answer {
-            self.answers.remove(&(claim.api_key, claim.key.clone()));
+        if let Some(given) = &decided.answer {
+            self.answers.remove(&(given.api_key, given.key.clone()));
         }
         // A newer payment may have left the intent in another state.
         if let Some(intent) = &decided.intent

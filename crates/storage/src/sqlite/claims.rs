@@ -10,10 +10,10 @@ use std::sync::{PoisonError, RwLock};
 
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
-use tapfer_payment_types::Timestamp;
+use tapfer_payment_types::{ApiKeyId, Timestamp};
 
-use crate::IdempotencyClaim;
 use crate::relational::Result;
+use crate::{IdempotencyClaim, IdempotencyKey};
 
 /// Words of a generation: 16 MiB, taken when they are first needed. With ten million marks one in ten strangers is looked up.
 const WORDS: usize = 1 << 21;
@@ -39,10 +39,6 @@ impl Mark {
             hash.iter().take(4).fold(0_usize, |place, byte| place << 8 | usize::from(*byte));
         let bits = hash.iter().skip(4).take(4).fold(0, |bits, byte| bits | 1_u64 << (byte & 63));
         Self { word: place % WORDS, bits }
-    }
-
-    fn of(claim: &IdempotencyClaim) -> Self {
-        Self::new(claim.api_key, claim.key.as_str())
     }
 }
 
@@ -136,14 +132,20 @@ impl Claims {
 
     /// Whether the tables may have an answer; if not, they have none.
     pub(super) fn may_have(&self, claim: &IdempotencyClaim) -> bool {
-        let (mark, filter) =
-            (Mark::of(claim), self.0.read().unwrap_or_else(PoisonError::into_inner));
+        let mark = Mark::new(claim.api_key, claim.key.as_str());
+        let filter = self.0.read().unwrap_or_else(PoisonError::into_inner);
         filter.young.may_have(mark) || filter.old.may_have(mark)
     }
 
     /// These are about to have one.
-    pub(super) fn add<'c>(&self, claims: impl Iterator<Item = (&'c IdempotencyClaim, Timestamp)>) {
-        let marks: Vec<_> = claims.map(|(claim, given)| (Mark::of(claim), given)).collect();
+    pub(super) fn add<'c>(
+        &self,
+        claims: impl Iterator<Item = (ApiKeyId, &'c IdempotencyKey, Timestamp)>,
+    ) {
+        let mark = |(api_key, key, given): (ApiKeyId, &IdempotencyKey, _)| {
+            (Mark::new(api_key, key.as_str()), given)
+        };
+        let marks: Vec<_> = claims.map(mark).collect();
         let mut filter = self.0.write().unwrap_or_else(PoisonError::into_inner);
         marks.into_iter().for_each(|(mark, given)| filter.young.add(mark, given.unix_millis()));
     }
@@ -177,10 +179,10 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use rusqlite::Connection;
-    use tapfer_payment_types::{ApiKeyId, Timestamp};
+    use tapfer_payment_types::{ApiKeyId, Secret, Timestamp};
 
     use super::Claims;
-    use crate::IdempotencyClaim;
+    use crate::{AnswerKey, IdempotencyClaim};
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_unix_millis(millis)
@@ -188,7 +190,9 @@ mod tests {
 
     fn claim(number: i64) -> IdempotencyClaim {
         let key = format!("key-{number}").parse().unwrap();
-        IdempotencyClaim { api_key: ApiKeyId::new(at(1), [7; 10]), key, fingerprint: [0; 32] }
+        let answers = AnswerKey::new(&Secret::new([9; 32]));
+        let api_key = ApiKeyId::new(at(1), [7; 10]);
+        IdempotencyClaim { api_key, key, fingerprint: [0; 32], answers }
     }
 
     /// Answers that were given at these times, under keys of the same numbers.
@@ -219,7 +223,7 @@ mod tests {
             .collect();
         claims.follow(&of_changes);
         let payments: Vec<_> = (601..=900).map(|number| (claim(number), at(number))).collect();
-        claims.add(payments.iter().map(|(claim, given)| (claim, *given)));
+        claims.add(payments.iter().map(|(claim, given)| (claim.api_key, &claim.key, *given)));
         assert_eq!(known(&claims, 1..=900), 900);
         assert!(known(&claims, 1_000..=2_000) < 20, "strangers are seldom looked up");
         // Some of the old ones are there still.
@@ -228,7 +232,8 @@ mod tests {
         claims.forgotten(at(301));
         assert_eq!(known(&claims, 301..=900), 600);
         assert!(known(&claims, 1..=300) < 20);
-        claims.add(std::iter::once((&claim(901), at(901))));
+        let last = claim(901);
+        claims.add(std::iter::once((last.api_key, &last.key, at(901))));
         claims.forgotten(at(900));
         assert_eq!(known(&claims, 301..=901), 601, "the newest of the old ones is of that time");
         claims.forgotten(at(901));

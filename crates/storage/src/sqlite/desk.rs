@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 use rusqlite::Connection;
-use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::planted::{Control, is_skipped};
+use tapfer_payment_types::{ApiKeyId, Timestamp};
 use tapfer_payments::authorization::Authorization;
 use tapfer_payments::intents::PaymentIntent;
 
@@ -22,11 +22,15 @@ use super::sql::Unexpected;
 use super::touched::{self, Noted};
 use crate::decided::Decided;
 use crate::hot::{Hot, Touched};
+use crate::idempotency::GivenAnswer;
 use crate::journal::{JournalEnd, JournalFault};
 use crate::relational::known_keys::KnownKeys;
 use crate::relational::lookup::Seen;
 use crate::relational::{Result, authorizations, decided, idempotency, intents};
-use crate::{CommitAuthorization, IdempotencyClaim, StorageError, StoredResponse, Write, Written};
+use crate::{
+    CommitAuthorization, IdempotencyClaim, IdempotencyKey, StorageError, StoredResponse, Write,
+    Written,
+};
 
 /// So many payments may be ahead of the tables; from then on, each lot waits until the tables have caught up by more
 /// than it adds. It bounds how long a change or a list waits for the tables.
@@ -266,7 +270,7 @@ impl Desk {
         }
         let authorization = authorizations::decided(&commit, now);
         let response = answer.to(&authorization);
-        let answer = claim.map(|claim| (claim, response.clone()));
+        let answer = claim.map(|claim| GivenAnswer::new(claim, response.clone()));
         let (tables, mut hot) = (Seen(self.connection()), self.shared.hot());
         let decided = hot.decide(&tables, &commit, authorization.clone(), caller, answer)?;
         turn.fresh.push(decided);
@@ -487,10 +491,10 @@ impl Desk {
     }
 }
 
-fn claims(payments: &[Decided]) -> impl Iterator<Item = (&IdempotencyClaim, Timestamp)> {
+fn claims(payments: &[Decided]) -> impl Iterator<Item = (ApiKeyId, &IdempotencyKey, Timestamp)> {
     payments.iter().filter_map(|decided| {
         let given = decided.authorization.created_at;
-        decided.answer.as_ref().map(|(claim, _)| (claim, given))
+        decided.answer.as_ref().map(|answer| (answer.api_key, &answer.key, given))
     })
 }
 

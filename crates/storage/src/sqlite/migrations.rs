@@ -49,6 +49,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V21__signed_api_keys", include_str!("../../migrations/V21__signed_api_keys.sql")),
     ("V22__journal", include_str!("../../migrations/V22__journal.sql")),
     ("V23__handed_over_intents", include_str!("../../migrations/V23__handed_over_intents.sql")),
+    ("V24__vouched_answers", include_str!("../../migrations/V24__vouched_answers.sql")),
 ];
 
 /// The version since which API keys have signatures.

@@ -139,6 +139,8 @@ mod tests {
         "refunds",
         "reversals",
         "idempotency_answers",
+        "answers_vouched",
+        "booked_requests",
         "audit_events",
         "audit_links",
         "audit_heads",

@@ -12,11 +12,14 @@ use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{IdempotencyClaim, Refusal, Storage, StorageError};
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 
-use super::{World, realm};
+use super::{World, answer_key, realm};
 
 /// A store to be tried, and what has to live as long as it.
 pub(crate) trait Backend {
     fn open() -> (Arc<dyn Storage>, Self);
+
+    /// As if the answers that are kept had been written long ago, where somebody looks when they were.
+    fn age_answers(&self) {}
 }
 
 impl Backend for tempfile::TempDir {
@@ -33,6 +36,13 @@ impl Backend for TestPostgres {
     fn open() -> (Arc<dyn Storage>, Self) {
         let server = migrated();
         (platform(&server), server)
+    }
+
+    fn age_answers(&self) {
+        self.say(
+            "SET session_replication_role = replica; UPDATE answers_vouched SET since = -1;
+             UPDATE idempotency_answers SET inserted_at = 0",
+        );
     }
 }
 
@@ -109,7 +119,8 @@ pub(crate) fn platform(server: &TestPostgres) -> Arc<PostgresStorage> {
 }
 
 pub(crate) fn claim(world: &World, key: &str) -> IdempotencyClaim {
-    IdempotencyClaim { api_key: world.operator, key: key.parse().unwrap(), fingerprint: [1; 32] }
+    let (api_key, key) = (world.operator, key.parse().unwrap());
+    IdempotencyClaim { api_key, key, fingerprint: [1; 32], answers: answer_key() }
 }
 
 pub(crate) fn world<B: Backend>() -> (World, B) {

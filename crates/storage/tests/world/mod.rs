@@ -13,7 +13,7 @@ use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::{
     ApiKeyId, AuthorizationId, CardId, Currency, DeviceId, IssuerId, MerchantId, Money,
-    PanSequenceNumber, PaymentIntentId, RealmId, TerminalId, Timestamp, TokenId,
+    PanSequenceNumber, PaymentIntentId, RealmId, Secret, TerminalId, Timestamp, TokenId,
 };
 use tapfer_payments::access::{ApiKey, Principal, Role};
 use tapfer_payments::audit::Caller;
@@ -31,8 +31,8 @@ use tapfer_payments::store_shares::StoreState;
 use tapfer_payments::terminals::{Terminal, TerminalIdentification};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenState};
 use tapfer_storage::{
-    Answer, CommitAuthorization, FactsQuery, IdempotencyClaim, SealedNumber, Storage, StorageError,
-    StoredResponse, TopUp, Write, Written,
+    Answer, AnswerKey, CommitAuthorization, FactsQuery, IdempotencyClaim, SealedNumber, Storage,
+    StorageError, StoredResponse, TopUp, Write, Written,
 };
 
 pub(crate) const AID: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01];
@@ -40,6 +40,11 @@ pub(crate) const AID: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01]
 /// Noon of the day on which all of this happens.
 pub(crate) fn noon() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()
+}
+
+/// What vouches for answers here.
+pub(crate) fn answer_key() -> AnswerKey {
+    AnswerKey::new(&Secret::new([9; 32]))
 }
 
 /// Whose database it is.

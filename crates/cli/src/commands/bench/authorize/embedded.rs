@@ -199,8 +199,8 @@ impl Rows {
             params![self.sequence, hash],
         )?;
         say(
-            "INSERT INTO idempotency_answers (api_key_id, key, fingerprint, status, body, created_at)
-             VALUES (?1, ?2, ?3, 201, ?4, ?5)",
+            "INSERT INTO idempotency_answers (api_key_id, key, fingerprint, status, body, created_at, mac)
+             VALUES (?1, ?2, ?3, 201, ?4, ?5, ?3)",
             params![self.caller, intent, hash, super::town::body(made), at],
         )?;
         Ok(())

@@ -12,7 +12,7 @@ use tapfer_emv::packed_decimal::pack;
 use tapfer_emv::tvr::TerminalVerificationResults;
 use tapfer_payment_types::{
     ApiKeyId, AuthorizationId, CardId, Currency, DeviceId, IssuerId, MerchantId, Money,
-    PanSequenceNumber, PaymentIntentId, RealmId, TerminalId, Timestamp, TokenId,
+    PanSequenceNumber, PaymentIntentId, RealmId, Secret, TerminalId, Timestamp, TokenId,
 };
 use tapfer_payments::access::{ApiKey, Principal, Role};
 use tapfer_payments::audit::Caller;
@@ -30,10 +30,10 @@ use tapfer_payments::terminals::{Terminal, TerminalIdentification};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenState};
 use tapfer_storage::sqlite::SqliteStorage;
 use tapfer_storage::{
-    Answer, AuthorizationStore as _, CardStore as _, CommitAuthorization, DeviceStore as _,
-    FactsQuery, IdempotencyClaim, IntentStore as _, IssuerStore as _, LedgerStore as _,
-    MerchantStore as _, SealedNumber, StoredResponse, TerminalStore as _, TokenStore as _, TopUp,
-    Write,
+    Answer, AnswerKey, AuthorizationStore as _, CardStore as _, CommitAuthorization,
+    DeviceStore as _, FactsQuery, IdempotencyClaim, IntentStore as _, IssuerStore as _,
+    LedgerStore as _, MerchantStore as _, SealedNumber, StoredResponse, TerminalStore as _,
+    TokenStore as _, TopUp, Write,
 };
 
 use crate::clock;
@@ -161,7 +161,7 @@ impl Town {
             })
             .collect();
         let facts = self.store.facts_of_authorizations(&queries);
-        let mut commits = Vec::new();
+        let (mut commits, answers) = (Vec::new(), AnswerKey::new(&Secret::new([7; 32])));
         for (customer, facts) in self.customers.iter().zip(facts) {
             let facts = facts?;
             let intent = facts.intent.id;
@@ -173,6 +173,7 @@ impl Town {
                 api_key: self.caller,
                 key: intent.to_string().parse()?,
                 fingerprint: [7; 32],
+                answers: answers.clone(),
             };
             let answer = Answer::Of(|made| StoredResponse { status: 201, body: body(made) });
             let write = Write { claim: Some(claim), answer, ..self.write() };
