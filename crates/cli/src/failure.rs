@@ -66,6 +66,17 @@ impl std::fmt::Display for NothingPaid {
 
 impl std::error::Error for NothingPaid {}
 
+/// An error with its causes, each said once: many say what their own cause says.
+pub(crate) fn said(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| {
+        match said.is_empty() {
+            true => cause,
+            false if said.contains(&cause) => said,
+            false => format!("{said}: {cause}"),
+        }
+    })
+}
+
 /// The exit code of a command.
 pub(crate) fn exit_code(result: &anyhow::Result<Ending>) -> ExitCode {
     match result {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tapfer_payment_types::Language;
 
-use crate::failure::NothingPaid;
+use crate::failure::{self, NothingPaid};
 use crate::trouble::Problem;
 
 /// How results are shown.
@@ -175,7 +175,7 @@ impl Output {
                 })
             });
             let fields = [
-                ("error", Some(json!(format!("{error:#}")))),
+                ("error", Some(json!(failure::said(error)))),
                 ("problem", problem.cloned()),
                 ("nothing_paid", nothing_paid),
             ];
@@ -183,7 +183,7 @@ impl Output {
                 fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
             self.remark(plain_json(&Value::Object(given.collect()).to_string()));
         } else {
-            self.remark(format!("tapfer: {error:#}"));
+            self.remark(format!("tapfer: {}", failure::said(error)));
             if let Some(nothing) = error.downcast_ref::<NothingPaid>() {
                 let shows = match nothing.language {
                     Language::English => "the terminal shows",

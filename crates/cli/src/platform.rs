@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use tapfer_hsm::catalogue::UnverifiedCatalogue;
+use tapfer_server::realm::demand_free_database;
 use tapfer_server::{
     ApiKeysTaken, CertificateSource, Rate, Realm, RealmKind, RunningServer, Server, ServerConfig,
 };
@@ -36,12 +37,31 @@ pub(crate) fn open_realm(
             false => Realm::open(home.path(), &unlock::find(home, passphrase_file)?)?,
         });
     }
+    if !home.realm().keystore().exists() && !home.realm().catalogue().exists() {
+        // A database that is not to be had leaves no keys behind that the next start would stumble over.
+        demand_free_database(home.path())?;
+    }
     let kind = kind_of_new_realm(home, kind)?;
     if in_hsms {
         return Ok(Realm::create_in_hsms(home.path(), kind, clock::now())?);
     }
+    let is_begun = home.realm().keystore().exists();
     let unlock = unlock::find_or_make(home, passphrase_file, kind)?;
-    Ok(Realm::create(home.path(), kind, &unlock, clock::now())?)
+    let created =
+        Realm::create(home.path(), kind, &unlock, clock::now()).map_err(anyhow::Error::from);
+    match is_begun {
+        true => created.with_context(|| begin_anew(home)),
+        false => created,
+    }
+}
+
+/// Of keys that a start has left which did not come to its end.
+fn begin_anew(home: &Home) -> String {
+    format!(
+        "no platform has ever run in {}: where no ceremony has made these keys, remove keystore, keys.json and demo-unlock.key there, empty the \
+         database if `tapfer db migrate` was run for them (docs/postgresql.md), and begin anew",
+        home.path().display()
+    )
 }
 
 /// What a realm becomes on its first start: what its keys were made for, if a ceremony has made them.
@@ -58,7 +78,11 @@ fn kind_of_new_realm(home: &Home, asked_for: Option<RealmKind>) -> anyhow::Resul
             RealmKind::Demo => "demo",
             RealmKind::Production => "production",
         };
-        bail!("the keys in {} were made for a {kind} realm; leave --realm away", file.display());
+        bail!(
+            "the keys in {} were made for a {kind} realm; leave --realm away. {}",
+            file.display(),
+            begin_anew(home)
+        );
     }
     Ok(made_for)
 }

@@ -232,3 +232,139 @@ fn the_database_is_checked_beside_the_platform() {
     let cut = platform.run(&["db", "cut-log", "--yes-lose-what-stands-behind-it"]);
     assert!(String::from_utf8(cut.stderr).unwrap().contains("the platform runs"));
 }
+
+/// Says SQL in the database `tapfer`, or why it is refused.
+fn ask(server: &TestPostgres, login: &str, sql: &str) -> Result<String, String> {
+    let mut psql = server.program("psql");
+    psql.args([
+        "-X",
+        "-q",
+        "-t",
+        "-A",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-d",
+        "tapfer",
+        "-U",
+        login,
+        "-c",
+        sql,
+    ]);
+    let said = psql.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if said.status.success() { Ok(text(&said.stdout)) } else { Err(text(&said.stderr)) }
+}
+
+/// The address of the database `tapfer`.
+fn in_tapfer(server: &TestPostgres, login: &str) -> String {
+    server.address(login).replace("/postgres", "/tapfer").replace("postgres:/", "postgresql:/")
+}
+
+fn check_named<'a>(checks: &'a Value, what: &str) -> Option<&'a Value> {
+    checks["checks"].as_array().unwrap().iter().find(|check| check["what"] == what)
+}
+
+/// The lines of docs/postgresql.md and of the way back in docs/disaster-recovery.md, on real servers.
+#[test]
+fn a_database_made_by_hand_comes_back_with_its_owner_and_rights() {
+    let (server, place) = (TestPostgres::start(), tempfile::tempdir().unwrap());
+    for login in ["tapfer", "tapfer_owner"] {
+        fs::write(place.path().join(format!("{login}.password")), "geheim").unwrap();
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../deploy/high-availability/create-database");
+    let psql = PathBuf::from(server.program("psql").get_program());
+    let path = format!("{}:{}", psql.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let socket = server.address(OWNER);
+    let socket = socket.split('@').nth(1).unwrap().split('/').next().unwrap().replace("%2F", "/");
+    let connection = format!("dbname=postgres host={socket} user={OWNER}");
+    let made = Command::new(script).arg(place.path()).arg(connection).env("PATH", path).output();
+    let made = made.unwrap();
+    assert!(made.status.success(), "{made:?}");
+
+    let home = place.path().join("home");
+    fs::create_dir(&home).unwrap();
+    // A database that is not to be had leaves nothing behind.
+    fs::write(home.join("database.toml"), "address = \"postgresql://tapfer@127.0.0.1:1/tapfer\"")
+        .unwrap();
+    let away = refusal(&home, &["serve", "--listen", "127.0.0.1:0"]);
+    assert!(away.contains("cannot be reached"), "{away}");
+    let left: Vec<_> = fs::read_dir(&home).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["database.toml"]);
+    let name = |home: &Path, server: &TestPostgres| {
+        let text = format!("address = {:?}", in_tapfer(server, "tapfer"));
+        fs::write(home.join("database.toml"), text).unwrap();
+    };
+    name(&home, &server);
+    let empty = refusal(&home, &["serve", "--listen", "127.0.0.1:0"]);
+    assert!(empty.contains("is empty"), "{empty}");
+    done(&home, &["db", "migrate"]);
+    let mut platform = Platform::on(&home);
+    platform.tapfer(&["init", "--balance", "300.00"]);
+    pay(&platform);
+    let checks = tapfer(&home, &["doctor"]);
+    let checks: Value = serde_json::from_slice(&checks.stdout).unwrap();
+    assert_eq!(check_named(&checks, "database").unwrap()["state"], "good", "{checks}");
+    assert_eq!(check_named(&checks, "database's locks"), None, "{checks}");
+    // A realm of its own does not get into it.
+    let other = place.path().join("other");
+    fs::create_dir(&other).unwrap();
+    name(&other, &server);
+    let taken = refusal(&other, &["serve", "--listen", "127.0.0.1:0"]);
+    assert!(taken.contains("copy the first one's realm.json"), "{taken}");
+    assert!(!other.join("keys.json").exists());
+
+    // Who may what.
+    ask(&server, OWNER, "CREATE ROLE anna LOGIN IN ROLE tapfer_auditor; CREATE ROLE bert LOGIN IN ROLE tapfer_issuer; CREATE ROLE eve LOGIN").unwrap();
+    let issuer = platform.tapfer(&["issuer", "list"])["data"][0]["id"].as_str().unwrap().to_owned();
+    ask(
+        &server,
+        "tapfer_owner",
+        &format!("INSERT INTO tapfer.issuer_logins VALUES ('bert', '{issuer}')"),
+    )
+    .unwrap();
+    assert_eq!(ask(&server, "bert", "SELECT count(*) FROM tapfer.cards"), Ok("1".to_owned()));
+    assert!(
+        ask(&server, "eve", "SELECT 1").unwrap_err().contains("permission denied for database")
+    );
+    let head = platform.tapfer(&["audit", "head"]);
+    let (key, anna) = (head["head"]["key"].as_str().unwrap(), in_tapfer(&server, "anna"));
+    done(&home, &["audit", "verify", "--address", &anna, "--audit-key", key]);
+    let may_not = refusal(&home, &["db", "check", "--address", &anna]);
+    assert!(may_not.contains("check with the platform's login or the owner's"), "{may_not}");
+    let owner = in_tapfer(&server, "tapfer_owner");
+    assert_eq!(done(&home, &["db", "check", "--address", &owner])["sound"], true);
+
+    let [roles, dump] = ["roles.sql", "tapfer.dump"].map(|file| place.path().join(file));
+    let run = |server: &TestPostgres, program: &str, arguments: &[&str], file: &Path| {
+        let said = server.program(program).args(arguments).arg(file).output().unwrap();
+        assert!(said.status.success(), "{program}: {said:?}");
+    };
+    run(&server, "pg_dumpall", &["--roles-only", "--file"], &roles);
+    let backup = server
+        .program("pg_dump")
+        .args(["--format=custom", "--file"])
+        .arg(&dump)
+        .arg("tapfer")
+        .output();
+    assert!(backup.unwrap().status.success());
+    let to = place.path().join("backup");
+    let made = tapfer(&home, &["backup", "--to", to.to_str().unwrap()]);
+    assert!(made.status.success(), "{made:?}");
+    platform.kill();
+
+    let back = TestPostgres::start();
+    run(&back, "psql", &["--quiet", "--file"], &roles);
+    run(&back, "pg_restore", &["--exit-on-error", "--create", "--dbname", "postgres"], &dump);
+    let is_as_it_was = "SELECT pg_get_userbyid(datdba), has_database_privilege('public', 'tapfer', 'CONNECT'),
+        has_function_privilege('public', 'pg_advisory_lock(bigint)', 'EXECUTE') FROM pg_database WHERE datname = 'tapfer'";
+    assert_eq!(ask(&back, OWNER, is_as_it_was), Ok("tapfer_owner|f|f".to_owned()));
+    let restored = place.path().join("restored");
+    done(&restored, &["restore", "--from", to.to_str().unwrap()]);
+    name(&restored, &back);
+    let migrated = done(&restored, &["db", "migrate"]);
+    assert_eq!(migrated["schema_before"], migrated["schema"]);
+    let again = Platform::on(&restored);
+    done(&restored, &["audit", "verify"]);
+    assert_eq!(again.tapfer(&["authorization", "list"])["data"].as_array().unwrap().len(), 1);
+}

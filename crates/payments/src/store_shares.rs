@@ -60,7 +60,8 @@ pub enum DeviceError {
     /// An epoch that was never offered.
     #[error(
         "the platform never gave out a share of this epoch: the store belongs to another device or \
-         platform, or the platform was restored by hand and does not know that it was. Enrol the cards again"
+         platform: enrol the cards again; or the platform was restored and has not said so yet: then wait for its operator (`tapfer audit \
+         restored`), and nothing is to be enrolled"
     )]
     UnknownEpoch,
     /// The number of a snapshot is too high to be one.

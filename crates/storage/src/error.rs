@@ -171,6 +171,12 @@ pub enum StorageError {
          (CREATE ROLE name LOGIN IN ROLE tapfer_server)"
     )]
     TooManyRights(String),
+    /// Who checks the database may not read all of it.
+    #[error(
+        "this login may not read {0} (and perhaps more): check with the platform's login or the owner's. An auditor's reads the audit log \
+         alone, and says with `tapfer audit verify` whether that is whole"
+    )]
+    TooFewRights(String),
     /// What the server acknowledges may not outlast its power.
     #[error(
         "the database's server runs with {0} = off: what it has acknowledged may be gone, or torn, when its power fails; \
@@ -178,9 +184,7 @@ pub enum StorageError {
     )]
     Forgetful(String),
     /// Nobody answers, or not as the one who takes writes.
-    #[error(
-        "the database cannot be reached, or takes no writes: {0}; nothing of this was written, ask again"
-    )]
+    #[error("the database cannot be reached, or takes no writes: {0}; nothing of this was written")]
     Unreachable(#[source] Fault),
     /// The partition is not where it was looked for.
     #[error(
@@ -210,7 +214,10 @@ pub enum StorageError {
         realm: RealmId,
     },
     /// The file does not hold together.
-    #[error("the database {0} is damaged: {1}; restore it from another backup")]
+    #[error(
+        "the database {0} is damaged: {1}. Stop, keep a copy of it with its -wal file, look at the disk, and restore the newest backup \
+         that `tapfer db check` finds sound (docs/disaster-recovery.md)"
+    )]
     Damaged(String, String),
     /// What stands in the database besides its rows is not what this program puts there.
     #[error(
@@ -304,6 +311,20 @@ impl From<rusqlite::Error> for StorageError {
 }
 
 impl StorageError {
+    /// Said of a file that was to be opened: what SQLite cannot read is damaged, and has a name.
+    pub(crate) fn of_file(self, path: &std::path::Path) -> Self {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        let Self::Database(fault) = &self else { return self };
+        let code =
+            fault.downcast_ref::<rusqlite::Error>().and_then(|error| error.sqlite_error_code());
+        match code {
+            Some(NotADatabase | DatabaseCorrupt) => {
+                Self::Damaged(path.display().to_string(), fault.to_string())
+            }
+            _ => self,
+        }
+    }
+
     /// Said of a transaction: why what was in it is not on the disk.
     pub(crate) fn not_synced(self) -> Self {
         match self {

@@ -82,6 +82,17 @@ impl DatabaseReader {
         }
     }
 
+    /// Refuses a login that may not read all that [`DatabaseReader::check`] compares.
+    ///
+    /// # Errors
+    /// [`crate::StorageError::TooFewRights`]
+    pub fn demand_rights_to_check(&self) -> Result<()> {
+        match &self.source {
+            Source::File(_) => Ok(()),
+            Source::Server(server) => server.demand_rights_to_check(),
+        }
+    }
+
     /// Walks the whole chain of the audit log.
     ///
     /// # Errors

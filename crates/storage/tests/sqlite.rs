@@ -107,7 +107,9 @@ fn the_database_of_another_program_is_refused() {
     assert!(matches!(file.try_open(), Err(StorageError::ForeignDatabase(_))));
     let other = File::new();
     fs::write(&other.path, b"this is a letter, and not a short one, to somebody else").unwrap();
-    assert!(matches!(other.try_open(), Err(StorageError::Database(_))));
+    let damaged = other.try_open().unwrap_err();
+    let named = other.path.display().to_string();
+    assert!(matches!(&damaged, StorageError::Damaged(path, _) if *path == named), "{damaged}");
     assert!(matches!(
         SqliteStorage::create(
             Path::new("/nowhere/tapfer.db"),

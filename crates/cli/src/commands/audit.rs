@@ -20,6 +20,7 @@ use tapfer_storage::{ChainReport, DatabaseReader};
 use crate::context::Context;
 use crate::database_address::DatabaseAddress;
 use crate::failure::Ending;
+use crate::output::Emphasis;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
@@ -148,7 +149,7 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
         "records": report.sound.sequence,
         "hash": HEXLOWER.encode(&report.sound.hash),
         "signed_heads": report.heads.len(),
-        "signed_api_keys": judged.len(),
+        "signed_api_keys": if keys.source == NEWEST_HEAD { Value::Null } else { json!(judged.len()) },
         "audit_keys": keys.fingerprints(),
         "audit_keys_from": keys.source,
         "restorations": restorations.collect::<Vec<_>>(),
@@ -158,7 +159,17 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
     if let (Some(waiting), Some(fields)) = (waiting, found.as_object_mut()) {
         fields.insert("not_linked_yet".to_owned(), json!(waiting));
     }
-    context.output.object(&found)
+    context.output.object(&found)?;
+    if !context.output.is_json() {
+        let said = match keys.source {
+            NEWEST_HEAD => {
+                "the audit log is whole, by a key that nobody vouches for: give --audit-key (head.key of `tapfer audit head --json`)"
+            }
+            _ => "the audit log is whole, and signed as it stands",
+        };
+        context.output.line(context.output.paint(Emphasis::Good, said));
+    }
+    Ok(())
 }
 
 /// The source of a key that nobody vouches for.

@@ -189,8 +189,9 @@ pub(crate) fn run_restore(
 
 /// First of all, where the database is in PostgreSQL.
 const DATABASE_FIRST: &str = "THE DATABASE IS NOT RESTORED: bring it back with PostgreSQL's own tools, from a backup that is not younger than this \
-     one, and let database.toml in HOME name it, with its password file (mode 0600) beside it. If anything that was \
-     acknowledged is lost with the old database: behind the first start, tapfer audit restored --reason TEXT.";
+     one, and let database.toml in HOME name it, with the password file (mode 0600) and the certificate authority that it names. \
+     Then: tapfer audit verify --home HOME; tapfer doctor --home HOME. If anything that was acknowledged is lost with the old database: \
+     behind the first start, tapfer audit restored --reason TEXT.";
 
 /// The steps, with the directory as it is typed: another one holds another realm, or gets a new one.
 fn after_a_restore(context: &Context, kept_in_postgres: bool) -> Vec<String> {

@@ -31,7 +31,7 @@ database.toml, in the home directory of each platform of the realm:
   certificate_authority = \"database-authority.crt\"          # not needed for a unix socket
 
 A new realm: write the file, start `tapfer serve`, which makes the keys and says that the database is empty, run this, and start
-again. Platforms of the version before go on beside the newer schema; a newer one waits for it.
+again. The whole way, from the first CREATE ROLE on: docs/postgresql.md. Platforms of the version before go on beside the newer schema; a newer one waits for it.
 
 A realm in several databases has a [[partition]] with the same lines for each behind the first; each is migrated for itself
 (docs/partitions.md).")]
@@ -57,7 +57,8 @@ Examples:
 
 Compares pages, types and references; the log and the journal with their checksums; balances with bookings, bookings
 with payments, refunds and reversals; counters; answers; the audit log with its chain. Names the first rows of each kind of damage, and what to do. Exit
-code 1 if anything is wrong. Opens no key: signatures are for `tapfer audit verify`. A PostgreSQL server's pages are for its own pg_amcheck.")]
+code 1 if anything is wrong. Opens no key: signatures are for `tapfer audit verify`. A PostgreSQL server's pages are for its own pg_amcheck.
+With --address: the platform's login, or the owner's; an auditor's may not read all of it.")]
     Check(Check),
     /// Go on without what stands in a damaged write-ahead log behind its damage, or without a log that is gone
     #[command(after_help = "\
@@ -226,6 +227,7 @@ fn check(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
         (None, Some(options)) => DatabaseReader::server(&options)?,
         (None, None) => database_reader(&context.home.realm())?,
     };
+    database.demand_rights_to_check()?;
     let found = {
         let _progress = context.output.progress("reading the database");
         database.check()

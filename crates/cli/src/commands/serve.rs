@@ -37,6 +37,9 @@ Examples:
   tapfer serve --home /srv/tapfer --listen 0.0.0.0:8443 --name tapfer.example.org
                                                       for tills and phones elsewhere: give them tls/ca-certificate.pem
 
+The database is tapfer.db in the home directory; with a database.toml there it is the PostgreSQL database that this names, which several
+platforms may share (docs/postgresql.md).
+
 The log goes to standard error: one JSON object a line, or text on a terminal. TAPFER_LOG filters it, such as
 TAPFER_LOG=warn. SIGINT and SIGTERM stop after the running requests. While no HSM of the realm answers it serves nothing, says
 so in the log, and begins by itself when one does.")]

@@ -48,7 +48,7 @@ const FORMAT: u32 = 2;
 pub enum BackupError {
     /// Something is where the backup or the realm should go.
     #[error(
-        "{0} is there already; nothing is overwritten: name a directory that does not exist yet"
+        "{0} is there already, and not empty; nothing is overwritten: name a directory that is empty or does not exist yet"
     )]
     Occupied(PathBuf),
     /// What an earlier backup left behind, or one that is being made.

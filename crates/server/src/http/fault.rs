@@ -69,6 +69,7 @@ fn of_storage(error: StorageError) -> Problem {
         | StorageError::Empty(_)
         | StorageError::OlderDatabase { .. }
         | StorageError::TooManyRights(_)
+        | StorageError::TooFewRights(_)
         | StorageError::Forgetful(_)
         | StorageError::MissingDatabase(_)
         | StorageError::OtherRealm { .. }

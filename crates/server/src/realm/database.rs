@@ -142,6 +142,27 @@ impl Opened {
     }
 }
 
+/// Before keys are made for a new realm: whether the PostgreSQL database that is named can be reached, and is nobody's.
+///
+/// # Errors
+/// It cannot; it is a realm's. Of a realm that is kept in a file nothing is asked.
+pub fn demand_free(home: &Path) -> Result<(), RealmError> {
+    let paths = RealmPaths::new(home);
+    for options in platform(&paths)?.unwrap_or_default() {
+        match DatabaseReader::server(&options) {
+            Err(StorageError::Empty(_)) => {}
+            Err(error) => return Err(error.into()),
+            Ok(database) => {
+                return Err(RealmError::TakenDatabase {
+                    path: paths.database_configuration(),
+                    realm: database.realm(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The database of a new realm. One in PostgreSQL was made by its owner before.
 pub(super) fn create(paths: &RealmPaths, realm: RealmId) -> Result<Opened, RealmError> {
     Ok(match platform(paths)? {
@@ -201,6 +222,19 @@ pub fn reader(paths: &RealmPaths) -> Result<DatabaseReader, RealmError> {
         Some(_) => DatabaseReader::server(&partition(paths, 0)?)?,
         None => DatabaseReader::file(&paths.embedded_database()?)?,
     })
+}
+
+/// Looks at the PostgreSQL databases of a realm as its start does; none of a realm that is kept in a file.
+///
+/// # Errors
+/// What the start would say.
+pub fn look_at_servers(paths: &RealmPaths) -> Result<Vec<postgres::Look>, RealmError> {
+    let Some(databases) = platform(paths)? else { return Ok(Vec::new()) };
+    let realm = match described(paths) {
+        Some((_, realm)) => realm,
+        None => realm_of_keys(paths)?,
+    };
+    databases.iter().map(|options| Ok(postgres::look(options, realm)?)).collect()
 }
 
 /// The login that a database of `database.toml` belongs to.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use tapfer_hsm::HsmError;
+use tapfer_payment_types::RealmId;
 use tapfer_storage::StorageError;
 
 use crate::entropy::EntropyError;
@@ -78,9 +79,22 @@ pub enum RealmError {
         /// What is wrong.
         why: String,
     },
+    /// A new realm was to be made, and the database has one.
+    #[error(
+        "{path} names the database of {realm}, and there are no keys of it here; nothing was made. If this is to be a further node of that \
+         realm, copy the first one's realm.json, keystore (or write an hsm.toml), keys.json, operator.key, configuration.key and tls/ \
+         (docs/postgresql.md); else name another database"
+    )]
+    TakenDatabase {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        realm: RealmId,
+    },
     /// The realm has no database in its directory.
     #[error(
-        "the realm in {0} is kept in the PostgreSQL database that its database.toml names, and in no file; a tapfer.db beside          it is not the realm's"
+        "the realm in {0} is kept in the PostgreSQL database that its database.toml names, and in no file; a tapfer.db beside it is not \
+         the realm's"
     )]
     KeptInPostgres(PathBuf),
     /// The file system.

@@ -45,7 +45,8 @@ use crate::entropy::{self, SystemEntropy};
 use crate::{members, newest_catalogue, private_file};
 
 pub use self::database::{
-    Owner, close_partition, migrate as migrate_database, open_partition, reader as database_reader,
+    Owner, close_partition, demand_free as demand_free_database, look_at_servers,
+    migrate as migrate_database, open_partition, reader as database_reader,
 };
 pub use self::description::described;
 pub use self::error::RealmError;

@@ -44,6 +44,37 @@ impl From<Error> for StorageError {
     }
 }
 
+/// Why no connection came about, with what can be done about it.
+pub(super) fn not_let_in(error: Error) -> StorageError {
+    let first: &dyn std::error::Error = &error;
+    let causes = std::iter::successors(Some(first), |cause| cause.source());
+    let said: Vec<_> = causes.map(ToString::to_string).collect();
+    let is_said = |what: &str| said.iter().any(|said| said.contains(what));
+    let hint = match () {
+        () if is_said("password missing") => {
+            "the server wants a password: name a file that holds it (password_file in database.toml, or --password-file)"
+        }
+        () if error.code().is_some_and(|code| code.code().starts_with("28")) => {
+            "look at the login, its password file and the server's pg_hba.conf (docs/postgresql.md)"
+        }
+        () if is_said("server does not support TLS") => {
+            "switch ssl on at the server, or take certificate_authority away where the address is a socket or a loopback one"
+        }
+        () => return error.into(),
+    };
+    let is_answered = error.as_db_error().is_some();
+    let why = Arc::new(NotLetIn { error, hint });
+    if is_answered { StorageError::Database(why) } else { StorageError::Unreachable(why) }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{error}. To do: {hint}")]
+struct NotLetIn {
+    #[source]
+    error: Error,
+    hint: &'static str,
+}
+
 /// Whether a prepared statement would answer with other columns than when it was prepared, which it does not do.
 pub(super) fn is_outdated(error: &Error) -> bool {
     error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)

@@ -30,6 +30,8 @@ const ASKED_EVERY: Duration = Duration::from_secs(1);
 const GONE: Duration = Duration::from_secs(8);
 /// How many connections one platform uses at most for payments and changes.
 const CONNECTIONS: usize = 12;
+/// PostgreSQL's port.
+const USUAL: u16 = 5432;
 
 /// Why a database cannot be named so.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +152,13 @@ impl PostgresOptions {
             Host::Tcp(name) => name.clone(),
             #[cfg(unix)]
             Host::Unix(directory) => directory.display().to_string(),
+        });
+        // One port for each host, one for all, or none.
+        let ports = self.config.get_ports();
+        let port = |place: usize| ports.get(place).or(ports.first()).filter(|port| **port != USUAL);
+        let hosts = hosts.enumerate().map(|(place, host)| match port(place) {
+            Some(port) => format!("{host} (port {port})"),
+            None => host,
         });
         let hosts: Vec<_> = hosts.collect();
         format!("{} on {}", self.config.get_dbname().unwrap_or("(no name)"), hosts.join(", "))

@@ -43,6 +43,19 @@ impl ServerReader {
     pub(crate) fn version(&self) -> Result<i64> {
         migrations::version(&self.0)
     }
+
+    /// Whether this login may read all that is compared.
+    ///
+    /// # Errors
+    /// [`StorageError::TooFewRights`]
+    pub(crate) fn demand_rights_to_check(&self) -> Result<()> {
+        let unread = "SELECT relname::text AS id FROM pg_class
+                      WHERE relnamespace = 'tapfer'::regnamespace AND relkind IN ('r', 'v')
+                          AND relname NOT IN ('issuer_logins', 'answers_vouched') AND NOT has_table_privilege(oid, 'SELECT')
+                      ORDER BY 1 LIMIT 3";
+        let unread = all(self, unread, params![], id)?;
+        if unread.is_empty() { Ok(()) } else { Err(StorageError::TooFewRights(unread.join(", "))) }
+    }
 }
 
 impl ServerReader {

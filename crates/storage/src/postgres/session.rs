@@ -81,7 +81,8 @@ impl Session {
         let connected =
             async { tokio::time::timeout(options.connected_within(), connecting).await };
         let client = runtime.block_on(connected);
-        let client = client.map_err(|elapsed| StorageError::Unreachable(Arc::new(elapsed)))??;
+        let client = client.map_err(|elapsed| StorageError::Unreachable(Arc::new(elapsed)))?;
+        let client = client.map_err(super::errors::not_let_in)?;
         let session = Self {
             runtime: Some(runtime),
             client,

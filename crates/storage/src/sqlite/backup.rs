@@ -28,8 +28,12 @@ pub fn back_up(database: &Path, realm: RealmId, copy: &Path) -> Result<u32> {
     let path = &without_links(database);
     // Of a log that is damaged or gone SQLite takes what is left, and the copy would look sound.
     wal_file::demand_sound(path)?;
-    let source = open_reader(path, &options)?;
-    migrations::check_owner(&source, database, realm)?;
+    let opened = || {
+        let source = open_reader(path, &options)?;
+        migrations::check_owner(&source, database, realm)?;
+        Ok(source)
+    };
+    let source = opened().map_err(|error: StorageError| error.of_file(database))?;
     create_private(copy);
     let path = without_links(copy);
     let mut target = connect(&path, &options, OpenFlags::SQLITE_OPEN_CREATE)?;

@@ -32,10 +32,14 @@ impl FileReader {
         }
         let path = &without_links(path);
         let log = wal_file::examine_beside(path);
-        let connection = open_reader(path, &SqliteOptions::default())?;
-        connection.execute_batch("BEGIN")?;
-        migrations::check_made_here(&connection, path)?;
-        let realm = realm::realm(&connection)?;
+        let opened = || {
+            let connection = open_reader(path, &SqliteOptions::default())?;
+            connection.execute_batch("BEGIN")?;
+            migrations::check_made_here(&connection, path)?;
+            let realm = realm::realm(&connection)?;
+            Ok((connection, realm))
+        };
+        let (connection, realm) = opened().map_err(|error: StorageError| error.of_file(path))?;
         Ok((Self { connection, path: path.clone(), log }, realm))
     }
 

@@ -94,9 +94,12 @@ impl SqliteStorage {
         create_private(path);
         let path = &without_links(path);
         let log = wal_file::demand_sound(path)?;
-        let mut connection = connect(path, options, OpenFlags::SQLITE_OPEN_CREATE)?;
-        migrations::claim(&mut connection, path, realm)?;
-        Self::start(connection, path, options, Arc::new(NoFaults), Some(log))
+        let made = || {
+            let mut connection = connect(path, options, OpenFlags::SQLITE_OPEN_CREATE)?;
+            migrations::claim(&mut connection, path, realm)?;
+            Self::start(connection, path, options, Arc::new(NoFaults), Some(log))
+        };
+        made().map_err(|error: StorageError| error.of_file(path))
     }
 
     /// Opens the database of a realm and brings it to the current schema. Never makes one: a realm that
@@ -119,6 +122,7 @@ impl SqliteStorage {
     pub fn open_beside(path: &Path, realm: RealmId, options: &SqliteOptions) -> Result<Self> {
         let (connection, path, _) = connect_owned(path, realm, options)?;
         Self::start(connection, &path, options, Arc::new(NoFaults), None)
+            .map_err(|error| error.of_file(&path))
     }
 
     /// As [`SqliteStorage::open`], for a simulation.
@@ -133,6 +137,7 @@ impl SqliteStorage {
     ) -> Result<Self> {
         let (connection, path, log) = connect_owned(path, realm, options)?;
         Self::start(connection, &path, options, faults, Some(log))
+            .map_err(|error| error.of_file(&path))
     }
 
     /// `log` is what was found of it by who is to take payments; whoever is beside him leaves it alone.
@@ -223,8 +228,12 @@ fn connect_owned(
     }
     let path = without_links(path);
     let log = wal_file::demand_sound(&path)?;
-    let connection = connect(&path, options, OpenFlags::empty())?;
-    migrations::check_owner(&connection, &path, realm)?;
+    let opened = || {
+        let connection = connect(&path, options, OpenFlags::empty())?;
+        migrations::check_owner(&connection, &path, realm)?;
+        Ok(connection)
+    };
+    let connection = opened().map_err(|error: StorageError| error.of_file(&path))?;
     Ok((connection, path, log))
 }
 

@@ -1,30 +1,56 @@
 //! The realm's database: whether it can be read, and has all that was acknowledged.
 
-use tapfer_server::realm::database_reader;
-use tapfer_storage::DatabaseReader;
+use tapfer_server::realm::{database_reader, look_at_servers};
+use tapfer_storage::postgres::Look;
 
 use super::Check;
 use crate::context::Context;
+use crate::failure;
 
-const CURE: &str =
+const DAMAGED: &str =
     "docs/disaster-recovery.md, when the database does not hold together, or was changed by hand";
+const SET_UP: &str = "docs/postgresql.md";
 
-/// `None` of a realm that has none yet.
-pub(super) fn check(context: &Context) -> Option<Check> {
+/// Nothing of a realm that has none yet.
+pub(super) fn checks(context: &Context) -> Vec<Check> {
     let paths = context.home.realm();
     if !paths.has_database() {
-        return None;
+        return Vec::new();
     }
-    let read = database_reader(&paths).map_err(anyhow::Error::from).and_then(|database| {
-        database.demand_whole_log()?;
-        found(&database)
-    });
-    Some(match read {
-        Ok(found) => Check::good("database", found),
-        Err(error) => Check::missing("database", format!("{error:#}"), CURE),
-    })
+    if !paths.database_configuration().exists() {
+        let read = database_reader(&paths).map_err(anyhow::Error::from).and_then(|database| {
+            database.demand_whole_log()?;
+            Ok(database.schema()?)
+        });
+        return vec![match read {
+            Ok(schema) => Check::good("database", found(&format!("schema {schema}"))),
+            Err(error) => Check::missing("database", failure::said(&error), DAMAGED),
+        }];
+    }
+    match look_at_servers(&paths).map_err(anyhow::Error::from) {
+        Err(error) => vec![Check::missing("database", failure::said(&error), SET_UP)],
+        Ok(looks) => looks.into_iter().flat_map(server).collect(),
+    }
 }
 
-fn found(database: &DatabaseReader) -> anyhow::Result<String> {
-    Ok(format!("schema {}; whether all of it is sound: tapfer db check", database.schema()?))
+fn server(look: Look) -> Vec<Check> {
+    let schema = format!("{}: schema {}, the rights of its login", look.place, look.schema);
+    let mut checks = vec![Check::good("database", found(&schema))];
+    if look.locks_are_open {
+        let what =
+            "anybody who may connect to the database may hold up payments by its advisory locks";
+        let cure = format!("take the functions away, as the database's superuser: {SET_UP}");
+        checks.push(Check::optional("database's locks", what, cure));
+    }
+    for holder in look.lock_holders {
+        let what =
+            format!("the login {} ({}) holds some at this moment", holder.login, holder.program);
+        let cure = format!("SELECT pg_terminate_backend({}), as the superuser", holder.pid);
+        checks.push(Check::optional("database's locks", what, cure));
+    }
+    checks
+}
+
+fn found(what: &str) -> String {
+    format!("{what}; whether all of it is sound: tapfer db check")
 }

@@ -140,7 +140,7 @@ fn realm(context: &Context, platform_answers: bool) -> Vec<Check> {
         ("CA certificate", context.home.ca_certificate()),
     ];
     // Before anything else looks into it, which would make a log where there is none.
-    let database = database::check(context);
+    let database = database::checks(context);
     let mut checks = vec![directory_rights(home)];
     checks.extend(keys::checks(context, platform_answers, &serve));
     checks.extend(files.into_iter().map(|(what, file)| {
