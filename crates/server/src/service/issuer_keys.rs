@@ -40,6 +40,8 @@ impl Service {
         self.document_keys.forget();
         // Behind the keys: what is found with those of before from here on is not kept.
         self.good_api_keys.forget();
+        // Read now, while they can be asked for: who is let in needs no security module from here on.
+        self.document_keys()?;
         self.renewals.want();
         self.follow_client_authorities()?;
         Ok(self.follow_keys_of(self.all_issuers()?))
