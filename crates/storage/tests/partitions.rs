@@ -452,7 +452,7 @@ fn a_partition_is_moved_and_loses_nothing() {
     new_server.say(&subscribe);
     let is_copied = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'";
     while new_server.ask(is_copied) != "0" {
-        new_server.say("SELECT pg_sleep(0.05)");
+        thread::yield_now();
     }
     restore("post-data");
     new_server.say(&format!("CREATE ROLE {PLATFORM} LOGIN IN ROLE tapfer_server"));
