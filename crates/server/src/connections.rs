@@ -18,6 +18,7 @@ use axum::http::Request;
 use axum_server::accept::Accept;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::Sleep;
 use tower::Service;
 
@@ -48,10 +49,9 @@ pub(crate) struct Door<A> {
 }
 
 impl<A> Door<A> {
-    pub(crate) fn new(handshake: A, limits: &Limits) -> Self {
-        let places = Places::new(limits);
+    pub(crate) fn new(handshake: A, places: Arc<Places>, limits: &Limits) -> Self {
         let (first_request, idle) = (limits.opening, limits.idle);
-        Self { handshake, places: Arc::new(places), first_request, idle }
+        Self { handshake, places, first_request, idle }
     }
 }
 
@@ -87,11 +87,12 @@ where
 
 /// The places for connections, in all and for one address.
 #[derive(Debug)]
-struct Places {
+pub(crate) struct Places {
     in_all: usize,
     for_one: usize,
     bodies_of_one: usize,
     taken: Mutex<Taken>,
+    emptied: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -110,10 +111,20 @@ struct Client {
 }
 
 impl Places {
-    fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         let (in_all, for_one) = (limits.connections, limits.connections_per_address);
         let bodies_of_one = limits.bodies_per_address();
-        Self { in_all, for_one, bodies_of_one, taken: Mutex::default() }
+        let emptied = Notify::new();
+        Self { in_all, for_one, bodies_of_one, taken: Mutex::default(), emptied }
+    }
+
+    /// Returns when all places are free, or after this long.
+    pub(crate) async fn emptied(&self, patience: Duration) {
+        let emptied = self.emptied.notified();
+        if lock(&self.taken).in_all > 0 {
+            // Who is still there then has asked nothing for that long.
+            let _emptied = tokio::time::timeout(patience, emptied).await;
+        }
     }
 
     fn take(self: &Arc<Self>, peer: SocketAddr) -> io::Result<Place> {
@@ -192,7 +203,12 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        lock(&self.places.taken).free(self.client);
+        let mut taken = lock(&self.places.taken);
+        taken.free(self.client);
+        if taken.in_all == 0 {
+            self.places.emptied.notify_waiters();
+        }
+        drop(taken);
         metrics::connection_closed();
     }
 }
@@ -388,6 +404,7 @@ fn reduced(limits: Limits, most: usize) -> Limits {
 mod tests {
     use super::{Places, client_of, reduced};
     use crate::http::Limits;
+    use core::time::Duration;
     use std::net::SocketAddr;
     use std::sync::Arc;
 
@@ -409,6 +426,21 @@ mod tests {
         let _again = places.take(one).unwrap();
         let _another = places.take(peer("192.0.2.3")).unwrap();
         assert!(places.take(peer("192.0.2.4")).is_err());
+    }
+
+    #[tokio::test]
+    async fn those_who_are_in_are_waited_for_but_not_for_ever() {
+        let places = Arc::new(Places::new(&Limits::default()));
+        let one = places.take(peer("192.0.2.1")).unwrap();
+        places.emptied(Duration::ZERO).await;
+        let leaving = tokio::spawn({
+            let places = Arc::clone(&places);
+            async move { places.emptied(Duration::from_secs(86_400)).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!leaving.is_finished(), "one is still in");
+        drop(one);
+        leaving.await.unwrap();
     }
 
     #[test]

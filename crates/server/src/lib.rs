@@ -20,6 +20,7 @@ pub mod backup;
 mod client_certificate;
 pub mod clock;
 mod connections;
+mod entrance;
 pub mod entropy;
 mod hsm_watch;
 mod http;

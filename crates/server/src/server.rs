@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 
 use crate::client_certificate::{ClientCertificates, Introduction};
 use crate::clock::SharedClock;
-use crate::connections::{self, Door};
+use crate::connections::{self, Door, Places};
+use crate::entrance::{Closer, Entrance, Peer};
 use crate::entropy::SharedEntropy;
 use crate::hsm_watch;
 use crate::http::{self, App, Limits};
@@ -139,7 +140,9 @@ pub struct RunningServer {
     paths: RealmPaths,
     app: App,
     limits: Limits,
-    handle: Handle<SocketAddr>,
+    places: Arc<Places>,
+    closer: Closer,
+    handle: Handle<Peer>,
     serving: JoinHandle<io::Result<()>>,
     chores: JoinHandle<((), (), (), (), ())>,
 }
@@ -158,10 +161,11 @@ impl Server {
         let address = listener.local_addr().map_err(listen_error)?;
         let handle = Handle::new();
         let limits = connections::within_open_files(config.limits);
+        let places = Arc::new(Places::new(&limits));
         let handshake = RustlsAcceptor::new(tls.clone()).handshake_timeout(limits.opening);
-        let mut server = axum_server::from_tcp(listener)
-            .map_err(listen_error)?
-            .acceptor(Door::new(Introduction::new(handshake), &limits))
+        let (entrance, closer) = Entrance::new(listener).map_err(listen_error)?;
+        let mut server = axum_server::Server::from_listener(entrance)
+            .acceptor(Door::new(Introduction::new(handshake), Arc::clone(&places), &limits))
             .handle(handle.clone());
         limit_requests(&mut server, limits);
         let routes = http::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
@@ -175,7 +179,18 @@ impl Server {
         let chores =
             tokio::spawn(async { tokio::join!(chores, watch, hsm_watch, metrics, brought) });
         let certificate = config.certificate;
-        Ok(RunningServer { address, certificate, paths, app, limits, handle, serving, chores })
+        Ok(RunningServer {
+            address,
+            certificate,
+            paths,
+            app,
+            limits,
+            places,
+            closer,
+            handle,
+            serving,
+            chores,
+        })
     }
 }
 
@@ -198,7 +213,8 @@ impl RunningServer {
         &self.paths
     }
 
-    /// Takes no new requests, lets the running ones end within the limit, writes what waits, closes.
+    /// Takes no new connections and tells those there are to go elsewhere, lets running requests end within the limit, writes
+    /// what waits, closes.
     ///
     /// # Errors
     /// [`ServerError::Ended`] if the server had failed before.
@@ -206,6 +222,9 @@ impl RunningServer {
         self.chores.abort();
         // Waited for, because it holds the service and with it the lock on the keystore.
         let _aborted = self.chores.await;
+        self.app.leave();
+        self.closer.close().await;
+        self.places.emptied(self.limits.leaving).await;
         self.handle.graceful_shutdown(Some(self.limits.shutdown));
         let ended = self.serving.await;
         if tokio::time::timeout(self.limits.shutdown, self.app.drain()).await.is_err() {

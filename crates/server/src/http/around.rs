@@ -2,6 +2,8 @@
 //! request a copy of all that is below it.
 
 use axum::extract::{Request, State};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -15,6 +17,7 @@ pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: N
     let id = RequestId::of(&app, request.headers());
     request.extensions_mut().insert(id.clone());
     let line = AccessLine::begin(&mut request);
+    let says_goodbye = request.version() > Version::HTTP_11;
     let answered = match host::demand_one(&request) {
         Ok(()) => body::wait_outside(&app, request, next).await,
         Err(problem) => problem.into_response(),
@@ -23,5 +26,9 @@ pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: N
     line.write(&app, &id, response.status());
     access::secure(response.headers_mut());
     id.tell(response.headers_mut());
+    if app.is_leaving() && !says_goodbye {
+        // Ended here, a connection of HTTP/1.1 could have the next request on its way; HTTP/2 says which one it took last.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }

@@ -19,6 +19,7 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::any::Any;
 use std::io;
@@ -78,6 +79,9 @@ pub struct Limits {
     pub concurrent: usize,
     /// How often somebody may ask.
     pub requests: RequestLimits,
+    /// When the server stops, connections are told to end with their next answer. One that asks nothing for this long is ended
+    /// without.
+    pub leaving: Duration,
     /// Running requests may take this long to end when the server stops.
     pub shutdown: Duration,
 }
@@ -102,6 +106,7 @@ impl Default for Limits {
             answer: Duration::from_secs(30),
             concurrent: 64,
             requests: RequestLimits::default(),
+            leaving: Duration::from_secs(1),
             shutdown: Duration::from_secs(20),
         }
     }
@@ -118,6 +123,7 @@ struct Shared {
     gate: RequestGate,
     body_room: Arc<BodyRoom>,
     limits: Limits,
+    leaving: AtomicBool,
     metrics: Option<PrometheusHandle>,
     document: Bytes,
     scopes: Vec<String>,
@@ -174,6 +180,7 @@ impl App {
             gate: RequestGate::new(limits.requests),
             body_room: Arc::new(BodyRoom::new(limits.bodies)),
             limits,
+            leaving: AtomicBool::new(false),
             metrics: metrics::install(),
             document,
             scopes,
@@ -231,6 +238,15 @@ impl App {
             Err(failure) if failure.is_panic() => Err(panicked()),
             Err(_) => Err(stopping()),
         }
+    }
+
+    /// From now on each answer is the last of its connection, and nobody is sent here any more.
+    pub(crate) fn leave(&self) {
+        self.0.leaving.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.0.leaving.load(Ordering::Acquire)
     }
 
     /// Waits until no work is running any more, and lets none begin.
@@ -319,7 +335,7 @@ fn too_late() -> Problem {
     )
 }
 
-fn stopping() -> Problem {
+pub(crate) fn stopping() -> Problem {
     Problem::unavailable("the server is stopping; ask again")
 }
 

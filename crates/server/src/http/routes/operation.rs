@@ -46,6 +46,9 @@ pub(super) async fn health() -> Json<Health> {
     )
 )]
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>, Problem> {
+    if app.is_leaving() {
+        return Err(crate::http::stopping());
+    }
     let check = app.run(|service| service.check()).await;
     check.map_err(|problem| match problem.kind() {
         ProblemKind::HsmDown | ProblemKind::DatabaseDown => problem,
