@@ -187,6 +187,8 @@ fn a_realm_in_postgres_comes_back_from_its_backups() {
     // It says of the owner that he is there already.
     let _said = server.program("psql").arg("--quiet").arg("--file").arg(&roles).output().unwrap();
     run(&server, "pg_restore", &["--exit-on-error", "--dbname", "postgres"], &database);
+    // Into a database that was there, and has PostgreSQL's own rights.
+    server.say("REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC");
     let restored = backups.path().join("restored");
     done(&restored, &["restore", "--from", to]);
     name_database(&restored, &server);

@@ -166,10 +166,7 @@ pub enum StorageError {
         known: i64,
     },
     /// The platform's login could rewrite what was.
-    #[error(
-        "the platform's login may change or delete rows of {0}, which are final; give it no role but tapfer_server \
-         (CREATE ROLE name LOGIN IN ROLE tapfer_server)"
-    )]
+    #[error("the platform's login may {0}")]
     TooManyRights(String),
     /// Who checks the database may not read all of it.
     #[error(

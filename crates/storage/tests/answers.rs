@@ -120,6 +120,11 @@ fn attack_answer_exchanged_with_the_platforms_login() {
     server.try_as(PLATFORM, write).unwrap();
     assert!(!is_told(&*store, &other));
     assert!(is_told(&*store, &key));
+    // Nor without a MAC: in a database that is new there is nothing from before.
+    let write = "INSERT INTO idempotency_answers (api_key_id, key, fingerprint, status, body, created_at)
+                     SELECT api_key_id, 'order-3', fingerprint, status, 'approved', created_at FROM idempotency_answers LIMIT 1";
+    server.try_as(PLATFORM, write).unwrap();
+    assert!(!is_told(&*store, &claim(&world, "order-3")));
 }
 
 /// Answers from before there were MACs are told for as long as they can be from before.
@@ -150,6 +155,11 @@ fn an_answer_without_a_mac_is_told_if_it_is_from_before() {
     let key = claim(&world, "order-1");
     pay(&world, &key, 1);
     server.change("UPDATE idempotency_answers SET mac = NULL");
+    assert!(!is_told(&*store, &key), "a new database, which has nothing from before");
+    server.change(
+        "SET session_replication_role = replica;
+         UPDATE answers_vouched SET since = (date_part('epoch', now()) * 1000)::BIGINT",
+    );
     assert!(
         is_told(&*store, &key),
         "of a platform of the version before, which runs beside this one"

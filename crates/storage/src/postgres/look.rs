@@ -7,6 +7,7 @@ use tapfer_payment_types::RealmId;
 use super::locks::{self, LockHolder};
 use super::options::PostgresOptions;
 use super::session::{SNAPSHOT, Session};
+use super::slots::{self, Slot};
 use super::{durability, migrations, rights};
 use crate::relational::Result;
 
@@ -21,6 +22,10 @@ pub struct Look {
     pub locks_are_open: bool,
     /// Sessions of other logins that hold some at this moment.
     pub lock_holders: Vec<LockHolder>,
+    /// Logins that may make temporary tables.
+    pub makers_of_temporary_tables: Vec<String>,
+    /// Replication slots that are no partition's, or that nobody reads.
+    pub strange_slots: Vec<Slot>,
 }
 
 /// Looks at a database with the platform's login, as its start does.
@@ -38,6 +43,8 @@ pub fn look(options: &PostgresOptions, realm: RealmId) -> Result<Look> {
         schema: migrations::version(&session)?,
         locks_are_open: locks::are_open(&session)?,
         lock_holders: locks::holders(&session)?,
+        makers_of_temporary_tables: rights::makers_of_temporary_tables(&session)?,
+        strange_slots: slots::strange(&session)?,
     };
     session.end()?;
     Ok(look)

@@ -6,9 +6,9 @@ use refinery::{Migration, Runner};
 use tapfer_payment_types::RealmId;
 use tokio_postgres::Client;
 
-use super::locks;
 use super::options::PostgresOptions;
 use super::session::{CHANGE, Session};
+use super::{locks, rights};
 use crate::StorageError;
 use crate::relational::rows::{Columns, execute, first};
 use crate::relational::sql::{Connection, params};
@@ -26,6 +26,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V4__news", include_str!("../../migrations/postgres/V4__news.sql")),
     ("V5__partitions", include_str!("../../migrations/postgres/V5__partitions.sql")),
     ("V6__vouched_answers", include_str!("../../migrations/postgres/V6__vouched_answers.sql")),
+    ("V10__stolen_logins", include_str!("../../migrations/postgres/V10__stolen_logins.sql")),
 ];
 
 /// Whoever migrates at the same time waits for the first, and finds nothing left to do. "tpfr".
@@ -67,14 +68,26 @@ fn bring_forward(options: &PostgresOptions, realm: RealmId, is_new: bool) -> Res
     session.begin(CHANGE)?;
     claim(&session, realm)?;
     locks::close_to_others(&session)?;
+    rights::take_temporary(&session)?;
     session.commit()?;
     Ok((before, newest()?))
 }
 
+/// In a database that is the realm's from its first day there are no answers from before they were vouched for.
+const SINCE_EVER: [&str; 3] = [
+    "ALTER TABLE answers_vouched DISABLE TRIGGER answers_vouched_stays",
+    "UPDATE answers_vouched SET since = 0",
+    "ALTER TABLE answers_vouched ENABLE TRIGGER answers_vouched_stays",
+];
+
 /// Writes down whose it is, and the beginning of the audit chain.
 fn claim(connection: &Connection, realm: RealmId) -> Result<()> {
     let own = "INSERT INTO realm (one, id) VALUES (1, ?1) ON CONFLICT DO NOTHING";
-    execute(connection, own, params![realm.to_string()])?;
+    if execute(connection, own, params![realm.to_string()])? > 0 {
+        for statement in SINCE_EVER {
+            execute(connection, statement, params![])?;
+        }
+    }
     audit_chain::begin(connection)
 }
 

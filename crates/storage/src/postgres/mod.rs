@@ -22,6 +22,7 @@ mod reader;
 mod rights;
 mod session;
 mod sharing;
+mod slots;
 mod sql;
 mod together;
 mod watch;
@@ -52,6 +53,7 @@ pub use partition::{
     Found, PUBLICATION, Part, close_partition, make_partition, open_partition, partition_of,
 };
 pub(crate) use reader::ServerReader;
+pub use slots::Slot;
 
 /// The store in a PostgreSQL database, which other platforms of the realm may use at the same time.
 pub struct PostgresStorage {
@@ -86,6 +88,7 @@ impl PostgresStorage {
             migrations::check(session, options, realm)?;
             partition::check(options.part(), partition::found(session)?)?;
             rights::check(session)?;
+            rights::warn_of_others(session)?;
             durability::check(session)?;
             locks::check(session)?;
             session.end()

@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 
 use super::PostgresStorage;
 use super::options::PostgresOptions;
+use super::rights;
 use super::session::{CHANGE, SNAPSHOT, Session};
 use crate::StorageError;
 use crate::relational::rows::{Columns, execute, first};
@@ -155,6 +156,8 @@ pub fn open_partition(options: &PostgresOptions, part: Part) -> Result<()> {
     }
     let open = "UPDATE own_partition SET place = ?1, closed = 0";
     execute(&session, open, params![i64::from(part.place)])?;
+    // A database that was restored into has PostgreSQL's own rights.
+    rights::take_temporary(&session)?;
     session.commit()
 }
 

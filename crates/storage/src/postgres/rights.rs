@@ -1,14 +1,29 @@
-//! What the platform's login may not do.
+//! What logins may not do.
 
+use super::session::Session;
 use crate::StorageError;
 use crate::relational::Result;
-use crate::relational::rows::{Columns, all};
+use crate::relational::rows::{Columns, all, first};
 use crate::relational::sql::{Connection, Row, params};
 
 /// Tables whose rows are final. Whoever has the platform's login must not be able to change what was.
 const FINAL: &str = "'audit_inbox', 'audit_events', 'audit_links', 'audit_heads', 'authorizations', 'ledger_transfers',
     'token_changes', 'refunds', 'reversals', 'revoked_issuer_certificates', 'idempotency_answers', 'answers_vouched',
     'booked_requests'";
+/// PostgreSQL lets everybody make temporary tables. Nobody here needs one, and under the name of one of the realm's it may be
+/// taken for that. The database's owner takes the right back.
+const TAKE_TEMPORARY: &str = "DO $$ BEGIN
+    IF pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE') THEN
+        EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    END IF;
+END $$";
+const MAY_MAKE_TEMPORARY: &str = "SELECT current_database()::text AS id
+    WHERE has_database_privilege(current_database(), 'TEMPORARY')";
+/// Of logins that are neither the owner nor superusers.
+const MAKERS: &str = "SELECT r.rolname::text AS id FROM pg_roles AS r, pg_database AS d
+    WHERE d.datname = current_database() AND r.rolcanlogin AND NOT r.rolsuper AND NOT pg_has_role(r.oid, d.datdba, 'USAGE')
+        AND has_database_privilege(r.oid, d.oid, 'CONNECT') AND has_database_privilege(r.oid, d.oid, 'TEMPORARY')
+    ORDER BY 1 LIMIT 8";
 
 /// Refuses a login with which history could be rewritten.
 ///
@@ -20,7 +35,49 @@ pub(super) fn check(connection: &Connection) -> Result<()> {
              AND has_table_privilege(format('tapfer.%I', tablename), 'UPDATE, DELETE, TRUNCATE')
          ORDER BY tablename"
     );
-    let name = |row: &Row<'_>| Columns::new(row, "pg_tables").get::<String>("id");
     let tables = all(connection, &sql, params![], name)?;
-    if tables.is_empty() { Ok(()) } else { Err(StorageError::TooManyRights(tables.join(", "))) }
+    if !tables.is_empty() {
+        return Err(StorageError::TooManyRights(format!(
+            "change or delete rows of {}, which are final; give it no role but tapfer_server \
+             (CREATE ROLE name LOGIN IN ROLE tapfer_server)",
+            tables.join(", ")
+        )));
+    }
+    if let Some(database) = first(connection, MAY_MAKE_TEMPORARY, params![], name)? {
+        return Err(StorageError::TooManyRights(format!(
+            "make temporary tables, which could be taken for the realm's; take the right away as the owner of the database: \
+             REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC (`tapfer db migrate` does it where the owner of the tables \
+             owns the database as well)"
+        )));
+    }
+    Ok(())
+}
+
+/// Says which other logins have a right that nobody needs: a platform goes on, since its own has not.
+pub(super) fn warn_of_others(connection: &Connection) -> Result<()> {
+    let makers = makers_of_temporary_tables(connection)?;
+    if !makers.is_empty() {
+        tracing::warn!(
+            target: "tapfer::security",
+            event = "temporary_tables",
+            logins = makers.join(", "),
+            "other logins may make temporary tables in this database, which nobody needs: REVOKE TEMPORARY ON DATABASE, as its owner \
+             (docs/postgresql.md)"
+        );
+    }
+    Ok(())
+}
+
+/// Logins that may make temporary tables, besides the database's owner and superusers.
+pub(super) fn makers_of_temporary_tables(connection: &Connection) -> Result<Vec<String>> {
+    all(connection, MAKERS, params![], name)
+}
+
+/// Takes that right from everybody, if this login can.
+pub(super) fn take_temporary(session: &Session) -> Result<()> {
+    session.execute_batch(TAKE_TEMPORARY)
+}
+
+fn name(row: &Row<'_>) -> Result<String> {
+    Columns::new(row, "pg_catalog").get("id")
 }

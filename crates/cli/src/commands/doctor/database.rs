@@ -48,6 +48,24 @@ fn server(look: Look) -> Vec<Check> {
         let cure = format!("SELECT pg_terminate_backend({}), as the superuser", holder.pid);
         checks.push(Check::optional("database's locks", what, cure));
     }
+    if !look.makers_of_temporary_tables.is_empty() {
+        let logins = look.makers_of_temporary_tables.join(", ");
+        let what = format!("{logins} may make temporary tables, which nobody here needs");
+        let cure = format!("REVOKE TEMPORARY ON DATABASE ... FROM PUBLIC, as its owner: {SET_UP}");
+        checks.push(Check::optional("database's rights", what, cure));
+    }
+    for slot in look.strange_slots {
+        let reader = if slot.is_read { "somebody reads" } else { "nobody reads" };
+        let what = format!(
+            "the replication slot {} ({}), which {reader}: it keeps the log, and shows all that is written",
+            slot.name, slot.kind
+        );
+        let cure = format!(
+            "ask who made it; SELECT pg_drop_replication_slot('{}'), as the superuser: docs/partitions.md",
+            slot.name
+        );
+        checks.push(Check::optional("database's slots", what, cure));
+    }
     checks
 }
 

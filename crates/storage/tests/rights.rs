@@ -1,0 +1,192 @@
+//! What somebody comes to who has a login to a real PostgreSQL server: a platform's, an issuer's people's, an auditor's.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+mod world;
+
+use tapfer_payments::intents::CaptureMethod;
+use tapfer_storage::StorageError;
+use tapfer_storage::postgres::{
+    Part, PostgresStorage, close_partition, look, make_partition, migrate,
+};
+use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
+use world::backend::{migrated, options, platform};
+use world::{World, realm};
+
+/// A server that is as PostgreSQL makes it, where everybody may make temporary tables.
+fn everybody_makes_temporary_tables(server: &TestPostgres) {
+    server.say("GRANT TEMPORARY ON DATABASE postgres TO PUBLIC");
+}
+
+/// What a login might have come to, once it has tried.
+fn rights_of(server: &TestPostgres, login: &str) -> String {
+    server.ask(&format!(
+        "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class
+         WHERE relnamespace = 'tapfer'::regnamespace AND relkind = 'r' AND has_table_privilege('{login}', oid, 'DELETE')"
+    ))
+}
+
+/// Attack: a function that runs as the tables' owner is led to a temporary table or view of the attacker's, with a function
+/// of his on it, which would run as the owner then.
+#[test]
+fn attack_functions_of_the_owner_led_to_temporary_tables() {
+    let server = migrated();
+    let world = World::new(platform(&server));
+    world.pay_new(1, 100, CaptureMethod::Automatic);
+    let end = world.store.audit_end().unwrap().sequence;
+    everybody_makes_temporary_tables(&server);
+    server.say("CREATE ROLE anna LOGIN IN ROLE tapfer_auditor; CREATE ROLE bert LOGIN IN ROLE tapfer_issuer");
+    let evil = |returns: &str, what: &str| {
+        format!(
+            "CREATE FUNCTION pg_temp.evil() RETURNS {returns} LANGUAGE plpgsql AS $$ BEGIN
+                 EXECUTE format('GRANT ALL ON ALL TABLES IN SCHEMA tapfer TO %I', session_user);
+                 RETURN {what}; END $$;"
+        )
+    };
+    let view = evil("BOOLEAN", "true")
+        + "CREATE TEMP VIEW issuer_logins AS
+               SELECT session_user AS login, 'iss_x'::text AS issuer_id WHERE pg_temp.evil();
+           GRANT SELECT ON issuer_logins TO PUBLIC;
+           SELECT tapfer.issuer_of_login()";
+    assert_eq!(server.try_as("bert", &view).unwrap(), "", "no issuer's");
+    let refused = server.try_as("anna", &view).unwrap_err();
+    assert!(refused.contains("permission denied for function issuer_of_login"), "{refused}");
+    for last in [end, 1_000_000] {
+        let table = evil("TRIGGER", "NULL")
+            + &format!(
+                "CREATE TEMP TABLE audit_links (sequence BIGINT, event_hash BYTEA, hash BYTEA);
+                 INSERT INTO audit_links VALUES ({last}, 'x', 'x');
+                 CREATE TRIGGER evil BEFORE INSERT ON audit_links FOR EACH ROW EXECUTE FUNCTION pg_temp.evil();
+                 GRANT ALL ON audit_links TO PUBLIC;
+                 INSERT INTO tapfer.audit_inbox (at, role, origin, request_id, action, object, result)
+                     VALUES (1, 'operator', 'x', 'x', 'card.blocked', 'x', 'succeeded');
+                 SELECT tapfer.link_audit_events({last}, ARRAY(SELECT number FROM tapfer.audit_inbox), ARRAY['x'::bytea], ARRAY['x'::bytea])"
+            );
+        let _perhaps = server.try_as(PLATFORM, &table);
+    }
+    for login in ["anna", "bert", PLATFORM] {
+        assert_eq!(rights_of(&server, login), "", "{login}");
+    }
+    assert_eq!(world.store.verify_audit().unwrap().fault, None);
+
+    // Rows of an issuer whose name he puts beside his own.
+    let other = format!(
+        "CREATE TEMP TABLE issuer_logins (login NAME, issuer_id TEXT); GRANT SELECT ON issuer_logins TO PUBLIC;
+         INSERT INTO issuer_logins VALUES (session_user, '{}'); SELECT count(*) FROM tapfer.cards",
+        world.issuer.id
+    );
+    assert_eq!(server.try_as("bert", &other).unwrap(), "0");
+
+    // A partition that takes nothing more.
+    let part = Part { number: 1, partitions: 2, place: 1 };
+    server.say("TRUNCATE cards CASCADE");
+    make_partition(&options(&server, OWNER), part).unwrap();
+    close_partition(&options(&server, OWNER)).unwrap();
+    let behind = "CREATE TEMP TABLE own_partition (closed BIGINT);
+        INSERT INTO tapfer.audit_inbox (at, role, origin, request_id, action, object, result)
+            VALUES (1, 'operator', 'x', 'x', 'card.blocked', 'x', 'succeeded')";
+    let refused = server.try_as(PLATFORM, behind).unwrap_err();
+    assert!(refused.contains("this partition was closed"), "{refused}");
+}
+
+/// Each function looks for names among temporary tables last, and nobody calls one who has no need to.
+#[test]
+fn functions_are_led_nowhere_and_called_by_few() {
+    let server = migrated();
+    let led = "SELECT proname FROM pg_proc WHERE pronamespace = 'tapfer'::regnamespace
+        AND proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, tapfer, pg_temp']";
+    assert_eq!(server.ask(led), "");
+    let elsewhere =
+        "SELECT DISTINCT p.proname FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
+        WHERE NOT t.tgisinternal AND p.pronamespace <> 'tapfer'::regnamespace";
+    assert_eq!(server.ask(elsewhere), "");
+    let called = "SELECT proname FROM pg_proc WHERE pronamespace = 'tapfer'::regnamespace
+        AND has_function_privilege('public', oid, 'EXECUTE')";
+    assert_eq!(server.ask(called), "");
+    let of_owner =
+        "SELECT count(*) FROM pg_proc WHERE pronamespace = 'tapfer'::regnamespace AND prosecdef";
+    assert!(server.ask(of_owner).parse::<u16>().unwrap() >= 5);
+}
+
+#[test]
+fn nobody_needs_temporary_tables() {
+    let server = migrated();
+    drop(platform(&server));
+    let make = "CREATE TEMP TABLE mine (one BIGINT)";
+    assert!(server.try_as(PLATFORM, make).unwrap_err().contains("permission denied"));
+    everybody_makes_temporary_tables(&server);
+    server.try_as(PLATFORM, make).unwrap();
+    let refused = PostgresStorage::open(&options(&server, PLATFORM), realm()).unwrap_err();
+    assert!(matches!(refused, StorageError::TooManyRights(_)), "{refused}");
+    assert!(refused.to_string().contains("REVOKE TEMPORARY ON DATABASE postgres"), "{refused}");
+    look(&options(&server, PLATFORM), realm()).unwrap_err();
+    migrate(&options(&server, OWNER), realm()).unwrap();
+    // Of others it is said.
+    server.say("CREATE ROLE anna LOGIN; GRANT TEMPORARY ON DATABASE postgres TO anna");
+    drop(platform(&server));
+    let found = look(&options(&server, PLATFORM), realm()).unwrap();
+    assert_eq!(found.makers_of_temporary_tables, ["anna"]);
+}
+
+/// Attack: rows with numbers that honest ones would get later, which are final and in their way.
+#[test]
+fn attack_numbers_of_rows_to_come() {
+    let server = migrated();
+    let world = World::new(platform(&server));
+    world.pay_new(1, 100, CaptureMethod::Automatic);
+    world.store.audit_end().unwrap();
+    for (table, number) in [
+        ("ledger_transfers", "sequence"),
+        ("token_changes", "sequence"),
+        ("audit_inbox", "number"),
+        ("audit_heads", "rowid"),
+    ] {
+        let columns = server.ask(&format!(
+            "SELECT string_agg(attname, ', ' ORDER BY attnum) FROM pg_attribute
+             WHERE attrelid = '{table}'::regclass AND attnum > 0 AND attidentity = ''"
+        ));
+        let insert = format!(
+            "INSERT INTO {table} ({number}, {columns}) OVERRIDING SYSTEM VALUE
+             SELECT (SELECT coalesce(max({number}), 0) FROM {table}) + i, {columns} FROM {table}, generate_series(1, 200) AS i"
+        );
+        let refused = server.try_as(PLATFORM, &insert).unwrap_err();
+        assert!(refused.contains("permission denied for table"), "{table}: {refused}");
+    }
+    // Whichever tables come.
+    let chosen = format!(
+        "SELECT attrelid::regclass FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+         WHERE c.relnamespace = 'tapfer'::regnamespace AND a.attidentity <> ''
+             AND has_column_privilege('{PLATFORM}', a.attrelid, a.attnum, 'INSERT')"
+    );
+    assert_eq!(server.ask(&chosen), "");
+    assert!(world.pay_new(2, 100, CaptureMethod::Automatic).outcome.is_approved());
+}
+
+/// Attack: the platform's login has lines linked with hashes of its own making, or with none, so that the chain ends or is
+/// another one from there on.
+#[test]
+fn attack_links_of_the_logins_own_making() {
+    let server = migrated();
+    let world = World::new(platform(&server));
+    world.store.audit_end().unwrap();
+    let line = "INSERT INTO audit_inbox (at, role, origin, request_id, action, object, result)
+        VALUES (1, 'operator', 'x', 'x', 'card.blocked', 'x', 'succeeded')";
+    let hashes = "array[decode(repeat('ab', 32), 'hex')], array[decode(repeat('cd', 32), 'hex')]";
+    for (counter, made_up) in (1..).zip(["NULL, NULL", hashes]) {
+        let link = format!(
+            "{line}; SELECT link_audit_events((SELECT max(sequence) FROM audit_links),
+                 ARRAY(SELECT number FROM audit_inbox ORDER BY number), {made_up})"
+        );
+        server.try_as(PLATFORM, &link).unwrap();
+        world.pay_new(counter, 100, CaptureMethod::Automatic);
+        let report = world.store.verify_audit().unwrap();
+        assert_eq!(report.fault, None, "{made_up}");
+        assert_eq!(world.store.audit_end().unwrap(), report.sound);
+    }
+    assert_eq!(server.ask("SELECT count(*) FROM audit_events WHERE object = 'x'"), "2");
+}
