@@ -8,9 +8,11 @@
 //! | capture | held | merchant payable |
 //! | release | held | cardholder |
 //! | refund, reversal after capture | merchant payable | cardholder |
+//! | loss | issuer loss | cardholder |
 //!
-//! An account's balance is what it was given minus what was taken. Only issuer funding may be below
-//! zero: its balance is minus the money that the issuer has put into circulation.
+//! An account's balance is what it was given minus what was taken. Only what is an issuer's may be below
+//! zero: issuer funding is minus the money that it has put into circulation, issuer loss minus what it has paid in the place of
+//! cards that did not have it.
 
 use tapfer_payment_types::{CardId, IssuerId, MerchantId, Money};
 
@@ -27,6 +29,8 @@ words! {
         Held = "held",
         /// What a merchant is owed.
         MerchantPayable = "merchant_payable",
+        /// What an issuer has paid in the place of cards that did not have it.
+        IssuerLoss = "issuer_loss",
     }
 }
 
@@ -45,6 +49,8 @@ words! {
         Refund = "refund",
         /// A captured payment was undone.
         Reversal = "reversal",
+        /// A payment was promised that the card did not have enough for when it was booked.
+        Loss = "loss",
     }
 }
 
@@ -59,6 +65,8 @@ pub enum Account {
     Held(CardId),
     /// What a merchant is owed.
     MerchantPayable(MerchantId),
+    /// What an issuer has paid in the place of cards that did not have it.
+    IssuerLoss(IssuerId),
 }
 
 impl Account {
@@ -70,13 +78,14 @@ impl Account {
             Self::Cardholder(_) => AccountKind::Cardholder,
             Self::Held(_) => AccountKind::Held,
             Self::MerchantPayable(_) => AccountKind::MerchantPayable,
+            Self::IssuerLoss(_) => AccountKind::IssuerLoss,
         }
     }
 
     /// Whether its balance may be below zero.
     #[must_use]
     pub const fn may_be_negative(self) -> bool {
-        matches!(self, Self::IssuerFunding(_))
+        matches!(self, Self::IssuerFunding(_) | Self::IssuerLoss(_))
     }
 
     /// The balance after a transfer changed it by `change` minor units.
@@ -166,6 +175,15 @@ impl Transfer {
 pub fn top_up(issuer: IssuerId, card: CardId, amount: Money) -> Result<Transfer, LedgerError> {
     let (from, to) = (Account::IssuerFunding(issuer), Account::Cardholder(card));
     Transfer::new(TransferKind::TopUp, from, to, amount)
+}
+
+/// The issuer pays what a card lacks for a payment that was promised.
+///
+/// # Errors
+/// [`LedgerError::NotPositive`].
+pub fn loss(issuer: IssuerId, card: CardId, missing: Money) -> Result<Transfer, LedgerError> {
+    let (from, to) = (Account::IssuerLoss(issuer), Account::Cardholder(card));
+    Transfer::new(TransferKind::Loss, from, to, missing)
 }
 
 /// An approved payment reserves its amount.

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tapfer_storage::Load;
+use tapfer_payment_types::Timestamp;
+use tapfer_storage::{Load, StandInStatus};
 
 use crate::api::hsm::HsmState;
 
@@ -43,6 +44,13 @@ const CONNECTIONS_REFUSED: &str = "tapfer_connections_refused_total";
 const LIMITED: &str = "tapfer_requests_limited_total";
 const BODIES_REFUSED: &str = "tapfer_request_bodies_refused_total";
 const CONNECTIONS_OVERDUE: &str = "tapfer_connections_overdue_total";
+const STAND_IN: &str = "tapfer_stand_in";
+const STAND_IN_FAULT: &str = "tapfer_stand_in_fault";
+const STAND_IN_SECONDS: &str = "tapfer_stand_in_seconds";
+const STAND_IN_PAYMENTS: &str = "tapfer_stand_in_payments";
+const STAND_IN_PROMISED: &str = "tapfer_stand_in_promised_minor";
+const STAND_IN_UNBOOKED: &str = "tapfer_stand_in_unbooked";
+const STAND_IN_REFUSED: &str = "tapfer_stand_in_refused_total";
 
 /// Upper bounds in seconds: the commit of an authorization lies between the second and the sixth.
 const BUCKETS: &[f64] =
@@ -119,6 +127,13 @@ fn describe() {
         "Requests refused because there was no room for their bodies, by the limit that was reached"
     );
     describe_counter!(LIMITED, "Requests refused because they came too soon, by the limit");
+    describe_gauge!(STAND_IN, "1 while this node decides alone, or books what it decided");
+    describe_gauge!(STAND_IN_FAULT, "1 if this node would not stand in, although it is allowed to");
+    describe_gauge!(STAND_IN_SECONDS, "How long this node has been alone");
+    describe_gauge!(STAND_IN_PAYMENTS, "Payments that this node has approved alone and not booked");
+    describe_gauge!(STAND_IN_PROMISED, "How much that is, in minor units");
+    describe_gauge!(STAND_IN_UNBOOKED, "Payment intents that wait to be booked, paid or not");
+    describe_counter!(STAND_IN_REFUSED, "What this node did not do alone, by reason");
     // A counter that does not exist yet cannot be alerted on.
     counter!(PANICS).absolute(0);
     counter!(CONNECTIONS_OVERDUE).absolute(0);
@@ -208,6 +223,22 @@ pub(crate) fn load(storage: Load, running_jobs: usize) {
     gauge!(JOBS).set(to_f64(running_jobs));
 }
 
+/// A node that stands in did not do something.
+pub(crate) fn stand_in_refused(reason: &'static str) {
+    counter!(STAND_IN_REFUSED, "reason" => reason).increment(1);
+}
+
+/// How this node stands in.
+pub(crate) fn stand_in(status: &StandInStatus, now: Timestamp) {
+    let alone = status.since.map_or(0, |since| now.millis_since(since).max(0));
+    gauge!(STAND_IN).set(of_bool(status.since.is_some()));
+    gauge!(STAND_IN_FAULT).set(of_bool(status.fault.is_some()));
+    gauge!(STAND_IN_SECONDS).set(of_i64(alone).max(0.0).div_euclid(1_000.0));
+    gauge!(STAND_IN_PAYMENTS).set(f64::from(status.payments));
+    gauge!(STAND_IN_PROMISED).set(of_i64(status.promised.map_or(0, |promised| promised.minor)));
+    gauge!(STAND_IN_UNBOOKED).set(to_f64(status.unbooked));
+}
+
 /// How the security modules stand.
 pub(crate) fn hsm(state: &HsmState) {
     gauge!(HSM_UP).set(of_bool(state.serves));
@@ -238,6 +269,10 @@ pub(crate) fn hsm(state: &HsmState) {
 
 fn of_bool(is_so: bool) -> f64 {
     if is_so { 1.0 } else { 0.0 }
+}
+
+fn of_i64(number: i64) -> f64 {
+    i32::try_from(number).map_or(f64::MAX, f64::from)
 }
 
 fn to_f64(count: usize) -> f64 {

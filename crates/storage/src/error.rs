@@ -18,6 +18,7 @@ use tapfer_payments::store_shares::DeviceError;
 use tapfer_payments::terminals::TerminalError;
 use tapfer_payments::tokens::TokenError;
 
+use crate::StandInRefusal;
 use crate::idempotency::Difference;
 use crate::journal::JournalFault;
 use crate::sqlite::WalFault;
@@ -183,6 +184,9 @@ pub enum StorageError {
     /// Nobody answers, or not as the one who takes writes.
     #[error("the database cannot be reached, or takes no writes: {0}; nothing of this was written")]
     Unreachable(#[source] Fault),
+    /// The database cannot be reached, and the node that stands in for it does not do this.
+    #[error("the database cannot be reached; nothing of this was done: {}", .0.text())]
+    StandIn(StandInRefusal),
     /// The partition is not where it was looked for.
     #[error(
         "this is not where the partition is: {0}; nothing of this was written, ask again. If it lasts: `tapfer db partitions \

@@ -65,7 +65,7 @@ impl AnswerKey {
     }
 
     /// Over all parts, each of which has one length or is the last.
-    fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
+    pub(crate) fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.0);
         parts.iter().for_each(|part| context.update(part));
         let mut tag = [0; 32];

@@ -26,6 +26,7 @@ mod reader;
 mod records;
 mod relational;
 pub mod sqlite;
+mod stand_in;
 mod store;
 mod write;
 
@@ -44,6 +45,10 @@ pub use records::{
 };
 pub use relational::key_uses::KeyUse;
 pub use relational::soundness::{Checked, Soundness, Unsound};
+pub use stand_in::{
+    StandIn, StandInLimits, StandInLimitsError, StandInRefusal, StandInStatus, TellTime, Unbooked,
+    stand_in_reads_back, unbooked_in_journal,
+};
 pub use store::{
     AccessStore, AuditStore, AuthorizationStore, CardStore, CatalogueStore, ConfigurationStore,
     DeviceStore, IdempotencyStore, IntegrityStore, IntentStore, IssuerStore, LedgerStore, Load,

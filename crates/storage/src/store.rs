@@ -44,7 +44,7 @@ use crate::{
     AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, ChainReport, Challenge,
     CommitAuthorization, FactsQuery, IdempotencyClaim, Inconsistency, LedgerEntry, NewRefund,
     NewReversal, Page, PersonKeyChange, PublishedConfiguration, RefundFilter, SealedNumber, Slice,
-    StorageError, TokenFilter, TokenPerson, TopUp, Write, Written,
+    StandInStatus, StorageError, TokenFilter, TokenPerson, TopUp, Write, Written,
 };
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -713,6 +713,10 @@ pub trait Storage:
     fn check(&self) -> Result<()>;
     /// What the store is doing.
     fn load(&self) -> Load;
+    /// How this platform stands in for its database, if it may.
+    fn stand_in(&self) -> Option<StandInStatus> {
+        None
+    }
     /// Refuses new calls, finishes the changes that wait, and closes. May be called more than once.
     fn close(&self);
 }

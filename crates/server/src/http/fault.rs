@@ -9,6 +9,7 @@ use tapfer_payments::store_shares::DeviceError;
 use tapfer_storage::{Refusal, StorageError};
 
 use crate::http::problem::{Problem, ProblemKind};
+use crate::metrics;
 use crate::service::ServiceError;
 
 impl From<ServiceError> for Problem {
@@ -49,6 +50,10 @@ fn of_storage(error: StorageError) -> Problem {
         StorageError::Unreachable(_) | StorageError::Moved(_) => {
             tracing::warn!(target: "tapfer::fault", cause = %error, "the database cannot be reached");
             Problem::database_down()
+        }
+        StorageError::StandIn(refusal) => {
+            metrics::stand_in_refused(refusal.as_str());
+            Problem::stand_in(refusal)
         }
         StorageError::NotSynced(_) => {
             tracing::error!(target: "tapfer::fault", cause = %error, "the fate of a change is not known");

@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tapfer_storage::StandInRefusal;
 use utoipa::ToSchema;
 
 use crate::http::request_id::RequestId;
@@ -177,6 +178,17 @@ impl Problem {
     pub(crate) fn database_down() -> Self {
         let detail = "the platform's database cannot be reached at the moment; nothing of this was done. Ask again with the \
                       same idempotency key: it goes on by itself as soon as a database is there";
+        Self::new(ProblemKind::DatabaseDown, detail)
+    }
+
+    /// The database cannot be reached, and the node that stands in for it does not do this.
+    pub(crate) fn stand_in(refusal: StandInRefusal) -> Self {
+        let detail = format!(
+            "the platform's database cannot be reached at the moment; nothing of this was done: {} ({}). Ask again with the same \
+             idempotency key: it goes on by itself as soon as a database is there",
+            refusal.text(),
+            refusal.as_str()
+        );
         Self::new(ProblemKind::DatabaseDown, detail)
     }
 

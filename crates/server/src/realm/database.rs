@@ -11,7 +11,7 @@ use tapfer_storage::faults::SharedFaults;
 use tapfer_storage::partitions::PartitionedStorage;
 use tapfer_storage::postgres::{self, Part, PostgresOptions, PostgresStorage};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
-use tapfer_storage::{DatabaseReader, Storage, StorageError};
+use tapfer_storage::{DatabaseReader, StandInLimits, Storage, StorageError};
 
 use super::partitions::{self, Partitions};
 use super::{RealmError, RealmPaths, described};
@@ -31,6 +31,41 @@ struct Configured {
     /// Partitions from 1 on.
     #[serde(default)]
     partition: Vec<Named>,
+    /// What this node may decide alone while the database is away: nothing, unless it says so.
+    stand_in: Option<StandingIn>,
+}
+
+/// As [`StandInLimits`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StandingIn {
+    currency: String,
+    payment_minor: i64,
+    token_payments: u32,
+    token_minor: i64,
+    node_payments: u32,
+    node_minor: i64,
+    minutes: u32,
+    known_minutes: u32,
+}
+
+impl StandingIn {
+    fn limits(&self) -> Result<StandInLimits, String> {
+        let currency = self.currency.parse().map_err(|_| "no such currency".to_owned())?;
+        let Self { payment_minor, token_payments, token_minor, node_payments, .. } = *self;
+        let Self { node_minor, minutes, known_minutes, .. } = *self;
+        let limits = StandInLimits {
+            currency,
+            payment_minor,
+            token_payments,
+            token_minor,
+            node_payments,
+            node_minor,
+            minutes,
+            known_minutes,
+        };
+        limits.checked().map_err(|error| error.to_string())
+    }
 }
 
 /// One database: as in [`Configured`].
@@ -45,7 +80,7 @@ struct Named {
 impl Configured {
     /// All databases, by number.
     fn databases(self) -> Vec<Named> {
-        let Self { address, password_file, certificate_authority, partition } = self;
+        let Self { address, password_file, certificate_authority, partition, .. } = self;
         let home = Named { address, password_file, certificate_authority };
         [home].into_iter().chain(partition).collect()
     }
@@ -56,8 +91,25 @@ impl Configured {
             return Ok(None);
         }
         let text = String::from_utf8(read(&path)?).unwrap_or_default();
-        let named = toml::from_str(&text).map_err(|error| unusable(&path, error.message()))?;
+        let named: Self =
+            toml::from_str(&text).map_err(|error| unusable(&path, error.message()))?;
+        named.stand_in(paths)?;
         Ok(Some(named))
+    }
+
+    /// What this node may decide alone.
+    fn stand_in(&self, paths: &RealmPaths) -> Result<Option<StandInLimits>, RealmError> {
+        let wrong =
+            |why: &str| unusable(&paths.database_configuration(), &format!("[stand_in]: {why}"));
+        match &self.stand_in {
+            Some(_) if !self.partition.is_empty() => {
+                Err(wrong("a realm in several partitions has no stand-in; take it out"))
+            }
+            stand_in => {
+                let limits = stand_in.as_ref().map(StandingIn::limits).transpose();
+                limits.map_err(|why| wrong(&why))
+            }
+        }
     }
 }
 
@@ -114,11 +166,18 @@ pub(super) fn partition(paths: &RealmPaths, number: usize) -> Result<PostgresOpt
 pub(crate) struct Opened {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) partitions: Option<Arc<Partitions>>,
+    pub(crate) alone: Option<Alone>,
+}
+
+/// A PostgreSQL database that may be away, and what this node may decide then.
+pub(crate) struct Alone {
+    pub(crate) database: Arc<PostgresStorage>,
+    pub(crate) limits: Option<StandInLimits>,
 }
 
 impl Opened {
     fn embedded(storage: SqliteStorage) -> Self {
-        Self { storage: Arc::new(storage), partitions: None }
+        Self { storage: Arc::new(storage), partitions: None, alone: None }
     }
 
     fn server(
@@ -130,15 +189,18 @@ impl Opened {
         let home = databases.into_iter().next();
         let home = home.ok_or_else(|| unusable(&paths.database_configuration(), "no address"))?;
         if count < 2 {
-            let storage = Arc::new(PostgresStorage::open(&home, realm)?);
-            return Ok(Self { storage, partitions: None });
+            let database = Arc::new(PostgresStorage::open(&home, realm)?);
+            let limits = stand_in_limits(paths)?;
+            let storage = Arc::<PostgresStorage>::clone(&database);
+            let alone = Some(Alone { database, limits });
+            return Ok(Self { storage, partitions: None, alone });
         }
         let home = Arc::new(partitions::open_home(home, realm, count)?);
         let partitions = Partitions::new(Arc::clone(&home), paths, realm, count);
         let of_all = Arc::clone(&partitions);
         let open = Arc::new(move |number| of_all.open(number));
         let storage = Arc::new(PartitionedStorage::new(home, count, open));
-        Ok(Self { storage, partitions: Some(partitions) })
+        Ok(Self { storage, partitions: Some(partitions), alone: None })
     }
 }
 
@@ -188,6 +250,15 @@ pub(crate) fn open(
             Opened::embedded(SqliteStorage::open_with_faults(&file, realm, &options, faults)?)
         }
     })
+}
+
+/// What this node may decide alone while its database is away.
+///
+/// # Errors
+/// `database.toml` makes no sense.
+pub fn stand_in_limits(paths: &RealmPaths) -> Result<Option<StandInLimits>, RealmError> {
+    let limits = Configured::read(paths)?.map(|named| named.stand_in(paths)).transpose()?;
+    Ok(limits.flatten())
 }
 
 /// The same, for whoever notes something beside the platforms that run, and takes no payments.

@@ -9,6 +9,7 @@
 //! | `protection-keys.json` | which key block protection keys the custodians have accepted |
 //! | `tapfer.db` | the database, with `-wal` and `-shm` beside it, and `-open` as long as a platform has not closed it; or in its place |
 //! | `database.toml` | which PostgreSQL database it is, which several platforms of the realm share (ADR 21) |
+//! | `stand-in.journal` | what this node decided alone while that database was away, as long as it is not booked (ADR 26) |
 //! | `tls/` | the realm's CA and server certificate with their keys |
 //! | `operator.key` | the operator's API key |
 //! | `configuration.key` | realm and public key, for phones and tills that are set up |
@@ -39,14 +40,14 @@ use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
 use tapfer_storage::Storage;
 use tapfer_storage::faults::{NoFaults, SharedFaults};
 
-use self::database::Opened;
+use self::database::{Alone, Opened};
 use self::description::Description;
 use crate::entropy::{self, SystemEntropy};
 use crate::{members, newest_catalogue, private_file};
 
 pub use self::database::{
     Owner, close_partition, demand_free as demand_free_database, look_at_servers,
-    migrate as migrate_database, open_partition, reader as database_reader,
+    migrate as migrate_database, open_partition, reader as database_reader, stand_in_limits,
 };
 pub use self::description::described;
 pub use self::error::RealmError;
@@ -66,6 +67,7 @@ pub struct Realm {
     pub(crate) hsm: Arc<dyn PaymentHsm>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) partitions: Option<Arc<Partitions>>,
+    pub(crate) alone: Option<Alone>,
     pub(crate) lock: RealmLock,
 }
 
@@ -113,11 +115,11 @@ impl Realm {
             Place::Keystore(unlock) => Arc::new(create_or_finish(&paths, kind, unlock, now)?),
         };
         let id = hsm.describe().realm_id;
-        let Opened { storage, partitions } = database::create(&paths, id)?;
+        let Opened { storage, partitions, alone } = database::create(&paths, id)?;
         verify_map(partitions.as_deref(), &hsm)?;
         // Last, so that whatever has a description is whole.
         Description::new(id, kind, now).write(&paths)?;
-        Ok(Self { paths, kind, hsm, storage, partitions, lock })
+        Ok(Self { paths, kind, hsm, storage, partitions, alone, lock })
     }
 
     /// Opens the realm in a directory.
@@ -185,14 +187,14 @@ impl Realm {
         if (module.realm, module.realm_id) != (kind, id) {
             return Err(RealmError::Mixed(home.to_owned()));
         }
-        let Opened { storage, partitions } = opened.map_or_else(database, Ok)?;
+        let Opened { storage, partitions, alone } = opened.map_or_else(database, Ok)?;
         // An old copy would bring back keys that were destroyed or retired, and lack newer ones.
         let follow = |known: Option<&CatalogueMark>| Ok(hsm.follow_catalogue(known)?);
         newest_catalogue::follow::<RealmError>(&*storage, &paths, follow)?;
         newest_catalogue::share(&*storage, &paths)?;
         newest_catalogue::say_unknown_owners(&*storage, &paths)?;
         verify_map(partitions.as_deref(), &hsm)?;
-        Ok(Self { paths, kind, hsm, storage, partitions, lock })
+        Ok(Self { paths, kind, hsm, storage, partitions, alone, lock })
     }
 
     /// Where its parts lie.

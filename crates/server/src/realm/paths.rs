@@ -97,6 +97,12 @@ impl RealmPaths {
         self.home.join("database.toml")
     }
 
+    /// What this node decided alone while its database was away, as long as it is not booked.
+    #[must_use]
+    pub fn stand_in_journal(&self) -> PathBuf {
+        self.home.join("stand-in.journal")
+    }
+
     /// Certificates and their keys.
     #[must_use]
     pub fn tls(&self) -> PathBuf {

@@ -36,6 +36,7 @@ mod reversals;
 mod revocations;
 mod rounds;
 mod signed_api_keys;
+mod stand_in;
 pub(crate) mod store_shares;
 mod successions;
 mod terminal_certificates;
@@ -49,7 +50,9 @@ use tapfer_hsm::pool::PoolStatus;
 use tapfer_hsm::{HsmError, PaymentHsm};
 use tapfer_payment_types::Timestamp;
 use tapfer_payments::merchants::acquirer_of;
-use tapfer_storage::{Answer, Begun, Load, Page, Storage, StoredResponse, Write, Written};
+use tapfer_storage::{
+    Answer, Begun, Load, Page, StandInStatus, Storage, StoredResponse, Write, Written,
+};
 
 pub(crate) use access::FirstKey;
 pub(crate) use answer::Answered;
@@ -118,7 +121,7 @@ impl Service {
         taken: ApiKeysTaken,
         client_certificates: ClientCertificates,
     ) -> Result<Self, ServiceError> {
-        let Realm { hsm, storage, lock, paths, partitions, .. } = realm;
+        let Realm { hsm, mut storage, lock, paths, partitions, alone, .. } = realm;
         let turn = storage.turn_to_make_keys()?;
         newest_catalogue::follow::<ServiceError>(&*storage, &paths, |known| {
             Ok(hsm.follow_catalogue(known)?)
@@ -126,6 +129,10 @@ impl Service {
         let acquirer = acquirer_of(hsm.describe().realm_id);
         let now = clock.now();
         let (repetition_secret, trusted_clients) = access_keys(&*hsm, &*storage, now)?;
+        // What was promised is booked before anything else is asked.
+        if let Some(alone) = alone {
+            storage = stand_in::over(alone, &paths, &repetition_secret, &clock)?.unwrap_or(storage);
+        }
         let service = Self {
             hsm,
             storage,
@@ -188,6 +195,9 @@ impl Service {
     /// What is missing.
     pub(crate) fn check(&self) -> Result<(), ServiceError> {
         self.storage.check()?;
+        if self.stand_in().is_some_and(|status| status.since.is_some()) {
+            return Ok(self.hsm.health()?);
+        }
         // First: a pool whose workers wait for another catalogue than they found learns here of one that was accepted.
         self.follow_catalogue()?;
         Ok(self.hsm.health()?)
@@ -245,6 +255,11 @@ impl Service {
     /// How busy the database is.
     pub(crate) fn storage_load(&self) -> Load {
         self.storage.load()
+    }
+
+    /// How this node stands in for its database, if it may.
+    pub(crate) fn stand_in(&self) -> Option<StandInStatus> {
+        self.storage.stand_in()
     }
 
     /// Forgets the answers to idempotency keys that are older than this.

@@ -24,6 +24,7 @@ const FINGERPRINT: &[u8] = b"fingerprint";
 const ANSWER: &[u8] = b"answer";
 /// Longer than an API key's id with either of the others.
 const VOUCHING: &[u8] = b"what vouches for all stored answers";
+const OF_JOURNAL: &[u8] = b"what vouches for what a node decided alone";
 
 /// What keys of fingerprints and answers are derived from.
 #[derive(Clone)]
@@ -42,6 +43,11 @@ impl RepetitionSecret {
         let material = Salt::new(HKDF_SHA256, SALT).extract(secret.expose());
         let answers = AnswerKey::new(&expand(&material, &[VOUCHING])?);
         Ok(Self { material: Arc::new(material), answers })
+    }
+
+    /// What vouches for what this platform has written down beside its database.
+    pub(crate) fn of_journal(&self) -> Result<AnswerKey, ServiceError> {
+        Ok(AnswerKey::new(&expand(&self.material, &[OF_JOURNAL])?))
     }
 
     /// The length of an id is always the same, so that the parts do not run together.

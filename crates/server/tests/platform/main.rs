@@ -34,5 +34,6 @@ mod running;
 mod same_bytes;
 mod shop;
 mod slow_clients;
+mod stand_in;
 mod stores;
 mod tokens;

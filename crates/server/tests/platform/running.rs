@@ -10,9 +10,11 @@ use tapfer_hsm::Unlock;
 use tapfer_payment_types::Timestamp;
 use tapfer_server::clock::Clock;
 use tapfer_server::entropy::{Entropy, EntropyError, SystemEntropy};
+use tapfer_server::realm::{Owner, migrate_database};
 use tapfer_server::{
     ClientCertificates, Limits, Realm, RealmKind, RunningServer, Server, ServerConfig,
 };
+use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -117,8 +119,27 @@ impl Platform {
 
     /// With these limits, and this asked of terminals and phones.
     pub(crate) fn start_as(limits: Limits, certificates: ClientCertificates) -> Self {
-        capture_log();
+        Self::start_in(tempfile::tempdir().unwrap(), limits, certificates)
+    }
+
+    /// On a PostgreSQL database, with this behind its address in `database.toml`.
+    pub(crate) fn start_on(database: &TestPostgres, settings: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
+        let named = format!("address = {:?}\n{settings}", database.address(PLATFORM));
+        std::fs::write(home.path().join("database.toml"), named).unwrap();
+        database.say(&format!("CREATE ROLE {PLATFORM} LOGIN"));
+        // The first attempt makes the keys, and says whose turn it is.
+        let empty =
+            Realm::create(home.path(), RealmKind::Demo, &unlock(), Timestamp::from_unix_millis(1));
+        assert!(empty.is_err());
+        let owner = Owner { name: OWNER, password_file: None, partition: 0 };
+        migrate_database(home.path(), owner).unwrap();
+        database.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
+        Self::start_in(home, Limits::default(), ClientCertificates::default())
+    }
+
+    fn start_in(home: TempDir, limits: Limits, certificates: ClientCertificates) -> Self {
+        capture_log();
         // TLS certificates are checked against the real time, so the test's clock starts near it.
         let start = "2026-11-21T12:00:00Z".parse::<Timestamp>().unwrap().unix_millis();
         let now = tapfer_server::clock::SystemClock.now().unix_millis();
@@ -262,6 +283,11 @@ impl Client {
             key: key.to_owned(),
             counter: Arc::new(AtomicU64::new(0)),
         }
+    }
+
+    /// The same caller at another server.
+    pub(crate) fn at(&self, other: &Self) -> Self {
+        Self { key: self.key.clone(), ..other.clone() }
     }
 
     /// The same server, another key.

@@ -183,6 +183,9 @@ impl Approvals {
                 payment.is_sound(card, "was given back when it was undone")?;
                 Ok(None)
             }
+            TransferKind::Loss => {
+                Err(Objection::new("an issuer lost money where nobody stands in"))
+            }
         }
     }
 

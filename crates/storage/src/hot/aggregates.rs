@@ -63,6 +63,12 @@ impl SpentCounters {
         Self { newest, complete_from: if all { 0 } else { lowest.into() } }
     }
 
+    /// None above this number; of all others only the tables know.
+    pub(crate) fn above(spent: Option<u16>) -> Self {
+        let complete_from = spent.map_or(0, |spent| u32::from(spent).saturating_add(1));
+        Self { newest: BTreeMap::new(), complete_from }
+    }
+
     /// Some; of every other one only the tables know.
     pub(crate) const fn only(some: BTreeMap<u16, SpentCounter>) -> Self {
         Self { newest: some, complete_from: u32::MAX }

@@ -28,7 +28,6 @@ use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::ledger::Account;
 use tapfer_payments::policies::IssuedPolicy;
 
-use self::generations::Generations;
 use crate::decided::Decided;
 use crate::idempotency::GivenAnswer;
 use crate::{CommitAuthorization, FactsQuery, Inconsistency, StorageError};
@@ -36,6 +35,7 @@ use crate::{CommitAuthorization, FactsQuery, Inconsistency, StorageError};
 pub(crate) use self::aggregates::{
     COUNTERS, HotCard, HotIssuer, HotTerminal, HotToken, SpentCounters,
 };
+pub(crate) use self::generations::Generations;
 
 /// Where is looked up what is not in memory.
 pub(crate) trait Tables {
@@ -379,6 +379,92 @@ impl Hot {
         if let Some(intent) = &decided.intent {
             self.put_intent(intent.clone());
         }
+    }
+
+    /// Takes in what a payment was decided on, and what it changed, where no tables will be asked: of the token those keys that are
+    /// known, and no counter up to `spent`; of PINs nothing, since their tries are counted in the tables.
+    ///
+    /// # Errors
+    /// The card does not hold what was paid: the facts are no facts.
+    pub(crate) fn remember(
+        &mut self,
+        number_hash: Vec<u8>,
+        facts: &Facts,
+        granted: &[GrantedKey],
+        spent: Option<u16>,
+        decided: &Decided,
+    ) -> Result<(), StorageError> {
+        let Some(known) = &facts.token else { return Ok(()) };
+        let (id, card, issuer) = (known.token.id, known.card.id, known.issuer.id);
+        let named = |key: &GrantedKey| ((key.class, key.index), *key);
+        let mut keys = match self.tokens.get(&id) {
+            Some(before) => before.keys.clone(),
+            None => granted.iter().map(named).collect(),
+        };
+        keys.extend(known.key.as_ref().map(named));
+        let token = HotToken {
+            token: Arc::clone(&known.token),
+            number_hash: number_hash.clone(),
+            history: known.history,
+            logged_in_at: known.logged_in_at,
+            person_key: None,
+            highest_counter: known.highest_counter.max(spent),
+            counters: SpentCounters::above(known.highest_counter.max(spent)),
+            keys,
+        };
+        self.numbers.insert(number_hash, id);
+        self.tokens.insert(id, token);
+        let (held, available) = (Arc::clone(&known.card), known.available);
+        self.cards.insert(card, HotCard { card: held, available, pin: None });
+        if let Some(named) = &known.policy {
+            let mut policies =
+                self.issuers.get(&issuer).map(|before| before.policies.clone()).unwrap_or_default();
+            policies.insert(named.policy.version, Arc::clone(named));
+            let (of, integrity_policy) =
+                (Arc::clone(&known.issuer), known.integrity_policy.clone());
+            let current = Arc::clone(named);
+            self.issuers
+                .insert(issuer, HotIssuer { issuer: of, current, policies, integrity_policy });
+        }
+        self.verdicts.insert(known.token.device, known.integrity_verdict);
+        let TerminalFacts { terminal, merchant, .. } = facts.terminal.clone();
+        self.terminals.insert(terminal.id, HotTerminal { terminal, merchant });
+        let available = self.available_behind(decided)?;
+        self.follow(
+            &Decided { intent: None, card_pin: None, person_key: None, ..decided.clone() },
+            available,
+        );
+        Ok(())
+    }
+
+    /// A token was given these keys in the place of those before.
+    pub(crate) fn regrant(&mut self, token: TokenId, keys: &[GrantedKey]) {
+        if let Some(token) = self.tokens.get_mut(&token) {
+            token.keys = keys.iter().map(|key| ((key.class, key.index), *key)).collect();
+        }
+    }
+
+    /// No counter of a token up to this one is looked at any more.
+    pub(crate) fn spend_up_to(&mut self, token: TokenId, counter: u16) {
+        if let Some(token) = self.tokens.get_mut(&token) {
+            token.highest_counter = token.highest_counter.max(Some(counter));
+            token.counters = SpentCounters::above(token.highest_counter);
+        }
+    }
+
+    /// Which token has a number with this keyed hash, as far as is known here.
+    pub(crate) fn token_of(&self, number_hash: &[u8]) -> Option<TokenId> {
+        self.numbers.get(number_hash).copied()
+    }
+
+    /// An intent that is here.
+    pub(crate) fn intent(&self, id: PaymentIntentId) -> Option<&Arc<PaymentIntent>> {
+        self.intents.get(&id)
+    }
+
+    /// A terminal that is here.
+    pub(crate) fn terminal(&self, id: TerminalId) -> Option<&HotTerminal> {
+        self.terminals.get(&id)
     }
 
     /// Lets what the tables know of a token's past go.

@@ -9,7 +9,7 @@ pub(crate) struct NoRecord(pub(crate) &'static str);
 type Result<T> = std::result::Result<T, NoRecord>;
 
 /// Takes values from the front.
-pub(super) struct Take<'a>(pub(super) &'a [u8]);
+pub(crate) struct Take<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Take<'a> {
     fn raw(&mut self, length: usize, what: &'static str) -> Result<&'a [u8]> {
@@ -18,31 +18,31 @@ impl<'a> Take<'a> {
         Ok(taken)
     }
 
-    pub(super) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N]> {
         self.raw(N, what)?.try_into().map_err(|_| NoRecord(what))
     }
 
-    pub(super) fn u8(&mut self, what: &'static str) -> Result<u8> {
+    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8> {
         self.array(what).map(u8::from_be_bytes)
     }
 
-    pub(super) fn u16(&mut self, what: &'static str) -> Result<u16> {
+    pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16> {
         self.array(what).map(u16::from_be_bytes)
     }
 
-    pub(super) fn u32(&mut self, what: &'static str) -> Result<u32> {
+    pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32> {
         self.array(what).map(u32::from_be_bytes)
     }
 
-    pub(super) fn i64(&mut self, what: &'static str) -> Result<i64> {
+    pub(crate) fn i64(&mut self, what: &'static str) -> Result<i64> {
         self.array(what).map(i64::from_be_bytes)
     }
 
-    pub(super) fn u128(&mut self, what: &'static str) -> Result<u128> {
+    pub(crate) fn u128(&mut self, what: &'static str) -> Result<u128> {
         self.array(what).map(u128::from_be_bytes)
     }
 
-    pub(super) fn flag(&mut self, what: &'static str) -> Result<bool> {
+    pub(crate) fn flag(&mut self, what: &'static str) -> Result<bool> {
         match self.u8(what)? {
             0 => Ok(false),
             1 => Ok(true),
@@ -50,21 +50,21 @@ impl<'a> Take<'a> {
         }
     }
 
-    pub(super) fn bytes(&mut self, what: &'static str) -> Result<&'a [u8]> {
+    pub(crate) fn bytes(&mut self, what: &'static str) -> Result<&'a [u8]> {
         let length = usize::try_from(self.u32(what)?).map_err(|_| NoRecord(what))?;
         self.raw(length, what)
     }
 
-    pub(super) fn text(&mut self, what: &'static str) -> Result<&'a str> {
+    pub(crate) fn text(&mut self, what: &'static str) -> Result<&'a str> {
         std::str::from_utf8(self.bytes(what)?).map_err(|_| NoRecord(what))
     }
 
     /// A word, a code: anything that is read from text.
-    pub(super) fn parse<T: std::str::FromStr>(&mut self, what: &'static str) -> Result<T> {
+    pub(crate) fn parse<T: std::str::FromStr>(&mut self, what: &'static str) -> Result<T> {
         self.text(what)?.parse().map_err(|_| NoRecord(what))
     }
 
-    pub(super) fn option<T>(
+    pub(crate) fn option<T>(
         &mut self,
         what: &'static str,
         take: impl FnOnce(&mut Self) -> Result<T>,
@@ -75,29 +75,29 @@ impl<'a> Take<'a> {
 
 /// Puts values behind one another.
 #[derive(Default)]
-pub(super) struct Put(pub(super) Vec<u8>);
+pub(crate) struct Put(pub(crate) Vec<u8>);
 
 impl Put {
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
-    pub(super) fn flag(&mut self, flag: bool) {
+    pub(crate) fn flag(&mut self, flag: bool) {
         self.0.push(u8::from(flag));
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         // Nothing that is kept comes near this length.
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.raw(&length.to_be_bytes());
         self.raw(bytes);
     }
 
-    pub(super) fn text(&mut self, text: &str) {
+    pub(crate) fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
-    pub(super) fn option<T>(&mut self, value: Option<T>, put: impl FnOnce(&mut Self, T)) {
+    pub(crate) fn option<T>(&mut self, value: Option<T>, put: impl FnOnce(&mut Self, T)) {
         self.flag(value.is_some());
         if let Some(value) = value {
             put(self, value);

@@ -5,10 +5,10 @@
 //! it is read, and named. The hash is no signature: it stops a failing disk, and the audit chain, which follows, stops
 //! people.
 
-mod bytes;
-mod record;
+pub(crate) mod bytes;
+pub(crate) mod record;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use sha2::{Digest as _, Sha256};
 

@@ -35,12 +35,9 @@ const ANSWER: u8 = 1;
 const VOUCHED_ANSWER: u8 = 2;
 
 /// Puts a record behind what is there.
-pub(super) fn put(to: &mut Put, decided: &Decided) {
+pub(crate) fn put(to: &mut Put, decided: &Decided) {
     put_authorization(to, &decided.authorization);
-    to.option(decided.caller.api_key, |to, key| to.raw(&key.to_bits().to_be_bytes()));
-    to.text(decided.caller.role.as_str());
-    to.text(&decided.caller.origin);
-    to.text(&decided.caller.request_id);
+    put_caller(to, &decided.caller);
     to.option(decided.asked_key, |to, (issuer, generation)| {
         to.raw(&issuer.to_bits().to_be_bytes());
         to.raw(&[generation]);
@@ -66,14 +63,9 @@ pub(super) fn put(to: &mut Put, decided: &Decided) {
 }
 
 /// Takes a record from the front.
-pub(super) fn take(from: &mut Take<'_>) -> Result<Decided> {
+pub(crate) fn take(from: &mut Take<'_>) -> Result<Decided> {
     let authorization = take_authorization(from)?;
-    let caller = Caller {
-        api_key: from.option("api key", |from| Ok(ApiKeyId::from_bits(from.u128("api key")?)))?,
-        role: from.parse("role")?,
-        origin: from.text("origin")?.to_owned(),
-        request_id: from.text("request id")?.to_owned(),
-    };
+    let caller = take_caller(from)?;
     let asked_key = from.option("asked key", |from| {
         Ok((IssuerId::from_bits(from.u128("issuer")?), from.u8("generation")?))
     })?;
@@ -109,8 +101,26 @@ pub(super) fn take(from: &mut Take<'_>) -> Result<Decided> {
     })
 }
 
+/// Who asked.
+pub(crate) fn put_caller(to: &mut Put, caller: &Caller) {
+    to.option(caller.api_key, |to, key| to.raw(&key.to_bits().to_be_bytes()));
+    to.text(caller.role.as_str());
+    to.text(&caller.origin);
+    to.text(&caller.request_id);
+}
+
+/// Who asked.
+pub(crate) fn take_caller(from: &mut Take<'_>) -> Result<Caller> {
+    Ok(Caller {
+        api_key: from.option("api key", |from| Ok(ApiKeyId::from_bits(from.u128("api key")?)))?,
+        role: from.parse("role")?,
+        origin: from.text("origin")?.to_owned(),
+        request_id: from.text("request id")?.to_owned(),
+    })
+}
+
 /// The byte in front says whether there is one, and whether it is vouched for.
-fn put_answer(to: &mut Put, answer: Option<&GivenAnswer>) {
+pub(crate) fn put_answer(to: &mut Put, answer: Option<&GivenAnswer>) {
     let Some(GivenAnswer { api_key, key, fingerprint, response, mac }) = answer else {
         return to.raw(&[NO_ANSWER]);
     };
@@ -125,7 +135,8 @@ fn put_answer(to: &mut Put, answer: Option<&GivenAnswer>) {
     }
 }
 
-fn take_answer(from: &mut Take<'_>) -> Result<Option<GivenAnswer>> {
+/// What was answered, and under which claim.
+pub(crate) fn take_answer(from: &mut Take<'_>) -> Result<Option<GivenAnswer>> {
     let is_vouched = match from.u8("answer")? {
         NO_ANSWER => return Ok(None),
         ANSWER => false,
@@ -184,7 +195,8 @@ fn take_money(from: &mut Take<'_>) -> Result<Money> {
     Ok(Money::new(minor, from.parse("currency")?))
 }
 
-fn take_time(from: &mut Take<'_>, what: &'static str) -> Result<Timestamp> {
+/// Milliseconds since 1970.
+pub(crate) fn take_time(from: &mut Take<'_>, what: &'static str) -> Result<Timestamp> {
     from.i64(what).map(Timestamp::from_unix_millis)
 }
 
@@ -268,7 +280,8 @@ fn take_state(from: &mut Take<'_>) -> Result<TokenState> {
     }
 }
 
-fn put_intent(to: &mut Put, intent: &PaymentIntent) {
+/// A payment intent as it stands.
+pub(crate) fn put_intent(to: &mut Put, intent: &PaymentIntent) {
     to.raw(&intent.id.to_bits().to_be_bytes());
     to.raw(&intent.merchant.to_bits().to_be_bytes());
     put_money(to, intent.amount);
@@ -286,7 +299,8 @@ fn put_intent(to: &mut Put, intent: &PaymentIntent) {
     to.raw(&intent.created_at.unix_millis().to_be_bytes());
 }
 
-fn take_intent(from: &mut Take<'_>) -> Result<PaymentIntent> {
+/// A payment intent as it stands.
+pub(crate) fn take_intent(from: &mut Take<'_>) -> Result<PaymentIntent> {
     Ok(PaymentIntent {
         id: PaymentIntentId::from_bits(from.u128("intent")?),
         merchant: MerchantId::from_bits(from.u128("merchant")?),

@@ -23,7 +23,7 @@ use crate::idempotency::GivenAnswer;
 
 const START: JournalEnd = JournalEnd { entry: 0, hash: [0; 32] };
 
-fn time() -> impl Strategy<Value = Timestamp> {
+pub(crate) fn time() -> impl Strategy<Value = Timestamp> {
     any::<i64>().prop_map(Timestamp::from_unix_millis)
 }
 
@@ -103,7 +103,7 @@ fn state() -> impl Strategy<Value = TokenState> {
     ]
 }
 
-fn intent() -> impl Strategy<Value = PaymentIntent> {
+pub(crate) fn intent() -> impl Strategy<Value = PaymentIntent> {
     let ids = (any::<u128>(), any::<u128>(), option::of(any::<u128>()));
     let arming = option::of((any::<u128>(), prop::sample::select(ArmingState::ALL), time()));
     let words = (prop::sample::select(CaptureMethod::ALL), prop::sample::select(IntentStatus::ALL));
@@ -128,7 +128,7 @@ fn intent() -> impl Strategy<Value = PaymentIntent> {
     )
 }
 
-fn answer() -> impl Strategy<Value = GivenAnswer> {
+pub(crate) fn answer() -> impl Strategy<Value = GivenAnswer> {
     let claim = (any::<u128>(), "[!-~]{1,255}", any::<[u8; 32]>());
     (claim, any::<u16>(), any::<Vec<u8>>(), option::of(any::<[u8; 32]>())).prop_map(
         |((api_key, key, fingerprint), status, body, mac)| {
@@ -139,7 +139,7 @@ fn answer() -> impl Strategy<Value = GivenAnswer> {
     )
 }
 
-fn decided() -> impl Strategy<Value = Decided> {
+pub(crate) fn decided() -> impl Strategy<Value = Decided> {
     let caller = (option::of(any::<u128>()), prop::sample::select(Role::ALL), ".*", ".*");
     let spent = option::of((option::of(any::<[u8; 8]>()), any::<bool>()));
     let person_key = option::of((any::<u32>(), any::<u8>(), any::<bool>()));

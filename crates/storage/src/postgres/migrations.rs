@@ -26,6 +26,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V4__news", include_str!("../../migrations/postgres/V4__news.sql")),
     ("V5__partitions", include_str!("../../migrations/postgres/V5__partitions.sql")),
     ("V6__vouched_answers", include_str!("../../migrations/postgres/V6__vouched_answers.sql")),
+    ("V7__stand_in", include_str!("../../migrations/postgres/V7__stand_in.sql")),
     ("V10__stolen_logins", include_str!("../../migrations/postgres/V10__stolen_logins.sql")),
 ];
 

@@ -101,6 +101,11 @@ impl PostgresStorage {
         Ok(Self { pool, claims, linker, linking, settled, watch, waiting, commits })
     }
 
+    /// Whether nobody answers, as far as is known.
+    pub(crate) fn is_away(&self) -> bool {
+        self.watch.is_away()
+    }
+
     /// How often somebody waited for the server since the store was opened: several statements that were sent together
     /// are one. What links the audit log, behind everybody's back, is not counted.
     #[must_use]

@@ -36,19 +36,24 @@ impl Presence {
         is_news
     }
 
+    /// Whether nobody is there.
+    pub(super) fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::SeqCst)
+    }
+
     /// Nothing is begun while nobody is there.
     ///
     /// # Errors
     /// [`StorageError::Unreachable`]
     pub(super) fn demand(&self) -> Result<()> {
-        if self.is_away.load(Ordering::SeqCst) { Err(away()) } else { Ok(()) }
+        if self.is_away() { Err(away()) } else { Ok(()) }
     }
 
     /// Comes as soon as nobody is there.
     pub(super) async fn gone(&self) {
         let mut gone = pin!(self.gone.notified());
         gone.as_mut().enable();
-        if !self.is_away.load(Ordering::SeqCst) {
+        if !self.is_away() {
             gone.await;
         }
     }

@@ -92,6 +92,11 @@ impl Watch {
         self.heard.news();
     }
 
+    /// Whether nobody answered when it was asked last.
+    pub(super) fn is_away(&self) -> bool {
+        self.heard.presence.is_away()
+    }
+
     pub(super) fn close(&self) {
         drop(self.open.lock().unwrap_or_else(PoisonError::into_inner).take());
     }

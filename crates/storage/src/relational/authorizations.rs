@@ -43,12 +43,32 @@ fn read(row: &Row<'_>) -> Result<Authorization> {
 }
 
 pub(crate) fn insert(connection: &Connection, authorization: &Authorization) -> Result<()> {
-    execute(
-        connection,
+    insert_with(connection, authorization, ["", ""])
+}
+
+/// A decision that a node took alone.
+pub(crate) fn insert_promised(
+    connection: &Connection,
+    authorization: &Authorization,
+) -> Result<()> {
+    insert_with(connection, authorization, [", stand_in", ", 1"])
+}
+
+/// With a column more and its value, or none.
+fn insert_with(
+    connection: &Connection,
+    authorization: &Authorization,
+    [column, value]: [&str; 2],
+) -> Result<()> {
+    let sql = format!(
         "INSERT INTO authorizations (id, payment_intent_id, merchant_id, terminal_id, token_id,
              card_id, outcome, amount, currency, application_transaction_counter, key_index,
-             merchant_proven, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             merchant_proven, created_at{column})
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13{value})"
+    );
+    execute(
+        connection,
+        &sql,
         params![
             authorization.id.to_string(),
             authorization.payment_intent.to_string(),

@@ -96,7 +96,7 @@ pub(crate) fn suspension(decided: &Decided) -> Option<TokenChange> {
 }
 
 /// A right cryptogram spends its counter, and one of a wrong PIN is remembered with it.
-fn spend_counter(
+pub(crate) fn spend_counter(
     connection: &Connection,
     token: TokenId,
     counter: u16,
@@ -137,7 +137,7 @@ pub(crate) fn transfers(decided: &Decided) -> Result<Vec<Transfer>> {
 }
 
 /// Books it.
-fn write_booking(connection: &Connection, decided: &Decided) -> Result<()> {
+pub(crate) fn write_booking(connection: &Connection, decided: &Decided) -> Result<()> {
     let authorization = &decided.authorization;
     let (cause, at) = (authorization.id.to_string(), authorization.created_at);
     for transfer in transfers(decided)? {

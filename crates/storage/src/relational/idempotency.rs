@@ -68,6 +68,20 @@ pub(crate) fn insert(connection: &Connection, given: &GivenAnswer, now: Timestam
     Ok(())
 }
 
+/// Keeps an answer that was given before it could be kept, unless another node has answered the same request meanwhile.
+pub(crate) fn insert_late(
+    connection: &Connection,
+    given: &GivenAnswer,
+    now: Timestamp,
+) -> Result<bool> {
+    let answered = "SELECT 1 FROM idempotency_answers WHERE api_key_id = ?1 AND key = ?2";
+    let names = [given.api_key.to_string(), given.key.to_string()];
+    match first(connection, answered, names, |_| Ok(()))? {
+        Some(()) => Ok(false),
+        None => insert(connection, given, now).map(|()| true),
+    }
+}
+
 /// Notes that a request moves money. What it moves is locked by now.
 ///
 /// # Errors

@@ -82,7 +82,7 @@ pub(crate) fn read(row: &Row<'_>) -> Result<PaymentIntent> {
     })
 }
 
-fn insert(connection: &Connection, intent: &PaymentIntent) -> Result<()> {
+pub(crate) fn insert(connection: &Connection, intent: &PaymentIntent) -> Result<()> {
     execute(
         connection,
         "INSERT INTO payment_intents (id, merchant_id, amount, currency, reference,
@@ -139,7 +139,7 @@ pub(crate) fn paying_card(connection: &Connection, intent: &PaymentIntent) -> Re
 }
 
 /// A terminal waits for one payment at a time. One that waited too long is free again.
-fn free_terminal(
+pub(crate) fn free_terminal(
     connection: &Connection,
     terminal: TerminalId,
     intent: PaymentIntentId,

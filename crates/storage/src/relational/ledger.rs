@@ -18,7 +18,7 @@ impl<E: Engine> LedgerStore for E {
 /// Whose an account is, as its column names it.
 pub(crate) fn owner(account: Account) -> String {
     match account {
-        Account::IssuerFunding(id) => id.to_string(),
+        Account::IssuerFunding(id) | Account::IssuerLoss(id) => id.to_string(),
         Account::Cardholder(id) | Account::Held(id) => id.to_string(),
         Account::MerchantPayable(id) => id.to_string(),
     }

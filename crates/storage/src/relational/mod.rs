@@ -32,6 +32,7 @@ mod revocations;
 pub(crate) mod rows;
 pub(crate) mod soundness;
 pub(crate) mod sql;
+pub(crate) mod stand_in;
 mod terminal_certificates;
 pub(crate) mod terminals;
 pub(crate) mod tokens;

@@ -105,7 +105,7 @@ macro_rules! by_intent {
     };
 }
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 16] = [
     Rule {
         what: "balances against the sum of bookings",
         table: "accounts",
@@ -123,7 +123,7 @@ const RULES: [Rule; 15] = [
         what: "balances that may not be below zero",
         table: "accounts",
         broken: "SELECT kind || ' ' || owner || ' ' || currency AS id FROM accounts
-                 WHERE balance < 0 AND kind <> 'issuer_funding'",
+                 WHERE balance < 0 AND kind NOT IN ('issuer_funding', 'issuer_loss')",
         fault: "it is below zero, and only issuers' may be",
         to_do: RESTORE,
     },
@@ -134,7 +134,7 @@ const RULES: [Rule; 15] = [
                  WHERE amount <= 0 OR kind || ' ' || from_kind || ' ' || to_kind NOT IN (
                      'top_up issuer_funding cardholder', 'hold cardholder held', 'capture held merchant_payable',
                      'release held cardholder', 'refund merchant_payable cardholder',
-                     'reversal merchant_payable cardholder')",
+                     'reversal merchant_payable cardholder', 'loss issuer_loss cardholder')",
         fault: "no booking of this kind goes so",
         to_do: RESTORE,
     },
@@ -225,7 +225,8 @@ const RULES: [Rule; 15] = [
         broken: "SELECT a.id AS id FROM authorizations AS a LEFT JOIN transaction_counters AS c
                      ON c.token_id = a.token_id
                      AND c.application_transaction_counter = a.application_transaction_counter
-                 WHERE a.outcome = 0 AND (c.token_id IS NULL OR c.verified <> 1 OR c.authorization_id <> a.id)",
+                 WHERE a.outcome = 0 AND (c.token_id IS NULL OR c.verified <> 1
+                     OR (a.stand_in = 0 AND c.authorization_id <> a.id))",
         fault: "its counter is not spent, or by another one: it could be paid with once more",
         to_do: RESTORE,
     },
@@ -248,9 +249,19 @@ const RULES: [Rule; 15] = [
                          lag(a.application_transaction_counter)
                              OVER (PARTITION BY a.token_id ORDER BY t.sequence) AS previous
                      FROM ledger_transfers AS t JOIN authorizations AS a ON a.id = t.cause
-                     WHERE t.kind = 'hold' AND a.outcome = 0) AS approvals
+                     WHERE t.kind = 'hold' AND a.outcome = 0 AND a.stand_in = 0) AS approvals
                  WHERE counter <= previous",
         fault: "its counter is not above that of the approval before it",
+        to_do: COMPARE,
+    },
+    Rule {
+        what: "losses of issuers with the payment that a node promised alone",
+        table: "ledger_transfers",
+        broken: "SELECT t.sequence || '' AS id FROM ledger_transfers AS t
+                 LEFT JOIN authorizations AS a ON a.id = t.cause
+                     AND a.outcome = 0 AND a.stand_in = 1 AND a.card_id = t.to_owner AND a.amount >= t.amount
+                 WHERE t.kind = 'loss' AND a.id IS NULL",
+        fault: "an issuer lost what nobody was promised",
         to_do: COMPARE,
     },
     Rule {

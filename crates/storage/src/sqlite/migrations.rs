@@ -50,6 +50,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V22__journal", include_str!("../../migrations/V22__journal.sql")),
     ("V23__handed_over_intents", include_str!("../../migrations/V23__handed_over_intents.sql")),
     ("V24__vouched_answers", include_str!("../../migrations/V24__vouched_answers.sql")),
+    ("V25__stand_in", include_str!("../../migrations/V25__stand_in.sql")),
 ];
 
 /// The version since which API keys have signatures.

@@ -1,7 +1,9 @@
 //! The realm's database: whether it can be read, and has all that was acknowledged.
 
-use tapfer_server::realm::{database_reader, look_at_servers};
+use tapfer_payment_types::Money;
+use tapfer_server::realm::{RealmPaths, database_reader, look_at_servers, stand_in_limits};
 use tapfer_storage::postgres::Look;
+use tapfer_storage::unbooked_in_journal;
 
 use super::Check;
 use crate::context::Context;
@@ -10,6 +12,7 @@ use crate::failure;
 const DAMAGED: &str =
     "docs/disaster-recovery.md, when the database does not hold together, or was changed by hand";
 const SET_UP: &str = "docs/postgresql.md";
+const STAND_IN: &str = "docs/high-availability.md, a stand-in while the primary is away";
 
 /// Nothing of a realm that has none yet.
 pub(super) fn checks(context: &Context) -> Vec<Check> {
@@ -27,10 +30,42 @@ pub(super) fn checks(context: &Context) -> Vec<Check> {
             Err(error) => Check::missing("database", failure::said(&error), DAMAGED),
         }];
     }
-    match look_at_servers(&paths).map_err(anyhow::Error::from) {
+    let mut checks = match look_at_servers(&paths).map_err(anyhow::Error::from) {
         Err(error) => vec![Check::missing("database", failure::said(&error), SET_UP)],
         Ok(looks) => looks.into_iter().flat_map(server).collect(),
-    }
+    };
+    checks.extend(
+        stand_in(&paths).transpose().unwrap_or_else(|error| {
+            Some(Check::missing("stand-in", failure::said(&error), STAND_IN))
+        }),
+    );
+    checks
+}
+
+/// What this node has decided alone and not booked, and whether it may.
+fn stand_in(paths: &RealmPaths) -> Option<anyhow::Result<Check>> {
+    let looked = || {
+        let limits = stand_in_limits(paths)?;
+        let journal = paths.stand_in_journal();
+        let waiting = unbooked_in_journal(&journal)?;
+        if journal.exists() {
+            let since = waiting.since.map(|since| since.to_string()).unwrap_or_default();
+            let found = format!(
+                "since {since} this node has approved {} payments alone; {} entries of its journal wait to be booked",
+                waiting.payments, waiting.records
+            );
+            let cure = format!(
+                "a running node books them when the database is back, another when it is started: {STAND_IN}"
+            );
+            return Ok(Some(Check::optional("stand-in", found, cure)));
+        }
+        Ok(limits.map(|limits| {
+            let most = Money::new(limits.node_minor, limits.currency);
+            let found = format!("this node may decide {most} alone while the database is away; nothing waits to be booked");
+            Check::good("stand-in", found)
+        }))
+    };
+    looked().transpose()
 }
 
 fn server(look: Look) -> Vec<Check> {

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use serde::Serialize;
+use tapfer_payment_types::Timestamp;
 use utoipa::ToSchema;
 
 use crate::api::hsm::HsmState;
@@ -24,6 +25,18 @@ pub(crate) struct Health {
     status: &'static str,
 }
 
+/// Whether payments can be decided.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Ready {
+    /// `ok`; `stand_in`, if the database is away and this node decides small payments alone.
+    #[schema(example = "ok")]
+    status: &'static str,
+    /// Since when it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "date-time")]
+    since: Option<Timestamp>,
+}
+
 /// Whether the process lives
 ///
 /// Asks nothing but itself: restart it if this does not answer.
@@ -37,15 +50,16 @@ pub(super) async fn health() -> Json<Health> {
 
 /// Whether payments can be decided
 ///
-/// Asks the database and the security module: send no requests here while this is 503.
+/// Asks the database and the security module: send no requests here while this is 503. A node that stands in for its database says
+/// so: where another node has one, send them there.
 #[utoipa::path(
     get, path = "/ready", tag = "operation", operation_id = "get_ready",
     responses(
-        (status = 200, description = "They can", body = Health),
+        (status = 200, description = "They can", body = Ready),
         (status = 503, description = "They cannot at the moment", content_type = "application/problem+json", body = crate::http::problem::ProblemBody<'static>)
     )
 )]
-pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>, Problem> {
+pub(super) async fn ready(State(app): State<App>) -> Result<Json<Ready>, Problem> {
     if app.is_leaving() {
         return Err(crate::http::stopping());
     }
@@ -56,7 +70,11 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>, Proble
             "the store or the catalogue of keys does not allow payments; the log says what is wrong (tapfer::fault)",
         ),
     })?;
-    Ok(Json(Health { status: "ok" }))
+    let status = app.service().stand_in().filter(|status| status.since.is_some());
+    Ok(Json(Ready {
+        status: if status.is_some() { "stand_in" } else { "ok" },
+        since: status.and_then(|status| status.since),
+    }))
 }
 
 /// Metrics in the text format of Prometheus
@@ -77,6 +95,9 @@ pub(super) async fn metrics(
     };
     count::load(app.service().storage_load(), app.running_jobs());
     count::hsm(&app.service().hsm_state());
+    if let Some(status) = app.service().stand_in() {
+        count::stand_in(&status, app.service().now());
+    }
     recorder.run_upkeep();
     Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], recorder.render()))
 }

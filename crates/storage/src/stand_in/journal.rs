@@ -1,0 +1,236 @@
+//! The journal of a node that stands in: a file of its own, in which everything stands that it has answered alone, before it is
+//! answered.
+//!
+//! ```text
+//! "TPSJ" version | entry | entry | ...        entry: length 4 | its complement 4 | tag 32 | records
+//! ```
+//!
+//! Each tag is an HMAC, by a secret of the security module, over the one before, the number of the entry and its records: nothing is
+//! booked that this platform has not written. The last entry may be torn: nobody was told of it. What is damaged anywhere else was
+//! whole once.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::record::Record;
+use crate::AnswerKey;
+use crate::journal::JournalFault;
+use crate::journal::bytes::{NoRecord, Put, Take};
+
+const MAGIC: &[u8; 5] = b"TPSJ\x01";
+/// Length, complement, tag.
+const HEAD: usize = 40;
+/// What ends in so many zeros was never written: no record does.
+const UNWRITTEN: [u8; 16] = [0; 16];
+
+/// What a journal holds.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// What was done, in order.
+    pub(super) records: Vec<Record>,
+    /// Where it ends.
+    end: End,
+    /// Bytes behind that, of an entry nobody was told of.
+    pub(super) torn: usize,
+    /// Why nothing behind the end can be believed.
+    pub(super) fault: Option<JournalFault>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct End {
+    entry: u64,
+    tag: [u8; 32],
+    /// In bytes of the file.
+    length: usize,
+}
+
+/// Reads a journal to its end, or to where it is damaged.
+pub(super) fn read(bytes: &[u8], tag_of: impl Fn(&[u8; 32], u64, &[u8]) -> [u8; 32]) -> Found {
+    let mut found = Found::default();
+    let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
+        match MAGIC.starts_with(bytes) || bytes.iter().all(|byte| *byte == 0) {
+            true => found.torn = bytes.len(),
+            false => found.fault = Some(JournalFault::Altered(0)),
+        }
+        return found;
+    };
+    found.end.length = MAGIC.len();
+    while !rest.is_empty() {
+        let entry = found.end.entry.saturating_add(1);
+        match next(rest) {
+            Next::Torn => {
+                found.torn = rest.len();
+                return found;
+            }
+            Next::Damaged => {
+                found.fault = Some(JournalFault::Altered(entry));
+                return found;
+            }
+            Next::Entry { tag, records, behind } => {
+                if tag_of(&found.end.tag, entry, records) != *tag {
+                    match behind.is_empty() && records.ends_with(&UNWRITTEN) {
+                        true => found.torn = rest.len(),
+                        false => found.fault = Some(JournalFault::Altered(entry)),
+                    }
+                    return found;
+                }
+                match all(records) {
+                    Ok(read) => found.records.extend(read),
+                    Err(NoRecord(what)) => {
+                        found.fault = Some(JournalFault::Unreadable { entry, what });
+                        return found;
+                    }
+                }
+                let length = bytes.len().saturating_sub(behind.len());
+                found.end = End { entry, tag: *tag, length };
+                rest = behind;
+            }
+        }
+    }
+    found
+}
+
+/// What stands at the front.
+enum Next<'a> {
+    Entry { tag: &'a [u8; 32], records: &'a [u8], behind: &'a [u8] },
+    Torn,
+    Damaged,
+}
+
+fn next(rest: &[u8]) -> Next<'_> {
+    if rest.iter().all(|byte| *byte == 0) {
+        return Next::Torn;
+    }
+    let Some((length, behind)) = rest.split_first_chunk::<4>() else { return Next::Torn };
+    let Some((complement, behind)) = behind.split_first_chunk::<4>() else { return Next::Torn };
+    let length = u32::from_be_bytes(*length);
+    if length != !u32::from_be_bytes(*complement) {
+        return Next::Damaged;
+    }
+    let Some((tag, behind)) = behind.split_first_chunk::<32>() else { return Next::Torn };
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let Some((records, behind)) = behind.split_at_checked(length) else { return Next::Torn };
+    Next::Entry { tag, records, behind }
+}
+
+fn all(records: &[u8]) -> Result<Vec<Record>, NoRecord> {
+    let (mut from, mut read) = (Take(records), Vec::new());
+    while !from.0.is_empty() {
+        read.push(Record::take(&mut from)?);
+    }
+    Ok(read)
+}
+
+fn put_all(records: &[Record]) -> Vec<u8> {
+    let mut to = Put::default();
+    records.iter().for_each(|record| record.put(&mut to));
+    to.0
+}
+
+/// Reads any bytes as the records of an entry: whether they are, and that written again they are the same bytes.
+pub(super) fn reads_back(records: &[u8]) -> Option<bool> {
+    Some(put_all(&all(records).ok()?) == records)
+}
+
+/// Reads any bytes as a journal whose tags nobody checks.
+pub(super) fn records_of_anybody(bytes: &[u8]) -> Vec<Record> {
+    let mut tags = Vec::new();
+    let mut rest = bytes.strip_prefix(MAGIC).unwrap_or_default();
+    while let Next::Entry { tag, behind, .. } = next(rest) {
+        tags.push(*tag);
+        rest = behind;
+    }
+    let found = read(bytes, |_, entry, _| {
+        let place = usize::try_from(entry).unwrap_or(usize::MAX).saturating_sub(1);
+        tags.get(place).copied().unwrap_or_default()
+    });
+    found.records
+}
+
+/// The file, which is there as long as something in it is not booked.
+#[derive(Debug)]
+pub(super) struct Journal {
+    path: PathBuf,
+    key: AnswerKey,
+    file: Option<File>,
+    end: End,
+}
+
+impl Journal {
+    /// Opens the journal of this name, or none if there is none.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn open(path: &Path, key: AnswerKey) -> io::Result<(Self, Found)> {
+        let bytes = match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read?,
+        };
+        let found = read(&bytes, |before, entry, records| tag_of(&key, before, entry, records));
+        let end = found.end;
+        Ok((Self { path: path.to_owned(), key, file: None, end }, found))
+    }
+
+    /// Adds an entry, which is on the disk when this returns.
+    ///
+    /// # Errors
+    /// Nobody knows whether it is.
+    pub(super) fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        let records = put_all(records);
+        let entry = self.end.entry.saturating_add(1);
+        let tag = tag_of(&self.key, &self.end.tag, entry, &records);
+        let length = u32::try_from(records.len()).map_err(io::Error::other)?;
+        let mut bytes = Vec::with_capacity(records.len().saturating_add(HEAD));
+        let is_new = self.file.is_none();
+        if is_new && self.end.length == 0 {
+            bytes.extend_from_slice(MAGIC);
+        }
+        bytes.extend(length.to_be_bytes());
+        bytes.extend((!length).to_be_bytes());
+        bytes.extend(tag);
+        bytes.extend(records);
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => self.begin()?,
+        };
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        if is_new {
+            self.sync_directory()?;
+        }
+        self.file = Some(file);
+        let length = self.end.length.saturating_add(bytes.len());
+        self.end = End { entry, tag, length };
+        Ok(())
+    }
+
+    /// The file, cut behind its last whole entry.
+    fn begin(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).mode(0o600).open(&self.path)?;
+        file.set_len(u64::try_from(self.end.length).map_err(io::Error::other)?)?;
+        Ok(file)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    }
+
+    /// Takes the file away: everything in it is booked.
+    ///
+    /// # Errors
+    /// It is still there; what is booked is booked once.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        (self.file, self.end) = (None, End::default());
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| self.sync_directory()),
+        }
+    }
+}
+
+fn tag_of(key: &AnswerKey, before: &[u8; 32], entry: u64, records: &[u8]) -> [u8; 32] {
+    key.tag(&[b"stand-in", before, &entry.to_be_bytes(), records])
+}

@@ -1,0 +1,156 @@
+//! Journals read back as they were written; what is torn is left out, and what is damaged is named.
+
+use std::fs;
+
+use proptest::option;
+use proptest::prelude::*;
+use tapfer_payment_types::Secret;
+use tapfer_payments::access::Role;
+use tapfer_payments::audit::{AuditAction, Caller};
+
+use super::journal::Journal;
+use super::record::{Changed, Promise, Record};
+use super::{stand_in_reads_back, unbooked_in_journal};
+use crate::AnswerKey;
+use crate::journal::JournalFault;
+use crate::journal::tests::{answer, decided, intent, time};
+
+fn changed() -> impl Strategy<Value = Record> {
+    let action = prop::sample::select(vec![
+        AuditAction::IntentCreated,
+        AuditAction::IntentArmed,
+        AuditAction::IntentCanceled,
+    ]);
+    let caller = prop::sample::select(Role::ALL).prop_map(|role| Caller {
+        api_key: None,
+        role,
+        origin: "local".to_owned(),
+        request_id: "one".to_owned(),
+    });
+    (action, intent(), caller, time(), option::of(answer())).prop_map(
+        |(action, intent, caller, at, answer)| {
+            Record::Changed(Box::new(Changed { action, intent, caller, at, answer }))
+        },
+    )
+}
+
+fn promised() -> impl Strategy<Value = Record> {
+    (decided(), any::<(u16, i64)>())
+        .prop_map(|(decided, of_key)| Record::Decided(Box::new(Promise { decided, of_key })))
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    prop_oneof![changed(), promised()]
+}
+
+fn key(secret: u8) -> AnswerKey {
+    AnswerKey::new(&Secret::new([secret; 32]))
+}
+
+type Lots = Vec<Vec<Record>>;
+
+/// A journal of these lots, and where each entry ends.
+fn written(lots: &Lots) -> (tempfile::TempDir, std::path::PathBuf, Vec<usize>) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("stand-in.journal");
+    let (mut journal, found) = Journal::open(&path, key(1)).unwrap();
+    assert!(found.records.is_empty() && found.fault.is_none());
+    let ends = lots.iter().map(|lot| {
+        journal.append(lot).unwrap();
+        fs::read(&path).unwrap().len()
+    });
+    let ends = ends.collect();
+    (directory, path, ends)
+}
+
+fn lots() -> impl Strategy<Value = Lots> {
+    prop::collection::vec(prop::collection::vec(record(), 1..3), 2..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_was_written_is_read_back_and_goes_on(lots in lots(), more in record()) {
+        let (_directory, path, _) = written(&lots);
+        let (mut journal, found) = Journal::open(&path, key(1)).unwrap();
+        prop_assert_eq!(&found.records, &lots.concat());
+        prop_assert_eq!((found.torn, &found.fault), (0, &None));
+        prop_assert_eq!(unbooked_in_journal(&path).unwrap().records, found.records.len());
+        journal.append(std::slice::from_ref(&more)).unwrap();
+        let (mut journal, found) = Journal::open(&path, key(1)).unwrap();
+        prop_assert_eq!(found.records.last(), Some(&more));
+        journal.clear().unwrap();
+        prop_assert!(!path.exists());
+        prop_assert_eq!(unbooked_in_journal(&path).unwrap().records, 0);
+    }
+
+    /// Wherever the last entry is torn, those before it stand, and the next one takes its place.
+    #[test]
+    fn a_torn_entry_is_left_out(lots in lots(), at in any::<prop::sample::Index>(), zeros in any::<bool>(), more in record()) {
+        let (_directory, path, ends) = written(&lots);
+        let whole = fs::read(&path).unwrap();
+        let before = ends[ends.len() - 2];
+        let cut = before + at.index(whole.len() - before);
+        let mut torn = whole[..cut].to_vec();
+        // A file may be longer already than what is on the disk of it.
+        if zeros && cut + 16 <= whole.len() {
+            torn.resize(whole.len(), 0);
+        }
+        fs::write(&path, &torn).unwrap();
+        let (mut journal, found) = Journal::open(&path, key(1)).unwrap();
+        prop_assert_eq!(&found.records, &lots[..lots.len() - 1].concat());
+        // A complement of nothing but zeros is torn in its head, and taken for damage: nothing is told that is not so.
+        if found.fault.is_none() {
+            prop_assert_eq!(found.torn, torn.len() - before);
+            journal.append(std::slice::from_ref(&more)).unwrap();
+            let (_, found) = Journal::open(&path, key(1)).unwrap();
+            prop_assert_eq!(found.records.last(), Some(&more));
+            prop_assert_eq!((found.torn, &found.fault), (0, &None));
+        } else {
+            prop_assert!(zeros && cut < before + 8);
+        }
+    }
+
+    #[test]
+    fn whatever_bit_is_altered_nothing_behind_it_is_believed(lots in lots(), at in any::<prop::sample::Index>(), bit in 0..8_u32) {
+        let (_directory, path, ends) = written(&lots);
+        let mut bytes = fs::read(&path).unwrap();
+        let place = at.index(bytes.len());
+        bytes[place] ^= 1 << bit;
+        fs::write(&path, &bytes).unwrap();
+        let (_, found) = Journal::open(&path, key(1)).unwrap();
+        let entry = ends.iter().filter(|end| **end <= place).count();
+        let is_magic = place < 5;
+        let before = if is_magic { Vec::new() } else { lots[..entry].concat() };
+        prop_assert_eq!(&found.records, &before);
+        let number = if is_magic { 0 } else { u64::try_from(entry + 1).unwrap() };
+        prop_assert_eq!(found.fault, Some(JournalFault::Altered(number)));
+    }
+
+    #[test]
+    fn any_bytes_are_a_journal_or_not(bytes in any::<Vec<u8>>(), whole in record()) {
+        prop_assert_ne!(stand_in_reads_back(&bytes), Some(false));
+        let (_directory, path, _) = written(&vec![vec![whole]]);
+        let bytes = fs::read(&path).unwrap();
+        prop_assert_eq!(stand_in_reads_back(&bytes[45..]), Some(true));
+        for cut in [0, 3, 5, 9, 44, bytes.len() - 1] {
+            let _read = super::journal::records_of_anybody(&bytes[..cut]);
+        }
+    }
+}
+
+/// Whoever can write the file, and does not have the platform's keys, has nothing booked.
+#[test]
+fn attack_forged_journal() {
+    use proptest::strategy::ValueTree as _;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let one = promised().new_tree(&mut runner).unwrap().current();
+    let (_directory, path, _) = written(&vec![vec![one.clone()]]);
+    let (_, found) = Journal::open(&path, key(2)).unwrap();
+    assert_eq!(found.records, []);
+    assert_eq!(found.fault, Some(JournalFault::Altered(1)));
+    let (_, found) = Journal::open(&path, key(1)).unwrap();
+    assert_eq!(found.records, [one]);
+}
