@@ -140,6 +140,32 @@ fn what_a_superuser_did_to_the_audit_log_is_named() {
     assert!(error.contains("is not signed by the platform"), "{error}");
 }
 
+/// Whoever looks at a node is told what it may decide alone, and what of it waits to be booked.
+#[test]
+fn doctor_says_how_a_node_stands_in() {
+    let (realm, platform) = Realm::new();
+    let home = realm.home();
+    let told = || {
+        let report: Value = serde_json::from_slice(&tapfer(&home, &["doctor"]).stdout).unwrap();
+        let checks = report["checks"].as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["what"] == "stand-in")
+    };
+    assert_eq!(told(), None);
+    let file = home.join("database.toml");
+    let named = fs::read_to_string(&file).unwrap();
+    let limits = "payment_minor = 1\ntoken_payments = 1\ntoken_minor = 1\nnode_payments = 1\nnode_minor = 250\n";
+    let limits =
+        format!("[stand_in]\ncurrency = \"EUR\"\n{limits}minutes = 1\nknown_minutes = 1\n");
+    fs::write(&file, format!("{named}\n{limits}")).unwrap();
+    let check = told().unwrap();
+    assert_eq!(check["state"], "good");
+    assert!(check["found"].as_str().unwrap().contains("2.50 EUR alone"), "{check}");
+    fs::write(home.join("stand-in.journal"), b"TPSJ\x01").unwrap();
+    let check = told().unwrap();
+    assert!(check["found"].as_str().unwrap().contains("wait to be booked"), "{check}");
+    drop(platform);
+}
+
 #[test]
 fn what_is_done_with_keys_is_in_the_log_of_the_database() {
     let (realm, platform) = Realm::new();

@@ -330,6 +330,55 @@ fn a_node_that_dies_loses_and_doubles_nothing() {
     town.assert_sound();
 }
 
+/// One payment that the database does not take keeps neither the others nor the node from going on, and is not lost.
+#[test]
+fn what_the_database_refuses_stays_in_the_journal() {
+    let mut town = Town::open();
+    town.lose_the_database();
+    approved(&town.shop.pay(300));
+    approved(&town.shop.pay(400));
+    town.stop();
+    let rule =
+        "ALTER TABLE payment_intents ADD CONSTRAINT none_of_these CHECK (amount <> 300) NOT VALID";
+    town.database.say(rule);
+    town.start();
+    assert_eq!(town.shop.account(), (9_500, 9_500));
+    assert!(log().contains("cannot be booked: it stays in the journal"));
+    assert!(town.journal().exists());
+    approved(&town.shop.pay(500));
+    town.stop();
+    town.database.say("ALTER TABLE payment_intents DROP CONSTRAINT none_of_these");
+    town.start();
+    assert_eq!(town.shop.account(), (8_700, 8_700));
+    assert!(!town.journal().exists());
+    assert_eq!(town.count("authorizations WHERE stand_in = 1"), 2);
+    town.assert_sound();
+}
+
+#[test]
+fn an_intent_that_waits_for_its_tap_waits_on() {
+    let mut town = Town::open();
+    town.lose_the_database();
+    let waiting = town.shop.armed_intent(600);
+    let path = format!("/v1/payment-intents/{waiting}");
+    let given_up = town.shop.intent(100);
+    town.shop
+        .merchant
+        .post(&format!("/v1/payment-intents/{given_up}/cancel"), &json!({}))
+        .expect(200);
+    let busy = town.shop.intent(100);
+    let arm = json!({ "terminal": town.shop.terminal_id });
+    let arming = town.shop.merchant.post(&format!("/v1/payment-intents/{busy}/arm"), &arm);
+    assert_eq!(arming.problem(409), "conflict");
+    town.find_the_database();
+    assert_eq!(town.shop.merchant.get(&path).expect(200)["status"], "requires_action");
+    let tapped = town.shop.tap(&waiting, 600);
+    approved(&town.shop.authorize(&waiting, &tapped).expect(201));
+    let given_up = format!("/v1/payment-intents/{given_up}");
+    assert_eq!(town.shop.merchant.get(&given_up).expect(200)["status"], "canceled");
+    town.assert_sound();
+}
+
 /// The card pays elsewhere what it has, before what was promised is booked.
 #[test]
 fn what_a_card_lacks_its_issuer_loses() {

@@ -47,6 +47,8 @@ use crate::{
 
 /// How often it is tried to book what waits.
 const BEAT: Duration = Duration::from_secs(1);
+/// What the database refuses, and would not refuse for being busy or away, is tried so often before the node goes on without it.
+const ATTEMPTS: u32 = 5;
 
 /// Tells the time.
 pub type TellTime = Box<dyn Fn() -> Timestamp + Send + Sync>;
@@ -89,6 +91,8 @@ struct Kept {
     fault: Option<String>,
     /// Whether the journal may hold more than is known here.
     is_torn_off: bool,
+    /// How often the database has refused to take something.
+    refused: u32,
     /// What is not booked.
     records: Vec<Record>,
     answers: Answers,
@@ -213,11 +217,11 @@ pub fn stand_in_reads_back(bytes: &[u8]) -> Option<bool> {
 }
 
 impl StandIn {
-    /// Over a database that is there, with the journal that this node has left, if it has: what stands in it is booked, at once as far as
-    /// that can be done. Without limits nothing else is done. `key` vouches for the entries of the journal.
+    /// Over a database that is there, with the journal that this node has left, if it has: what stands in it is booked first. Without
+    /// limits nothing else is done. `key` vouches for the entries of the journal.
     ///
     /// # Errors
-    /// [`StorageError::Closed`]: there are no more threads.
+    /// [`StorageError::StandIn`]: the database went before all was booked. [`StorageError::Closed`]: there are no more threads.
     pub fn over(
         database: Arc<PostgresStorage>,
         limits: Option<StandInLimits>,
@@ -236,6 +240,7 @@ impl StandIn {
             journal,
             fault,
             is_torn_off: false,
+            refused: 0,
             records: found.records,
             answers: HashMap::new(),
             authorizations: HashMap::new(),
@@ -259,7 +264,12 @@ impl StandIn {
             let _nobody_waits = waker.send(());
             told.came();
         }));
-        node.book();
+        while node.book() {
+            if node.database.is_away() {
+                return Err(StandInRefusal::Booking.into());
+            }
+            let _time_or_news = woken.recv_timeout(BEAT);
+        }
         let of_thread = Arc::downgrade(&node);
         let thread = Builder::new().name("tapfer-stand-in".to_owned());
         let started = thread.spawn(move || book_whenever(&of_thread, &woken));
@@ -413,7 +423,7 @@ impl StandIn {
         for (intent, records) in groups {
             match self.book_one(intent, records) {
                 Ok(()) => {}
-                Err(error) if is_passing(&error) => {
+                Err(error) if is_passing(&error) || self.tries_again() => {
                     tracing::warn!(target: "tapfer::stand_in", %error, "what this node promised is not booked yet");
                     if self.database.is_away() {
                         self.state().phase = Phase::Alone;
@@ -435,6 +445,13 @@ impl StandIn {
         }
         self.end();
         false
+    }
+
+    /// Whether something that was refused is tried again: the database's disk may be full for a moment.
+    fn tries_again(&self) -> bool {
+        let mut kept = self.state();
+        kept.refused = kept.refused.saturating_add(1);
+        kept.refused < ATTEMPTS
     }
 
     fn book_one(&self, intent: PaymentIntentId, records: Vec<Record>) -> Result<()> {
@@ -468,7 +485,7 @@ impl StandIn {
         {
             tracing::warn!(target: "tapfer::stand_in", %error, "the journal cannot be taken away; what stands in it is booked, and once");
         }
-        kept.promised = Promised::default();
+        (kept.promised, kept.refused) = (Promised::default(), 0);
         kept.armed.clear();
         kept.index();
         kept.phase = Phase::There;
