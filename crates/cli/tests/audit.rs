@@ -269,3 +269,31 @@ fn attack_restoration_of_the_time_to_come_in_the_audit_log() {
     }
     assert_eq!(platform.tapfer(&["audit", "verify"])["restorations"].as_array().unwrap().len(), 3);
 }
+
+/// Attack: who may do anything in the database gives a link another hash, so that the platform goes on behind that, signs it, and
+/// vouches for a chain of his.
+#[test]
+fn attack_head_signed_over_links_of_another_hand() {
+    let mut platform = Platform::start();
+    platform.tapfer(&["init"]);
+    let head = platform.tapfer(&["audit", "head"]);
+    create_issuer(&platform, 1);
+    platform.stop();
+    let rule = "SELECT sql FROM sqlite_schema WHERE name = 'audit_links_are_final'";
+    let database = platform::database(platform.home());
+    let rule: String = database.query_row(rule, [], |row| row.get(0)).unwrap();
+    let rewrite = "DROP TRIGGER audit_links_are_final; UPDATE audit_links SET hash = zeroblob(32)
+                   WHERE sequence = (SELECT max(sequence) FROM audit_links)";
+    database.execute_batch(&format!("{rewrite}; {rule}")).unwrap();
+    drop(database);
+    platform.restart();
+    create_issuer(&platform, 2);
+    let error = String::from_utf8(platform.run(&["audit", "head"]).stderr).unwrap();
+    assert!(error.contains("do not follow from one another"), "{error}");
+    // Once somebody has looked into it the platform goes on, and what was before stays named.
+    platform.tapfer(&["audit", "restored", "--reason", "looked into it"]);
+    let later = platform.tapfer(&["audit", "head"]);
+    assert!(later["sequence"].as_u64() > head["sequence"].as_u64(), "{later}");
+    let error = String::from_utf8(platform.run(&["audit", "verify"]).stderr).unwrap();
+    assert!(error.contains("does not follow from the one before"), "{error}");
+}

@@ -199,7 +199,6 @@ impl AuditEvent {
     /// each text behind its length as 4 bytes, `FF FF FF FF` for none.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::from(self.at.unix_millis().to_be_bytes());
         let api_key = self.caller.api_key.map(|key| key.to_string());
         let texts = [
             api_key.as_deref(),
@@ -211,13 +210,7 @@ impl AuditEvent {
             Some(self.result.as_str()),
             self.detail.as_deref(),
         ];
-        for text in texts {
-            let length =
-                text.map_or(u32::MAX, |text| u32::try_from(text.len()).unwrap_or(u32::MAX));
-            out.extend(length.to_be_bytes());
-            out.extend_from_slice(text.unwrap_or_default().as_bytes());
-        }
-        out
+        encode(self.at.unix_millis(), texts)
     }
 
     /// What goes into the chain.
@@ -225,4 +218,22 @@ impl AuditEvent {
     pub fn hash(&self) -> AuditHash {
         audit_chain::event(&self.encode())
     }
+}
+
+/// As [`AuditEvent::encode`].
+fn encode(at: i64, texts: [Option<&str>; 8]) -> Vec<u8> {
+    let mut out = Vec::from(at.to_be_bytes());
+    for text in texts {
+        let length = text.map_or(u32::MAX, |text| u32::try_from(text.len()).unwrap_or(u32::MAX));
+        out.extend(length.to_be_bytes());
+        out.extend_from_slice(text.unwrap_or_default().as_bytes());
+    }
+    out
+}
+
+/// The hash of a line as it is kept, whether or not it is an event that is known here: time in milliseconds, then API key, role, origin,
+/// id of the request, action, object, result and detail.
+#[must_use]
+pub fn hash_of_line(at: i64, texts: [Option<&str>; 8]) -> AuditHash {
+    audit_chain::event(&encode(at, texts))
 }

@@ -76,22 +76,22 @@ impl Walk {
         Self { reached: KnownHead::beginning(realm) }
     }
 
-    /// The next link, and the event beside it if there is one. `place_of` finds where else an event with this
-    /// hash was written.
+    /// The next link, and the hash of the event beside it if there is one. `place_of` finds where else an event with
+    /// this hash was written.
     ///
     /// # Errors
     /// [`ChainFault`]
     pub fn step(
         &mut self,
         found: &Link,
-        event: Option<&AuditEvent>,
+        event: Option<AuditHash>,
         place_of: impl FnOnce(&AuditHash) -> Option<u64>,
     ) -> Result<(), ChainFault> {
         let sequence = self.reached.sequence.saturating_add(1);
         if found.sequence != sequence {
             return Err(ChainFault::Removed { sequence });
         }
-        let event = event.ok_or(ChainFault::Removed { sequence })?.hash();
+        let event = event.ok_or(ChainFault::Removed { sequence })?;
         if event != found.event {
             let belongs = place_of(&event).filter(|place| *place != sequence);
             return Err(match belongs {
@@ -151,7 +151,7 @@ mod tests {
         for (link, event) in links.iter().zip(events) {
             let place =
                 |hash: &_| links.iter().find(|link| link.event == *hash).map(|link| link.sequence);
-            walk.step(link, event.as_ref(), place)?;
+            walk.step(link, event.as_ref().map(AuditEvent::hash), place)?;
         }
         Ok(walk.reached().sequence)
     }

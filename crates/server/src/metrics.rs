@@ -38,6 +38,7 @@ const KEYS_OVERDUE: &str = "tapfer_keys_overdue";
 const QUEUE_DEPTH: &str = "tapfer_storage_queue_depth";
 const COMMITS: &str = "tapfer_storage_commits_total";
 const PAYMENTS_AHEAD: &str = "tapfer_storage_payments_ahead";
+const AUDIT_WAITS: &str = "tapfer_audit_lines_waiting_seconds";
 const JOBS: &str = "tapfer_jobs_running";
 const CONNECTIONS: &str = "tapfer_connections_open";
 const CONNECTIONS_REFUSED: &str = "tapfer_connections_refused_total";
@@ -110,6 +111,10 @@ fn describe() {
     describe_gauge!(
         PAYMENTS_AHEAD,
         "Payments that are on the disk and not yet in the tables that lists are read from"
+    );
+    describe_gauge!(
+        AUDIT_WAITS,
+        "How long lines of the audit log have waited for their links, where somebody is in the way: alert on a minute"
     );
     describe_counter!(
         COMMITS,
@@ -220,6 +225,7 @@ pub(crate) fn load(storage: Load, running_jobs: usize) {
     gauge!(QUEUE_DEPTH).set(to_f64(storage.waiting_changes));
     counter!(COMMITS).absolute(storage.commits);
     gauge!(PAYMENTS_AHEAD).set(to_f64(storage.payments_ahead));
+    gauge!(AUDIT_WAITS).set(to_f64(usize::try_from(storage.audit_waits).unwrap_or(usize::MAX)));
     gauge!(JOBS).set(to_f64(running_jobs));
 }
 

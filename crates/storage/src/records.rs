@@ -251,6 +251,8 @@ pub struct ChainReport {
     pub heads: Vec<(SignedDocument, Option<KnownHead>)>,
     /// Where it says that the platform went on from a backup, the first first.
     pub restorations: Vec<AuditRecord>,
+    /// How many lines of the sound part make no sense to this version: a newer one's, or somebody's own.
+    pub unread: u64,
 }
 
 /// A signed configuration to be kept.

@@ -559,6 +559,9 @@ pub trait AuditStore {
     /// # Errors
     /// [`StorageError::Conflict`] if the chain has another hash there.
     fn put_audit_head(&self, head: KnownHead, signed: SignedDocument) -> Result<()>;
+    /// Whether each link from one place of the chain to another follows from the one before. Without a place to begin at that is the
+    /// last restoration, or the beginning.
+    fn audit_leads(&self, from: Option<KnownHead>, to: KnownHead) -> Result<bool>;
     /// Walks the whole chain.
     fn verify_audit(&self) -> Result<ChainReport>;
     /// Says in the audit log that the platform goes on from a backup. The event is all there is of it: heads
@@ -637,6 +640,8 @@ pub struct Load {
     pub commits: u64,
     /// Payments that are on the disk and not yet where lists are read from; whoever lists waits for them.
     pub payments_ahead: usize,
+    /// For how many seconds lines of the audit log have been waiting for their links, where they wait for longer than they should.
+    pub audit_waits: u64,
 }
 
 /// Whose turn it is to make keys, as long as this lives.

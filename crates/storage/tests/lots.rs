@@ -287,6 +287,11 @@ fn an_answer_that_another_platform_gives_meanwhile_fails_no_neighbour() {
     let customers = customers(&world, 3);
     let decisions = taps(&customers, 1);
     let keys = ["order-1", "order-2", "order-3"].map(|key| Some(claim(&world, key)));
+    // One of the version before, which vouches for nothing.
+    server.say(
+        "SET session_replication_role = replica;
+         UPDATE answers_vouched SET since = (date_part('epoch', now()) * 1000)::BIGINT",
+    );
     let answer = format!(
         "INSERT INTO idempotency_answers VALUES ('{}', 'order-2', decode(repeat('01', 32), 'hex'), 201, 'x', 1)",
         world.operator

@@ -12,7 +12,7 @@ mod world;
 use tapfer_payments::intents::CaptureMethod;
 use tapfer_storage::StorageError;
 use tapfer_storage::postgres::{
-    Part, PostgresStorage, close_partition, look, make_partition, migrate,
+    Part, PostgresStorage, Slot, close_partition, look, make_partition, migrate,
 };
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 use world::backend::{migrated, options, platform};
@@ -131,6 +131,16 @@ fn nobody_needs_temporary_tables() {
     drop(platform(&server));
     let found = look(&options(&server, PLATFORM), realm()).unwrap();
     assert_eq!(found.makers_of_temporary_tables, ["anna"]);
+    assert_eq!(found.strange_slots, []);
+}
+
+#[test]
+fn a_slot_that_nobody_reads_is_named() {
+    let server = migrated();
+    server.say("SELECT pg_create_physical_replication_slot('left')");
+    let found = look(&options(&server, PLATFORM), realm()).unwrap().strange_slots;
+    let expected = Slot { name: "left".into(), kind: "physical".into(), is_read: false };
+    assert_eq!(found, [expected]);
 }
 
 /// Attack: rows with numbers that honest ones would get later, which are final and in their way.
@@ -174,8 +184,7 @@ fn attack_links_of_the_logins_own_making() {
     let server = migrated();
     let world = World::new(platform(&server));
     world.store.audit_end().unwrap();
-    let line = "INSERT INTO audit_inbox (at, role, origin, request_id, action, object, result)
-        VALUES (1, 'operator', 'x', 'x', 'card.blocked', 'x', 'succeeded')";
+    let line = line("card.blocked", "'x'");
     let hashes = "array[decode(repeat('ab', 32), 'hex')], array[decode(repeat('cd', 32), 'hex')]";
     for (counter, made_up) in (1..).zip(["NULL, NULL", hashes]) {
         let link = format!(
@@ -189,4 +198,64 @@ fn attack_links_of_the_logins_own_making() {
         assert_eq!(world.store.audit_end().unwrap(), report.sound);
     }
     assert_eq!(server.ask("SELECT count(*) FROM audit_events WHERE object = 'x'"), "2");
+}
+
+/// What the platform's login writes by hand.
+fn line(action: &str, object: &str) -> String {
+    format!(
+        "INSERT INTO audit_inbox (at, role, origin, request_id, action, object, result)
+         VALUES (1, 'operator', 'x', 'x', '{action}', {object}, 'succeeded')"
+    )
+}
+
+/// Attack: the platform's login writes a line that no platform can read, so that none behind it is ever linked: nothing is signed
+/// then, phones get no keys, and nobody can say that it goes on.
+#[test]
+fn attack_line_that_no_platform_can_read() {
+    let server = migrated();
+    let world = World::new(platform(&server));
+    server.try_as(PLATFORM, &line("x", "'x'")).unwrap();
+    world.pay_new(1, 100, CaptureMethod::Automatic);
+    let end = world.store.audit_end().unwrap();
+    assert_eq!(server.ask("SELECT count(*) FROM audit_inbox"), "0");
+    // One that is taken for a restoration, and says nothing of which.
+    server.try_as(PLATFORM, &line("platform.restored", "'x'")).unwrap();
+    assert!(matches!(world.store.audit_end(), Err(StorageError::Inconsistent(_))));
+    let restored = world::done(world.store.restore("looked into it".into(), world::write()));
+    let later = world.store.audit_end().unwrap();
+    assert_eq!(later.restoration, restored);
+    assert!(world.store.audit_leads(Some(end), later).unwrap());
+    let report = world.store.verify_audit().unwrap();
+    let found = (report.fault, report.sound.hash, report.unread);
+    assert_eq!(found, (None, later.hash, 1));
+    // One that cannot be hashed in the time that there is.
+    let refused = server.try_as(PLATFORM, &line("x", "repeat('x', 140000)")).unwrap_err();
+    assert!(refused.contains("audit_inbox_is_short"), "{refused}");
+}
+
+/// Which links lead to an end is the node's own to say, whoever wrote them.
+#[test]
+fn links_are_followed_from_a_head_or_from_the_last_restoration() {
+    let server = migrated();
+    let world = World::new(platform(&server));
+    let store = &world.store;
+    let head = store.audit_end().unwrap();
+    let many = "INSERT INTO audit_inbox (at, role, origin, request_id, action, object, result)
+        SELECT 1, 'operator', 'x', 'x', 'card.blocked', 'x', 'succeeded' FROM generate_series(1, 2500)";
+    server.try_as(PLATFORM, many).unwrap();
+    let end = store.audit_end().unwrap();
+    assert_eq!(end.sequence, head.sequence + 2_500);
+    assert!(store.audit_leads(Some(head), end).unwrap() && store.audit_leads(None, end).unwrap());
+    assert!(store.audit_leads(Some(end), end).unwrap());
+    server.say(&format!(
+        "SET session_replication_role = replica;
+         UPDATE audit_links SET hash = decode(repeat('cd', 32), 'hex') WHERE sequence = {}",
+        head.sequence + 1_200
+    ));
+    assert!(!store.audit_leads(Some(head), end).unwrap());
+    assert!(!store.audit_leads(None, end).unwrap());
+    world::done(store.restore("looked into it".into(), world::write()));
+    let end = store.audit_end().unwrap();
+    assert!(store.audit_leads(None, end).unwrap());
+    assert!(!store.audit_leads(Some(head), end).unwrap());
 }

@@ -49,7 +49,8 @@ Examples:
 Names the first record that was altered, removed, exchanged or added, each signed head that the chain does
 not lead to, or that no key of the platform has signed, and the first API key in force that none has signed. The keys are those of the catalogue (keys.json) beside the
 database file or in the home directory, or the one that is given. Where there is neither, heads are only checked with the key that stands in the
-newest of them: whoever can write the database could have put his own there.")]
+newest of them: whoever can write the database could have put his own there. Records that make no sense to this version are counted: a newer
+platform wrote them, or somebody with the platform's login to PostgreSQL.")]
 pub(crate) struct Verify {
     /// Database file [default: the database of the realm in the home directory]
     #[arg(long, value_name = "FILE", conflicts_with = "address")]
@@ -158,6 +159,9 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
     let waiting = database.lines_to_be_linked().with_context(cannot_read)?;
     if let (Some(waiting), Some(fields)) = (waiting, found.as_object_mut()) {
         fields.insert("not_linked_yet".to_owned(), json!(waiting));
+    }
+    if let (1.., Some(fields)) = (report.unread, found.as_object_mut()) {
+        fields.insert("make_no_sense_here".to_owned(), json!(report.unread));
     }
     context.output.object(&found)?;
     if !context.output.is_json() {

@@ -1,5 +1,7 @@
 //! The audit chain: its signed heads, and what leads from one to the next.
 
+use std::sync::PoisonError;
+
 use tapfer_emv::audit_chain::{AuditHash, KnownHead};
 use tapfer_emv::document::DocumentPurpose;
 use tapfer_payment_types::Timestamp;
@@ -37,11 +39,13 @@ impl Service {
         }
         let key = self.document_keys()?.audit_head;
         let realm = self.hsm.describe().realm_id;
-        if let Some(newest) = self.storage.newest_audit_head()?
-            && KnownHead::read(&newest, &key, realm).is_ok_and(|head| head == end)
-        {
-            return Ok((end, newest));
-        }
+        let newest = self.storage.newest_audit_head()?;
+        let newest = newest.and_then(|one| Some((KnownHead::read(&one, &key, realm).ok()?, one)));
+        let signed = match newest {
+            Some((head, signed)) if head == end => return Ok((end, signed)),
+            other => other.map(|(head, _)| head),
+        };
+        self.demand_links(signed, end)?;
         let (_, signed) = self.sign(
             DocumentPurpose::AuditHead,
             &AuditHead {
@@ -57,6 +61,25 @@ impl Service {
             Err(StorageError::Conflict) => Err(ServiceError::Damaged("the audit chain")),
             result => Ok(result.map(|()| (end, signed))?),
         }
+    }
+
+    /// Signs over no link that does not follow from the one before, from what was signed or followed last on: whoever may do
+    /// anything in the database would have his own chain vouched for.
+    fn demand_links(&self, signed: Option<KnownHead>, end: KnownHead) -> Result<(), ServiceError> {
+        let followed = *self.followed_chain.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = [signed, followed].into_iter().flatten();
+        let is_before =
+            |head: &KnownHead| head.restoration == end.restoration && head.sequence <= end.sequence;
+        let from = known.filter(is_before).max_by_key(|head| head.sequence);
+        if !self.storage.audit_leads(from, end)? {
+            tracing::error!(target: "tapfer::security", event = "audit_chain_rewritten", "links of the audit chain were rewritten");
+            let detail = "links of the audit chain behind the last signed head do not follow from one another: somebody with the rights of the \
+                          database's owner rewrote them, and nothing is signed over that. tapfer audit verify says where; when you have looked \
+                          into it, say that it goes on: tapfer audit restored";
+            return Err(ServiceError::Conflict(detail.to_owned()));
+        }
+        *self.followed_chain.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+        Ok(())
     }
 
     /// Hashes of the events behind a place.

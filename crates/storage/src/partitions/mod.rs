@@ -293,11 +293,13 @@ impl Storage for PartitionedStorage {
 
     fn load(&self) -> crate::Load {
         let loads = self.opened().into_iter().map(|store| store.load());
-        let none = crate::Load { waiting_changes: 0, commits: 0, payments_ahead: 0 };
+        let none =
+            crate::Load { waiting_changes: 0, commits: 0, payments_ahead: 0, audit_waits: 0 };
         loads.fold(none, |sum, one| crate::Load {
             waiting_changes: sum.waiting_changes.saturating_add(one.waiting_changes),
             commits: sum.commits.saturating_add(one.commits),
             payments_ahead: sum.payments_ahead.saturating_add(one.payments_ahead),
+            audit_waits: sum.audit_waits.max(one.audit_waits),
         })
     }
 

@@ -559,6 +559,10 @@ impl AuditStore for PartitionedStorage {
         self.home.put_audit_head(head, signed)
     }
 
+    fn audit_leads(&self, from: Option<KnownHead>, to: KnownHead) -> Result<bool> {
+        self.home.audit_leads(from, to)
+    }
+
     /// The home's, or the first one in which something is wrong.
     fn verify_audit(&self) -> Result<ChainReport> {
         let of_home = self.home.verify_audit()?;

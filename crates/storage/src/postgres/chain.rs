@@ -5,18 +5,20 @@
 //! lines in and have them linked, and can do nothing else to them: moving is a function with its owner's rights.
 //! What is read of the log is read behind the lines that were committed before, so nobody notices that there are two steps.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use super::locks;
+use super::overdue::Overdue;
 use super::pool::Pool;
 use super::session::{SNAPSHOT, Session};
 use crate::StorageError;
+use crate::relational::Result;
 use crate::relational::rows::{Columns, all, first};
 use crate::relational::sql::{Row, params};
-use crate::relational::{Result, audit, audit_chain};
 
 /// Only one node links at a time; it holds this until its transaction ends. "link".
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1818848875)";
@@ -25,23 +27,31 @@ const SOON: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL l
 const TRY_LOCK: &str =
     "SELECT CASE WHEN pg_try_advisory_xact_lock(1818848875) THEN 1 ELSE 0 END AS id";
 /// So many lines go into one transaction.
-const TOGETHER: usize = 2_048;
+const TOGETHER: i64 = 2_048;
 /// Lines of a node that died are linked by the others, this soon.
 const AT_LEAST_EVERY: Duration = Duration::from_millis(250);
 
 /// The thread that links what this node, and nodes that are gone, have committed.
 pub(super) struct Linker {
     open: Mutex<Option<(SyncSender<()>, JoinHandle<()>)>>,
+    waits: Arc<AtomicU64>,
 }
 
 impl Linker {
     pub(super) fn start(pool: Arc<Pool>) -> Result<Self> {
         let (wake, woken) = sync_channel(1);
+        let waits = Arc::<AtomicU64>::default();
+        let seen = Arc::clone(&waits);
         let thread = Builder::new()
             .name("tapfer-linker".to_owned())
-            .spawn(move || work(&pool, &woken))
+            .spawn(move || work(&pool, &woken, &seen))
             .map_err(|_| StorageError::Closed)?;
-        Ok(Self { open: Mutex::new(Some((wake, thread))) })
+        Ok(Self { open: Mutex::new(Some((wake, thread))), waits })
+    }
+
+    /// For how many seconds lines have been waiting that should have been linked long ago.
+    pub(super) fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Something was committed. One that is awake need not be woken.
@@ -60,14 +70,21 @@ impl Linker {
     }
 }
 
-fn work(pool: &Pool, woken: &Receiver<()>) {
+fn work(pool: &Pool, woken: &Receiver<()>, waits: &AtomicU64) {
     use std::sync::mpsc::RecvTimeoutError::Disconnected;
+    let mut overdue = Overdue::default();
     loop {
         let is_closing = woken.recv_timeout(AT_LEAST_EVERY) == Err(Disconnected);
         // Whoever reads the log links what is missing, so nothing depends on this but how much waits.
-        if let Err(error) = link(pool, TRY_LOCK) {
+        let linked = link(pool, TRY_LOCK);
+        if let Err(error) = &linked {
             tracing::warn!(%error, "lines of the audit log wait to be linked");
         }
+        let seconds = match linked {
+            Ok(true) => overdue.nothing_waits(),
+            _ => overdue.look(pool),
+        };
+        waits.store(seconds, Ordering::Relaxed);
         if is_closing {
             return;
         }
@@ -76,33 +93,36 @@ fn work(pool: &Pool, woken: &Receiver<()>) {
 
 /// Links all that was committed before. The pool is the linker's own: who reads the log takes no connection from payments.
 pub(super) fn settle(pool: &Pool) -> Result<()> {
-    let settled = link(pool, LOCK);
+    let settled = link(pool, LOCK).map(drop);
     if let Err(StorageError::Busy) = settled {
         locks::say_who_holds(pool);
     }
     settled
 }
 
-/// Links all that was committed before, if the lock is to be had. Lines that come meanwhile are not waited for: under load
-/// there would be no end of them.
-fn link(pool: &Pool, lock: &str) -> Result<()> {
+/// Links all that was committed before, if the lock is to be had, and says whether it was. Lines that come meanwhile are not
+/// waited for: under load there would be no end of them.
+fn link(pool: &Pool, lock: &str) -> Result<bool> {
     let mut end = None;
     loop {
         let linked = pool.repeat(SOON, |session, _| {
             let linked = link_some(session, lock);
             match &linked {
-                Ok(numbers) if !numbers.is_empty() => session.commit()?,
+                Ok(Some(Linked { lines: 1.., .. })) => session.commit()?,
                 _ => session.roll_back(),
             }
             linked
         })?;
-        let (Some(last), true) = (linked.last(), linked.len() >= TOGETHER) else { return Ok(()) };
+        let Some(linked) = linked else { return Ok(false) };
+        if linked.lines < TOGETHER {
+            return Ok(true);
+        }
         let end = match end {
             Some(end) => end,
             None => *end.insert(newest(pool)?),
         };
-        if *last >= end {
-            return Ok(());
+        if linked.newest >= end {
+            return Ok(true);
         }
     }
 }
@@ -119,30 +139,24 @@ fn newest(pool: &Pool) -> Result<i64> {
     })
 }
 
-/// Links lines that wait, in the order in which they were written; says which.
-fn link_some(session: &Session, lock: &str) -> Result<Vec<i64>> {
+/// Lines that were linked together, and the number of the newest of them.
+struct Linked {
+    lines: i64,
+    newest: i64,
+}
+
+/// Links lines that wait, in the order in which they were written, if it is this one's turn. The function makes the hashes itself.
+fn link_some(session: &Session, lock: &str) -> Result<Option<Linked>> {
     let is_mine = all(session, lock, params![], |row| {
         // The lock that waits says nothing.
         Ok(Columns::new(row, "audit_inbox").get::<i64>("id").unwrap_or(1) == 1)
     })?;
     if is_mine != [true] {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let before = audit_chain::last(session)?;
-    let waiting = "SELECT number AS sequence, * FROM audit_inbox ORDER BY number LIMIT ?1";
-    let limit = i64::try_from(TOGETHER).unwrap_or(i64::MAX);
-    let mut link = before;
-    let (mut numbers, mut events, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
-    for record in all(session, waiting, params![limit], |row: &Row<'_>| audit::read(row))? {
-        link = link.behind(&record.event);
-        numbers.push(record.sequence);
-        events.push(link.event.to_vec());
-        hashes.push(link.hash.to_vec());
-    }
-    if !numbers.is_empty() {
-        let move_them = "SELECT link_audit_events(?1, ?2, ?3, ?4)";
-        let last = audit_chain::place(before.sequence)?;
-        session.ask_all(&[(move_them, vec![&last, &numbers, &events, &hashes])])?;
-    }
-    Ok(numbers)
+    let link = "SELECT linked, newest FROM link_waiting_lines(?1)";
+    first(session, link, [TOGETHER], |row: &Row<'_>| {
+        let columns = Columns::keyed(row, "audit_inbox", "newest");
+        Ok(Linked { lines: columns.get("linked")?, newest: columns.get("newest")? })
+    })
 }

@@ -15,6 +15,7 @@ mod look;
 mod lots;
 mod migrations;
 mod options;
+mod overdue;
 mod partition;
 mod pool;
 mod presence;
@@ -235,6 +236,7 @@ impl Storage for PostgresStorage {
             waiting_changes: self.waiting.load(Ordering::Relaxed),
             commits: self.commits.load(Ordering::Relaxed),
             payments_ahead: 0,
+            audit_waits: self.linker.waits(),
         }
     }
 

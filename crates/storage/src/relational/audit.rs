@@ -3,7 +3,7 @@
 use tapfer_emv::audit_chain::{AuditHash, KnownHead};
 use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::{Restoration, SignedDocument};
-use tapfer_payments::audit::{AuditAction, AuditEvent, Caller};
+use tapfer_payments::audit::{AuditAction, AuditEvent, Caller, hash_of_line};
 
 use super::rows::{Columns, Listing, execute};
 use super::sql::{Connection, Row, params};
@@ -54,6 +54,20 @@ pub(crate) fn read(row: &Row<'_>) -> Result<AuditRecord> {
     })
 }
 
+/// What a line says besides its time, in the order in which it is hashed.
+const TEXTS: [&str; 8] =
+    ["api_key_id", "role", "origin", "request_id", "action", "object", "result", "detail"];
+
+/// The hash of a line as it stands, whether or not it makes sense here: a newer platform's may not.
+pub(crate) fn hash(row: &Row<'_>) -> Result<AuditHash> {
+    let columns = Columns::keyed(row, "audit_events", "sequence");
+    let mut texts: [Option<String>; 8] = Default::default();
+    for (text, column) in texts.iter_mut().zip(TEXTS) {
+        *text = columns.get(column)?;
+    }
+    Ok(hash_of_line(columns.get("at")?, texts.each_ref().map(Option::as_deref)))
+}
+
 impl<E: Engine> AuditStore for E {
     fn record_audit(&self, event: AuditEvent) -> Result<()> {
         self.write(move |connection| connection.record(&event))
@@ -81,6 +95,10 @@ impl<E: Engine> AuditStore for E {
 
     fn put_audit_head(&self, head: KnownHead, signed: SignedDocument) -> Result<()> {
         self.write(move |connection| audit_chain::put_head(connection, &head, &signed))
+    }
+
+    fn audit_leads(&self, from: Option<KnownHead>, to: KnownHead) -> Result<bool> {
+        self.read(|connection| audit_chain::leads(connection, from, &to))
     }
 
     fn verify_audit(&self) -> Result<ChainReport> {

@@ -182,10 +182,47 @@ pub(crate) fn last_restoration(connection: &Connection) -> Result<Option<Timesta
     Ok(restored(connection, u64::MAX)?.map(|(_, record)| record.event.at))
 }
 
+/// Whether each link from one place of the chain to another follows from the one before. Without a place to begin at that is the
+/// last restoration, before which may be whatever it was said for, or the beginning.
+pub(crate) fn leads(
+    connection: &Connection,
+    from: Option<KnownHead>,
+    to: &KnownHead,
+) -> Result<bool> {
+    let mut reached = match from {
+        Some(from) => from,
+        None => before_restoration(connection, to.sequence)?,
+    };
+    let behind = "SELECT * FROM audit_links WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
+    while reached.sequence < to.sequence {
+        let left = i64::try_from(to.sequence.saturating_sub(reached.sequence)).unwrap_or(i64::MAX);
+        let asked = [place(reached.sequence)?, left.min(TOGETHER)];
+        let links = all(connection, behind, asked, read_link)?;
+        let follows = |link: &Link| {
+            reached.follow(&link.event);
+            (link.sequence, link.hash) == (reached.sequence, reached.hash)
+        };
+        if links.is_empty() || !links.iter().all(follows) {
+            return Ok(false);
+        }
+    }
+    Ok(reached.is_at(to).is_ok())
+}
+
+/// The place in front of the last restoration; the beginning, if there was none.
+fn before_restoration(connection: &Connection, up_to: u64) -> Result<KnownHead> {
+    let Some((_, record)) = restored(connection, up_to)? else {
+        return Ok(KnownHead::beginning(realm(connection)?));
+    };
+    let before = u64::try_from(record.sequence).unwrap_or(0).saturating_sub(1);
+    Ok(end_at(connection, before)?.ok_or_else(no_link)?)
+}
+
 /// Walks the chain, event by event, and compares the signed heads with what it found.
 pub(crate) fn verify(connection: &Connection) -> Result<ChainReport> {
     let mut walk = Walk::new(realm(connection)?);
-    let fault = fault(connection, &mut walk)?;
+    let mut unread = 0;
+    let fault = fault(connection, &mut walk, &mut unread)?;
     let sound = *walk.reached();
     let heads = "SELECT * FROM audit_heads ORDER BY rowid";
     let heads = all(connection, heads, params![], |row| {
@@ -199,18 +236,15 @@ pub(crate) fn verify(connection: &Connection) -> Result<ChainReport> {
     });
     let heads = heads.collect::<Result<_>>()?;
     let told = "SELECT * FROM audit_events WHERE action = 'platform.restored' ORDER BY sequence";
-    Ok(ChainReport {
-        sound,
-        fault,
-        heads,
-        restorations: all(connection, told, params![], audit::read)?,
-    })
+    let told = all(connection, told, params![], |row| Ok(audit::read(row).ok()))?;
+    let restorations = told.into_iter().flatten().collect();
+    Ok(ChainReport { sound, fault, heads, restorations, unread })
 }
 
 /// So many links are read together.
 const TOGETHER: i64 = 1_024;
 
-fn fault(connection: &Connection, walk: &mut Walk) -> Result<Option<ChainFault>> {
+fn fault(connection: &Connection, walk: &mut Walk, unread: &mut u64) -> Result<Option<ChainFault>> {
     let chain = "SELECT l.sequence AS place, l.event_hash, l.hash, e.*
          FROM audit_links AS l LEFT JOIN audit_events AS e ON e.sequence = l.sequence
          WHERE l.sequence > ?1 ORDER BY l.sequence LIMIT ?2";
@@ -220,9 +254,11 @@ fn fault(connection: &Connection, walk: &mut Walk) -> Result<Option<ChainFault>>
         if steps.is_empty() {
             break;
         }
-        let mut steps = steps.into_iter();
-        if let Some(fault) = steps.find_map(|step| step.take(connection, walk)) {
-            return Ok(Some(fault));
+        for step in steps {
+            *unread = unread.saturating_add(u64::from(step.is_unread));
+            if let Some(fault) = step.take(connection, walk) {
+                return Ok(Some(fault));
+            }
         }
     }
     let beside = "SELECT sequence FROM audit_events AS e
@@ -233,10 +269,12 @@ fn fault(connection: &Connection, walk: &mut Walk) -> Result<Option<ChainFault>>
     Ok(added.map(|sequence| ChainFault::Added { sequence }))
 }
 
-/// One link and the event beside it, if there is one.
+/// One link and the hash of the event beside it, if there is one.
 struct Step {
     link: Link,
-    event: Option<Result<AuditRecord>>,
+    event: Option<Result<AuditHash>>,
+    /// The event makes no sense here.
+    is_unread: bool,
 }
 
 fn read_step(row: &Row<'_>) -> Result<Step> {
@@ -247,19 +285,20 @@ fn read_step(row: &Row<'_>) -> Result<Step> {
         hash: columns.bytes("hash")?,
     };
     let is_there = columns.get::<Option<i64>>("sequence")?.is_some();
-    Ok(Step { link, event: is_there.then(|| audit::read(row)) })
+    let event = is_there.then(|| audit::hash(row));
+    Ok(Step { link, event, is_unread: is_there && audit::read(row).is_err() })
 }
 
 impl Step {
     fn take(self, connection: &Connection, walk: &mut Walk) -> Option<ChainFault> {
         let event = match self.event {
-            // A line that cannot even be read was altered.
+            // Values of other kinds than any platform writes.
             Some(Err(_)) => return Some(ChainFault::Altered { sequence: self.link.sequence }),
-            Some(Ok(record)) => Some(record.event),
+            Some(Ok(hash)) => Some(hash),
             None => None,
         };
         let place_of = |hash: &AuditHash| place_of(connection, hash).ok().flatten();
-        walk.step(&self.link, event.as_ref(), place_of).err()
+        walk.step(&self.link, event, place_of).err()
     }
 }
 

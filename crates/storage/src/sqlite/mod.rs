@@ -281,6 +281,7 @@ impl Storage for SqliteStorage {
             waiting_changes: self.writer.waiting(),
             commits: self.writer.commits(),
             payments_ahead: self.shared.ahead.payments(),
+            audit_waits: 0,
         }
     }
 

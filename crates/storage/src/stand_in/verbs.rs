@@ -469,6 +469,7 @@ through! { AuditStore {
     fn audit_hashes(after: u64, limit: u16) -> Result<Vec<AuditHash>>;
     fn newest_audit_head() -> Result<Option<SignedDocument>>;
     fn put_audit_head(head: KnownHead, signed: SignedDocument) -> Result<()>;
+    fn audit_leads(from: Option<KnownHead>, to: KnownHead) -> Result<bool>;
     fn verify_audit() -> Result<ChainReport>;
     fn restore(reason: String, write: Write<Restoration>) -> Result<Written<Restoration>>;
     fn last_restoration() -> Result<Option<Timestamp>>;
