@@ -206,3 +206,57 @@ fn attack_forged_partition_map() {
     let told = String::from_utf8(served.unwrap().stderr).unwrap();
     assert!(told.contains("not signed by this platform"), "{told}");
 }
+
+/// Attack, or a mistake: `database.toml` leads to the place that a partition has left, or to another copy of it, and somebody opens
+/// that one too.
+#[test]
+fn attack_partition_opened_at_a_place_that_it_left() {
+    let (first, second) = (TestPostgres::start_to_subscribe_from(), TestPostgres::start());
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    lead(home, [&first, &second]);
+    for server in [&first, &second] {
+        server.say(&format!("CREATE ROLE {PLATFORM} LOGIN"));
+    }
+    let _refused = tapfer().args(["serve", "--listen", "127.0.0.1:0", "--home"]).arg(home).output();
+    for (number, server) in [("0", &first), ("1", &second)] {
+        done(home, &["db", "migrate", "--owner", OWNER, "--partition", number]);
+        server.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
+    }
+    drop(Platform::on(home));
+    let open = ["db", "partitions", "open", "1", "--owner", OWNER];
+    done(home, &["db", "partitions", "close", "1", "--owner", OWNER]);
+    second.say("CREATE DATABASE copy TEMPLATE postgres");
+    second.say("CREATE DATABASE old TEMPLATE postgres");
+    let lead_to = |database: &str| {
+        let address = second.address(PLATFORM);
+        let (server, _) = address.rsplit_once('/').unwrap();
+        let home_is = first.address(PLATFORM);
+        let named = format!(
+            "address = \"{home_is}\"\n\n[[partition]]\naddress = \"{server}/{database}\"\n"
+        );
+        fs::write(home.join("database.toml"), named).unwrap();
+    };
+    // Two copies are opened, and the map names the one that is signed.
+    for database in ["copy", "postgres"] {
+        lead_to(database);
+        assert_eq!(done(home, &open)["place"], 2);
+    }
+    done(home, &["db", "partitions", "sign", "1"]);
+    done(home, &["db", "partitions", "show"]);
+    lead_to("copy");
+    let (is_sound, shown) = said(home, &["db", "partitions", "show"]);
+    assert!(!is_sound, "{shown}");
+    // The old place is as closed as ever, and no place to open it at.
+    lead_to("old");
+    let (is_open, refused) = said(home, &open);
+    assert!(
+        !is_open && refused.to_string().contains("the newest map names another place"),
+        "{refused}"
+    );
+    let closed = second
+        .program("psql")
+        .args(["-d", "old", "-tAc", "SELECT closed FROM tapfer.own_partition"])
+        .output();
+    assert_eq!(closed.unwrap().stdout, b"1\n");
+}

@@ -24,7 +24,8 @@ use tapfer_payments::intents::{CaptureMethod, IntentError, IntentStatus};
 use tapfer_payments::ledger::Account;
 use tapfer_storage::partitions::PartitionedStorage;
 use tapfer_storage::postgres::{
-    PUBLICATION, Part, PostgresStorage, close_partition, make, open_partition, partition_of,
+    PUBLICATION, Part, PostgresOptions, PostgresStorage, close_partition, make, make_partition,
+    open_partition, partition_of,
 };
 use tapfer_storage::{
     AuditStore as _, AuthorizationFilter, Begun, IdempotencyStore as _, Page, Refusal,
@@ -552,7 +553,40 @@ fn a_wrong_database_is_refused() {
         PostgresStorage::open(&options(&whole, PLATFORM).as_partition(part(1, 1)), realm());
     assert!(matches!(opened, Err(StorageError::Moved(_))), "{opened:?}");
     // Nor does it become another one.
-    tapfer_storage::postgres::make_partition(&options(other, OWNER), part(0, 1)).unwrap_err();
+    make_partition(&options(other, OWNER), part(0, 1)).unwrap_err();
     other.try_as(OWNER, "UPDATE own_partition SET place = 0").unwrap_err();
     other.try_as(OWNER, "DELETE FROM own_partition").unwrap_err();
+}
+
+/// Attack: the closed partition is copied twice, or its old place is opened as well as the new one, and both are the place of the map:
+/// a card pays at each what it has once.
+#[test]
+fn attack_partition_open_at_two_places() {
+    let server = TestPostgres::start();
+    make(&options(&server, OWNER), realm()).unwrap();
+    server.let_platforms_in();
+    let part = |place| Part { number: 1, partitions: 2, place };
+    make_partition(&options(&server, OWNER), part(1)).unwrap();
+    close_partition(&options(&server, OWNER)).unwrap();
+    server.say("CREATE DATABASE other TEMPLATE postgres");
+    let at = |database: &str, login| {
+        let address = server.address(login);
+        let (server, _) = address.rsplit_once('/').unwrap();
+        PostgresOptions::new(&format!("{server}/{database}"), None, None).unwrap()
+    };
+    let [one, other] = ["postgres", "other"].map(|database| {
+        open_partition(&at(database, OWNER), part(2)).unwrap();
+        partition_of(&at(database, OWNER)).unwrap().unwrap()
+    });
+    assert!(one.part == other.part && one.name != other.name, "{one:?} {other:?}");
+    let open = |database| {
+        let options = at(database, PLATFORM).as_partition(part(2)).at_place(Some(one.name));
+        PostgresStorage::open(&options, realm())
+    };
+    open("postgres").unwrap();
+    let refused = open("other");
+    assert!(matches!(refused, Err(StorageError::Moved(_))), "{refused:?}");
+    server
+        .try_as(OWNER, "UPDATE own_partition SET name = uuid_send(gen_random_uuid())")
+        .unwrap_err();
 }

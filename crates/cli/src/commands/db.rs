@@ -206,7 +206,9 @@ fn show(context: &Context) -> anyhow::Result<Ending> {
     let rows = (0_usize..).zip(seen).map(|(number, seen)| {
         let wanted = map.as_ref().and_then(|map| map.part(number));
         let found = seen.as_ref().ok().copied().flatten();
-        let is_there = wanted.is_some() && found.map(|found| found.part) == wanted;
+        let is_there = found.is_some_and(|found| {
+            Some(found.part) == wanted && map.as_ref().is_some_and(|map| map.is_at(&found))
+        });
         let is_closed = found.is_some_and(|found| found.is_closed);
         is_well &= is_there && !is_closed;
         json!({

@@ -381,14 +381,26 @@ pub fn close_partition(home: &Path, owner: Owner<'_>) -> Result<(), RealmError> 
     Ok(postgres::close_partition(&options)?)
 }
 
-/// Opens a partition at its next place, to which `database.toml` leads now: see [`postgres::open_partition`].
+/// Opens a partition at its next place, to which `database.toml` leads now: see [`postgres::open_partition`]. The newest map has to
+/// say that it is at the one before: a place that it has left long ago is as closed as a copy of it.
 ///
 /// # Errors
-/// It is no closed copy of the partition, or cannot be reached.
+/// It is no closed copy of the partition as the map has it, or cannot be reached, nor can the home.
 pub fn open_partition(home: &Path, owner: Owner<'_>) -> Result<Part, RealmError> {
-    let (options, count) = owner.moving()?.options(&RealmPaths::new(home))?;
-    let found = postgres::partition_of(&options)?.map_or(0, |found| found.part.place);
-    let part = owner.part(count, found.saturating_add(1))?;
+    let paths = RealmPaths::new(home);
+    let (options, count) = owner.moving()?.options(&paths)?;
+    let found = postgres::partition_of(&options)?;
+    if let (Some(found), Some(partitions)) = (found, Partitions::beside(&paths)?)
+        && !partitions.is_at_its_place(&found)?
+    {
+        let said = format!(
+            "database.toml leads to {found:?}, and the newest map names another place, which is the one to be copied from: has the partition left \
+             this one, or was a copy of it opened?"
+        );
+        return Err(StorageError::Moved(said).into());
+    }
+    let place = found.map_or(0, |found| found.part.place);
+    let part = owner.part(count, place.saturating_add(1))?;
     postgres::open_partition(&options, part)?;
     Ok(part)
 }

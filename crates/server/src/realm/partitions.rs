@@ -87,6 +87,14 @@ impl Partitions {
         Ok(())
     }
 
+    /// Whether a partition is where the newest map says.
+    ///
+    /// # Errors
+    /// The home cannot be read, or its map is not the platform's.
+    pub(super) fn is_at_its_place(&self, found: &Found) -> Result<bool, RealmError> {
+        Ok(self.newest()?.is_some_and(|(map, _)| map.is_at(found)))
+    }
+
     /// The newest map, and which key has signed it.
     fn newest(&self) -> Result<Option<(PartitionMap, DocumentKey)>, RealmError> {
         let Some(signed) = self.home.partition_map()? else { return Ok(None) };
@@ -140,9 +148,11 @@ impl Partitions {
             error => StorageError::Moved(error.to_string()),
         };
         let options = database::partition(&self.paths, number).map_err(moved)?;
-        let part = self.newest().map_err(moved)?.and_then(|(map, _)| map.part(number));
+        let map = self.newest().map_err(moved)?.map(|(map, _)| map);
+        let place = map.and_then(|map| Some((map.part(number)?, map.name(number))));
         let unknown = || StorageError::Moved(format!("no partition map says where {number} is"));
-        PostgresStorage::open(&options.as_partition(part.ok_or_else(unknown)?), self.realm)
+        let (part, name) = place.ok_or_else(unknown)?;
+        PostgresStorage::open(&options.as_partition(part).at_place(name), self.realm)
     }
 
     /// Signs the first map of a new realm, and the newest again when another key signs now: the one that did may be destroyed.
@@ -170,11 +180,11 @@ impl Partitions {
         let refused = |why: String| RealmError::Storage(StorageError::Moved(why));
         let hsm = self.hsm.get().ok_or(HsmError::UnknownDocumentKey)?;
         let (map, _) = self.newest()?.ok_or_else(|| refused("there is no map yet".to_owned()))?;
-        let next = map.moved(number, now);
-        let next = next.ok_or_else(|| refused(format!("there is no partition {number}")))?;
-        let wanted = next.part(usize::from(number));
         let found = partition_of(&database::partition(&self.paths, usize::from(number))?)?;
-        if found.map(|found| (Some(found.part), found.is_closed)) != Some((wanted, false)) {
+        let next = map.moved(number, found.map_or([0; 16], |found| found.name), now);
+        let next = next.ok_or_else(|| refused(format!("there is no partition {number}")))?;
+        if !found.is_some_and(|found| next.is_at(&found) && !found.is_closed) {
+            let wanted = next.part(usize::from(number));
             let said = format!(
                 "database.toml leads to {found:?}, and what is to be signed is {wanted:?}, open: first `tapfer db partitions \
                  open {number}` there"

@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
+use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{RealmId, Timestamp};
 
-use crate::postgres::Part;
+use crate::postgres::{Found, Part, PlaceName};
 
 const FORMAT: &str = "tapfer-partition-map-1";
 /// There is a home, and at least one other; a number is a byte.
@@ -24,6 +25,9 @@ pub struct PartitionMap {
     pub signed_at: Timestamp,
     /// By number: how often it was moved, and one.
     pub places: Vec<u32>,
+    /// By number: the name of its place, if it was moved there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Option<HexBytes>>,
 }
 
 impl PartitionMap {
@@ -34,7 +38,9 @@ impl PartitionMap {
         let is_whole = map.format == FORMAT
             && map.version >= 1
             && COUNTS.contains(&map.places.len())
-            && map.places.iter().all(|place| *place >= 1);
+            && map.places.iter().all(|place| *place >= 1)
+            && (map.names.is_empty() || map.names.len() == map.places.len())
+            && map.names.iter().flatten().all(|name| name.0.len() == size_of::<PlaceName>());
         is_whole.then_some(map)
     }
 
@@ -48,7 +54,7 @@ impl PartitionMap {
     #[must_use]
     pub fn first(realm: RealmId, partitions: usize, now: Timestamp) -> Self {
         let (format, places) = (FORMAT.to_owned(), vec![1; partitions]);
-        Self { format, realm, version: 1, signed_at: now, places }
+        Self { format, realm, version: 1, signed_at: now, places, names: Vec::new() }
     }
 
     /// The next version, which says the same.
@@ -57,13 +63,29 @@ impl PartitionMap {
         Self { version: self.version.saturating_add(1), signed_at: now, ..self.clone() }
     }
 
-    /// The next version, where a partition is at its next place; `None` if there is no such partition.
+    /// The next version, where a partition is at its next place, of this name; `None` if there is no such partition.
     #[must_use]
-    pub fn moved(&self, number: u8, now: Timestamp) -> Option<Self> {
+    pub fn moved(&self, number: u8, name: PlaceName, now: Timestamp) -> Option<Self> {
         let mut next = self.again(now);
         let place = next.places.get_mut(usize::from(number))?;
         *place = place.checked_add(1)?;
+        next.names.resize(next.places.len(), None);
+        *next.names.get_mut(usize::from(number))? = Some(HexBytes(name.to_vec()));
         Some(next)
+    }
+
+    /// What the place of a partition calls itself; `None` if it is where it was made.
+    #[must_use]
+    pub fn name(&self, number: usize) -> Option<PlaceName> {
+        self.names.get(number)?.as_ref()?.0.as_slice().try_into().ok()
+    }
+
+    /// Whether a database is where the map says.
+    #[must_use]
+    pub fn is_at(&self, found: &Found) -> bool {
+        let number = usize::from(found.part.number);
+        self.part(number) == Some(found.part)
+            && self.name(number).is_none_or(|name| name == found.name)
     }
 
     /// Where a partition is.
@@ -77,7 +99,8 @@ impl PartitionMap {
 
 #[cfg(test)]
 mod tests {
-    use super::PartitionMap;
+    use super::{HexBytes, PartitionMap};
+    use crate::postgres::Found;
     use proptest::prelude::*;
     use tapfer_payment_types::{RealmId, Timestamp};
 
@@ -89,10 +112,17 @@ mod tests {
     #[test]
     fn a_map_goes_forward() {
         let first = map(3);
-        let moved = first.moved(2, first.signed_at).unwrap();
+        let moved = first.moved(2, [7; 16], first.signed_at).unwrap();
         assert_eq!((moved.version, moved.places.as_slice()), (2, [1, 1, 2].as_slice()));
         assert_eq!(moved.part(2).unwrap().place, 2);
-        assert_eq!((moved.moved(3, first.signed_at), moved.part(3)), (None, None));
+        assert_eq!((moved.moved(3, [7; 16], first.signed_at), moved.part(3)), (None, None));
+        assert_eq!((moved.name(1), moved.name(2), first.name(2)), (None, Some([7; 16]), None));
+        assert_eq!(PartitionMap::parse(&moved.to_text()), Some(moved.clone()));
+        let part = moved.part(2).unwrap();
+        let at = |name| Found { part, name, is_closed: false };
+        assert!(
+            moved.is_at(&at([7; 16])) && !moved.is_at(&at([8; 16])) && !first.is_at(&at([7; 16]))
+        );
         assert_eq!(moved.again(first.signed_at).places, moved.places);
     }
 
@@ -105,6 +135,8 @@ mod tests {
             PartitionMap { places: vec![1; 257], ..whole.clone() },
             PartitionMap { places: vec![1, 0], ..whole.clone() },
             PartitionMap { version: 0, ..whole.clone() },
+            PartitionMap { names: vec![None], ..whole.clone() },
+            PartitionMap { names: vec![None, Some(HexBytes(vec![7; 15]))], ..whole.clone() },
             PartitionMap { format: "tapfer-partition-map-2".into(), ..whole.clone() },
         ] {
             assert_eq!(PartitionMap::parse(&broken.to_text()), None, "{broken:?}");

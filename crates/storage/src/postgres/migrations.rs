@@ -28,6 +28,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V6__vouched_answers", include_str!("../../migrations/postgres/V6__vouched_answers.sql")),
     ("V7__stand_in", include_str!("../../migrations/postgres/V7__stand_in.sql")),
     ("V10__stolen_logins", include_str!("../../migrations/postgres/V10__stolen_logins.sql")),
+    ("V11__place_names", include_str!("../../migrations/postgres/V11__place_names.sql")),
 ];
 
 /// Whoever migrates at the same time waits for the first, and finds nothing left to do. "tpfr".

@@ -51,7 +51,8 @@ pub use look::{Look, look};
 pub use migrations::{make, migrate};
 pub use options::{PostgresOptions, PostgresOptionsError};
 pub use partition::{
-    Found, PUBLICATION, Part, close_partition, make_partition, open_partition, partition_of,
+    Found, PUBLICATION, Part, PlaceName, close_partition, make_partition, open_partition,
+    partition_of,
 };
 pub(crate) use reader::ServerReader;
 pub use slots::Slot;
@@ -87,7 +88,7 @@ impl PostgresStorage {
         let pool = pool(options.connections());
         pool.begin(SNAPSHOT, |session| {
             migrations::check(session, options, realm)?;
-            partition::check(options.part(), partition::found(session)?)?;
+            partition::check(options.part(), options.place_name(), partition::found(session)?)?;
             rights::check(session)?;
             rights::warn_of_others(session)?;
             durability::check(session)?;

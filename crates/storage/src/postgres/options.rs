@@ -11,7 +11,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
-use super::partition::Part;
+use super::partition::{Part, PlaceName};
 use super::presence::Presence;
 
 /// How long a server may say nothing. Longer than a lock is waited for, shorter than a till waits.
@@ -66,6 +66,7 @@ pub struct PostgresOptions {
     connections: usize,
     presence: Arc<Presence>,
     part: Option<Part>,
+    place: Option<PlaceName>,
 }
 
 impl fmt::Debug for PostgresOptions {
@@ -103,7 +104,14 @@ impl PostgresOptions {
         config.connect_timeout(CONNECTING).tcp_user_timeout(GONE).options(SETTINGS);
         config.keepalives_idle(SILENCE).keepalives_interval(ASKED_EVERY).keepalives_retries(4);
         config.application_name("tapfer");
-        Ok(Self { config, tls, connections: CONNECTIONS, presence: Arc::default(), part: None })
+        Ok(Self {
+            config,
+            tls,
+            connections: CONNECTIONS,
+            presence: Arc::default(),
+            part: None,
+            place: None,
+        })
     }
 
     /// The same database, for another login.
@@ -117,6 +125,16 @@ impl PostgresOptions {
     #[must_use]
     pub fn as_partition(self, part: Part) -> Self {
         Self { part: Some(part), ..self }
+    }
+
+    /// The same, at the place of this name, if it is known.
+    #[must_use]
+    pub fn at_place(self, name: Option<PlaceName>) -> Self {
+        Self { place: name, ..self }
+    }
+
+    pub(super) const fn place_name(&self) -> Option<PlaceName> {
+        self.place
     }
 
     pub(super) const fn part(&self) -> Option<Part> {

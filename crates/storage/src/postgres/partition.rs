@@ -32,11 +32,16 @@ pub struct Part {
     pub place: u32,
 }
 
+/// What a place calls itself: drawn by the database when the partition is opened there, so that no two copies are one place.
+pub type PlaceName = [u8; 16];
+
 /// What a database says of itself: which partition it is, and whether it was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     /// Which.
     pub part: Part,
+    /// The name of its place.
+    pub name: PlaceName,
     /// It takes no more changes: the partition is being moved, or was.
     pub is_closed: bool,
 }
@@ -45,7 +50,9 @@ fn read(row: &Row<'_>) -> Result<Found> {
     let columns = Columns::keyed(row, "own_partition", "one");
     let (number, partitions) = (columns.number("number")?, columns.number("partitions")?);
     let part = Part { number, partitions, place: columns.number("place")? };
-    Ok(Found { part, is_closed: columns.get("closed")? })
+    // A schema from before there were names is refused for its age, and by no name.
+    let name = columns.get("name").unwrap_or_default();
+    Ok(Found { part, name, is_closed: columns.get("closed")? })
 }
 
 /// What it says; `None` of a database that has a realm for itself.
@@ -64,7 +71,11 @@ pub(super) fn is_known(connection: &Connection) -> Result<bool> {
 ///
 /// # Errors
 /// [`StorageError::Moved`]
-pub(super) fn check(wanted: Option<Part>, found: Option<Found>) -> Result<()> {
+pub(super) fn check(
+    wanted: Option<Part>,
+    name: Option<PlaceName>,
+    found: Option<Found>,
+) -> Result<()> {
     let said = match (wanted, found) {
         (None, None) => return Ok(()),
         (None, Some(found)) => {
@@ -76,6 +87,9 @@ pub(super) fn check(wanted: Option<Part>, found: Option<Found>) -> Result<()> {
             format!(
                 "the database is partition {number} of {partitions} at its place {place}, not {wanted:?}"
             )
+        }
+        (Some(_), Some(found)) if name.is_some_and(|name| found.name != name) => {
+            "it is another copy of the partition than the map names: both were opened".to_owned()
         }
         (Some(_), Some(Found { is_closed: true, .. })) => {
             "it was closed here, to be moved".to_owned()
@@ -106,7 +120,7 @@ pub fn make_partition(options: &PostgresOptions, part: Part) -> Result<()> {
     session.begin(CHANGE)?;
     if let Some(before) = found(&session)? {
         session.end()?;
-        return check(Some(part), Some(before));
+        return check(Some(part), None, Some(before));
     }
     if first(&session, "SELECT 1 FROM cards LIMIT 1", params![], |_| Ok(()))?.is_some() {
         session.end()?;
@@ -148,13 +162,14 @@ pub fn open_partition(options: &PostgresOptions, part: Part) -> Result<()> {
     let session = Session::open(options, &std::sync::Arc::default())?;
     session.begin(CHANGE)?;
     let before = Part { place: part.place.saturating_sub(1), ..part };
-    let is_copy = found(&session)? == Some(Found { part: before, is_closed: true });
-    if !is_copy {
+    let is_copy = |found: Found| found.part == before && found.is_closed;
+    if !found(&session)?.is_some_and(is_copy) {
         session.end()?;
         let said = format!("the database is no closed copy of {before:?}");
         return Err(StorageError::Moved(said));
     }
-    let open = "UPDATE own_partition SET place = ?1, closed = 0";
+    let open =
+        "UPDATE own_partition SET place = ?1, closed = 0, name = uuid_send(gen_random_uuid())";
     execute(&session, open, params![i64::from(part.place)])?;
     // A database that was restored into has PostgreSQL's own rights.
     rights::take_temporary(&session)?;
@@ -203,14 +218,18 @@ impl PostgresStorage {
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, Part, check};
+    use super::{Found, Part};
 
     #[test]
     fn only_the_place_of_the_map_is_taken() {
         let part = Part { number: 1, partitions: 2, place: 2 };
-        let open = |part| Some(Found { part, is_closed: false });
+        let name = [7; 16];
+        let open = |part| Some(Found { part, name, is_closed: false });
+        let check = |wanted, found| super::check(wanted, Some(name), found);
         check(Some(part), open(part)).unwrap();
         check(None, None).unwrap();
+        super::check(Some(part), None, open(part)).unwrap();
+        super::check(Some(part), Some([8; 16]), open(part)).unwrap_err();
         for other in [
             Part { number: 0, ..part },
             Part { partitions: 3, ..part },
@@ -219,7 +238,7 @@ mod tests {
         ] {
             check(Some(part), open(other)).unwrap_err();
         }
-        check(Some(part), Some(Found { part, is_closed: true })).unwrap_err();
+        check(Some(part), Some(Found { part, name, is_closed: true })).unwrap_err();
         check(Some(part), None).unwrap_err();
         check(None, open(part)).unwrap_err();
     }

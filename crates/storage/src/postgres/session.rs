@@ -96,7 +96,8 @@ impl Session {
         };
         // The address may lead somewhere else than it did.
         if options.part().is_some() && partition::is_known(&session)? {
-            partition::check(options.part(), partition::found(&session)?)?;
+            let found = partition::found(&session)?;
+            partition::check(options.part(), options.place_name(), found)?;
         }
         Ok(session)
     }

@@ -1,4 +1,5 @@
 //! Journals read back as they were written; what is torn is left out, and what is damaged is named.
+#![allow(clippy::arithmetic_side_effects)]
 
 use std::fs;
 
