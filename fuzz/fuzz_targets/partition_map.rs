@@ -18,7 +18,12 @@ fn read(text: &str) {
 fuzz_target!(|input: (&str, &str, u8)| {
     let (text, value, field) = input;
     read(text);
-    let fields =
-        ["\"version\":1", "[1,2]", "tapfer-partition-map-1", "2026-11-22T12:00:00Z", "[null,\"0707"];
+    let fields = [
+        "\"version\":1",
+        "[1,2]",
+        "tapfer-partition-map-1",
+        "2026-11-22T12:00:00Z",
+        "[null,\"0707",
+    ];
     read(&WHOLE.replace(fields[usize::from(field) % fields.len()], value));
 });
