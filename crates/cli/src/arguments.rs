@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::client::Access;
 use crate::commands::{
     api_key, audit, authorization, backup, bench, card, db, demo, device, doctor, dr, hsm, init,
-    issuer, keys, merchant, payment, policy, refund, serve, simulate, terminal, tlv, token, trust,
-    vectors, wallet,
+    issuer, keys, merchant, payment, policy, refund, retention, serve, simulate, terminal, tlv,
+    token, trust, vectors, wallet,
 };
 use crate::context::Context;
 use crate::failure::{self, Ending};
@@ -102,6 +102,9 @@ enum Command {
     /// Refunds
     #[command(subcommand)]
     Refund(refund::RefundCommand),
+    /// For how long what has ended is kept
+    #[command(subcommand)]
+    Retention(retention::RetentionCommand),
     /// API keys: who may ask the platform
     #[command(subcommand)]
     ApiKey(api_key::ApiKeyCommand),
@@ -196,6 +199,7 @@ impl Command {
             Self::Terminal(command) => terminal::run(context, command),
             Self::Payment(command) => payment::run(context, command),
             Self::Refund(command) => refund::run(context, command),
+            Self::Retention(command) => retention::run(context, command),
             Self::ApiKey(command) => api_key::run(context, command),
             Self::Authorization(command) => authorization::run(context, command),
             Self::Trust(command) => trust::run(context, command),

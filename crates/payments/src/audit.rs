@@ -27,6 +27,8 @@ words! {
         CardBlocked = "card.blocked",
         /// A card was unblocked.
         CardUnblocked = "card.unblocked",
+        /// A card was closed for good, or what came onto a closed one was paid out.
+        CardClosed = "card.closed",
         /// Money was loaded onto a card.
         CardToppedUp = "card.topped_up",
         /// A card was looked up by its number.
@@ -112,6 +114,10 @@ words! {
         ConfigurationKeySucceeded = "configuration.key_succeeded",
         /// The platform goes on from a backup; its devices are told.
         PlatformRestored = "platform.restored",
+        /// What is kept of what has ended is kept for another time from here on.
+        RetentionSet = "retention.set",
+        /// What has ended and was past its limit was erased.
+        DataErased = "data.erased",
         /// A key was made in the security module.
         KeyCreated = "key.created",
         /// A key was followed by its next generation.

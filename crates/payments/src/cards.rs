@@ -1,11 +1,11 @@
-//! Cards: the account behind every token, active or blocked.
+//! Cards: the account behind every token, active, blocked, or closed for good.
 
 use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use tapfer_payment_types::{CardId, IssuerId, PanSequenceNumber, Timestamp};
+use tapfer_payment_types::{CardId, IssuerId, Money, PanSequenceNumber, Timestamp};
 
 use crate::words::words;
 
@@ -17,6 +17,8 @@ words! {
         Active = "active",
         /// Neither it nor any of its tokens may pay.
         Blocked = "blocked",
+        /// Its tokens are gone, and it never pays again.
+        Closed = "closed",
     }
 }
 
@@ -32,6 +34,19 @@ pub enum CardError {
     /// A blocked card's tokens get no keys.
     #[error("the card is blocked; its tokens get no keys")]
     NoKeys,
+    /// Anything that only a card can have done to it that may pay one day.
+    #[error("the card is closed, for good; make another one")]
+    Closed,
+    /// A card is closed without holds.
+    #[error(
+        "{0} is held for payments of this card; capture, cancel or reverse them, and close it then"
+    )]
+    Held(Money),
+    /// A card is closed without money.
+    #[error(
+        "{0} is on the card; close it with \"pay_out\": true to give it back to the issuer's account, from which it is paid to the holder"
+    )]
+    NotEmpty(Money),
     /// The expiry is not a month.
     #[error("a card's expiry is a month: write it like 2029-12, from 2000-01 to 2099-12")]
     Expiry,
@@ -46,17 +61,51 @@ impl CardStatus {
         match self {
             Self::Active => Ok(Self::Blocked),
             Self::Blocked => Err(CardError::AlreadyBlocked),
+            Self::Closed => Err(CardError::Closed),
         }
     }
 
     /// Whether phones may be given keys for its tokens.
     ///
     /// # Errors
-    /// [`CardError::NoKeys`].
+    /// [`CardError::NoKeys`], [`CardError::Closed`].
     pub const fn may_get_keys(self) -> Result<(), CardError> {
         match self {
             Self::Active => Ok(()),
             Self::Blocked => Err(CardError::NoKeys),
+            Self::Closed => Err(CardError::Closed),
+        }
+    }
+
+    /// Whether there is something left to be done with it: money loaded, a PIN set, a token made.
+    ///
+    /// # Errors
+    /// [`CardError::Closed`].
+    pub const fn is_kept(self) -> Result<(), CardError> {
+        match self {
+            Self::Active | Self::Blocked => Ok(()),
+            Self::Closed => Err(CardError::Closed),
+        }
+    }
+
+    /// Closes the card for good, with all its tokens: what is paid out of it. A closed one is closed again only to pay out
+    /// what came by refunds since.
+    ///
+    /// # Errors
+    /// [`CardError::Held`], [`CardError::NotEmpty`], [`CardError::Closed`].
+    pub const fn close(
+        self,
+        available: Money,
+        held: Money,
+        pays_out: bool,
+    ) -> Result<Option<Money>, CardError> {
+        let has_money = available.is_positive();
+        match self {
+            Self::Closed if !(has_money && pays_out) => Err(CardError::Closed),
+            _ if held.is_positive() => Err(CardError::Held(held)),
+            _ if has_money && !pays_out => Err(CardError::NotEmpty(available)),
+            _ if has_money => Ok(Some(available)),
+            _ => Ok(None),
         }
     }
 
@@ -68,6 +117,7 @@ impl CardStatus {
         match self {
             Self::Blocked => Ok(Self::Active),
             Self::Active => Err(CardError::NotBlocked),
+            Self::Closed => Err(CardError::Closed),
         }
     }
 }
@@ -191,6 +241,7 @@ mod tests {
     use super::{CardError, CardExpiry, CardStatus};
     use proptest::prelude::*;
     use std::string::ToString;
+    use tapfer_payment_types::Money;
 
     #[test]
     fn good_until_the_month_is_over() {
@@ -212,6 +263,31 @@ mod tests {
         let blocked = CardStatus::Active.block().unwrap();
         assert_eq!(blocked.block(), Err(CardError::AlreadyBlocked));
         assert_eq!(blocked.unblock().unwrap().unblock(), Err(CardError::NotBlocked));
+    }
+
+    #[test]
+    fn closed_once_and_without_money() {
+        use CardStatus::{Active, Blocked, Closed};
+        let euro = |minor| Money::new(minor, "EUR".parse().unwrap());
+        let rows = [
+            (Active, 0, 0, false, Ok(None)),
+            (Blocked, 0, 0, true, Ok(None)),
+            (Active, 5, 0, false, Err(CardError::NotEmpty(euro(5)))),
+            (Active, 5, 0, true, Ok(Some(euro(5)))),
+            (Active, 5, 1, true, Err(CardError::Held(euro(1)))),
+            (Blocked, 0, 1, false, Err(CardError::Held(euro(1)))),
+            (Closed, 0, 0, true, Err(CardError::Closed)),
+            (Closed, 5, 0, false, Err(CardError::Closed)),
+            (Closed, 5, 0, true, Ok(Some(euro(5)))),
+        ];
+        for (status, available, held, pays_out, expected) in rows {
+            let closed = status.close(euro(available), euro(held), pays_out);
+            assert_eq!(closed, expected, "{status} {available} {held} {pays_out}");
+        }
+        assert_eq!(Closed.block(), Err(CardError::Closed));
+        assert_eq!(Closed.unblock(), Err(CardError::Closed));
+        assert_eq!(Closed.may_get_keys(), Err(CardError::Closed));
+        assert_eq!(Closed.is_kept(), Err(CardError::Closed));
     }
 
     proptest! {

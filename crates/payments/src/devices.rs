@@ -28,6 +28,12 @@ impl DevicePublicKey {
         }
     }
 
+    /// Whether the phone was erased: no point of the curve, so nothing can be sealed to it.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        self.0.iter().skip(1).all(|byte| *byte == 0)
+    }
+
     /// The 65 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

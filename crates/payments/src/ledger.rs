@@ -9,6 +9,7 @@
 //! | release | held | cardholder |
 //! | refund, reversal after capture | merchant payable | cardholder |
 //! | loss | issuer loss | cardholder |
+//! | pay-out | cardholder | issuer funding |
 //!
 //! An account's balance is what it was given minus what was taken. Only what is an issuer's may be below
 //! zero: issuer funding is minus the money that it has put into circulation, issuer loss minus what it has paid in the place of
@@ -51,6 +52,8 @@ words! {
         Reversal = "reversal",
         /// A payment was promised that the card did not have enough for when it was booked.
         Loss = "loss",
+        /// What was on a card that is closed went back to its issuer.
+        PayOut = "pay_out",
     }
 }
 
@@ -184,6 +187,15 @@ pub fn top_up(issuer: IssuerId, card: CardId, amount: Money) -> Result<Transfer,
 pub fn loss(issuer: IssuerId, card: CardId, missing: Money) -> Result<Transfer, LedgerError> {
     let (from, to) = (Account::IssuerLoss(issuer), Account::Cardholder(card));
     Transfer::new(TransferKind::Loss, from, to, missing)
+}
+
+/// What is left on a card that is closed goes back to its issuer, who owes it to the holder.
+///
+/// # Errors
+/// [`LedgerError::NotPositive`].
+pub fn pay_out(card: CardId, issuer: IssuerId, amount: Money) -> Result<Transfer, LedgerError> {
+    let (from, to) = (Account::Cardholder(card), Account::IssuerFunding(issuer));
+    Transfer::new(TransferKind::PayOut, from, to, amount)
 }
 
 /// An approved payment reserves its amount.

@@ -29,6 +29,7 @@ pub mod merchants;
 pub mod pins;
 pub mod policies;
 pub mod refunds;
+pub mod retention;
 pub mod reversals;
 pub mod revocations;
 pub mod store_shares;

@@ -73,6 +73,11 @@ pub enum DeviceError {
     /// There is no next epoch.
     #[error("this device has used up its epochs: register the phone anew")]
     NoNextEpoch,
+    /// It had nothing left, and its key is gone.
+    #[error(
+        "the phone was erased, because it had no card for longer than the limit: register it anew"
+    )]
+    Erased,
     /// It is locked already.
     #[error("the device is locked already, by the {0}")]
     AlreadyLocked(Locker),

@@ -426,7 +426,7 @@ fn change_token(token: &mut TokenFacts, name: &str, value: &str) {
         ("issuer_generation", newest) => {
             Arc::make_mut(&mut token.issuer).derivation_key_index = newest.parse().unwrap();
         }
-        ("card", "blocked") => Arc::make_mut(&mut token.card).status = CardStatus::Blocked,
+        ("card", status) => Arc::make_mut(&mut token.card).status = status.parse().unwrap(),
         ("counter_used", by) => token.counter_spent = Some(spent(by)),
         ("highest", "none") => token.highest_counter = None,
         ("highest", counter) => token.highest_counter = Some(counter.parse().unwrap()),

@@ -270,6 +270,10 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
         ApiKeysTaken::Signed => service.warn_of_unsigned_api_keys()?,
         ApiKeysTaken::MadeHere => {}
     }
+    match service.erase_ended_at_start() {
+        Ok(erased) => note_erased(erased),
+        Err(error) => tracing::error!(target: "tapfer::server", %error, "{NOT_ERASED}"),
+    }
     ensure_operator_key(&service, &paths)?;
     write_configuration_key(&service, &paths)?;
     let (_, document) = http::document().map_err(|error| ServerError::Setup(error.to_string()))?;
@@ -279,6 +283,14 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|source| ServerError::Listen { address: config.address, source })?;
     Ok(Prepared { app, listener, tls: RustlsConfig::from_config(tls), settings, config })
+}
+
+const NOT_ERASED: &str = "what is past its limit could not be erased; it is tried again in an hour (tapfer db retention)";
+
+fn note_erased(erased: usize) {
+    if erased > 0 {
+        tracing::info!(target: "tapfer::server", erased, "what was past its limit was erased");
+    }
 }
 
 /// A clock that stands before what is in the audit log is wrong: a machine without one of its own that was started a moment
@@ -392,7 +404,7 @@ async fn follow_certificate(tls: RustlsConfig, settings: Arc<TlsSettings>) {
     }
 }
 
-/// Renews the certificate before it runs out, forgets old answers, and signs the audit chain.
+/// Renews the certificate before it runs out, forgets old answers, erases what is past its limit, and signs the audit chain.
 async fn chores(app: App, tls: RustlsConfig, settings: Arc<TlsSettings>) {
     let mut timer = tokio::time::interval(CHORES);
     for round in 0_u64.. {
@@ -402,6 +414,12 @@ async fn chores(app: App, tls: RustlsConfig, settings: Arc<TlsSettings>) {
             let forgotten = app.run(|service| service.forget_answers(ANSWERS_KEPT_SECONDS)).await;
             if forgotten.is_err() {
                 tracing::warn!(target: "tapfer::server", "old answers could not be forgotten");
+            }
+            match app.run(Service::erase_ended).await {
+                Ok(erased) => note_erased(erased),
+                Err(problem) => {
+                    tracing::error!(target: "tapfer::server", ?problem, "{NOT_ERASED}");
+                }
             }
         }
         // What was signed cannot be rewritten unnoticed, even if nobody asks for a configuration.

@@ -38,12 +38,13 @@ pub use journal::{JournalFault, reads_back};
 pub use page::{Page, Slice};
 pub use reader::DatabaseReader;
 pub use records::{
-    AuditRecord, AuthorizationFilter, CardAccount, CardChange, ChainReport, Challenge,
+    AuditRecord, AuthorizationFilter, CardAccount, CardChange, ChainReport, Challenge, Closing,
     CommitAuthorization, FactsQuery, LedgerEntry, NewRefund, NewReversal, PersonKeyChange,
     PublishedConfiguration, RefundFilter, SealedNumber, StoredPersonKey, TokenFilter, TokenPerson,
     TopUp,
 };
 pub use relational::key_uses::KeyUse;
+pub use relational::retention::{EndedRows, RetentionReport};
 pub use relational::soundness::{Checked, Soundness, Unsound};
 pub use stand_in::{
     StandIn, StandInLimits, StandInLimitsError, StandInRefusal, StandInStatus, TellTime, Unbooked,
@@ -52,7 +53,7 @@ pub use stand_in::{
 pub use store::{
     AccessStore, AuditStore, AuthorizationStore, CardStore, CatalogueStore, ConfigurationStore,
     DeviceStore, IdempotencyStore, IntegrityStore, IntentStore, IssuerStore, LedgerStore, Load,
-    MerchantStore, PinStore, PolicyStore, RefundStore, ReversalStore, RevocationStore, Sharing,
-    Storage, TerminalStore, TokenStore, Turn,
+    MerchantStore, PinStore, PolicyStore, RefundStore, RetentionStore, ReversalStore,
+    RevocationStore, Sharing, Storage, TerminalStore, TokenStore, Turn,
 };
 pub use write::{Answer, StoredResponse, Write, Written};

@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::Path;
 
 use tapfer_emv::audit_chain::KnownHead;
-use tapfer_payment_types::{CatalogueMark, RealmId};
+use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
 use tapfer_payments::access::ApiKey;
 
 use crate::postgres::{PostgresOptions, ServerReader};
+use crate::relational::retention::{self, RetentionReport};
 use crate::relational::rows::{Columns, all, first};
 use crate::relational::soundness::{self, Soundness};
 use crate::relational::sql::{Connection, params};
@@ -143,6 +144,19 @@ impl DatabaseReader {
         match &self.source {
             Source::File(file) if !file.has_catalogue_marks()? => Ok(None),
             _ => key_catalogue::newest(self.connection()),
+        }
+    }
+
+    /// What has ended, what of it is past its limit, and what was erased.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn retention(&self, now: Timestamp) -> Result<RetentionReport> {
+        match &self.source {
+            Source::File(_) => retention::report(self.connection(), now, true),
+            Source::Server(_) => {
+                retention::report(self.connection(), retention::clock(self.connection())?, false)
+            }
         }
     }
 

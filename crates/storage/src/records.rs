@@ -16,7 +16,7 @@ use tapfer_payments::cards::Card;
 use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::ledger::TransferKind;
 use tapfer_payments::pins::{CardPin, PersonKeyState, VerificationHistory};
-use tapfer_payments::tokens::TokenState;
+use tapfer_payments::tokens::{Actor, TokenState};
 
 /// A card or token number as the HSM hands it out for keeping.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,19 @@ pub enum CardChange {
     Block,
     /// Let it pay again.
     Unblock,
+}
+
+/// A card is closed for good, with all its tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// Which card.
+    pub card: CardId,
+    /// Gives what is left on it back to its issuer's account; else it is refused as long as there is something.
+    pub pays_out: bool,
+    /// In whose name its tokens end.
+    pub actor: Actor,
+    /// Why, as the actor said.
+    pub reason: String,
 }
 
 /// Money for a card.

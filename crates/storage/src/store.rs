@@ -33,6 +33,7 @@ use tapfer_payments::merchants::Merchant;
 use tapfer_payments::pins::{CardPin, PersonKeyState};
 use tapfer_payments::policies::IssuedPolicy;
 use tapfer_payments::refunds::Refund;
+use tapfer_payments::retention::RetentionLimit;
 use tapfer_payments::reversals::Reversal;
 use tapfer_payments::revocations::RevokedIssuerCertificate;
 use tapfer_payments::store_shares::Locker;
@@ -42,9 +43,10 @@ use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange};
 use crate::relational::key_uses::KeyUse;
 use crate::{
     AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, ChainReport, Challenge,
-    CommitAuthorization, FactsQuery, IdempotencyClaim, Inconsistency, LedgerEntry, NewRefund,
-    NewReversal, Page, PersonKeyChange, PublishedConfiguration, RefundFilter, SealedNumber, Slice,
-    StandInStatus, StorageError, TokenFilter, TokenPerson, TopUp, Write, Written,
+    Closing, CommitAuthorization, FactsQuery, IdempotencyClaim, Inconsistency, LedgerEntry,
+    NewRefund, NewReversal, Page, PersonKeyChange, PublishedConfiguration, RefundFilter,
+    SealedNumber, Slice, StandInStatus, StorageError, TokenFilter, TokenPerson, TopUp, Write,
+    Written,
 };
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -155,7 +157,7 @@ pub trait CardStore {
     fn card(&self, id: CardId) -> Result<Option<CardAccount>>;
     /// The card with this number. Whoever asks is to be recorded by [`AuditStore::record_audit`].
     fn card_by_number_hash(&self, keyed_hash: &[u8]) -> Result<Option<CardAccount>>;
-    /// The card's number, sealed. Only the HSM can open it.
+    /// The card's number, sealed. Only the HSM can open it. `None` also where it was erased.
     fn sealed_card_number(&self, id: CardId) -> Result<Option<Vec<u8>>>;
     /// All cards, or those of one issuer.
     fn list_cards(&self, issuer: Option<IssuerId>, page: Page<CardId>)
@@ -166,6 +168,12 @@ pub trait CardStore {
         id: CardId,
         change: CardChange,
         reason: String,
+        write: Write<CardAccount>,
+    ) -> Result<Written<CardAccount>>;
+    /// Closes a card for good ([`tapfer_payments::cards::CardStatus::close`]), and all its tokens with it.
+    fn close_card(
+        &self,
+        closing: Closing,
         write: Write<CardAccount>,
     ) -> Result<Written<CardAccount>>;
     /// Loads money onto a card.
@@ -277,7 +285,7 @@ pub trait TokenStore {
     ) -> Result<Written<Token>>;
     /// One token.
     fn token(&self, id: TokenId) -> Result<Option<Token>>;
-    /// The token's number, sealed. Only the HSM can open it.
+    /// The token's number, sealed. Only the HSM can open it. `None` also where it was erased.
     fn sealed_token_number(&self, id: TokenId) -> Result<Option<Vec<u8>>>;
     /// Tokens.
     fn list_tokens(&self, filter: TokenFilter, page: Page<TokenId>) -> List<Token, TokenId>;
@@ -605,6 +613,22 @@ pub trait IdempotencyStore {
     fn forget_answers(&self, before: Timestamp) -> Result<usize>;
 }
 
+/// What is kept of what has ended, and for how long.
+pub trait RetentionStore {
+    /// For how long.
+    fn retention_limit(&self) -> Result<RetentionLimit>;
+    /// Keeps what has ended for so long from here on.
+    fn set_retention_limit(
+        &self,
+        limit: RetentionLimit,
+        reason: String,
+        write: Write<RetentionLimit>,
+    ) -> Result<Written<RetentionLimit>>;
+    /// Erases what is past the limit, in parts: each a transaction with its line in the audit log. Says how many rows. What another
+    /// platform erases at this moment is left to it.
+    fn erase_ended(&self, now: Timestamp) -> Result<usize>;
+}
+
 /// What is known of the catalogue of keys, and hangs on its keys.
 pub trait CatalogueStore {
     /// The newest version of the catalogue of keys that was ever used.
@@ -709,6 +733,7 @@ pub trait Storage:
     + AuditStore
     + ConfigurationStore
     + IdempotencyStore
+    + RetentionStore
     + CatalogueStore
     + Sharing
     + Send

@@ -82,6 +82,7 @@ const OF_EACH: &[&str] = &[
     "own_partition",
     "realm",
     "refinery_schema_history",
+    "retention",
 ];
 const OF_THE_HOME: &[&str] = &[
     "api_keys",

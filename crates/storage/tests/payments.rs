@@ -10,20 +10,23 @@
 
 mod world;
 
-use tapfer_payment_types::{Currency, Money, PaymentIntentId, RefundId, ReversalId, TerminalId};
+use tapfer_payment_types::{
+    Currency, Money, PaymentIntentId, RefundId, ReversalId, TerminalId, TokenId,
+};
 use tapfer_payments::access::{Principal, Role};
 use tapfer_payments::audit::{AuditAction, Caller};
 use tapfer_payments::authorization::{
     Authorization, Decision, DeclineReason, Outcome, SpentCounter,
 };
-use tapfer_payments::cards::CardStatus;
+use tapfer_payments::cards::{CardError, CardStatus};
 use tapfer_payments::intents::{CaptureMethod, IntentStatus};
-use tapfer_payments::ledger::TransferKind;
+use tapfer_payments::ledger::{Account, TransferKind};
 use tapfer_payments::reversals::ReversalError;
 use tapfer_payments::tokens::{Actor, SuspendedBy, TokenAction, TokenState};
 use tapfer_storage::{
-    Answer, AuthorizationFilter, Begun, CardChange, IdempotencyClaim, LedgerEntry, NewRefund,
-    NewReversal, Page, RefundFilter, Refusal, StorageError, StoredResponse, TopUp, Write, Written,
+    Answer, AuthorizationFilter, Begun, CardChange, Closing, IdempotencyClaim, LedgerEntry,
+    NewRefund, NewReversal, Page, RefundFilter, Refusal, StorageError, StoredResponse, TopUp,
+    Write, Written,
 };
 use world::backend::{Backend, contract, contract_of_one_log, declined, refusal, world};
 use world::{World, caller, done, euro, noon, presented, write};
@@ -109,6 +112,84 @@ fn a_top_up_is_money<B: Backend>() {
     let entries = world.store.card_entries(world.card, Page::first(9)).unwrap();
     assert_eq!(entries.items.len(), 2);
     assert_eq!(entries.items[0], entry);
+}
+
+fn a_card_is_closed_for_good_with_its_tokens<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let store = &world.store;
+    let close = |pays_out| {
+        let (card, reason) = (world.card, "moved away".into());
+        store.close_card(Closing { card, pays_out, actor: Actor::Issuer, reason }, write())
+    };
+    let held = world.armed(100, CaptureMethod::Manual);
+    assert_eq!(world.pay(held.id, 1, 100).outcome, Outcome::Approved);
+    assert_eq!(refusal(close(true)), Refusal::Card(CardError::Held(euro(100))));
+    done(store.capture_intent(held.id, None, write()));
+    assert_eq!(refusal(close(false)), Refusal::Card(CardError::NotEmpty(euro(99_900))));
+    assert_eq!(world.money(), (99_900, 99_900), "nothing of it was done");
+
+    let intent = world.armed(100, CaptureMethod::Automatic);
+    let decision = world.decide(intent.id, world.terminal, presented(2, 100));
+    assert_eq!(decision.outcome(), Outcome::Approved);
+    let closed = done(close(true));
+    assert_eq!((closed.card.status, closed.balance), (CardStatus::Closed, euro(0)));
+    assert_eq!(world.money(), (0, 0));
+    let entry = store.card_entries(world.card, Page::first(1)).unwrap().items.remove(0);
+    assert_eq!((entry.kind, entry.change), (TransferKind::PayOut, euro(-99_900)));
+    let issuer = Account::IssuerFunding(world.issuer.id);
+    let owed = store.account_balance(issuer, euro(0).currency).unwrap();
+    assert_eq!(owed, euro(-100), "what the merchant got, and nothing else");
+    let token = store.token(world.token).unwrap().unwrap();
+    assert_eq!(token.state, TokenState::Deactivated);
+
+    // Decided before, committed after: the closing counts. And nothing opens it again.
+    assert!(matches!(world.commit(&decision, None), Err(StorageError::Conflict)));
+    let outcome = world.pay(intent.id, 3, 100).outcome;
+    assert_eq!(outcome, declined(DeclineReason::TokenDeactivated));
+    let change = |change| store.change_card(world.card, change, "x".into(), write());
+    let top_up = TopUp { card: world.card, amount: euro(1), reference: "x".into() };
+    for refused in [
+        refusal(change(CardChange::Unblock)),
+        refusal(change(CardChange::Block)),
+        refusal(close(false)),
+        refusal(close(true)),
+        refusal(store.top_up(top_up, write())),
+        refusal(store.set_card_pin(world.card, [1; 32], write())),
+        refusal(store.create_token(
+            world.token(TokenId::new(noon(), world.next())),
+            world.number(),
+            write(),
+        )),
+    ] {
+        assert_eq!(refused, Refusal::Card(CardError::Closed));
+    }
+    assert_eq!(store.card(world.card).unwrap().unwrap(), closed);
+    // Refunds still come, and go on to the issuer.
+    let id = RefundId::new(noon(), world.next());
+    let refund = NewRefund { id, payment_intent: held.id, amount_minor: Some(40) };
+    done(store.create_refund(refund, write()));
+    assert_eq!(world.money(), (40, 40));
+    assert_eq!(refusal(close(false)), Refusal::Card(CardError::Closed));
+    assert_eq!(done(close(true)).card.status, CardStatus::Closed);
+    assert_eq!(world.money(), (0, 0));
+}
+
+fn the_log_tells_of_a_closing<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let (card, reason) = (world.card, "moved away".into());
+    let closing = Closing { card, pays_out: true, actor: Actor::Issuer, reason };
+    done(world.store.close_card(closing, write()));
+    let events = world.store.audit_events(Page::first(2)).unwrap().items;
+    let [closed, ended] = events.try_into().unwrap();
+    assert_eq!(
+        (closed.event.action, closed.event.object),
+        (AuditAction::CardClosed, card.to_string())
+    );
+    let detail = closed.event.detail.as_deref();
+    assert_eq!(detail, Some("issuer: moved away; 1000.00 EUR paid out"));
+    assert_eq!(ended.event.action, AuditAction::TokenDeleted);
+    assert_eq!(ended.event.object, world.token.to_string());
+    assert_eq!(ended.event.detail.as_deref(), Some("issuer: its card was closed: moved away"));
 }
 
 fn a_payment_moves_money_once<B: Backend>() {
@@ -495,6 +576,7 @@ contract! {
     a_tap_that_was_decided_is_found_again
     a_blocked_card_stops_its_tokens
     a_top_up_is_money
+    a_card_is_closed_for_good_with_its_tokens
     a_payment_moves_money_once
     a_decline_spends_the_counter_but_no_money
     facts_that_changed_are_a_conflict
@@ -513,4 +595,5 @@ contract! {
 
 contract_of_one_log! {
     two_copies_of_a_phone_are_suspended
+    the_log_tells_of_a_closing
 }

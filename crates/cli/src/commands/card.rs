@@ -35,6 +35,21 @@ pub(crate) enum CardCommand {
     /// Release a blocked card
     #[command(after_help = "Example:\n  tapfer card unblock card_... --reason \"found again\"")]
     Unblock(Reason),
+    /// Close a card for good, with all its tokens
+    #[command(after_help = "\
+Example:
+  tapfer card close card_... --pay-out --reason \"left the company\"
+
+It never opens again. Refused while something is held for payments (capture, cancel or reverse them first), and while there is money
+on it: --pay-out books it back to the issuer's account, from which the issuer pays it to the holder. If a refund comes later, the same
+command with --pay-out again gives that back too. What is kept of it is erased when the limit of `tapfer retention show` is over.")]
+    Close {
+        #[command(flatten)]
+        reason: Reason,
+        /// Book what is on it back to the issuer's account
+        #[arg(long)]
+        pay_out: bool,
+    },
     /// Put money on a card
     #[command(
         after_help = "Example:\n  tapfer card top-up --amount 20.00 --reference \"cash desk 3\""
@@ -127,6 +142,12 @@ pub(crate) fn run(context: &Context, command: &CardCommand) -> anyhow::Result<En
         CardCommand::Show { id } => context.show(&path(context, id, "")?)?,
         CardCommand::Block(reason) => post_reason(context, reason, "/block")?,
         CardCommand::Unblock(reason) => post_reason(context, reason, "/unblock")?,
+        CardCommand::Close { reason, pay_out } => {
+            let id = context.id_or_only(&reason.id, "card")?;
+            let path = format!("/v1/cards/{}/close", segment(&id));
+            let body = json!({ "reason": reason.reason, "pay_out": pay_out });
+            context.output.object(&context.client()?.post(&path, &body)?)?;
+        }
         CardCommand::TopUp { id, amount, reference } => {
             let mut body = money_json(amount.money()?);
             if let Some(fields) = body.as_object_mut() {

@@ -60,6 +60,17 @@ with payments, refunds and reversals; counters; answers; the audit log with its 
 code 1 if anything is wrong. Opens no key: signatures are for `tapfer audit verify`. A PostgreSQL server's pages are for its own pg_amcheck.
 With --address: the platform's login, or the owner's; an auditor's may not read all of it.")]
     Check(Check),
+    /// Say what has ended and is past its limit, and what was erased when: beside the running platform, or of a backup
+    #[command(after_help = "\
+Examples:
+  tapfer db retention
+  tapfer db retention --database /mnt/backup/2026-11-22/tapfer.db
+
+For each kind: rows past the limit that are not erased (none, where a platform runs: it erases them within the hour), the oldest of them, rows
+within the limit, closed cards that have money, erased ones; and what the audit log tells of the newest erasures. Exit code 1 if
+anything is past the limit, or if a database file was not written anew behind an erasure (the next start does it). Of a realm in several
+databases: --address names one. A PostgreSQL server's own files: docs/stored-data.md.")]
+    Retention(Check),
     /// Go on without what stands in a damaged write-ahead log behind its damage, or without a log that is gone
     #[command(after_help = "\
 Example:
@@ -147,6 +158,7 @@ pub(crate) fn run(context: &Context, command: &DbCommand) -> anyhow::Result<Endi
         }
         DbCommand::Partitions(command) => partitions(context, command),
         DbCommand::Check(arguments) => check(context, arguments),
+        DbCommand::Retention(arguments) => retention(context, arguments),
         DbCommand::CutLog { confirmed } => cut_log(context, *confirmed),
     }
 }
@@ -223,12 +235,76 @@ fn show(context: &Context) -> anyhow::Result<Ending> {
     Ok(Ending::done_if(is_well))
 }
 
-fn check(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
-    let database = match (&arguments.database, arguments.server.options()?) {
-        (Some(file), _) => DatabaseReader::file(file)?,
-        (None, Some(options)) => DatabaseReader::server(&options)?,
-        (None, None) => database_reader(&context.home.realm())?,
+impl Check {
+    fn reader(&self, context: &Context) -> anyhow::Result<DatabaseReader> {
+        Ok(match (&self.database, self.server.options()?) {
+            (Some(file), _) => DatabaseReader::file(file)?,
+            (None, Some(options)) => DatabaseReader::server(&options)?,
+            (None, None) => database_reader(&context.home.realm())?,
+        })
+    }
+}
+
+fn retention(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
+    let database = arguments.reader(context)?;
+    let said = database.retention(clock::now())?;
+    let past: u64 = said.kinds.iter().map(|kind| kind.past).sum();
+    let is_kept_to = past == 0 && said.is_rewritten != Some(false);
+    let output = context.output;
+    if output.is_json() {
+        let kinds = said.kinds.iter().map(|kind| {
+            json!({
+                "kind": kind.kind, "past": kind.past, "oldest": kind.oldest, "kept": kind.kept,
+                "with_money": kind.with_money, "erased": kind.erased,
+            })
+        });
+        let erasures = said.erasures.iter().map(|line| {
+            json!({ "sequence": line.sequence, "at": line.event.at, "kind": line.event.object, "what": line.event.detail })
+        });
+        output.json_line(&json!({
+            "realm": database.realm(), "days": said.limit.days(), "kept_to": is_kept_to, "rewritten": said.is_rewritten,
+            "kinds": kinds.collect::<Vec<_>>(), "erasures": erasures.collect::<Vec<_>>(),
+        }))?;
+        return Ok(Ending::done_if(is_kept_to));
+    }
+    output.line(format!(
+        "realm {}: what has ended is kept for {} days",
+        database.realm(),
+        said.limit.days()
+    ));
+    for kind in &said.kinds {
+        let since =
+            kind.oldest.map(|oldest| format!(", since {oldest} the oldest")).unwrap_or_default();
+        output.line(format!(
+            "{:>8}  {} past the limit{since}; {} within it; {} with money; {} erased",
+            kind.kind, kind.past, kind.kept, kind.with_money, kind.erased
+        ));
+    }
+    for line in &said.erasures {
+        let detail = line.event.detail.as_deref().unwrap_or_default();
+        output.line(format!(
+            "{}  event {}  {}: {detail}",
+            line.event.at, line.sequence, line.event.object
+        ));
+    }
+    if said.is_rewritten == Some(false) {
+        output.line(
+            "the file was not written anew behind the newest erasure: its unused bytes may hold some of it. Start the platform again.",
+        );
+    }
+    let (emphasis, said) = match is_kept_to {
+        true => (Emphasis::Good, "the limit is kept to"),
+        false => (
+            Emphasis::Bad,
+            "the limit is NOT kept to: a platform that runs erases within the hour; its log says if it cannot",
+        ),
     };
+    output.line(output.paint(emphasis, said));
+    Ok(Ending::done_if(is_kept_to))
+}
+
+fn check(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
+    let database = arguments.reader(context)?;
     database.demand_rights_to_check()?;
     let found = {
         let _progress = context.output.progress("reading the database");

@@ -21,6 +21,7 @@ pub(crate) mod merchant;
 pub(crate) mod payment;
 pub(crate) mod policy;
 pub(crate) mod refund;
+pub(crate) mod retention;
 pub(crate) mod serve;
 pub(crate) mod simulate;
 pub(crate) mod terminal;

@@ -197,7 +197,7 @@ fn is_suspended(case: &Case<'_>) -> bool {
 }
 
 fn is_blocked(case: &Case<'_>) -> bool {
-    case.token.card.status == CardStatus::Blocked && !is_skipped(Control::CardBlock)
+    case.token.card.status != CardStatus::Active && !is_skipped(Control::CardBlock)
 }
 
 /// Another generation of keys, or a policy that the issuer never gave.

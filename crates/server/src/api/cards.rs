@@ -108,6 +108,19 @@ pub struct BlockCard {
     pub reason: ShortText,
 }
 
+/// Why a card is closed, and what becomes of its money.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CloseCard {
+    /// The reason, for the record.
+    #[schema(value_type = String, min_length = 1, max_length = 140)]
+    pub reason: ShortText,
+    /// Books what can be spent back to the issuer's account, from which it is paid to the holder outside of this interface. Without
+    /// it a card with money is not closed.
+    #[serde(default)]
+    pub pay_out: bool,
+}
+
 /// Money onto a card's account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -140,7 +153,7 @@ pub struct LedgerEntry {
     /// The account's currency.
     #[schema(value_type = String)]
     pub currency: Currency,
-    /// What it belongs to: the reference of a top-up, the id of an authorization.
+    /// What it belongs to: the reference of a top-up, the id of an authorization, the reason of a pay-out.
     pub reference: String,
     /// When it was booked.
     #[schema(value_type = String, format = DateTime)]

@@ -20,6 +20,7 @@ pub mod payment_intents;
 pub mod pins;
 pub mod policies;
 pub mod refunds;
+pub mod retention;
 pub mod terminals;
 pub mod tokens;
 

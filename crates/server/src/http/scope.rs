@@ -1,11 +1,14 @@
 //! Scopes: what an access token may be used for. One for reading and one for writing of each resource, by the first part
-//! of its path, so that no route is without.
+//! of its path, so that no route is without; and one for seeing card numbers, so that a hotline's server can stop tokens and see none.
 
 use axum::http::Method;
 use serde_json::Value;
 
 /// The scope that a request needs: `payment-intents:read`.
 pub(crate) fn needed(route: &str, method: &Method) -> String {
+    if route == SHOWS_CARD_NUMBERS {
+        return CARD_NUMBERS.to_owned();
+    }
     let resource = resource_of(route);
     match method.is_safe() {
         true => format!("{resource}:read"),
@@ -18,13 +21,17 @@ fn resource_of(route: &str) -> &str {
     path.split('/').next().unwrap_or_default()
 }
 
-/// To be named by whoever wants it: what is made with it outlives the token.
-const NEVER_IMPLIED: &str = "api-keys:write";
+/// The one route whose answer holds a card number.
+const SHOWS_CARD_NUMBERS: &str = "/v1/tokens/{token}/detokenize";
+const CARD_NUMBERS: &str = "card-numbers:read";
+
+/// To be named by whoever wants them: what is made with the first outlives the token, and what is shown for the second is out.
+const NEVER_IMPLIED: [&str; 2] = ["api-keys:write", CARD_NUMBERS];
 
 /// Whether a scope (RFC 6749, 3.3) allows what is needed; none allows everything but [`NEVER_IMPLIED`].
 pub(crate) fn allows(scope: Option<&str>, needed: &str) -> bool {
     match scope {
-        None => needed != NEVER_IMPLIED,
+        None => !NEVER_IMPLIED.contains(&needed),
         Some(scope) => scope.split(' ').any(|one| one == needed),
     }
 }
@@ -61,6 +68,8 @@ mod tests {
             ("/v1/payment-intents/{id}", Method::GET, "payment-intents:read"),
             ("/v1/issuers/{id}/policy", Method::PUT, "issuers:write"),
             ("/metrics", Method::GET, "metrics:read"),
+            ("/v1/tokens/{token}/suspend", Method::POST, "tokens:write"),
+            ("/v1/tokens/{token}/detokenize", Method::POST, "card-numbers:read"),
         ];
         for (route, method, scope) in rows {
             assert_eq!(needed(route, &method), scope);
@@ -73,6 +82,10 @@ mod tests {
         assert!(allows(scope, "payment-intents:read") && allows(scope, "refunds:write"));
         assert!(!allows(scope, "payment-intents:write") && !allows(scope, "refunds:read"));
         assert!(!allows(Some(""), "refunds:read") && allows(None, "refunds:read"));
+        assert!(
+            !allows(None, "card-numbers:read")
+                && allows(Some("card-numbers:read"), "card-numbers:read")
+        );
         assert!(
             !allows(None, "api-keys:write") && allows(Some("api-keys:write"), "api-keys:write")
         );

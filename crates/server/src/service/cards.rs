@@ -1,16 +1,20 @@
 //! Cards in the vault and their accounts.
 
 use tapfer_payment_types::{CardId, IssuerId, Money, Pan, PanSequenceNumber, Timestamp};
+use tapfer_payments::access::Principal;
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 use tapfer_payments::cards::{Card, CardStatus};
 use tapfer_payments::issuers::Issuer;
+use tapfer_payments::tokens::Actor;
 use tapfer_storage::{
-    CardAccount, CardChange, LedgerEntry, Page, Refusal, Slice, StorageError, StoredResponse, TopUp,
+    CardAccount, CardChange, Closing, LedgerEntry, Page, Refusal, Slice, StorageError,
+    StoredResponse, TopUp,
 };
 
 use crate::api;
 use crate::service::answer::{Answered, created, done};
 use crate::service::caller::Caller;
+use crate::service::card_data::CardData;
 use crate::service::repetition::Repetition;
 use crate::service::{Service, ServiceError};
 
@@ -113,7 +117,7 @@ impl Service {
     /// # Errors
     /// [`ServiceError`].
     pub(crate) fn card(&self, caller: &Caller, id: CardId) -> Result<CardAccount, ServiceError> {
-        caller.issuer_scope()?;
+        caller.require_sight_of(CardData::Masked)?;
         let account = self.storage.card(id)?.ok_or(ServiceError::NotFound("card"))?;
         caller.require_issuer(account.card.issuer, "card")?;
         Ok(account)
@@ -129,6 +133,7 @@ impl Service {
         issuer: Option<IssuerId>,
         page: Page<CardId>,
     ) -> Result<Slice<CardAccount, CardId>, ServiceError> {
+        caller.require_sight_of(CardData::Masked)?;
         let scope = caller.issuer_scope()?;
         if let Some(issuer) = issuer {
             caller.require_issuer(issuer, "issuer")?;
@@ -145,6 +150,7 @@ impl Service {
         caller: &Caller,
         request: &api::cards::LookupCard,
     ) -> Result<CardAccount, ServiceError> {
+        caller.require_sight_of(CardData::Masked)?;
         let issuers = match caller.issuer_scope()? {
             Some(own) => vec![own],
             None => self.all_issuers()?.into_iter().map(|issuer| issuer.id).collect(),
@@ -191,6 +197,29 @@ impl Service {
         self.card(caller, id)?;
         self.once(caller, repetition, changed_card, |write| {
             Ok(self.storage.change_card(id, change, String::from(request.reason), write)?)
+        })
+    }
+
+    /// Closes a card for good, with all its tokens.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub(crate) fn close_card(
+        &self,
+        caller: &Caller,
+        repetition: &Repetition,
+        id: CardId,
+        request: api::cards::CloseCard,
+    ) -> Result<Answered, ServiceError> {
+        self.card(caller, id)?;
+        let actor = match caller.principal {
+            Principal::Operator => Actor::Platform,
+            _ => Actor::Issuer,
+        };
+        let reason = String::from(request.reason);
+        let closing = Closing { card: id, pays_out: request.pay_out, actor, reason };
+        self.once(caller, repetition, changed_card, |write| {
+            Ok(self.storage.close_card(closing, write)?)
         })
     }
 

@@ -11,6 +11,7 @@ use tapfer_storage::{Page, Refusal, Slice, StorageError, StoredResponse, TokenFi
 use crate::api;
 use crate::service::answer::{Answered, created, done};
 use crate::service::caller::Caller;
+use crate::service::card_data::CardData;
 use crate::service::cards::DRAWS;
 use crate::service::repetition::Repetition;
 use crate::service::{Service, ServiceError};
@@ -44,6 +45,7 @@ impl Service {
             return Err(ServiceError::Invalid(detail.to_owned()));
         }
         self.once(caller, repetition, created_token, |write| {
+            card.status.is_kept().map_err(Refusal::from).map_err(StorageError::from)?;
             if card.status == CardStatus::Blocked {
                 let detail = "the card is blocked; unblock it before it goes onto a device";
                 return Err(ServiceError::Conflict(detail.to_owned()));
@@ -154,7 +156,8 @@ impl Service {
     ) -> Result<api::tokens::Detokenized, ServiceError> {
         let action = AuditAction::TokenDetokenized;
         let reason = request.reason.as_str();
-        let allowed = caller.issuer_scope().and_then(|_| self.token(caller, id));
+        let allowed =
+            caller.require_sight_of(CardData::Number).and_then(|()| self.token(caller, id));
         let token = match allowed {
             Ok(token) => token,
             Err(refusal) => {
@@ -164,7 +167,10 @@ impl Service {
             }
         };
         let sealed = self.storage.sealed_card_number(token.card)?;
-        let sealed = sealed.ok_or(ServiceError::Damaged("a card"))?;
+        let sealed = sealed.ok_or_else(|| {
+            let detail = "the card was closed, and its number erased when its limit was over";
+            ServiceError::Conflict(detail.to_owned())
+        })?;
         let why = Some(reason.to_owned());
         self.record(caller, action, id.to_string(), AuditResult::Succeeded, why)?;
         let grant = OperatorGrant::new(&caller.key.to_string(), reason)?;

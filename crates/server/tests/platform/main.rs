@@ -12,6 +12,7 @@
 mod access;
 mod api_keys;
 mod attacks;
+mod card_data;
 mod client_certificates;
 mod configurations;
 mod connections;
@@ -30,6 +31,7 @@ mod phone;
 mod pins;
 mod policies;
 mod provisioning;
+mod retention;
 mod running;
 mod same_bytes;
 mod shop;

@@ -167,6 +167,13 @@ impl Platform {
         self.operator = Client { counter, ..operator };
     }
 
+    /// Goes on in another directory, as after a restoration.
+    pub(crate) fn go_on_in(&mut self, home: TempDir) {
+        self.stop();
+        self.home = home;
+        self.restart();
+    }
+
     pub(crate) fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             self.runtime.block_on(server.stop()).unwrap();

@@ -49,6 +49,34 @@ fn blocking_a_card_stops_its_tokens() {
     assert_eq!(shop.pay(100)["outcome"], "approved");
 }
 
+/// What a closed card's phone has kept pays nowhere: its token is gone, and no verb brings card or token back.
+#[test]
+fn attack_closed_card_pays() {
+    let mut shop = Shop::open();
+    let path = format!("/v1/cards/{}", shop.card);
+    let close = json!({ "reason": "left the campus", "pay_out": true });
+    let reply = shop.issuer.post(&format!("{path}/close"), &reason("left"));
+    assert_eq!(reply.problem(409), "conflict");
+    for stranger in [&shop.device, &shop.merchant, &shop.terminal] {
+        assert_eq!(stranger.post(&format!("{path}/close"), &close).problem(403), "forbidden");
+    }
+    let closed = shop.issuer.post_as("close-1", &format!("{path}/close"), &close).expect(200);
+    assert_eq!((&closed["status"], &closed["balance"]), (&json!("closed"), &json!(0)));
+    let again = shop.issuer.post_as("close-1", &format!("{path}/close"), &close).expect(200);
+    assert_eq!(again, closed);
+    assert_eq!(shop.pay(100)["reason"], "token_deactivated");
+    for verb in ["block", "unblock", "close"] {
+        let reply = shop.issuer.post(&format!("{path}/{verb}"), &reason("open it again"));
+        assert_eq!(reply.problem(409), "conflict", "{verb}");
+    }
+    let top_up = json!({ "amount": 100, "currency": "EUR", "reference": "x" });
+    assert_eq!(shop.issuer.post(&format!("{path}/top-ups"), &top_up).problem(409), "conflict");
+    let token = json!({ "card": shop.card, "device": shop.device_id });
+    assert_eq!(shop.issuer.post("/v1/tokens", &token).problem(409), "conflict");
+    assert_eq!(shop.change_token("activate", "issuer").problem(409), "conflict");
+    assert_eq!(shop.pay(100)["reason"], "token_deactivated");
+}
+
 /// Who has a number and a terminal's key, but not the card, learns nothing about either.
 #[test]
 fn states_are_told_to_who_shows_the_card() {

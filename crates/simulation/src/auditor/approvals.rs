@@ -186,6 +186,10 @@ impl Approvals {
             TransferKind::Loss => {
                 Err(Objection::new("an issuer lost money where nobody stands in"))
             }
+            TransferKind::PayOut => {
+                let said = format!("{amount} went off card {card}, and nobody closes cards here");
+                Err(Objection(said))
+            }
         }
     }
 

@@ -482,7 +482,13 @@ impl Hot {
     /// Looks it up in the tables from here on.
     pub(crate) fn forget(&mut self, touched: Touched) {
         match touched {
-            Touched::Token(id) => self.tokens.remove(&id),
+            Touched::Token(id) => {
+                // Its number may be another token's one day, when it is erased.
+                if let Some(token) = self.tokens.get(&id) {
+                    self.numbers.remove(&token.number_hash);
+                }
+                self.tokens.remove(&id);
+            }
             Touched::Card(id) => self.cards.remove(&id),
             Touched::Issuer(id) => self.issuers.remove(&id),
             Touched::Device(id) => self.verdicts.remove(&id),

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use tapfer_payment_types::{AuthorizationId, RefundId, ReversalId, Timestamp};
 use tapfer_payments::authorization::{Authorization, Facts};
 use tapfer_payments::refunds::Refund;
+use tapfer_payments::retention::{EndedKind, RetentionLimit};
 use tapfer_payments::reversals::Reversal;
 
 use super::PartitionedStorage;
 use super::intents::{Wanted, is_gone};
 use crate::postgres::PostgresStorage;
 use crate::relational::{Result, of_each};
-use crate::store::{AuthorizationStore, IdempotencyStore, RefundStore, ReversalStore};
+use crate::store::{
+    AuthorizationStore, IdempotencyStore, RefundStore, RetentionStore, ReversalStore,
+};
 use crate::{
     AuthorizationFilter, Begun, CommitAuthorization, FactsQuery, IdempotencyClaim, NewRefund,
     NewReversal, Page, RefundFilter, Slice, StorageError, Write, Written,
@@ -151,6 +154,44 @@ impl ReversalStore for PartitionedStorage {
 
     fn reversal(&self, id: ReversalId) -> Result<Option<Reversal>> {
         Ok(self.find(|store| store.reversal(id))?.map(|(_, found)| found))
+    }
+}
+
+impl RetentionStore for PartitionedStorage {
+    fn retention_limit(&self) -> Result<RetentionLimit> {
+        self.home.retention_limit()
+    }
+
+    /// In the home last, which keeps the answer: what some do not have is set when it is asked again.
+    fn set_retention_limit(
+        &self,
+        limit: RetentionLimit,
+        reason: String,
+        write: Write<RetentionLimit>,
+    ) -> Result<Written<RetentionLimit>> {
+        for partition in 1..self.count() {
+            let write = Write { claim: None, ..write.clone() };
+            self.ask(partition, |store| store.set_retention_limit(limit, reason.clone(), write))?;
+        }
+        self.home.set_retention_limit(limit, reason, write)
+    }
+
+    /// Cards and tokens each in their partition; phones in the home, if they have a token in none.
+    fn erase_ended(&self, now: Timestamp) -> Result<usize> {
+        let mut erased: usize = 0;
+        for kind in [EndedKind::Token, EndedKind::Card] {
+            for partition in 0..self.count() {
+                let some = self.ask(partition, |store| store.erase_ended_of(kind, now, Ok))?;
+                erased = erased.saturating_add(some);
+            }
+        }
+        let without_tokens = |devices| {
+            (1..self.count()).try_fold(devices, |left, partition| {
+                self.ask(partition, |store| store.without_tokens(left))
+            })
+        };
+        let devices = self.home.erase_ended_of(EndedKind::Device, now, without_tokens)?;
+        Ok(erased.saturating_add(devices))
     }
 }
 

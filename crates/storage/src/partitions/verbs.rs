@@ -38,9 +38,9 @@ use crate::store::{
     TerminalStore, TokenStore, Turn,
 };
 use crate::{
-    AuditRecord, CardAccount, CardChange, ChainReport, Challenge, Inconsistency, LedgerEntry, Page,
-    PersonKeyChange, PublishedConfiguration, Refusal, SealedNumber, Slice, StorageError,
-    TokenFilter, TokenPerson, TopUp, Write, Written,
+    AuditRecord, CardAccount, CardChange, ChainReport, Challenge, Closing, Inconsistency,
+    LedgerEntry, Page, PersonKeyChange, PublishedConfiguration, Refusal, SealedNumber, Slice,
+    StorageError, TokenFilter, TokenPerson, TopUp, Write, Written,
 };
 
 type List<T, C> = Result<Slice<T, C>>;
@@ -197,6 +197,14 @@ impl CardStore for PartitionedStorage {
         write: Write<CardAccount>,
     ) -> Result<Written<CardAccount>> {
         self.of_card(id, |store| store.change_card(id, change, reason, write))
+    }
+
+    fn close_card(
+        &self,
+        closing: Closing,
+        write: Write<CardAccount>,
+    ) -> Result<Written<CardAccount>> {
+        self.of_card(closing.card, |store| store.close_card(closing.clone(), write))
     }
 
     fn top_up(&self, top_up: TopUp, write: Write<LedgerEntry>) -> Result<Written<LedgerEntry>> {

@@ -27,6 +27,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V5__partitions", include_str!("../../migrations/postgres/V5__partitions.sql")),
     ("V6__vouched_answers", include_str!("../../migrations/postgres/V6__vouched_answers.sql")),
     ("V7__stand_in", include_str!("../../migrations/postgres/V7__stand_in.sql")),
+    ("V8__retention", include_str!("../../migrations/postgres/V8__retention.sql")),
     ("V10__stolen_logins", include_str!("../../migrations/postgres/V10__stolen_logins.sql")),
     ("V11__place_names", include_str!("../../migrations/postgres/V11__place_names.sql")),
 ];

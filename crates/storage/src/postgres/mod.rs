@@ -20,6 +20,7 @@ mod partition;
 mod pool;
 mod presence;
 mod reader;
+mod retention;
 mod rights;
 mod session;
 mod sharing;

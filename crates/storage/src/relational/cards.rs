@@ -1,17 +1,18 @@
 //! Cards.
 
-use tapfer_payment_types::{CardId, IssuerId, Money};
-use tapfer_payments::audit::AuditAction;
-use tapfer_payments::cards::Card;
+use tapfer_payment_types::{CardId, IssuerId, Money, Timestamp};
+use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult, Caller};
+use tapfer_payments::cards::{Card, CardStatus};
 use tapfer_payments::ledger;
+use tapfer_payments::tokens::{TokenAction, TokenChange};
 
 use super::ledger as bookings;
 use super::rows::{Columns, Listing, execute, first, found, lock};
 use super::sql::{Connection, Guard, Row, params};
-use super::{Changed, Engine, Result, idempotency, issuers};
+use super::{Changed, Engine, Result, idempotency, issuers, tokens};
 use crate::{
-    CardAccount, CardChange, CardStore, LedgerEntry, Page, SealedNumber, Slice, TopUp, Write,
-    Written,
+    CardAccount, CardChange, CardStore, Closing, IdempotencyClaim, LedgerEntry, Page, SealedNumber,
+    Slice, TopUp, Write, Written,
 };
 
 /// A card with its issuer's currency and its two balances.
@@ -50,7 +51,10 @@ pub(crate) fn read(row: &Row<'_>) -> Result<CardAccount> {
             last_four: columns.get("last_four")?,
             sequence_number: columns.sequence_number("sequence_number")?,
             expiry: columns.parse("expiry")?,
-            status: columns.parse("status")?,
+            status: match columns.time_optional("closed_at")? {
+                Some(_) => CardStatus::Closed,
+                None => columns.parse("status")?,
+            },
             status_reason: columns.get("status_reason")?,
             holder_reference: columns.get("holder_reference")?,
             created_at: columns.time("created_at")?,
@@ -100,6 +104,63 @@ fn change_status(
     Ok(account)
 }
 
+/// The card behind its closing, and what the audit log says.
+fn close(
+    connection: &Connection,
+    closing: &Closing,
+    (caller, claim): (&Caller, Option<&IdempotencyClaim>),
+    now: Timestamp,
+) -> Result<Changed<CardAccount>> {
+    let Closing { card: id, pays_out, actor, reason } = closing;
+    let mut account = get_to_change(connection, *id)?;
+    let held = account.balance.checked_sub(account.available)?;
+    let paid_out = account.card.status.close(account.available, held, *pays_out)?;
+    let mut detail = format!("{actor}: {reason}");
+    if let Some(amount) = paid_out {
+        idempotency::book_once(connection, claim, now)?;
+        let transfer = ledger::pay_out(*id, account.card.issuer, amount)?;
+        bookings::book(connection, &transfer, reason, now)?;
+        detail = format!("{detail}; {amount} paid out");
+        account.available = account.available.checked_sub(amount)?;
+        account.balance = account.balance.checked_sub(amount)?;
+    }
+    if account.card.status != CardStatus::Closed {
+        end_tokens(connection, closing, caller, now)?;
+        let sql =
+            "UPDATE cards SET status = 'blocked', status_reason = ?2, closed_at = ?3 WHERE id = ?1";
+        execute(connection, sql, params![id.to_string(), reason, now.unix_millis()])?;
+        account.card.status = CardStatus::Closed;
+        account.card.status_reason = Some(reason.clone());
+    }
+    Ok(Changed::new(account, id).because(detail))
+}
+
+/// Ends all tokens of a card, each with its lines in history and audit log.
+fn end_tokens(
+    connection: &Connection,
+    Closing { card, actor, reason, .. }: &Closing,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<()> {
+    let reason = format!("its card was closed: {reason}");
+    let action = TokenAction::Delete;
+    for token in tokens::living_of_card(connection, *card)? {
+        let (token, state) = (token.id, token.state.after(action, *actor)?);
+        let change =
+            TokenChange { token, action, actor: *actor, reason: reason.clone(), state, at: now };
+        tokens::write_change(connection, &change)?;
+        connection.record(&AuditEvent {
+            at: now,
+            caller: caller.clone(),
+            action: AuditAction::TokenDeleted,
+            object: token.to_string(),
+            result: AuditResult::Succeeded,
+            detail: Some(format!("{actor}: {reason}")),
+        })?;
+    }
+    Ok(())
+}
+
 impl<E: Engine> CardStore for E {
     fn create_card(
         &self,
@@ -125,7 +186,7 @@ impl<E: Engine> CardStore for E {
     }
 
     fn sealed_card_number(&self, id: CardId) -> Result<Option<Vec<u8>>> {
-        let sql = "SELECT id, number_sealed FROM cards WHERE id = ?1";
+        let sql = "SELECT id, number_sealed FROM cards WHERE id = ?1 AND erased_at IS NULL";
         self.read(|connection| {
             first(connection, sql, [id.to_string()], |row| {
                 Columns::new(row, "cards").get("number_sealed")
@@ -160,11 +221,23 @@ impl<E: Engine> CardStore for E {
         })
     }
 
+    fn close_card(
+        &self,
+        closing: Closing,
+        write: Write<CardAccount>,
+    ) -> Result<Written<CardAccount>> {
+        let (caller, claim) = (write.caller.clone(), write.claim.clone());
+        self.change(write, AuditAction::CardClosed, move |connection, now| {
+            close(connection, &closing, (&caller, claim.as_ref()), now)
+        })
+    }
+
     fn top_up(&self, top_up: TopUp, write: Write<LedgerEntry>) -> Result<Written<LedgerEntry>> {
         let claim = write.claim.clone();
         self.change(write, AuditAction::CardToppedUp, move |connection, now| {
             let TopUp { card, amount, reference } = top_up;
             let account = get_to_change(connection, card)?;
+            account.card.status.is_kept()?;
             idempotency::book_once(connection, claim.as_ref(), now)?;
             // Adding to what is there refuses another currency and a sum that does not fit.
             account.balance.checked_add(amount)?;

@@ -27,6 +27,7 @@ pub(crate) mod pins;
 pub(crate) mod policies;
 pub(crate) mod realm;
 mod refunds;
+pub(crate) mod retention;
 mod reversals;
 mod revocations;
 pub(crate) mod rows;

@@ -288,7 +288,7 @@ impl<E: Engine> PinStore for E {
         write: Write<CardPin>,
     ) -> Result<Written<CardPin>> {
         self.change(write, AuditAction::CardPinSet, move |connection, _| {
-            cards::get_to_change(connection, card)?;
+            cards::get_to_change(connection, card)?.card.status.is_kept()?;
             let pin = CardPin { value, failed: 0 };
             put_card_pin(connection, card, &pin)?;
             Ok(Changed::new(pin, card))

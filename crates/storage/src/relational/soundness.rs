@@ -85,7 +85,7 @@ struct Rule {
     to_do: &'static str,
 }
 
-/// What all transfers but top-ups are about, by the payment intent.
+/// What all transfers but top-ups and pay-outs are about, by the payment intent.
 macro_rules! by_intent {
     ($rest:literal) => {
         concat!(
@@ -98,7 +98,7 @@ macro_rules! by_intent {
                  LEFT JOIN authorizations AS ra ON ra.id = r.authorization_id
                  LEFT JOIN refunds AS f ON f.id = t.cause
                  LEFT JOIN payment_intents AS p ON p.id = t.cause
-                 WHERE t.kind <> 'top_up')
+                 WHERE t.kind NOT IN ('top_up', 'pay_out'))
              ",
             $rest
         )
@@ -134,7 +134,8 @@ const RULES: [Rule; 16] = [
                  WHERE amount <= 0 OR kind || ' ' || from_kind || ' ' || to_kind NOT IN (
                      'top_up issuer_funding cardholder', 'hold cardholder held', 'capture held merchant_payable',
                      'release held cardholder', 'refund merchant_payable cardholder',
-                     'reversal merchant_payable cardholder', 'loss issuer_loss cardholder')",
+                     'reversal merchant_payable cardholder', 'loss issuer_loss cardholder',
+                     'pay_out cardholder issuer_funding')",
         fault: "no booking of this kind goes so",
         to_do: RESTORE,
     },

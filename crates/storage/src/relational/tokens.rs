@@ -3,11 +3,11 @@
 use std::ops::RangeInclusive;
 
 use tapfer_emv::keys::{KeyClass, KeyIndex};
-use tapfer_payment_types::{Timestamp, TokenId};
+use tapfer_payment_types::{CardId, Timestamp, TokenId};
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::issuers::KeyPolicy;
 use tapfer_payments::keys::{self, CounterRange, GrantedKey};
-use tapfer_payments::store_shares::may_be_served;
+use tapfer_payments::store_shares::{DeviceError, may_be_served};
 use tapfer_payments::tokens::{
     Actor, SuspendedBy, Token, TokenAction, TokenChange, TokenState, TokenStatus,
 };
@@ -31,6 +31,12 @@ pub(super) fn find_with_number_hash(
     first(connection, "SELECT * FROM tokens WHERE id = ?1", [id.to_string()], |row| {
         Ok((read(row)?, Columns::new(row, "tokens").get("number_hash")?))
     })
+}
+
+/// The tokens of a card that have not ended.
+pub(super) fn living_of_card(connection: &Connection, card: CardId) -> Result<Vec<Token>> {
+    let sql = "SELECT * FROM tokens WHERE card_id = ?1 AND status <> 'DEACTIVATED' ORDER BY id";
+    all(connection, sql, [card.to_string()], read)
 }
 
 pub(crate) fn get(connection: &Connection, id: TokenId) -> Result<Token> {
@@ -135,10 +141,14 @@ fn insert(connection: &Connection, token: &Token, number: &SealedNumber) -> Resu
     Ok(())
 }
 
-/// Card, phone and token are all of one issuer.
+/// Card, phone and token are all of one issuer, and the card is not closed.
 fn check_owners(connection: &Connection, token: &Token) -> Result<()> {
-    let card = cards::get(connection, token.card)?.card;
+    let card = cards::get_to_change(connection, token.card)?.card;
+    card.status.is_kept()?;
     let device = devices::get(connection, token.device)?;
+    if device.public_key.is_erased() {
+        return Err(DeviceError::Erased.into());
+    }
     if card.issuer != token.issuer || device.issuer != token.issuer {
         return Err(Refusal::OwnersDiffer("card, device and token").into());
     }
@@ -149,8 +159,10 @@ fn check_owners(connection: &Connection, token: &Token) -> Result<()> {
 pub(crate) fn write_change(connection: &Connection, change: &TokenChange) -> Result<()> {
     let (token, status) = (change.token.to_string(), change.state.status().as_str());
     let suspended_by = suspended_by_bits(change.state);
-    let update = "UPDATE tokens SET status = ?2, suspended_by = ?3 WHERE id = ?1";
-    execute(connection, update, params![token, status, suspended_by])?;
+    let ended_at =
+        (change.state == TokenState::Deactivated).then_some(change.at).map(Timestamp::unix_millis);
+    let update = "UPDATE tokens SET status = ?2, suspended_by = ?3, ended_at = ?4 WHERE id = ?1";
+    execute(connection, update, params![token, status, suspended_by, ended_at])?;
     execute(
         connection,
         "INSERT INTO token_changes
@@ -316,7 +328,7 @@ impl<E: Engine> TokenStore for E {
     }
 
     fn sealed_token_number(&self, id: TokenId) -> Result<Option<Vec<u8>>> {
-        let sql = "SELECT id, number_sealed FROM tokens WHERE id = ?1";
+        let sql = "SELECT id, number_sealed FROM tokens WHERE id = ?1 AND erased_at IS NULL";
         self.read(|connection| {
             first(connection, sql, [id.to_string()], |row| {
                 Columns::new(row, "tokens").get("number_sealed")

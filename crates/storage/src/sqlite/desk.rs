@@ -480,6 +480,14 @@ impl Desk {
         }
     }
 
+    /// Leaves nothing in the log of what stood there; whether that could be done.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub(super) fn wipe_log(&self) -> Result<bool> {
+        if self.has_journal { mark::wipe(self.connection()) } else { Ok(false) }
+    }
+
     /// Closes the connection. The log is folded into the database first; `folded` comes behind that, and `unmarked` when nothing
     /// says any more that the database is open.
     pub(super) fn close(self, folded: impl FnOnce(), unmarked: impl FnOnce()) -> Result<()> {

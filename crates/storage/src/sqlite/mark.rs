@@ -81,12 +81,31 @@ impl OpenMark {
 
 /// Brings the database up to its log; whether all of it is there now. Who reads an older moment keeps some of it back.
 pub(super) fn fold(connection: &Connection) -> Result<bool> {
+    Ok(folded(connection)?.is_some())
+}
+
+/// The same, and how many frames of the log count.
+fn folded(connection: &Connection) -> Result<Option<i64>> {
     let folded = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
         let counted: [i64; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
         Ok(counted)
     });
     let [is_busy, frames, folded] = folded?;
-    Ok(is_busy == 0 && frames == folded)
+    Ok((is_busy == 0 && frames == folded).then_some(frames))
+}
+
+/// Has the log begin anew, and cuts off what stood in it; whether that could be done. It is never without a frame: see the module.
+pub(super) fn wipe(connection: &Connection) -> Result<bool> {
+    if !fold(connection)? {
+        return Ok(false);
+    }
+    // The commit that begins a log anew cuts it to its own length.
+    connection.pragma_update(None, "journal_size_limit", 0)?;
+    // Nobody reads it; a page is written for it all the same.
+    let written = connection.pragma_update(None, "user_version", 0);
+    connection.pragma_update(None, "journal_size_limit", -1)?;
+    written?;
+    Ok(folded(connection)? == Some(1))
 }
 
 /// Before anything is done on a connection that writes.

@@ -51,6 +51,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V23__handed_over_intents", include_str!("../../migrations/V23__handed_over_intents.sql")),
     ("V24__vouched_answers", include_str!("../../migrations/V24__vouched_answers.sql")),
     ("V25__stand_in", include_str!("../../migrations/V25__stand_in.sql")),
+    ("V26__retention", include_str!("../../migrations/V26__retention.sql")),
 ];
 
 /// The version since which API keys have signatures.

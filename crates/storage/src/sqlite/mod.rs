@@ -16,6 +16,7 @@ mod lots;
 mod mark;
 mod migrations;
 mod readers;
+mod retention;
 mod schema;
 mod sql;
 mod touched;
@@ -155,10 +156,16 @@ impl SqliteStorage {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // An acknowledged change is on the disk, not in the operating system's cache.
         connection.pragma_update(None, "synchronous", "FULL")?;
+        retention::overwrite_deleted(&connection)?;
         migrations::run(&mut connection)?;
         let transaction = connection.transaction()?;
         audit_chain::begin(&*transaction)?;
         transaction.commit()?;
+        if log.is_some()
+            && let Err(error) = retention::rewrite(&connection, path)
+        {
+            tracing::warn!(target: "tapfer::storage", %error, "the database was not written anew behind what was erased; at the next start it is tried again");
+        }
         connection.pragma_update(None, "foreign_keys", true)?;
         let readers = (0..options.read_connections.max(1))
             .map(|_| open_reader(path, options))

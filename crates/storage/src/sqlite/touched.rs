@@ -141,6 +141,7 @@ mod tests {
         "idempotency_answers",
         "answers_vouched",
         "booked_requests",
+        "retention",
         "audit_events",
         "audit_links",
         "audit_heads",

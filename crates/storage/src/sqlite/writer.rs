@@ -35,6 +35,8 @@ const REST: Duration = Duration::from_secs(10);
 enum Wanted {
     Payments(Payments),
     Changes(Box<dyn Changes>),
+    /// That nothing is left in the log of what stood there.
+    WipedLog(SyncSender<Result<bool>>),
 }
 
 impl Wanted {
@@ -42,6 +44,7 @@ impl Wanted {
         match self {
             Self::Payments(payments) => tell(payments.made, &payments.reply, on_disk),
             Self::Changes(changes) => changes.tell(on_disk),
+            Self::WipedLog(reply) => drop(reply.send(on_disk.map(|()| false))),
         }
     }
 }
@@ -201,6 +204,13 @@ impl Writer {
         }
     }
 
+    /// Leaves nothing in the log of what stood there; whether that could be done.
+    pub(super) fn wipe_log(&self) -> Result<bool> {
+        let (reply, answer) = sync_channel(1);
+        self.send(Wanted::WipedLog(reply))?;
+        answer.recv().unwrap_or(Err(StorageError::Abandoned))
+    }
+
     fn put<T: Send + 'static>(
         &self,
         jobs: Vec<impl FnOnce(&Connection) -> Result<T> + Send + 'static>,
@@ -272,8 +282,16 @@ impl Drop for Writer {
 }
 
 fn work(mut desk: Desk, queue: Receiver<Wanted>, commits: &AtomicU64, mut disk: Disk) {
-    let mut line = Line { queue, payments: VecDeque::new(), changes: VecDeque::new() };
+    let (payments, changes, wipes) = (VecDeque::new(), VecDeque::new(), Vec::new());
+    let mut line = Line { queue, payments, changes, wipes };
     while line.wait(&mut desk, &mut disk) {
+        for reply in line.wipes.drain(..) {
+            // Nobody listens any more if the caller's thread is gone.
+            let _ = reply.send(desk.wipe_log());
+        }
+        if line.is_empty() {
+            continue;
+        }
         let mut made = Vec::new();
         let turn =
             catch_unwind(AssertUnwindSafe(|| together(&mut desk, &mut line, &mut made, &mut disk)));
@@ -316,12 +334,17 @@ struct Line {
     queue: Receiver<Wanted>,
     payments: VecDeque<Payments>,
     changes: VecDeque<Box<dyn Changes>>,
+    wipes: Vec<SyncSender<Result<bool>>>,
 }
 
 impl Line {
+    fn is_empty(&self) -> bool {
+        self.payments.is_empty() && self.changes.is_empty()
+    }
+
     /// Waits for something to do; whether there is. Meanwhile the tables catch up with the journal.
     fn wait(&mut self, desk: &mut Desk, disk: &mut Disk) -> bool {
-        if !self.payments.is_empty() || !self.changes.is_empty() {
+        if !self.is_empty() || !self.wipes.is_empty() {
             return true;
         }
         let mut quiet = QUIET;
@@ -346,6 +369,7 @@ impl Line {
         match wanted {
             Wanted::Payments(payments) => self.payments.push_back(payments),
             Wanted::Changes(changes) => self.changes.push_back(changes),
+            Wanted::WipedLog(reply) => self.wipes.push(reply),
         }
         true
     }

@@ -28,6 +28,7 @@ use tapfer_payments::merchants::Merchant;
 use tapfer_payments::pins::{CardPin, PersonKeyState};
 use tapfer_payments::policies::IssuedPolicy;
 use tapfer_payments::refunds::Refund;
+use tapfer_payments::retention::RetentionLimit;
 use tapfer_payments::reversals::Reversal;
 use tapfer_payments::revocations::RevokedIssuerCertificate;
 use tapfer_payments::store_shares::Locker;
@@ -41,14 +42,14 @@ use crate::relational::{Result, of_each};
 use crate::store::{
     AccessStore, AuditStore, AuthorizationStore, CardStore, CatalogueStore, ConfigurationStore,
     DeviceStore, IdempotencyStore, IntegrityStore, IntentStore, IssuerStore, LedgerStore,
-    MerchantStore, PinStore, PolicyStore, RefundStore, ReversalStore, RevocationStore, Sharing,
-    TerminalStore, TokenStore, Turn,
+    MerchantStore, PinStore, PolicyStore, RefundStore, RetentionStore, ReversalStore,
+    RevocationStore, Sharing, TerminalStore, TokenStore, Turn,
 };
 use crate::{
     AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, ChainReport, Challenge,
-    CommitAuthorization, FactsQuery, IdempotencyClaim, Inconsistency, LedgerEntry, NewRefund,
-    NewReversal, Page, PersonKeyChange, PublishedConfiguration, RefundFilter, SealedNumber, Slice,
-    TokenFilter, TokenPerson, TopUp, Write, Written,
+    Closing, CommitAuthorization, FactsQuery, IdempotencyClaim, Inconsistency, LedgerEntry,
+    NewRefund, NewReversal, Page, PersonKeyChange, PublishedConfiguration, RefundFilter,
+    SealedNumber, Slice, TokenFilter, TokenPerson, TopUp, Write, Written,
 };
 
 type List<T, C> = Result<Slice<T, C>>;
@@ -145,7 +146,18 @@ through! { CardStore {
     ) -> Result<Written<CardAccount>>, forgetting Touched::Card(id);
     fn top_up(top_up: TopUp, write: Write<LedgerEntry>) -> Result<Written<LedgerEntry>>;
     fn card_entries(card: CardId, page: Page<i64>) -> List<LedgerEntry, i64>;
-} own {} }
+} own {
+    fn close_card(
+        &self,
+        closing: Closing,
+        write: Write<CardAccount>,
+    ) -> Result<Written<CardAccount>> {
+        let card = closing.card;
+        let made = self.there()?.close_card(closing, write);
+        self.state().known.forget(Touched::Card(card));
+        made
+    }
+} }
 
 through! { LedgerStore {
     fn account_balance(account: Account, currency: Currency) -> Result<Money>;
@@ -495,6 +507,16 @@ through! { IdempotencyStore {
         }
     }
 } }
+
+through! { RetentionStore {
+    fn retention_limit() -> Result<RetentionLimit>;
+    fn set_retention_limit(
+        limit: RetentionLimit,
+        reason: String,
+        write: Write<RetentionLimit>,
+    ) -> Result<Written<RetentionLimit>>;
+    fn erase_ended(now: Timestamp) -> Result<usize>;
+} own {} }
 
 through! { CatalogueStore {
     fn newest_catalogue() -> Result<Option<CatalogueMark>>;

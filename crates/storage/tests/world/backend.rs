@@ -20,6 +20,9 @@ pub(crate) trait Backend {
 
     /// As if the answers that are kept had been written long ago, where somebody looks when they were.
     fn age_answers(&self) {}
+
+    /// As if what has ended had done so so many days before, where somebody looks at his own clock.
+    fn age_ended(&self, _days: i64) {}
 }
 
 impl Backend for tempfile::TempDir {
@@ -44,6 +47,15 @@ impl Backend for TestPostgres {
              UPDATE idempotency_answers SET inserted_at = 0",
         );
     }
+
+    fn age_ended(&self, days: i64) {
+        self.say(&format!(
+            "SET session_replication_role = replica;
+             UPDATE cards SET closed_seen_at = closed_seen_at - {days} * CAST(86400000 AS BIGINT);
+             UPDATE tokens SET ended_seen_at = ended_seen_at - {days} * CAST(86400000 AS BIGINT);
+             UPDATE devices SET created_at = created_at - {days} * CAST(86400000 AS BIGINT)"
+        ));
+    }
 }
 
 /// Two partitions on two servers. All cards are in the second, and what everybody needs comes there from the first.
@@ -57,6 +69,10 @@ impl Backend for Partitions {
 
     fn age_answers(&self) {
         self.0.iter().for_each(Backend::age_answers);
+    }
+
+    fn age_ended(&self, days: i64) {
+        self.0.iter().for_each(|server| server.age_ended(days));
     }
 }
 

@@ -7,7 +7,7 @@ use tapfer_payment_types::CardId;
 use tapfer_storage::CardChange;
 
 use crate::api::cards::{
-    BlockCard, Card, CardQuery, CreateCard, LedgerEntry, LookupCard, TopUpCard,
+    BlockCard, Card, CardQuery, CloseCard, CreateCard, LedgerEntry, LookupCard, TopUpCard,
 };
 use crate::api::{Page, PageQuery};
 use crate::http::App;
@@ -126,6 +126,25 @@ async fn change(
     Command { caller, repetition, body }: Command<BlockCard>,
 ) -> Result<impl IntoResponse + use<>, Problem> {
     app.run(move |service| service.change_card(&caller, &repetition, id, change, body)).await
+}
+
+/// Close a card
+///
+/// For good: every token of it ends with it, and it never pays or opens again. Refused while something is held for payments, and
+/// while there is money on it, unless `pay_out` gives that back to the issuer's account. A closed card onto which a refund came
+/// is closed once more with `pay_out`. What is kept of it is erased when the realm's retention limit is over. Operator and issuer.
+#[utoipa::path(
+    post, path = "/v1/cards/{card}/close", tag = "cards", operation_id = "close_card",
+    params(("card" = String, Path, description = "The card's id"), IdempotencyHeader),
+    request_body = CloseCard,
+    responses((status = 200, description = "The card", body = Card))
+)]
+pub(super) async fn close(
+    State(app): State<App>,
+    PathId(id): PathId<CardId>,
+    Command { caller, repetition, body }: Command<CloseCard>,
+) -> Result<impl IntoResponse, Problem> {
+    app.run(move |service| service.close_card(&caller, &repetition, id, body)).await
 }
 
 /// Load money onto a card

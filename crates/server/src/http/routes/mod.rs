@@ -15,6 +15,7 @@ mod operation;
 mod payment_intents;
 mod pins;
 mod refunds;
+mod retention;
 mod reversals;
 mod terminals;
 mod tokens;
@@ -58,6 +59,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(audit::head))
         .routes(routes!(audit::links))
         .routes(routes!(audit::record_restoration))
+        .routes(routes!(retention::get, retention::set))
         .routes(routes!(api_keys::create, api_keys::list))
         .routes(routes!(api_keys::revoke))
         .routes(routes!(cards::create, cards::list))
@@ -65,6 +67,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(cards::get))
         .routes(routes!(cards::block))
         .routes(routes!(cards::unblock))
+        .routes(routes!(cards::close))
         .routes(routes!(cards::top_up))
         .routes(routes!(cards::entries))
         .routes(routes!(pins::set_of_card))

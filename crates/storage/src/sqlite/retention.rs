@@ -1,0 +1,77 @@
+//! Erasing in a file: what was erased is to be nowhere in it, nor in its log.
+//!
+//! SQLite leaves what it deletes where it was, until something else is written there. So whatever the writer deletes is overwritten
+//! (`secure_delete`); behind an erasure the log begins anew and is cut to what it then holds; and since pages that were put in order may
+//! have kept what stood in them, the file is written anew when it is opened the next time.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use tapfer_payment_types::Timestamp;
+use tapfer_payments::retention::{EndedKind, RetentionLimit};
+
+use super::{Result, SqliteStorage, mark};
+use crate::relational::rows::{Columns, execute, first};
+use crate::relational::sql::params;
+use crate::relational::{Engine, retention};
+use crate::{RetentionStore, Write, Written};
+
+impl RetentionStore for SqliteStorage {
+    fn retention_limit(&self) -> Result<RetentionLimit> {
+        self.read_apart(retention::limit)
+    }
+
+    fn set_retention_limit(
+        &self,
+        limit: RetentionLimit,
+        reason: String,
+        write: Write<RetentionLimit>,
+    ) -> Result<Written<RetentionLimit>> {
+        retention::set_limit(self, limit, reason, write)
+    }
+
+    fn erase_ended(&self, now: Timestamp) -> Result<usize> {
+        let mut erased = 0_usize;
+        for kind in EndedKind::ALL {
+            let find = |kind, behind: &str| {
+                self.read(|connection| retention::past_limit(connection, kind, now, behind))
+            };
+            let erase = |kind, part: Vec<String>| {
+                self.write(move |connection| retention::erase(connection, kind, &part, now))
+            };
+            erased = erased.saturating_add(retention::in_parts(*kind, find, erase)?);
+        }
+        if erased > 0 && !self.writer.wipe_log()? {
+            tracing::warn!(
+                target: "tapfer::storage",
+                "somebody reads an older moment of the database: what was erased stands in its log until that is written over"
+            );
+        }
+        Ok(erased)
+    }
+}
+
+/// Has everything overwritten that this connection deletes.
+pub(super) fn overwrite_deleted(connection: &Connection) -> Result<()> {
+    Ok(connection.pragma_update(None, "secure_delete", "FAST")?)
+}
+
+/// Writes the file anew if something was erased since it was, as long as nobody else has it open. Nobody takes payments yet.
+///
+/// # Errors
+/// Somebody reads it, or the disk has no room for a second one; the file is as it was, or as it is to be.
+pub(super) fn rewrite(connection: &Connection, path: &Path) -> Result<()> {
+    let wanted = "SELECT one FROM retention WHERE is_rewritten = 0";
+    let is_wanted = first(connection, wanted, params![], |row| {
+        Columns::keyed(row, "retention", "one").get::<i64>("one")
+    })?;
+    // Without its log there is no mark of it: all is in the file itself.
+    if is_wanted.is_none() || !mark::fold(connection)? {
+        return Ok(());
+    }
+    mark::forget(path)?;
+    connection.execute_batch("VACUUM")?;
+    execute(connection, "UPDATE retention SET is_rewritten = 1", params![])?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    Ok(())
+}
