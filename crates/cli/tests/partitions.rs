@@ -12,6 +12,7 @@
     missing_docs
 )]
 
+mod custodians;
 mod load;
 mod platform;
 
@@ -20,6 +21,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use custodians::{Table, as_str, text};
 use load::{Load, uptime};
 use platform::{Platform, tapfer, until};
 use serde_json::Value;
@@ -178,33 +180,103 @@ fn a_platform_pays_in_two_partitions_and_one_is_moved() {
     }
 }
 
-/// Attack: who writes into the home's database puts a map there that the platform did not sign, to lead payments astray.
+/// A platform on two new servers, of a realm that has not paid yet.
+fn begun(home: &Path, servers: [&TestPostgres; 2]) -> Platform {
+    lead(home, servers);
+    for server in servers {
+        server.say(&format!("CREATE ROLE {PLATFORM} LOGIN"));
+    }
+    let _refused = tapfer().args(["serve", "--listen", "127.0.0.1:0", "--home"]).arg(home).output();
+    for (number, server) in [("0", servers[0]), ("1", servers[1])] {
+        done(home, &["db", "migrate", "--owner", OWNER, "--partition", number]);
+        server.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
+    }
+    subscribe(servers[1], servers[0], "tapfer_1");
+    Platform::on(home)
+}
+
+/// The map as `db partitions show` has it.
+fn map_of(home: &Path) -> Value {
+    let shown = done(home, &["db", "partitions", "show"]);
+    assert_eq!(shown["sound"], true, "{shown}");
+    shown["map"].clone()
+}
+
+/// Attack: who writes into the home's database puts a map there that the platform did not sign, or an older one once more, to lead
+/// payments astray, or so that no platform starts.
 #[test]
 fn attack_forged_partition_map() {
     let (first, second) = (TestPostgres::start_to_subscribe_from(), TestPostgres::start());
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
-    lead(home, [&first, &second]);
-    for server in [&first, &second] {
-        server.say(&format!("CREATE ROLE {PLATFORM} LOGIN"));
-    }
-    let _refused = tapfer().args(["serve", "--listen", "127.0.0.1:0", "--home"]).arg(home).output();
-    for (number, server) in [("0", &first), ("1", &second)] {
-        done(home, &["db", "migrate", "--owner", OWNER, "--partition", number]);
-        server.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
-    }
-    subscribe(&second, &first, "tapfer_1");
-    drop(Platform::on(home));
-    done(home, &["db", "partitions", "show"]);
-    // As a platform's login may: the next version, with somebody else's signature.
-    let forged = "INSERT INTO partition_maps
-        SELECT 2, replace(replace(document, '\"version\":1', '\"version\":2'), '[1,1]', '[1,2]'), key, signature FROM partition_maps";
-    first.try_as(PLATFORM, forged).unwrap();
-    let (is_sound, refused) = said(home, &["db", "partitions", "show"]);
-    assert!(!is_sound && refused.to_string().contains("not signed by this platform"), "{refused}");
-    let served = tapfer().args(["serve", "--listen", "127.0.0.1:0", "--home"]).arg(home).output();
-    let told = String::from_utf8(served.unwrap().stderr).unwrap();
-    assert!(told.contains("not signed by this platform"), "{told}");
+    let mut platform = begun(home, [&first, &second]);
+    assert_eq!(map_of(home), 1);
+    // Somebody else's signature; and the first one, genuine, as the next. Not far ahead, where it would be the newest for ever.
+    let put = |version: u32, document: &str| {
+        let put = format!(
+            "INSERT INTO partition_maps SELECT {version}, {document}, key, signature FROM partition_maps WHERE version = 1"
+        );
+        first.try_as(PLATFORM, &put)
+    };
+    put(2, "replace(replace(document, '\"version\":1', '\"version\":2'), '[1,1]', '[1,2]')")
+        .unwrap();
+    assert_eq!(map_of(home), 1);
+    let refused = put(99, "document").unwrap_err();
+    assert!(refused.contains("the version behind the newest"), "{refused}");
+    // The platform goes on, and signs behind it.
+    done(home, &["keys", "rotate", "platform", "audit-head", "--reason", "a test"]);
+    until("the map is signed anew", PATIENCE, || (map_of(home) == 3).then_some(()));
+    put(4, "document").unwrap();
+    assert_eq!(map_of(home), 3);
+    platform.kill();
+    platform.restart();
+    platform.tapfer(&["init"]);
+}
+
+/// The key that signed the map is destroyed: while a platform runs the map is signed anew before that, and where none ran the
+/// next one that starts does it, if every database says what the map says.
+#[test]
+fn a_map_whose_key_is_destroyed_is_signed_anew() {
+    let (first, second) = (TestPostgres::start_to_subscribe_from(), TestPostgres::start());
+    let table = Table::new();
+    let home = table.home();
+    fs::create_dir(&home).unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let mut platform = begun(&home, [&first, &second]);
+    done(&home, &as_str(&table.hand_out("share", &[])));
+    let parts = table.two_custodians("share");
+    let audit_head = |verb, more: &[&str]| {
+        let key = ["keys", verb, "platform", "audit-head"];
+        done(&home, &[&key[..], more, &["--reason", "a test"]].concat());
+    };
+    let destroy = |generation: &str, more: &[&str]| {
+        let transcript = table.file(&format!("destroyed-{generation}-{}.txt", more.len()));
+        let confirm = format!("platform audit-head {generation}");
+        let held = ["--confirm", &confirm, "--officer", "Tony", "--transcript", text(&transcript)];
+        let key = ["keys", "destroy", "platform", "audit-head", generation, "--agreed", "destroy"];
+        let why = ["--reason", "a test"];
+        said(&home, &[&key[..], &held, more, &why, &as_str(&parts)].concat())
+    };
+    audit_head("rotate", &[]);
+    until("the map is signed anew", PATIENCE, || (map_of(&home) == 2).then_some(()));
+    audit_head("retire", &["1"]);
+    let (is_destroyed, told) = destroy("1", &[]);
+    assert!(is_destroyed, "{told}");
+    assert_eq!(map_of(&home), 2);
+
+    platform.kill();
+    audit_head("rotate", &[]);
+    audit_head("retire", &["2"]);
+    let (is_destroyed, told) = destroy("2", &[]);
+    assert!(!is_destroyed && told.to_string().contains("1 partition map in force"), "{told}");
+    let (is_destroyed, told) = destroy("2", &["--lose", "1"]);
+    assert!(is_destroyed, "{told}");
+    let (is_sound, told) = said(&home, &["db", "partitions", "show"]);
+    assert!(!is_sound && told.to_string().contains("signed anew when a platform starts"), "{told}");
+    platform.restart();
+    assert_eq!(map_of(&home), 3);
+    platform.tapfer(&["init"]);
 }
 
 /// Attack, or a mistake: `database.toml` leads to the place that a partition has left, or to another copy of it, and somebody opens

@@ -33,6 +33,7 @@ use tapfer_storage::{
 };
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 use world::backend::{Partitions, claim, options};
+use world::standby::{Held, find_the_standby, lose_the_standby, nobody_links, until_it_waits};
 use world::{World, noon, presented, realm, write};
 
 /// A world whose own card is in partition 1, and a customer whose card is in the home.
@@ -92,6 +93,7 @@ const OF_THE_HOME: &[&str] = &[
     "partition_maps",
     "revoked_issuer_certificates",
     "terminal_certificates",
+    "untold_answers",
 ];
 
 /// Tables that statements of a server's log write to, since it had so many lines.
@@ -261,7 +263,6 @@ fn tap(
             Ok(_) => {}
             Err(StorageError::Refused(_)) => return false,
             Err(StorageError::Conflict | StorageError::Busy) => continue,
-            Err(StorageError::NotFound { .. }) => continue,
             Err(error) => panic!("{error}"),
         }
         let query = world.query(intent, terminal, presented(counter, 100));
@@ -279,7 +280,7 @@ fn tap(
 #[test]
 fn a_block_holds_everywhere_when_it_is_answered() {
     let partitions = Partitions::start(2);
-    let (there, _) = two_customers(&partitions);
+    let (there, at_home) = two_customers(&partitions);
     let store = &there.store;
     let armed = there.armed(100, CaptureMethod::Automatic).id;
     let before = there.decide(armed, there.terminal, presented(1, 100));
@@ -301,11 +302,187 @@ fn a_block_holds_everywhere_when_it_is_answered() {
     assert!(matches!(lock(), Err(StorageError::NotSynced(_))));
     let told = || store.begin(&claim(&there, "lock"));
     assert!(matches!(told(), Err(StorageError::NotSynced(_))), "it is made, and not everywhere");
+    // Nor is he who asks under another key, and hears that it is locked.
+    let again = || {
+        let by = tapfer_payments::store_shares::Locker::Issuer;
+        store.lock_device(there.device, by, "lost".into(), write())
+    };
+    assert!(matches!(again(), Err(StorageError::NotSynced(_))));
+    // Answers that have nothing to do with it are told.
+    let (intent, paid) = (at_home.armed(100, CaptureMethod::Automatic).id, claim(&there, "paid"));
+    let decision = at_home.decide(intent, at_home.terminal, presented(1, 100));
+    at_home.commit(&decision, Some(paid.clone())).unwrap();
+    assert!(matches!(store.begin(&paid), Ok(Begun::Replay(_))));
     other.say("ALTER SUBSCRIPTION tapfer_1 ENABLE");
     assert!(matches!(told(), Ok(Begun::Replay(_))));
+    assert!(matches!(again(), Err(StorageError::Refused(_))));
+    assert_eq!(partitions.0[0].ask("SELECT count(*) FROM untold_answers"), "0");
     assert!(matches!(lock(), Ok(tapfer_storage::Written::Replayed(_))));
     let locked = "SELECT count(*) FROM devices WHERE locked_by IS NOT NULL";
     assert_eq!(other.ask(locked), "1");
+}
+
+/// Two changes meet, and who made the first dies behind it: its answer waits for a partition that has heard only the second.
+#[test]
+fn a_change_is_not_told_for_another_one() {
+    let partitions = Partitions::start(2);
+    let (there, at_home) = two_customers(&partitions);
+    let [home, other] = [&partitions.0[0], &partitions.0[1]];
+    let key = claim(&there, "first");
+    let revoke = |terminal, claim| {
+        let write = tapfer_storage::Write { claim, ..write() };
+        there.store.revoke_terminal(terminal, "stolen".into(), write)
+    };
+    let locked = |table: &str| Held::new(home, &format!("SELECT 1 FROM {table} FOR UPDATE"));
+    let of_the_first = locked(&format!("terminals WHERE id = '{}'", there.terminal));
+    thread::scope(|scope| {
+        let first = scope.spawn(|| revoke(there.terminal, Some(key.clone())));
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        while home.ask(waiting) == "0" {
+            assert!(!first.is_finished());
+        }
+        revoke(at_home.terminal, None).unwrap();
+        other.say("ALTER SUBSCRIPTION tapfer_1 DISABLE");
+        let _nobody_counts = locked("told");
+        drop(of_the_first);
+        first.join().unwrap().unwrap_err();
+    });
+    let told = there.store.begin(&key);
+    assert!(!matches!(told, Ok(Begun::Replay(_))), "the other partition has not heard of it");
+}
+
+/// An intent that went, as far as one machine knows, is not paid where it went to: the home's standby knows nothing of that.
+#[test]
+fn a_handed_over_intent_waits_for_the_standby() {
+    let partitions = Partitions::start(2);
+    let (there, _) = two_customers(&partitions);
+    let [home, other] = [&partitions.0[0], &partitions.0[1]];
+    let intent = there.armed(100, CaptureMethod::Automatic).id;
+    let query = || there.query(intent, there.terminal, presented(1, 100));
+    let unlinked = nobody_links(home);
+    lose_the_standby(home);
+    for _ in 0..2 {
+        let facts = until_it_waits(home, || there.store.authorization_facts(query()));
+        assert!(matches!(facts, Err(StorageError::NotSynced(_))), "{facts:?}");
+        let come = format!("SELECT count(*) FROM payment_intents WHERE id = '{intent}'");
+        assert_eq!(other.ask(&come), "0");
+    }
+    find_the_standby(home);
+    drop(unlinked);
+    assert_eq!(there.pay(intent, 1, 100).outcome, Outcome::Approved);
+}
+
+/// A terminal waits for the payment that it was armed for last, also when an older one comes to where that is.
+#[test]
+fn an_older_payment_that_moves_leaves_the_terminal_alone() {
+    let partitions = Partitions::start(2);
+    let (there, at_home) = two_customers(&partitions);
+    let store = &there.store;
+    let waits = |intent| store.intent(intent).unwrap().unwrap().is_armed_at(there.terminal, noon());
+    // Declined there, and armed elsewhere, while the terminal waits for the next customer.
+    let older = there.armed(200_000, CaptureMethod::Automatic).id;
+    there.pay(older, 1, 200_000);
+    let newer = there.armed(100, CaptureMethod::Automatic).id;
+    there.arm(older, at_home.terminal);
+    assert!(waits(newer));
+    // Not tapped to the end, and over: the terminal was free again.
+    store.cancel_intent(older, write()).unwrap();
+    assert_eq!(at_home.pay_at(newer, there.terminal, 1, 100).outcome, Outcome::Approved);
+    let older = there.armed(100, CaptureMethod::Automatic).id;
+    store.authorization_facts(there.query(older, there.terminal, presented(2, 100))).unwrap();
+    let later = noon().plus_seconds(61);
+    let arm = |intent, terminal| {
+        let write = tapfer_storage::Write { now: later, ..write() };
+        store.arm_intent(intent, terminal, later.plus_seconds(60), write).unwrap()
+    };
+    let newer = there.intent(100, CaptureMethod::Automatic).id;
+    arm(newer, there.terminal);
+    arm(older, at_home.terminal);
+    assert!(waits(newer));
+}
+
+/// Attack: a terminal names another merchant's payment, and a card of another partition, to have it moved out of the way.
+#[test]
+fn attack_intent_moved_by_another_merchant() {
+    let partitions = Partitions::start(2);
+    let (there, _) = two_customers(&partitions);
+    let intent = there.armed(100, CaptureMethod::Automatic).id;
+    let merchant = tapfer_payment_types::MerchantId::new(noon(), there.next());
+    let key = there.new_api_key(tapfer_payments::access::Principal::Merchant(merchant));
+    there.store.create_merchant(world::merchant(merchant), key, write()).unwrap();
+    let terminal = tapfer_payment_types::TerminalId::new(noon(), there.next());
+    there.create_terminal_of(merchant, terminal);
+    let facts = there.store.authorization_facts(there.query(intent, terminal, presented(1, 100)));
+    // As of one in the same database: the service sees whose it is, and hides it.
+    assert_eq!(facts.unwrap().intent.id, intent);
+    let there_too = "SELECT count(*) FROM payment_intents";
+    assert_eq!(partitions.0[1].ask(there_too), "0");
+    let moves = "SELECT count(*) FROM (SELECT action FROM audit_inbox UNION ALL SELECT action FROM audit_events) AS done
+        WHERE action = 'payment_intent.moved'";
+    assert_eq!(partitions.0[0].ask(moves), "0");
+    assert_eq!(there.pay(intent, 1, 100).outcome, Outcome::Approved);
+}
+
+/// A partition whose commits hang keeps nobody else from paying: from then on it is asked nothing, until it commits again.
+#[test]
+fn a_partition_that_does_not_commit_stops_its_own_cards() {
+    let partitions = Partitions::start(2);
+    let (there, at_home) = two_customers(&partitions);
+    let other = &partitions.0[1];
+    there.pay_new(1, 100, CaptureMethod::Automatic);
+    let hanging = there.armed(100, CaptureMethod::Automatic).id;
+    let [refused, again] = [(); 2].map(|()| there.intent(100, CaptureMethod::Automatic).id);
+    let another = tapfer_payment_types::TerminalId::new(noon(), there.next());
+    there.create_terminal(another);
+    let decision = there.decide(hanging, there.terminal, presented(2, 100));
+    let _unlinked = nobody_links(other);
+    lose_the_standby(other);
+    let hangs = there.commit(&decision, None);
+    assert!(matches!(hangs, Err(StorageError::NotSynced(_))), "{hangs:?}");
+    let query = there.query(refused, there.terminal, presented(3, 100));
+    let refused = there.store.authorization_facts(query);
+    assert!(matches!(refused, Err(StorageError::Unreachable(_))), "{refused:?}");
+    at_home.pay_new(1, 100, CaptureMethod::Automatic);
+    find_the_standby(other);
+    // As a till does: again, until there is an answer.
+    let key = claim(&there, "again");
+    there.arm(again, another);
+    while !pays_at(&there, again, another, 4, &key) {
+        thread::yield_now();
+    }
+}
+
+/// What is done on the same server in another database, however long it takes, keeps no change waiting.
+#[test]
+fn a_neighbour_keeps_no_change_waiting() {
+    let partitions = Partitions::start(2);
+    let (there, _) = two_customers(&partitions);
+    partitions.0[1].say("CREATE DATABASE neighbour");
+    let mut psql = partitions.0[1].program("psql");
+    psql.env("PGDATABASE", "neighbour").args(["-X", "-q", "-t", "-A"]);
+    let mut psql = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut says = psql.stdin.take().unwrap();
+    says.write_all(b"BEGIN; SELECT pg_current_xact_id() IS NOT NULL;\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(psql.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "t\n");
+    there.store.revoke_terminal(there.terminal, "stolen".into(), write()).unwrap();
+    drop(says);
+    psql.wait().unwrap();
+}
+
+/// What was broken off is finished, and only the home's changes come to the others.
+#[test]
+fn a_partition_is_made_to_its_end() {
+    let partitions = Partitions::start(2);
+    let [home, other] = [&partitions.0[0], &partitions.0[1]];
+    home.say(&format!("DROP PUBLICATION {PUBLICATION}"));
+    make_partition(&options(home, OWNER), Part { number: 0, partitions: 2, place: 1 }).unwrap();
+    assert_eq!(home.ask("SELECT count(*) FROM pg_publication"), "1");
+    for table in EVERYWHERE {
+        other.try_as(PLATFORM, &format!("INSERT INTO {table} SELECT * FROM {table}")).unwrap_err();
+    }
+    other.try_as(PLATFORM, "UPDATE told SET number = 9000000000000000000").unwrap_err();
 }
 
 /// What began in a partition before it heard of a change, and may rest on what was before, ends before that is answered.
@@ -500,12 +677,22 @@ fn pays(
     counter: u16,
     key: &tapfer_storage::IdempotencyClaim,
 ) -> bool {
+    pays_at(world, intent, world.terminal, counter, key)
+}
+
+fn pays_at(
+    world: &World,
+    intent: PaymentIntentId,
+    terminal: tapfer_payment_types::TerminalId,
+    counter: u16,
+    key: &tapfer_storage::IdempotencyClaim,
+) -> bool {
     match world.store.begin(key) {
         Ok(Begun::Replay(_)) => return true,
         Ok(Begun::Run(_)) => {}
         Err(_) => return false,
     }
-    let query = world.query(intent, world.terminal, presented(counter, 10));
+    let query = world.query(intent, terminal, presented(counter, 10));
     let Ok(facts) = world.store.authorization_facts(query) else { return false };
     let decision = world.decide_on(facts, presented(counter, 10));
     world.commit(&decision, Some(key.clone())).is_ok()

@@ -10,10 +10,8 @@
 
 mod world;
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{io, thread};
@@ -23,7 +21,7 @@ use tapfer_payments::integrity::{AttestationTerms, Consequence, IntegrityPolicy,
 use tapfer_payments::intents::CaptureMethod;
 use tapfer_payments::ledger::{AccountKind, LedgerError};
 use tapfer_payments::tokens::{Actor, TokenAction};
-use tapfer_storage::postgres::{PostgresOptions, PostgresStorage};
+use tapfer_storage::postgres::{PostgresOptions, PostgresStorage, make};
 use tapfer_storage::{
     AuditStore as _, AuthorizationFilter, Begun, IdempotencyClaim, IdempotencyStore as _,
     NewRefund, Page, RefundFilter, Refusal, Storage as _, StorageError, TokenFilter, TopUp, Write,
@@ -31,85 +29,12 @@ use tapfer_storage::{
 };
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 use world::backend::{claim, migrated, options, platform};
+use world::standby::{Held, find_the_standby, lose_the_standby, nobody_links, until_it_waits};
 use world::{World, done, euro, noon, presented, realm, write};
-
-/// Somebody else's transaction, which keeps what it has locked until this is dropped.
-struct Held {
-    psql: Child,
-}
-
-impl Held {
-    fn new(server: &TestPostgres, sql: &str) -> Self {
-        Self::by(OWNER, server, sql)
-    }
-
-    fn by(login: &str, server: &TestPostgres, sql: &str) -> Self {
-        let mut psql = server.program("psql");
-        psql.env("PGUSER", login);
-        psql.args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1"]);
-        let mut psql = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let told = psql.stdin.as_mut().unwrap();
-        writeln!(told, "SET search_path = tapfer; BEGIN; {sql}; SELECT 'held';").unwrap();
-        let said = BufReader::new(psql.stdout.take().unwrap());
-        assert!(said.lines().any(|line| line.unwrap() == "held"), "{sql}");
-        Self { psql }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // At the end of what it is told it hangs up, and its transaction is rolled back.
-        drop(self.psql.stdin.take());
-        let _ended = self.psql.wait();
-    }
-}
 
 /// How many wait for a lock.
 fn waiting(server: &TestPostgres) -> usize {
     server.ask("SELECT count(*) FROM pg_locks WHERE NOT granted").parse().unwrap()
-}
-
-const SYNC: &str = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-
-/// From here on commits wait for a standby that is not there.
-fn lose_the_standby(server: &TestPostgres) {
-    server.say("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
-    server.say("SELECT pg_reload_conf()");
-    let emit = "SELECT pg_logical_emit_message(true, 'test', '')";
-    until_it_waits(server, || {
-        while server.try_as("postgres", emit).is_ok_and(|_| !is_cancelled(server)) {}
-    });
-}
-
-/// Whether the server has been asked to give a wait up.
-fn is_cancelled(server: &TestPostgres) -> bool {
-    server.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 99") == "1"
-}
-
-fn find_the_standby(server: &TestPostgres) {
-    server.say("ALTER SYSTEM RESET synchronous_standby_names");
-    server.say("SELECT pg_reload_conf()");
-    // Itself a commit, which waits until the server has heard that commits do not wait any more.
-    server.say("CREATE TABLE settled (); DROP TABLE settled");
-}
-
-/// What comes of a job whose commit waits for a standby, and is told not to.
-fn until_it_waits<T: Send>(server: &TestPostgres, job: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let job = scope.spawn(job);
-        while server.ask(&format!("SELECT count(*) FROM ({SYNC}) AS waiting")) == "0" {
-            assert!(!job.is_finished(), "it waits for no standby");
-            thread::yield_now();
-        }
-        let _cancelled = Held::new(server, "SELECT pg_advisory_xact_lock(99)");
-        server.say(&format!("SELECT pg_cancel_backend(pid) FROM ({SYNC}) AS waiting"));
-        job.join().unwrap()
-    })
-}
-
-/// Lines of the log are not linked while this lives: there is no commit but those of a test.
-fn nobody_links(server: &TestPostgres) -> Held {
-    Held::new(server, "SELECT pg_advisory_xact_lock(1818848875)")
 }
 
 /// Whoever asks again is told what was answered when that cannot be lost any more.
@@ -258,6 +183,29 @@ fn a_server_that_forgets_when_its_power_fails_is_refused() {
         }
     }
     let _opens = platform(&server);
+}
+
+/// A table that somebody uses for long, as a dump does, keeps a migration waiting, and nobody behind it for long.
+#[test]
+fn a_migration_gives_way_and_is_tried_again() {
+    let server = TestPostgres::start();
+    server.say(&format!(
+        "CREATE SCHEMA IF NOT EXISTS tapfer AUTHORIZATION {OWNER}; SET ROLE {OWNER};
+         CREATE TABLE tapfer.refinery_schema_history (
+             version INT4 PRIMARY KEY, name VARCHAR(255), applied_on VARCHAR(255), checksum VARCHAR(255))"
+    ));
+    let dump = Held::new(&server, "LOCK TABLE refinery_schema_history IN SHARE MODE");
+    thread::scope(|scope| {
+        let owner = options(&server, OWNER);
+        let migration = scope.spawn(move || make(&owner, realm()));
+        while !server.log().contains("canceling statement due to lock timeout") {
+            assert!(!migration.is_finished());
+            thread::yield_now();
+        }
+        drop(dump);
+        migration.join().unwrap().unwrap();
+    });
+    assert_eq!(server.ask("SELECT count(*) FROM cards"), "0");
 }
 
 /// Every kind of statement that a platform keeps prepared.

@@ -169,6 +169,9 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
             NEWEST_HEAD => {
                 "the audit log is whole, by a key that nobody vouches for: give --audit-key (head.key of `tapfer audit head --json`)"
             }
+            _ if report.heads.is_empty() => {
+                "the audit log is whole; no head has signed it yet, and whoever owns the database could have written it anew"
+            }
             _ => "the audit log is whole, and signed as it stands",
         };
         context.output.line(context.output.paint(Emphasis::Good, said));

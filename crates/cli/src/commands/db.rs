@@ -102,7 +102,7 @@ Example:
   tapfer db partitions close 1 --owner tapfer_owner --password-file owner.password
 
 From here until it is open at its next place its cards are refused (database_down), and no others. What was acknowledged before is
-in every copy that is made behind this. It is not opened here again.")]
+in every copy that is made behind this. At this place it is not opened again: here as well only as the next one.")]
     Close(OwnedPartition),
     /// Open a partition at its next place, where a copy of the closed one lies
     #[command(after_help = "\

@@ -363,11 +363,8 @@ pub fn migrate(home: &Path, owner: Owner<'_>) -> Result<(i64, i64), RealmError> 
         None => postgres::make(&options, realm_of_keys(&paths)?)?,
     };
     if count > 1 {
-        let wanted = owner.part(count, 1)?;
-        match postgres::partition_of(&options)? {
-            Some(found) if Part { place: 1, ..found.part } == wanted => {}
-            _ => postgres::make_partition(&options, wanted)?,
-        }
+        let place = postgres::partition_of(&options)?.map_or(1, |found| found.part.place);
+        postgres::make_partition(&options, owner.part(count, place)?)?;
     }
     Ok(versions)
 }

@@ -79,7 +79,7 @@ use crate::entropy::{self, Entropy, SharedEntropy};
 use crate::in_process::{HsmFault, HsmFaults};
 use crate::metrics;
 use crate::newest_catalogue;
-use crate::realm::{Realm, RealmLock, RealmPaths};
+use crate::realm::{Partitions, Realm, RealmLock, RealmPaths};
 
 /// The service behind the interface.
 pub(crate) struct Service {
@@ -109,6 +109,8 @@ pub(crate) struct Service {
     followed_chain: Mutex<Option<KnownHead>>,
     /// Where the catalogue of keys lies.
     paths: RealmPaths,
+    /// Of a realm in several databases.
+    partitions: Option<Arc<Partitions>>,
     /// Held to the end, so that no other process serves the realm before this one has stopped.
     _lock: RealmLock,
 }
@@ -155,17 +157,22 @@ impl Service {
             client_certificates,
             followed_chain: Mutex::default(),
             paths,
+            partitions,
             _lock: lock,
         };
         service.ensure_authority(PLATFORM_RID, now)?;
         service.ensure_merchant_authority(now)?;
         service.ensure_document_keys(now)?;
         service.follow_catalogue()?;
-        if let Some(partitions) = partitions {
-            partitions.ensure_map(now)?;
-        }
+        service.ensure_map()?;
         drop(turn);
         Ok(service)
+    }
+
+    /// Has the partition map signed by the key that signs now.
+    fn ensure_map(&self) -> Result<(), ServiceError> {
+        let Some(partitions) = &self.partitions else { return Ok(()) };
+        Ok(partitions.ensure_map(self.now())?)
     }
 
     /// For a simulation: what happens before and behind each call of the security module.

@@ -186,7 +186,7 @@ impl Service {
         Ok(is_signed)
     }
 
-    /// Signs keys in force with the newest key of audit heads that an older one has signed, so that nobody is kept out
+    /// Signs the partition map, and keys in force, with the newest key of audit heads that an older one has signed, so that nobody is kept out
     /// when that one is destroyed, and says how many were signed by none. Looks for nothing where there was only ever one,
     /// and where none is signed.
     /// Only where the catalogue was followed since, and never beside itself: with many keys it takes longer than whoever
@@ -206,6 +206,7 @@ impl Service {
                 return Ok(());
             }
         };
+        self.ensure_map()?;
         self.renew_all_api_keys()?;
         round.done();
         Ok(())

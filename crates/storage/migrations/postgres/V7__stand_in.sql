@@ -1,5 +1,6 @@
 -- What a node decided alone while this database was away, and booked when it was back.
-ALTER TABLE authorizations ADD COLUMN stand_in BIGINT NOT NULL DEFAULT 0 CHECK (stand_in IN (0, 1));
+ALTER TABLE authorizations ADD COLUMN stand_in BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE authorizations ADD CONSTRAINT authorizations_stand_in_check CHECK (stand_in IN (0, 1)) NOT VALID;
 -- Its counter may have been spent elsewhere meanwhile, and it is booked all the same. Which counters are spent says
 -- transaction_counters, which is unique; an index without those payments would be built over every decision there is.
 DROP INDEX authorizations_by_counter;

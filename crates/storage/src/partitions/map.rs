@@ -52,21 +52,21 @@ impl PartitionMap {
 
     /// That of a new realm: each partition is where it was made.
     #[must_use]
-    pub fn first(realm: RealmId, partitions: usize, now: Timestamp) -> Self {
+    pub fn first(realm: RealmId, partitions: usize, version: u32, now: Timestamp) -> Self {
         let (format, places) = (FORMAT.to_owned(), vec![1; partitions]);
-        Self { format, realm, version: 1, signed_at: now, places, names: Vec::new() }
+        Self { format, realm, version, signed_at: now, places, names: Vec::new() }
     }
 
-    /// The next version, which says the same.
+    /// A later version, which says the same.
     #[must_use]
-    pub fn again(&self, now: Timestamp) -> Self {
-        Self { version: self.version.saturating_add(1), signed_at: now, ..self.clone() }
+    pub fn again(&self, version: u32, now: Timestamp) -> Self {
+        Self { version, signed_at: now, ..self.clone() }
     }
 
-    /// The next version, where a partition is at its next place, of this name; `None` if there is no such partition.
+    /// A later version, where a partition is at its next place, of this name; `None` if there is no such partition.
     #[must_use]
-    pub fn moved(&self, number: u8, name: PlaceName, now: Timestamp) -> Option<Self> {
-        let mut next = self.again(now);
+    pub fn moved(&self, number: u8, name: PlaceName, version: u32, now: Timestamp) -> Option<Self> {
+        let mut next = self.again(version, now);
         let place = next.places.get_mut(usize::from(number))?;
         *place = place.checked_add(1)?;
         next.names.resize(next.places.len(), None);
@@ -106,16 +106,16 @@ mod tests {
 
     fn map(partitions: usize) -> PartitionMap {
         let now = Timestamp::from_unix_millis(1_000);
-        PartitionMap::first(RealmId::new(now, [1; 10]), partitions, now)
+        PartitionMap::first(RealmId::new(now, [1; 10]), partitions, 1, now)
     }
 
     #[test]
     fn a_map_goes_forward() {
         let first = map(3);
-        let moved = first.moved(2, [7; 16], first.signed_at).unwrap();
+        let moved = first.moved(2, [7; 16], 2, first.signed_at).unwrap();
         assert_eq!((moved.version, moved.places.as_slice()), (2, [1, 1, 2].as_slice()));
         assert_eq!(moved.part(2).unwrap().place, 2);
-        assert_eq!((moved.moved(3, [7; 16], first.signed_at), moved.part(3)), (None, None));
+        assert_eq!((moved.moved(3, [7; 16], 3, first.signed_at), moved.part(3)), (None, None));
         assert_eq!((moved.name(1), moved.name(2), first.name(2)), (None, Some([7; 16]), None));
         assert_eq!(PartitionMap::parse(&moved.to_text()), Some(moved.clone()));
         let part = moved.part(2).unwrap();
@@ -123,7 +123,7 @@ mod tests {
         assert!(
             moved.is_at(&at([7; 16])) && !moved.is_at(&at([8; 16])) && !first.is_at(&at([7; 16]))
         );
-        assert_eq!(moved.again(first.signed_at).places, moved.places);
+        assert_eq!(moved.again(3, first.signed_at).places, moved.places);
     }
 
     #[test]

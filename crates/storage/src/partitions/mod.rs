@@ -5,6 +5,7 @@
 //! written in the home, partition 0, and comes to the others by PostgreSQL's logical replication ([`everywhere`]). Intents are
 //! made in the home and handed over with the tap ([`intents`]).
 
+mod asking;
 mod everywhere;
 mod intents;
 mod lists;
@@ -24,10 +25,11 @@ use tapfer_payment_types::{CardId, PaymentIntentId, TokenId};
 
 pub use map::PartitionMap;
 
-use crate::postgres::PostgresStorage;
+use crate::postgres::{Joint, PostgresStorage};
 use crate::relational::Result;
 use crate::store::{CardStore as _, TokenStore as _};
 use crate::{Storage, StorageError};
+use asking::stalled;
 
 /// So many places of things are remembered; then all are looked for again.
 const REMEMBERED: usize = 100_000;
@@ -41,6 +43,8 @@ pub struct PartitionedStorage {
     /// Partitions from 1 on, as far as they were reached.
     others: Vec<Arc<Mutex<Opened>>>,
     open: OpenPartition,
+    /// Who tells all partitions what is new tells it for everybody.
+    told: Joint,
     cards: Places<CardId>,
     tokens: Places<TokenId>,
     intents: Places<PaymentIntentId>,
@@ -61,6 +65,8 @@ enum Opened {
     #[default]
     Not,
     Store(Arc<PostgresStorage>),
+    /// It is there, and what it is asked does not end: nobody else asks until it commits again.
+    Stalled(Arc<PostgresStorage>),
     /// Somebody looks for it. Until then all hear why, and nobody waits.
     Away(StorageError),
     Closed,
@@ -103,7 +109,7 @@ impl PartitionedStorage {
     pub fn new(home: Arc<PostgresStorage>, partitions: usize, open: OpenPartition) -> Self {
         let others = (1..partitions.max(1)).map(|_| Arc::default()).collect();
         let (cards, tokens, intents) = (Places::default(), Places::default(), Places::default());
-        Self { home, others, open, cards, tokens, intents }
+        Self { home, others, open, told: Joint::default(), cards, tokens, intents }
     }
 
     /// How many there are, the home among them.
@@ -130,6 +136,7 @@ impl PartitionedStorage {
         let mut opened = state(place);
         match &*opened {
             Opened::Store(store) => return Ok(Arc::clone(store)),
+            Opened::Stalled(_) => return Err(stalled(partition)),
             Opened::Away(why) => return Err(why.clone()),
             Opened::Closed => return Err(StorageError::Closed),
             Opened::Not => {}
@@ -158,7 +165,10 @@ impl PartitionedStorage {
         let (open, place) = (Arc::clone(&self.open), Arc::downgrade(place));
         let look = move || look_for(partition, &open, &place);
         if Builder::new().name("tapfer-partition".to_owned()).spawn(look).is_err() {
-            tracing::error!(partition, "no thread: a partition that is away is not looked for");
+            tracing::error!(partition, "no thread: whoever needs the partition next looks for it");
+            if let Some(place) = partition.checked_sub(1).and_then(|place| self.others.get(place)) {
+                *state(place) = Opened::Not;
+            }
         }
     }
 
@@ -247,10 +257,10 @@ impl PartitionedStorage {
         self.ask(self.place_of_token(id)?, job)
     }
 
-    /// Those that are open at this moment.
+    /// Those that are open at this moment. One that is just being opened is not waited for.
     fn opened(&self) -> Vec<Arc<PostgresStorage>> {
-        let others = self.others.iter().filter_map(|place| match &*state(place) {
-            Opened::Store(store) => Some(Arc::clone(store)),
+        let others = self.others.iter().filter_map(|place| match &*place.try_lock().ok()? {
+            Opened::Store(store) | Opened::Stalled(store) => Some(Arc::clone(store)),
             Opened::Not | Opened::Away(_) | Opened::Closed => None,
         });
         [Arc::clone(&self.home)].into_iter().chain(others).collect()

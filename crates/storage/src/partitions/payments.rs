@@ -9,7 +9,7 @@ use tapfer_payments::retention::{EndedKind, RetentionLimit};
 use tapfer_payments::reversals::Reversal;
 
 use super::PartitionedStorage;
-use super::intents::{Wanted, is_gone};
+use super::intents::{ATTEMPTS, Wanted, is_gone};
 use crate::postgres::PostgresStorage;
 use crate::relational::{Result, of_each};
 use crate::store::{
@@ -22,10 +22,10 @@ use crate::{
 
 impl PartitionedStorage {
     /// Asks each partition together for what is its own; the answers in the order of the questions.
-    fn each_at<Q, A>(
+    fn each_at<Q: Send + 'static, A: Send + 'static>(
         &self,
         asked: Vec<Result<(usize, Q)>>,
-        ask: impl Fn(&PostgresStorage, Vec<Q>) -> Vec<Result<A>>,
+        ask: impl Fn(&PostgresStorage, Vec<Q>) -> Vec<Result<A>> + Clone + Send + 'static,
     ) -> Vec<Result<A>> {
         let mut answers: Vec<Option<Result<A>>> = Vec::with_capacity(asked.len());
         let mut of: BTreeMap<usize, (Vec<usize>, Vec<Q>)> = BTreeMap::new();
@@ -40,17 +40,12 @@ impl PartitionedStorage {
                 Err(error) => Some(Err(error)),
             });
         }
-        for (partition, (places, questions)) in of {
-            let said = match self.at(partition) {
-                Ok(store) => {
-                    let said = ask(&store, questions);
-                    if said.iter().any(|said| matches!(said, Err(StorageError::Moved(_)))) {
-                        self.leave(partition, &store);
-                    }
-                    said
-                }
-                Err(error) => of_each(places.len(), &error),
-            };
+        let (places, asked): (Vec<_>, Vec<_>) = of
+            .into_iter()
+            .map(|(partition, (places, questions))| (places, (partition, questions)))
+            .unzip();
+        for (places, said) in places.into_iter().zip(self.side_by_side(asked, ask)) {
+            let said = said.unwrap_or_else(|error| of_each(places.len(), &error));
             for (place, said) in places.into_iter().zip(said) {
                 if let Some(answer) = answers.get_mut(place) {
                     *answer = Some(said);
@@ -59,23 +54,60 @@ impl PartitionedStorage {
         }
         answers.into_iter().map(|answer| answer.unwrap_or(Err(StorageError::Abandoned))).collect()
     }
+
+    /// Answers of the home that not all partitions have heard of are told when they have.
+    fn tell_before(&self, begun: &mut [Result<Begun>], claims: &[&IdempotencyClaim]) {
+        for (begun, claim) in begun.iter_mut().zip(claims) {
+            if matches!(begun, Ok(Begun::Replay(_)))
+                && let Err(not_everywhere) = self.settle_answer(claim)
+            {
+                *begun = Err(not_everywhere);
+            }
+        }
+    }
 }
 
 impl AuthorizationStore for PartitionedStorage {
     /// Behind this the intents are where the cards are.
     fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
-        let wanted: Vec<Wanted> = queries
-            .iter()
-            .map(|query| {
-                let hash = query.token_number_hash.as_slice();
-                // A number of no range is no token's: it is decided where the intent is.
-                let card_is_at = (!hash.is_empty()).then(|| self.of_hash(hash));
-                (query.payment_intent, card_is_at)
-            })
-            .collect();
-        let brought = self.bring(&wanted).into_iter().zip(queries);
-        let asked = brought.map(|(at, query)| at.map(|at| (at, query.clone())));
-        self.each_at(asked.collect(), |store, queries| store.facts_of_authorizations(&queries))
+        // Of one that is handed over all the time.
+        let mut facts = of_each(queries.len(), &StorageError::Conflict);
+        let mut open: Vec<(usize, &FactsQuery)> = queries.iter().enumerate().collect();
+        for _ in 0..ATTEMPTS {
+            if open.is_empty() {
+                break;
+            }
+            let wanted: Vec<Wanted> = open
+                .iter()
+                .map(|(_, query)| {
+                    let hash = query.token_number_hash.as_slice();
+                    // A number of no range is no token's: it is decided where the intent is.
+                    let to = (!hash.is_empty()).then(|| self.of_hash(hash));
+                    Wanted { id: query.payment_intent, to, terminal: query.terminal }
+                })
+                .collect();
+            let brought = self.bring(&wanted);
+            let is_brought: Vec<_> = brought.iter().map(Result::is_ok).collect();
+            let asked = brought.into_iter().zip(&open);
+            let asked = asked.map(|(at, (_, query))| at.map(|at| (at, (*query).clone())));
+            let said = self.each_at(asked.collect(), |store, queries: Vec<_>| {
+                store.facts_of_authorizations(&queries)
+            });
+            let mut again = Vec::new();
+            for (((place, query), is_brought), said) in open.into_iter().zip(is_brought).zip(said) {
+                match said {
+                    // It went on before it was read.
+                    Err(error) if is_brought && is_gone(&error) => again.push((place, query)),
+                    said => {
+                        if let Some(answer) = facts.get_mut(place) {
+                            *answer = said;
+                        }
+                    }
+                }
+            }
+            open = again;
+        }
+        facts
     }
 
     fn commit_authorizations(
@@ -200,45 +232,48 @@ impl IdempotencyStore for PartitionedStorage {
     /// is not: what it has answered it would have to decide as well.
     fn begin_all(&self, claims: &[&IdempotencyClaim]) -> Vec<Result<Begun>> {
         let mut begun = self.home.begin_all(claims);
-        if begun.iter().any(|begun| matches!(begun, Ok(Begun::Replay(_))))
-            && let Err(not_everywhere) = self.settle()
-        {
-            let untold = begun.iter_mut().filter(|begun| matches!(begun, Ok(Begun::Replay(_))));
-            untold.for_each(|begun| *begun = Err(not_everywhere.clone()));
+        self.tell_before(&mut begun, claims);
+        let open = begun.iter().zip(claims).enumerate();
+        let open = open.filter(|(_, (begun, _))| matches!(begun, Ok(Begun::Run(_))));
+        let (places, open): (Vec<_>, Vec<_>) =
+            open.map(|(place, (_, claim))| (place, (*claim).clone())).unzip();
+        if open.is_empty() {
+            return begun;
         }
-        for partition in 1..self.count() {
-            let (places, asked): (Vec<_>, Vec<_>) = begun
-                .iter()
-                .zip(claims)
-                .enumerate()
-                .filter(|(_, (begun, _))| matches!(begun, Ok(Begun::Run(_))))
-                .map(|(place, (_, claim))| (place, *claim))
-                .unzip();
-            if asked.is_empty() {
-                break;
-            }
-            let Ok(store) = self.at(partition) else { continue };
-            for (place, said) in places.into_iter().zip(store.begin_all(&asked)) {
-                let Some(before) = begun.get_mut(place) else { continue };
-                let home = std::mem::replace(before, Err(StorageError::StillRunning));
-                *before = match (home, said) {
+        let asked = (1..self.count()).map(|partition| (partition, open.clone())).collect();
+        let said = self.side_by_side(asked, |store, claims: Vec<IdempotencyClaim>| {
+            store.begin_all(&claims.iter().collect::<Vec<_>>())
+        });
+        for said in said.into_iter().flatten() {
+            for (place, said) in places.iter().zip(said) {
+                let Some(before) = begun.get_mut(*place) else { continue };
+                let earlier = std::mem::replace(before, Err(StorageError::StillRunning));
+                *before = match (earlier, said) {
                     (Ok(Begun::Run(running)), Ok(Begun::Run(there))) => {
                         Ok(Begun::Run(running.and(there)))
                     }
-                    (home, Err(StorageError::Unreachable(_) | StorageError::Moved(_))) => home,
-                    (_, said) => said,
+                    (earlier, Err(StorageError::Unreachable(_) | StorageError::Moved(_))) => {
+                        earlier
+                    }
+                    (Ok(Begun::Run(_)), said) => said,
+                    // Another partition has said what it is.
+                    (earlier, _) => earlier,
                 };
             }
         }
         begun
     }
 
+    /// In each for itself: one that is away forgets later.
     fn forget_answers(&self, before: Timestamp) -> Result<usize> {
         let mut forgotten: usize = 0;
+        let mut failed = None;
         for partition in 0..self.count() {
-            let some = self.ask(partition, |store| store.forget_answers(before))?;
-            forgotten = forgotten.saturating_add(some);
+            match self.ask(partition, |store| store.forget_answers(before)) {
+                Ok(some) => forgotten = forgotten.saturating_add(some),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(forgotten)
+        failed.map_or(Ok(forgotten), Err)
     }
 }

@@ -9,7 +9,7 @@ use crate::relational::Result;
 /// Whoever comes while the job runs waits for the next run, since this one may have begun too early for him; it is one for all
 /// who came meanwhile. Where it failed last, one at a time tries again, and the others hear that at once.
 #[derive(Default)]
-pub(super) struct Joint {
+pub(crate) struct Joint {
     runs: Mutex<Runs>,
     over: Condvar,
 }
@@ -29,7 +29,7 @@ impl Joint {
     ///
     /// # Errors
     /// What the job says, also somebody else's.
-    pub(super) fn run(&self, job: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(crate) fn run(&self, job: impl FnOnce() -> Result<()>) -> Result<()> {
         let mut runs = self.runs();
         let wanted = runs.begun.saturating_add(1);
         while runs.is_running {

@@ -1,10 +1,12 @@
 //! The schema and its versions: brought forward by its owner, looked at by everybody else.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use refinery::{Migration, Runner};
 use tapfer_payment_types::RealmId;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::options::PostgresOptions;
 use super::session::{CHANGE, Session};
@@ -28,12 +30,18 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V6__vouched_answers", include_str!("../../migrations/postgres/V6__vouched_answers.sql")),
     ("V7__stand_in", include_str!("../../migrations/postgres/V7__stand_in.sql")),
     ("V8__retention", include_str!("../../migrations/postgres/V8__retention.sql")),
+    ("V9__heard_everywhere", include_str!("../../migrations/postgres/V9__heard_everywhere.sql")),
     ("V10__stolen_logins", include_str!("../../migrations/postgres/V10__stolen_logins.sql")),
     ("V11__place_names", include_str!("../../migrations/postgres/V11__place_names.sql")),
 ];
 
 /// Whoever migrates at the same time waits for the first, and finds nothing left to do. "tpfr".
 const ONE_AT_A_TIME: &str = "SELECT pg_advisory_lock(1953523314)";
+
+/// Payments wait behind whoever waits for a table: never for long. What a version does may take as long as it takes.
+const GIVE_WAY: &str = "SET lock_timeout = '1s'; SET statement_timeout = 0";
+/// So often a migration is tried whose tables are in use.
+const ATTEMPTS: usize = 30;
 
 /// Makes the schema of a new realm in an empty database, which becomes the realm's; one that was begun is finished. As
 /// [`migrate`] otherwise.
@@ -67,7 +75,19 @@ fn bring_forward(options: &PostgresOptions, realm: RealmId, is_new: bool) -> Res
     check_owner(&session, options, realm, before)?;
     let migrations = all()?;
     let runner = Runner::new(&migrations).set_grouped(true);
-    session.run(async |client: &mut Client| Ok(runner.run_async(client).await))?.map_err(failed)?;
+    session.execute_batch(GIVE_WAY)?;
+    for is_last in (1..=ATTEMPTS).map(|attempt| attempt == ATTEMPTS) {
+        let run = session.run(async |client: &mut Client| Ok(runner.run_async(client).await))?;
+        match run {
+            Ok(_) => break,
+            Err(error) if is_kept_waiting(&error) && !is_last => {
+                tracing::warn!(
+                    "a table is in use, by a dump perhaps: the migration is tried again"
+                );
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
     session.begin(CHANGE)?;
     claim(&session, realm)?;
     locks::close_to_others(&session)?;
@@ -141,6 +161,14 @@ fn newest() -> Result<i64> {
     Ok(all()?.iter().map(|migration| i64::from(migration.version())).max().unwrap_or(0))
 }
 
+/// Whether somebody else has had a table for too long; nothing is left of the attempt.
+fn is_kept_waiting(error: &refinery::Error) -> bool {
+    let first: &(dyn Error + 'static) = error;
+    let causes = std::iter::successors(Some(first), |cause| (**cause).source());
+    let mut causes = causes.filter_map(|cause| cause.downcast_ref::<tokio_postgres::Error>());
+    causes.any(|cause| cause.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+}
+
 fn failed(error: refinery::Error) -> StorageError {
     StorageError::Migration(error.to_string())
 }
@@ -148,4 +176,35 @@ fn failed(error: refinery::Error) -> StorageError {
 fn all() -> Result<Vec<Migration>> {
     let migrations = MIGRATIONS.iter().map(|(name, sql)| Migration::unapplied(name, sql));
     migrations.collect::<std::result::Result<_, _>>().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MIGRATIONS;
+
+    /// A row for each card or token, and none for each payment.
+    const OF_CARDS: [&str; 2] = ["cards", "tokens"];
+
+    /// A table that grows with payments is not read while nobody else may use it: new conditions are not tried on old rows, and no index
+    /// is made.
+    #[test]
+    fn no_version_reads_what_was_there_before() {
+        for (name, sql) in MIGRATIONS {
+            let made = |table: &str| sql.contains(&format!("CREATE TABLE {table} "));
+            let lines = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
+            let statements = lines.collect::<Vec<_>>().join(" ");
+            for statement in statements.split(';') {
+                let words: Vec<_> = statement.split_whitespace().collect();
+                let table = match words.as_slice() {
+                    ["ALTER", "TABLE", table, "ADD", ..] => *table,
+                    ["CREATE", "INDEX", _, "ON", table, ..]
+                    | ["CREATE", "UNIQUE", "INDEX", _, "ON", table, ..] => *table,
+                    _ => continue,
+                };
+                let reads = statement.contains("INDEX")
+                    || statement.contains(" CHECK ") && !statement.contains("NOT VALID");
+                assert!(made(table) || OF_CARDS.contains(&table) || !reads, "{name}: {statement}");
+            }
+        }
+    }
 }

@@ -38,7 +38,6 @@ use tapfer_payment_types::RealmId;
 
 use self::chain::Linker;
 use self::claims::Claims;
-use self::joint::Joint;
 use self::pool::Pool;
 use self::session::{CHANGE, SNAPSHOT, Session};
 use self::watch::Watch;
@@ -47,6 +46,7 @@ use crate::relational::rows::first;
 use crate::relational::sql::{Connection, params};
 use crate::relational::{Engine, Result, of_each};
 use crate::{Load, Storage, StorageError};
+pub(crate) use joint::Joint;
 pub use locks::LockHolder;
 pub use look::{Look, look};
 pub use migrations::{make, migrate};

@@ -3,7 +3,7 @@
 //! A database knows it itself: whoever is led to a wrong one, or to one that the partition has left, is told so before anything
 //! is asked. One that was closed takes no more changes from anybody, whatever he knows (migration V5).
 
-use tokio_postgres::Client;
+use std::fmt;
 
 use super::PostgresStorage;
 use super::options::PostgresOptions;
@@ -34,6 +34,13 @@ pub struct Part {
 
 /// What a place calls itself: drawn by the database when the partition is opened there, so that no two copies are one place.
 pub type PlaceName = [u8; 16];
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, partitions, place } = self;
+        write!(f, "partition {number} of {partitions} at its place {place}")
+    }
+}
 
 /// What a database says of itself: which partition it is, and whether it was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +92,7 @@ pub(super) fn check(
         (Some(wanted), Some(found)) if found.part != wanted => {
             let Part { number, partitions, place } = found.part;
             format!(
-                "the database is partition {number} of {partitions} at its place {place}, not {wanted:?}"
+                "the database is partition {number} of {partitions} at its place {place}, not {wanted}"
             )
         }
         (Some(_), Some(found)) if name.is_some_and(|name| found.name != name) => {
@@ -111,35 +118,51 @@ pub fn partition_of(options: &PostgresOptions) -> Result<Option<Found>> {
     Ok(found)
 }
 
-/// Makes a database a partition, for good. The home begins to send what everybody needs; the login is the owner's.
+/// Makes a database a partition, for good; one that is it already is finished where that was broken off. The home begins to send
+/// what everybody needs; the login is the owner's.
 ///
 /// # Errors
 /// It is another one already, or cannot be reached.
 pub fn make_partition(options: &PostgresOptions, part: Part) -> Result<()> {
-    let mut session = Session::open(options, &std::sync::Arc::default())?;
+    let session = Session::open(options, &std::sync::Arc::default())?;
     session.begin(CHANGE)?;
-    if let Some(before) = found(&session)? {
-        session.end()?;
-        return check(Some(part), None, Some(before));
+    match found(&session)? {
+        Some(before) if before.part == part => {}
+        Some(before) => return check(Some(part), None, Some(before)),
+        None => begin_partition(&session, part)?,
     }
-    if first(&session, "SELECT 1 FROM cards LIMIT 1", params![], |_| Ok(()))?.is_some() {
-        session.end()?;
+    if part.number == 0 {
+        let is_there = "SELECT 1 FROM pg_publication WHERE CAST(pubname AS TEXT) = ?1";
+        if first(&session, is_there, [PUBLICATION], |_| Ok(()))?.is_none() {
+            let publish = format!("CREATE PUBLICATION {PUBLICATION} FOR TABLE {EVERYWHERE}");
+            session.execute_batch(&publish)?;
+        }
+    } else {
+        session.execute_batch(&format!(
+            "REVOKE INSERT, DELETE ON {EVERYWHERE} FROM tapfer_server;
+             REVOKE UPDATE (number, heard) ON told FROM tapfer_server"
+        ))?;
+    }
+    session.commit()
+}
+
+/// Of a database without cards, so that nothing waits for the index.
+fn begin_partition(session: &Session, Part { number, partitions, place }: Part) -> Result<()> {
+    if first(session, "SELECT 1 FROM cards LIMIT 1", params![], |_| Ok(()))?.is_some() {
         let said = "it holds cards of a realm without partitions, which stays one database";
         return Err(StorageError::Moved(said.to_owned()));
     }
-    let Part { number, partitions, place } = part;
     let own = "INSERT INTO own_partition (one, number, partitions, place) VALUES (1, ?1, ?2, ?3)";
-    let place = i64::from(place);
-    execute(&session, own, params![number, partitions, place])?;
+    execute(session, own, params![number, partitions, i64::from(place)])?;
     if number == 0 {
-        execute(&session, "INSERT INTO told (one, number, heard) VALUES (1, 0, 0)", params![])?;
+        execute(session, "INSERT INTO told (one, number, heard) VALUES (1, 0, 0)", params![])?;
     }
-    session.commit()?;
-    if number == 0 {
-        let publish = format!("CREATE PUBLICATION {PUBLICATION} FOR TABLE {EVERYWHERE}");
-        session.run(async |client: &mut Client| client.batch_execute(&publish).await)?;
-    }
-    Ok(())
+    // A terminal waits for one payment in each partition; what was handed over waits for none.
+    session.execute_batch(
+        "DROP INDEX payment_intents_armed;
+         CREATE UNIQUE INDEX payment_intents_armed ON payment_intents (armed_terminal_id)
+             WHERE arming_state = 'armed' AND handed_to IS NULL",
+    )
 }
 
 /// Has a partition take no more changes here: when this returns, all that was acknowledged is in what is copied from now on. The
@@ -165,7 +188,7 @@ pub fn open_partition(options: &PostgresOptions, part: Part) -> Result<()> {
     let is_copy = |found: Found| found.part == before && found.is_closed;
     if !found(&session)?.is_some_and(is_copy) {
         session.end()?;
-        let said = format!("the database is no closed copy of {before:?}");
+        let said = format!("the database is no closed copy of {before}");
         return Err(StorageError::Moved(said));
     }
     let open =
@@ -185,20 +208,22 @@ impl PostgresStorage {
         self.read(found)
     }
 
-    /// The newest partition map, which is in the home. Only its signature says whether it is one.
+    /// The newest partition map in the home below a version, and its version. Only its signature says whether it is one.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn partition_map(&self) -> Result<Option<SignedDocument>> {
-        self.read(|home| {
-            let newest = "SELECT * FROM partition_maps ORDER BY version DESC LIMIT 1";
-            first(home, newest, params![], |row| {
+    pub fn partition_map_below(&self, version: i64) -> Result<Option<(i64, SignedDocument)>> {
+        self.read(move |home| {
+            let newest =
+                "SELECT * FROM partition_maps WHERE version < ?1 ORDER BY version DESC LIMIT 1";
+            first(home, newest, [version], |row| {
                 let columns = Columns::keyed(row, "partition_maps", "version");
-                Ok(SignedDocument {
+                let map = SignedDocument {
                     document: columns.get("document")?,
                     key: HexBytes(columns.get("key")?),
                     signature: HexBytes(columns.get("signature")?),
-                })
+                };
+                Ok((columns.get("version")?, map))
             })
         })
     }
@@ -206,7 +231,7 @@ impl PostgresStorage {
     /// Keeps the next map.
     ///
     /// # Errors
-    /// There is one of this version.
+    /// The version is not the one behind the newest that is kept.
     pub fn put_partition_map(&self, version: u32, map: SignedDocument) -> Result<()> {
         self.write(move |home| {
             let keep = "INSERT INTO partition_maps (version, document, key, signature) VALUES (?1, ?2, ?3, ?4)";

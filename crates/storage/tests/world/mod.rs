@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test file uses another part of the world")]
 
 pub(crate) mod backend;
+pub(crate) mod standby;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
