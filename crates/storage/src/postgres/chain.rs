@@ -6,7 +6,7 @@
 //! What is read of the log is read behind the lines that were committed before, so nobody notices that there are two steps.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -28,25 +28,25 @@ const TRY_LOCK: &str =
     "SELECT CASE WHEN pg_try_advisory_xact_lock(1818848875) THEN 1 ELSE 0 END AS id";
 /// So many lines go into one transaction.
 const TOGETHER: i64 = 2_048;
-/// Lines of a node that died are linked by the others, this soon.
-const AT_LEAST_EVERY: Duration = Duration::from_millis(250);
+/// How often a node links what waits, its own lines and others'. Who reads the log does not wait for it.
+const EVERY: Duration = Duration::from_millis(250);
 
 /// The thread that links what this node, and nodes that are gone, have committed.
 pub(super) struct Linker {
-    open: Mutex<Option<(SyncSender<()>, JoinHandle<()>)>>,
+    open: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
     waits: Arc<AtomicU64>,
 }
 
 impl Linker {
     pub(super) fn start(pool: Arc<Pool>) -> Result<Self> {
-        let (wake, woken) = sync_channel(1);
+        let (open, closing) = channel();
         let waits = Arc::<AtomicU64>::default();
         let seen = Arc::clone(&waits);
         let thread = Builder::new()
             .name("tapfer-linker".to_owned())
-            .spawn(move || work(&pool, &woken, &seen))
+            .spawn(move || work(&pool, &closing, &seen))
             .map_err(|_| StorageError::Closed)?;
-        Ok(Self { open: Mutex::new(Some((wake, thread))), waits })
+        Ok(Self { open: Mutex::new(Some((open, thread))), waits })
     }
 
     /// For how many seconds lines have been waiting that should have been linked long ago.
@@ -54,27 +54,19 @@ impl Linker {
         self.waits.load(Ordering::Relaxed)
     }
 
-    /// Something was committed. One that is awake need not be woken.
-    pub(super) fn wake(&self) {
-        if let Some((wake, _)) = &*self.open.lock().unwrap_or_else(PoisonError::into_inner) {
-            let _is_awake = wake.try_send(());
-        }
-    }
-
     pub(super) fn close(&self) {
         let taken = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((wake, thread)) = taken {
-            drop(wake);
+        if let Some((open, thread)) = taken {
+            drop(open);
             let _ended = thread.join();
         }
     }
 }
 
-fn work(pool: &Pool, woken: &Receiver<()>, waits: &AtomicU64) {
-    use std::sync::mpsc::RecvTimeoutError::Disconnected;
+fn work(pool: &Pool, closing: &Receiver<()>, waits: &AtomicU64) {
     let mut overdue = Overdue::default();
     loop {
-        let is_closing = woken.recv_timeout(AT_LEAST_EVERY) == Err(Disconnected);
+        let is_closing = closing.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected);
         // Whoever reads the log links what is missing, so nothing depends on this but how much waits.
         let linked = link(pool, TRY_LOCK);
         if let Err(error) = &linked {

@@ -10,8 +10,8 @@ use tokio_postgres::Row;
 use super::claims::ANSWERED;
 use super::fetched::{Fetched, Wanted};
 use super::locks;
-use super::session::{Asked, CHANGE, Session};
-use super::{PostgresStorage, Result, attempt, one_change, together};
+use super::session::{Asked, Session};
+use super::{PostgresStorage, Result, attempt, one_change, snapshot, together};
 use crate::decided::Decided;
 use crate::hot::Hot;
 use crate::idempotency::GivenAnswer;
@@ -48,15 +48,6 @@ const LOCKS: &str = "
 
 type Commit = (CommitAuthorization, Write<Authorization>);
 
-/// How the transaction of a lot begins. Whatever a lot asks about it finds by an index: a plan that was made while tables
-/// were small must be right when they are large.
-const LOT: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
-    SET LOCAL plan_cache_mode = force_generic_plan";
-/// The same, to look at what decisions will rest on.
-const LOOK: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
-    SET LOCAL plan_cache_mode = force_generic_plan";
 /// Behind the locks: what is written together can be undone and written one by one.
 const LOCKED: &str = "SAVEPOINT locked";
 const BACK_TO_LOCKED: &str = "ROLLBACK TO locked";
@@ -74,7 +65,7 @@ impl PostgresStorage {
             let token = facts.token.as_ref().map(|token| &*token.token);
             (facts.terminal.id(), facts.intent.id, &*facts.presented, token)
         }));
-        let made = self.transact(LOT, |session| {
+        let made = self.transact(&self.lots, |session| {
             let together = attempt(session, |session| decide_together(session, commits, &wanted));
             match together {
                 // Who did not get a lock has not got as far as the savepoint behind it, and would wait again.
@@ -98,7 +89,7 @@ impl PostgresStorage {
             }
         });
         if let Err(StorageError::Busy) = &made {
-            locks::say_who_holds(&self.pool);
+            locks::say_who_holds(&self.lots);
         }
         made.unwrap_or_else(|error| of_each(commits.len(), &error))
     }
@@ -210,7 +201,7 @@ fn nothing_known() -> Hot {
 impl AuthorizationStore for PostgresStorage {
     fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
         let known = nothing_known();
-        let together = self.look(LOOK, |session| {
+        let together = snapshot(&self.lots, |session| {
             let fetched = Fetched::for_queries(session, queries)?;
             Ok(queries.iter().map(|query| known.facts(&fetched, query)).collect())
         });
@@ -219,7 +210,7 @@ impl AuthorizationStore for PostgresStorage {
             if !matches!(error, StorageError::Inconsistent(_) | StorageError::NotFound { .. }) {
                 return Err(error);
             }
-            self.look(LOOK, |session| {
+            snapshot(&self.lots, |session| {
                 Ok(queries.iter().map(|query| known.facts(&Seen(session), query)).collect())
             })
         });
@@ -259,7 +250,7 @@ impl IdempotencyStore for PostgresStorage {
         let before = self.read(|session| idempotency::forgotten_before(session, before))?;
         let mut forgotten: usize = 0;
         loop {
-            let some = self.transact(CHANGE, |session| {
+            let some = self.transact(&self.pool, |session| {
                 let is_mine = first(session, FORGET, params![], |row| {
                     Columns::new(row, "idempotency_answers").get("id")
                 })?;

@@ -9,6 +9,7 @@ mod claims;
 mod durability;
 mod errors;
 mod fetched;
+mod gather;
 mod joint;
 mod locks;
 mod look;
@@ -29,22 +30,25 @@ mod sql;
 mod together;
 mod watch;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tapfer_payment_types::RealmId;
+use tapfer_payments::access::ApiKey;
 
 use self::chain::Linker;
 use self::claims::Claims;
+use self::gather::Gather;
 use self::pool::Pool;
-use self::session::{CHANGE, SNAPSHOT, Session};
+use self::session::{Asked, CHANGE, SNAPSHOT, Session};
 use self::watch::Watch;
-use crate::relational::known_keys::KnownKeys;
+use crate::relational::known_keys::{KnownKeys, WhichKey};
 use crate::relational::rows::first;
 use crate::relational::sql::{Connection, params};
-use crate::relational::{Engine, Result, of_each};
+use crate::relational::{Engine, Result, access, of_each};
 use crate::{Load, Storage, StorageError};
 pub(crate) use joint::Joint;
 pub use locks::LockHolder;
@@ -58,9 +62,15 @@ pub use partition::{
 pub(crate) use reader::ServerReader;
 pub use slots::Slot;
 
+/// Lots of payments, and API keys, are looked up and written on so many connections at most.
+const LOTS: usize = 4;
+
 /// The store in a PostgreSQL database, which other platforms of the realm may use at the same time.
 pub struct PostgresStorage {
     pool: Arc<Pool>,
+    /// For what is asked for each payment.
+    lots: Pool,
+    api_keys: Gather<WhichKey, ApiKey>,
     claims: Claims,
     linker: Linker,
     linking: Arc<Pool>,
@@ -85,8 +95,10 @@ impl PostgresStorage {
     pub fn open(options: &PostgresOptions, realm: RealmId) -> Result<Self> {
         let pool = |connections| Arc::new(Pool::new(options.clone(), connections));
         // What holds marks and what links have connections of their own: they keep no payment waiting for one.
-        let (linking, holder) = (pool(1), pool(1));
+        let linking = pool(1);
         let pool = pool(options.connections());
+        let by_index = |connections| Pool::new(options.clone().by_index(), connections);
+        let (lots, holder) = (by_index(LOTS), Arc::new(by_index(1)));
         pool.begin(SNAPSHOT, |session| {
             migrations::check(session, options, realm)?;
             partition::check(options.part(), options.place_name(), partition::found(session)?)?;
@@ -99,9 +111,18 @@ impl PostgresStorage {
         let claims = Claims::start(Arc::clone(&pool), holder)?;
         let linker = Linker::start(Arc::clone(&linking))?;
         let watch = Watch::start(options.clone())?;
-        let settled = Joint::default();
-        let (waiting, commits) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Ok(Self { pool, claims, linker, linking, settled, watch, waiting, commits })
+        Ok(Self {
+            pool,
+            lots,
+            api_keys: Gather::default(),
+            claims,
+            linker,
+            linking,
+            settled: Joint::default(),
+            watch,
+            waiting: AtomicUsize::new(0),
+            commits: AtomicU64::new(0),
+        })
     }
 
     /// Whether nobody answers, as far as is known.
@@ -113,27 +134,15 @@ impl PostgresStorage {
     /// are one. What links the audit log, behind everybody's back, is not counted.
     #[must_use]
     pub fn round_trips(&self) -> u64 {
-        let asked = [self.pool.round_trips(), self.claims.round_trips()];
+        let asked = [self.pool.round_trips(), self.lots.round_trips(), self.claims.round_trips()];
         asked.iter().map(|count| count.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Reads; all statements see the same snapshot.
-    fn look<T>(&self, how: &str, job: impl Fn(&Session) -> Result<T>) -> Result<T> {
-        self.pool.repeat(how, |session, _| {
-            let found = attempt(session, &job);
-            match found {
-                Ok(_) => session.end()?,
-                Err(_) => session.roll_back(),
-            }
-            found
-        })
     }
 
     /// One transaction, which is undone if it fails. If the server undid it for the sake of something else there is nothing
     /// left of it, and it is made again.
-    fn transact<T>(&self, how: &str, job: impl Fn(&Session) -> Result<T>) -> Result<T> {
+    fn transact<T>(&self, pool: &Pool, job: impl Fn(&Session) -> Result<T>) -> Result<T> {
         let _waiting = Waiting::one_more(&self.waiting);
-        let made = self.pool.repeat(how, |session, is_last| match attempt(session, &job) {
+        let made = pool.repeat(CHANGE, |session, is_last| match attempt(session, &job) {
             // Something of it may be missing, where its parts stand or fall each for itself.
             Ok(made) if is_last || !session.is_overtaken() => session.commit().map(|()| made),
             undone => {
@@ -141,13 +150,48 @@ impl PostgresStorage {
                 undone
             }
         });
-        made.inspect(|_| self.is_committed())
+        made.inspect(|_| {
+            self.commits.fetch_add(1, Ordering::Relaxed);
+        })
     }
+}
 
-    fn is_committed(&self) {
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        self.linker.wake();
+/// Reads; all statements see the same snapshot.
+fn snapshot<T>(pool: &Pool, job: impl Fn(&Session) -> Result<T>) -> Result<T> {
+    pool.repeat(SNAPSHOT, |session, _| {
+        let found = attempt(session, &job);
+        match found {
+            Ok(_) => session.end()?,
+            Err(_) => session.roll_back(),
+        }
+        found
+    })
+}
+
+/// API keys by what they were asked by, in one round trip.
+fn api_keys(session: &Session, asked: &[WhichKey]) -> Result<HashMap<WhichKey, ApiKey>> {
+    let (mut ids, mut secrets) = (Vec::new(), Vec::new());
+    for which in asked {
+        match which {
+            WhichKey::Id(id) => ids.push(id.to_string()),
+            WhichKey::Secret(hash) => secrets.push(hash.as_slice()),
+        }
     }
+    let mut statements: Vec<Asked<'_>> = Vec::new();
+    if !ids.is_empty() {
+        statements.push(("SELECT * FROM api_keys WHERE id = ANY (?1::text[])", vec![&ids]));
+    }
+    if !secrets.is_empty() {
+        let by_secret = "SELECT * FROM api_keys WHERE secret_hash = ANY (?1::bytea[])";
+        statements.push((by_secret, vec![&secrets]));
+    }
+    let mut found = HashMap::new();
+    for row in session.ask_all(&statements)?.iter().flatten() {
+        let key = access::read(row)?;
+        found.insert(WhichKey::Secret(key.secret_hash), key.clone());
+        found.insert(WhichKey::Id(key.id), key);
+    }
+    Ok(found)
 }
 
 /// A job that panics is an error of its own.
@@ -174,14 +218,14 @@ fn one_change<T>(session: &Session, job: impl FnOnce(&Session) -> Result<T>) -> 
 
 impl Engine for PostgresStorage {
     fn read<T>(&self, job: impl FnOnce(&Connection) -> Result<T> + Clone) -> Result<T> {
-        self.look(SNAPSHOT, |session| job.clone()(session))
+        snapshot(&self.pool, |session| job.clone()(session))
     }
 
     fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T> {
-        self.transact(CHANGE, |session| job.clone()(session))
+        self.transact(&self.pool, |session| job.clone()(session))
     }
 
     fn write_all<T: Send + 'static>(
@@ -191,7 +235,7 @@ impl Engine for PostgresStorage {
         if jobs.is_empty() {
             return Vec::new();
         }
-        let made = self.transact(CHANGE, |session| {
+        let made = self.transact(&self.pool, |session| {
             jobs.iter().map(|job| one_change(session, |session| job.clone()(session))).collect()
         });
         made.unwrap_or_else(|error| of_each(jobs.len(), &error))
@@ -200,6 +244,12 @@ impl Engine for PostgresStorage {
     /// Without a transaction around it, which would be two round trips more.
     fn look_up<T>(&self, job: impl Fn(&Connection) -> Result<T>) -> Result<T> {
         self.pool.ask(|session| attempt(session, |session| job(session)))
+    }
+
+    fn look_up_api_key(&self, which: WhichKey) -> Result<Option<ApiKey>> {
+        self.api_keys.ask(which, |asked| {
+            self.lots.ask(|session| attempt(session, |session| api_keys(session, asked)))
+        })
     }
 
     /// Another platform may take a key back at any moment, and it ends with the answer to that.
@@ -248,6 +298,7 @@ impl Storage for PostgresStorage {
         self.linking.close();
         self.watch.close();
         self.claims.close();
+        self.lots.close();
         self.pool.close();
     }
 }

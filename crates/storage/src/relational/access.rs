@@ -89,6 +89,22 @@ fn find(connection: &Connection, id: ApiKeyId) -> Result<Option<ApiKey>> {
     first(connection, "SELECT * FROM api_keys WHERE id = ?1", [id.to_string()], read)
 }
 
+/// A key as the table has it.
+pub(crate) fn look_up(connection: &Connection, which: WhichKey) -> Result<Option<ApiKey>> {
+    let by_secret = "SELECT * FROM api_keys WHERE secret_hash = ?1";
+    match which {
+        WhichKey::Id(id) => find(connection, id),
+        WhichKey::Secret(hash) => first(connection, by_secret, [hash.as_slice()], read),
+    }
+}
+
+fn known_or_looked_up(engine: &impl Engine, which: WhichKey) -> Result<Option<ApiKey>> {
+    match engine.known_keys() {
+        Some(known) => known.get_or_read(which, || engine.look_up_api_key(which)),
+        None => engine.look_up_api_key(which),
+    }
+}
+
 impl<E: Engine> AccessStore for E {
     fn create_api_key(&self, key: ApiKey, write: Write<ApiKey>) -> Result<Written<ApiKey>> {
         self.change(write, AuditAction::ApiKeyCreated, move |connection, _| {
@@ -142,11 +158,7 @@ impl<E: Engine> AccessStore for E {
     }
 
     fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>> {
-        let look_up = || self.look_up(|connection| find(connection, id));
-        match self.known_keys() {
-            Some(known) => known.get_or_read(WhichKey::Id(id), look_up),
-            None => look_up(),
-        }
+        known_or_looked_up(self, WhichKey::Id(id))
     }
 
     fn list_api_keys(
@@ -169,13 +181,7 @@ impl<E: Engine> AccessStore for E {
     }
 
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>> {
-        let sql = "SELECT * FROM api_keys WHERE secret_hash = ?1";
-        let look_up =
-            || self.look_up(|connection| first(connection, sql, [secret_hash.as_slice()], read));
-        match self.known_keys() {
-            Some(known) => known.get_or_read(WhichKey::Secret(secret_hash), look_up),
-            None => look_up(),
-        }
+        known_or_looked_up(self, WhichKey::Secret(secret_hash))
     }
 
     fn known_api_key(&self, secret_hash: &[u8; 32]) -> Option<ApiKey> {

@@ -39,12 +39,13 @@ pub(crate) mod terminals;
 pub(crate) mod tokens;
 
 use tapfer_payment_types::{PaymentIntentId, Timestamp};
+use tapfer_payments::access::ApiKey;
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 use tapfer_payments::intents::PaymentIntent;
 
 use crate::idempotency::GivenAnswer;
 use crate::{StorageError, Write, Written};
-use known_keys::KnownKeys;
+use known_keys::{KnownKeys, WhichKey};
 use sql::Connection;
 
 pub(crate) type Result<T> = std::result::Result<T, StorageError>;
@@ -77,6 +78,10 @@ pub(crate) trait Engine {
     /// into the tables behind it.
     fn intent_ahead(&self, _: PaymentIntentId) -> Option<PaymentIntent> {
         None
+    }
+    /// An API key as it stands now.
+    fn look_up_api_key(&self, which: WhichKey) -> Result<Option<ApiKey>> {
+        self.look_up(|connection| access::look_up(connection, which))
     }
     /// API keys that were looked up before, where nobody else changes them. Whoever changes one makes all forgotten before
     /// he hears that it is done.
