@@ -107,6 +107,33 @@ fn attack_log_taken_away_behind_a_crash() {
     world.store.close();
 }
 
+/// A disk writes sectors whole, and loses them whole: the header, and the begin of what goes on from it.
+#[test]
+fn attack_first_sector_of_the_log_destroyed() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = paid(&directory);
+    let contents: [fn(usize) -> u8; 3] =
+        [|_| 0, |_| 0xff, |number| u8::try_from(number.wrapping_mul(167) % 251).unwrap()];
+    for sector in [512, 4_096] {
+        for content in contents {
+            let left = Left::of(directory.path(), &FILES);
+            let mut log = fs::read(left.file("tapfer.db-wal")).unwrap();
+            for (number, byte) in log[..sector].iter_mut().enumerate() {
+                *byte = content(number);
+            }
+            fs::write(left.file("tapfer.db-wal"), &log).unwrap();
+            assert_eq!(left.fault(), WalFault::Header);
+            let faults = DatabaseReader::file(&left.path()).unwrap().check().faults;
+            assert!(!faults.is_empty(), "`db check` says it as well");
+            assert_eq!(fs::read(left.file("tapfer.db-wal")).unwrap(), log, "nothing was lost more");
+            let cut = sqlite::cut_log(&left.path()).unwrap().unwrap();
+            assert_eq!(fs::read(cut.kept_as.unwrap()).unwrap(), log);
+            open(&left.path()).unwrap().close();
+        }
+    }
+    world.store.close();
+}
+
 /// Each life of a process has a log with salts of its own; one in 256 happens to look like what a log became.
 #[test]
 fn attack_log_of_another_life() {

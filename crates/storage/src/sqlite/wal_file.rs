@@ -117,9 +117,9 @@ pub fn examine(mut log: impl Read) -> io::Result<std::result::Result<WalEnd, Wal
         let Some(page) = header.page_size() else { return Ok(Ok(WalEnd::default())) };
         return walk(&mut log, &header, page);
     }
-    Ok(match header.is_of_what_follows(&mut log)? {
-        true => Err(WalFault::Header),
-        false => Ok(WalEnd::default()),
+    Ok(match header.in_front_of(&mut log)? {
+        Behind::GoesOn => Err(WalFault::Header),
+        Behind::WasBegunAnew | Behind::Unknown => Ok(WalEnd::default()),
     })
 }
 
@@ -245,9 +245,11 @@ fn look(database: &Path) -> io::Result<Option<Examined>> {
     let fault = match begin {
         None => Some(WalFault::Missing),
         Some(begin) if !begin.is_written => Some(WalFault::Empty),
-        Some(begin) if begin.header.is_some_and(|header| !header.may_follow(&mark)) => {
+        Some(Begin { header: Some(header), .. }) if !header.may_follow(&mark) => {
             Some(WalFault::Other)
         }
+        // It was whole before there was a mark, and stands in one sector with the begin of the first frame.
+        Some(Begin { header: None, behind: Behind::Unknown, .. }) => Some(WalFault::Header),
         Some(_) => None,
     };
     Ok(fault.map(Err).or(found))
@@ -257,21 +259,38 @@ fn look(database: &Path) -> io::Result<Option<Examined>> {
 struct Begin {
     /// Its header, if that is whole.
     header: Option<Header>,
+    /// What the first frame says of one that is not.
+    behind: Behind,
     /// Whether there is room for a frame.
     is_written: bool,
+}
+
+/// What the first frame says of a header that is not whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    /// It goes on from what the header was.
+    GoesOn,
+    /// It goes on from the header before: the log was being begun anew, and all that stood in it is in the database.
+    WasBegunAnew,
+    /// It goes on from neither, or there is none.
+    Unknown,
 }
 
 impl Begin {
     fn of(log: &File) -> io::Result<Self> {
         let mut bytes = [0; HEADER];
-        let mut log_from_its_begin = log;
-        let length = fill(&mut log_from_its_begin, &mut bytes)?;
-        log_from_its_begin.rewind()?;
+        let mut rest = log;
+        let length = fill(&mut rest, &mut bytes)?;
         let smallest = HEADER.saturating_add(FRAME_HEADER).saturating_add(512);
         let is_written = log.metadata()?.len() >= u64::try_from(smallest).unwrap_or(u64::MAX);
-        let header =
-            Some(Header::read(&bytes)).filter(|header| length == HEADER && header.is_whole());
-        Ok(Self { header, is_written })
+        let read = Header::read(&bytes);
+        let header = Some(read).filter(|header| length == HEADER && header.is_whole());
+        let behind = match header {
+            Some(_) => Behind::GoesOn,
+            None => read.in_front_of(&mut rest)?,
+        };
+        rest.rewind()?;
+        Ok(Self { header, behind, is_written })
     }
 }
 
@@ -393,16 +412,16 @@ impl Header {
         Self { bytes, ..*self }
     }
 
-    /// Of a header that is not whole: whether the first frame goes on from what it was. It is synced before anything is written
-    /// behind it; and when the log is begun anew, which was taken over into the database whole, its number is counted up.
-    fn is_of_what_follows(&self, log: &mut impl Read) -> io::Result<bool> {
+    /// Of a header that is not whole: what follows it. It is synced before anything is written behind it; and when the log is begun
+    /// anew, which was taken over into the database whole, its number is counted up.
+    fn in_front_of(&self, log: &mut impl Read) -> io::Result<Behind> {
         let mut rest = vec![0; FRAME_HEADER.saturating_add(65_536)];
         let length = fill(log, &mut rest)?;
         rest.truncate(length);
         let sizes = (9..=16).map(|power| 1_usize << power);
-        Ok(sizes.flat_map(|size| [false, true].map(|order| (size, order))).any(
+        let found = sizes.flat_map(|size| [false, true].map(|order| (size, order))).find_map(
             |(size, big_endian)| {
-                let Some(frame) = Frame::in_front_of(&rest, size) else { return false };
+                let frame = Frame::in_front_of(&rest, size)?;
                 let magic = (MAGIC | u32::from(big_endian)).to_be_bytes();
                 let page = u32::try_from(size).unwrap_or(0).to_be_bytes();
                 let likely = Self { big_endian, ..*self }.with(0, &magic);
@@ -410,10 +429,14 @@ impl Header {
                 let likely = likely.with(16, frame.salts());
                 let before = word(&self.bytes, 12).wrapping_sub(1).to_be_bytes();
                 let goes_on = |from: Sum| frame.computed(from, big_endian) == frame.sum();
-                let was_begun_anew = goes_on(likely.with(12, &before).computed());
-                !was_begun_anew && (goes_on(self.sum()) || goes_on(likely.computed()))
+                if goes_on(likely.with(12, &before).computed()) {
+                    return Some(Behind::WasBegunAnew);
+                }
+                let goes_on = goes_on(self.sum()) || goes_on(likely.computed());
+                goes_on.then_some(Behind::GoesOn)
             },
-        ))
+        );
+        Ok(found.unwrap_or(Behind::Unknown))
     }
 }
 
