@@ -3,12 +3,12 @@
 //! Tables like the platform's, with the same columns, checks and indices, in the same server, and rows that the platform wrote
 //! itself, under new ids. For each payment one row for every row that a payment adds or changes: where the platform updates
 //! one, one of the same size is inserted. A transaction is of 64 payments; it has one `INSERT ... SELECT FROM unnest` for
-//! each table, prepared, all sent in one round trip, and is on the disk when it ends.
+//! each table, prepared, all sent in one round trip with its beginning, and is on the disk when it ends.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Statement};
@@ -156,16 +156,14 @@ impl RawInserts {
         let begun = clock::instant();
         self.runtime.block_on(async {
             for tables in &transactions {
-                self.client.batch_execute("BEGIN").await?;
                 let parameters: Vec<Vec<_>> = tables
                     .iter()
                     .map(|columns| columns.iter().map(Column::as_parameter).collect())
                     .collect();
                 let inserts = self.tables.iter().zip(&parameters);
-                try_join_all(
-                    inserts.map(|(table, values)| self.client.execute(&table.insert, values)),
-                )
-                .await?;
+                let inserts =
+                    inserts.map(|(table, values)| self.client.execute(&table.insert, values));
+                try_join(self.client.batch_execute("BEGIN"), try_join_all(inserts)).await?;
                 self.client.batch_execute("COMMIT").await?;
             }
             Ok::<_, anyhow::Error>(())
