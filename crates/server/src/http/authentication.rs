@@ -151,9 +151,9 @@ fn require_certificate(parts: &Parts, app: &App, key: &ApiKey) -> Result<(), Pro
 fn require_scope(parts: &Parts, scope: Option<&str>) -> Result<(), Problem> {
     let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let needed = scope::needed(route, &parts.method);
-    if scope::allows(scope, &needed) {
+    let Some(needed) = needed.iter().find(|needed| !scope::allows(scope, needed)) else {
         return Ok(());
-    }
+    };
     let detail =
         format!("this needs an access token with the scope {needed}; ask for one that names it");
     Err(Problem::new(ProblemKind::InsufficientScope, detail))

@@ -185,10 +185,10 @@ fn request_id_header() -> Value {
 fn complete_operation(path: &str, method: &str, operation: &mut Map<String, Value>) {
     let shape = Shape::of(path, operation);
     if shape.needs_key {
-        let scope = scope::needed(path, &method.to_uppercase().parse().unwrap_or_default());
+        let scopes = scope::needed(path, &method.to_uppercase().parse().unwrap_or_default());
         operation.insert(
             "security".to_owned(),
-            json!([{ "api_key": [] }, { "client_certificate": [] }, { "oauth2": [scope] }]),
+            json!([{ "api_key": [] }, { "client_certificate": [] }, { "oauth2": scopes }]),
         );
     }
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {

@@ -4,16 +4,21 @@
 use axum::http::Method;
 use serde_json::Value;
 
-/// The scope that a request needs: `payment-intents:read`.
-pub(crate) fn needed(route: &str, method: &Method) -> String {
+/// The scopes that a request needs, all of them: `payment-intents:read`; where an API key is made, that of making one too.
+pub(crate) fn needed(route: &str, method: &Method) -> Vec<String> {
     if route == SHOWS_CARD_NUMBERS {
-        return CARD_NUMBERS.to_owned();
+        return vec![CARD_NUMBERS.to_owned()];
     }
     let resource = resource_of(route);
-    match method.is_safe() {
-        true => format!("{resource}:read"),
-        false => format!("{resource}:write"),
+    if method.is_safe() {
+        return vec![format!("{resource}:read")];
     }
+    let mut scopes = vec![format!("{resource}:write")];
+    if method == Method::POST && ANSWERS_WITH_API_KEYS.contains(&route) {
+        scopes.push(API_KEYS.to_owned());
+        scopes.dedup();
+    }
+    scopes
 }
 
 fn resource_of(route: &str) -> &str {
@@ -21,12 +26,22 @@ fn resource_of(route: &str) -> &str {
     path.split('/').next().unwrap_or_default()
 }
 
+/// What is made there comes with an API key of its own.
+const ANSWERS_WITH_API_KEYS: [&str; 5] = [
+    "/v1/api-keys",
+    "/v1/devices",
+    "/v1/issuers/{issuer}/api-keys",
+    "/v1/merchants",
+    "/v1/terminals",
+];
+const API_KEYS: &str = "api-keys:write";
+
 /// The one route whose answer holds a card number.
 const SHOWS_CARD_NUMBERS: &str = "/v1/tokens/{token}/detokenize";
 const CARD_NUMBERS: &str = "card-numbers:read";
 
 /// To be named by whoever wants them: what is made with the first outlives the token, and what is shown for the second is out.
-const NEVER_IMPLIED: [&str; 2] = ["api-keys:write", CARD_NUMBERS];
+const NEVER_IMPLIED: [&str; 2] = [API_KEYS, CARD_NUMBERS];
 
 /// Whether a scope (RFC 6749, 3.3) allows what is needed; none allows everything but [`NEVER_IMPLIED`].
 pub(crate) fn allows(scope: Option<&str>, needed: &str) -> bool {
@@ -49,6 +64,7 @@ pub(crate) fn all(document: &Value) -> Vec<String> {
                 },
             )
         })
+        .flatten()
         .collect();
     scopes.sort();
     scopes.dedup();
@@ -57,23 +73,53 @@ pub(crate) fn all(document: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{allows, needed};
+    use super::{ANSWERS_WITH_API_KEYS, allows, needed};
     use axum::http::Method;
+    use serde_json::Value;
 
     #[test]
     fn each_request_needs_one_scope() {
         let rows = [
-            ("/v1/payment-intents", Method::POST, "payment-intents:write"),
-            ("/v1/payment-intents/{id}/arm", Method::POST, "payment-intents:write"),
-            ("/v1/payment-intents/{id}", Method::GET, "payment-intents:read"),
-            ("/v1/issuers/{id}/policy", Method::PUT, "issuers:write"),
-            ("/metrics", Method::GET, "metrics:read"),
-            ("/v1/tokens/{token}/suspend", Method::POST, "tokens:write"),
-            ("/v1/tokens/{token}/detokenize", Method::POST, "card-numbers:read"),
+            ("/v1/payment-intents", Method::POST, &["payment-intents:write"][..]),
+            ("/v1/payment-intents/{id}/arm", Method::POST, &["payment-intents:write"]),
+            ("/v1/payment-intents/{id}", Method::GET, &["payment-intents:read"]),
+            ("/v1/issuers/{id}/policy", Method::PUT, &["issuers:write"]),
+            ("/metrics", Method::GET, &["metrics:read"]),
+            ("/v1/terminals", Method::GET, &["terminals:read"]),
+            ("/v1/terminals", Method::POST, &["terminals:write", "api-keys:write"]),
+            ("/v1/api-keys", Method::POST, &["api-keys:write"]),
+            ("/v1/tokens/{token}/suspend", Method::POST, &["tokens:write"]),
+            ("/v1/tokens/{token}/detokenize", Method::POST, &["card-numbers:read"]),
         ];
-        for (route, method, scope) in rows {
-            assert_eq!(needed(route, &method), scope);
+        for (route, method, scopes) in rows {
+            assert_eq!(needed(route, &method), scopes);
         }
+    }
+
+    fn shows_a_key(schemas: &Value, schema: &Value) -> bool {
+        let named = schema["$ref"].as_str().and_then(|name| name.rsplit('/').next());
+        let schema = named.map_or(schema, |name| &schemas[name]);
+        let described = schema["properties"]["api_key"]["description"].as_str();
+        let mut parts = schema["allOf"].as_array().into_iter().flatten();
+        described.is_some_and(|said| said.contains("this once"))
+            || parts.any(|part| shows_a_key(schemas, part))
+    }
+
+    /// The description says of each answer what is in it, so that no route with a key can be forgotten.
+    #[test]
+    fn whatever_answers_with_an_api_key_needs_the_scope_of_making_one() {
+        let document: Value =
+            serde_json::from_str(&crate::http::openapi_document().unwrap()).unwrap();
+        let schemas = &document["components"]["schemas"];
+        let mut found = Vec::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let made = item.pointer("/post/responses/201/content/application~1json/schema");
+            if made.is_some_and(|made| shows_a_key(schemas, made)) {
+                found.push(path.as_str());
+            }
+        }
+        found.sort_unstable();
+        assert_eq!(found, ANSWERS_WITH_API_KEYS);
     }
 
     #[test]

@@ -72,6 +72,21 @@ fn attack_token_beyond_its_scope() {
     assert_eq!(server.get("/v1/terminals").problem(403), "insufficient_scope");
 }
 
+/// What comes with an API key outlives the token, and the client.
+#[test]
+fn attack_token_that_makes_api_keys_by_another_way() {
+    let Shop { platform, merchant_id, .. } = Shop::open();
+    let client = OAuthClient::of(&platform.operator, &merchant_id);
+    let terminal = json!({ "merchant": merchant_id, "label": "counter" });
+    for scope in ["", "terminals%3Awrite"] {
+        let server = client.token(&platform, scope);
+        let refused = server.post("/v1/terminals", &terminal);
+        assert_eq!(refused.problem(403), "insufficient_scope", "{scope}");
+    }
+    let server = client.token(&platform, "terminals%3Awrite+api-keys%3Awrite");
+    assert!(server.post("/v1/terminals", &terminal).expect(201)["api_key"].is_string());
+}
+
 #[test]
 fn attack_token_of_a_revoked_client() {
     let platform = Platform::start();
