@@ -3,22 +3,25 @@
 //! A connection takes a place before its TLS handshake and gives it back when it is gone. It is ended
 //! when no request of it has been worked on for too long. Only requests count: neither HTTP/2 pings nor
 //! bytes that never become a request's head keep a connection alive (ASVS v5.0.0-13.1.2).
+//!
+//! A connection is a stranger's until a request on it has proved who asks. When there is no place left, whoever comes gets that of
+//! the stranger who has been there longest: nobody keeps others out by asking what anybody may ask.
 
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::HttpBody;
-use axum::http::Request;
+use axum::http::{Request, Response};
 use axum_server::accept::Accept;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Sleep;
 use tower::Service;
 
@@ -67,19 +70,35 @@ where
     type Future = Boxed<io::Result<(Self::Stream, Self::Service)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let place = match stream.peer_addr().and_then(|peer| self.places.take(peer)) {
-            Ok(place) => place,
-            Err(refusal) => return Box::pin(core::future::ready(Err(refusal))),
-        };
+        let (place, mut sent_away) =
+            match stream.peer_addr().and_then(|peer| self.places.take(peer)) {
+                Ok(taken) => taken,
+                Err(refusal) => return Box::pin(core::future::ready(Err(refusal))),
+            };
         let (first_request, idle) = (self.first_request, self.idle);
         let handshake = self.handshake.accept(stream, service);
         Box::pin(async move {
-            let (stream, service) = handshake.await?;
+            let (stream, service) = tokio::select! {
+                shaken = handshake => shaken?,
+                // Nobody is known before the handshake.
+                _ = &mut sent_away => return Err(io::ErrorKind::ConnectionAborted.into()),
+            };
             let requests = Arc::new(Requests::default());
-            let body_room = Arc::clone(&place.body_room);
-            let service = Counted { service, requests: Arc::clone(&requests), body_room };
+            let place = Arc::new(place);
+            let service =
+                Counted { service, requests: Arc::clone(&requests), place: Arc::clone(&place) };
             let timer = Box::pin(tokio::time::sleep(first_request));
-            let watched = Watched { stream, requests, timer, change: 0, idle, _place: place };
+            let sent_away = Some(sent_away);
+            let watched = Watched {
+                stream,
+                requests,
+                timer,
+                change: 0,
+                idle,
+                sent_away,
+                is_over: false,
+                _place: place,
+            };
             Ok((watched, service))
         })
     }
@@ -99,8 +118,19 @@ pub(crate) struct Places {
 struct Taken {
     in_all: usize,
     by_client: HashMap<IpAddr, Client>,
+    /// Connections of nobody knows whom, in the order in which they came.
+    strangers: BTreeMap<u64, Stranger>,
+    came: u64,
     refused: u64,
     told: Option<Stopwatch>,
+}
+
+/// A connection on which nobody has proved who asks.
+#[derive(Debug)]
+struct Stranger {
+    client: IpAddr,
+    /// Has it end.
+    send_away: oneshot::Sender<()>,
 }
 
 /// Of whom there are connections.
@@ -127,23 +157,32 @@ impl Places {
         }
     }
 
-    fn take(self: &Arc<Self>, peer: SocketAddr) -> io::Result<Place> {
+    /// A place, and what says that it is somebody else's from now on.
+    fn take(self: &Arc<Self>, peer: SocketAddr) -> io::Result<(Place, oneshot::Receiver<()>)> {
         let client = client_of(peer.ip());
         let mut taken = lock(&self.taken);
         let of_client = taken.by_client.get(&client).map_or(0, |client| client.connections);
-        let limit = match (taken.in_all < self.in_all, of_client < self.for_one) {
-            (true, true) => {
-                taken.in_all = taken.in_all.saturating_add(1);
-                let bodies = self.bodies_of_one;
-                let body_room = taken.add(client, || Arc::new(BodyRoom::new(bodies)));
-                metrics::connection_opened();
-                return Ok(Place { places: Arc::clone(self), client, body_room });
+        let has_its_share = of_client >= self.for_one;
+        if has_its_share || taken.in_all >= self.in_all {
+            let limit = if has_its_share { "address" } else { "all" };
+            let is_meant = |one: &Stranger| !has_its_share || one.client == client;
+            // Who is sent away has its place until he is gone.
+            let are_going = taken.in_all.saturating_sub(self.in_all);
+            let is_made_free = are_going < self.in_all.div_ceil(8) && taken.send_away(is_meant);
+            taken.refuse(limit, client);
+            if !is_made_free {
+                return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many connections"));
             }
-            (false, _) => "all",
-            (true, false) => "address",
-        };
-        taken.refuse(limit, client);
-        Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many connections"))
+        }
+        taken.in_all = taken.in_all.saturating_add(1);
+        let bodies = self.bodies_of_one;
+        let body_room = taken.add(client, || Arc::new(BodyRoom::new(bodies)));
+        let (send_away, sent_away) = oneshot::channel();
+        taken.came = taken.came.wrapping_add(1);
+        let number = taken.came;
+        taken.strangers.insert(number, Stranger { client, send_away });
+        metrics::connection_opened();
+        Ok((Place { places: Arc::clone(self), client, number, body_room }, sent_away))
     }
 }
 
@@ -164,6 +203,15 @@ impl Taken {
             self.refused = 0;
             self.told = Some(Stopwatch::start());
         }
+    }
+
+    /// Ends the connection of the stranger who has been here longest, of those that are meant; whether there is one.
+    fn send_away(&mut self, is_meant: impl Fn(&Stranger) -> bool) -> bool {
+        let oldest =
+            self.strangers.iter().find(|(_, one)| is_meant(one)).map(|(number, _)| *number);
+        let stranger = oldest.and_then(|number| self.strangers.remove(&number));
+        // One that is gone meanwhile has made a place free as well.
+        stranger.map(|stranger| stranger.send_away.send(())).is_some()
     }
 
     /// One more connection of a client; gives its room for bodies.
@@ -198,12 +246,22 @@ pub(crate) fn client_of(address: IpAddr) -> IpAddr {
 struct Place {
     places: Arc<Places>,
     client: IpAddr,
+    /// How many came before.
+    number: u64,
     body_room: Arc<BodyRoom>,
+}
+
+impl Place {
+    /// It is known whose it is: nobody gets it from him.
+    fn is_known(&self) {
+        lock(&self.places.taken).strangers.remove(&self.number);
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = lock(&self.places.taken);
+        taken.strangers.remove(&self.number);
         taken.free(self.client);
         if taken.in_all == 0 {
             self.places.emptied.notify_waiters();
@@ -259,17 +317,22 @@ impl Drop for RunningRequest {
     }
 }
 
-/// The service of one connection; counts what is running, and tells requests how much room there is for their bodies.
+/// Stands in an answer to somebody who has proved who he is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ToSomebodyKnown;
+
+/// The service of one connection; counts what is running, hears when it is known whose it is, and tells requests how much room there
+/// is for their bodies.
 #[derive(Clone)]
 pub(crate) struct Counted<S> {
     service: S,
     requests: Arc<Requests>,
-    body_room: Arc<BodyRoom>,
+    place: Arc<Place>,
 }
 
-impl<S, B> Service<Request<B>> for Counted<S>
+impl<S, B, R> Service<Request<B>> for Counted<S>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>, Response = Response<R>>,
     S::Future: Send + 'static,
     B: HttpBody,
 {
@@ -283,15 +346,21 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if !request.body().is_end_stream() {
-            request.extensions_mut().insert(Arc::clone(&self.body_room));
+            request.extensions_mut().insert(Arc::clone(&self.place.body_room));
         }
         // Ends with the answer and not with its last byte, so that a client cannot hold a connection by
         // not reading. Answers are whole when they are given, and the time for one is limited.
         let running = self.requests.begin();
         let answer = self.service.call(request);
+        let place = Arc::clone(&self.place);
         Box::pin(async move {
             let answer = answer.await;
             drop(running);
+            if let Ok(answer) = &answer
+                && answer.extensions().get::<ToSomebodyKnown>().is_some()
+            {
+                place.is_known();
+            }
             answer
         })
     }
@@ -306,12 +375,26 @@ pub(crate) struct Watched<T> {
     /// The change after which the timer was set.
     change: u64,
     idle: Duration,
-    _place: Place,
+    /// Says that its place is somebody else's; nothing more is said when it is known whose connection it is.
+    sent_away: Option<oneshot::Receiver<()>>,
+    is_over: bool,
+    _place: Arc<Place>,
 }
 
 impl<T> Watched<T> {
     /// Ready when the connection is to end.
     fn poll_overdue(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(sent_away) = &mut self.sent_away
+            && let Poll::Ready(said) = Pin::new(sent_away).poll(context)
+        {
+            self.sent_away = None;
+            if said.is_ok() {
+                self.is_over = true;
+            }
+        }
+        if self.is_over {
+            return Poll::Ready(());
+        }
         let Some(change) = self.requests.idle_since(context) else { return Poll::Pending };
         if change != self.change {
             self.change = change;
@@ -412,20 +495,65 @@ mod tests {
         SocketAddr::new(address.parse().unwrap(), 40_000)
     }
 
-    #[test]
-    fn places_are_shared_out_and_given_back() {
+    fn small() -> Arc<Places> {
         let limits = Limits { connections: 3, connections_per_address: 2, ..Limits::default() };
-        let places = Arc::new(Places::new(&limits));
-        let one = peer("192.0.2.1");
-        let first = places.take(one).unwrap();
-        let _second = places.take(one).unwrap();
-        assert!(places.take(one).is_err(), "this address has its share");
-        let other = places.take(peer("192.0.2.2")).unwrap();
-        assert!(places.take(peer("192.0.2.3")).is_err(), "all places are taken");
+        Arc::new(Places::new(&limits))
+    }
+
+    #[test]
+    fn places_of_who_is_known_are_shared_out_and_given_back() {
+        let places = small();
+        let known = |address| {
+            places.take(peer(address)).map(|(place, _)| {
+                place.is_known();
+                place
+            })
+        };
+        let first = known("192.0.2.1").unwrap();
+        let _second = known("192.0.2.1").unwrap();
+        assert!(known("192.0.2.1").is_err(), "this address has its share");
+        let other = known("192.0.2.2").unwrap();
+        assert!(known("192.0.2.3").is_err(), "all places are taken");
         drop((first, other));
-        let _again = places.take(one).unwrap();
-        let _another = places.take(peer("192.0.2.3")).unwrap();
-        assert!(places.take(peer("192.0.2.4")).is_err());
+        let _again = known("192.0.2.1").unwrap();
+        let _another = known("192.0.2.3").unwrap();
+        assert!(known("192.0.2.4").is_err());
+    }
+
+    #[test]
+    fn a_stranger_goes_when_somebody_else_needs_the_place() {
+        let places = small();
+        let (first, mut oldest) = places.take(peer("192.0.2.1")).unwrap();
+        let (known, mut stays) = places.take(peer("192.0.2.1")).unwrap();
+        known.is_known();
+        let (_next, mut next) = places.take(peer("192.0.2.2")).unwrap();
+        let (_newest, mut newest) = places.take(peer("192.0.2.3")).unwrap();
+        assert_eq!(oldest.try_recv(), Ok(()), "who has been there longest");
+        assert!(next.try_recv().is_err());
+        drop(first);
+        let _one_more = places.take(peer("192.0.2.4")).unwrap();
+        assert_eq!(next.try_recv(), Ok(()));
+        assert!(stays.try_recv().is_err() && newest.try_recv().is_err());
+    }
+
+    #[test]
+    fn of_an_address_with_its_share_one_of_its_own_goes() {
+        let places = small();
+        let (_other, mut other) = places.take(peer("192.0.2.2")).unwrap();
+        let (_first, mut first) = places.take(peer("192.0.2.1")).unwrap();
+        let _second = places.take(peer("192.0.2.1")).unwrap();
+        let _third = places.take(peer("192.0.2.1")).unwrap();
+        assert_eq!(first.try_recv(), Ok(()));
+        assert!(other.try_recv().is_err(), "older, and another's");
+    }
+
+    #[test]
+    fn those_who_were_sent_away_have_to_go_before_many_more_come() {
+        let places = small();
+        let held: Vec<_> = (0..4).map(|_| places.take(peer("192.0.2.1"))).collect();
+        let held: Vec<_> = held.into_iter().flatten().collect();
+        let others = ["192.0.2.2", "192.0.2.3", "192.0.2.4"].map(|one| places.take(peer(one)));
+        assert!(held.len() + others.iter().flatten().count() <= 4, "a place more than there are");
     }
 
     #[tokio::test]

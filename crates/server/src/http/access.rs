@@ -32,6 +32,11 @@ impl AccessLine {
         }
     }
 
+    /// Whether authentication has found out who asks.
+    pub(crate) fn is_of_somebody_known(&self) -> bool {
+        self.caller.is_set()
+    }
+
     /// Of requests of nobody knows whom so many a second (`left_out` says how many before it have no line).
     pub(crate) fn write(self, app: &App, request_id: &RequestId, status: StatusCode) {
         let duration = self.stopwatch.elapsed();

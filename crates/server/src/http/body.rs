@@ -29,6 +29,8 @@ pub(crate) const MAXIMUM_BODY: usize = 64 * 1024;
 const MAXIMUM_OF_A_STRANGER: usize = 8 * 1024;
 /// So much of a refused body is read and thrown away: some clients look for an answer only behind what they send.
 const MOST_DISCARDED: usize = 1024 * 1024;
+/// Of nobody knows whom, no more than what would have been read if his credentials had been right.
+const MOST_DISCARDED_OF_A_STRANGER: usize = MAXIMUM_BODY;
 /// Of the room for bodies, strangers have this part, and beside it.
 const PART_OF_STRANGERS: usize = 8;
 /// Memory for a body that does not say how long it is; it grows with the body.
@@ -131,13 +133,21 @@ pub(crate) async fn wait_outside(app: &App, request: Request, next: Next) -> Res
         return next.run(request).await;
     }
     let is_http_1 = request.version() <= Version::HTTP_11;
+    // It waits until the body is called for, and nobody wants it.
+    let is_to_come = request.headers().contains_key(header::EXPECT);
+    let caller = request.extensions().get::<CallerSlot>().cloned();
     let time = sleep(app.limits().body);
     let (mut parts, body) = request.into_parts();
     let waiting = Waiting(Arc::new(Mutex::new(Some(body))));
     parts.extensions.insert(waiting.clone());
     let mut response = next.run(Request::from_parts(parts, Body::empty())).await;
     let is_over = match waiting.take() {
-        Some(body) => discard(body, time).await,
+        Some(_) if is_to_come => false,
+        Some(body) => {
+            let is_known = caller.is_some_and(|caller| caller.is_set());
+            let most = if is_known { MOST_DISCARDED } else { MOST_DISCARDED_OF_A_STRANGER };
+            discard(body, most, time).await
+        }
         None => true,
     };
     if is_http_1 && !is_over {
@@ -148,12 +158,12 @@ pub(crate) async fn wait_outside(app: &App, request: Request, next: Next) -> Res
 }
 
 /// Reads a body to its end and keeps nothing of it; says whether it got there in time.
-async fn discard(mut body: Body, time: Sleep) -> bool {
-    if body_is_longer_than(&body, MOST_DISCARDED) {
+async fn discard(mut body: Body, most: usize, time: Sleep) -> bool {
+    if body_is_longer_than(&body, most) {
         return false;
     }
     let discarding = async {
-        let mut left = MOST_DISCARDED;
+        let mut left = most;
         while let Some(data) = next_data(&mut body).await {
             match data.ok().and_then(|data| left.checked_sub(data.len())) {
                 Some(less) => left = less,

@@ -170,6 +170,22 @@ fn a_client_that_asked_has_the_idle_time() {
     assert!(is_served(&mut stream));
 }
 
+/// Asks, and reads the whole answer, so that one can ask again.
+fn is_answered(stream: &mut Tls, request: &[u8]) -> bool {
+    let mut answer = [0; 4_096];
+    let read = stream.write_all(request).and_then(|()| stream.read(&mut answer));
+    read.is_ok_and(|length| answer[..length].starts_with(b"HTTP/1.1 200"))
+}
+
+/// Asks something that only the operator may ask.
+fn prove(platform: &Platform, stream: &mut Tls) {
+    let key = platform.operator.key();
+    let request = format!(
+        "GET /v1/merchants HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\r\n"
+    );
+    assert!(is_answered(stream, request.as_bytes()));
+}
+
 #[test]
 fn there_are_so_many_places_and_no_more() {
     let platform = platform(|limits| {
@@ -178,12 +194,13 @@ fn there_are_so_many_places_and_no_more() {
     });
     // The operator's client has not asked anything yet, so it holds none.
     let mut held: Vec<Tls> = (0..3).map(|_| connect(&platform, b"http/1.1").unwrap()).collect();
+    held.iter_mut().for_each(|stream| prove(&platform, stream));
     let refused = connect(&platform, b"http/1.1");
     assert!(is_closed(refused.map(|_| 1)), "there is no fourth place");
     assert!(held.iter_mut().all(is_served), "those that have a place keep it");
     let log = log();
     let told = log.lines().filter(|line| line.contains("connections_refused"));
-    assert!(told.into_iter().any(|line| line.contains("\"limit\":\"all\"")), "it is told of");
+    assert!(told.into_iter().any(|line| line.contains("\"limit\":\"address\"")), "it is told of");
     held.pop();
     // The server learns of the end in its own time; each try takes a handshake of its own.
     let mut tries = core::iter::repeat_with(|| connect(&platform, b"http/1.1").ok()).flatten();
@@ -195,16 +212,37 @@ fn there_are_so_many_places_and_no_more() {
     next.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     next.read_to_string(&mut answer).unwrap();
-    for name in ["tapfer_connections_open", "tapfer_connections_refused_total{limit=\"all\"}"] {
+    for name in ["tapfer_connections_open", "tapfer_connections_refused_total{limit=\"address\"}"] {
         let value = answer.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         assert!(value.trim().parse::<u64>().unwrap() > 0, "{name}");
     }
 }
 
+/// Strangers who hold every place, and ask often enough to keep it, keep nobody out.
+#[test]
+fn attack_every_place_held_by_strangers() {
+    let platform = platform(|limits| {
+        limits.connections = 8;
+        limits.connections_per_address = 8;
+    });
+    let mut known = connect(&platform, b"http/1.1").unwrap();
+    prove(&platform, &mut known);
+    let mut strangers: Vec<Tls> =
+        (0..7).map(|_| connect(&platform, b"http/1.1").unwrap()).collect();
+    let asks = |stream: &mut Tls| is_answered(stream, REQUEST);
+    assert!(strangers.iter_mut().all(asks));
+    let mut honest = connect(&platform, b"http/1.1").unwrap();
+    prove(&platform, &mut honest);
+    assert!(ends(&mut strangers[0]), "the one who has been there longest");
+    assert!(strangers[1..].iter_mut().all(asks));
+    assert!(asks(&mut known) && asks(&mut honest));
+}
+
 #[test]
 fn one_address_does_not_take_all_places() {
     let platform = platform(|limits| limits.connections_per_address = 1);
-    let _held = connect(&platform, b"http/1.1").unwrap();
+    let mut held = connect(&platform, b"http/1.1").unwrap();
+    prove(&platform, &mut held);
     let refused = connect(&platform, b"http/1.1");
     assert!(is_closed(refused.map(|_| 1)));
 }

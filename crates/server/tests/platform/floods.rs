@@ -106,6 +106,18 @@ fn a_stranger_sends_little() {
     assert_eq!(send(&long[1..]).status, 400);
 }
 
+/// A body that waits to be called for is not, where nobody wants it: it may hold a card's number.
+#[test]
+fn a_refused_body_is_not_called_for() {
+    let platform = platform(|_| {});
+    let mut stream = connect(&platform, b"http/1.1").unwrap();
+    let head = head("nonsense", 60_000).replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 401") && said.contains("connection: close"), "{said}");
+}
+
 /// Nor does a refusal of one that does not say how long it is.
 #[test]
 fn a_refused_body_in_chunks_costs_no_connection() {
