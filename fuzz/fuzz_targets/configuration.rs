@@ -10,7 +10,7 @@ use tapfer_emv::document::{DocumentKey, DocumentPurpose};
 use tapfer_emv::merchant::{MerchantPrivateKey, MerchantSigner as _};
 use tapfer_payment_types::Timestamp;
 use tapfer_payment_types::configuration::{
-    AuditHead, Audience, Configuration, KeySuccession, SignedConfiguration, SignedDocument,
+    Audience, AuditHead, Configuration, KeySuccession, SignedConfiguration, SignedDocument,
 };
 use tapfer_payment_types::messages::HexBytes;
 
@@ -47,7 +47,8 @@ fuzz_target!(|input: (&str, &str, i64)| {
     if let Ok(mut inner) = serde_json::from_str::<Configuration>(text) {
         inner.audit_key = HexBytes(KEY.public_key().bytes().to_vec());
         inner.audit_head = sign(DocumentPurpose::AuditHead, &inner.audit_head.document);
-        offered.configuration = sign(DocumentPurpose::Configuration, &serde_json::to_string(&inner).unwrap());
+        offered.configuration =
+            sign(DocumentPurpose::Configuration, &serde_json::to_string(&inner).unwrap());
     }
     let Ok((known, configuration)) = KnownConfiguration::first(&offered, now) else { return };
     assert_eq!(known.key, DocumentKey::from_bytes(&KEY.public_key().bytes()).unwrap());
@@ -55,6 +56,7 @@ fuzz_target!(|input: (&str, &str, i64)| {
     // The same once more is taken, and the version before it is not.
     assert_eq!(known.accept(&offered, now).unwrap().0, known);
     let older = Configuration { version: configuration.version - 1, ..configuration };
-    offered.configuration = sign(DocumentPurpose::Configuration, &serde_json::to_string(&older).unwrap());
+    offered.configuration =
+        sign(DocumentPurpose::Configuration, &serde_json::to_string(&older).unwrap());
     assert!(known.accept(&offered, now).is_err());
 });

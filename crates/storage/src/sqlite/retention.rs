@@ -1,8 +1,9 @@
 //! Erasing in a file: what was erased is to be nowhere in it, nor in its log.
 //!
-//! SQLite leaves what it deletes where it was, until something else is written there. So whatever the writer deletes is overwritten
-//! (`secure_delete`); behind an erasure the log begins anew and is cut to what it then holds; and since pages that were put in order may
-//! have kept what stood in them, the file is written anew when it is opened the next time.
+//! SQLite leaves what it deletes where it was, until something else is written there. So what the writer deletes is overwritten in pages
+//! that are written anyway (`secure_delete` as FAST has it: pages that become free, or that were put in order, keep what stood in them);
+//! behind an erasure the log begins anew and is cut to what it then holds; and the file is written anew, without free pages, when it is
+//! opened the next time.
 
 use std::path::Path;
 
