@@ -355,6 +355,137 @@ fn what_the_database_refuses_stays_in_the_journal() {
     town.assert_sound();
 }
 
+/// Meanwhile who asks again is told what was promised.
+#[test]
+fn what_was_set_aside_is_told_and_booked_later() {
+    let mut town = Town::open();
+    let rule =
+        "ALTER TABLE payment_intents ADD CONSTRAINT none_of_these CHECK (amount <> 300) NOT VALID";
+    town.database.say(rule);
+    town.lose_the_database();
+    let intent = town.shop.armed_intent(300);
+    let question = json!({ "payment_intent": intent, "chip_data": town.shop.tap(&intent, 300) });
+    let terminal = town.shop.terminal.clone();
+    let ask = || terminal.post_as("first", "/v1/authorizations", &question);
+    let first = ask().expect(201);
+    let path = format!("/v1/authorizations/{}", approved(&first));
+    approved(&town.shop.pay(400));
+    town.find_the_database();
+    assert_eq!(town.shop.account(), (9_500, 9_500));
+    let again = ask();
+    assert!(again.is_replayed());
+    assert_eq!(again.expect(201), first);
+    assert_eq!(town.shop.merchant.get(&path).expect(200), first);
+    let metrics = town.shop.platform.operator.get("/metrics").text();
+    for told in ["tapfer_stand_in_fault 1", "tapfer_stand_in_unbooked 1"] {
+        assert!(metrics.contains(told), "{told}: {metrics}");
+    }
+    // Any news of the database is an occasion.
+    town.database.say("ALTER TABLE payment_intents DROP CONSTRAINT none_of_these");
+    town.database.say("NOTIFY tapfer");
+    until("it is booked", || (!town.journal().exists()).then_some(()));
+    assert_eq!(town.shop.account(), (9_200, 9_200));
+    assert_eq!(ask().expect(201), first);
+    assert_eq!(town.count("authorizations WHERE stand_in = 1"), 2);
+    // And the node may stand in again.
+    town.lose_the_database();
+    approved(&town.shop.pay(100));
+    town.find_the_database();
+    town.assert_sound();
+}
+
+/// A database that is back before its rights, its room or its logins are is waited for.
+#[test]
+fn trouble_of_the_database_sets_no_promise_aside() {
+    let mut town = Town::open();
+    let login = "SELECT DISTINCT usename FROM pg_stat_activity WHERE usename <> 'postgres' AND state IS NOT NULL";
+    let login = town.database.ask(login);
+    town.database.say(&format!("REVOKE INSERT ON payment_intents FROM {login}, tapfer_server"));
+    town.lose_the_database();
+    approved(&town.shop.pay(300));
+    town.database.stand_still(false);
+    until("it was tried more often than a defect is", || {
+        (log().matches("is not booked yet").count() > 6).then_some(())
+    });
+    assert!(town.journal().exists());
+    assert_ne!(town.ready().json()["status"], "ok");
+    town.database.say("GRANT INSERT ON payment_intents TO tapfer_server");
+    town.find_the_database();
+    assert!(!town.journal().exists());
+    assert_eq!(town.shop.account(), (9_600, 9_600));
+    town.assert_sound();
+}
+
+/// The database goes away again while it books an intent that still waits for its tap: nobody knows whether it has it.
+#[test]
+fn an_intent_that_may_be_booked_is_not_paid_alone() {
+    let mut town = Town::open();
+    let gate = "
+        CREATE TABLE tapfer.gate ();
+        GRANT SELECT ON tapfer.gate TO PUBLIC;
+        CREATE FUNCTION tapfer.pass() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN LOCK TABLE tapfer.gate IN ACCESS SHARE MODE; RETURN NULL; END';
+        CREATE CONSTRAINT TRIGGER pass AFTER INSERT ON tapfer.payment_intents
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION tapfer.pass();";
+    town.database.say(gate);
+    let mut keeper = town.database.program("psql");
+    let mut keeper = keeper.arg("-q").stdin(Stdio::piped()).spawn().unwrap();
+    let mut order = keeper.stdin.take().unwrap();
+    order.write_all(b"BEGIN; LOCK TABLE tapfer.gate IN ACCESS EXCLUSIVE MODE;\n").unwrap();
+    let of_gate = |what: &str| {
+        let locks = "SELECT count(*) FROM pg_locks WHERE relation = 'tapfer.gate'::regclass AND ";
+        town.database.ask(&format!("{locks}{what}")) == "1"
+    };
+    until("the gate is closed", || of_gate("granted").then_some(()));
+    town.lose_the_database();
+    let intent = town.shop.armed_intent(300);
+    let tapped = town.shop.tap(&intent, 300);
+    // Its commit waits at the gate, and its answer is never heard.
+    town.database.stand_still(false);
+    until("it is being committed", || of_gate("NOT granted").then_some(()));
+    town.lose_the_database();
+    refused(&town.shop.authorize(&intent, &tapped), "database_intent");
+    approved(&town.shop.pay(200));
+    town.database.stand_still(false);
+    drop(order);
+    keeper.wait().unwrap();
+    town.find_the_database();
+    town.database.say("DROP FUNCTION tapfer.pass CASCADE; DROP TABLE tapfer.gate");
+    assert!(!town.journal().exists());
+    assert_eq!(town.shop.account(), (9_700, 9_700));
+    let path = format!("/v1/payment-intents/{intent}");
+    assert_eq!(town.shop.merchant.get(&path).expect(200)["status"], "requires_action");
+    let tapped = town.shop.tap(&intent, 300);
+    approved(&town.shop.authorize(&intent, &tapped).expect(201));
+    assert_eq!(town.shop.account(), (9_400, 9_400));
+    town.assert_sound();
+}
+
+/// Somebody puts an older journal in its place, and later the whole one.
+#[test]
+fn a_promise_for_an_intent_that_was_booked_without_it_is_named() {
+    let mut town = Town::open();
+    town.lose_the_database();
+    let intent = town.shop.armed_intent(300);
+    let older = fs::read(town.journal()).unwrap();
+    let tapped = town.shop.tap(&intent, 300);
+    let promised = approved(&town.shop.authorize(&intent, &tapped).expect(201));
+    let whole = fs::read(town.journal()).unwrap();
+    town.stop();
+    fs::write(town.journal(), older).unwrap();
+    town.start();
+    assert!(!town.journal().exists());
+    town.stop();
+    fs::write(town.journal(), &whole).unwrap();
+    town.start();
+    assert!(log().contains(&format!("there is no authorization {promised}")));
+    assert_eq!(fs::read(town.journal()).unwrap(), whole, "kept for whoever looks at it");
+    let metrics = town.shop.platform.operator.get("/metrics").text();
+    assert!(metrics.contains("tapfer_stand_in_fault 1"), "{metrics}");
+    assert_eq!(town.shop.account(), (9_900, 9_900));
+    town.assert_sound();
+}
+
 #[test]
 fn an_intent_that_waits_for_its_tap_waits_on() {
     let mut town = Town::open();

@@ -93,6 +93,19 @@ pub(super) fn is_rolled_back(error: &Error) -> bool {
     code.is_some_and(|code| code.starts_with("23") || code.starts_with("40") || code == CLOSED)
 }
 
+/// Whether the server is there and has trouble that somebody will mend: no room or memory, a login or a right that is not there, a
+/// state that it is not to stay in.
+pub(crate) fn is_trouble(error: &StorageError) -> bool {
+    let StorageError::Database(cause) = error else { return false };
+    let first: &(dyn std::error::Error + 'static) = cause.as_ref();
+    let mut causes = std::iter::successors(Some(first), |cause| cause.source());
+    let said = causes.find_map(|cause| cause.downcast_ref::<Error>()?.code());
+    // By class: 28 who calls, 53 resources, 55 the state of an object, 58 the system; 42501 is a right.
+    let is_of =
+        |code: &str| ["28", "53", "55", "58", "42501"].iter().any(|of| code.starts_with(of));
+    said.is_some_and(|said| is_of(said.code()))
+}
+
 /// Whose account would be below zero: of those that many change at once the table is the first to see it.
 fn overdrawn(error: &DbError) -> Option<AccountKind> {
     if *error.code() != SqlState::CHECK_VIOLATION || error.constraint() != Some("accounts_check") {

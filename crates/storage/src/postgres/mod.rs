@@ -50,6 +50,7 @@ use crate::relational::rows::first;
 use crate::relational::sql::{Connection, params};
 use crate::relational::{Engine, Result, access, of_each};
 use crate::{Load, Storage, StorageError};
+pub(crate) use errors::is_trouble;
 pub(crate) use joint::Joint;
 pub use locks::LockHolder;
 pub use look::{Look, look};

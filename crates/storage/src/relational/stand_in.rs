@@ -33,7 +33,10 @@ pub(crate) struct Booked {
     pub(crate) lost: Option<Money>,
 }
 
-/// Books an intent that a node has made alone, with all that became of it. One that is there was booked: with it.
+/// Books an intent that a node has made alone, with all that became of it. One that is there was booked with it.
+///
+/// # Errors
+/// [`StorageError::NotFound`]: an intent that is there was booked without what was promised for it, from another journal than this.
 pub(crate) fn book_intent(
     connection: &Connection,
     intent: PaymentIntentId,
@@ -41,6 +44,7 @@ pub(crate) fn book_intent(
     now: Timestamp,
 ) -> Result<Booked> {
     if is_there(connection, intent)? {
+        demand_promises(connection, records)?;
         connection.vouch()?;
         return Ok(Booked { before: true, ..Booked::default() });
     }
@@ -68,6 +72,15 @@ pub(crate) fn book_intent(
 fn is_there(connection: &Connection, intent: PaymentIntentId) -> Result<bool> {
     let sql = "SELECT id FROM payment_intents WHERE id = ?1";
     Ok(first(connection, sql, [intent.to_string()], |_| Ok(()))?.is_some())
+}
+
+fn demand_promises(connection: &Connection, records: &[Record]) -> Result<()> {
+    records.iter().try_for_each(|record| match record {
+        Record::Changed(_) => Ok(()),
+        Record::Decided(promise) => {
+            authorizations::get(connection, promise.decided.authorization.id).map(drop)
+        }
+    })
 }
 
 /// Terminals and cards, each in the order of their ids; the intent is nobody else's yet.
@@ -114,10 +127,15 @@ fn write_change(connection: &Connection, changed: &Changed, is_first: bool) -> R
     if is_first {
         intents::insert(connection, &PaymentIntent { arming: None, ..intent.clone().disarmed() })?;
     }
-    let detail = match intent.arming {
+    let mut detail = match intent.arming {
         Some(arming) if !is_first => format!("{}; {BY_STAND_IN}", arming.terminal),
         _ => format!("{}; {BY_STAND_IN}", intent.amount),
     };
+    if let Some(given) = answer
+        && !idempotency::insert_late(connection, given, *at)?
+    {
+        detail = format!("{detail}; {ANSWERED_ELSEWHERE}");
+    }
     let (object, result) = (intent.id.to_string(), AuditResult::Succeeded);
     connection.record(&AuditEvent {
         at: *at,
@@ -126,14 +144,11 @@ fn write_change(connection: &Connection, changed: &Changed, is_first: bool) -> R
         object,
         result,
         detail: Some(detail),
-    })?;
-    if let Some(given) = answer {
-        idempotency::insert_late(connection, given, *at)?;
-    }
-    Ok(())
+    })
 }
 
 const BY_STAND_IN: &str = "by a node alone, its database was away";
+const ANSWERED_ELSEWHERE: &str = "another node has answered the same request";
 
 fn write_promise(
     connection: &Connection,
@@ -158,7 +173,7 @@ fn write_promise(
     if let Some(given) = &decided.answer
         && !idempotency::insert_late(connection, given, authorization.created_at)?
     {
-        remarks.push("another node has answered the same request".to_owned());
+        remarks.push(ANSWERED_ELSEWHERE.to_owned());
     }
     let told = format!("{BY_STAND_IN}, and booked at {now}");
     for event in decided::events(decided) {
@@ -197,8 +212,10 @@ fn remark_card(
     card: CardId,
     remarks: &mut Vec<String>,
 ) -> Result<()> {
-    if cards::get(connection, card)?.card.status == CardStatus::Blocked {
-        remarks.push("the card is blocked since".to_owned());
+    match cards::get(connection, card)?.card.status {
+        CardStatus::Active => {}
+        CardStatus::Blocked => remarks.push("the card is blocked since".to_owned()),
+        CardStatus::Closed => remarks.push("the card is closed since".to_owned()),
     }
     let status = tokens::get(connection, token)?.state.status();
     if status != TokenStatus::Active {

@@ -23,7 +23,7 @@ use crate::idempotency::GivenAnswer;
 use crate::relational::{Result, authorizations};
 use crate::{
     Begun, CommitAuthorization, FactsQuery, IdempotencyClaim, IdempotencyKey, Refusal,
-    StorageError, StoredResponse, Write, Written,
+    StorageError, Write, Written,
 };
 
 /// So many things are kept, intents and decisions: the node of a shop makes three for each payment.
@@ -37,18 +37,13 @@ pub(super) type Answers = HashMap<(ApiKeyId, IdempotencyKey), GivenAnswer>;
 impl State<'_> {
     /// What to do with a request.
     pub(super) fn begin(&self, claim: &IdempotencyClaim) -> Result<Begun> {
-        if let Some(answer) = self.answered(claim)? {
+        if let Some(answer) = self.kept.answered(claim)? {
             return Ok(Begun::Replay(answer));
         }
         if self.kept.known.has_begun(claim) {
             return Err(StandInRefusal::DatabaseRequest.into());
         }
         self.node.running.start(claim).map(Begun::Run)
-    }
-
-    fn answered(&self, claim: &IdempotencyClaim) -> Result<Option<StoredResponse>> {
-        let given = self.kept.answers.get(&(claim.api_key, claim.key.clone()));
-        given.map(|given| claim.believe(given.kept())).transpose()
     }
 
     pub(super) fn intent(&self, id: PaymentIntentId) -> Result<PaymentIntent> {
@@ -130,7 +125,7 @@ impl State<'_> {
     ) -> Result<Written<PaymentIntent>> {
         let Write { caller, claim, answer, now } = write;
         if let Some(claim) = &claim
-            && let Some(stored) = self.answered(claim)?
+            && let Some(stored) = self.kept.answered(claim)?
         {
             return Ok(Written::Replayed(stored));
         }
@@ -185,8 +180,9 @@ impl State<'_> {
         let mut made: Vec<_> =
             commits.into_iter().map(|commit| self.decide_one(commit, &mut records)).collect();
         if let Err(error) = self.write(records) {
-            let is_new = |written: &&mut Result<_>| matches!(written, Ok(Written::Done { .. }));
-            made.iter_mut().filter(is_new).for_each(|written| *written = Err(error.clone()));
+            // Also who is told again: it may be an answer of this lot.
+            let is_told = made.iter_mut().filter(|written| written.is_ok());
+            is_told.for_each(|written| *written = Err(error.clone()));
         }
         made
     }
@@ -198,7 +194,7 @@ impl State<'_> {
     ) -> Result<Written<Authorization>> {
         let Write { caller, claim, answer, now } = write;
         if let Some(claim) = &claim
-            && let Some(stored) = self.answered(claim)?
+            && let Some(stored) = self.kept.answered(claim)?
         {
             return Ok(Written::Replayed(stored));
         }

@@ -6,6 +6,7 @@
 //! is asked for anything else.
 
 mod alone;
+mod booking;
 mod journal;
 mod known;
 mod limits;
@@ -14,21 +15,21 @@ pub(crate) mod record;
 mod tests;
 mod verbs;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
-use std::time::Duration;
 
 use tapfer_payment_types::{AuthorizationId, Money, PaymentIntentId, TerminalId, Timestamp};
 use tapfer_payments::access::ApiKey;
 use tapfer_payments::authorization::{Authorization, Facts};
 
 use self::alone::Answers;
-use self::journal::{Found, Journal};
+use self::booking::{Refusals, book_whenever, read_journal};
+use self::journal::Journal;
 use self::known::Known;
 use self::limits::{Promised, is_within};
 pub use self::limits::{StandInLimits, StandInLimitsError, StandInRefusal};
@@ -37,18 +38,12 @@ use crate::decided::Decided;
 use crate::hot::Touched;
 use crate::idempotency::RunningRequests;
 use crate::postgres::PostgresStorage;
-use crate::relational::stand_in::{Booked, book_intent};
-use crate::relational::{Engine as _, Result, authorizations};
+use crate::relational::{Result, authorizations};
 use crate::store::{AuthorizationStore as _, IdempotencyStore as _, Sharing as _, Storage};
 use crate::{
-    AnswerKey, Begun, CommitAuthorization, FactsQuery, IdempotencyClaim, Load, StorageError, Write,
-    Written,
+    AnswerKey, Begun, CommitAuthorization, FactsQuery, IdempotencyClaim, Load, StorageError,
+    StoredResponse, Write, Written,
 };
-
-/// How often it is tried to book what waits.
-const BEAT: Duration = Duration::from_secs(1);
-/// What the database refuses, and would not refuse for being busy or away, is tried so often before the node goes on without it.
-const ATTEMPTS: u32 = 5;
 
 /// Tells the time.
 pub type TellTime = Box<dyn Fn() -> Timestamp + Send + Sync>;
@@ -91,10 +86,11 @@ struct Kept {
     fault: Option<String>,
     /// Whether the journal may hold more than is known here.
     is_torn_off: bool,
-    /// How often the database has refused to take something.
-    refused: u32,
     /// What is not booked.
     records: Vec<Record>,
+    refusals: Refusals,
+    /// What the database does not take, and the node has gone on without: it stands in the journal, and is tried again.
+    set_aside: Vec<Record>,
     answers: Answers,
     authorizations: HashMap<AuthorizationId, Authorization>,
     armed: HashMap<TerminalId, PaymentIntentId>,
@@ -110,35 +106,53 @@ impl Kept {
 
     /// What can be told again is what is kept.
     fn index(&mut self) {
-        let given = self.records.iter().filter_map(Record::answer);
+        let kept = || self.records.iter().chain(&self.set_aside);
+        let given = kept().filter_map(Record::answer);
         self.answers =
             given.map(|given| ((given.api_key, given.key.clone()), given.clone())).collect();
-        self.authorizations = decided(&self.records).map(|one| (one.id, one.clone())).collect();
+        self.authorizations = decided(kept()).map(|one| (one.id, one.clone())).collect();
+    }
+
+    fn answered(&self, claim: &IdempotencyClaim) -> Result<Option<StoredResponse>> {
+        let given = self.answers.get(&(claim.api_key, claim.key.clone()));
+        given.map(|given| claim.believe(given.kept())).transpose()
+    }
+
+    /// From here on they are the database's: nothing more becomes of them alone, also if it goes away while they are booked.
+    fn hand_over_intents(&mut self) {
+        for record in &self.records {
+            self.known.hot.forget(Touched::Intent(record.intent()));
+        }
+        self.armed.clear();
     }
 
     fn unbooked(&self) -> usize {
-        grouped(&self.records).len()
+        let intents = self.records.iter().chain(&self.set_aside).map(Record::intent);
+        intents.collect::<HashSet<_>>().len()
+    }
+
+    fn fault(&self) -> Option<String> {
+        let aside = self.set_aside.first().map(|record| {
+            format!(
+                "the database does not take {}, nor perhaps others; the log says why",
+                record.intent()
+            )
+        });
+        self.fault.clone().or(aside)
+    }
+
+    fn may_stand_in(&self) -> bool {
+        self.fault.is_none() && self.set_aside.is_empty()
     }
 }
 
-fn decided(records: &[Record]) -> impl Iterator<Item = &Authorization> {
-    records.iter().filter_map(|record| match record {
+fn decided<'a>(
+    records: impl IntoIterator<Item = &'a Record>,
+) -> impl Iterator<Item = &'a Authorization> {
+    records.into_iter().filter_map(|record| match record {
         Record::Decided(promise) => Some(&promise.decided.authorization),
         Record::Changed(_) => None,
     })
-}
-
-/// What became of each intent, in the order of what became of it last.
-fn grouped(records: &[Record]) -> Vec<(PaymentIntentId, Vec<Record>)> {
-    let mut groups: HashMap<PaymentIntentId, (usize, Vec<Record>)> = HashMap::new();
-    for (place, record) in records.iter().enumerate() {
-        let (last, group) = groups.entry(record.intent()).or_default();
-        *last = place;
-        group.push(record.clone());
-    }
-    let mut groups: Vec<_> = groups.into_iter().collect();
-    groups.sort_by_key(|(_, (last, _))| *last);
-    groups.into_iter().map(|(intent, (_, group))| (intent, group)).collect()
 }
 
 /// A node's state, while nobody else changes it.
@@ -240,8 +254,9 @@ impl StandIn {
             journal,
             fault,
             is_torn_off: false,
-            refused: 0,
             records: found.records,
+            refusals: Refusals::default(),
+            set_aside: Vec::new(),
             answers: HashMap::new(),
             authorizations: HashMap::new(),
             armed: HashMap::new(),
@@ -264,12 +279,7 @@ impl StandIn {
             let _nobody_waits = waker.send(());
             told.came();
         }));
-        while node.book() {
-            if node.database.is_away() {
-                return Err(StandInRefusal::Booking.into());
-            }
-            let _time_or_news = woken.recv_timeout(BEAT);
-        }
+        node.book_before_anything_else(&woken)?;
         let of_thread = Arc::downgrade(&node);
         let thread = Builder::new().name("tapfer-stand-in".to_owned());
         let started = thread.spawn(move || book_whenever(&of_thread, &woken));
@@ -285,7 +295,7 @@ impl StandIn {
     fn look(&self) -> MutexGuard<'_, Kept> {
         let mut kept = self.state();
         match (kept.phase, self.database.is_away()) {
-            (Phase::There, true) if self.limits.is_some() && kept.fault.is_none() => {
+            (Phase::There, true) if self.limits.is_some() && kept.may_stand_in() => {
                 kept.phase = Phase::Alone;
                 kept.since = (self.clock)();
                 tracing::warn!(
@@ -299,6 +309,7 @@ impl StandIn {
             }
             (Phase::Alone, false) => {
                 kept.phase = Phase::Booking;
+                kept.hand_over_intents();
                 let _is_awake = self.wake.send(());
             }
             _ => {}
@@ -356,8 +367,18 @@ impl StandIn {
     fn begin_in_database(&self, claims: &[&IdempotencyClaim]) -> Vec<Result<Begun>> {
         let mut kept = self.state();
         claims.iter().for_each(|claim| kept.known.begins(claim));
+        // What was promised and is not booked yet: the database does not know it.
+        let promised: Vec<_> =
+            claims.iter().map(|claim| kept.answered(claim).transpose()).collect();
         drop(kept);
-        self.database.begin_all(claims)
+        let open = claims.iter().zip(&promised).filter(|(_, promised)| promised.is_none());
+        let open: Vec<_> = open.map(|(claim, _)| *claim).collect();
+        let mut begun = self.database.begin_all(&open).into_iter();
+        let promised = promised.into_iter().map(|promised| match promised {
+            Some(answer) => answer.map(Begun::Replay),
+            None => begun.next().unwrap_or(Err(StorageError::Abandoned)),
+        });
+        promised.collect()
     }
 
     fn facts_in_database(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
@@ -404,94 +425,6 @@ impl StandIn {
         made
     }
 
-    /// Books what waits, if the database is back. Whether something waits still.
-    fn book(&self) -> bool {
-        let mut kept = self.look();
-        if kept.phase != Phase::Booking {
-            return kept.phase == Phase::Alone;
-        }
-        if kept.is_torn_off {
-            let (journal, found, fault) = read_journal(&self.path, &self.key);
-            (kept.journal, kept.fault, kept.is_torn_off) = (journal, fault, false);
-            // It has all that is known here, unless it cannot be read to its end. What is booked in it is found booked.
-            if kept.fault.is_none() {
-                kept.records = found.records;
-            }
-        }
-        let groups = grouped(&kept.records);
-        drop(kept);
-        for (intent, records) in groups {
-            match self.book_one(intent, records) {
-                Ok(()) => {}
-                Err(error) if is_passing(&error) || self.tries_again() => {
-                    tracing::warn!(target: "tapfer::stand_in", %error, "what this node promised is not booked yet");
-                    if self.database.is_away() {
-                        self.state().phase = Phase::Alone;
-                    }
-                    return true;
-                }
-                Err(error) => {
-                    tracing::error!(
-                        target: "tapfer::stand_in", %intent, %error,
-                        "a payment that this node promised cannot be booked: it stays in the journal, which is kept, and is tried \
-                         again at the next start. Keep a copy of the journal and report it"
-                    );
-                    let mut kept = self.state();
-                    kept.records.retain(|record| record.intent() != intent);
-                    kept.journal = None;
-                    kept.fault = Some(format!("{intent} cannot be booked: {error}"));
-                }
-            }
-        }
-        self.end();
-        false
-    }
-
-    /// Whether something that was refused is tried again: the database's disk may be full for a moment.
-    fn tries_again(&self) -> bool {
-        let mut kept = self.state();
-        kept.refused = kept.refused.saturating_add(1);
-        kept.refused < ATTEMPTS
-    }
-
-    fn book_one(&self, intent: PaymentIntentId, records: Vec<Record>) -> Result<()> {
-        let now = (self.clock)();
-        let booked: Booked = self.database.write({
-            let records = records.clone();
-            move |connection| book_intent(connection, intent, &records, now)
-        })?;
-        for (authorization, remarks) in &booked.remarks {
-            if remarks.is_empty() {
-                tracing::info!(target: "tapfer::stand_in", %authorization, "what this node decided alone is booked");
-            } else {
-                tracing::warn!(target: "tapfer::stand_in", %authorization, remarks, "what this node decided alone is booked");
-            }
-        }
-        if let Some(lost) = booked.lost {
-            tracing::warn!(target: "tapfer::security", event = "stand_in_loss", %intent, %lost, "a card lacked what was promised: its issuer pays");
-        }
-        let mut kept = self.state();
-        kept.records.retain(|record| record.intent() != intent);
-        // From here on it is an intent of the database.
-        kept.known.hot.forget(Touched::Intent(intent));
-        Ok(())
-    }
-
-    /// Everything is booked that can be: the journal is taken away, unless something in it is not.
-    fn end(&self) {
-        let mut kept = self.state();
-        if kept.fault.is_none()
-            && let Some(Err(error)) = kept.journal.as_mut().map(Journal::clear)
-        {
-            tracing::warn!(target: "tapfer::stand_in", %error, "the journal cannot be taken away; what stands in it is booked, and once");
-        }
-        (kept.promised, kept.refused) = (Promised::default(), 0);
-        kept.armed.clear();
-        kept.index();
-        kept.phase = Phase::There;
-        tracing::info!(target: "tapfer::stand_in", "all that this node promised is booked: the database is asked again");
-    }
-
     fn status(&self) -> StandInStatus {
         let kept = self.state();
         StandInStatus {
@@ -500,56 +433,7 @@ impl StandIn {
             payments: kept.promised.payments,
             promised: self.limits.map(|limits| Money::new(kept.promised.minor, limits.currency)),
             unbooked: kept.unbooked(),
-            fault: kept.fault.clone(),
-        }
-    }
-}
-
-/// The journal, what it holds, and why nothing may be added to it.
-fn read_journal(path: &Path, key: &AnswerKey) -> (Option<Journal>, Found, Option<String>) {
-    let (journal, found) = match Journal::open(path, key.clone()) {
-        Ok(opened) => opened,
-        Err(error) => return (None, Found::default(), Some(format!("it cannot be read: {error}"))),
-    };
-    if found.torn > 0 {
-        tracing::warn!(
-            target: "tapfer::stand_in", bytes = found.torn,
-            "the journal of what this node decided alone ends in a torn entry, of which nobody was told: it is left out"
-        );
-    }
-    let Some(fault) = &found.fault else { return (Some(journal), found, None) };
-    tracing::error!(
-        target: "tapfer::stand_in", path = %path.display(), %fault,
-        "the journal of what this node decided alone is damaged: what stands in front of the damage is booked, what stands behind it \
-         is not, and the node does not stand in. Keep a copy, compare what tills were told with the books, then take the file away"
-    );
-    let fault = Some(fault.to_string());
-    (None, found, fault)
-}
-
-/// Whether it may go well the next time.
-fn is_passing(error: &StorageError) -> bool {
-    matches!(
-        error,
-        StorageError::Unreachable(_)
-            | StorageError::NotSynced(_)
-            | StorageError::Busy
-            | StorageError::Closed
-            | StorageError::StillRunning
-            | StorageError::Conflict
-            | StorageError::Moved(_)
-    )
-}
-
-fn book_whenever(node: &Weak<StandIn>, woken: &Receiver<()>) {
-    loop {
-        let Some(is_waiting) = node.upgrade().map(|node| node.book()) else { return };
-        let wakes = match is_waiting {
-            true => woken.recv_timeout(BEAT),
-            false => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        if wakes == Err(RecvTimeoutError::Disconnected) {
-            return;
+            fault: kept.fault(),
         }
     }
 }

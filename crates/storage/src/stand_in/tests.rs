@@ -1,6 +1,7 @@
 //! Journals read back as they were written; what is torn is left out, and what is damaged is named.
 #![allow(clippy::arithmetic_side_effects)]
 
+use std::collections::HashMap;
 use std::fs;
 
 use proptest::option;
@@ -9,9 +10,12 @@ use tapfer_payment_types::Secret;
 use tapfer_payments::access::Role;
 use tapfer_payments::audit::{AuditAction, Caller};
 
-use super::journal::Journal;
+use super::booking::Refusals;
+use super::journal::{Found, Journal};
+use super::known::Known;
+use super::limits::Promised;
 use super::record::{Changed, Promise, Record};
-use super::{stand_in_reads_back, unbooked_in_journal};
+use super::{Kept, Phase, stand_in_reads_back, unbooked_in_journal};
 use crate::AnswerKey;
 use crate::journal::JournalFault;
 use crate::journal::tests::{answer, decided, intent, time};
@@ -154,4 +158,57 @@ fn attack_forged_journal() {
     assert_eq!(found.fault, Some(JournalFault::Altered(1)));
     let (_, found) = Journal::open(&path, key(1)).unwrap();
     assert_eq!(found.records, [one]);
+}
+
+/// Promises are not dropped for a file that has lost them.
+#[test]
+fn a_journal_that_was_read_again_replaces_nothing_that_is_known() {
+    let found = |records: &[Record]| {
+        let mut found = Found::default();
+        found.records = records.to_vec();
+        found
+    };
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let lots = (prop::collection::vec(record(), 1..4), prop::collection::vec(record(), 0..2));
+    runner
+        .run(&lots, |(known, more)| {
+            let directory = tempfile::tempdir().unwrap();
+            let read = |found| {
+                let path = directory.path().join("stand-in.journal");
+                let (journal, _) = Journal::open(&path, key(1)).unwrap();
+                let mut kept = kept(&known);
+                kept.break_off("on purpose".to_owned());
+                kept.read_again((Some(journal), found, None));
+                kept
+            };
+            let with_more = [known.clone(), more.clone()].concat();
+            let whole = read(found(&with_more));
+            prop_assert_eq!(&whole.records, &with_more);
+            prop_assert!(whole.fault.is_none() && whole.journal.is_some());
+            for short in [&known[1..], &[]] {
+                let lost = read(found(short));
+                prop_assert_eq!(&lost.records, &known);
+                prop_assert!(lost.fault.is_some() && lost.journal.is_none());
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+fn kept(records: &[Record]) -> Kept {
+    Kept {
+        phase: Phase::Booking,
+        since: tapfer_payment_types::Timestamp::from_unix_millis(0),
+        known: Known::new(),
+        promised: Promised::default(),
+        journal: None,
+        fault: None,
+        is_torn_off: false,
+        records: records.to_vec(),
+        refusals: Refusals::default(),
+        set_aside: Vec::new(),
+        answers: HashMap::new(),
+        authorizations: HashMap::new(),
+        armed: HashMap::new(),
+    }
 }

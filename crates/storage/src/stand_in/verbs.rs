@@ -457,7 +457,10 @@ through! { AuthorizationStore {
 
     fn authorization(&self, id: AuthorizationId) -> Result<Option<Authorization>> {
         match self.alone()? {
-            None => self.database.authorization(id),
+            None => {
+                let booked = self.database.authorization(id)?;
+                Ok(booked.or_else(|| self.state().authorizations.get(&id).cloned()))
+            }
             Some(state) => state.authorization(id).map(Some),
         }
     }

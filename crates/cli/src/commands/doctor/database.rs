@@ -51,7 +51,7 @@ fn stand_in(paths: &RealmPaths) -> Option<anyhow::Result<Check>> {
         if journal.exists() {
             let since = waiting.since.map(|since| since.to_string()).unwrap_or_default();
             let found = format!(
-                "since {since} this node has approved {} payments alone; {} entries of its journal wait to be booked",
+                "since {since} this node has approved {} payments alone; of the {} entries of its journal some wait to be booked",
                 waiting.payments, waiting.records
             );
             let cure = format!(
