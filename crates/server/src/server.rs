@@ -270,7 +270,7 @@ fn prepare(realm: Realm, config: ServerConfig) -> Result<Prepared, ServerError> 
         ApiKeysTaken::Signed => service.warn_of_unsigned_api_keys()?,
         ApiKeysTaken::MadeHere => {}
     }
-    match service.erase_ended_at_start() {
+    match service.erase_ended() {
         Ok(erased) => note_erased(erased),
         Err(error) => tracing::error!(target: "tapfer::server", %error, "{NOT_ERASED}"),
     }

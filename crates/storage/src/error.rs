@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use tapfer_payment_types::{MoneyError, PaymentIntentId, RealmId};
+use tapfer_payment_types::{MoneyError, PaymentIntentId, RealmId, Timestamp};
 use tapfer_payments::cards::CardError;
 use tapfer_payments::integrity::IntegrityError;
 use tapfer_payments::intents::IntentError;
@@ -82,6 +82,19 @@ pub enum Refusal {
         "the terminal is armed for {0}; cancel that payment (`tapfer payment cancel {0}`) or let it expire first"
     )]
     TerminalBusy(PaymentIntentId),
+    /// The clock stands further ahead than nobody looks after a platform.
+    #[error(
+        "the clock says {now}, and what has ended was erased last when it said {before}: nothing is erased by a clock that may be wrong. \
+         Set it (timedatectl); if it is right, say so as the operator: `tapfer retention set --days {days} --reason \"the clock is right\"`"
+    )]
+    ClockAhead {
+        /// What it says.
+        now: Timestamp,
+        /// What it said when it was believed last.
+        before: Timestamp,
+        /// The limit as it is.
+        days: u16,
+    },
     /// The number is of another partition than the card that it is to be for.
     #[error("the number is of another partition than its card; draw another")]
     OtherPartition,

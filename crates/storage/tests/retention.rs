@@ -23,7 +23,7 @@ use tapfer_payments::tokens::{Actor, TokenAction};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{
     Closing, DatabaseReader, NewRefund, Page, Refusal, RetentionStore as _, SealedNumber, Storage,
-    TopUp,
+    TopUp, Write,
 };
 use tapfer_test_postgres::{OWNER, PLATFORM};
 use world::backend::{Backend, contract, contract_of_one_log, migrated, platform, refusal, world};
@@ -63,7 +63,8 @@ fn what_has_ended_is_erased_behind_its_limit<B: Backend>() {
 
     assert_eq!(store.retention_limit().unwrap(), RetentionLimit::DEFAULT);
     let limit = RetentionLimit::new(200).unwrap();
-    assert_eq!(done(store.set_retention_limit(limit, "as agreed".into(), write())), limit);
+    let later = Write { now: days_later(190), ..write() };
+    assert_eq!(done(store.set_retention_limit(limit, "as agreed".into(), later)), limit);
     assert_eq!(store.retention_limit().unwrap(), limit);
 
     // A day before it is over nothing is, and a refund still comes; what has money then waits for it.
@@ -83,7 +84,7 @@ fn what_has_ended_is_erased_behind_its_limit<B: Backend>() {
     assert!(store.sealed_card_number(world.card).unwrap().is_some(), "it has money");
     close(&world);
     assert_eq!(store.erase_ended(days_later(202)).unwrap(), 1);
-    assert_eq!(store.erase_ended(days_later(2_000)).unwrap(), 0, "nothing twice");
+    assert_eq!(store.erase_ended(days_later(290)).unwrap(), 0, "nothing twice");
 
     assert!(store.sealed_card_number(world.card).unwrap().is_none());
     assert!(store.sealed_token_number(world.token).unwrap().is_none());
@@ -226,6 +227,59 @@ fn a_file_that_is_left_alone_keeps_what_is_young() {
     close(&world);
     assert_eq!(world.store.erase_ended(days_later(539)).unwrap(), 0);
     assert_eq!(world.store.erase_ended(days_later(541)).unwrap(), 3);
+}
+
+/// A clock that is far ahead erases nothing, however often it is asked, and what is written down meanwhile makes it no better; set
+/// right, or said to be right, it is believed.
+#[test]
+fn a_clock_that_jumps_ahead_erases_nothing_until_somebody_has_looked_at_it() {
+    let (world, directory) = world::<tempfile::TempDir>();
+    close(&world);
+    let store = &world.store;
+    assert_eq!(store.erase_ended(noon()).unwrap(), 0);
+    let believes = |days| {
+        let file = DatabaseReader::file(&directory.path().join("tapfer.db")).unwrap();
+        file.retention(days_later(days)).unwrap().is_clock_believed
+    };
+    for _ in 0..3 {
+        let now = days_later(730);
+        let refused = refusal(store.erase_ended(now));
+        assert_eq!(refused, Refusal::ClockAhead { now, before: noon(), days: 540 });
+        let card = CardId::new(now, world.next());
+        let at_that_time = Write { now, ..write() };
+        done(store.create_card(world.card(card), world.number(), at_that_time));
+    }
+    assert_eq!((believes(90), believes(91)), (true, false));
+    // Set back too far, and then right: as before.
+    assert_eq!(store.erase_ended(days_later(-9_000)).unwrap(), 0);
+    assert_eq!(store.erase_ended(days_later(90)).unwrap(), 0);
+    assert!(store.sealed_card_number(world.card).unwrap().is_some());
+    // As long as a platform runs its clock is followed, whatever happens or does not.
+    for days in (180..=540).step_by(90) {
+        assert_eq!(store.erase_ended(days_later(days)).unwrap(), 0);
+    }
+    assert!(matches!(refusal(store.erase_ended(days_later(631))), Refusal::ClockAhead { .. }));
+    let said = Write { now: days_later(631), ..write() };
+    done(store.set_retention_limit(RetentionLimit::DEFAULT, "the clock is right".into(), said));
+    assert_eq!(store.erase_ended(days_later(631)).unwrap(), 3);
+}
+
+/// A server whose clock was far ahead when something was erased last, or is now.
+#[test]
+fn a_server_whose_clock_jumps_ahead_erases_nothing_until_somebody_has_looked_at_it() {
+    let server = migrated();
+    let world = World::new(platform(&server));
+    close(&world);
+    assert_eq!(world.store.erase_ended(noon()).unwrap(), 0);
+    server.age_ended(541);
+    server.say("UPDATE retention SET clock = clock - 91 * CAST(86400000 AS BIGINT)");
+    for _ in 0..2 {
+        let refused = refusal(world.store.erase_ended(noon()));
+        assert!(matches!(refused, Refusal::ClockAhead { days: 540, .. }), "{refused:?}");
+    }
+    let limit = RetentionLimit::DEFAULT;
+    done(world.store.set_retention_limit(limit, "the clock is right".into(), write()));
+    assert_eq!(world.store.erase_ended(noon()).unwrap(), 3);
 }
 
 /// Whoever erases has no way to the audit log: what it says of the time before stays, and what was erased comes behind it.

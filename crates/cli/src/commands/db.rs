@@ -68,7 +68,8 @@ Examples:
 
 For each kind: rows past the limit that are not erased (none, where a platform runs: it erases them within the hour), the oldest of them, rows
 within the limit, closed cards that have money, erased ones; and what the audit log tells of the newest erasures. Exit code 1 if
-anything is past the limit, or if a database file was not written anew behind an erasure (the next start does it). Of a realm in several
+anything is past the limit, or if a database file was not written anew behind an erasure (the next start does it). It says if a clock is so far
+ahead that nothing is erased by it. Of a realm in several
 databases: --address names one. A PostgreSQL server's own files: docs/stored-data.md.")]
     Retention(Check),
     /// Go on without what stands in a damaged write-ahead log behind its damage, or without a log that is gone
@@ -263,6 +264,7 @@ fn retention(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
         });
         output.json_line(&json!({
             "realm": database.realm(), "days": said.limit.days(), "kept_to": is_kept_to, "rewritten": said.is_rewritten,
+            "clock_believed": said.is_clock_believed,
             "kinds": kinds.collect::<Vec<_>>(), "erasures": erasures.collect::<Vec<_>>(),
         }))?;
         return Ok(Ending::done_if(is_kept_to));
@@ -285,6 +287,13 @@ fn retention(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
         output.line(format!(
             "{}  event {}  {}: {detail}",
             line.event.at, line.sequence, line.event.object
+        ));
+    }
+    if !said.is_clock_believed {
+        output.line(format!(
+            "the clock is more than 90 days ahead of what it said when something was erased last: nothing is erased before somebody sets it, or \
+             says that it is right (`tapfer retention set --days {} --reason \"the clock is right\"`).",
+            said.limit.days()
         ));
     }
     if said.is_rewritten == Some(false) {

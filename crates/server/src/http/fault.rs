@@ -120,6 +120,7 @@ fn of_refusal(refusal: &Refusal) -> Problem {
         | Refusal::Ledger(_)
         | Refusal::Integrity(IntegrityError::Challenge)
         | Refusal::Exists(_)
+        | Refusal::ClockAhead { .. }
         | Refusal::OtherPartition
         | Refusal::BookedBefore
         | Refusal::TerminalBusy(_) => Problem::conflict(detail),

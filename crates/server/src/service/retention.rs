@@ -9,10 +9,6 @@ use crate::service::caller::Caller;
 use crate::service::repetition::Repetition;
 use crate::service::{Service, ServiceError};
 
-/// So far the clock may stand behind the newest event of the audit log for something to be erased at the start: a machine whose clock
-/// stands in the future erases nothing that is young before somebody sets it.
-const CLOCK_MAY_LEAD_SECONDS: i64 = 90 * 86_400;
-
 fn set(limit: &RetentionLimit) -> StoredResponse {
     done(&api::retention::Retention::from(*limit))
 }
@@ -46,27 +42,12 @@ impl Service {
         })
     }
 
-    /// Erases what has ended and is past its limit: how many rows.
+    /// Erases what has ended and is past its limit: how many rows. Each hour, and before the first request: a backup that was restored
+    /// holds what was erased behind it.
     ///
     /// # Errors
-    /// [`ServiceError::Storage`].
+    /// [`ServiceError::Storage`]; with [`tapfer_storage::Refusal::ClockAhead`] as long as nobody has looked at the clock.
     pub(crate) fn erase_ended(&self) -> Result<usize, ServiceError> {
         Ok(self.storage.erase_ended(self.now())?)
-    }
-
-    /// The same before the first request: a backup that was restored holds what was erased behind it.
-    ///
-    /// # Errors
-    /// [`ServiceError::Storage`].
-    pub(crate) fn erase_ended_at_start(&self) -> Result<usize, ServiceError> {
-        let newest = self.newest_event()?.unwrap_or_else(|| self.now());
-        if self.now() > newest.plus_seconds(CLOCK_MAY_LEAD_SECONDS) {
-            tracing::warn!(
-                target: "tapfer::server",
-                "nothing has happened here for more than 90 days, or the clock is wrong: what is past its limit is erased in an hour"
-            );
-            return Ok(0);
-        }
-        self.erase_ended()
     }
 }

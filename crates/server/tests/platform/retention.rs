@@ -49,7 +49,7 @@ fn what_is_past_its_limit_is_erased_before_the_platform_serves() {
     shop.issuer.post(&detokenize, &json!({ "reason": "a last look" })).expect(200);
     shop.platform.clock.advance_seconds(541 * DAY);
     let home = shop.platform.home().to_owned();
-    // Something happens: the clock is believed.
+    // Somebody has looked at the clock.
     let set = json!({ "days": 540, "reason": "as before" });
     shop.platform.operator.put("/v1/retention", &set).expect(200);
     let now = shop.platform.clock.now();
@@ -58,14 +58,18 @@ fn what_is_past_its_limit_is_erased_before_the_platform_serves() {
     assert_eq!(past_and_erased(&home, now), (0, 3), "token, card, phone");
 }
 
-/// A machine whose clock stands far ahead erases nothing at its start.
+/// A clock that jumps ahead erases nothing at the next starts, whatever was written down by it.
 #[test]
-fn a_clock_that_is_far_ahead_erases_nothing_at_once() {
+fn a_clock_that_is_far_ahead_erases_nothing() {
     let mut shop = Shop::open();
     close(&shop);
     shop.platform.clock.advance_seconds(541 * DAY);
-    shop.platform.restart();
-    assert_eq!(past_and_erased(shop.platform.home(), shop.platform.clock.now()), (2, 0));
+    let kiosk = json!({ "name": "Kiosk", "country": "276", "category_code": "5994" });
+    shop.platform.operator.post("/v1/merchants", &kiosk).expect(201);
+    for _ in 0..2 {
+        shop.platform.restart();
+        assert_eq!(past_and_erased(shop.platform.home(), shop.platform.clock.now()), (2, 0));
+    }
 }
 
 /// A backup holds what was erased since: it is erased again before the first request.
@@ -73,10 +77,14 @@ fn a_clock_that_is_far_ahead_erases_nothing_at_once() {
 fn a_restored_backup_is_erased_before_it_serves() {
     let mut shop = Shop::open();
     close(&shop);
+    for _ in 0..6 {
+        shop.platform.clock.advance_seconds(80 * DAY);
+        shop.platform.restart();
+    }
     let copies = tempfile::tempdir().unwrap();
     let backup = copies.path().join("backup");
     back_up(shop.platform.home(), &backup, shop.platform.clock.now()).unwrap();
-    shop.platform.clock.advance_seconds(541 * DAY);
+    shop.platform.clock.advance_seconds(61 * DAY);
     let now = shop.platform.clock.now();
     let home = tempfile::tempdir().unwrap();
     restore(&backup, home.path(), now).unwrap();

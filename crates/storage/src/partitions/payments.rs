@@ -211,11 +211,9 @@ impl RetentionStore for PartitionedStorage {
     /// Cards and tokens each in their partition; phones in the home, if they have a token in none.
     fn erase_ended(&self, now: Timestamp) -> Result<usize> {
         let mut erased: usize = 0;
-        for kind in [EndedKind::Token, EndedKind::Card] {
-            for partition in 0..self.count() {
-                let some = self.ask(partition, |store| store.erase_ended_of(kind, now, Ok))?;
-                erased = erased.saturating_add(some);
-            }
+        for partition in 0..self.count() {
+            let some = self.ask(partition, |store| store.erase_cards_and_tokens(now))?;
+            erased = erased.saturating_add(some);
         }
         let without_tokens = |devices| {
             (1..self.count()).try_fold(devices, |left, partition| {

@@ -1,5 +1,5 @@
 //! Erasing on a server. The platform's login may delete nothing: a function with the owner's rights does it, by the database's own
-//! clock, one caller at a time, and writes the line of the audit log itself (migration V8).
+//! clock, one caller at a time, and writes the line of the audit log itself (migration V12).
 
 use std::ops::ControlFlow;
 
@@ -8,11 +8,26 @@ use tapfer_payments::retention::{EndedKind, RetentionLimit};
 
 use super::PostgresStorage;
 use crate::relational::rows::{each, first};
-use crate::relational::sql::params;
+use crate::relational::sql::{Connection, params};
 use crate::relational::{Engine, Result, retention};
 use crate::{RetentionStore, Write, Written};
 
 impl PostgresStorage {
+    /// Takes note of the server's time, by which something is to be erased.
+    ///
+    /// # Errors
+    /// [`crate::Refusal::ClockAhead`].
+    fn believe_clock(&self) -> Result<()> {
+        self.write(|connection| retention::believe(connection, retention::clock(connection)?))
+    }
+
+    /// Erases what is past the limit of all that is in one partition.
+    pub(crate) fn erase_cards_and_tokens(&self, now: Timestamp) -> Result<usize> {
+        self.believe_clock()?;
+        let tokens = self.erase_ended_of(EndedKind::Token, now, Ok)?;
+        Ok(tokens.saturating_add(self.erase_ended_of(EndedKind::Card, now, Ok)?))
+    }
+
     /// Erases what is past the limit of a kind and, of each part, `chosen`.
     pub(crate) fn erase_ended_of(
         &self,
@@ -67,12 +82,12 @@ impl RetentionStore for PostgresStorage {
         reason: String,
         write: Write<RetentionLimit>,
     ) -> Result<Written<RetentionLimit>> {
-        retention::set_limit(self, limit, reason, write)
+        let clock = |connection: &Connection, _| retention::clock(connection);
+        retention::set_limit(self, limit, reason, write, clock)
     }
 
     fn erase_ended(&self, now: Timestamp) -> Result<usize> {
-        EndedKind::ALL.iter().try_fold(0_usize, |erased, kind| {
-            Ok(erased.saturating_add(self.erase_ended_of(*kind, now, Ok)?))
-        })
+        let erased = self.erase_cards_and_tokens(now)?;
+        Ok(erased.saturating_add(self.erase_ended_of(EndedKind::Device, now, Ok)?))
     }
 }

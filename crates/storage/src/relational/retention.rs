@@ -7,10 +7,14 @@ use tapfer_payments::retention::{EndedKind, RetentionLimit};
 use super::rows::{Columns, all, execute, first, found};
 use super::sql::{Connection, params};
 use super::{Changed, Engine, Result, audit};
-use crate::{AuditRecord, Write, Written};
+use crate::{AuditRecord, Refusal, Write, Written};
 
 /// So many are erased in one transaction: whatever comes meanwhile waits for them, and its line of the audit log names them.
 pub(crate) const ERASED_AT_ONCE: u16 = 50;
+
+/// So far a clock may stand ahead of what it said when something was erased last, an hour ago where a platform runs: as old as a backup
+/// gets, and as long as a platform may be switched off.
+const CLOCK_MAY_LEAD_SECONDS: i64 = 90 * 86_400;
 
 pub(crate) fn limit(connection: &Connection) -> Result<RetentionLimit> {
     let limit = first(connection, "SELECT one, days FROM retention", params![], |row| {
@@ -20,17 +24,48 @@ pub(crate) fn limit(connection: &Connection) -> Result<RetentionLimit> {
     found(limit, "retention limit", 1)
 }
 
+/// Sets the limit. Whoever does it has looked at the clock: it is believed from here on, `clock` says which one.
 pub(crate) fn set_limit<E: Engine>(
     engine: &E,
     limit: RetentionLimit,
     reason: String,
     write: Write<RetentionLimit>,
+    clock: fn(&Connection, Timestamp) -> Result<Timestamp>,
 ) -> Result<Written<RetentionLimit>> {
-    engine.change(write, AuditAction::RetentionSet, move |connection, _| {
-        let days = limit.days();
-        execute(connection, "UPDATE retention SET days = ?1 WHERE one = 1", [days])?;
+    engine.change(write, AuditAction::RetentionSet, move |connection, now| {
+        let (days, now) = (limit.days(), clock(connection, now)?.unix_millis());
+        let set = "UPDATE retention SET days = ?1, clock = ?2 WHERE one = 1";
+        execute(connection, set, params![days, now])?;
         Ok(Changed::new(limit, "retention").because(format!("{days} days: {reason}")))
     })
+}
+
+/// What the clock said when it was believed last; `None` of a new realm.
+fn believed(connection: &Connection) -> Result<Option<Timestamp>> {
+    let clock = first(connection, "SELECT one, clock FROM retention", params![], |row| {
+        Columns::keyed(row, "retention", "one").time_optional("clock")
+    })?;
+    Ok(clock.flatten())
+}
+
+/// Whether a clock that says this is to be doubted.
+fn is_far_ahead(now: Timestamp, before: Option<Timestamp>) -> bool {
+    before.is_some_and(|before| now > before.plus_seconds(CLOCK_MAY_LEAD_SECONDS))
+}
+
+/// Takes note of the time by which something is to be erased. It never goes back: a clock that was set back and then right would be
+/// far ahead of it.
+///
+/// # Errors
+/// [`Refusal::ClockAhead`]: it stays as it was, however often it is asked.
+pub(crate) fn believe(connection: &Connection, now: Timestamp) -> Result<()> {
+    let before = believed(connection)?;
+    if let Some(before) = before.filter(|_| is_far_ahead(now, before)) {
+        let days = limit(connection)?.days();
+        return Err(Refusal::ClockAhead { now, before, days }.into());
+    }
+    let note = "UPDATE retention SET clock = ?1 WHERE clock IS NULL OR clock < ?1";
+    execute(connection, note, [now.unix_millis()]).map(drop)
 }
 
 /// What time it is by a server's own clock.
@@ -133,6 +168,8 @@ pub struct RetentionReport {
     pub limit: RetentionLimit,
     /// Each kind.
     pub kinds: Vec<EndedRows>,
+    /// Whether a clock that says what the reader's says, or the server's own, erases: see [`Refusal::ClockAhead`].
+    pub is_clock_believed: bool,
     /// What the audit log tells of what was erased, the newest first, so many at most.
     pub erasures: Vec<AuditRecord>,
     /// Whether a file was written anew behind the newest erasure; until then its unused bytes may hold some of it. Nobody knows it of
@@ -182,7 +219,8 @@ pub(crate) fn report(
         })?,
         false => None,
     };
-    Ok(RetentionReport { limit, kinds, erasures, is_rewritten })
+    let is_clock_believed = !is_far_ahead(now, believed(connection)?);
+    Ok(RetentionReport { limit, kinds, is_clock_believed, erasures, is_rewritten })
 }
 
 fn rows_of(connection: &Connection, kind: EndedKind, past: Timestamp) -> Result<EndedRows> {

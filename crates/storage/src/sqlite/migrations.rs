@@ -52,6 +52,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V24__vouched_answers", include_str!("../../migrations/V24__vouched_answers.sql")),
     ("V25__stand_in", include_str!("../../migrations/V25__stand_in.sql")),
     ("V26__retention", include_str!("../../migrations/V26__retention.sql")),
+    ("V27__believed_clocks", include_str!("../../migrations/V27__believed_clocks.sql")),
 ];
 
 /// The version since which API keys have signatures.

@@ -28,10 +28,11 @@ impl RetentionStore for SqliteStorage {
         reason: String,
         write: Write<RetentionLimit>,
     ) -> Result<Written<RetentionLimit>> {
-        retention::set_limit(self, limit, reason, write)
+        retention::set_limit(self, limit, reason, write, |_, now| Ok(now))
     }
 
     fn erase_ended(&self, now: Timestamp) -> Result<usize> {
+        self.write(move |connection| retention::believe(connection, now))?;
         let mut erased = 0_usize;
         for kind in EndedKind::ALL {
             let find = |kind, behind: &str| {
