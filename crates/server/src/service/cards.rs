@@ -1,6 +1,6 @@
 //! Cards in the vault and their accounts.
 
-use tapfer_payment_types::{CardId, IssuerId, Money, Pan, PanSequenceNumber, Timestamp};
+use tapfer_payment_types::{CardId, IssuerId, Money, Pan, PanSequenceNumber, Secret, Timestamp};
 use tapfer_payments::access::Principal;
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 use tapfer_payments::cards::{Card, CardStatus};
@@ -15,11 +15,14 @@ use crate::api;
 use crate::service::answer::{Answered, created, done};
 use crate::service::caller::Caller;
 use crate::service::card_data::CardData;
+use crate::service::numbers::number_of;
 use crate::service::repetition::Repetition;
 use crate::service::{Service, ServiceError};
 
 /// A drawn number that is taken is drawn again so many times.
 pub(super) const DRAWS: usize = 8;
+
+const NOT_DRAWN: ServiceError = ServiceError::Damaged("a new card number");
 
 fn created_card(account: &CardAccount) -> StoredResponse {
     created(&api::cards::Card::from(account))
@@ -52,8 +55,11 @@ impl Service {
                 return Err(ServiceError::Invalid(detail.to_owned()));
             }
             let mut draws = if request.pan.is_some() { 1 } else { DRAWS };
+            let mut drawn = 0_u32..;
             loop {
-                let pan = self.card_number(&issuer, request.pan.as_ref())?;
+                // What is drawn follows from the request: made again, it is of the same partition, which knows whether it is done.
+                let random = || drawn.next().map_or(Err(NOT_DRAWN), |draw| repetition.drawn(draw));
+                let pan = self.card_number(&issuer, request.pan.as_ref(), random)?;
                 let card = self.new_card(&issuer, &request, &pan, write.now)?;
                 let number = self.seal_card_number(issuer.id, card.id, &pan)?;
                 draws = draws.saturating_sub(1);
@@ -69,14 +75,15 @@ impl Service {
         &self,
         issuer: &Issuer,
         given: Option<&api::cards::CardNumber>,
+        random: impl FnMut() -> Result<Secret<[u8; 32]>, ServiceError>,
     ) -> Result<Pan, ServiceError> {
         let invalid = |detail: &str| Err(ServiceError::Invalid(detail.to_owned()));
         let Some(given) = given else {
             let Some(prefix) = &issuer.pan_prefix else {
                 return invalid("this issuer has no range of card numbers; give the card's number");
             };
-            let digits = self.draw_number(prefix)?;
-            return digits.expose().parse().map_err(|_| ServiceError::Damaged("a new card number"));
+            let digits = number_of(prefix, random)?;
+            return digits.expose().parse().map_err(|_| NOT_DRAWN);
         };
         let digits = given.pan().expose();
         if digits.starts_with(issuer.token_prefix.as_str()) {

@@ -12,28 +12,38 @@ use crate::service::{Service, ServiceError};
 /// Digits of the numbers that the platform makes.
 const NUMBER_LENGTH: usize = 16;
 
+/// A number of a range, whose other digits come from such bytes.
+pub(super) fn number_of<const N: usize>(
+    prefix: &NumberPrefix,
+    mut random: impl FnMut() -> Result<Secret<[u8; N]>, ServiceError>,
+) -> Result<Secret<String>, ServiceError> {
+    let mut number = Secret::new(String::with_capacity(NUMBER_LENGTH));
+    number.expose_mut().push_str(prefix.as_str());
+    while number.expose().len() < NUMBER_LENGTH.saturating_sub(1) {
+        for byte in random()?.expose() {
+            // Above 249 the digits would not be equally likely.
+            if *byte < 250 && number.expose().len() < NUMBER_LENGTH.saturating_sub(1) {
+                let digit = char::from_digit(u32::from(byte.wrapping_rem(10)), 10);
+                number.expose_mut().extend(digit);
+            }
+        }
+    }
+    let check = check_digit(number.expose());
+    number.expose_mut().push(check);
+    Ok(number)
+}
+
 impl Service {
     /// A new number of a range, from the security module's randomness.
     pub(super) fn draw_number(
         &self,
         prefix: &NumberPrefix,
     ) -> Result<Secret<String>, ServiceError> {
-        let mut number = Secret::new(String::with_capacity(NUMBER_LENGTH));
-        number.expose_mut().push_str(prefix.as_str());
-        while number.expose().len() < NUMBER_LENGTH.saturating_sub(1) {
-            let mut random = [0_u8; 16];
-            self.ask_hsm("random", |hsm| hsm.random(&mut random))?;
-            for byte in random {
-                // Above 249 the digits would not be equally likely.
-                if byte < 250 && number.expose().len() < NUMBER_LENGTH.saturating_sub(1) {
-                    let digit = char::from_digit(u32::from(byte.wrapping_rem(10)), 10);
-                    number.expose_mut().extend(digit);
-                }
-            }
-        }
-        let check = check_digit(number.expose());
-        number.expose_mut().push(check);
-        Ok(number)
+        number_of(prefix, || {
+            let mut random = Secret::new([0_u8; 16]);
+            self.ask_hsm("random", |hsm| hsm.random(random.expose_mut()))?;
+            Ok(random)
+        })
     }
 
     /// A card's number for keeping.

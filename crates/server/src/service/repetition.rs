@@ -22,6 +22,7 @@ use crate::service::ServiceError;
 const SALT: &[u8] = b"tapfer-idempotency-2";
 const FINGERPRINT: &[u8] = b"fingerprint";
 const ANSWER: &[u8] = b"answer";
+const NUMBERS: &[u8] = b"numbers";
 /// Longer than an API key's id with either of the others.
 const VOUCHING: &[u8] = b"what vouches for all stored answers";
 const OF_JOURNAL: &[u8] = b"what vouches for what a node decided alone";
@@ -100,6 +101,16 @@ impl Repetition {
     /// What the store needs to know.
     pub(crate) const fn claim(&self) -> &IdempotencyClaim {
         &self.claim
+    }
+
+    /// What nobody else can guess, and is the same whenever this request is made: of its draw with this number.
+    ///
+    /// # Errors
+    /// [`ServiceError::Damaged`] if the cryptographic library fails.
+    pub(crate) fn drawn(&self, draw: u32) -> Result<Secret<[u8; 32]>, ServiceError> {
+        let key = self.secret.derive(self.claim.api_key, NUMBERS)?;
+        let material = Prk::new_less_safe(HKDF_SHA256, key.expose());
+        expand(&material, &[&draw.to_be_bytes(), self.claim.key.as_str().as_bytes()])
     }
 
     /// Seals an answer that is to be stored. The nonce is fresh: keys live as long as the API key.
@@ -204,6 +215,19 @@ mod tests {
         assert_eq!(of(1, "{}")[..16], of(1, "{ }")[..16], "method and path are the same");
         assert_ne!(of(1, "{}")[16..], of(1, "{ }")[16..]);
         assert_ne!(of(1, "{}"), of(2, "{}"), "each API key has keys of its own");
+    }
+
+    #[test]
+    fn what_is_drawn_is_drawn_again_for_the_same_request_alone() {
+        let of =
+            |caller, key: &str, draw| *repetition(caller, key, "{}").drawn(draw).unwrap().expose();
+        let longest = "k".repeat(255);
+        for key in ["k", &longest] {
+            assert_eq!(of(1, key, 0), of(1, key, 0));
+        }
+        for (caller, key, draw) in [(1, "k", 1), (1, "l", 0), (2, "k", 0), (1, &longest, 0)] {
+            assert_ne!(of(1, "k", 0), of(caller, key, draw));
+        }
     }
 
     #[test]

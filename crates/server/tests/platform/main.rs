@@ -26,6 +26,7 @@ mod limits;
 mod maker;
 mod merchants;
 mod oauth;
+mod partitions;
 mod payments;
 mod phone;
 mod pins;

@@ -124,17 +124,39 @@ impl Platform {
 
     /// On a PostgreSQL database, with this behind its address in `database.toml`.
     pub(crate) fn start_on(database: &TestPostgres, settings: &str) -> Self {
+        Self::start_on_each(&[database], settings)
+    }
+
+    /// On several, each a partition; the first is the home.
+    pub(crate) fn start_on_partitions(databases: &[&TestPostgres]) -> Self {
+        let others = databases.iter().skip(1).map(|database| database.address(PLATFORM));
+        let others: String =
+            others.map(|address| format!("[[partition]]\naddress = {address:?}\n")).collect();
+        Self::start_on_each(databases, &others)
+    }
+
+    fn start_on_each(databases: &[&TestPostgres], settings: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let named = format!("address = {:?}\n{settings}", database.address(PLATFORM));
+        let named = format!("address = {:?}\n{settings}", databases[0].address(PLATFORM));
         std::fs::write(home.path().join("database.toml"), named).unwrap();
-        database.say(&format!("CREATE ROLE {PLATFORM} LOGIN"));
+        for database in databases {
+            database.say(&format!("CREATE ROLE {PLATFORM} LOGIN"));
+        }
         // The first attempt makes the keys, and says whose turn it is.
         let empty =
             Realm::create(home.path(), RealmKind::Demo, &unlock(), Timestamp::from_unix_millis(1));
         assert!(empty.is_err());
-        let owner = Owner { name: OWNER, password_file: None, partition: 0 };
-        migrate_database(home.path(), owner).unwrap();
-        database.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
+        for (partition, database) in (0..).zip(databases) {
+            let owner = Owner { name: OWNER, password_file: None, partition };
+            migrate_database(home.path(), owner).unwrap();
+            database.say(&format!("GRANT tapfer_server TO {PLATFORM}"));
+            if partition > 0 {
+                let from = databases[0].conninfo();
+                database.say(&format!(
+                    "CREATE SUBSCRIPTION tapfer_{partition} CONNECTION '{from}' PUBLICATION tapfer_everywhere"
+                ));
+            }
+        }
         Self::start_in(home, Limits::default(), ClientCertificates::default())
     }
 

@@ -227,7 +227,7 @@ impl RetentionStore for PartitionedStorage {
 
 impl IdempotencyStore for PartitionedStorage {
     /// An answer is in the partition where its effect is, which the claim does not say: all are asked, and marked. One that is away
-    /// is not: what it has answered it would have to decide as well.
+    /// is not: what it has answered it would have to decide as well, since all that a request names, or has drawn for it, stays the same.
     fn begin_all(&self, claims: &[&IdempotencyClaim]) -> Vec<Result<Begun>> {
         let mut begun = self.home.begin_all(claims);
         self.tell_before(&mut begun, claims);
