@@ -46,10 +46,10 @@ use self::pool::Pool;
 use self::session::{Asked, CHANGE, SNAPSHOT, Session};
 use self::watch::Watch;
 use crate::relational::known_keys::{KnownKeys, WhichKey};
-use crate::relational::rows::first;
+use crate::relational::rows::{Columns, first};
 use crate::relational::sql::{Connection, params};
 use crate::relational::{Engine, Result, access, of_each};
-use crate::{Load, Storage, StorageError};
+use crate::{Inconsistency, Load, Storage, StorageError};
 pub(crate) use errors::is_trouble;
 pub(crate) use joint::Joint;
 pub use locks::LockHolder;
@@ -71,7 +71,7 @@ pub struct PostgresStorage {
     pool: Arc<Pool>,
     /// For what is asked for each payment.
     lots: Pool,
-    api_keys: Gather<WhichKey, ApiKey>,
+    api_keys: Gather<WhichKey, ReadKey>,
     claims: Claims,
     linker: Linker,
     linking: Arc<Pool>,
@@ -169,8 +169,9 @@ fn snapshot<T>(pool: &Pool, job: impl Fn(&Session) -> Result<T>) -> Result<T> {
     })
 }
 
-/// API keys by what they were asked by, in one round trip.
-fn api_keys(session: &Session, asked: &[WhichKey]) -> Result<HashMap<WhichKey, ApiKey>> {
+/// API keys by what they were asked by, in one round trip. A row that makes no sense is the matter of whoever asks for it, and keeps
+/// nobody out who asked at the same moment.
+fn api_keys(session: &Session, asked: &[WhichKey]) -> Result<HashMap<WhichKey, ReadKey>> {
     let (mut ids, mut secrets) = (Vec::new(), Vec::new());
     for which in asked {
         match which {
@@ -188,9 +189,13 @@ fn api_keys(session: &Session, asked: &[WhichKey]) -> Result<HashMap<WhichKey, A
     }
     let mut found = HashMap::new();
     for row in session.ask_all(&statements)?.iter().flatten() {
-        let key = access::read(row)?;
-        found.insert(WhichKey::Secret(key.secret_hash), key.clone());
-        found.insert(WhichKey::Id(key.id), key);
+        let key = access::read_or_name(row)?;
+        let columns = Columns::new(row, "api_keys");
+        let names = [
+            columns.bytes("secret_hash").map(WhichKey::Secret),
+            columns.parse("id").map(WhichKey::Id),
+        ];
+        found.extend(names.into_iter().flatten().map(|name| (name, key.clone())));
     }
     Ok(found)
 }
@@ -248,9 +253,10 @@ impl Engine for PostgresStorage {
     }
 
     fn look_up_api_key(&self, which: WhichKey) -> Result<Option<ApiKey>> {
-        self.api_keys.ask(which, |asked| {
+        let found = self.api_keys.ask(which, |asked| {
             self.lots.ask(|session| attempt(session, |session| api_keys(session, asked)))
-        })
+        })?;
+        Ok(found.transpose()?)
     }
 
     /// Another platform may take a key back at any moment, and it ends with the answer to that.
@@ -262,6 +268,9 @@ impl Engine for PostgresStorage {
         self.settled.run(|| chain::settle(&self.linking))
     }
 }
+
+/// An API key, or what is wrong with its row.
+type ReadKey = std::result::Result<ApiKey, Inconsistency>;
 
 /// Counts changes for as long as it lives, however their caller leaves.
 struct Waiting<'a>(&'a AtomicUsize);
@@ -307,5 +316,53 @@ impl Storage for PostgresStorage {
 impl Drop for PostgresStorage {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tapfer_payment_types::{ApiKeyId, RealmId, Timestamp};
+    use tapfer_payments::access::{ApiKey, Principal};
+    use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
+
+    use super::{PostgresOptions, PostgresStorage, WhichKey, api_keys, attempt, make};
+    use crate::relational::access;
+
+    /// A row that makes no sense, of somebody who asks all the time, keeps nobody out who asks at the same moment.
+    #[test]
+    fn a_spoiled_api_key_is_told_to_whoever_asks_for_it_alone() {
+        let server = TestPostgres::start();
+        let at = Timestamp::from_unix_millis(1);
+        let realm = RealmId::new(at, [1; 10]);
+        let options = |login| PostgresOptions::new(&server.address(login), None, None).unwrap();
+        make(&options(OWNER), realm).unwrap();
+        server.let_platforms_in();
+        let store = PostgresStorage::open(&options(PLATFORM), realm).unwrap();
+        let key = |number| ApiKey {
+            id: ApiKeyId::new(at, [number; 10]),
+            principal: Principal::Operator,
+            secret_hash: [number; 32],
+            created_at: at,
+            revoked_at: None,
+            signature: None,
+        };
+        let (good, spoiled) = (key(1), key(2));
+        for key in [&good, &spoiled] {
+            store.transact(&store.pool, |session| access::insert(session, key)).unwrap();
+        }
+        server.say(&format!("UPDATE api_keys SET id = 'key_spoiled' WHERE id = '{}'", spoiled.id));
+        let [by_id, by_secret] = [WhichKey::Id(good.id), WhichKey::Secret(good.secret_hash)];
+        let of_spoiled = WhichKey::Secret(spoiled.secret_hash);
+        let asked = [by_id, of_spoiled, by_secret];
+        let found = store.lots.ask(|session| attempt(session, |session| api_keys(session, &asked)));
+        let mut found = found.unwrap();
+        assert_eq!(found.remove(&by_id), Some(Ok(good.clone())));
+        assert_eq!(found.remove(&by_secret), Some(Ok(good)));
+        let named = found.remove(&of_spoiled).unwrap().unwrap_err();
+        assert_eq!(
+            (named.table, named.id.as_str(), named.column),
+            ("api_keys", "key_spoiled", "id")
+        );
+        assert!(found.is_empty());
     }
 }
