@@ -22,17 +22,18 @@ use tapfer_payment_types::{Currency, PaymentIntentId};
 use tapfer_payments::authorization::{DeclineReason, Outcome};
 use tapfer_payments::intents::{CaptureMethod, IntentError, IntentStatus};
 use tapfer_payments::ledger::Account;
+use tapfer_payments::tokens::Actor;
 use tapfer_storage::partitions::PartitionedStorage;
 use tapfer_storage::postgres::{
     PUBLICATION, Part, PostgresOptions, PostgresStorage, close_partition, make, make_partition,
     open_partition, partition_of,
 };
 use tapfer_storage::{
-    AuditStore as _, AuthorizationFilter, Begun, IdempotencyStore as _, Page, Refusal,
+    AuditStore as _, AuthorizationFilter, Begun, Closing, IdempotencyStore as _, Page, Refusal,
     StorageError, TerminalStore as _,
 };
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
-use world::backend::{Partitions, claim, options};
+use world::backend::{Backend as _, Partitions, claim, options};
 use world::standby::{Held, find_the_standby, lose_the_standby, nobody_links, until_it_waits};
 use world::{World, noon, presented, realm, write};
 
@@ -718,6 +719,28 @@ fn a_partition_that_is_away_stops_its_own_cards() {
     let started = World::reopened(partitions.platform_of(2), 900_000);
     assert!(started.store.card(at_home.card).unwrap().is_some());
     assert!(matches!(started.store.card(there.card), Err(StorageError::Unreachable(_))));
+}
+
+/// What has ended in the others is erased while one is away; a phone may have a token there.
+#[test]
+fn a_partition_that_is_away_erases_later() {
+    let mut partitions = Partitions::start(3);
+    let there = World::new(partitions.platform());
+    let store = &there.store;
+    for card in [there.card, there.another_customer_in(2, 500_000).card] {
+        let reason = "moved away".into();
+        let closing = Closing { card, pays_out: true, actor: Actor::Issuer, reason };
+        store.close_card(closing, write()).unwrap();
+    }
+    partitions.0.iter().for_each(|server| server.age_ended(541));
+    let gone = partitions.0.remove(1);
+    let erased = "SELECT count(*) FROM cards WHERE erased_at IS NOT NULL";
+    assert_eq!(partitions.0[1].ask(erased), "0");
+    drop(gone);
+    assert!(matches!(store.erase_ended(noon()), Err(StorageError::Unreachable(_))));
+    assert_eq!(partitions.0[1].ask(erased), "1");
+    let phones = "SELECT count(*) FROM devices WHERE label = 'erased'";
+    assert_eq!(partitions.0[0].ask(phones), "0");
 }
 
 /// A database is one partition, whatever an address says.

@@ -208,12 +208,19 @@ impl RetentionStore for PartitionedStorage {
         self.home.set_retention_limit(limit, reason, write)
     }
 
-    /// Cards and tokens each in their partition; phones in the home, if they have a token in none.
+    /// Cards and tokens each in their partition, and one that is away erases later; phones in the home, if they have a token in none,
+    /// which only all together know.
     fn erase_ended(&self, now: Timestamp) -> Result<usize> {
         let mut erased: usize = 0;
+        let mut failed = None;
         for partition in 0..self.count() {
-            let some = self.ask(partition, |store| store.erase_cards_and_tokens(now))?;
-            erased = erased.saturating_add(some);
+            match self.ask(partition, |store| store.erase_cards_and_tokens(now)) {
+                Ok(some) => erased = erased.saturating_add(some),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let without_tokens = |devices| {
             (1..self.count()).try_fold(devices, |left, partition| {
