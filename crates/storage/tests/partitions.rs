@@ -18,11 +18,13 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
-use tapfer_payment_types::{Currency, PaymentIntentId};
+use tapfer_payment_types::{Currency, DeviceId, PaymentIntentId, TokenId};
+use tapfer_payments::access::Principal;
 use tapfer_payments::authorization::{DeclineReason, Outcome};
 use tapfer_payments::intents::{CaptureMethod, IntentError, IntentStatus};
 use tapfer_payments::ledger::Account;
-use tapfer_payments::tokens::Actor;
+use tapfer_payments::store_shares::DeviceError;
+use tapfer_payments::tokens::{Actor, TokenState};
 use tapfer_storage::partitions::PartitionedStorage;
 use tapfer_storage::postgres::{
     PUBLICATION, Part, PostgresOptions, PostgresStorage, close_partition, make, make_partition,
@@ -33,7 +35,7 @@ use tapfer_storage::{
     StorageError, TerminalStore as _,
 };
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
-use world::backend::{Backend as _, Partitions, claim, options};
+use world::backend::{Backend as _, Partitions, claim, options, refusal};
 use world::standby::{Held, find_the_standby, lose_the_standby, nobody_links, until_it_waits};
 use world::{World, noon, presented, realm, write};
 
@@ -409,7 +411,7 @@ fn attack_intent_moved_by_another_merchant() {
     let (there, _) = two_customers(&partitions);
     let intent = there.armed(100, CaptureMethod::Automatic).id;
     let merchant = tapfer_payment_types::MerchantId::new(noon(), there.next());
-    let key = there.new_api_key(tapfer_payments::access::Principal::Merchant(merchant));
+    let key = there.new_api_key(Principal::Merchant(merchant));
     there.store.create_merchant(world::merchant(merchant), key, write()).unwrap();
     let terminal = tapfer_payment_types::TerminalId::new(noon(), there.next());
     there.create_terminal_of(merchant, terminal);
@@ -741,6 +743,26 @@ fn a_partition_that_is_away_erases_later() {
     assert_eq!(partitions.0[1].ask(erased), "1");
     let phones = "SELECT count(*) FROM devices WHERE label = 'erased'";
     assert_eq!(partitions.0[0].ask(phones), "0");
+}
+
+/// A phone is erased in the home, and a partition has not heard of it: what is made there for it meanwhile ends at once.
+#[test]
+fn a_phone_that_is_just_erased_gets_no_token_in_any_partition() {
+    let partitions = Partitions::start(2);
+    let (there, _) = two_customers(&partitions);
+    let store = &there.store;
+    let phone = DeviceId::new(noon(), there.next());
+    let key = there.new_api_key(Principal::Device(phone));
+    store.create_device(there.device(phone), key, write()).unwrap();
+    partitions.0[1].say("ALTER SUBSCRIPTION tapfer_1 DISABLE");
+    partitions.0[0].age_ended(541);
+    assert_eq!(store.erase_ended(noon()).unwrap(), 1);
+    let mut token = there.token(TokenId::new(noon(), there.next()));
+    token.device = phone;
+    let id = token.id;
+    let refused = store.create_token(token, there.token_number(id), write());
+    assert_eq!(refusal(refused), Refusal::Device(DeviceError::Erased));
+    assert_eq!(store.token(id).unwrap().unwrap().state, TokenState::Deactivated);
 }
 
 /// A database is one partition, whatever an address says.

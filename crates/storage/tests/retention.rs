@@ -465,6 +465,37 @@ fn nothing_of_what_was_erased_is_left_in_the_tables_of_a_server() {
     assert!(stays.in_files(&files) >= stays.0.len(), "what lives is there");
 }
 
+/// Whoever makes a token for a phone that somebody erases at this moment hears of it.
+#[test]
+fn a_phone_that_is_just_erased_gets_no_token() {
+    let server = migrated();
+    let world = World::new(platform(&server));
+    let phone = DeviceId::new(noon(), world.next());
+    let key = world.new_api_key(Principal::Device(phone));
+    done(world.store.create_device(world.device(phone), key, write()));
+    server.age_ended(541);
+    let erase = format!(
+        "BEGIN; SELECT erase_ended('device', ARRAY['{phone}'], 0); SELECT pg_advisory_xact_lock(77);
+         DO $$ BEGIN LOOP EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted)
+             OR EXISTS (SELECT FROM tokens WHERE device_id = '{phone}'); END LOOP; END $$; COMMIT"
+    );
+    let mut token = world.token(TokenId::new(noon(), world.next()));
+    token.device = phone;
+    let number = world.token_number(token.id);
+    let made = std::thread::scope(|scope| {
+        let erasing = scope.spawn(|| server.say(&erase));
+        let holds = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77";
+        while server.ask(holds) == "0" {
+            std::thread::yield_now();
+        }
+        let made = world.store.create_token(token, number, write());
+        erasing.join().unwrap();
+        made
+    });
+    assert_eq!(refusal(made), Refusal::Device(DeviceError::Erased));
+    assert!(world.store.device(phone).unwrap().unwrap().public_key.is_erased());
+}
+
 /// Platforms that erase at the same moment erase nothing twice.
 #[test]
 fn one_node_erases_at_a_time() {

@@ -25,13 +25,15 @@ use tapfer_payments::merchants::Merchant;
 use tapfer_payments::pins::{CardPin, PersonKeyState};
 use tapfer_payments::policies::IssuedPolicy;
 use tapfer_payments::revocations::RevokedIssuerCertificate;
-use tapfer_payments::store_shares::Locker;
+use tapfer_payments::store_shares::{DeviceError, Locker};
 use tapfer_payments::terminals::{Terminal, TerminalCertificate};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange};
 
 use super::PartitionedStorage;
-use crate::relational::Result;
 use crate::relational::key_uses::KeyUse;
+use crate::relational::rows::lock;
+use crate::relational::sql::Guard;
+use crate::relational::{Engine as _, Result, devices};
 use crate::store::{
     AccessStore, AuditStore, CardStore, CatalogueStore, ConfigurationStore, DeviceStore,
     IntegrityStore, IssuerStore, MerchantStore, PinStore, PolicyStore, RevocationStore, Sharing,
@@ -323,8 +325,19 @@ impl IntegrityStore for PartitionedStorage {
     }
 }
 
+impl PartitionedStorage {
+    /// Whether a phone is erased in the home. What is made before this is asked is seen by whoever erases it behind this.
+    fn is_erased(&self, device: DeviceId) -> Result<bool> {
+        self.home.write(move |connection| {
+            lock(connection, Guard::Device, device)?;
+            Ok(devices::get(connection, device)?.public_key.is_erased())
+        })
+    }
+}
+
 impl TokenStore for PartitionedStorage {
-    /// In the partition of its card, of which its number has to be as well: a payment knows nothing but the number.
+    /// In the partition of its card, of which its number has to be as well: a payment knows nothing but the number. Its phone may be
+    /// erased in the home before that is heard of there: then the token ends.
     fn create_token(
         &self,
         token: Token,
@@ -335,7 +348,17 @@ impl TokenStore for PartitionedStorage {
         if self.of_hash(&number.keyed_hash) != partition {
             return Err(Refusal::OtherPartition.into());
         }
-        self.ask(partition, |store| store.create_token(token, number, write))
+        let (id, device, unasked) =
+            (token.id, token.device, Write { claim: None, ..write.clone() });
+        let made = self.ask(partition, |store| store.create_token(token, number, write))?;
+        if partition > 0 && matches!(made, Written::Done { .. }) && self.is_erased(device)? {
+            let reason = "its phone is erased".to_owned();
+            self.ask(partition, |store| {
+                store.change_token(id, TokenAction::Delete, Actor::Issuer, reason, unasked)
+            })?;
+            return Err(DeviceError::Erased.into());
+        }
+        Ok(made)
     }
 
     fn token(&self, id: TokenId) -> Result<Option<Token>> {

@@ -7,8 +7,8 @@ use tapfer_payment_types::Timestamp;
 use tapfer_payments::retention::{EndedKind, RetentionLimit};
 
 use super::PostgresStorage;
-use crate::relational::rows::{each, first};
-use crate::relational::sql::{Connection, params};
+use crate::relational::rows::{each, first, lock};
+use crate::relational::sql::{Connection, Guard, params};
 use crate::relational::{Engine, Result, retention};
 use crate::{RetentionStore, Write, Written};
 
@@ -28,7 +28,7 @@ impl PostgresStorage {
         Ok(tokens.saturating_add(self.erase_ended_of(EndedKind::Card, now, Ok)?))
     }
 
-    /// Erases what is past the limit of a kind and, of each part, `chosen`.
+    /// Erases what is past the limit of a kind and, of each part, `chosen`, which is asked while phones are locked.
     pub(crate) fn erase_ended_of(
         &self,
         kind: EndedKind,
@@ -41,12 +41,16 @@ impl PostgresStorage {
             })
         };
         let erase = |kind: EndedKind, part: Vec<String>| {
-            let named = chosen(part)?.join(" ");
-            self.write(move |connection| {
+            self.transact(&self.pool, |session| {
+                if kind == EndedKind::Device {
+                    // Whoever makes a token for one of them waits from here on, and finds it erased.
+                    part.iter().try_for_each(|device| lock(session, Guard::Device, device))?;
+                }
+                let named = chosen(part.clone())?.join(" ");
                 let sql =
                     "SELECT id FROM erase_ended(?1, string_to_array(?2, ' '), ?3) AS erased (id)";
                 let mut erased = 0_usize;
-                each(connection, sql, params![kind.as_str(), named, now.unix_millis()], |_| {
+                each(session, sql, params![kind.as_str(), named, now.unix_millis()], |_| {
                     erased = erased.saturating_add(1);
                     Ok(ControlFlow::Continue(()))
                 })?;

@@ -12,7 +12,7 @@ pub(crate) mod authorizations;
 pub(crate) mod cards;
 mod configurations;
 pub(crate) mod decided;
-mod devices;
+pub(crate) mod devices;
 pub(crate) mod idempotency;
 pub(crate) mod integrity;
 pub(crate) mod intents;

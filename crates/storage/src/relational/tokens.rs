@@ -141,8 +141,9 @@ fn insert(connection: &Connection, token: &Token, number: &SealedNumber) -> Resu
     Ok(())
 }
 
-/// Card, phone and token are all of one issuer, and the card is not closed.
+/// Card, phone and token are all of one issuer, and the card is not closed. The phone is not erased meanwhile: it has a token.
 fn check_owners(connection: &Connection, token: &Token) -> Result<()> {
+    lock(connection, Guard::Device, token.device)?;
     let card = cards::get_to_change(connection, token.card)?.card;
     card.status.is_kept()?;
     let device = devices::get(connection, token.device)?;
