@@ -13,6 +13,7 @@ mod commands;
 mod configuration_file;
 mod context;
 mod database_address;
+mod database_choice;
 mod failure;
 mod home;
 mod hsm_state;

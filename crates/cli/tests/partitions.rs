@@ -160,6 +160,8 @@ fn a_platform_pays_in_two_partitions_and_one_is_moved() {
     lead(at_work, [&first, &third]);
     let opened = done(keeper, &["db", "partitions", "open", "1", "--owner", OWNER]);
     assert_eq!(opened["place"], 2, "{opened}");
+    let (_, again) = said(keeper, &["db", "partitions", "open", "1", "--owner", OWNER]);
+    assert!(again.to_string().contains("`tapfer db partitions sign 1` does it"), "{again}");
     let signed = done(keeper, &["db", "partitions", "sign", "1"]);
     assert_eq!((&signed["map"], &signed["places"]), (&2.into(), &serde_json::json!([1, 2])));
     // Nobody has restarted anything.
@@ -174,10 +176,92 @@ fn a_platform_pays_in_two_partitions_and_one_is_moved() {
     done(at_work, &["db", "partitions", "show"]);
     assert_eq!(first.ask("SELECT count(*) FROM partition_maps"), "2");
     // Each database for itself is as it should be.
-    for server in [&first, &third] {
-        done(keeper, &["db", "check", "--address", &server.address(PLATFORM)]);
-        done(keeper, &["audit", "verify", "--address", &server.address(PLATFORM)]);
+    for command in [["db", "check"], ["audit", "verify"]] {
+        let said = done(keeper, &command);
+        assert_eq!(
+            (&said["sound"], number_of_good(&said)),
+            (&true.into(), vec![true; 2]),
+            "{said}"
+        );
+        done(keeper, &[&command[..], &["--address", &third.address(PLATFORM)]].concat());
     }
+}
+
+/// What a command says of each partition, in their order.
+fn number_of_good(said: &Value) -> Vec<bool> {
+    let partitions = said["partitions"].as_array().unwrap().iter().enumerate();
+    let good = partitions.map(|(number, one)| {
+        assert_eq!(one["partition"], number, "{said}");
+        ["sound", "kept_to"].into_iter().find_map(|verdict| one[verdict].as_bool()).unwrap()
+    });
+    good.collect()
+}
+
+#[test]
+fn damage_in_another_partition_is_found_from_the_home_directory() {
+    let (first, second) = (TestPostgres::start_to_subscribe_from(), TestPostgres::start());
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let platform = begun(home, [&first, &second]);
+    platform.tapfer(&["init"]);
+    // Where a card goes its number says: half of them here.
+    while second.ask("SELECT count(*) FROM accounts WHERE kind = 'cardholder'") == "0" {
+        let card = platform.tapfer(&["card", "create"]);
+        platform.tapfer(&["card", "top-up", card["id"].as_str().unwrap(), "--amount", "5.00"]);
+    }
+    drop(platform);
+    let commands = [["db", "check"], ["audit", "verify"], ["db", "retention"]];
+    let bad = |command: [&str; 2]| {
+        let (is_good, said) = said(home, &command);
+        assert!(!is_good, "{command:?}: {said}");
+        assert_eq!(number_of_good(&said), [true, false], "{said}");
+        said["partitions"][1].to_string()
+    };
+    for command in commands {
+        assert_eq!(number_of_good(&done(home, &command)), [true, true]);
+    }
+    second.say(
+        "SET session_replication_role = replica;
+         UPDATE accounts SET balance = balance + 100 WHERE kind = 'cardholder';
+         UPDATE audit_events SET detail = 'nothing' WHERE sequence = 2",
+    );
+    assert!(bad(["db", "check"]).contains("its balance is not the sum"));
+    assert!(bad(["audit", "verify"]).contains("event 2 was altered"));
+    second.say(
+        "SET session_replication_role = replica; UPDATE accounts SET balance = 0;
+         UPDATE cards SET closed_at = 0, closed_seen_at = 0",
+    );
+    assert!(bad(["db", "retention"]).contains("\"kept_to\":false"));
+    // The home twice, and a partition that is away: neither is what was asked for.
+    lead(home, [&first, &first]);
+    for command in commands {
+        assert!(bad(command).contains("says of itself that it is partition 0"), "{command:?}");
+    }
+    let elsewhere = TestPostgres::start();
+    lead(home, [&first, &elsewhere]);
+    drop(elsewhere);
+    for command in commands {
+        assert!(bad(command).contains("cannot be reached"), "{command:?}");
+        let text = ran_badly(tapfer().args(command).arg("--home").arg(home));
+        assert!(text.contains("partition 1\n") && text.contains("cannot be reached"), "{text}");
+        assert!(text.ends_with("of 2 partitions NOT as they should be: 1\n"), "{text}");
+    }
+    // One alone, by its address.
+    done(home, &["db", "check", "--address", &first.address(PLATFORM)]);
+    // A file that names the home alone is told what it leaves out.
+    let alone = format!("address = \"{}\"\n", first.address(PLATFORM));
+    fs::write(home.join("database.toml"), alone).unwrap();
+    for command in commands {
+        let (is_good, said) = said(home, &command);
+        assert!(!is_good && said.to_string().contains("partition 0 of 2"), "{said}");
+    }
+}
+
+/// What a command says to people that ends with a no.
+fn ran_badly(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{command:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A platform on two new servers, of a realm that has not paid yet.

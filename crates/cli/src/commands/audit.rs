@@ -14,11 +14,10 @@ use tapfer_payment_types::RealmId;
 use tapfer_payment_types::configuration::SignedDocument;
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payments::access::ApiKey;
-use tapfer_server::realm::database_reader;
-use tapfer_storage::{ChainReport, DatabaseReader};
+use tapfer_storage::ChainReport;
 
 use crate::context::Context;
-use crate::database_address::DatabaseAddress;
+use crate::database_choice::{Chosen, DatabaseChoice, Looked};
 use crate::failure::Ending;
 use crate::output::Emphasis;
 
@@ -49,14 +48,12 @@ Examples:
 Names the first record that was altered, removed, exchanged or added, each signed head that the chain does
 not lead to, or that no key of the platform has signed, and the first API key in force that none has signed. The keys are those of the catalogue (keys.json) beside the
 database file or in the home directory, or the one that is given. Where there is neither, heads are only checked with the key that stands in the
-newest of them: whoever can write the database could have put his own there. Records that make no sense to this version are counted: a newer
+newest of them: whoever can write the database could have put his own there. A realm in several databases: the chain of each that
+database.toml names; heads sign the home's alone. Exit code 1 if one is altered or cannot be read. Records that make no sense to this version are counted: a newer
 platform wrote them, or somebody with the platform's login to PostgreSQL.")]
 pub(crate) struct Verify {
-    /// Database file [default: the database of the realm in the home directory]
-    #[arg(long, value_name = "FILE", conflicts_with = "address")]
-    database: Option<PathBuf>,
     #[command(flatten)]
-    server: DatabaseAddress,
+    databases: DatabaseChoice,
     /// A head that was kept, as `tapfer audit head --json` printed it
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
@@ -74,7 +71,10 @@ pub(crate) struct Restored {
 
 pub(crate) fn run(context: &Context, command: &AuditCommand) -> anyhow::Result<Ending> {
     match command {
-        AuditCommand::Verify(arguments) => verify(context, arguments)?,
+        AuditCommand::Verify(arguments) => {
+            let verify = |one: &Chosen| verify(context, arguments, one);
+            return arguments.databases.look(context, "sound", verify);
+        }
         AuditCommand::Head => context.output.object(&context.client()?.get("/v1/audit/head")?)?,
         AuditCommand::Restored(Restored { reason }) => {
             let body = json!({ "reason": reason });
@@ -84,19 +84,8 @@ pub(crate) fn run(context: &Context, command: &AuditCommand) -> anyhow::Result<E
     Ok(Ending::Done)
 }
 
-/// The database that is meant, and the catalogue of keys that belongs to it.
-fn open(context: &Context, arguments: &Verify) -> anyhow::Result<(DatabaseReader, PathBuf)> {
-    let home = context.home.realm();
-    match (&arguments.database, arguments.server.options()?) {
-        (Some(file), _) => Ok((DatabaseReader::file(file)?, file.with_file_name("keys.json"))),
-        (None, Some(options)) => Ok((DatabaseReader::server(&options)?, home.catalogue())),
-        (None, None) => Ok((database_reader(&home)?, home.catalogue())),
-    }
-}
-
-fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
-    let (database, catalogue) =
-        open(context, arguments).context("cannot read the database of the audit log")?;
+fn verify(context: &Context, arguments: &Verify, chosen: &Chosen) -> anyhow::Result<Looked> {
+    let Chosen { reader: database, catalogue, partition } = chosen;
     database.demand_whole_log()?;
     let realm = database.realm();
     let cannot_read = || format!("cannot read the audit log of {realm}");
@@ -107,7 +96,7 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
     if let Some(fault) = report.fault {
         bail!("the audit log of {} is not what was written: {fault}", realm);
     }
-    let keys = AuditKeys::find(arguments, &catalogue, realm, &report)?;
+    let keys = AuditKeys::find(arguments, catalogue, realm, &report)?;
     for (signed, found) in &report.heads {
         let head =
             keys.read(signed, realm).context("a signed head in the database cannot be trusted")?;
@@ -130,7 +119,8 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
         })?;
         keys.demand_signed(key, realm)?;
     }
-    if let Some(kept) = &arguments.head {
+    // Heads are of the home's chain.
+    if let (Some(kept), None | Some(0)) = (&arguments.head, partition) {
         let signed = read_head(kept)?;
         let head = keys
             .read(&signed, realm)
@@ -163,8 +153,8 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
     if let (1.., Some(fields)) = (report.unread, found.as_object_mut()) {
         fields.insert("make_no_sense_here".to_owned(), json!(report.unread));
     }
-    context.output.object(&found)?;
     if !context.output.is_json() {
+        context.output.object(&found)?;
         let said = match keys.source {
             NEWEST_HEAD => {
                 "the audit log is whole, by a key that nobody vouches for: give --audit-key (head.key of `tapfer audit head --json`)"
@@ -176,7 +166,7 @@ fn verify(context: &Context, arguments: &Verify) -> anyhow::Result<()> {
         };
         context.output.line(context.output.paint(Emphasis::Good, said));
     }
-    Ok(())
+    Ok(Looked { facts: found, is_good: true })
 }
 
 /// The source of a key that nobody vouches for.

@@ -6,14 +6,14 @@ use anyhow::{bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tapfer_server::realm::{
-    Owner, Partitions, close_partition, database_reader, is_open, migrate_database, open_partition,
+    Owner, Partitions, close_partition, is_open, migrate_database, open_partition,
 };
 use tapfer_storage::DatabaseReader;
 use tapfer_storage::sqlite::{self, CutLog};
 
 use crate::clock;
 use crate::context::Context;
-use crate::database_address::DatabaseAddress;
+use crate::database_choice::{DatabaseChoice, Looked};
 use crate::failure::{Ending, UsageError};
 use crate::output::Emphasis;
 use crate::platform::open_realm;
@@ -49,7 +49,7 @@ A realm in several databases has a [[partition]] with the same lines for each be
     /// A realm in several databases: which is where, and moving one
     #[command(subcommand)]
     Partitions(PartitionsCommand),
-    /// Read the whole database and say whether it is sound: beside the running platform, or of a backup
+    /// Read the whole database, or each partition, and say whether it is sound: beside the running platform, or of a backup
     #[command(after_help = "\
 Examples:
   tapfer db check
@@ -58,8 +58,9 @@ Examples:
 Compares pages, types and references; the log and the journal with their checksums; balances with bookings, bookings
 with payments, refunds and reversals; counters; answers; the audit log with its chain. Names the first rows of each kind of damage, and what to do. Exit
 code 1 if anything is wrong. Opens no key: signatures are for `tapfer audit verify`. A PostgreSQL server's pages are for its own pg_amcheck.
-With --address: the platform's login, or the owner's; an auditor's may not read all of it.")]
-    Check(Check),
+A realm in several databases: each that database.toml names, one after the other, each at a moment of its own; one that cannot be read
+is not sound either. With --address: that one, with the platform's login, or the owner's; an auditor's may not read all of it.")]
+    Check(DatabaseChoice),
     /// Say what has ended and is past its limit, and what was erased when: beside the running platform, or of a backup
     #[command(after_help = "\
 Examples:
@@ -69,9 +70,10 @@ Examples:
 For each kind: rows past the limit that are not erased (none, where a platform runs: it erases them within the hour), the oldest of them, rows
 within the limit, closed cards that have money, erased ones; and what the audit log tells of the newest erasures. Exit code 1 if
 anything is past the limit, or if a database file was not written anew behind an erasure (the next start does it). It says if a clock is so far
-ahead that nothing is erased by it. Of a realm in several
-databases: --address names one. A PostgreSQL server's own files: docs/stored-data.md.")]
-    Retention(Check),
+ahead that nothing is erased by it. A realm in several databases: each that database.toml names, and exit code 1 too if one cannot
+be read; phones are not counted, since none of them has all tokens of one. --address: that one alone. A PostgreSQL server's own
+files: docs/stored-data.md.")]
+    Retention(DatabaseChoice),
     /// Go on without what stands in a damaged write-ahead log behind its damage, or without a log that is gone
     #[command(after_help = "\
 Example:
@@ -143,23 +145,18 @@ pub(crate) struct OwnedPartition {
     password_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Check {
-    /// Database file [default: the database of the realm in the home directory]
-    #[arg(long, value_name = "FILE", conflicts_with = "address")]
-    database: Option<PathBuf>,
-    #[command(flatten)]
-    server: DatabaseAddress,
-}
-
 pub(crate) fn run(context: &Context, command: &DbCommand) -> anyhow::Result<Ending> {
     match command {
         DbCommand::Migrate { owner, password_file, partition } => {
             migrate(context, owner, password_file.as_deref(), *partition)
         }
         DbCommand::Partitions(command) => partitions(context, command),
-        DbCommand::Check(arguments) => check(context, arguments),
-        DbCommand::Retention(arguments) => retention(context, arguments),
+        DbCommand::Check(databases) => {
+            databases.look(context, "sound", |one| check(context, &one.reader))
+        }
+        DbCommand::Retention(databases) => {
+            databases.look(context, "kept_to", |one| retention(context, &one.reader))
+        }
         DbCommand::CutLog { confirmed } => cut_log(context, *confirmed),
     }
 }
@@ -236,23 +233,12 @@ fn show(context: &Context) -> anyhow::Result<Ending> {
     Ok(Ending::done_if(is_well))
 }
 
-impl Check {
-    fn reader(&self, context: &Context) -> anyhow::Result<DatabaseReader> {
-        Ok(match (&self.database, self.server.options()?) {
-            (Some(file), _) => DatabaseReader::file(file)?,
-            (None, Some(options)) => DatabaseReader::server(&options)?,
-            (None, None) => database_reader(&context.home.realm())?,
-        })
-    }
-}
-
-fn retention(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
-    let database = arguments.reader(context)?;
+fn retention(context: &Context, database: &DatabaseReader) -> anyhow::Result<Looked> {
     let said = database.retention(clock::now())?;
     let past: u64 = said.kinds.iter().map(|kind| kind.past).sum();
     let is_kept_to = past == 0 && said.is_rewritten != Some(false);
     let output = context.output;
-    if output.is_json() {
+    let facts = {
         let kinds = said.kinds.iter().map(|kind| {
             json!({
                 "kind": kind.kind, "past": kind.past, "oldest": kind.oldest, "kept": kind.kept,
@@ -262,13 +248,12 @@ fn retention(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
         let erasures = said.erasures.iter().map(|line| {
             json!({ "sequence": line.sequence, "at": line.event.at, "kind": line.event.object, "what": line.event.detail })
         });
-        output.json_line(&json!({
+        json!({
             "realm": database.realm(), "days": said.limit.days(), "kept_to": is_kept_to, "rewritten": said.is_rewritten,
             "clock_believed": said.is_clock_believed,
             "kinds": kinds.collect::<Vec<_>>(), "erasures": erasures.collect::<Vec<_>>(),
-        }))?;
-        return Ok(Ending::done_if(is_kept_to));
-    }
+        })
+    };
     output.line(format!(
         "realm {}: what has ended is kept for {} days",
         database.realm(),
@@ -309,11 +294,10 @@ fn retention(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
         ),
     };
     output.line(output.paint(emphasis, said));
-    Ok(Ending::done_if(is_kept_to))
+    Ok(Looked { facts, is_good: is_kept_to })
 }
 
-fn check(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
-    let database = arguments.reader(context)?;
+fn check(context: &Context, database: &DatabaseReader) -> anyhow::Result<Looked> {
     database.demand_rights_to_check()?;
     let found = {
         let _progress = context.output.progress("reading the database");
@@ -321,20 +305,20 @@ fn check(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
     };
     let is_sound = found.faults.is_empty();
     let output = context.output;
-    if output.is_json() {
+    let schema = database.schema()?;
+    let facts = {
         let checked = found.checked.iter();
         let checked: Vec<_> =
             checked.map(|one| json!({ "what": one.what, "count": one.count })).collect();
         let faults = found.faults.iter().map(|fault| {
             json!({ "place": fault.place, "row": fault.row, "what": fault.what, "to_do": fault.to_do })
         });
-        output.json_line(&json!({
-            "realm": database.realm(), "schema": database.schema()?, "sound": is_sound,
+        json!({
+            "realm": database.realm(), "schema": schema, "sound": is_sound,
             "checked": checked, "faults": faults.collect::<Vec<_>>(), "remarks": found.remarks,
-        }))?;
-        return Ok(Ending::done_if(is_sound));
-    }
-    output.line(format!("realm {}, schema {}", database.realm(), database.schema()?));
+        })
+    };
+    output.line(format!("realm {}, schema {schema}", database.realm()));
     for one in &found.checked {
         output.line(format!("{:>12}  {}", one.count, one.what));
     }
@@ -348,7 +332,7 @@ fn check(context: &Context, arguments: &Check) -> anyhow::Result<Ending> {
         false => (Emphasis::Bad, "the database is NOT sound"),
     };
     output.line(output.paint(emphasis, said));
-    Ok(Ending::done_if(is_sound))
+    Ok(Looked { facts, is_good: is_sound })
 }
 
 fn cut_log(context: &Context, confirmed: bool) -> anyhow::Result<Ending> {

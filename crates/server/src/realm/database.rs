@@ -295,6 +295,50 @@ pub fn reader(paths: &RealmPaths) -> Result<DatabaseReader, RealmError> {
     })
 }
 
+/// Each database of the realm, the home first, opened when its turn comes, to be read beside the platforms that run. One that says of
+/// itself that it is another than `database.toml` says is refused.
+///
+/// # Errors
+/// `database.toml` makes no sense, or names a file that cannot be read.
+pub fn readers(
+    paths: &RealmPaths,
+) -> Result<impl ExactSizeIterator<Item = Result<DatabaseReader, RealmError>> + use<>, RealmError> {
+    let databases = match platform(paths)? {
+        Some(databases) => databases.into_iter().map(Some).collect(),
+        None => vec![None],
+    };
+    let (paths, count) = (paths.clone(), databases.len());
+    Ok(databases.into_iter().enumerate().map(move |(number, options)| match options {
+        Some(options) => partition_reader(&options, &paths, number, count),
+        None => Ok(DatabaseReader::file(&paths.embedded_database()?)?),
+    }))
+}
+
+fn partition_reader(
+    options: &PostgresOptions,
+    paths: &RealmPaths,
+    number: usize,
+    count: usize,
+) -> Result<DatabaseReader, RealmError> {
+    let database = DatabaseReader::server(options)?;
+    let part = postgres::partition_of(options)?.map(|found| found.part);
+    let found = part.map(|part| (usize::from(part.number), usize::from(part.partitions)));
+    let unusable = |why: String| {
+        let named = format!("database {number} of the {count} that it names");
+        Err(unusable(&paths.database_configuration(), &format!("{named} {why}")))
+    };
+    if found != (count > 1).then_some((number, count)) {
+        let told = part.map_or("a realm's only one".to_owned(), |part| part.to_string());
+        return unusable(format!("says of itself that it is {told}"));
+    }
+    match described(paths) {
+        Some((_, realm)) if realm != database.realm() => {
+            unusable(format!("is the database of {}", database.realm()))
+        }
+        _ => Ok(database),
+    }
+}
+
 /// Looks at the PostgreSQL databases of a realm as its start does; none of a realm that is kept in a file.
 ///
 /// # Errors
@@ -387,14 +431,8 @@ pub fn open_partition(home: &Path, owner: Owner<'_>) -> Result<Part, RealmError>
     let paths = RealmPaths::new(home);
     let (options, count) = owner.moving()?.options(&paths)?;
     let found = postgres::partition_of(&options)?;
-    if let (Some(found), Some(partitions)) = (found, Partitions::beside(&paths)?)
-        && !partitions.is_at_its_place(&found)?
-    {
-        let said = format!(
-            "database.toml leads to {found:?}, and the newest map names another place, which is the one to be copied from: has the partition left \
-             this one, or was a copy of it opened?"
-        );
-        return Err(StorageError::Moved(said).into());
+    if let (Some(found), Some(partitions)) = (found, Partitions::beside(&paths)?) {
+        partitions.demand_its_place(&found)?;
     }
     let place = found.map_or(0, |found| found.part.place);
     let part = owner.part(count, place.saturating_add(1))?;

@@ -47,7 +47,8 @@ use crate::{members, newest_catalogue, private_file};
 
 pub use self::database::{
     Owner, close_partition, demand_free as demand_free_database, look_at_servers,
-    migrate as migrate_database, open_partition, reader as database_reader, stand_in_limits,
+    migrate as migrate_database, open_partition, reader as database_reader,
+    readers as database_readers, stand_in_limits,
 };
 pub use self::description::described;
 pub use self::error::RealmError;

@@ -128,12 +128,31 @@ impl Partitions {
         Ok(())
     }
 
-    /// Whether a partition is where the newest map says.
+    /// Refuses to open a copy of another place than that of the newest map.
     ///
     /// # Errors
-    /// The home cannot be read, or its map is not the platform's.
-    pub(super) fn is_at_its_place(&self, found: &Found) -> Result<bool, RealmError> {
-        Ok(self.newest_in_force()?.is_some_and(|(map, _)| map.is_at(found)))
+    /// It is one, or is open already and waits to be signed; the home cannot be read, or its map is not the platform's.
+    pub(super) fn demand_its_place(&self, found: &Found) -> Result<(), RealmError> {
+        let map = self.newest_in_force()?.map(|(map, _)| map);
+        if map.as_ref().is_some_and(|map| map.is_at(found)) {
+            return Ok(());
+        }
+        let Found { part, is_closed, .. } = *found;
+        let before = map.and_then(|map| map.part(usize::from(part.number)));
+        let is_next = before
+            .is_some_and(|before| part == Part { place: before.place.saturating_add(1), ..before });
+        let said = match (is_next, is_closed) {
+            (true, false) => format!(
+                "it leads to {part}, which is open already, and the newest map does not name it yet: `tapfer db partitions sign {}` does it",
+                part.number
+            ),
+            (_, is_closed) => format!(
+                "it leads to {part}{}, and the newest map names another place, which is the one to be copied from: has the partition left this \
+                 one, or was a copy of it opened?",
+                if is_closed { ", closed" } else { "" }
+            ),
+        };
+        Err(RealmError::Database { path: self.paths.database_configuration(), why: said })
     }
 
     /// The newest map that the platform has signed. Rows that somebody else has written are passed over.
