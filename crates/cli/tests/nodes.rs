@@ -77,7 +77,7 @@ impl Nodes {
         }
         // The command line there knows the same tills and phones.
         copy(&here.join("client.json"), &there.join("client.json"));
-        let second = Platform::on(there);
+        let second = Platform::logging(there, &there.join("log"));
         Self { first, second, database, homes }
     }
 
@@ -296,6 +296,15 @@ fn without_the_database_requests_are_refused_at_once() {
         uptime() - back
     );
     assert_eq!(nodes.first.tapfer(&["card", "show"])["balance"], 100_000 - 2 * PRICE);
+    // The log is no flood: one line when it begins, one when it is over.
+    let lines = |said: &str| {
+        let log = fs::read_to_string(nodes.homes[1].path().join("log")).unwrap();
+        log.lines().filter(|line| line.contains(said)).count()
+    };
+    until("the node says that it is over", PATIENCE, || {
+        (lines("the audit log is linked again") == 1).then_some(())
+    });
+    assert_eq!(lines("the audit log cannot be linked"), 1);
 }
 
 #[test]

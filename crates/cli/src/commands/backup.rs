@@ -99,9 +99,10 @@ const AFTER_A_RESTORE: [&str; 9] = [
      passphrase there is nothing to do.",
     "Start it for yourself only: tapfer serve --home HOME --listen 127.0.0.1:8443; then open it to others. A backup from before API \
      keys were signed: the first time with --accept-api-keys, or all of them are refused.",
-    "REVOKED THINGS LIVE AGAIN: what was revoked, blocked, suspended or locked behind the backup (API keys, \
-     terminals, cards, tokens, phones) is active as it was before. Do it again, from your own records, before you \
-     open it to others. Counts of wrong PINs are those of the backup.",
+    "REVOKED THINGS LIVE AGAIN: what was revoked, blocked, closed, suspended, deleted or locked behind the backup (API keys, \
+     terminals, cards, tokens, phones) is active as it was before, and a card that was closed has the money again that was paid \
+     out to its holder. Do it again, from your own records, before you open it to others: of a card whose money the holder has, \
+     tapfer card close --pay-out books it out here, and is paid to nobody. Counts of wrong PINs are those of the backup.",
     "API keys that were made behind the backup are gone: make them again (tapfer api-key create --home HOME). The operator's \
      old key ends at the first start: a new one is in operator.key.",
     "Payments, refunds and top-ups behind the backup are unknown here. Compare with what merchants' tills and \

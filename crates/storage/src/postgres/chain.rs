@@ -5,6 +5,7 @@
 //! lines in and have them linked, and can do nothing else to them: moving is a function with its owner's rights.
 //! What is read of the log is read behind the lines that were committed before, so nobody notices that there are two steps.
 
+use std::mem::{Discriminant, discriminant};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,14 +65,12 @@ impl Linker {
 }
 
 fn work(pool: &Pool, closing: &Receiver<()>, waits: &AtomicU64) {
-    let mut overdue = Overdue::default();
+    let (mut overdue, mut told) = (Overdue::default(), Told::default());
     loop {
         let is_closing = closing.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected);
         // Whoever reads the log links what is missing, so nothing depends on this but how much waits.
         let linked = link(pool, TRY_LOCK);
-        if let Err(error) = &linked {
-            tracing::warn!(%error, "lines of the audit log wait to be linked");
-        }
+        told.tell(&linked);
         let seconds = match linked {
             Ok(true) => overdue.nothing_waits(),
             _ => overdue.look(pool),
@@ -80,6 +79,30 @@ fn work(pool: &Pool, closing: &Receiver<()>, waits: &AtomicU64) {
         if is_closing {
             return;
         }
+    }
+}
+
+/// What was said of linking: that it fails when it begins to, or fails for another reason, and that it goes on. It is tried four
+/// times a second, through an outage as well.
+#[derive(Default)]
+struct Told(Option<Discriminant<StorageError>>);
+
+impl Told {
+    fn tell(&mut self, linked: &Result<bool>) {
+        if !self.is_news(linked) {
+            return;
+        }
+        match linked {
+            Ok(_) => tracing::info!("the audit log is linked again"),
+            Err(error) => {
+                tracing::warn!(%error, "the audit log cannot be linked; its lines wait, and it is tried all the time");
+            }
+        }
+    }
+
+    fn is_news(&mut self, linked: &Result<bool>) -> bool {
+        let now = linked.as_ref().err().map(discriminant);
+        std::mem::replace(&mut self.0, now) != now
     }
 }
 
