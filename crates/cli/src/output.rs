@@ -306,7 +306,13 @@ fn is_amount(column: &str) -> bool {
     column.starts_with("amount")
         || matches!(
             column,
-            "balance" | "available" | "held" | "captured" | "refunded" | "unverified_limit"
+            "balance"
+                | "available"
+                | "held"
+                | "captured"
+                | "refunded"
+                | "paid_out"
+                | "unverified_limit"
         )
 }
 

@@ -568,3 +568,19 @@ fn refusals_are_told_in_german_too() {
     let paused = paused.unwrap();
     assert!(paused.contains(" s noch einmal (Anfrage "), "{paused}");
 }
+
+#[test]
+fn closing_a_card_says_what_was_paid_out() {
+    let platform = Platform::start();
+    let made = platform.tapfer(&["init", "--balance", "50.00"]);
+    let card = made["card"].as_str().unwrap();
+    assert_eq!(platform.run(&["card", "close", "--pay-out"]).status.code(), Some(2), "which?");
+    let refused = platform.run(&["card", "close", card]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("50.00 EUR") && said.contains("--pay-out"), "{said}");
+    let closed = platform.tapfer(&["card", "close", card, "--pay-out"]);
+    assert_eq!((&closed["balance"], &closed["paid_out"]), (&0.into(), &5_000.into()), "{closed}");
+    // Of a pay-out that was before nothing is said again.
+    let again = platform.run(&["card", "close", card, "--pay-out"]);
+    assert_eq!((again.status.code(), again.stdout.as_slice()), (Some(1), &b""[..]));
+}

@@ -44,7 +44,8 @@ pub enum CardError {
     Held(Money),
     /// A card is closed without money.
     #[error(
-        "{0} is on the card; close it with \"pay_out\": true to give it back to the issuer's account, from which it is paid to the holder"
+        "{0} is on the card; closing it can give that back to the issuer's account, from which it is paid to the holder: \"pay_out\": true, or \
+         tapfer card close --pay-out"
     )]
     NotEmpty(Money),
     /// The expiry is not a month.

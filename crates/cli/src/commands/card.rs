@@ -41,11 +41,14 @@ Example:
   tapfer card close card_... --pay-out --reason \"left the company\"
 
 It never opens again. Refused while something is held for payments (capture, cancel or reverse them first), and while there is money
-on it: --pay-out books it back to the issuer's account, from which the issuer pays it to the holder. If a refund comes later, the same
-command with --pay-out again gives that back too. What is kept of it is erased when the limit of `tapfer retention show` is over.")]
+on it: --pay-out books it back to the issuer's account, from which the issuer pays it to the holder; it says how much (paid_out). If a
+refund comes later, the same command with --pay-out again gives that back too. What is kept of it is erased when the limit of `tapfer retention show` is over.")]
     Close {
-        #[command(flatten)]
-        reason: Reason,
+        /// Card id; needed, since nothing opens it again
+        id: String,
+        /// Why, for the record
+        #[arg(long, default_value = "asked for on the command line")]
+        reason: String,
         /// Book what is on it back to the issuer's account
         #[arg(long)]
         pay_out: bool,
@@ -142,12 +145,7 @@ pub(crate) fn run(context: &Context, command: &CardCommand) -> anyhow::Result<En
         CardCommand::Show { id } => context.show(&path(context, id, "")?)?,
         CardCommand::Block(reason) => post_reason(context, reason, "/block")?,
         CardCommand::Unblock(reason) => post_reason(context, reason, "/unblock")?,
-        CardCommand::Close { reason, pay_out } => {
-            let id = context.id_or_only(&reason.id, "card")?;
-            let path = format!("/v1/cards/{}/close", segment(&id));
-            let body = json!({ "reason": reason.reason, "pay_out": pay_out });
-            context.output.object(&context.client()?.post(&path, &body)?)?;
-        }
+        CardCommand::Close { id, reason, pay_out } => close(context, id, reason, *pay_out)?,
         CardCommand::TopUp { id, amount, reference } => {
             let mut body = money_json(amount.money()?);
             if let Some(fields) = body.as_object_mut() {
@@ -165,6 +163,36 @@ pub(crate) fn run(context: &Context, command: &CardCommand) -> anyhow::Result<En
         CardCommand::Serve(arguments) => return card_service::run(context, arguments),
     }
     Ok(Ending::Done)
+}
+
+/// Closes a card, and says what its issuer owes its holder by that.
+fn close(context: &Context, id: &str, reason: &str, pay_out: bool) -> anyhow::Result<()> {
+    let client = context.client()?;
+    let path = format!("/v1/cards/{}", segment(id));
+    let entries = format!("{path}/entries?limit=100");
+    let before = if pay_out { client.get(&entries)? } else { Value::Null };
+    let body = json!({ "reason": reason, "pay_out": pay_out });
+    let mut card = client.post(&format!("{path}/close"), &body)?;
+    // It is closed, whether the amount can be read or not.
+    let after = if pay_out { client.get(&entries).ok() } else { None };
+    let paid_out = after.as_ref().and_then(|after| newly_paid_out(&before, after));
+    if let (Some(amount), Some(fields)) = (paid_out, card.as_object_mut()) {
+        fields.insert("paid_out".to_owned(), json!(amount));
+    }
+    context.output.object(&card)?;
+    if paid_out.is_some() {
+        context.output.line("What was paid out is on the issuer's account now: the issuer pays it to the holder, outside of tapfer.");
+    }
+    Ok(())
+}
+
+/// The pay-out that one page of bookings has and an earlier one has not, in minor units.
+fn newly_paid_out(before: &Value, after: &Value) -> Option<i64> {
+    let listed = |page: &Value| page.get("data").and_then(Value::as_array).cloned();
+    let known = listed(before)?;
+    let new = listed(after)?.into_iter().filter(|entry| !known.contains(entry));
+    let mut paid_out = new.filter(|entry| entry.get("kind").is_some_and(|kind| kind == "pay_out"));
+    paid_out.next()?.get("amount")?.as_i64()?.checked_neg()
 }
 
 fn path(context: &Context, id: &Option<String>, below: &str) -> anyhow::Result<String> {
