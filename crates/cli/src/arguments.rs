@@ -130,7 +130,7 @@ enum Command {
     /// Keys of the realm: who keeps them, how old they are, what takes their place
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// The PostgreSQL database of a realm that several platforms serve
+    /// The database of a realm: whether it is sound, what is past its limit; in PostgreSQL, its schema and partitions
     #[command(subcommand)]
     Db(db::DbCommand),
     /// Disaster recovery

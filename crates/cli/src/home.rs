@@ -58,8 +58,16 @@ impl Home {
     }
 
     /// Whether commands find it without being told.
-    pub(crate) fn is_default(&self) -> bool {
+    fn is_default(&self) -> bool {
         *self.directory == *Self::new(None).directory
+    }
+
+    /// A command that works on this directory, for people to copy.
+    pub(crate) fn command(&self, command: &str) -> String {
+        match self.is_default() {
+            true => command.to_owned(),
+            false => format!("{command} --home {}", self.directory.display()),
+        }
     }
 
     /// The directory itself.

@@ -80,12 +80,16 @@ const WITHOUT_THE_DATABASE: &str = "NOT in it: THE DATABASE, which is in Postgre
                                     BEFORE this: keys must not be older than the database (docs/disaster-recovery.md). Nor the password \
                                     file and the certificate authority that database.toml names";
 
-/// What no backup has, and what every one has.
-const NOT_IN_IT: [&str; 2] = [
-    "NOT in it: the operator's API key (a new one is made), PINs of security modules, what phones and tills keep",
-    "In it, sealed under the keys: card numbers. In it, in clear: ids, amounts, names, and the private key of the \
-     platform's TLS authority. Keep it where you would keep the platform's own directory",
-];
+/// What no backup has.
+const NOT_IN_IT: &str = "NOT in it: the operator's API key (a new one is made), PINs of security modules, what phones and tills keep";
+
+/// What every one has that the database is in.
+const WITH_THE_DATABASE: &str = "In it, sealed under the keys: card numbers. In it, in clear: ids, amounts, names, and the private key \
+                                 of the platform's TLS authority. Keep it where you would keep the platform's own directory";
+
+/// What is in the others.
+const WITH_KEYS_ALONE: &str = "In it, in clear: the private key of the platform's TLS authority. Keep it where you would keep the \
+                               platform's own directory";
 
 /// What to do behind a restore, in this order; `HOME` is where it went.
 const AFTER_A_RESTORE: [&str; 9] = [
@@ -149,7 +153,8 @@ pub(crate) fn run_backup(context: &Context, arguments: &BackupArguments) -> anyh
                 context.output.remark(WITHOUT_THE_DATABASE);
             }
             context.output.remark(opens);
-            NOT_IN_IT.iter().for_each(|line| context.output.remark(line));
+            context.output.remark(NOT_IN_IT);
+            context.output.remark(if kept_in_postgres { WITH_KEYS_ALONE } else { WITH_THE_DATABASE });
             Ok(Ending::done_if(refusal.is_none()))
         }
         (None, None) => anyhow::bail!(UsageError(

@@ -78,7 +78,8 @@ pub(crate) fn run(context: &Context, arguments: &InitArguments) -> anyhow::Resul
     context.output.object(&json!({
         "issuer": issuer, "card": card, "merchant": merchant, "terminal": terminal, "wallet": wallet,
     }))?;
-    context.output.line("\nNow pay:  tapfer terminal pay --wallet --amount 12.34");
+    let pay = context.home.command("tapfer terminal pay --wallet --amount 12.34");
+    context.output.line(format!("\nNow pay:  {pay}"));
     Ok(Ending::Done)
 }
 

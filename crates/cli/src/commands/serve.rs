@@ -290,10 +290,7 @@ fn announce(
         ));
     }
     context.output.line(format!("keys            {notice}"));
-    let init = match context.home.is_default() {
-        true => "tapfer init".to_owned(),
-        false => format!("tapfer init --home {}", context.home.path().display()),
-    };
+    let init = context.home.command("tapfer init");
     context.output.line(format!("Stop with Ctrl-C. In another terminal: {init}"));
     Ok(())
 }

@@ -32,7 +32,14 @@ pub(super) fn checks(context: &Context) -> Vec<Check> {
     }
     let mut checks = match look_at_servers(&paths).map_err(anyhow::Error::from) {
         Err(error) => vec![Check::missing("database", failure::said(&error), SET_UP)],
-        Ok(looks) => looks.into_iter().flat_map(server).collect(),
+        Ok(looks) => {
+            let count = looks.len();
+            looks
+                .into_iter()
+                .enumerate()
+                .flat_map(|(number, look)| server(look, number, count))
+                .collect()
+        }
     };
     checks.extend(
         stand_in(&paths).transpose().unwrap_or_else(|error| {
@@ -68,8 +75,11 @@ fn stand_in(paths: &RealmPaths) -> Option<anyhow::Result<Check>> {
     looked().transpose()
 }
 
-fn server(look: Look) -> Vec<Check> {
-    let schema = format!("{}: schema {}, the rights of its login", look.place, look.schema);
+fn server(look: Look, number: usize, count: usize) -> Vec<Check> {
+    let partition =
+        if count > 1 { format!("partition {number} of {count}, ") } else { String::new() };
+    let schema =
+        format!("{partition}{}: schema {}, the rights of its login", look.place, look.schema);
     let mut checks = vec![Check::good("database", found(&schema))];
     if look.locks_are_open {
         let what =

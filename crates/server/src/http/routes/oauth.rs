@@ -152,7 +152,9 @@ fn client(
         let is_same = request.client_id.as_ref().is_none_or(|named| *named == id);
         Some((id.parse().ok()?, api_key::parse(key.expose())?)).filter(|_| is_same)
     });
-    let why = "send client id and secret: the id of an API key, and the key itself, in the header authorization: Basic";
+    let why = "send client id and secret, in the header authorization: Basic: the id of an API key of a merchant or an issuer \
+               (key_...), and the key itself. Terminals and phones get certificates in place of access tokens (POST \
+               /v1/client-certificates)";
     read.ok_or(Refusal::Token("invalid_client", why))
 }
 
