@@ -32,6 +32,8 @@ pub(crate) struct Entrance(Mutex<Option<Arc<Open>>>);
 #[derive(Debug)]
 struct Open {
     listener: TcpListener,
+    /// The same one, asked without waiting.
+    at_once: std::net::TcpListener,
     closing: watch::Receiver<bool>,
 }
 
@@ -45,9 +47,11 @@ impl Entrance {
     /// # Errors
     /// The listener is not one for tasks to wait for.
     pub(crate) fn new(listener: std::net::TcpListener) -> io::Result<(Self, Closer)> {
+        let at_once = listener.try_clone()?;
         let listener = TcpListener::from_std(listener)?;
         let (closer, closing) = watch::channel(false);
-        Ok((Self(Mutex::new(Some(Arc::new(Open { listener, closing })))), Closer(closer)))
+        let open = Open { listener, at_once, closing };
+        Ok((Self(Mutex::new(Some(Arc::new(open)))), Closer(closer)))
     }
 
     fn open(&self) -> Option<Arc<Open>> {
@@ -79,8 +83,14 @@ impl AddrListener<TcpStream, Peer> for Entrance {
             tokio::select! {
                 biased;
                 came = open.listener.accept() => return came.map(|(stream, peer)| (stream, Peer(peer))),
-                _ = closing.wait_for(|closing| *closing) => self.close(),
+                _ = closing.wait_for(|closing| *closing) => {}
             }
+            // Somebody may have come of whom the runtime has not heard yet.
+            if let Ok((stream, peer)) = open.at_once.accept() {
+                stream.set_nonblocking(true)?;
+                return TcpStream::from_std(stream).map(|stream| (stream, Peer(peer)));
+            }
+            self.close();
         }
         pending().await
     }
