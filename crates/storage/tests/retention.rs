@@ -415,6 +415,31 @@ fn nothing_of_what_was_erased_is_left_in_the_file_or_its_log() {
     assert_eq!(rewritten, 1);
 }
 
+/// Who reads the file at the start keeps its old pages there: it is not said to be written anew before it is.
+#[test]
+fn a_file_that_somebody_reads_is_written_anew_at_a_later_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tapfer.db");
+    let files = [path.clone(), directory.path().join("tapfer.db-wal")];
+    let store = Arc::new(SqliteStorage::create(&path, realm(), &SqliteOptions::default()).unwrap());
+    let world = World::new(store.clone());
+    let (gone, _) = crowd(&world, 60);
+    assert_eq!(store.erase_ended(days_later(541)).unwrap(), 90);
+    drop(world);
+    store.close();
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM cards").unwrap();
+    let is_rewritten =
+        || DatabaseReader::file(&path).unwrap().retention(noon()).unwrap().is_rewritten;
+    for (reads, is_done) in [(Some(reader), false), (None, true)] {
+        let store = SqliteStorage::open(&path, realm(), &SqliteOptions::default()).unwrap();
+        assert_eq!(is_rewritten(), Some(is_done));
+        drop(reads);
+        store.close();
+    }
+    assert_eq!(gone.in_files(&files), 0);
+}
+
 /// Where a reader keeps an older moment, and the platform dies behind the erasure: the next start makes good for it.
 #[test]
 fn a_death_behind_an_erasure_leaves_nothing_either() {

@@ -58,10 +58,11 @@ pub(super) fn overwrite_deleted(connection: &Connection) -> Result<()> {
     Ok(connection.pragma_update(None, "secure_delete", "FAST")?)
 }
 
-/// Writes the file anew if something was erased since it was, as long as nobody else has it open. Nobody takes payments yet.
+/// Writes the file anew if something was erased since it was. Nobody takes payments yet. Where somebody reads an older moment the next
+/// start does it.
 ///
 /// # Errors
-/// Somebody reads it, or the disk has no room for a second one; the file is as it was, or as it is to be.
+/// The disk has no room for a second one; the file is as it was.
 pub(super) fn rewrite(connection: &Connection, path: &Path) -> Result<()> {
     let wanted = "SELECT one FROM retention WHERE is_rewritten = 0";
     let is_wanted = first(connection, wanted, params![], |row| {
@@ -73,7 +74,14 @@ pub(super) fn rewrite(connection: &Connection, path: &Path) -> Result<()> {
     }
     mark::forget(path)?;
     connection.execute_batch("VACUUM")?;
-    execute(connection, "UPDATE retention SET is_rewritten = 1", params![])?;
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    Ok(())
+    let cut = "PRAGMA wal_checkpoint(TRUNCATE)";
+    // Until then the old pages stand in the file, and the new ones in its log: whoever dies before it is said does it once more.
+    if connection.query_row(cut, [], |row| row.get::<_, bool>("busy"))? {
+        tracing::warn!(
+            target: "tapfer::storage",
+            "somebody reads an older moment of the database: it is written anew, without what was erased, at the next start"
+        );
+        return Ok(());
+    }
+    execute(connection, "UPDATE retention SET is_rewritten = 1", params![]).map(drop)
 }
