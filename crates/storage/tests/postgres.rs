@@ -191,9 +191,19 @@ fn a_platform_does_not_start_with_more_rights_than_it_needs() {
     let server = migrated();
     let refused = PostgresStorage::open(&options(&server, OWNER), realm()).unwrap_err();
     assert!(matches!(refused, StorageError::TooManyRights(_)), "{refused}");
-    server.say(&format!("GRANT DELETE ON audit_events TO {PLATFORM}"));
-    let refused = PostgresStorage::open(&options(&server, PLATFORM), realm()).unwrap_err();
-    assert!(refused.to_string().contains("rows of audit_events, which are final"), "{refused}");
+    for (right, table) in [
+        ("DELETE", "audit_events"),
+        ("UPDATE (amount)", "ledger_transfers"),
+        ("UPDATE (version)", "partition_maps"),
+        ("TRUNCATE", "retention"),
+    ] {
+        server.say(&format!("GRANT {right} ON {table} TO {PLATFORM}"));
+        let refused = PostgresStorage::open(&options(&server, PLATFORM), realm()).unwrap_err();
+        let said = format!("rows of {table}, which are final");
+        assert!(refused.to_string().contains(&said), "{refused}");
+        server.say(&format!("REVOKE {right} ON {table} FROM {PLATFORM}"));
+    }
+    drop(platform(&server));
 }
 
 /// Attack: somebody with the owner's login, who takes the triggers away.

@@ -9,7 +9,9 @@ use crate::relational::sql::{Connection, Row, params};
 /// Tables whose rows are final. Whoever has the platform's login must not be able to change what was.
 const FINAL: &str = "'audit_inbox', 'audit_events', 'audit_links', 'audit_heads', 'authorizations', 'ledger_transfers',
     'token_changes', 'refunds', 'reversals', 'revoked_issuer_certificates', 'idempotency_answers', 'answers_vouched',
-    'booked_requests'";
+    'booked_requests', 'partition_maps'";
+/// Tables of which something changes, and no row goes.
+const KEPT: &str = "'retention', 'own_partition', 'told'";
 /// PostgreSQL lets everybody make temporary tables. Nobody here needs one, and under the name of one of the realm's it may be
 /// taken for that. The database's owner takes the right back.
 const TAKE_TEMPORARY: &str = "DO $$ BEGIN
@@ -31,8 +33,9 @@ const MAKERS: &str = "SELECT r.rolname::text AS id FROM pg_roles AS r, pg_databa
 /// [`StorageError::TooManyRights`]
 pub(super) fn check(connection: &Connection) -> Result<()> {
     let sql = format!(
-        "SELECT tablename::text AS id FROM pg_tables WHERE schemaname = 'tapfer' AND tablename IN ({FINAL})
-             AND has_table_privilege(format('tapfer.%I', tablename), 'UPDATE, DELETE, TRUNCATE')
+        "SELECT tablename::text AS id FROM pg_tables WHERE schemaname = 'tapfer' AND (
+             tablename IN ({FINAL}) AND has_any_column_privilege(format('tapfer.%I', tablename), 'UPDATE')
+             OR tablename IN ({FINAL}, {KEPT}) AND has_table_privilege(format('tapfer.%I', tablename), 'DELETE, TRUNCATE'))
          ORDER BY tablename"
     );
     let tables = all(connection, &sql, params![], name)?;
