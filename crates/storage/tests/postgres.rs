@@ -268,7 +268,7 @@ fn a_commit_of_which_nobody_knows_is_asked_again_and_has_one_effect() {
     let server = migrated();
     let world = World::new(platform(&server));
     let waits =
-        "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'";
+        "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%COMMIT'";
     for (counter, end) in [(1, "pg_cancel_backend"), (2, "pg_terminate_backend")] {
         let key = claim(&world, &format!("order-{counter}"));
         let intent = world.armed(100, CaptureMethod::Automatic).id;

@@ -86,6 +86,11 @@ pub(super) fn is_overtaken(error: &Error) -> bool {
     error.code().is_some_and(|code| overtaken.contains(code))
 }
 
+/// Whether a statement of the transaction failed before this one, which was not even tried.
+pub(super) fn has_failed_before(error: &Error) -> bool {
+    error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION)
+}
+
 /// Whether the server says that the transaction is rolled back, rather than nothing that can be relied on.
 pub(super) fn is_rolled_back(error: &Error) -> bool {
     let code = error.code().map(SqlState::code);

@@ -326,18 +326,44 @@ mod tests {
     use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 
     use super::{PostgresOptions, PostgresStorage, WhichKey, api_keys, attempt, make};
+    use crate::StorageError;
     use crate::relational::access;
+    use crate::relational::rows::execute;
 
-    /// A row that makes no sense, of somebody who asks all the time, keeps nobody out who asks at the same moment.
-    #[test]
-    fn a_spoiled_api_key_is_told_to_whoever_asks_for_it_alone() {
+    fn begun() -> (TestPostgres, PostgresStorage) {
         let server = TestPostgres::start();
-        let at = Timestamp::from_unix_millis(1);
-        let realm = RealmId::new(at, [1; 10]);
+        let realm = RealmId::new(Timestamp::from_unix_millis(1), [1; 10]);
         let options = |login| PostgresOptions::new(&server.address(login), None, None).unwrap();
         make(&options(OWNER), realm).unwrap();
         server.let_platforms_in();
         let store = PostgresStorage::open(&options(PLATFORM), realm).unwrap();
+        (server, store)
+    }
+
+    /// A job that goes on behind a statement that failed has changed nothing, and is not told as done.
+    #[test]
+    fn a_change_of_which_a_statement_failed_is_not_done() {
+        let (server, store) = begun();
+        let set = |days: u16, fails: bool| {
+            store.transact(&store.pool, |session| {
+                execute(session, "UPDATE retention SET days = ?1", [days])?;
+                if fails {
+                    session.execute_batch("SELECT 1 / 0").unwrap_err();
+                }
+                Ok(())
+            })
+        };
+        assert!(matches!(set(200, true), Err(StorageError::Abandoned)));
+        assert_eq!(server.ask("SELECT days FROM retention"), "540");
+        set(300, false).unwrap();
+        assert_eq!(server.ask("SELECT days FROM retention"), "300");
+    }
+
+    /// A row that makes no sense, of somebody who asks all the time, keeps nobody out who asks at the same moment.
+    #[test]
+    fn a_spoiled_api_key_is_told_to_whoever_asks_for_it_alone() {
+        let (server, store) = begun();
+        let at = Timestamp::from_unix_millis(1);
         let key = |number| ApiKey {
             id: ApiKeyId::new(at, [number; 10]),
             principal: Principal::Operator,

@@ -219,7 +219,8 @@ impl Session {
         self.heard.warned.store(false, Ordering::Release);
         self.round_trips.fetch_add(1, Ordering::Relaxed);
         let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
-        let commit = self.client.batch_execute("COMMIT");
+        // Of a transaction in which a statement failed the server takes COMMIT for ROLLBACK, and says so in a word that is not read.
+        let commit = self.client.batch_execute("SELECT 1; COMMIT");
         let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, commit).await });
         match answer {
             Ok(Ok(())) if !self.heard.warned.load(Ordering::Acquire) => {
@@ -227,6 +228,13 @@ impl Session {
                 Ok(())
             }
             Ok(Ok(())) => Err(StorageError::NotSynced(Arc::new(NotReplicated))),
+            Ok(Err(error)) if super::errors::has_failed_before(&error) => {
+                tracing::error!(
+                    "a change went on behind a statement that failed, and was rolled back"
+                );
+                self.roll_back();
+                Err(StorageError::Abandoned)
+            }
             Ok(Err(error)) if super::errors::is_rolled_back(&error) => {
                 self.look_at(&error);
                 self.unfinished.set(false);
