@@ -209,6 +209,10 @@ fn damage_in_another_partition_is_found_from_the_home_directory() {
         let card = platform.tapfer(&["card", "create"]);
         platform.tapfer(&["card", "top-up", card["id"].as_str().unwrap(), "--amount", "5.00"]);
     }
+    until("its lines are linked", PATIENCE, || {
+        let second_line = "SELECT count(*) FROM audit_events WHERE sequence = 2";
+        (second.ask(second_line) == "1").then_some(())
+    });
     drop(platform);
     let commands = [["db", "check"], ["audit", "verify"], ["db", "retention"]];
     let bad = |command: [&str; 2]| {
