@@ -11,6 +11,7 @@ use crate::api_key::{self, PresentedKey};
 use crate::client_certificate::{ClientIdentity, Introduced};
 use crate::http::App;
 use crate::http::access::CallerSlot;
+use crate::http::extract::PathId;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::request_id::RequestId;
 use crate::http::scope;
@@ -20,6 +21,10 @@ use crate::service::caller::Caller;
 
 /// The one route that takes the API key of a terminal or phone where certificates are required.
 const CERTIFICATES: &str = "/v1/client-certificates";
+
+/// The two that ask about one card number; who is refused there stands in the audit log.
+const DETOKENIZE: &str = "/v1/tokens/{token}/detokenize";
+const LOOKUP: &str = "/v1/cards/lookup";
 
 /// The cause that has words of its own for the caller.
 const TWO_PROOFS: &str = "more than one proof of who calls";
@@ -38,6 +43,7 @@ impl FromRequestParts<App> for Caller {
         let from = address(parts);
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
         let refused = |cause| refuse(app, parts, cause);
+        let mut of_token = None;
         let key = match shown(parts).map_err(refused)? {
             Shown::Certificate(client) => {
                 let found = match app.service().known_api_key_of(&client) {
@@ -64,7 +70,7 @@ impl FromRequestParts<App> for Caller {
                 let hash = token_hash(&token);
                 match app.run(move |service| service.find_token(&token)).await? {
                     Token::Good(key, scope) => {
-                        require_scope(parts, scope.as_deref())?;
+                        of_token = Some(scope);
                         key
                     }
                     // Clients renew them when they hear this. Nobody guesses a signature: who shows one of ours neither
@@ -84,7 +90,12 @@ impl FromRequestParts<App> for Caller {
         let role = key.principal.role();
         app.gate().pass(key.id, role, app.service().now()).map_err(Problem::too_soon)?;
         let request_id = request_id.as_str().to_owned();
-        Ok(Self { key: key.id, principal: key.principal, origin: origin(from), request_id })
+        let caller =
+            Self { key: key.id, principal: key.principal, origin: origin(from), request_id };
+        if let Some(scope) = of_token {
+            require_scope(parts, app, &caller, scope.as_deref()).await?;
+        }
+        Ok(caller)
     }
 }
 
@@ -147,13 +158,32 @@ fn require_certificate(parts: &Parts, app: &App, key: &ApiKey) -> Result<(), Pro
     Err(Problem::new(ProblemKind::ClientCertificateRequired, detail))
 }
 
-/// An access token is good for what it was given for.
-fn require_scope(parts: &Parts, scope: Option<&str>) -> Result<(), Problem> {
-    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+/// An access token is good for what it was given for. A look at a card number that it was not given for is written down before
+/// it is refused.
+async fn require_scope(
+    parts: &mut Parts,
+    app: &App,
+    caller: &Caller,
+    scope: Option<&str>,
+) -> Result<(), Problem> {
+    let route = parts.extensions.get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
     let needed = scope::needed(route, &parts.method);
     let Some(needed) = needed.iter().find(|needed| !scope::allows(scope, needed)) else {
         return Ok(());
     };
+    caller.lacks_scope(needed);
+    let looked_at = match route {
+        DETOKENIZE => {
+            PathId::from_request_parts(parts, app).await.ok().map(|PathId(token)| Some(token))
+        }
+        LOOKUP => Some(None),
+        _ => None,
+    };
+    if let Some(token) = looked_at {
+        let (caller, why) = (caller.clone(), format!("an access token without the scope {needed}"));
+        app.run(move |service| service.record_refused_look(&caller, token, Some(why))).await?;
+    }
     let detail =
         format!("this needs an access token with the scope {needed}; ask for one that names it");
     Err(Problem::new(ProblemKind::InsufficientScope, detail))

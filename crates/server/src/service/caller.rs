@@ -149,6 +149,11 @@ impl Caller {
         ServiceError::Forbidden(why)
     }
 
+    /// The access token was not given for it.
+    pub(crate) fn lacks_scope(&self, needed: &str) {
+        self.note("scope", needed);
+    }
+
     /// It is somebody else's.
     pub(crate) fn hide(&self, what: &'static str) -> ServiceError {
         self.note("owner", what);
@@ -156,7 +161,7 @@ impl Caller {
     }
 
     /// A refused access is a security event (ASVS v5.0.0-16.3.2).
-    fn note(&self, by: &'static str, what: &'static str) {
+    fn note(&self, by: &'static str, what: &str) {
         tracing::warn!(
             target: "tapfer::security",
             event = "access_refused",

@@ -1,6 +1,8 @@
 //! Cards in the vault and their accounts.
 
-use tapfer_payment_types::{CardId, IssuerId, Money, Pan, PanSequenceNumber, Secret, Timestamp};
+use tapfer_payment_types::{
+    CardId, IssuerId, Money, Pan, PanSequenceNumber, Secret, Timestamp, TokenId,
+};
 use tapfer_payments::access::Principal;
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 use tapfer_payments::cards::{Card, CardStatus};
@@ -157,7 +159,10 @@ impl Service {
         caller: &Caller,
         request: &api::cards::LookupCard,
     ) -> Result<CardAccount, ServiceError> {
-        caller.require_sight_of(CardData::Masked)?;
+        if let Err(refusal) = caller.require_sight_of(CardData::Masked) {
+            self.record_refused_look(caller, None, None)?;
+            return Err(refusal);
+        }
         let issuers = match caller.issuer_scope()? {
             Some(own) => vec![own],
             None => self.all_issuers()?.into_iter().map(|issuer| issuer.id).collect(),
@@ -173,6 +178,23 @@ impl Service {
         let object = found.as_ref().map_or_else(|| "none".to_owned(), |it| it.card.id.to_string());
         self.record(caller, AuditAction::CardLookedUp, object, AuditResult::Succeeded, None)?;
         found.ok_or(ServiceError::NotFound("card"))
+    }
+
+    /// Writes down who was refused a card number: that behind a token, or whether one is a card's.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub(crate) fn record_refused_look(
+        &self,
+        caller: &Caller,
+        token: Option<TokenId>,
+        why: Option<String>,
+    ) -> Result<(), ServiceError> {
+        let (action, object) = match token {
+            Some(token) => (AuditAction::TokenDetokenized, token.to_string()),
+            None => (AuditAction::CardLookedUp, "none".to_owned()),
+        };
+        self.record(caller, action, object, AuditResult::Refused, why)
     }
 
     /// Writes a line of the audit log for something that changes nothing.

@@ -154,15 +154,13 @@ impl Service {
         id: TokenId,
         request: &api::tokens::Detokenize,
     ) -> Result<api::tokens::Detokenized, ServiceError> {
-        let action = AuditAction::TokenDetokenized;
         let reason = request.reason.as_str();
         let allowed =
             caller.require_sight_of(CardData::Number).and_then(|()| self.token(caller, id));
         let token = match allowed {
             Ok(token) => token,
             Err(refusal) => {
-                let why = Some(reason.to_owned());
-                self.record(caller, action, id.to_string(), AuditResult::Refused, why)?;
+                self.record_refused_look(caller, Some(id), Some(reason.to_owned()))?;
                 return Err(refusal);
             }
         };
@@ -172,6 +170,7 @@ impl Service {
             ServiceError::Conflict(detail.to_owned())
         })?;
         let why = Some(reason.to_owned());
+        let action = AuditAction::TokenDetokenized;
         self.record(caller, action, id.to_string(), AuditResult::Succeeded, why)?;
         let grant = OperatorGrant::new(&caller.key.to_string(), reason)?;
         let pan = self.open_card_number(token.issuer, token.card, sealed, grant)?;

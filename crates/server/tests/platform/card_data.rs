@@ -1,7 +1,7 @@
 //! What of card data each role is shown, over every route that reads.
 
 use serde_json::{Value, json};
-use tapfer_payments::audit::AuditAction;
+use tapfer_payments::audit::{AuditAction, AuditEvent};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{AuditStore as _, DatabaseReader, Page};
 
@@ -121,28 +121,28 @@ fn attack_role_sees_more_than_its_row() {
         assert!(without.status >= 400, "{role}: nobody without a reason");
     }
     let log = looks(&shop);
-    for (role, _) in roles {
-        let line = log.iter().find(|line| line.2 == format!("chargeback of {role}")).unwrap();
+    for (role, client) in roles {
+        let why = Some(format!("chargeback of {role}"));
+        let line = log.iter().find(|line| line.detail == why).unwrap();
         let is_shown = matches!(role, "operator" | "issuer");
-        assert_eq!(
-            (line.0.as_str(), line.1.as_str()),
-            (role, if is_shown { "succeeded" } else { "refused" })
-        );
+        let result = if is_shown { "succeeded" } else { "refused" };
+        assert_eq!((line.caller.role.as_str(), line.result.as_str()), (role, result));
+        let before = looks(&shop).len();
+        let found = client.post("/v1/cards/lookup", &json!({ "pan": pan })).status;
+        assert_eq!(found, if is_shown { 200 } else { 403 }, "{role}");
+        let log = looks(&shop);
+        assert_eq!(log.len(), before + 1, "{role}");
+        let line = log.iter().find(|line| line.action == AuditAction::CardLookedUp).unwrap();
+        assert_eq!((line.caller.role.as_str(), line.result.as_str()), (role, result));
     }
 }
 
-/// Role, result and reason of every look at a card number.
-fn looks(shop: &Shop) -> Vec<(String, String, String)> {
+/// Every look at a card number in the audit log, the newest first.
+pub(crate) fn looks(shop: &Shop) -> Vec<AuditEvent> {
     let database = shop.platform.home().join("tapfer.db");
     let realm = DatabaseReader::file(&database).unwrap().realm();
     let beside = SqliteStorage::open_beside(&database, realm, &SqliteOptions::default()).unwrap();
     let lines = beside.audit_events(Page::first(100)).unwrap().items.into_iter();
-    lines
-        .map(|line| line.event)
-        .filter(|event| event.action == AuditAction::TokenDetokenized)
-        .map(|event| {
-            let role = event.caller.role.as_str().to_owned();
-            (role, event.result.as_str().to_owned(), event.detail.unwrap_or_default())
-        })
-        .collect()
+    let looks = [AuditAction::TokenDetokenized, AuditAction::CardLookedUp];
+    lines.map(|line| line.event).filter(|event| looks.contains(&event.action)).collect()
 }

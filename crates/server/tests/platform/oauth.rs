@@ -2,8 +2,10 @@
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use serde_json::{Value, json};
+use tapfer_payments::audit::{AuditAction, AuditResult};
 
-use crate::running::{Client, Platform, Reply};
+use crate::card_data::looks;
+use crate::running::{Client, Platform, Reply, log as log_of_all};
 use crate::shop::{Shop, id, reason};
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
@@ -85,6 +87,39 @@ fn attack_token_that_makes_api_keys_by_another_way() {
     }
     let server = client.token(&platform, "terminals%3Awrite+api-keys%3Awrite");
     assert!(server.post("/v1/terminals", &terminal).expect(201)["api_key"].is_string());
+}
+
+/// A hotline's token tries for card numbers: it is refused, and the audit log and the log of requests say whose it is.
+#[test]
+fn attack_look_for_numbers_that_nobody_hears_of() {
+    let shop = Shop::open();
+    let client = OAuthClient::of(&shop.platform.operator, &shop.issuer_id);
+    let hotline = client.token(&shop.platform, "cards%3Aread+tokens%3Awrite");
+    let detokenize = format!("/v1/tokens/{}/detokenize", shop.token);
+    let lookup = json!({ "pan": "4111111111111111" });
+    for (path, body, action, object) in [
+        (&detokenize[..], &reason("hotline"), AuditAction::TokenDetokenized, shop.token.as_str()),
+        ("/v1/cards/lookup", &lookup, AuditAction::CardLookedUp, "none"),
+    ] {
+        assert_eq!(hotline.post(path, body).problem(403), "insufficient_scope");
+        let log = looks(&shop);
+        let line = log.first().unwrap();
+        assert_eq!((line.action, line.object.as_str()), (action, object));
+        assert_eq!(line.result, AuditResult::Refused);
+        assert_eq!(line.caller.api_key.unwrap().to_string(), client.id);
+        assert!(line.detail.as_ref().unwrap().contains("without the scope"), "{line:?}");
+        let is_told = |target: &str| {
+            let of_it = [target, &client.id, &line.caller.request_id];
+            log_of_all().lines().any(|line| of_it.iter().all(|word| line.contains(word)))
+        };
+        assert!(is_told("tapfer::security") && is_told("tapfer::access"));
+    }
+    assert_eq!(looks(&shop).len(), 2);
+    // What is no token is nobody's.
+    assert_eq!(
+        hotline.post("/v1/tokens/x/detokenize", &reason("hotline")).problem(403),
+        "insufficient_scope"
+    );
 }
 
 #[test]
