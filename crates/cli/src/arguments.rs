@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::client::Access;
 use crate::commands::{
@@ -183,6 +183,38 @@ impl Global {
     }
 }
 
+impl Arguments {
+    /// As they were typed. What cannot be read ends the program, with words.
+    pub(crate) fn typed() -> Self {
+        let matches = flowing(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// Texts below a help are written in lines; what is prose in them is to flow, so that the terminal's width alone breaks it.
+fn flowing(command: clap::Command) -> clap::Command {
+    let command = match command.get_after_help().map(|text| in_paragraphs(&text.to_string())) {
+        Some(text) => command.after_help(text),
+        None => command,
+    };
+    command.mut_subcommands(flowing)
+}
+
+/// Joins lines of prose: not what is indented, nor what stands behind a colon.
+fn in_paragraphs(text: &str) -> String {
+    let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+    let (mut flowing, mut before) = (String::with_capacity(text.len()), "");
+    for line in text.lines() {
+        let goes_on = is_prose(line) && is_prose(before) && !before.ends_with(':');
+        if !flowing.is_empty() {
+            flowing.push(if goes_on { ' ' } else { '\n' });
+        }
+        flowing.push_str(line);
+        before = line;
+    }
+    flowing
+}
+
 impl Command {
     fn run(&self, context: &Context) -> anyhow::Result<Ending> {
         match self {
@@ -221,12 +253,36 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use super::Arguments;
+    use super::{Arguments, flowing, in_paragraphs};
     use clap::{Command, CommandFactory as _};
 
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn prose_flows_and_examples_stand() {
+        let text =
+            "Examples:\n  tapfer a\n  tapfer b\n\nOne line\nand its rest:\n  indented\nNext.";
+        let flows =
+            "Examples:\n  tapfer a\n  tapfer b\n\nOne line and its rest:\n  indented\nNext.";
+        assert_eq!(in_paragraphs(text), flows);
+    }
+
+    /// What is to be copied fits into a hundred columns, where help breaks lines.
+    fn too_long_to_copy(command: &Command, found: &mut Vec<String>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let examples = help.lines().filter(|line| line.starts_with(' '));
+        found.extend(examples.filter(|line| line.chars().count() > 100).map(str::to_owned));
+        command.get_subcommands().for_each(|below| too_long_to_copy(below, found));
+    }
+
+    #[test]
+    fn examples_are_not_broken() {
+        let mut found = Vec::new();
+        too_long_to_copy(&flowing(Arguments::command()), &mut found);
+        assert!(found.is_empty(), "longer than a line: {found:#?}");
     }
 
     /// Commands without any below them whose help shows none of them in use.

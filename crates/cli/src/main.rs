@@ -50,9 +50,7 @@ mod wallet_store;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
     client::install_tls_provider();
-    arguments::Arguments::parse().run()
+    arguments::Arguments::typed().run()
 }

@@ -311,6 +311,7 @@ fn is_amount(column: &str) -> bool {
                 | "held"
                 | "captured"
                 | "refunded"
+                | "reversed"
                 | "paid_out"
                 | "unverified_limit"
         )

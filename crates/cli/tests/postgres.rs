@@ -358,10 +358,13 @@ fn a_database_made_by_hand_comes_back_with_its_owner_and_rights() {
     let head = platform.tapfer(&["audit", "head"]);
     let (key, anna) = (head["head"]["key"].as_str().unwrap(), in_tapfer(&server, "anna"));
     done(&home, &["audit", "verify", "--address", &anna, "--audit-key", key]);
-    let may_not = refusal(&home, &["db", "check", "--address", &anna]);
-    assert!(may_not.contains("check with the platform's login or the owner's"), "{may_not}");
+    for command in ["check", "retention"] {
+        let may_not = refusal(&home, &["db", command, "--address", &anna]);
+        assert!(may_not.contains("check with the platform's login or the owner's"), "{may_not}");
+    }
     let owner = in_tapfer(&server, "tapfer_owner");
     assert_eq!(done(&home, &["db", "check", "--address", &owner])["sound"], true);
+    assert_eq!(done(&home, &["db", "retention", "--address", &owner])["kept_to"], true);
 
     let [roles, dump] = ["roles.sql", "tapfer.dump"].map(|file| place.path().join(file));
     let run = |server: &TestPostgres, program: &str, arguments: &[&str], file: &Path| {

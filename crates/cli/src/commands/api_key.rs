@@ -19,7 +19,7 @@ pub(crate) enum ApiKeyCommand {
     },
     /// Make one more API key for somebody; it is shown once
     #[command(after_help = "\
-To change a key: make the new one, use it, then revoke the old one.
+Example: to change a key, make the new one, use it, then revoke the old one.
   tapfer api-key create --owner mer_...
   tapfer api-key list --owner mer_...
   tapfer api-key revoke key_... --reason \"left in a log\"")]

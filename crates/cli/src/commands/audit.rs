@@ -43,7 +43,8 @@ pub(crate) enum AuditCommand {
 Examples:
   tapfer audit verify
   tapfer audit verify --database backup/tapfer.db --head head.json --audit-key 5c...
-  tapfer audit verify --address postgres://auditor@db1:5432,db2:5432/tapfer --password-file p --certificate-authority ca.crt
+  tapfer audit verify --address postgres://auditor@db1:5432,db2:5432/tapfer --password-file p \\
+    --certificate-authority ca.crt
 
 Names the first record that was altered, removed, exchanged or added, each signed head that the chain does
 not lead to, or that no key of the platform has signed, and the first API key in force that none has signed. The keys are those of the catalogue (keys.json) beside the

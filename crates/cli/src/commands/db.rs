@@ -26,9 +26,9 @@ Example:
   tapfer db migrate --owner tapfer_owner --password-file /root/tapfer_owner.password
 
 database.toml, in the home directory of each platform of the realm:
-  address = \"postgres://tapfer@db1:5432,db2:5432/tapfer\"    # several: the one is used that takes writes
-  password_file = \"database.password\"                       # of that login, which is in the role tapfer_server
-  certificate_authority = \"database-authority.crt\"          # not needed for a unix socket
+  address = \"postgres://tapfer@db1:5432,db2:5432/tapfer\"   # of several the one that takes writes
+  password_file = \"database.password\"              # of that login, in the role tapfer_server
+  certificate_authority = \"database-authority.crt\" # not needed for a unix socket
 
 A new realm: write the file, start `tapfer serve`, which makes the keys and says that the database is empty, run this, and start
 again. The whole way, from the first CREATE ROLE on: docs/postgresql.md. Platforms of the version before go on beside the newer schema; a newer one waits for it.
@@ -234,6 +234,7 @@ fn show(context: &Context) -> anyhow::Result<Ending> {
 }
 
 fn retention(context: &Context, database: &DatabaseReader) -> anyhow::Result<Looked> {
+    database.demand_rights_to_check()?;
     let said = database.retention(clock::now())?;
     let past: u64 = said.kinds.iter().map(|kind| kind.past).sum();
     let is_kept_to = past == 0 && said.is_rewritten != Some(false);
@@ -319,6 +320,7 @@ fn check(context: &Context, database: &DatabaseReader) -> anyhow::Result<Looked>
         })
     };
     output.line(format!("realm {}, schema {schema}", database.realm()));
+    output.line("rows that were looked at, and what was asked of them:");
     for one in &found.checked {
         output.line(format!("{:>12}  {}", one.count, one.what));
     }

@@ -32,10 +32,11 @@ pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8443";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  tapfer serve                                        a demo realm in ~/.tapfer, made on the first run
+  tapfer serve             # a demo realm in ~/.tapfer, made on the first run
   tapfer serve --realm production --home /srv/tapfer --passphrase-file /run/secrets/tapfer
   tapfer serve --home /srv/tapfer --listen 0.0.0.0:8443 --name tapfer.example.org
-                                                      for tills and phones elsewhere: give them tls/ca-certificate.pem
+
+The last is for tills and phones elsewhere: give them tls/ca-certificate.pem.
 
 The database is tapfer.db in the home directory; with a database.toml there it is the PostgreSQL database that this names, which several
 platforms may share (docs/postgresql.md).

@@ -38,7 +38,8 @@ const MONEY: i64 = 100_000_000;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example, against two nodes of one database, for a minute:
-  sleep 60 | tapfer bench load --nodes https://127.0.0.1:8443,https://127.0.0.1:8444 --home /srv/tapfer
+  sleep 60 | tapfer bench load \\
+    --nodes https://127.0.0.1:8443,https://127.0.0.1:8444 --home /srv/tapfer
 
 It makes an issuer, cards, phones and tills of its own, pays a cent at a time, and ends with its standard input. One JSON object
 a line: `{\"ready\":N}` before the first payment; for each payment that was acknowledged, when it was asked and answered (seconds

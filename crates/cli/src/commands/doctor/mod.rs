@@ -130,6 +130,13 @@ fn wall_clock() -> Check {
 fn realm(context: &Context, platform_answers: bool) -> Vec<Check> {
     let home = context.home.path();
     let serve = format!("tapfer serve --home {}", home.display());
+    // The first start decides for ever what kind of realm it is.
+    let serve = match context.home.realm().is_realm() || context.home.realm().catalogue().exists() {
+        true => serve,
+        false => {
+            format!("{serve}, for trying; for more: --realm production --passphrase-file FILE")
+        }
+    };
     if !home.exists() {
         let found = format!("{} does not exist yet", home.display());
         return vec![Check::missing("home directory", found, serve)];

@@ -16,7 +16,8 @@ pub(crate) enum DrCommand {
     #[command(after_help = "\
 Example:
   tapfer dr drill --from /mnt/backup/2026-11-22 --wallet /srv/drill-phone/wallet --report drill.txt
-  tapfer dr drill --from /mnt/backup/2026-11-22 --wallet /srv/drill-phone/wallet --hsm /etc/tapfer/second-site.toml
+  tapfer dr drill --from /mnt/backup/2026-11-22 --wallet /srv/drill-phone/wallet \\
+    --hsm /etc/tapfer/second-site.toml
   tapfer dr drill --from /mnt/backup/2026-11-22 --keystore --passphrase-file /run/secrets/tapfer
 
 The custodians rebuild the root keys, into software, or with --hsm onto the empty tokens of a second site, for as long

@@ -28,22 +28,25 @@ pub(crate) enum CeremonyCommand {
     /// Draw the root keys of a new realm, give the parts out, and put the keys into its vault
     #[command(after_help = "\
 Example:
-  tapfer keys ceremony new --realm production --home /srv/tapfer --passphrase-file /run/secrets/tapfer \\
-    --threshold 2 --custodian Ada --custodian Grace --custodian Edsger --officer Tony --witness Barbara \\
-    --transcript ceremony.txt
+  tapfer keys ceremony new --realm production --home /srv/tapfer \\
+    --passphrase-file /run/secrets/tapfer --threshold 2 --custodian Ada --custodian Grace \\
+    --custodian Edsger --officer Tony --witness Barbara --transcript ceremony.txt
 
 How people go about it: docs/key-ceremony.md. Then: tapfer serve.")]
     New(NewArguments),
     /// Give out parts of the root keys that the realm's keystore holds
     #[command(after_help = "\
 Example:
-  tapfer keys ceremony share --threshold 2 --custodian Ada --custodian Grace --officer Tony --transcript shared.txt")]
+  tapfer keys ceremony share --threshold 2 --custodian Ada --custodian Grace \\
+    --officer Tony --transcript shared.txt")]
     Share(ShareArguments),
     /// Put root keys that custodians rebuild into the vault of a realm: restored, half installed, or with a new HSM
     #[command(after_help = "\
 Example:
-  tapfer keys ceremony install --home /srv/tapfer --passphrase-file /run/secrets/tapfer --officer Tony --transcript installed.txt
-  tapfer keys ceremony install --home /srv/tapfer --member south --officer Tony --transcript south.txt
+  tapfer keys ceremony install --home /srv/tapfer \\
+    --passphrase-file /run/secrets/tapfer --officer Tony --transcript installed.txt
+  tapfer keys ceremony install --home /srv/tapfer --member south \\
+    --officer Tony --transcript south.txt
 
 HSMs that have the root keys already stay as they are, and an installation that stopped half way is completed.")]
     Install(InstallArguments),
@@ -55,13 +58,14 @@ HSMs that have the root keys already stay as they are, and an installation that 
     /// New parts for old root keys; the old parts are worth nothing once they are destroyed
     #[command(after_help = "\
 Example:
-  tapfer keys ceremony reshare --threshold 3 --custodian Ada --custodian Grace --custodian Alan --officer Tony \\
-    --transcript reshared.txt")]
+  tapfer keys ceremony reshare --threshold 3 --custodian Ada --custodian Grace \\
+    --custodian Alan --officer Tony --transcript reshared.txt")]
     Reshare(ReshareArguments),
     /// Draw a key block protection key, in parts: for `tapfer keys export` and `import`
     #[command(after_help = "\
 Example:
-  tapfer keys ceremony protection --threshold 2 --custodian Ada --custodian Grace --officer Tony --transcript kbpk.txt
+  tapfer keys ceremony protection --threshold 2 --custodian Ada --custodian Grace \\
+    --officer Tony --transcript kbpk.txt
 
 In the home directory of a realm the custodians of its root keys come with their parts and accept it, before it is given
 out: they are the ones who know the people that get its parts. Elsewhere it is only drawn.")]

@@ -46,7 +46,8 @@ Phones get keys of the new generation when they next fetch some; tokens with old
     /// Destroy a retired generation for good
     #[command(after_help = "\
 Example:
-  tapfer keys destroy iss_01k... issuer-master 1 --officer Tony --transcript destroyed.txt --reason \"retired for a year\"
+  tapfer keys destroy iss_01k... issuer-master 1 --officer Tony \\
+    --transcript destroyed.txt --reason \"retired for a year\"
 
 The custodians of the root keys come for it: one login is not enough. Refused while the database holds what the key is
 needed for, unless --lose says how much of it is meant to be lost. Asks for the key's name once more; programs give it
@@ -55,8 +56,8 @@ with --confirm. Copies in backups are for you to destroy.")]
     /// Give a symmetric key out as a key block, with the custodians
     #[command(after_help = "\
 Example:
-  tapfer keys export iss_01k... issuer-master 1 --to imk.tr31 --officer Tony --transcript export.txt \\
-    --reason \"second site\"
+  tapfer keys export iss_01k... issuer-master 1 --to imk.tr31 --officer Tony \\
+    --transcript export.txt --reason \"second site\"
 
 First the custodians of a key block protection key bring their parts; it has to be one that this realm's custodians have
 accepted (tapfer keys ceremony protection). They see which it is, agree, and rebuild the root keys. ANSI X9.143 version D.")]

@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  tapfer bench failover --json --faulty-module test-modules/target/release/libtapfer_faulty_module.so\n\nOne JSON object a line: figure, value, unit, beside. Makes tokens in a temporary directory; needs softhsm2-util.\nExit code 1 if a payment was refused that the other HSM could have served."
+    after_help = "Example:\n  tapfer bench failover --json \\\n    --faulty-module test-modules/target/release/libtapfer_faulty_module.so\n\nOne JSON object a line: figure, value, unit, beside. Makes tokens in a temporary directory; needs softhsm2-util.\nExit code 1 if a payment was refused that the other HSM could have served."
 )]
 pub(crate) struct FailoverArguments {
     /// The library of SoftHSM2
