@@ -37,6 +37,9 @@ pub enum CardError {
     /// Anything that only a card can have done to it that may pay one day.
     #[error("the card is closed, for good; make another one")]
     Closed,
+    /// Closing a card that is closed, and onto which nothing came since.
+    #[error("the card is closed already, and there is no money on it")]
+    AlreadyClosed,
     /// A card is closed without holds.
     #[error(
         "{0} is held for payments of this card; capture, cancel or reverse them, and close it then"
@@ -93,7 +96,7 @@ impl CardStatus {
     /// what came by refunds since.
     ///
     /// # Errors
-    /// [`CardError::Held`], [`CardError::NotEmpty`], [`CardError::Closed`].
+    /// [`CardError::Held`], [`CardError::NotEmpty`], [`CardError::AlreadyClosed`].
     pub const fn close(
         self,
         available: Money,
@@ -102,7 +105,7 @@ impl CardStatus {
     ) -> Result<Option<Money>, CardError> {
         let has_money = available.is_positive();
         match self {
-            Self::Closed if !(has_money && pays_out) => Err(CardError::Closed),
+            Self::Closed if !has_money => Err(CardError::AlreadyClosed),
             _ if held.is_positive() => Err(CardError::Held(held)),
             _ if has_money && !pays_out => Err(CardError::NotEmpty(available)),
             _ if has_money => Ok(Some(available)),
@@ -277,8 +280,8 @@ mod tests {
             (Active, 5, 0, true, Ok(Some(euro(5)))),
             (Active, 5, 1, true, Err(CardError::Held(euro(1)))),
             (Blocked, 0, 1, false, Err(CardError::Held(euro(1)))),
-            (Closed, 0, 0, true, Err(CardError::Closed)),
-            (Closed, 5, 0, false, Err(CardError::Closed)),
+            (Closed, 0, 0, true, Err(CardError::AlreadyClosed)),
+            (Closed, 5, 0, false, Err(CardError::NotEmpty(euro(5)))),
             (Closed, 5, 0, true, Ok(Some(euro(5)))),
         ];
         for (status, available, held, pays_out, expected) in rows {

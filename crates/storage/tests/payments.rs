@@ -151,8 +151,6 @@ fn a_card_is_closed_for_good_with_its_tokens<B: Backend>() {
     for refused in [
         refusal(change(CardChange::Unblock)),
         refusal(change(CardChange::Block)),
-        refusal(close(false)),
-        refusal(close(true)),
         refusal(store.top_up(top_up, write())),
         refusal(store.set_card_pin(world.card, [1; 32], write())),
         refusal(store.create_token(
@@ -163,13 +161,16 @@ fn a_card_is_closed_for_good_with_its_tokens<B: Backend>() {
     ] {
         assert_eq!(refused, Refusal::Card(CardError::Closed));
     }
+    for pays_out in [false, true] {
+        assert_eq!(refusal(close(pays_out)), Refusal::Card(CardError::AlreadyClosed));
+    }
     assert_eq!(store.card(world.card).unwrap().unwrap(), closed);
     // Refunds still come, and go on to the issuer.
     let id = RefundId::new(noon(), world.next());
     let refund = NewRefund { id, payment_intent: held.id, amount_minor: Some(40) };
     done(store.create_refund(refund, write()));
     assert_eq!(world.money(), (40, 40));
-    assert_eq!(refusal(close(false)), Refusal::Card(CardError::Closed));
+    assert_eq!(refusal(close(false)), Refusal::Card(CardError::NotEmpty(euro(40))));
     assert_eq!(done(close(true)).card.status, CardStatus::Closed);
     assert_eq!(world.money(), (0, 0));
 }

@@ -112,8 +112,8 @@ impl Sum {
     fn tell(&self, context: &Context) {
         let Self { stories, objections, approved, deaths, letters } = self;
         context.output.line(format!(
-            "{stories} stories: {letters} letters reached the platform, {approved} payments were approved, its machine \
-             died {deaths} times"
+            "stories: {stories}; letters that reached the platform: {letters}; payments approved: {approved}; deaths of its \
+             machine: {deaths}"
         ));
         context.output.line(match objections {
             0 => "the auditor has nothing to object to".to_owned(),

@@ -276,12 +276,12 @@ fn go_online(
             let tells = format!("`tapfer payment show {intent}`");
             context.output.remark(match language(context) {
                 Language::English => format!(
-                    "{error:#}. Nobody knows yet whether the payment was made: {tells} tells, once the platform \
-                     is back"
+                    "{error:#}. Whatever the last answer says, nobody knows yet whether the payment was made: {tells} tells, \
+                     once the platform is back"
                 ),
                 Language::German => format!(
-                    "{error:#}. Noch weiß niemand, ob bezahlt wurde: {tells} sagt es, sobald die Plattform \
-                     wieder da ist"
+                    "{error:#}. Was die letzte Antwort auch sagt, noch weiß niemand, ob bezahlt wurde: {tells} sagt es, sobald \
+                     die Plattform wieder da ist"
                 ),
             });
             let (_terminal, receipt) = payment.complete(HostDecision::NoAnswer);
