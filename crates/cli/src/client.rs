@@ -64,6 +64,11 @@ pub(crate) fn is_undecided(error: &anyhow::Error) -> bool {
     error.is::<NoAnswer>() || problem.is_some_and(Problem::is_undecided)
 }
 
+/// Whether a node that is alone, its database away, does not do this: not now, and not a moment later.
+pub(crate) fn is_refused_alone(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Problem>().is_some_and(Problem::is_refused_alone)
+}
+
 /// Whether there is more to learn by waiting a moment. A platform without its security modules has said what
 /// there is to say, and whoever stands at the till wants to hear it.
 fn asking_again_may_tell(error: &anyhow::Error) -> bool {
@@ -259,13 +264,21 @@ impl Client {
         patience: Duration,
     ) -> anyhow::Result<Value> {
         let begin = clock::instant();
+        let mut open = None;
         loop {
             match self.post_attempt(path, body, key) {
                 Err(error) if asking_again_may_tell(&error) && begin.elapsed() < patience => {
-                    std::thread::park_timeout(PAUSE);
+                    open = Some(error);
+                }
+                // What an earlier attempt did, at another node perhaps, this one does not know.
+                Err(refused) if is_refused_alone(&refused) && open.is_some() => {
+                    if begin.elapsed() >= patience {
+                        return Err(open.unwrap_or(refused));
+                    }
                 }
                 other => return other,
             }
+            std::thread::park_timeout(PAUSE);
         }
     }
 

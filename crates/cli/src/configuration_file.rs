@@ -19,7 +19,7 @@ use tapfer_payment_types::configuration::{Audience, Content, SignedConfiguration
 use tapfer_payment_types::messages::HexBytes;
 use tapfer_payment_types::{Language, RealmId, Timestamp};
 
-use crate::client::Client;
+use crate::client::{Client, is_refused_alone};
 use crate::clock;
 use crate::context::Context;
 use crate::home::{Home, write_private};
@@ -69,8 +69,14 @@ impl ConfigurationFile {
     ) -> anyhow::Result<TerminalTrust> {
         // Two tills of one terminal would each take what is newer than what they had read.
         let _lock = self.home.lock()?;
-        let (known, mut witnessed) = self.known()?;
-        let answer = client.get("/v1/configuration")?;
+        let Went { known, signed, mut witnessed } = self.known()?;
+        let answer = match client.get("/v1/configuration") {
+            // It takes small payments and tells nothing; what it said last is signed, and good until it is over.
+            Err(error) if is_refused_alone(&error) => {
+                return kept(known.as_ref(), signed.as_ref()).unwrap_or(Err(error));
+            }
+            answer => answer?,
+        };
         let signed: SignedConfiguration =
             serde_json::from_value(answer).context("the platform's answer is no configuration")?;
         let now = clock::now();
@@ -79,13 +85,7 @@ impl ConfigurationFile {
             Some(known) => known.accept(&signed, now).with_context(refused)?,
             None => KnownConfiguration::first(&signed, now).with_context(refused)?,
         };
-        let (Audience::Terminals, Content::Terminals(trust)) =
-            (next.audience, configuration.content)
-        else {
-            bail!(
-                "the platform's configuration is not for terminals: ask with a terminal's API key"
-            );
-        };
+        let trust = for_terminals(next.audience, configuration.content)?;
         let newest = known.and_then(|known| known.newest).zip(next.newest);
         let restored = known.and_then(|known| known.restored_in(&next));
         if let Some((before, after)) = newest {
@@ -109,9 +109,8 @@ impl ConfigurationFile {
         Ok(trust)
     }
 
-    /// What the till goes by: what it took last, else what it was set up with. And the ends of the audit chain that
-    /// it has seen.
-    fn known(&self) -> anyhow::Result<(Option<KnownConfiguration>, Vec<KnownHead>)> {
+    /// What the till goes by: what it took last, else what it was set up with.
+    fn known(&self) -> anyhow::Result<Went> {
         match fs::read(&self.path) {
             Ok(bytes) => {
                 let remembered: Remembered = serde_json::from_slice(&bytes).with_context(|| {
@@ -121,18 +120,50 @@ impl ConfigurationFile {
                         self.path.display()
                     )
                 })?;
-                Ok((Some(remembered.known), remembered.witnessed))
+                let Remembered { known, signed, witnessed } = remembered;
+                Ok(Went { known: Some(known), signed, witnessed })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let pinned = pinned(&self.home)?.map(|(realm, key)| {
                     KnownConfiguration::pinned(realm, Audience::Terminals, key)
                 });
-                Ok((pinned, Vec::new()))
+                Ok(Went { known: pinned, signed: None, witnessed: Vec::new() })
             }
             Err(error) => {
                 Err(error).with_context(|| format!("cannot read {}", self.path.display()))
             }
         }
+    }
+}
+
+/// What a till went by until now, the document itself, and the ends of the audit chain that it has seen.
+struct Went {
+    known: Option<KnownConfiguration>,
+    signed: Option<SignedConfiguration>,
+    witnessed: Vec<KnownHead>,
+}
+
+/// What was taken before, if it is not over; nothing if nothing was.
+fn kept(
+    known: Option<&KnownConfiguration>,
+    signed: Option<&SignedConfiguration>,
+) -> Option<anyhow::Result<TerminalTrust>> {
+    let taken = known?.accept(signed?, clock::now());
+    let taken = taken
+        .context("the platform has no database at the moment, and what it said last is refused");
+    Some(
+        taken.and_then(|(known, configuration)| {
+            for_terminals(known.audience, configuration.content)
+        }),
+    )
+}
+
+fn for_terminals(audience: Audience, content: Content) -> anyhow::Result<TerminalTrust> {
+    match (audience, content) {
+        (Audience::Terminals, Content::Terminals(trust)) => Ok(trust),
+        _ => bail!(
+            "the platform's configuration is not for terminals: ask with a terminal's API key"
+        ),
     }
 }
 

@@ -24,10 +24,18 @@ impl Problem {
     /// Whether it is unknown what came of the request.
     pub(crate) fn is_undecided(&self) -> bool {
         match self.status {
+            503 if self.is_refused_alone() => false,
             500 | 502 | 503 | 504 => true,
             409 => self.slug() == "idempotency_in_progress",
             _ => false,
         }
+    }
+
+    /// Whether a node that is alone, its database away, does not do this, and would not do it if it was asked again.
+    pub(crate) fn is_refused_alone(&self) -> bool {
+        let reason = self.text("reason");
+        // The first two were begun in the database, which alone knows what came of them; the third is over in a moment.
+        !["", "database_intent", "database_request", "booking"].contains(&reason)
     }
 
     /// The stable name of its kind; empty if it has none.
@@ -69,7 +77,7 @@ impl Problem {
                  Terminal: `tapfer terminal show`): TAPFER_KEY oder --key-file prüfen, oder beides weglassen, dann gelten \
                  die Schlüssel im Home-Verzeichnis",
             )?,
-            (Some(german), _) => f.write_str(german)?,
+            (Some(german), _) => f.write_str(alone_in_german(self.text("reason")).unwrap_or(german))?,
             // What was sent is wrong, and only the platform knows what.
             (None, detail) if !detail.is_empty() => write!(f, "die Plattform lehnt das ab: {detail}")?,
             (None, _) => write!(f, "die Plattform antwortete mit HTTP-Status {}", self.status)?,
@@ -123,6 +131,44 @@ const GERMAN: [(&str, &str); 10] = [
         "in der Plattform ist ein Fehler aufgetreten; wer sie betreibt, findet ihn unter der Nummer der Anfrage",
     ),
 ];
+
+/// What a node does not do alone, for whoever stands at the till. In the order of what there is to do.
+fn alone_in_german(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "not_offered" => {
+            "die Datenbank der Plattform ist nicht erreichbar; solange geht nichts als kleine Zahlungen"
+        }
+        "counter" => {
+            "bitte noch einmal vorhalten; die Plattform hat diese Zahlung nicht angenommen"
+        }
+        "unknown_key" => "bitte noch einmal vorhalten, mit anderer Karte, oder anders bezahlen",
+        "database_intent" | "database_request" => {
+            "diese Zahlung wurde begonnen, bevor die Datenbank ausfiel; ob es sie gibt, weiß man erst, wenn sie wieder da ist. \
+             Bitte eine neue beginnen, wenn nicht gewartet werden kann"
+        }
+        "booking" => {
+            "die Datenbank der Plattform ist gerade zurückgekommen; gleich noch einmal fragen"
+        }
+        "payment_amount" => {
+            "der Betrag ist höher, als ohne Datenbank geht; bitte weniger oder anders bezahlen"
+        }
+        "token_payments" | "token_amount" => {
+            "mit dieser Karte geht ohne Datenbank nichts mehr; bitte anders bezahlen"
+        }
+        "pin" => "mit PIN geht ohne Datenbank nichts; bitte anders bezahlen",
+        "currency" => "in dieser Währung geht ohne Datenbank nichts; bitte anders bezahlen",
+        "unknown_token" => {
+            "diese Karte hat hier länger nicht bezahlt; ohne Datenbank geht sie nicht, bitte anders bezahlen"
+        }
+        "unknown_caller" | "unknown_terminal" => {
+            "dieses Terminal wurde hier länger nicht benutzt; ohne Datenbank geht es nicht, bitte ein anderes nehmen"
+        }
+        "node_payments" | "node_amount" | "minutes" | "full" | "journal" => {
+            "die Datenbank der Plattform ist nicht erreichbar, und ohne sie geht hier nichts mehr; bitte anders bezahlen"
+        }
+        _ => return None,
+    })
+}
 
 fn german(slug: &str) -> Option<&'static str> {
     GERMAN.iter().find(|(known, _)| *known == slug).map(|(_, words)| *words)

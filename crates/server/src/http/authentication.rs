@@ -90,13 +90,21 @@ impl FromRequestParts<App> for Caller {
         let role = key.principal.role();
         app.gate().pass(key.id, role, app.service().now()).map_err(Problem::too_soon)?;
         let request_id = request_id.as_str().to_owned();
-        let caller =
-            Self { key: key.id, principal: key.principal, origin: origin(from), request_id };
+        let names_card_numbers = of_token
+            .as_ref()
+            .is_none_or(|scope| scope::allows(scope.as_deref(), scope::CARD_NUMBERS));
+        let (key, principal, origin) = (key.id, key.principal, origin(from));
+        let caller = Self { key, principal, origin, request_id, names_card_numbers };
         if let Some(scope) = of_token {
             require_scope(parts, app, &caller, scope.as_deref()).await?;
         }
         Ok(caller)
     }
+}
+
+/// What is asked about one card number tells whether there is a card: who may not see numbers may not guess at them.
+pub(super) fn require_card_numbers(caller: &Caller) -> Result<(), Problem> {
+    if caller.names_card_numbers { Ok(()) } else { Err(insufficient(scope::CARD_NUMBERS)) }
 }
 
 /// Where a request comes from; nowhere, if it did not come over the network.
@@ -184,9 +192,13 @@ async fn require_scope(
         let (caller, why) = (caller.clone(), format!("an access token without the scope {needed}"));
         app.run(move |service| service.record_refused_look(&caller, token, Some(why))).await?;
     }
+    Err(insufficient(needed))
+}
+
+fn insufficient(needed: &str) -> Problem {
     let detail =
         format!("this needs an access token with the scope {needed}; ask for one that names it");
-    Err(Problem::new(ProblemKind::InsufficientScope, detail))
+    Problem::new(ProblemKind::InsufficientScope, detail)
 }
 
 /// What a token is counted by.

@@ -111,12 +111,13 @@ pub(crate) struct Problem {
     kind: ProblemKind,
     detail: String,
     too_soon: Option<TooSoon>,
+    reason: Option<&'static str>,
 }
 
 impl Problem {
     /// A problem of a kind. The detail never holds card data, keys or bytes the caller sent.
     pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), too_soon: None }
+        Self { kind, detail: detail.into(), too_soon: None, reason: None }
     }
 
     /// The caller comes too soon.
@@ -184,12 +185,12 @@ impl Problem {
     /// The database cannot be reached, and the node that stands in for it does not do this.
     pub(crate) fn stand_in(refusal: StandInRefusal) -> Self {
         let detail = format!(
-            "the platform's database cannot be reached at the moment; nothing of this was done: {} ({}). Ask again with the same \
-             idempotency key: it goes on by itself as soon as a database is there",
+            "the platform's database cannot be reached at the moment; nothing of this was done: {} ({}). It goes on as soon as a \
+             database is there: ask again then, with the same idempotency key",
             refusal.text(),
             refusal.as_str()
         );
-        Self::new(ProblemKind::DatabaseDown, detail)
+        Self { reason: Some(refusal.as_str()), ..Self::new(ProblemKind::DatabaseDown, detail) }
     }
 
     /// No security module serves. Which one says what is the operator's to know, in log and status.
@@ -234,6 +235,11 @@ pub(crate) struct ProblemBody<'a> {
     status: u16,
     /// What happened, why, and what to do.
     detail: &'a str,
+    /// With `database_down`: the word for why a node that is alone does not do this (`docs/high-availability.md`). Absent where no
+    /// node decides anything alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "token_amount")]
+    reason: Option<&'a str>,
     /// The id of this request, as in the header `x-request-id`.
     request_id: &'a str,
 }
@@ -281,6 +287,7 @@ fn write_body(response: Response, problem: &Problem, request_id: &RequestId) -> 
         title: kind.title(),
         status: kind.status().as_u16(),
         detail: &problem.detail,
+        reason: problem.reason,
         request_id: request_id.as_str(),
     };
     let (mut parts, _) = response.into_parts();

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The scopes that a request needs, all of them: `payment-intents:read`; where an API key is made, that of making one too.
 pub(crate) fn needed(route: &str, method: &Method) -> Vec<String> {
-    if route == SHOWS_CARD_NUMBERS {
+    if ABOUT_CARD_NUMBERS.contains(&route) {
         return vec![CARD_NUMBERS.to_owned()];
     }
     let resource = resource_of(route);
@@ -36,9 +36,11 @@ const ANSWERS_WITH_API_KEYS: [&str; 5] = [
 ];
 const API_KEYS: &str = "api-keys:write";
 
-/// The one route whose answer holds a card number.
-const SHOWS_CARD_NUMBERS: &str = "/v1/tokens/{token}/detokenize";
-const CARD_NUMBERS: &str = "card-numbers:read";
+/// What answers with a card number, or says whether one is a card's: of a number whose ends are shown a thousand guesses find the
+/// rest.
+const ABOUT_CARD_NUMBERS: [&str; 2] = ["/v1/tokens/{token}/detokenize", "/v1/cards/lookup"];
+/// The scope of whoever may see card numbers, and name them.
+pub(crate) const CARD_NUMBERS: &str = "card-numbers:read";
 
 /// To be named by whoever wants them: what is made with the first outlives the token, and what is shown for the second is out.
 const NEVER_IMPLIED: [&str; 2] = [API_KEYS, CARD_NUMBERS];
@@ -90,6 +92,8 @@ mod tests {
             ("/v1/api-keys", Method::POST, &["api-keys:write"]),
             ("/v1/tokens/{token}/suspend", Method::POST, &["tokens:write"]),
             ("/v1/tokens/{token}/detokenize", Method::POST, &["card-numbers:read"]),
+            ("/v1/cards/lookup", Method::POST, &["card-numbers:read"]),
+            ("/v1/cards", Method::POST, &["cards:write"]),
         ];
         for (route, method, scopes) in rows {
             assert_eq!(needed(route, &method), scopes);

@@ -20,6 +20,8 @@ pub(crate) struct Caller {
     pub(crate) origin: String,
     /// The id of the request.
     pub(crate) request_id: String,
+    /// Whether it may name card numbers: a token's scope may leave that out.
+    pub(crate) names_card_numbers: bool,
 }
 
 impl Caller {

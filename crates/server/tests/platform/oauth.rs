@@ -122,6 +122,24 @@ fn attack_look_for_numbers_that_nobody_hears_of() {
     );
 }
 
+/// The mask shows both ends of a number, and a thousand questions whether it is a card's find the middle.
+#[test]
+fn attack_token_that_guesses_card_numbers() {
+    let Shop { platform, issuer_id, card, .. } = Shop::open();
+    let client = OAuthClient::of(&platform.operator, &issuer_id);
+    let hotline = client.token(&platform, "cards%3Aread+cards%3Awrite+tokens%3Awrite");
+    assert_eq!(hotline.get(&format!("/v1/cards/{card}")).status, 200);
+    let pan = json!({ "pan": "4111111111111111" });
+    assert_eq!(hotline.post("/v1/cards/lookup", &pan).problem(403), "insufficient_scope");
+    let mut new = json!({ "issuer": issuer_id, "expiry": "2031-12" });
+    hotline.post("/v1/cards", &new).expect(201);
+    new["pan"] = pan["pan"].clone();
+    assert_eq!(hotline.post("/v1/cards", &new).problem(403), "insufficient_scope");
+    let vault = client.token(&platform, "cards%3Awrite+card-numbers%3Aread");
+    assert_ne!(vault.post("/v1/cards/lookup", &pan).status, 403);
+    assert_ne!(vault.post("/v1/cards", &new).status, 403);
+}
+
 #[test]
 fn attack_token_of_a_revoked_client() {
     let platform = Platform::start();

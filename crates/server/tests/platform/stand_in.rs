@@ -53,11 +53,15 @@ impl Town {
     }
 
     fn open_with(settings: &str) -> Self {
-        let database = TestPostgres::start();
         let mut issuer = issuer_request();
         issuer["key_policy"]["maximum_payments"] = json!(20);
+        Self::open_for(settings, &issuer)
+    }
+
+    fn open_for(settings: &str, issuer: &Value) -> Self {
+        let database = TestPostgres::start();
         let platform = Platform::start_on(&database, settings);
-        let shop = Shop::open_at(platform, &issuer);
+        let shop = Shop::open_at(platform, issuer);
         let mut town = Self { shop, database };
         assert_eq!(town.shop.pay(100)["outcome"], "approved");
         town
@@ -241,6 +245,33 @@ fn attack_more_than_a_stand_in_may_promise() {
     town.assert_sound();
 }
 
+/// Whoever can make the database go and come gets no new limits with it.
+#[test]
+fn attack_limits_anew_with_each_short_break() {
+    let mut town = Town::open();
+    town.lose_the_database();
+    (0..3).for_each(|_| drop(approved(&town.shop.pay(10))));
+    for is_anew in [false, true] {
+        town.find_the_database();
+        approved(&town.shop.pay(10));
+        if is_anew {
+            town.shop.platform.clock.advance_seconds(601);
+        }
+        town.lose_the_database();
+        let intent = town.shop.armed_intent(10);
+        let tapped = town.shop.tap(&intent, 10);
+        let answer = town.shop.authorize(&intent, &tapped);
+        match is_anew {
+            false => refused(&answer, "token_payments"),
+            true => drop(approved(&answer.expect(201))),
+        }
+        let cancel = format!("/v1/payment-intents/{intent}/cancel");
+        let _done_or_paid = town.shop.merchant.post(&cancel, &json!({}));
+    }
+    town.find_the_database();
+    town.assert_sound();
+}
+
 #[test]
 fn who_was_not_seen_is_refused() {
     let mut town = Town::open();
@@ -387,7 +418,8 @@ fn what_was_set_aside_is_told_and_booked_later() {
     assert_eq!(town.shop.account(), (9_200, 9_200));
     assert_eq!(ask().expect(201), first);
     assert_eq!(town.count("authorizations WHERE stand_in = 1"), 2);
-    // And the node may stand in again.
+    // And the node may stand in again, for what it sees from here on.
+    approved(&town.shop.pay(100));
     town.lose_the_database();
     approved(&town.shop.pay(100));
     town.find_the_database();
@@ -678,7 +710,7 @@ fn attack_revoked_api_key_at_a_stand_in() {
     town.lose_the_database();
     refused(&stolen.post("/v1/payment-intents", &small), "unknown_caller");
     town.shop.merchant.post("/v1/payment-intents", &small).expect(201);
-    // Whoever takes it back at another node is heard by none but the database: the minutes bound that.
+    // What was seen long ago may be another by now.
     town.shop.platform.clock.advance_seconds(1_801);
     refused(&town.shop.merchant.post("/v1/payment-intents", &small), "unknown_caller");
     town.find_the_database();
@@ -699,4 +731,101 @@ fn attack_blocked_card_at_a_stand_in() {
     town.find_the_database();
     let tapped = town.shop.tap(&intent, 300);
     assert_eq!(town.shop.authorize(&intent, &tapped).expect(201)["reason"], "card_blocked");
+}
+
+/// What was taken out of service at another node, while all was well.
+#[test]
+fn attack_blocked_elsewhere_before_the_outage() {
+    let of_till = "SELECT id FROM api_keys WHERE terminal_id IS NOT NULL";
+    let blocks = [
+        ("cards", "status = 'blocked', status_reason = 'lost'", "cards card_", "unknown_token"),
+        (
+            "terminals",
+            "revoked_at = 1, revocation_reason = 'x'",
+            "terminals term_",
+            "unknown_terminal",
+        ),
+        (
+            "api_keys",
+            &format!("revoked_at = 1 WHERE id IN ({of_till})"),
+            "api_keys key_",
+            "unknown_caller",
+        ),
+    ];
+    for (table, change, heard, refusal) in blocks {
+        let mut town = Town::open();
+        // As the other node writes it.
+        town.database.say(&format!("UPDATE {table} SET {change}"));
+        until("the node hears of it", || log().contains(heard).then_some(()));
+        town.lose_the_database();
+        let intent = town.shop.intent(300);
+        let arm = json!({ "terminal": town.shop.terminal_id });
+        let arming = town.shop.merchant.post(&format!("/v1/payment-intents/{intent}/arm"), &arm);
+        if table == "terminals" {
+            refused(&arming, refusal);
+            continue;
+        }
+        arming.expect(200);
+        let tapped = town.shop.tap(&intent, 300);
+        refused(&town.shop.authorize(&intent, &tapped), refusal);
+    }
+}
+
+/// One merchant's key that makes more payments than anybody pays leaves room for others'.
+#[test]
+fn attack_journal_filled_by_one_merchant() {
+    let mut town = Town::open();
+    let merchant = json!({ "name": "Kiosk", "country": "276", "category_code": "5814" });
+    let operator = town.shop.platform.operator.clone();
+    let other = operator.post("/v1/merchants", &merchant).expect(201);
+    let greedy = operator.with_key(&other["api_key"]);
+    let small = json!({ "amount": 1, "currency": "EUR" });
+    greedy.post("/v1/payment-intents", &small).expect(201);
+    town.lose_the_database();
+    let made = (0..3_000).find(|_| greedy.post("/v1/payment-intents", &small).status != 201);
+    assert_eq!(made, Some(2_000));
+    refused(&greedy.post("/v1/payment-intents", &small), "full");
+    approved(&town.shop.pay(300));
+    town.find_the_database();
+    assert_eq!(town.shop.account(), (9_600, 9_600));
+    town.assert_sound();
+}
+
+/// A block of which the node is not told, since its connection that listens is cut at that moment.
+#[test]
+fn what_was_blocked_while_nobody_listened_is_asked_for() {
+    let mut town = Town::open();
+    let caught_up = || log().matches("while nobody listened").count();
+    let before = caught_up();
+    town.database.say(
+        "ALTER TABLE cards DISABLE TRIGGER cards_tell_blocks;
+         UPDATE cards SET status = 'blocked', status_reason = 'lost';
+         ALTER TABLE cards ENABLE TRIGGER cards_tell_blocks;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE application_name = 'tapfer'",
+    );
+    until("it listens again", || (caught_up() > before).then_some(()));
+    town.lose_the_database();
+    let intent = town.shop.armed_intent(300);
+    let tapped = town.shop.tap(&intent, 300);
+    refused(&town.shop.authorize(&intent, &tapped), "unknown_token");
+}
+
+/// A node that has not given a phone its keys looks them up when it first pays there.
+#[test]
+fn a_phone_pays_alone_with_keys_that_another_node_gave() {
+    let mut issuer = issuer_request();
+    issuer["key_policy"]["maximum_payments"] = json!(1);
+    issuer["key_policy"]["keys_per_replenishment"] = json!(10);
+    let mut town = Town::open_for(LIMITS, &issuer);
+    town.stop();
+    town.start();
+    let seen = || log().matches("keys of phones were looked up").count();
+    let before = seen();
+    approved(&town.shop.pay(100));
+    until("its keys are known", || (seen() > before).then_some(()));
+    town.lose_the_database();
+    approved(&town.shop.pay(300));
+    town.find_the_database();
+    town.assert_sound();
 }

@@ -444,6 +444,20 @@ impl Hot {
         }
     }
 
+    /// Whether a key of a token is here.
+    pub(crate) fn knows_key(&self, token: TokenId, key: &GrantedKey) -> bool {
+        self.tokens
+            .get(&token)
+            .is_some_and(|token| token.keys.contains_key(&(key.class, key.index)))
+    }
+
+    /// A key of a token that is here; what is known of one stays.
+    pub(crate) fn add_key(&mut self, token: TokenId, key: GrantedKey) {
+        if let Some(token) = self.tokens.get_mut(&token) {
+            token.keys.entry((key.class, key.index)).or_insert(key);
+        }
+    }
+
     /// No counter of a token up to this one is looked at any more.
     pub(crate) fn spend_up_to(&mut self, token: TokenId, counter: u16) {
         if let Some(token) = self.tokens.get_mut(&token) {
@@ -497,6 +511,22 @@ impl Hot {
             Touched::Merchant(_) => self.terminals.clear(),
             Touched::Intent(id) => self.intents.remove(&id),
         }
+    }
+
+    /// The ids of what is in memory, by the table that it stands in; none of a table that is not.
+    pub(crate) fn ids(&self, table: &str) -> Vec<String> {
+        match table {
+            "tokens" => self.tokens.iter().map(|(id, _)| id.to_string()).collect(),
+            "cards" => self.cards.iter().map(|(id, _)| id.to_string()).collect(),
+            "terminals" => self.terminals.iter().map(|(id, _)| id.to_string()).collect(),
+            "devices" => self.verdicts.iter().map(|(id, _)| id.to_string()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Looks what issuers ask of payments up again.
+    pub(crate) fn forget_issuers(&mut self) {
+        self.issuers.clear();
     }
 
     /// Forgets everything.

@@ -34,6 +34,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V10__stolen_logins", include_str!("../../migrations/postgres/V10__stolen_logins.sql")),
     ("V11__place_names", include_str!("../../migrations/postgres/V11__place_names.sql")),
     ("V12__believed_clocks", include_str!("../../migrations/postgres/V12__believed_clocks.sql")),
+    ("V13__told_blocks", include_str!("../../migrations/postgres/V13__told_blocks.sql")),
 ];
 
 /// Whoever migrates at the same time waits for the first, and finds nothing left to do. "tpfr".

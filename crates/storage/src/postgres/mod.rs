@@ -44,6 +44,7 @@ use self::claims::Claims;
 use self::gather::Gather;
 use self::pool::Pool;
 use self::session::{Asked, CHANGE, SNAPSHOT, Session};
+pub(crate) use self::watch::Told;
 use self::watch::Watch;
 use crate::relational::known_keys::{KnownKeys, WhichKey};
 use crate::relational::rows::{Columns, first};
@@ -129,6 +130,11 @@ impl PostgresStorage {
     /// Whether nobody answers, as far as is known.
     pub(crate) fn is_away(&self) -> bool {
         self.watch.is_away()
+    }
+
+    /// Whom to tell which rows have lost trust that they had at another node.
+    pub(crate) fn tell_of_rows(&self, tell: Box<dyn Fn(Told<'_>) + Send + Sync>) {
+        self.watch.tell_of_rows(tell);
     }
 
     /// How often somebody waited for the server since the store was opened: several statements that were sent together

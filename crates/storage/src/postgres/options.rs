@@ -19,11 +19,12 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a connection may take to come about, for each host.
 const CONNECTING: Duration = Duration::from_secs(3);
 /// The schema with all tables; how long a row's lock is waited for; that a transaction which its platform has forgotten
-/// ends; that a commit waits for its standby, and that it is said when it did not: whatever is set for the login. No statement
-/// is compiled: one whose plan looks dear for want of another would be, for longer than it runs.
+/// ends; that a commit waits for its standby, and that it is said when it did not; that a session writes, and lasts: whatever is set
+/// for the login, which may set it itself. No statement is compiled: one whose plan looks dear for want of another would be, for longer than it runs.
 const SETTINGS: &str = "-c search_path=tapfer -c lock_timeout=8s -c statement_timeout=15s \
                         -c idle_in_transaction_session_timeout=30s -c default_transaction_isolation=read\\ committed \
-                        -c synchronous_commit=on -c client_min_messages=warning -c jit=off";
+                        -c synchronous_commit=on -c client_min_messages=warning -c jit=off \
+                        -c default_transaction_read_only=off -c idle_session_timeout=0";
 /// Whatever payments ask they find by an index: a plan that was made while tables were small must be right when they are large.
 const BY_INDEX: &str = " -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
                         -c plan_cache_mode=force_generic_plan";

@@ -36,6 +36,16 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(200);
 
 type Tell = Box<dyn Fn() + Send + Sync>;
+type TellRow = Box<dyn Fn(Told<'_>) + Send + Sync>;
+
+/// What has changed of what payments rest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told<'a> {
+    /// Anything: nobody listened for a while.
+    Anything,
+    /// A row: table and id.
+    Row(&'a str, &'a str),
+}
 
 /// The node's ear.
 pub(super) struct Watch {
@@ -46,12 +56,27 @@ pub(super) struct Watch {
 struct Heard {
     presence: Arc<Presence>,
     tell: Mutex<Option<Tell>>,
+    tell_row: Mutex<Option<TellRow>>,
 }
 
 impl Heard {
     fn news(&self) {
         if let Some(tell) = &*self.tell.lock().unwrap_or_else(PoisonError::into_inner) {
             tell();
+        }
+    }
+
+    /// As the database's triggers say it: the name of a table, or a row's with its id.
+    fn told(&self, payload: &str) {
+        match payload.split_once(' ') {
+            Some((table, id)) => self.row(Told::Row(table, id)),
+            None => self.news(),
+        }
+    }
+
+    fn row(&self, told: Told<'_>) {
+        if let Some(tell) = &*self.tell_row.lock().unwrap_or_else(PoisonError::into_inner) {
+            tell(told);
         }
     }
 
@@ -70,7 +95,9 @@ impl Heard {
 
 impl Watch {
     pub(super) fn start(options: PostgresOptions) -> Result<Self> {
-        let heard = Arc::new(Heard { presence: options.presence(), tell: Mutex::default() });
+        let presence = options.presence();
+        let heard = Heard { presence, tell: Mutex::default(), tell_row: Mutex::default() };
+        let heard = Arc::new(heard);
         let (open, closing) = oneshot::channel();
         let of_thread = Arc::clone(&heard);
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
@@ -92,6 +119,11 @@ impl Watch {
         self.heard.news();
     }
 
+    /// Whom to tell which rows have lost trust that they had.
+    pub(super) fn tell_of_rows(&self, tell: TellRow) {
+        *self.heard.tell_row.lock().unwrap_or_else(PoisonError::into_inner) = Some(tell);
+    }
+
     /// Whether nobody answered when it was asked last.
     pub(super) fn is_away(&self) -> bool {
         self.heard.presence.is_away()
@@ -107,6 +139,7 @@ async fn watch(options: &PostgresOptions, heard: &Heard) {
     loop {
         match connect(options).await {
             Ok((client, news)) => {
+                heard.row(Told::Anything);
                 heard.is_there();
                 heard.news();
                 listen(&client, news, heard).await;
@@ -124,10 +157,10 @@ async fn watch(options: &PostgresOptions, heard: &Heard) {
 }
 
 /// Tells news until the connection is lost, or nobody answers on it.
-async fn listen(client: &Client, mut news: UnboundedReceiver<()>, heard: &Heard) {
+async fn listen(client: &Client, mut news: UnboundedReceiver<String>, heard: &Heard) {
     loop {
         match select(pin!(news.recv()), pin!(sleep(BEAT))).await {
-            Either::Left((Some(()), _)) => heard.news(),
+            Either::Left((Some(payload), _)) => heard.told(&payload),
             Either::Left((None, _)) => return,
             Either::Right(_) => {
                 match within(ANSWERS_WITHIN, client.batch_execute("")).await {
@@ -151,7 +184,7 @@ async fn within<T>(time: Duration, answer: impl Future<Output = T>) -> Result<T>
 }
 
 /// A connection to the primary that listens.
-async fn connect(options: &PostgresOptions) -> Result<(Client, UnboundedReceiver<()>)> {
+async fn connect(options: &PostgresOptions) -> Result<(Client, UnboundedReceiver<String>)> {
     let (told, news) = unbounded_channel();
     let (config, patience) = (options.config(), options.connected_within());
     let client = match options.tls() {
@@ -172,7 +205,7 @@ async fn connect(options: &PostgresOptions) -> Result<(Client, UnboundedReceiver
 }
 
 /// Moves bytes, and hands on what is told. Ends with the connection, and the channel with it.
-async fn drive<S, T>(connection: Connection<S, T>, told: UnboundedSender<()>)
+async fn drive<S, T>(connection: Connection<S, T>, told: UnboundedSender<String>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
@@ -181,7 +214,8 @@ where
     while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
         let message: std::result::Result<AsyncMessage, Error> = message;
         match message {
-            Ok(AsyncMessage::Notification(_)) if told.send(()).is_ok() => {}
+            Ok(AsyncMessage::Notification(news))
+                if told.send(news.payload().to_owned()).is_ok() => {}
             Ok(AsyncMessage::Notice(_)) => {}
             _ => return,
         }

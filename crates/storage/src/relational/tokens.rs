@@ -237,6 +237,21 @@ fn keys_alive(
     all(connection, sql, params![token.to_string(), now.unix_millis(), class.to_byte()], read_key)
 }
 
+/// The keys of tokens that have not ended.
+pub(crate) fn keys_of_all(
+    connection: &Connection,
+    tokens: &[TokenId],
+    now: Timestamp,
+) -> Result<Vec<(TokenId, GrantedKey)>> {
+    let sql = "SELECT * FROM limited_use_keys
+               WHERE token_id = ANY (string_to_array(?1, ' ')) AND expires_at >= ?2";
+    let named: Vec<_> = tokens.iter().map(ToString::to_string).collect();
+    all(connection, sql, params![named.join(" "), now.unix_millis()], |row| {
+        let token = Columns::keyed(row, "limited_use_keys", "token_id").parse("token_id")?;
+        Ok((token, read_key(row)?))
+    })
+}
+
 /// When the token was given its first keys.
 pub(crate) fn first_granted_at(
     connection: &Connection,

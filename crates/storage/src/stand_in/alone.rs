@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tapfer_emv::keys::{KeyClass, KeyIndex};
 use tapfer_payment_types::{
-    ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, PaymentIntentId, TerminalId, Timestamp,
-    TokenId,
+    ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, MerchantId, PaymentIntentId, TerminalId,
+    Timestamp, TokenId,
 };
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::authorization::{Authorization, Facts, SpentCounter};
@@ -28,6 +28,10 @@ use crate::{
 
 /// So many things are kept, intents and decisions: the node of a shop makes three for each payment.
 const MOST_RECORDS: usize = 50_000;
+/// So many of them are one merchant's at most that no payment came of: whoever fills the journal stops all others.
+const MOST_OF_ONE: u32 = 2_000;
+/// What an approved payment is made of beside itself: an intent that was made and armed.
+const OF_A_PAYMENT: u32 = 2;
 
 type Commit = (CommitAuthorization, Write<Authorization>);
 
@@ -130,11 +134,13 @@ impl State<'_> {
             return Ok(Written::Replayed(stored));
         }
         self.demand_time(now)?;
+        self.demand_share(intent.merchant)?;
         let intent = job(self, intent, now)?;
         let response = answer.to(&intent);
         let answer = claim.map(|claim| GivenAnswer::new(claim, response.clone()));
         let changed = Changed { action, intent: intent.clone(), caller, at: now, answer };
         self.write(vec![Record::Changed(Box::new(changed))])?;
+        self.count(intent.merchant, false);
         if let Some(arming) = intent.arming {
             self.kept.armed.insert(arming.terminal, intent.id);
         }
@@ -153,6 +159,11 @@ impl State<'_> {
         }
         let is_full = self.kept.records.len() >= MOST_RECORDS;
         if is_full { Err(StandInRefusal::Full.into()) } else { Ok(()) }
+    }
+
+    fn demand_share(&self, merchant: MerchantId) -> Result<()> {
+        let wishes = self.kept.wishes.get(&merchant).copied().unwrap_or(0);
+        if wishes < MOST_OF_ONE { Ok(()) } else { Err(StandInRefusal::Full.into()) }
     }
 
     /// What a decision rests on, of what was seen lately.
@@ -199,6 +210,7 @@ impl State<'_> {
             return Ok(Written::Replayed(stored));
         }
         self.demand_time(now)?;
+        self.demand_share(commit.facts.intent.merchant)?;
         let limits = self.node.limits.ok_or(StandInRefusal::NotOffered)?;
         let authorization = authorizations::decided(&commit, now);
         let paid = authorization.token.filter(|_| authorization.outcome.is_approved());
@@ -218,6 +230,7 @@ impl State<'_> {
             let payments = after.used_payments.saturating_sub(before.used_payments);
             (payments, after.used_total_minor.saturating_sub(before.used_total_minor))
         });
+        self.count(commit.facts.intent.merchant, paid.is_some());
         self.kept.authorizations.insert(value.id, value.clone());
         // One that comes in the same lot under the same key is told the same.
         if let Some(given) = &decided.answer {
@@ -258,6 +271,14 @@ impl State<'_> {
         self.kept.records.extend(records);
         Ok(())
     }
+
+    fn count(&mut self, merchant: MerchantId, is_approved: bool) {
+        let wishes = self.kept.wishes.entry(merchant).or_default();
+        *wishes = match is_approved {
+            true => wishes.saturating_sub(OF_A_PAYMENT),
+            false => wishes.saturating_add(1),
+        };
+    }
 }
 
 /// Where nothing more can be looked up.
@@ -281,7 +302,7 @@ impl Tables for Nothing {
         Err(UNKNOWN)
     }
     fn key(&self, _: TokenId, _: KeyClass, _: KeyIndex) -> Result<Option<GrantedKey>> {
-        Err(UNKNOWN)
+        Err(StandInRefusal::UnknownKey.into())
     }
     fn spent(&self, _: TokenId, _: u16) -> Result<Option<SpentCounter>> {
         Err(StandInRefusal::Counter.into())

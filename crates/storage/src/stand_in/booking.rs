@@ -6,10 +6,10 @@ use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use tapfer_payment_types::PaymentIntentId;
+use tapfer_payment_types::{PaymentIntentId, Timestamp};
 
 use super::journal::{Found, Journal};
-use super::limits::{Promised, StandInRefusal};
+use super::limits::StandInRefusal;
 use super::record::Record;
 use super::{Kept, Phase, StandIn};
 use crate::relational::stand_in::{Booked, book_intent};
@@ -101,6 +101,11 @@ impl StandIn {
     /// Books what waits, if the database is back. After how long to try it again, if something waits still.
     fn book(&self) -> Option<Duration> {
         let mut kept = self.look();
+        if kept.phase == Phase::There && kept.is_behind {
+            drop(kept);
+            self.catch_up();
+            kept = self.look();
+        }
         match kept.phase {
             Phase::Alone => return Some(BEAT),
             Phase::There if kept.set_aside.is_empty() => return None,
@@ -117,6 +122,7 @@ impl StandIn {
         let groups = grouped(&kept.records);
         drop(kept);
         let round = self.book_each(groups);
+        self.catch_up();
         let mut kept = self.state();
         let is_over = |record: &Record| round.booked.contains(&record.intent());
         kept.records.retain(|record| !is_over(record));
@@ -129,7 +135,7 @@ impl StandIn {
             }
             return Some(BEAT);
         }
-        kept.end();
+        kept.end((self.clock)());
         (!kept.set_aside.is_empty()).then_some(LATER)
     }
 
@@ -218,8 +224,8 @@ impl Kept {
     }
 
     /// Nothing waits any more but what was set aside: the database is asked again.
-    fn end(&mut self) {
-        (self.promised, self.refusals) = (Promised::default(), Refusals::default());
+    fn end(&mut self, now: Timestamp) {
+        (self.back_at, self.refusals) = (Some(now), Refusals::default());
         self.armed.clear();
         self.phase = Phase::There;
         if self.set_aside.is_empty() {
@@ -282,9 +288,13 @@ fn is_passing(error: &StorageError) -> bool {
 
 pub(super) fn book_whenever(node: &Weak<StandIn>, woken: &Receiver<()>) {
     loop {
-        let Some(again) = node.upgrade().map(|node| node.book()) else { return };
+        let Some(node) = node.upgrade() else { return };
+        let again = node.book();
+        node.learn_keys();
+        let again = again.or_else(|| node.limits.map(|_| BEAT));
+        drop(node);
         let wakes = match again {
-            Some(after) => woken.recv_timeout(after),
+            Some(after) => woken.recv_timeout(after.min(BEAT)),
             None => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         if wakes == Err(RecvTimeoutError::Disconnected) {

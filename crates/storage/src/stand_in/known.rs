@@ -1,6 +1,7 @@
 //! What a node has seen of payments and callers while its database was there, and may go by while it is not: bounded in number, and
 //! good for so many minutes. What is changed through this node is forgotten, and seen again with the next payment.
 
+use std::collections::HashSet;
 use std::hash::Hash;
 
 use tapfer_payment_types::{ApiKeyId, TerminalId, Timestamp, TokenId};
@@ -14,6 +15,8 @@ use crate::{IdempotencyClaim, IdempotencyKey};
 
 /// So many things of each kind are remembered, those that were seen last, or twice as many.
 const OF_EACH: usize = 20_000;
+/// Of so many tokens keys are looked up at once.
+const KEYS_AT_ONCE: usize = 1_000;
 
 #[derive(Debug)]
 pub(super) struct Known {
@@ -30,6 +33,8 @@ pub(super) struct Known {
     api_keys_by_hash: Generations<[u8; 32], ApiKeyId>,
     /// Requests that were begun in the database.
     begun: Generations<(ApiKeyId, IdempotencyKey), ()>,
+    /// Tokens that pay with keys which were given elsewhere or long ago: of these the others are to be looked up.
+    unknown_keys: HashSet<TokenId>,
     /// How often something was forgotten.
     forgotten: u64,
 }
@@ -52,6 +57,7 @@ impl Known {
             api_keys: Generations::new(OF_EACH),
             api_keys_by_hash: Generations::new(OF_EACH),
             begun: Generations::new(OF_EACH),
+            unknown_keys: HashSet::new(),
             forgotten: 0,
         }
     }
@@ -82,6 +88,13 @@ impl Known {
         let of_this = if decided.spent.is_some() { counter.checked_sub(1) } else { Some(counter) };
         let tried = self.tried.get(&token).copied().filter(|tried| *tried > counter).max(of_this);
         let keys = self.granted.get(&token).cloned().unwrap_or_default();
+        if let Some(key) = facts.token.as_ref().and_then(|known| known.key)
+            && !self.hot.knows_key(token, &key)
+            && !keys.iter().any(|granted| granted.index == key.index)
+            && self.unknown_keys.len() < OF_EACH
+        {
+            self.unknown_keys.insert(token);
+        }
         match self.hot.remember(hash, facts, &keys, tried, decided) {
             Ok(()) => keep(&mut self.seen, token, decided.authorization.created_at),
             Err(_) => self.seen.remove(&token),
@@ -95,6 +108,18 @@ impl Known {
     pub(super) fn granted(&mut self, token: TokenId, keys: &[GrantedKey]) {
         self.hot.regrant(token, keys);
         keep(&mut self.granted, token, keys.to_vec());
+    }
+
+    /// Tokens of which not all keys are known, some of them; nobody else gets these.
+    pub(super) fn take_unknown_keys(&mut self) -> Vec<TokenId> {
+        let some: Vec<_> = self.unknown_keys.iter().copied().take(KEYS_AT_ONCE).collect();
+        self.unknown_keys.retain(|token| !some.contains(token));
+        some
+    }
+
+    /// A key that a token has beside those that are known.
+    pub(super) fn has_key(&mut self, token: TokenId, key: GrantedKey) {
+        self.hot.add_key(token, key);
     }
 
     /// When the token with this number last paid in the database.
@@ -114,6 +139,14 @@ impl Known {
         }
         self.hot.forget(touched);
         self.forgotten = self.forgotten.wrapping_add(1);
+    }
+
+    /// The ids of what is remembered, by the table that it stands in.
+    pub(super) fn ids(&self, table: &str) -> Vec<String> {
+        match table {
+            "api_keys" => self.api_keys.iter().map(|(id, _)| id.to_string()).collect(),
+            table => self.hot.ids(table),
+        }
     }
 
     /// An API key is as the database has it at this moment.

@@ -97,6 +97,8 @@ refusals! {
     UnknownTerminal = ("unknown_terminal", "this node has not seen a payment at this terminal"),
     /// The token, or what it pays with, was not seen lately.
     UnknownToken = ("unknown_token", "this node has not seen a payment with this card lately"),
+    /// The phone pays with a key that was not seen.
+    UnknownKey = ("unknown_key", "this node has not seen the key that the phone pays with; with another one it may go"),
     /// The counter may be spent.
     Counter = ("counter", "this tap is older than the last one that was seen: tap again"),
     /// A PIN would have to be judged.

@@ -7,6 +7,7 @@
 
 mod alone;
 mod booking;
+mod elsewhere;
 mod journal;
 mod known;
 mod limits;
@@ -23,7 +24,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
-use tapfer_payment_types::{AuthorizationId, Money, PaymentIntentId, TerminalId, Timestamp};
+use tapfer_payment_types::{
+    AuthorizationId, MerchantId, Money, PaymentIntentId, TerminalId, Timestamp,
+};
 use tapfer_payments::access::ApiKey;
 use tapfer_payments::authorization::{Authorization, Facts};
 
@@ -81,6 +84,8 @@ struct Kept {
     since: Timestamp,
     known: Known,
     promised: Promised,
+    /// Since when it is back; `None` if it was not away.
+    back_at: Option<Timestamp>,
     journal: Option<Journal>,
     /// What is wrong with the journal.
     fault: Option<String>,
@@ -94,6 +99,10 @@ struct Kept {
     answers: Answers,
     authorizations: HashMap<AuthorizationId, Authorization>,
     armed: HashMap<TerminalId, PaymentIntentId>,
+    /// What merchants had done beyond what was paid for.
+    wishes: HashMap<MerchantId, u32>,
+    /// Whether something may have been changed elsewhere of which this node was not told.
+    is_behind: bool,
 }
 
 impl Kept {
@@ -139,6 +148,16 @@ impl Kept {
             )
         });
         self.fault.clone().or(aside)
+    }
+
+    /// What was promised while it was away last counts, unless it was there for as long since as it may be away: whoever can make
+    /// it go and come would have the limits anew each time.
+    fn forget_promises(&mut self, limits: Option<StandInLimits>, now: Timestamp) {
+        let counts = |minutes| self.back_at.is_some_and(|back| is_within(minutes, back, now));
+        if !limits.is_some_and(|limits| counts(limits.minutes)) {
+            self.promised = Promised::default();
+            self.wishes.clear();
+        }
     }
 
     fn may_stand_in(&self) -> bool {
@@ -251,6 +270,7 @@ impl StandIn {
             since: clock(),
             known: Known::new(),
             promised: Promised::default(),
+            back_at: None,
             journal,
             fault,
             is_torn_off: false,
@@ -260,6 +280,8 @@ impl StandIn {
             answers: HashMap::new(),
             authorizations: HashMap::new(),
             armed: HashMap::new(),
+            wishes: HashMap::new(),
+            is_behind: false,
         };
         kept.index();
         let (news, waker) = (Arc::<News>::default(), wake.clone());
@@ -279,6 +301,12 @@ impl StandIn {
             let _nobody_waits = waker.send(());
             told.came();
         }));
+        let hearing = Arc::downgrade(&node);
+        node.database.tell_of_rows(Box::new(move |told| {
+            if let Some(node) = hearing.upgrade() {
+                node.is_told(told);
+            }
+        }));
         node.book_before_anything_else(&woken)?;
         let of_thread = Arc::downgrade(&node);
         let thread = Builder::new().name("tapfer-stand-in".to_owned());
@@ -296,8 +324,10 @@ impl StandIn {
         let mut kept = self.state();
         match (kept.phase, self.database.is_away()) {
             (Phase::There, true) if self.limits.is_some() && kept.may_stand_in() => {
+                let now = (self.clock)();
+                kept.forget_promises(self.limits, now);
                 kept.phase = Phase::Alone;
-                kept.since = (self.clock)();
+                kept.since = now;
                 tracing::warn!(
                     target: "tapfer::stand_in",
                     "the database is away: this node decides small payments alone, within its limits"

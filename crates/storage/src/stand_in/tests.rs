@@ -201,6 +201,7 @@ fn kept(records: &[Record]) -> Kept {
         since: tapfer_payment_types::Timestamp::from_unix_millis(0),
         known: Known::new(),
         promised: Promised::default(),
+        back_at: None,
         journal: None,
         fault: None,
         is_torn_off: false,
@@ -210,5 +211,7 @@ fn kept(records: &[Record]) -> Kept {
         answers: HashMap::new(),
         authorizations: HashMap::new(),
         armed: HashMap::new(),
+        wishes: HashMap::new(),
+        is_behind: false,
     }
 }

@@ -11,6 +11,7 @@ use crate::api::cards::{
 };
 use crate::api::{Page, PageQuery};
 use crate::http::App;
+use crate::http::authentication::require_card_numbers;
 use crate::http::command::{Command, IdempotencyHeader};
 use crate::http::extract::{Filter, JsonBody, PathId};
 use crate::http::problem::Problem;
@@ -20,7 +21,7 @@ use crate::service::caller::Caller;
 /// Create a card
 ///
 /// Under the number given, or a new one of the issuer's range. The number is encrypted by the security
-/// module and never comes back. Operator and issuer.
+/// module and never comes back. An access token that gives one needs the scope `card-numbers:read` as well. Operator and issuer.
 #[utoipa::path(
     post, path = "/v1/cards", tag = "cards", operation_id = "create_card",
     params(IdempotencyHeader), request_body = CreateCard,
@@ -30,6 +31,9 @@ pub(super) async fn create(
     State(app): State<App>,
     Command { caller, repetition, body }: Command<CreateCard>,
 ) -> Result<impl IntoResponse, Problem> {
+    if body.pan.is_some() {
+        require_card_numbers(&caller)?;
+    }
     app.run(move |service| service.create_card(&caller, &repetition, body)).await
 }
 

@@ -1,0 +1,150 @@
+//! What other nodes take out of service, of which the database tells; what they took while this node did not listen; and which keys
+//! they gave.
+
+use tapfer_payment_types::ApiKeyId;
+
+use super::known::Known;
+use super::{Phase, StandIn};
+use crate::hot::Touched;
+use crate::postgres::Told;
+use crate::relational::rows::{Columns, all};
+use crate::relational::sql::{Connection, params};
+use crate::relational::{Engine as _, Result, tokens};
+
+/// What has an id of its own, and when it is in service no more.
+const OUT_OF_SERVICE: [(&str, &str); 5] = [
+    (
+        "tokens",
+        "SELECT id FROM tokens WHERE id = ANY (string_to_array(?1, ' ')) AND status <> 'ACTIVE'",
+    ),
+    (
+        "cards",
+        "SELECT id FROM cards WHERE id = ANY (string_to_array(?1, ' ')) AND status <> 'active'",
+    ),
+    (
+        "terminals",
+        "SELECT id FROM terminals WHERE id = ANY (string_to_array(?1, ' ')) AND revoked_at IS NOT NULL",
+    ),
+    (
+        "api_keys",
+        "SELECT id FROM api_keys WHERE id = ANY (string_to_array(?1, ' ')) AND revoked_at IS NOT NULL",
+    ),
+    (
+        "devices",
+        "SELECT device_id AS id FROM device_integrity
+         WHERE device_id = ANY (string_to_array(?1, ' ')) AND standing = 'failed'",
+    ),
+];
+
+/// What one row of the database is about.
+enum Elsewhere {
+    Touched(Touched),
+    ApiKey(ApiKeyId),
+}
+
+impl Elsewhere {
+    /// Nothing, if this version knows no such row.
+    fn of(table: &str, id: &str) -> Option<Self> {
+        Some(Self::Touched(match table {
+            "cards" => Touched::Card(id.parse().ok()?),
+            "tokens" => Touched::Token(id.parse().ok()?),
+            "terminals" => Touched::Terminal(id.parse().ok()?),
+            "issuers" => Touched::Issuer(id.parse().ok()?),
+            "devices" => Touched::Device(id.parse().ok()?),
+            "api_keys" => return Some(Self::ApiKey(id.parse().ok()?)),
+            _ => return None,
+        }))
+    }
+}
+
+impl StandIn {
+    /// The database has told something, or this node has begun to listen.
+    pub(super) fn is_told(&self, told: Told<'_>) {
+        let mut kept = self.state();
+        match told {
+            Told::Anything => kept.is_behind = true,
+            Told::Row(table, id) => {
+                tracing::info!(target: "tapfer::stand_in", what = %format_args!("{table} {id}"), "changed at some node: what was seen of it is forgotten");
+                kept.known.forget_what_changed(table, id);
+            }
+        }
+    }
+
+    /// Asks what was taken out of service while nobody listened. Until the database has said it, what was seen is good as before.
+    pub(super) fn catch_up(&self) {
+        let asked: Vec<_> = {
+            let mut kept = self.state();
+            if !std::mem::take(&mut kept.is_behind) {
+                return;
+            }
+            OUT_OF_SERVICE
+                .iter()
+                .map(|(table, sql)| (*table, *sql, kept.known.ids(table)))
+                .collect()
+        };
+        let found = self.database.read(|connection| out_of_service(connection, &asked));
+        let mut kept = self.state();
+        match found {
+            Ok(found) => {
+                for (table, id) in found {
+                    kept.known.forget_what_changed(table, &id);
+                }
+                // What they ask of payments is seen again with the next one.
+                kept.known.hot.forget_issuers();
+                tracing::debug!(target: "tapfer::stand_in", "asked what was taken out of service while nobody listened");
+            }
+            Err(error) => {
+                kept.is_behind = true;
+                tracing::warn!(target: "tapfer::stand_in", %error, "what other nodes have taken out of service is not known yet");
+            }
+        }
+    }
+}
+
+impl StandIn {
+    /// Looks up the keys of tokens that pay with some which this node did not give: the next payment may be with another of them.
+    pub(super) fn learn_keys(&self) {
+        let tokens = match &mut *self.look() {
+            kept if kept.phase == Phase::There => kept.known.take_unknown_keys(),
+            _ => return,
+        };
+        if tokens.is_empty() {
+            return;
+        }
+        let now = (self.clock)();
+        match self.database.read(|connection| tokens::keys_of_all(connection, &tokens, now)) {
+            Ok(keys) => {
+                tracing::debug!(target: "tapfer::stand_in", tokens = tokens.len(), keys = keys.len(), "keys of phones were looked up");
+                let known = &mut self.state().known;
+                keys.into_iter().for_each(|(token, key)| known.has_key(token, key));
+            }
+            Err(error) => {
+                tracing::debug!(target: "tapfer::stand_in", %error, "keys of some phones were not looked up");
+            }
+        }
+    }
+}
+
+fn out_of_service(
+    connection: &Connection,
+    asked: &[(&'static str, &'static str, Vec<String>)],
+) -> Result<Vec<(&'static str, String)>> {
+    let mut found = Vec::new();
+    for (table, sql, ids) in asked {
+        let ids = all(connection, sql, params![ids.join(" ")], |row| {
+            Columns::new(row, "what is out of service").get::<String>("id")
+        })?;
+        found.extend(ids.into_iter().map(|id| (*table, id)));
+    }
+    Ok(found)
+}
+
+impl Known {
+    fn forget_what_changed(&mut self, table: &str, id: &str) {
+        match Elsewhere::of(table, id) {
+            Some(Elsewhere::Touched(touched)) => self.forget(touched),
+            Some(Elsewhere::ApiKey(id)) => self.forget_api_key(id),
+            None => {}
+        }
+    }
+}
