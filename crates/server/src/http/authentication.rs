@@ -22,10 +22,6 @@ use crate::service::caller::Caller;
 /// The one route that takes the API key of a terminal or phone where certificates are required.
 const CERTIFICATES: &str = "/v1/client-certificates";
 
-/// The two that ask about one card number; who is refused there stands in the audit log.
-const DETOKENIZE: &str = "/v1/tokens/{token}/detokenize";
-const LOOKUP: &str = "/v1/cards/lookup";
-
 /// The cause that has words of its own for the caller.
 const TWO_PROOFS: &str = "more than one proof of who calls";
 
@@ -104,7 +100,11 @@ impl FromRequestParts<App> for Caller {
 
 /// What is asked about one card number tells whether there is a card: who may not see numbers may not guess at them.
 pub(super) fn require_card_numbers(caller: &Caller) -> Result<(), Problem> {
-    if caller.names_card_numbers { Ok(()) } else { Err(insufficient(scope::CARD_NUMBERS)) }
+    if caller.names_card_numbers {
+        return Ok(());
+    }
+    caller.lacks_scope(scope::CARD_NUMBERS);
+    Err(insufficient(scope::CARD_NUMBERS))
 }
 
 /// Where a request comes from; nowhere, if it did not come over the network.
@@ -182,10 +182,10 @@ async fn require_scope(
     };
     caller.lacks_scope(needed);
     let looked_at = match route {
-        DETOKENIZE => {
+        scope::DETOKENIZE => {
             PathId::from_request_parts(parts, app).await.ok().map(|PathId(token)| Some(token))
         }
-        LOOKUP => Some(None),
+        scope::LOOKUP => Some(None),
         _ => None,
     };
     if let Some(token) = looked_at {

@@ -38,7 +38,9 @@ const API_KEYS: &str = "api-keys:write";
 
 /// What answers with a card number, or says whether one is a card's: of a number whose ends are shown a thousand guesses find the
 /// rest.
-const ABOUT_CARD_NUMBERS: [&str; 2] = ["/v1/tokens/{token}/detokenize", "/v1/cards/lookup"];
+const ABOUT_CARD_NUMBERS: [&str; 2] = [DETOKENIZE, LOOKUP];
+pub(crate) const DETOKENIZE: &str = "/v1/tokens/{token}/detokenize";
+pub(crate) const LOOKUP: &str = "/v1/cards/lookup";
 /// The scope of whoever may see card numbers, and name them.
 pub(crate) const CARD_NUMBERS: &str = "card-numbers:read";
 

@@ -135,6 +135,12 @@ fn attack_token_that_guesses_card_numbers() {
     hotline.post("/v1/cards", &new).expect(201);
     new["pan"] = pan["pan"].clone();
     assert_eq!(hotline.post("/v1/cards", &new).problem(403), "insufficient_scope");
+    let is_told = |line: &str| {
+        [&client.id[..], "access_refused", "card-numbers:read"]
+            .iter()
+            .all(|word| line.contains(word))
+    };
+    assert_eq!(log_of_all().lines().filter(|line| is_told(line)).count(), 2, "each refusal");
     let vault = client.token(&platform, "cards%3Awrite+card-numbers%3Aread");
     assert_ne!(vault.post("/v1/cards/lookup", &pan).status, 403);
     assert_ne!(vault.post("/v1/cards", &new).status, 403);
