@@ -4,8 +4,9 @@
 //! when no request of it has been worked on for too long. Only requests count: neither HTTP/2 pings nor
 //! bytes that never become a request's head keep a connection alive (ASVS v5.0.0-13.1.2).
 //!
-//! A connection is a stranger's until a request on it has proved who asks. When there is no place left, whoever comes gets that of
-//! the stranger who has been there longest: nobody keeps others out by asking what anybody may ask.
+//! A connection is a stranger's until a request on it has proved who asks, and so are those that an API key has beyond its share.
+//! When there is no place left, whoever comes gets that of the stranger who has been there longest: nobody keeps others out by
+//! asking what anybody may ask, nor with one key.
 
 use core::future::Future;
 use core::pin::Pin;
@@ -14,11 +15,12 @@ use core::time::Duration;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use axum::body::HttpBody;
 use axum::http::{Request, Response};
 use axum_server::accept::Accept;
+use tapfer_payment_types::ApiKeyId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
@@ -31,6 +33,9 @@ use crate::metrics;
 
 /// Refused connections are told of in the log at most this often.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
+/// One API key has one of so many parts of all places for sure, and so many where there are few.
+const KEYS: usize = 12;
+const FEW: usize = 4;
 /// The half of an IPv6 address that names a network; the other half is its owner's to choose.
 const NETWORK: u128 = 0xFFFF_FFFF_FFFF_FFFF << 64;
 
@@ -118,14 +123,16 @@ pub(crate) struct Places {
 struct Taken {
     in_all: usize,
     by_client: HashMap<IpAddr, Client>,
-    /// Connections of nobody knows whom, in the order in which they came.
+    /// How many connections are known to be of each API key.
+    by_key: HashMap<ApiKeyId, usize>,
+    /// Connections of nobody knows whom, and of keys that have their share, in the order in which they came.
     strangers: BTreeMap<u64, Stranger>,
     came: u64,
     refused: u64,
     told: Option<Stopwatch>,
 }
 
-/// A connection on which nobody has proved who asks.
+/// A connection whose place another may get.
 #[derive(Debug)]
 struct Stranger {
     client: IpAddr,
@@ -182,7 +189,8 @@ impl Places {
         let number = taken.came;
         taken.strangers.insert(number, Stranger { client, send_away });
         metrics::connection_opened();
-        Ok((Place { places: Arc::clone(self), client, number, body_room }, sent_away))
+        let (places, key) = (Arc::clone(self), OnceLock::new());
+        Ok((Place { places, client, number, key, body_room }, sent_away))
     }
 }
 
@@ -222,6 +230,27 @@ impl Taken {
         Arc::clone(&client.body_room)
     }
 
+    /// Nobody gets the place any more, unless the key has its share; whether that is so.
+    fn know(&mut self, number: u64, key: ApiKeyId, share: usize) -> bool {
+        let of_key = self.by_key.entry(key).or_default();
+        if *of_key >= share {
+            return false;
+        }
+        *of_key = of_key.saturating_add(1);
+        self.strangers.remove(&number);
+        true
+    }
+
+    fn forget(&mut self, key: ApiKeyId) {
+        let left = self.by_key.get_mut(&key).map_or(0, |of_key| {
+            *of_key = of_key.saturating_sub(1);
+            *of_key
+        });
+        if left == 0 {
+            self.by_key.remove(&key);
+        }
+    }
+
     fn free(&mut self, client: IpAddr) {
         self.in_all = self.in_all.saturating_sub(1);
         if let Some(of_client) = self.by_client.get_mut(&client) {
@@ -248,13 +277,23 @@ struct Place {
     client: IpAddr,
     /// How many came before.
     number: u64,
+    /// Whose it is, once nobody gets it from him.
+    key: OnceLock<ApiKeyId>,
     body_room: Arc<BodyRoom>,
 }
 
 impl Place {
-    /// It is known whose it is: nobody gets it from him.
-    fn is_known(&self) {
-        lock(&self.places.taken).strangers.remove(&self.number);
+    /// It is known whose it is: nobody gets it from him, unless he has many.
+    fn is_known(&self, key: ApiKeyId) {
+        if self.key.get().is_some() {
+            return;
+        }
+        let share = self.places.in_all.div_euclid(KEYS).max(FEW);
+        let mut taken = lock(&self.places.taken);
+        if taken.know(self.number, key, share) && self.key.set(key).is_err() {
+            // Two requests of one connection at the same moment: it counts once.
+            taken.forget(key);
+        }
     }
 }
 
@@ -262,6 +301,9 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = lock(&self.places.taken);
         taken.strangers.remove(&self.number);
+        if let Some(key) = self.key.get() {
+            taken.forget(*key);
+        }
         taken.free(self.client);
         if taken.in_all == 0 {
             self.places.emptied.notify_waiters();
@@ -319,7 +361,7 @@ impl Drop for RunningRequest {
 
 /// Stands in an answer to somebody who has proved who he is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ToSomebodyKnown;
+pub(crate) struct ToSomebodyKnown(pub(crate) ApiKeyId);
 
 /// The service of one connection; counts what is running, hears when it is known whose it is, and tells requests how much room there
 /// is for their bodies.
@@ -357,9 +399,9 @@ where
             let answer = answer.await;
             drop(running);
             if let Ok(answer) = &answer
-                && answer.extensions().get::<ToSomebodyKnown>().is_some()
+                && let Some(ToSomebodyKnown(key)) = answer.extensions().get()
             {
-                place.is_known();
+                place.is_known(*key);
             }
             answer
         })
@@ -490,9 +532,14 @@ mod tests {
     use core::time::Duration;
     use std::net::SocketAddr;
     use std::sync::Arc;
+    use tapfer_payment_types::{ApiKeyId, Timestamp};
 
     fn peer(address: &str) -> SocketAddr {
         SocketAddr::new(address.parse().unwrap(), 40_000)
+    }
+
+    fn key(number: u8) -> ApiKeyId {
+        ApiKeyId::new(Timestamp::from_unix_millis(0), [number; 10])
     }
 
     fn small() -> Arc<Places> {
@@ -503,9 +550,10 @@ mod tests {
     #[test]
     fn places_of_who_is_known_are_shared_out_and_given_back() {
         let places = small();
-        let known = |address| {
+        let mut keys = 0..;
+        let mut known = |address| {
             places.take(peer(address)).map(|(place, _)| {
-                place.is_known();
+                place.is_known(key(keys.next().unwrap()));
                 place
             })
         };
@@ -525,7 +573,7 @@ mod tests {
         let places = small();
         let (first, mut oldest) = places.take(peer("192.0.2.1")).unwrap();
         let (known, mut stays) = places.take(peer("192.0.2.1")).unwrap();
-        known.is_known();
+        known.is_known(key(1));
         let (_next, mut next) = places.take(peer("192.0.2.2")).unwrap();
         let (_newest, mut newest) = places.take(peer("192.0.2.3")).unwrap();
         assert_eq!(oldest.try_recv(), Ok(()), "who has been there longest");
@@ -534,6 +582,27 @@ mod tests {
         let _one_more = places.take(peer("192.0.2.4")).unwrap();
         assert_eq!(next.try_recv(), Ok(()));
         assert!(stays.try_recv().is_err() && newest.try_recv().is_err());
+    }
+
+    #[test]
+    fn beyond_its_share_a_key_is_a_stranger() {
+        let limits = Limits { connections: 5, connections_per_address: 5, ..Limits::default() };
+        let places = Arc::new(Places::new(&limits));
+        let of_key = || {
+            let (place, sent_away) = places.take(peer("192.0.2.1")).unwrap();
+            place.is_known(key(1));
+            place.is_known(key(1));
+            (place, sent_away)
+        };
+        let mut held: Vec<_> = (0..5).map(|_| of_key()).collect();
+        let comes = places.take(peer("192.0.2.2")).unwrap();
+        let gone: Vec<_> = held.iter_mut().map(|(_, sent_away)| sent_away.try_recv()).collect();
+        assert_eq!(gone.iter().position(Result::is_ok), Some(4), "{gone:?}");
+        held.truncate(3);
+        held.push(of_key());
+        drop(comes);
+        let _two = [places.take(peer("192.0.2.2")), places.take(peer("192.0.2.3"))];
+        assert!(held[3].1.try_recv().is_err(), "what was given back counts no more");
     }
 
     #[test]

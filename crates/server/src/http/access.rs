@@ -32,9 +32,9 @@ impl AccessLine {
         }
     }
 
-    /// Whether authentication has found out who asks.
-    pub(crate) fn is_of_somebody_known(&self) -> bool {
-        self.caller.is_set()
+    /// Who asks, if authentication has found out.
+    pub(crate) fn caller(&self) -> Option<ApiKeyId> {
+        self.caller.get()
     }
 
     /// Of requests of nobody knows whom so many a second (`left_out` says how many before it have no line).

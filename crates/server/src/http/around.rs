@@ -24,8 +24,8 @@ pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: N
         Err(problem) => problem.into_response(),
     };
     let mut response = problem::render(answered, &id);
-    if line.is_of_somebody_known() {
-        response.extensions_mut().insert(ToSomebodyKnown);
+    if let Some(key) = line.caller() {
+        response.extensions_mut().insert(ToSomebodyKnown(key));
     }
     line.write(&app, &id, response.status());
     access::secure(response.headers_mut());

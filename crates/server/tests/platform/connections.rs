@@ -238,6 +238,21 @@ fn attack_every_place_held_by_strangers() {
     assert!(asks(&mut known) && asks(&mut honest));
 }
 
+/// Whoever has one key holds its share of the places, and no others.
+#[test]
+fn attack_every_place_held_with_one_key() {
+    let platform = platform(|limits| {
+        limits.connections = 6;
+        limits.connections_per_address = 6;
+    });
+    let mut held: Vec<Tls> = (0..6).map(|_| connect(&platform, b"http/1.1").unwrap()).collect();
+    held.iter_mut().for_each(|stream| prove(&platform, stream));
+    let mut honest = connect(&platform, b"http/1.1").unwrap();
+    assert!(is_answered(&mut honest, REQUEST));
+    assert!(ends(&mut held[4]), "the first beyond the share");
+    assert!(held[..4].iter_mut().all(|stream| is_answered(stream, REQUEST)));
+}
+
 #[test]
 fn one_address_does_not_take_all_places() {
     let platform = platform(|limits| limits.connections_per_address = 1);
