@@ -254,9 +254,7 @@ fn attack_limits_anew_with_each_short_break() {
     for is_anew in [false, true] {
         town.find_the_database();
         approved(&town.shop.pay(10));
-        if is_anew {
-            town.shop.platform.clock.advance_seconds(601);
-        }
+        town.shop.platform.clock.advance_seconds(if is_anew { 601 } else { 1 });
         town.lose_the_database();
         let intent = town.shop.armed_intent(10);
         let tapped = town.shop.tap(&intent, 10);

@@ -134,11 +134,17 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_journal_or_not(bytes in any::<Vec<u8>>(), whole in record()) {
+    fn any_bytes_are_a_journal_or_not(
+        bytes in any::<Vec<u8>>(), whole in record(), at in any::<prop::sample::Index>(), bit in 0..8_u32,
+    ) {
         prop_assert_ne!(stand_in_reads_back(&bytes), Some(false));
         let (_directory, path, _) = written(&vec![vec![whole]]);
         let bytes = fs::read(&path).unwrap();
-        prop_assert_eq!(stand_in_reads_back(&bytes[45..]), Some(true));
+        let mut records = bytes[45..].to_vec();
+        prop_assert_eq!(stand_in_reads_back(&records), Some(true));
+        let place = at.index(records.len());
+        records[place] ^= 1 << bit;
+        prop_assert_ne!(stand_in_reads_back(&records), Some(false));
         for cut in [0, 3, 5, 9, 44, bytes.len() - 1] {
             let _read = super::journal::records_of_anybody(&bytes[..cut]);
         }
