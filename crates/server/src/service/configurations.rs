@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tapfer_emv::document::DocumentPurpose;
+use tapfer_hsm::DocumentKeyRecord;
 use tapfer_payment_types::configuration::{
     Audience, CONFIGURATION_FORMAT, CardAuthority, CardIssuer, Configuration, Content,
     MAXIMUM_DOCUMENT_LENGTH, PhoneConfiguration, RevokedIssuerCertificate, SignedConfiguration,
@@ -193,8 +194,16 @@ impl Service {
     /// # Errors
     /// [`ServiceError::Hsm`].
     pub(super) fn document_keys(&self) -> Result<Arc<DocumentKeys>, ServiceError> {
-        self.document_keys
-            .get_or_ask(|purpose| self.ask_hsm("document_keys", |hsm| hsm.document_keys(purpose)))
+        self.document_keys.get_or_ask(|purpose| self.ask_document_keys(purpose))
+    }
+
+    /// # Errors
+    /// [`ServiceError::Hsm`].
+    pub(super) fn ask_document_keys(
+        &self,
+        purpose: DocumentPurpose,
+    ) -> Result<Vec<DocumentKeyRecord>, ServiceError> {
+        self.ask_hsm("document_keys", |hsm| hsm.document_keys(purpose))
     }
 
     /// Realm and public key, as a line of text.

@@ -53,6 +53,13 @@ impl DocumentKeys {
     }
 }
 
+fn asked<E: From<HsmError>>(
+    ask: impl Fn(DocumentPurpose) -> Result<Vec<DocumentKeyRecord>, E>,
+) -> Result<Arc<DocumentKeys>, E> {
+    let configurations = ask(DocumentPurpose::Configuration)?;
+    Ok(Arc::new(DocumentKeys::of(&configurations, &ask(DocumentPurpose::AuditHead)?)?))
+}
+
 /// What is known of them. They change with the catalogue of keys, and whoever follows that has them forgotten.
 #[derive(Default)]
 pub(crate) struct KnownDocumentKeys(RwLock<Known>);
@@ -75,14 +82,23 @@ impl KnownDocumentKeys {
         if let Some(keys) = keys {
             return Ok(keys);
         }
-        let configurations = ask(DocumentPurpose::Configuration)?;
-        let keys = DocumentKeys::of(&configurations, &ask(DocumentPurpose::AuditHead)?)?;
-        let keys = Arc::new(keys);
+        let keys = asked(ask)?;
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.forgotten == forgotten {
             known.keys = Some(Arc::clone(&keys));
         }
         Ok(keys)
+    }
+
+    /// Asks for them again. As long as nobody answers, those of before stay: who is let in needs no security module at any moment.
+    pub(crate) fn renew<E: From<HsmError>>(
+        &self,
+        ask: impl Fn(DocumentPurpose) -> Result<Vec<DocumentKeyRecord>, E>,
+    ) -> Result<(), E> {
+        let keys = asked(ask)?;
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *known = Known { forgotten: known.forgotten.wrapping_add(1), keys: Some(keys) };
+        Ok(())
     }
 
     /// They are asked for again.

@@ -37,11 +37,9 @@ impl Service {
     /// [`ServiceError`] of store or security module: not all was followed.
     pub(crate) fn follow_keys(&self) -> Result<Vec<IssuerId>, ServiceError> {
         self.follow_catalogue()?;
-        self.document_keys.forget();
+        self.document_keys.renew(|purpose| self.ask_document_keys(purpose))?;
         // Behind the keys: what is found with those of before from here on is not kept.
         self.good_api_keys.forget();
-        // Read now, while they can be asked for: who is let in needs no security module from here on.
-        self.document_keys()?;
         self.renewals.want();
         self.follow_client_authorities()?;
         Ok(self.follow_keys_of(self.all_issuers()?))
