@@ -63,10 +63,11 @@ impl StandIn {
         let mut kept = self.state();
         match told {
             Told::Anything => kept.is_behind = true,
-            Told::Row(table, id) => {
-                tracing::info!(target: "tapfer::stand_in", what = %format_args!("{table} {id}"), "changed at some node: what was seen of it is forgotten");
-                kept.known.forget_what_changed(table, id);
+            // Whoever may connect to the database may say something here: it costs him a payment behind it, and writes nothing.
+            Told::Row(table, id) if kept.known.forget_what_changed(table, id) => {
+                tracing::debug!(target: "tapfer::stand_in", what = %format_args!("{table} {id}"), "changed at some node: what was seen of it is forgotten");
             }
+            Told::Row(..) => {}
         }
     }
 
@@ -140,11 +141,13 @@ fn out_of_service(
 }
 
 impl Known {
-    fn forget_what_changed(&mut self, table: &str, id: &str) {
+    /// Whether it is something that is known of.
+    fn forget_what_changed(&mut self, table: &str, id: &str) -> bool {
         match Elsewhere::of(table, id) {
             Some(Elsewhere::Touched(touched)) => self.forget(touched),
             Some(Elsewhere::ApiKey(id)) => self.forget_api_key(id),
-            None => {}
+            None => return false,
         }
+        true
     }
 }

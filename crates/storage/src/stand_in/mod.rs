@@ -106,6 +106,32 @@ struct Kept {
 }
 
 impl Kept {
+    /// At a start: what stands in a journal is booked before anything else, and why nothing may be added to it, if so.
+    fn new(
+        now: Timestamp,
+        (journal, fault): (Option<Journal>, Option<String>),
+        records: Vec<Record>,
+    ) -> Self {
+        Self {
+            phase: if records.is_empty() { Phase::There } else { Phase::Booking },
+            since: now,
+            known: Known::new(),
+            promised: Promised::default(),
+            back_at: None,
+            journal,
+            fault,
+            is_torn_off: false,
+            records,
+            refusals: Refusals::default(),
+            set_aside: Vec::new(),
+            answers: HashMap::new(),
+            authorizations: HashMap::new(),
+            armed: HashMap::new(),
+            wishes: HashMap::new(),
+            is_behind: false,
+        }
+    }
+
     /// Nothing more is decided before the journal was read again.
     fn break_off(&mut self, fault: String) {
         self.journal = None;
@@ -264,25 +290,7 @@ impl StandIn {
     ) -> Result<Arc<Self>> {
         let (journal, found, fault) = read_journal(path, &key);
         let (wake, woken) = channel();
-        let phase = if found.records.is_empty() { Phase::There } else { Phase::Booking };
-        let mut kept = Kept {
-            phase,
-            since: clock(),
-            known: Known::new(),
-            promised: Promised::default(),
-            back_at: None,
-            journal,
-            fault,
-            is_torn_off: false,
-            records: found.records,
-            refusals: Refusals::default(),
-            set_aside: Vec::new(),
-            answers: HashMap::new(),
-            authorizations: HashMap::new(),
-            armed: HashMap::new(),
-            wishes: HashMap::new(),
-            is_behind: false,
-        };
+        let mut kept = Kept::new(clock(), (journal, fault), found.records);
         kept.index();
         let (news, waker) = (Arc::<News>::default(), wake.clone());
         let told = Arc::clone(&news);

@@ -1,21 +1,17 @@
 //! Journals read back as they were written; what is torn is left out, and what is damaged is named.
 #![allow(clippy::arithmetic_side_effects)]
 
-use std::collections::HashMap;
 use std::fs;
 
 use proptest::option;
 use proptest::prelude::*;
-use tapfer_payment_types::Secret;
+use tapfer_payment_types::{Secret, Timestamp};
 use tapfer_payments::access::Role;
 use tapfer_payments::audit::{AuditAction, Caller};
 
-use super::booking::Refusals;
 use super::journal::{Found, Journal};
-use super::known::Known;
-use super::limits::Promised;
 use super::record::{Changed, Promise, Record};
-use super::{Kept, Phase, stand_in_reads_back, unbooked_in_journal};
+use super::{Kept, stand_in_reads_back, unbooked_in_journal};
 use crate::AnswerKey;
 use crate::journal::JournalFault;
 use crate::journal::tests::{answer, decided, intent, time};
@@ -182,7 +178,8 @@ fn a_journal_that_was_read_again_replaces_nothing_that_is_known() {
             let read = |found| {
                 let path = directory.path().join("stand-in.journal");
                 let (journal, _) = Journal::open(&path, key(1)).unwrap();
-                let mut kept = kept(&known);
+                let mut kept =
+                    Kept::new(Timestamp::from_unix_millis(0), (None, None), known.clone());
                 kept.break_off("on purpose".to_owned());
                 kept.read_again((Some(journal), found, None));
                 kept
@@ -199,25 +196,4 @@ fn a_journal_that_was_read_again_replaces_nothing_that_is_known() {
             Ok(())
         })
         .unwrap();
-}
-
-fn kept(records: &[Record]) -> Kept {
-    Kept {
-        phase: Phase::Booking,
-        since: tapfer_payment_types::Timestamp::from_unix_millis(0),
-        known: Known::new(),
-        promised: Promised::default(),
-        back_at: None,
-        journal: None,
-        fault: None,
-        is_torn_off: false,
-        records: records.to_vec(),
-        refusals: Refusals::default(),
-        set_aside: Vec::new(),
-        answers: HashMap::new(),
-        authorizations: HashMap::new(),
-        armed: HashMap::new(),
-        wishes: HashMap::new(),
-        is_behind: false,
-    }
 }
