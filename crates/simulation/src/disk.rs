@@ -14,7 +14,7 @@ use crate::chance::Chance;
 const SECTOR: usize = 512;
 /// The head of a write-ahead log, which SQLite syncs before it writes behind it (`sqlite3WalFrames`).
 const HEAD: usize = 32;
-const DATABASE: &str = "tapfer.db";
+pub(crate) const DATABASE: &str = "tapfer.db";
 const LOG: &str = "tapfer.db-wal";
 /// Shared memory of the processes that have the database open: nothing of it outlives the machine.
 const SHARED_MEMORY: &str = "tapfer.db-shm";

@@ -4,9 +4,11 @@
 //! them, and whatever it still does afterwards happens to files that nobody will read, and is heard by nobody. So it can
 //! die between any two steps, and everything stays in order for whoever repeats it.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use tapfer_server::in_process::{HsmFault, HsmFaults};
 use tapfer_storage::faults::{Fault, Faults, Moment};
@@ -61,6 +63,24 @@ struct State {
     is_looked_at: bool,
     /// By how many payments the store's tables catch up with its journal behind the next transactions.
     catches_up: usize,
+    /// Its database is a server's, which goes on when it dies.
+    is_at_server: bool,
+    /// It does not reach that.
+    is_away: bool,
+    /// It does not any more behind the transaction that is lost, or whose answer is.
+    goes_away: bool,
+}
+
+/// What somebody else does while this machine waits for its security module.
+pub(crate) type Work = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct Meanwhile(Mutex<Option<Work>>);
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meanwhile")
+    }
 }
 
 /// The faults of one machine, from its start to its end.
@@ -68,13 +88,48 @@ struct State {
 pub(crate) struct Machine {
     state: Mutex<State>,
     changed: Condvar,
+    meanwhile: Meanwhile,
 }
 
 impl Machine {
     /// A machine whose files are in `home`, and will be in `next_home` if it dies.
-    pub(crate) fn new(home: PathBuf, next_home: PathBuf) -> Self {
-        let state = State { home, next_home, ..State::default() };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+    pub(crate) fn new(home: PathBuf, next_home: PathBuf, is_at_server: bool) -> Self {
+        let state = State { home, next_home, is_at_server, ..State::default() };
+        Self { state: Mutex::new(state), ..Self::default() }
+    }
+
+    /// Whether its database's server is out of reach.
+    pub(crate) fn set_away(&self, is_away: bool) {
+        self.state().is_away = is_away;
+    }
+
+    pub(crate) fn is_away(&self) -> bool {
+        self.state().is_away
+    }
+
+    /// Loses the next transaction, or the word of it, and the server with it.
+    pub(crate) fn fails_over(&self, loss: Loss) {
+        let mut state = self.state();
+        (state.loss, state.goes_away) = (Some(loss), true);
+    }
+
+    /// Whether it has died in what it does now.
+    pub(crate) fn has_died(&self) -> bool {
+        self.state().died.is_some()
+    }
+
+    /// Somebody else is to do this as soon as this machine has asked its security module.
+    pub(crate) fn meanwhile(&self, work: Work) {
+        *self.meanwhile.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
+    }
+
+    /// Now at the latest.
+    pub(crate) fn meanwhile_is_over(&self) {
+        let work = self.meanwhile.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(work) = work {
+            // Its thread is another's: it waits for its own answers.
+            let _ended = thread::spawn(work).join();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -119,12 +174,17 @@ impl Machine {
         if let Some(death) = state.death.take() {
             state.dies("when its work was done and nobody had heard of it", death.tail);
         }
-        state.loss = None;
+        (state.loss, state.goes_away) = (None, false);
         state.died.take()
     }
 }
 
 impl State {
+    /// Whether no server hears it: what it does behind its death is nobody's.
+    const fn is_cut_off(&self) -> bool {
+        self.is_at_server && (self.is_away || self.died.is_some())
+    }
+
     /// One moment further: whether the machine dies here.
     fn passes(&mut self, when: &'static str) {
         match &mut self.death {
@@ -168,15 +228,25 @@ impl Faults for Machine {
             return None;
         }
         match moment {
+            Moment::Asked => state.is_cut_off().then_some(Fault::Away),
             Moment::Begins => {
                 state.in_transaction = true;
                 state.passes("before a transaction");
                 state.writes();
-                state.disk_is_full.then_some(Fault::DiskFull)
+                match state.is_cut_off() {
+                    true => Some(Fault::Away),
+                    false => state.disk_is_full.then_some(Fault::DiskFull),
+                }
             }
             Moment::Made => {
                 state.passes("in a transaction, before it was written");
-                state.loss.take_if(|loss| *loss == Loss::Transaction).map(|_| Fault::Lost)
+                // Its connection ends with it, and what it had not committed.
+                if state.is_cut_off() {
+                    return Some(Fault::Lost);
+                }
+                let lost = state.loss.take_if(|loss| *loss == Loss::Transaction);
+                state.is_away |= lost.is_some() && state.goes_away;
+                lost.map(|_| Fault::Lost)
             }
             Moment::Over { synced } => {
                 state.passes(OVER);
@@ -184,6 +254,7 @@ impl Faults for Machine {
                 state.in_transaction = false;
                 self.changed.notify_all();
                 let lost = state.loss.take_if(|loss| synced && *loss == Loss::Answer);
+                state.is_away |= lost.is_some() && state.goes_away;
                 lost.map(|_| Fault::Lost)
             }
             Moment::CatchUpBegins => {
@@ -220,7 +291,10 @@ impl HsmFaults for Machine {
     fn behind_call(&self) -> HsmFault {
         let mut state = self.state();
         state.passes("when the security module had answered");
-        state.fault()
+        let fault = state.fault();
+        drop(state);
+        self.meanwhile_is_over();
+        fault
     }
 }
 

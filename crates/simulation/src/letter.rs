@@ -139,6 +139,8 @@ pub(crate) struct Letter {
     pub(crate) call: Call,
     /// Which sale it belongs to.
     pub(crate) sale: Option<usize>,
+    /// Which node it goes to.
+    pub(crate) node: usize,
     /// What the sender heard; it asks until it hears something that is final.
     pub(crate) heard: Option<Answer>,
     /// The sender has forgotten that it asked.

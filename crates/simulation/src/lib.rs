@@ -42,6 +42,9 @@ pub enum SimulationError {
         "a file of the simulated world cannot be read or written: {0}; look whether there is room in the temporary directory"
     )]
     File(#[from] io::Error),
+    /// The database that several nodes share.
+    #[error("the simulated database's server does not start: {0}")]
+    Server(#[from] tapfer_storage::StorageError),
     /// The realm does not open.
     #[error("the simulated platform's realm does not open: {0}")]
     Realm(#[from] tapfer_server::RealmError),
@@ -56,16 +59,18 @@ pub enum SimulationError {
     Answer(#[from] serde_json::Error),
 }
 
-/// How long a story is.
+/// How long a story is, and where it plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Length {
     /// So many things happen; then the faults end, and everybody is answered.
     pub steps: u64,
+    /// At so many nodes: one with a database of its own, or two that share a server's.
+    pub nodes: u8,
 }
 
 impl Default for Length {
     fn default() -> Self {
-        Self { steps: 250 }
+        Self { steps: 250, nodes: 1 }
     }
 }
 
@@ -91,5 +96,5 @@ pub struct Told {
 /// # Errors
 /// [`SimulationError`]: the simulation cannot go on. That the platform does not is in [`Told::objection`].
 pub fn run(prepared: &Prepared, seed: u64, length: Length) -> Result<Told, SimulationError> {
-    world::World::begin(prepared, seed)?.go_on(length)
+    world::World::begin(prepared, seed, length.nodes)?.go_on(length)
 }

@@ -10,12 +10,13 @@ use tapfer_server::clock::SharedClock;
 use tapfer_server::in_process::{Answer, Call, InProcess, Surroundings};
 use tapfer_storage::Storage;
 use tapfer_storage::faults::SharedFaults;
+use tapfer_storage::sqlite::simulated::{SimulatedNode, SimulatedServer};
 
 use crate::SimulationError;
 use crate::chance::{Chance, SeededEntropy};
 use crate::clock::MachineClock;
 use crate::disk;
-use crate::faults::{Death, Died, Loss, Machine};
+use crate::faults::{Death, Died, Loss, Machine, Work};
 
 /// The key of every simulated realm's keystore: it protects nothing, and needs no Argon2.
 const UNLOCK: [u8; 32] = [0x42; 32];
@@ -37,6 +38,11 @@ pub(crate) enum Asked {
 pub(crate) struct Node {
     directory: PathBuf,
     seed: u64,
+    /// Which of several.
+    number: u64,
+    /// The database that it shares with others, if it has none of its own.
+    server: Option<Arc<SimulatedServer>>,
+    is_away: bool,
     life: u64,
     clock: MachineClock,
     platform: Option<InProcess>,
@@ -59,6 +65,9 @@ impl Node {
         let node = Self {
             directory: directory.to_owned(),
             seed,
+            number: 0,
+            server: None,
+            is_away: false,
             life: 0,
             clock: MachineClock::showing(now),
             platform: None,
@@ -70,12 +79,45 @@ impl Node {
         Ok(node)
     }
 
+    /// One of several machines at one database: of the files it has all but that.
+    ///
+    /// # Errors
+    /// The files cannot be copied.
+    pub(crate) fn at_server(
+        files: &Path,
+        directory: &Path,
+        (seed, number): (u64, u64),
+        now: Timestamp,
+        server: &Arc<SimulatedServer>,
+    ) -> Result<Self, SimulationError> {
+        let directory = directory.join(format!("node-{number}"));
+        std::fs::create_dir(&directory)?;
+        let node = Self::with_files(files, &directory, seed, now)?;
+        std::fs::remove_file(node.home(0).join(disk::DATABASE))?;
+        Ok(Self { number, server: Some(Arc::clone(server)), ..node })
+    }
+
     fn home(&self, life: u64) -> PathBuf {
         self.directory.join(format!("life-{life}"))
     }
 
-    pub(crate) const fn seed(&self) -> u64 {
-        self.seed
+    /// Whether it does not reach the database that it shares.
+    pub(crate) const fn is_away(&self) -> bool {
+        self.is_away
+    }
+
+    pub(crate) fn set_away(&mut self, is_away: bool) {
+        self.is_away = is_away;
+        self.machine.set_away(is_away);
+    }
+
+    /// Whether its server went with the transaction that it lost, which nobody else knows yet.
+    pub(crate) fn has_lost_server(&self) -> bool {
+        !self.is_away && self.machine.is_away()
+    }
+
+    pub(crate) fn fails_over(&self, loss: Loss) {
+        self.machine.fails_over(loss);
     }
 
     pub(crate) const fn is_up(&self) -> bool {
@@ -126,22 +168,57 @@ impl Node {
         death: Option<Death>,
     ) -> Result<Option<String>, SimulationError> {
         let (home, next) = (self.home(self.life), self.home(self.life.saturating_add(1)));
-        self.machine = Arc::new(Machine::new(home.clone(), next));
+        self.machine = Arc::new(Machine::new(home.clone(), next, self.server.is_some()));
         // Modules and a disk that do not serve now are waited for: nobody starts a platform without them.
         if let Some(death) = death {
             self.machine.will_die(death);
         }
-        let faults: SharedFaults = Arc::<Machine>::clone(&self.machine);
-        let realm = Realm::open_with_faults(&home, &unlock(), faults)?;
-        let clock: SharedClock = Arc::new(self.clock.clone());
-        let entropy = SeededEntropy::new(Chance::new(self.seed, self.life.saturating_add(1_000)));
-        let hsm = Arc::<Machine>::clone(&self.machine);
-        let surroundings = Surroundings { clock, entropy: Arc::new(entropy), hsm };
-        self.platform = Some(InProcess::start(realm, surroundings)?);
+        let started = self.platform_over(&home);
+        let has_died = self.machine.has_died();
         let died = if death.is_some() { self.machine.work_is_done() } else { None };
+        match started {
+            Ok(platform) => self.platform = Some(platform),
+            // A server hears nothing of a machine that is dead.
+            Err(_) if has_died && self.server.is_some() => {}
+            Err(error) => return Err(error),
+        }
         self.machine.set_hsm_down(self.hsm_is_down);
         self.machine.set_disk_full(self.disk_is_full);
+        self.machine.set_away(self.is_away);
         died.map(|died| self.dies(died)).transpose()
+    }
+
+    fn platform_over(&self, home: &Path) -> Result<InProcess, SimulationError> {
+        let faults: SharedFaults = Arc::<Machine>::clone(&self.machine);
+        let realm = match &self.server {
+            None => Realm::open_with_faults(home, &unlock(), faults)?,
+            Some(server) => {
+                let storage: Arc<dyn Storage> = Arc::new(SimulatedNode::at(server, faults));
+                Realm::open_over(home, &unlock(), &storage)?
+            }
+        };
+        let clock: SharedClock = Arc::new(self.clock.clone());
+        let of_life = self.number.saturating_mul(100_000).saturating_add(self.life);
+        let entropy = SeededEntropy::new(Chance::new(self.seed, of_life.saturating_add(1_000)));
+        let hsm = Arc::<Machine>::clone(&self.machine);
+        let surroundings = Surroundings { clock, entropy: Arc::new(entropy), hsm };
+        Ok(InProcess::start(realm, surroundings)?)
+    }
+
+    /// Hands requests in together; somebody else does his work while this machine waits for its security module, or behind it.
+    ///
+    /// # Errors
+    /// As [`Node::ask`].
+    pub(crate) fn ask_meanwhile(
+        &mut self,
+        calls: Vec<Call>,
+        work: Work,
+    ) -> Result<Asked, SimulationError> {
+        self.machine.meanwhile(work);
+        let machine = Arc::clone(&self.machine);
+        let asked = self.ask(calls);
+        machine.meanwhile_is_over();
+        asked
     }
 
     /// Hands requests in together.

@@ -82,7 +82,7 @@ impl World<'_> {
 
     /// A phone is given keys.
     pub(crate) fn has_keys(&mut self, token: &str, answer: &Answer) {
-        let [_, _, ahead] = self.ahead;
+        let [_, _, ahead, _] = self.ahead;
         let now = self.now.plus_millis(ahead);
         let of_token = |set_up: &crate::prepared::PhoneSetUp| set_up.token.to_string() == token;
         let Some(number) = self.prepared.phones.iter().position(of_token) else { return };

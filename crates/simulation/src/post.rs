@@ -1,15 +1,16 @@
 //! Letters on their way, over a network that loses, repeats, delays and so reorders them; and the platform's door.
 
-use tapfer_server::in_process::Answer;
+use tapfer_server::in_process::{Answer, Call};
 
 use crate::SimulationError;
 use crate::auditor::Objection;
 use crate::disk::Tail;
 use crate::faults::{Death, Loss};
 use crate::letter::{Letter, LetterNumber, Order, is_passing, words};
-use crate::node::Asked;
+use crate::node::{Asked, Node};
 use crate::sale::SaleNumber;
 use crate::world::{Ending, Event, Goes, World};
+use std::sync::mpsc::channel;
 
 /// A sender that hears nothing asks again after so many milliseconds.
 const PATIENCE: (i64, i64) = (2_000, 6_000);
@@ -38,15 +39,24 @@ impl World<'_> {
         let number = self.letters.len();
         let call = order.call(bearer, format!("letter-{number}"));
         self.tell(format!("{sender} wants {} (letter {number})", order.words()));
-        self.letters.push(Letter { sender, order, call, sale, heard: None, is_forgotten: false });
+        // A till, and what is behind it, keeps to a node as long as that answers.
+        let of_sale = sale.map(|sale| self.till_of(sale));
+        let node = match of_sale {
+            _ if !self.has_two_nodes() => 0,
+            Some(till) => till.checked_rem(self.nodes.len()).unwrap_or(0),
+            None => self.chance.index(self.nodes.len()),
+        };
+        let (heard, is_forgotten) = (None, false);
+        self.letters.push(Letter { sender, order, call, sale, node, heard, is_forgotten });
         self.send(number);
         number
     }
 
     fn send(&mut self, number: LetterNumber) {
+        let node = self.letters.get(number).map_or(0, |letter| letter.node);
         for _ in 0..self.copies() {
             let (first, last) = self.delay();
-            self.after(first, last, Event::Arrives(number));
+            self.after(first, last, Event::Arrives(number, node));
         }
         let (first, last) = PATIENCE;
         self.after(first, last, Event::AsksAgain(number));
@@ -69,66 +79,160 @@ impl World<'_> {
     pub(crate) fn asks_again(&mut self, number: LetterNumber) -> Goes {
         let Some(letter) = self.letters.get(number) else { return Ok(()) };
         if letter.heard.is_none() && !letter.is_forgotten {
-            self.tell(format!("letter {number} is sent again"));
+            let goes_to_another = self.has_two_nodes() && self.chance.percent(50);
+            match goes_to_another {
+                true => self.goes_to_another(number),
+                false => self.tell(format!("letter {number} is sent again")),
+            }
             self.send(number);
         }
         Ok(())
     }
 
-    /// A copy of a letter is at the door.
-    pub(crate) fn arrives(&mut self, number: LetterNumber) -> Goes {
+    /// Whoever hears nothing, or "not now", asks another node, under the same name.
+    fn goes_to_another(&mut self, number: LetterNumber) {
+        let count = self.nodes.len();
+        let Some(letter) = self.letters.get_mut(number) else { return };
+        letter.node = letter.node.saturating_add(1).checked_rem(count).unwrap_or(0);
+        let node = letter.node;
+        let name = self.name_of(node);
+        self.tell(format!("letter {number} is sent again, to {name}"));
+    }
+
+    /// A copy of a letter is at the door of a node.
+    pub(crate) fn arrives(&mut self, number: LetterNumber, at: usize) -> Goes {
         let Some(letter) = self.letters.get(number) else { return Ok(()) };
-        if !self.node.is_up() {
-            self.tell(format!("letter {number} finds nobody there"));
+        if !self.nodes.get(at).is_some_and(Node::is_up) {
+            let there = if self.has_two_nodes() {
+                format!(" at {}", self.name_of(at))
+            } else {
+                String::new()
+            };
+            self.tell(format!("letter {number} finds nobody there{there}"));
             return Ok(());
         }
         if !letter.order.is_payment() {
             // What was decided before is looked at before something else changes.
             self.compare()?;
-            self.works_on(&[number])?;
+            match self.lot_of_another(at) {
+                Some((other, lot)) => self.work_together((other, &lot), (at, &[number]))?,
+                None => self.works_on(at, &[number])?,
+            }
             return self.compare();
         }
-        if self.waiting.is_empty() {
-            // Mostly at once; sometimes the platform is busy, and they gather.
-            let last = if self.chance.percent(25) { 4_000 } else { 40 };
-            self.after(0, last, Event::Decides);
+        let Some(waiting) = self.waiting.get_mut(at) else { return Ok(()) };
+        waiting.push(number);
+        if waiting.len() == 1 {
+            // Mostly at once; sometimes the platform is busy, and they gather. At two nodes that is more of interest.
+            let busy = if self.has_two_nodes() { 80 } else { 25 };
+            let last = if self.chance.percent(busy) { 4_000 } else { 40 };
+            self.after(0, last, Event::Decides(at));
         }
-        self.waiting.push(number);
         Ok(())
     }
 
-    /// The platform takes the payments that wait, together.
-    pub(crate) fn decides(&mut self) -> Goes {
-        let lot = core::mem::take(&mut self.waiting);
-        if lot.is_empty() || !self.node.is_up() {
+    /// A node takes the payments that wait there, together.
+    pub(crate) fn decides(&mut self, at: usize) -> Goes {
+        let lot = self.waiting.get_mut(at).map(core::mem::take).unwrap_or_default();
+        if lot.is_empty() || !self.nodes.get(at).is_some_and(Node::is_up) {
             return Ok(());
         }
-        self.works_on(&lot)?;
+        match self.lot_of_another(at) {
+            Some((other, others)) => {
+                self.compare()?;
+                self.work_together((at, &lot), (other, &others))?;
+            }
+            None => self.works_on(at, &lot)?,
+        }
         // Who looks makes the store's tables catch up with its journal, so that is not always done.
         if self.chance.percent(30) { self.compare() } else { Ok(()) }
     }
 
-    /// The platform works on letters, and may die of it.
-    fn works_on(&mut self, numbers: &[LetterNumber]) -> Goes {
+    /// Payments that wait at the other node, if it is to take them in the middle of what this one does.
+    fn lot_of_another(&mut self, at: usize) -> Option<(usize, Vec<LetterNumber>)> {
+        if !self.has_two_nodes() {
+            return None;
+        }
+        let other = 1_usize.saturating_sub(at);
+        let waiting = self.waiting.get(other).is_some_and(|waiting| !waiting.is_empty());
+        let may = waiting && self.nodes.get(other).is_some_and(Node::is_up);
+        let lot = may && self.chance.percent(70);
+        lot.then(|| self.waiting.get_mut(other).map(core::mem::take))?.map(|lot| (other, lot))
+    }
+
+    /// A node works on letters, and may die of it.
+    fn works_on(&mut self, at: usize, numbers: &[LetterNumber]) -> Goes {
+        let calls = self.calls(at, numbers);
+        let Some(node) = self.nodes.get_mut(at) else { return Ok(()) };
+        let asked = node.ask(calls)?;
+        self.has_worked(at, numbers, asked)?;
+        self.is_the_database_gone(at);
+        Ok(())
+    }
+
+    /// A node decides payments, and between the facts that it looks at and what it writes down the other one does its work.
+    fn work_together(
+        &mut self,
+        (first, lot): (usize, &[LetterNumber]),
+        (second, others): (usize, &[LetterNumber]),
+    ) -> Goes {
+        let (one, other) = (self.name_of(first), self.name_of(second));
+        self.tell(format!(
+            "{one} decides {}, and in the middle of it {other} works on {}",
+            list(lot),
+            list(others)
+        ));
+        let (calls, other_calls) = (self.calls(first, lot), self.calls(second, others));
+        if second >= self.nodes.len() {
+            return Ok(());
+        }
+        let mut other = self.nodes.remove(second);
+        let (is_done, done) = channel();
+        let work = move || {
+            let asked = other.ask(other_calls);
+            // Who waits for it is there until it comes.
+            let _heard = is_done.send((other, asked));
+        };
+        let asked = match self.nodes.first_mut() {
+            Some(node) => node.ask_meanwhile(calls, Box::new(work)),
+            None => return Ok(()),
+        };
+        let gone = |_| Ending::Error(SimulationError::SetUp("a node is gone".to_owned()));
+        let (other, other_asked) = done.recv().map_err(gone)?;
+        self.nodes.insert(second, other);
+        self.has_worked(second, others, other_asked?)?;
+        self.has_worked(first, lot, asked?)?;
+        self.is_the_database_gone(first);
+        self.is_the_database_gone(second);
+        Ok(())
+    }
+
+    /// What is asked of a node, with what may go wrong.
+    fn calls(&mut self, at: usize, numbers: &[LetterNumber]) -> Vec<Call> {
         self.delivered = self.delivered.saturating_add(u64::try_from(numbers.len()).unwrap_or(0));
         if !self.is_calm {
-            self.may_fail();
+            self.may_fail(at);
         }
+        let letters = numbers.iter().filter_map(|number| self.letters.get(*number));
+        letters.map(|letter| letter.call.clone()).collect()
+    }
+
+    fn has_worked(&mut self, at: usize, numbers: &[LetterNumber], asked: Asked) -> Goes {
         let letters: Vec<_> = numbers
             .iter()
             .filter_map(|number| Some((*number, self.letters.get(*number)?)))
             .collect();
-        let calls = letters.iter().map(|(_, letter)| letter.call.clone()).collect();
-        match self.node.ask(calls)? {
+        match asked {
             Asked::Died(when) => {
                 self.auditor.at_the_door(&letters, None)?;
-                self.dies(&format!("while it worked on {}", list(numbers)), &when);
+                self.dies(at, &format!("while it worked on {}", list(numbers)), &when);
             }
             Asked::Answered(answers) => {
+                let name = self.name_of(at);
                 for (number, answer) in numbers.iter().zip(&answers) {
                     self.story.tell(
                         self.now,
-                        format!("the platform answers letter {number}: {}", words(answer)),
+                        format!("{name} answers letter {number}: {}", words(answer)),
                     );
                 }
                 self.auditor.at_the_door(&letters, Some(&answers))?;
@@ -140,10 +244,23 @@ impl World<'_> {
         Ok(())
     }
 
-    fn may_fail(&mut self) {
+    /// A node that has lost a transaction with its server was the first to notice.
+    fn is_the_database_gone(&mut self, at: usize) {
+        if self.nodes.get(at).is_some_and(Node::has_lost_server) {
+            self.database_is_gone();
+        }
+    }
+
+    fn may_fail(&mut self, at: usize) {
+        if let (true, Some(loss), Some(node)) =
+            (self.has_two_nodes(), self.fails_over.take(), self.nodes.get(at))
+        {
+            node.fails_over(loss);
+            return;
+        }
         if self.chance.percent(LOSES) {
             let is_all = self.chance.percent(50);
-            self.node.lose(if is_all { Loss::Transaction } else { Loss::Answer });
+            self.lose(at, if is_all { Loss::Transaction } else { Loss::Answer });
         }
         let dies = self.chance.percent(DIES);
         // More often where that is one more place to die at.
@@ -153,13 +270,23 @@ impl World<'_> {
             10..20 => (ALL_AHEAD, false),
             _ => (0, false),
         };
-        self.node.set_catches_up(catches_up);
+        if let Some(node) = self.nodes.get(at) {
+            node.set_catches_up(catches_up);
+        }
         if is_lost {
-            self.node.lose(Loss::CatchUp);
+            self.lose(at, Loss::CatchUp);
         }
         if dies {
             let death = self.death();
-            self.node.will_die(death);
+            if let Some(node) = self.nodes.get(at) {
+                node.will_die(death);
+            }
+        }
+    }
+
+    fn lose(&self, at: usize, loss: Loss) {
+        if let Some(node) = self.nodes.get(at) {
+            node.lose(loss);
         }
     }
 
@@ -175,11 +302,14 @@ impl World<'_> {
     }
 
     /// The machine is dead, and all that waited in it.
-    pub(crate) fn dies(&mut self, doing: &str, when: &str) {
-        self.tell(format!("the platform dies {doing}: {when}"));
+    pub(crate) fn dies(&mut self, at: usize, doing: &str, when: &str) {
+        let name = self.name_of(at);
+        self.tell(format!("{name} dies {doing}: {when}"));
         self.deaths = self.deaths.saturating_add(1);
-        self.waiting.clear();
-        self.after(1_000, 15_000, Event::Starts);
+        if let Some(waiting) = self.waiting.get_mut(at) {
+            waiting.clear();
+        }
+        self.after(1_000, 15_000, Event::Starts(at));
     }
 
     fn sends_back(&mut self, number: LetterNumber, answer: &Answer) {
@@ -199,18 +329,26 @@ impl World<'_> {
         self.hears(number, &answer)
     }
 
-    /// The platform's machine is switched on.
-    pub(crate) fn starts(&mut self) -> Goes {
-        if self.node.is_up() {
-            return Ok(());
+    /// A node's machine is switched on.
+    pub(crate) fn starts(&mut self, at: usize) -> Goes {
+        let name = self.name_of(at);
+        match self.nodes.get(at) {
+            Some(node) if node.is_up() => return Ok(()),
+            Some(node) if node.is_away() => {
+                self.tell(format!("{name} does not start without its database"));
+                self.after(1_000, 3_000, Event::Starts(at));
+                return Ok(());
+            }
+            _ => {}
         }
         let death =
             (!self.is_calm && self.deaths > 0 && self.chance.percent(15)).then(|| self.death());
-        if let Some(when) = self.node.start(death).map_err(does_not_start)? {
-            self.dies("while it started", &when);
+        let Some(node) = self.nodes.get_mut(at) else { return Ok(()) };
+        if let Some(when) = node.start(death).map_err(does_not_start)? {
+            self.dies(at, "while it started", &when);
             return Ok(());
         }
-        self.tell("the platform serves");
+        self.tell(format!("{name} serves"));
         self.inspect()
     }
 
@@ -220,7 +358,9 @@ impl World<'_> {
             let is_due = self.letters.get(number).is_some_and(|letter| !letter.is_forgotten);
             if is_due {
                 self.auditor.next_step();
-                self.works_on(&[number])?;
+                // Whichever node it is.
+                let at = number.checked_rem(self.nodes.len()).unwrap_or(0);
+                self.works_on(at, &[number])?;
             }
         }
         Ok(())

@@ -128,6 +128,11 @@ impl World<'_> {
         }
     }
 
+    /// At which till.
+    pub(crate) fn till_of(&self, number: SaleNumber) -> usize {
+        self.sales.get(number).map_or(0, |sale| sale.till)
+    }
+
     /// A phone is held to the till, or somebody says so.
     pub(crate) fn tap(&mut self, number: SaleNumber) -> Goes {
         let Some(sale) = self.sales.get_mut(number) else { return Ok(()) };
@@ -158,7 +163,7 @@ impl World<'_> {
         number: SaleNumber,
         phone: usize,
     ) -> Result<Option<Vec<u8>>, crate::world::Ending> {
-        let [_, tills, phones] = self.ahead;
+        let [_, tills, phones, _] = self.ahead;
         let Some(sale) = self.sales.get(number) else { return Ok(None) };
         let Some(intent) = &sale.intent else { return Ok(None) };
         let amount = if sale.trick == Trick::SmallerAmount {

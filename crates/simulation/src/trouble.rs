@@ -1,5 +1,7 @@
 //! What goes wrong for a while: security modules, the disk, clocks, tills.
 
+use crate::faults::Loss;
+use crate::node::Node;
 use crate::world::{Event, Goes, World};
 
 /// Something that is wrong for a while.
@@ -9,11 +11,16 @@ pub(crate) enum Trouble {
     HsmDown,
     /// There is no room on the disk.
     DiskFull,
-    /// A clock is wrong: the platform's, the tills', the phones'.
+    /// A clock is wrong: the platform's, the tills', the phones', a second node's.
     Clock(usize),
+    /// A node does not reach the database.
+    Link(usize),
+    /// Nobody does: a standby takes over.
+    Failover,
 }
 
-const WHOSE: [&str; 3] = ["the platform's clock", "the tills' clocks", "the phones' clocks"];
+const WHOSE: [&str; 4] =
+    ["the platform's clock", "the tills' clocks", "the phones' clocks", "the clock of node 2"];
 
 impl World<'_> {
     pub(crate) fn trouble_begins(&mut self) -> Goes {
@@ -21,15 +28,15 @@ impl World<'_> {
             return Ok(());
         }
         self.after(3_000, 12_000, Event::TroubleBegins);
-        match self.chance.below(5) {
+        match self.chance.below(if self.has_two_nodes() { 8 } else { 5 }) {
             0 => {
                 self.tell("no security module serves");
-                self.node.set_hsm_down(true);
+                self.nodes.iter_mut().for_each(|node| node.set_hsm_down(true));
                 self.after(500, 9_000, Event::TroubleEnds(Trouble::HsmDown));
             }
             1 => {
                 self.tell("the disk is full");
-                self.node.set_disk_full(true);
+                self.nodes.iter_mut().for_each(|node| node.set_disk_full(true));
                 self.after(500, 9_000, Event::TroubleEnds(Trouble::DiskFull));
             }
             2 => self.a_clock_jumps(),
@@ -37,6 +44,8 @@ impl World<'_> {
                 let till = self.chance.index(self.prepared.tills.len());
                 self.till_dies(till);
             }
+            5 => self.a_link_breaks(),
+            6 | 7 => self.the_database_fails_over(),
             _ => {
                 let phone = self.chance.index(self.phones.len());
                 return self.wants_keys(phone);
@@ -46,7 +55,7 @@ impl World<'_> {
     }
 
     fn a_clock_jumps(&mut self) {
-        let whose = self.chance.index(WHOSE.len());
+        let whose = self.chance.index(if self.has_two_nodes() { WHOSE.len() } else { 3 });
         let jump = match self.chance.below(3) {
             0 => self.chance.between(-5_000, 5_000),
             1 => self.chance.between(-400_000, 400_000),
@@ -59,15 +68,51 @@ impl World<'_> {
         self.after(2_000, 20_000, Event::TroubleEnds(Trouble::Clock(whose)));
     }
 
+    fn a_link_breaks(&mut self) {
+        let at = self.chance.index(self.nodes.len());
+        let name = self.name_of(at);
+        self.tell(format!("{name} does not reach the database"));
+        if let Some(node) = self.nodes.get_mut(at) {
+            node.set_away(true);
+        }
+        self.after(500, 12_000, Event::TroubleEnds(Trouble::Link(at)));
+    }
+
+    /// Between two transactions, or in one: then it is lost, or nobody hears that it stands.
+    fn the_database_fails_over(&mut self) {
+        match self.chance.below(3) {
+            0 => self.database_is_gone(),
+            1 => self.fails_over = Some(Loss::Transaction),
+            _ => self.fails_over = Some(Loss::Answer),
+        }
+    }
+
+    pub(crate) fn database_is_gone(&mut self) {
+        self.tell("the database fails over");
+        self.nodes.iter_mut().for_each(|node| node.set_away(true));
+        self.after(2_000, 12_000, Event::TroubleEnds(Trouble::Failover));
+    }
+
     pub(crate) fn trouble_ends(&mut self, trouble: Trouble) {
         match trouble {
             Trouble::HsmDown => {
                 self.tell("a security module serves again");
-                self.node.set_hsm_down(false);
+                self.nodes.iter_mut().for_each(|node| node.set_hsm_down(false));
             }
             Trouble::DiskFull => {
                 self.tell("there is room on the disk again");
-                self.node.set_disk_full(false);
+                self.nodes.iter_mut().for_each(|node| node.set_disk_full(false));
+            }
+            Trouble::Link(at) => {
+                let name = self.name_of(at);
+                self.tell(format!("{name} reaches the database again"));
+                if let Some(node) = self.nodes.get_mut(at) {
+                    node.set_away(false);
+                }
+            }
+            Trouble::Failover => {
+                self.tell("the database is there again, on another machine");
+                self.nodes.iter_mut().for_each(|node| node.set_away(false));
             }
             Trouble::Clock(whose) => {
                 if let Some(ahead) = self.ahead.get_mut(whose) {
@@ -81,8 +126,10 @@ impl World<'_> {
 
     /// Nothing is wrong any more.
     pub(crate) fn troubles_are_over(&mut self) {
-        self.node.set_hsm_down(false);
-        self.node.set_disk_full(false);
-        self.ahead = [0; 3];
+        self.nodes.iter_mut().for_each(|node| node.set_hsm_down(false));
+        self.nodes.iter_mut().for_each(|node| node.set_disk_full(false));
+        self.nodes.iter_mut().for_each(|node: &mut Node| node.set_away(false));
+        self.fails_over = None;
+        self.ahead = [0; 4];
     }
 }

@@ -5,10 +5,13 @@ use std::path::Path;
 
 use tapfer_payment_types::Timestamp;
 use tapfer_server::in_process::Answer;
+use tapfer_storage::sqlite::simulated::SimulatedServer;
 use tempfile::TempDir;
 
 use crate::auditor::{Auditor, Objection};
 use crate::chance::Chance;
+use crate::disk;
+use crate::faults::Loss;
 use crate::letter::{Letter, LetterNumber};
 use crate::node::Node;
 use crate::phone::Phone;
@@ -33,16 +36,16 @@ pub(crate) fn scratch() -> std::io::Result<TempDir> {
 /// What comes to pass at some time.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A copy of a letter reaches the platform.
-    Arrives(LetterNumber),
+    /// A copy of a letter reaches a node.
+    Arrives(LetterNumber, usize),
     /// A copy of its answer reaches the sender.
     Answered(LetterNumber, Answer),
     /// The sender has heard nothing.
     AsksAgain(LetterNumber),
-    /// The platform takes the payments that wait.
-    Decides,
-    /// The platform's machine is switched on.
-    Starts,
+    /// A node takes the payments that wait there.
+    Decides(usize),
+    /// A node's machine is switched on.
+    Starts(usize),
     /// Somebody wants to buy something at a till.
     SaleBegins(usize),
     /// A phone is held to a till.
@@ -88,21 +91,24 @@ pub(crate) struct World<'p> {
     pub(crate) chance: Chance,
     pub(crate) story: Story,
     pub(crate) auditor: Auditor,
-    pub(crate) node: Node,
+    pub(crate) nodes: Vec<Node>,
     pub(crate) letters: Vec<Letter>,
-    /// Payments that have reached the platform and wait.
-    pub(crate) waiting: Vec<LetterNumber>,
+    /// Payments that have reached each node and wait.
+    pub(crate) waiting: Vec<Vec<LetterNumber>>,
+    /// The database fails over with its next transaction, of which this becomes.
+    pub(crate) fails_over: Option<Loss>,
     pub(crate) sales: Vec<Sale>,
     pub(crate) phones: Vec<Phone>,
     /// What tills have heard from phones: what a thief may have recorded.
     pub(crate) recorded: Vec<Vec<u8>>,
-    /// By so much each clock is ahead, milliseconds: the platform's, the tills', the phones'.
-    pub(crate) ahead: [i64; 3],
+    /// By so much each clock is ahead, milliseconds: the platform's, the tills', the phones', a second node's.
+    pub(crate) ahead: [i64; 4],
     pub(crate) is_calm: bool,
     pub(crate) deaths: u32,
     pub(crate) delivered: u64,
     queue: BTreeMap<(i64, u64), Event>,
     queued: u64,
+    seed: u64,
     _directory: TempDir,
 }
 
@@ -111,10 +117,14 @@ impl<'p> World<'p> {
     ///
     /// # Errors
     /// [`SimulationError`]
-    pub(crate) fn begin(prepared: &'p Prepared, seed: u64) -> Result<Self, SimulationError> {
+    pub(crate) fn begin(
+        prepared: &'p Prepared,
+        seed: u64,
+        nodes: u8,
+    ) -> Result<Self, SimulationError> {
         let directory = scratch()?;
         let now = prepared.beginning;
-        let node = Node::with_files(&prepared.home, directory.path(), seed, now)?;
+        let nodes = nodes_of(prepared, directory.path(), seed, nodes)?;
         let phones = prepared
             .phones
             .iter()
@@ -127,18 +137,20 @@ impl<'p> World<'p> {
             chance: Chance::new(seed, 0),
             story: Story::beginning(now),
             auditor: Auditor::new(prepared),
-            node,
+            waiting: nodes.iter().map(|_| Vec::new()).collect(),
+            nodes,
+            fails_over: None,
             letters: Vec::new(),
-            waiting: Vec::new(),
             sales: Vec::new(),
             phones,
             recorded: Vec::new(),
-            ahead: [0; 3],
+            ahead: [0; 4],
             is_calm: false,
             deaths: 0,
             delivered: 0,
             queue: BTreeMap::new(),
             queued: 0,
+            seed,
             _directory: directory,
         })
     }
@@ -148,7 +160,7 @@ impl<'p> World<'p> {
     /// # Errors
     /// [`SimulationError`]
     pub(crate) fn go_on(mut self, length: Length) -> Result<Told, SimulationError> {
-        let seed = self.node.seed();
+        let seed = self.seed;
         let objection = match self.story_of(length) {
             Ok(()) => None,
             Err(Ending::Objection(objection)) => Some(objection.to_string()),
@@ -168,7 +180,7 @@ impl<'p> World<'p> {
     }
 
     fn story_of(&mut self, length: Length) -> Goes {
-        self.starts()?;
+        self.all_start()?;
         for till in 0..self.prepared.tills.len() {
             self.after(200, 3_000, Event::SaleBegins(till));
         }
@@ -194,13 +206,11 @@ impl<'p> World<'p> {
             )
             .into());
         }
-        if !self.node.is_up() {
-            self.starts()?;
-        }
+        self.all_start()?;
         self.auditor.everybody_was_answered(&self.letters)?;
         self.inspect()?;
-        self.node.stop();
-        self.starts()?;
+        self.nodes.iter_mut().for_each(Node::stop);
+        self.all_start()?;
         self.tell("the platform has started again");
         self.auditor.nothing_is_in_the_way();
         self.everybody_asks_once_more()?;
@@ -210,14 +220,14 @@ impl<'p> World<'p> {
     fn next(&mut self) -> Goes {
         let Some(((at, _), event)) = self.queue.pop_first() else { return Ok(()) };
         self.now = Timestamp::from_unix_millis(at);
-        self.node.set_clock(self.now.plus_millis(self.platform_is_ahead()));
+        self.set_clocks();
         self.auditor.next_step();
         match event {
-            Event::Arrives(letter) => self.arrives(letter),
+            Event::Arrives(letter, node) => self.arrives(letter, node),
             Event::Answered(letter, answer) => self.answered(letter, answer),
             Event::AsksAgain(letter) => self.asks_again(letter),
-            Event::Decides => self.decides(),
-            Event::Starts => self.starts(),
+            Event::Decides(node) => self.decides(node),
+            Event::Starts(node) => self.starts(node),
             Event::SaleBegins(till) => self.sale_begins(till),
             Event::Tap(sale) => self.tap(sale),
             Event::AfterSale(sale) => self.after_sale(sale),
@@ -244,20 +254,60 @@ impl<'p> World<'p> {
 
     /// The auditor looks at what is new.
     pub(crate) fn compare(&mut self) -> Goes {
-        let Self { node, auditor, letters, .. } = self;
-        node.look(|store| auditor.compare(letters, store)).transpose()?;
+        let Self { nodes, auditor, letters, .. } = self;
+        let up = nodes.iter().find(|node| node.is_up());
+        up.and_then(|node| node.look(|store| auditor.compare(letters, store))).transpose()?;
         Ok(())
     }
 
     /// The auditor looks at everything.
     pub(crate) fn inspect(&mut self) -> Goes {
-        let Self { node, auditor, letters, .. } = self;
-        node.look(|store| auditor.inspect(letters, store)).transpose()?;
+        let Self { nodes, auditor, letters, .. } = self;
+        let up = nodes.iter().find(|node| node.is_up());
+        up.and_then(|node| node.look(|store| auditor.inspect(letters, store))).transpose()?;
         Ok(())
     }
 
-    const fn platform_is_ahead(&self) -> i64 {
-        let [platform, _, _] = self.ahead;
-        platform
+    fn all_start(&mut self) -> Goes {
+        (0..self.nodes.len()).try_for_each(|node| self.starts(node))
     }
+
+    fn set_clocks(&self) {
+        let [first, _, _, second] = self.ahead;
+        for (node, ahead) in self.nodes.iter().zip([first, second]) {
+            node.set_clock(self.now.plus_millis(ahead));
+        }
+    }
+
+    /// Whether there is another node to ask.
+    pub(crate) const fn has_two_nodes(&self) -> bool {
+        self.nodes.len() > 1
+    }
+
+    /// A node in words.
+    pub(crate) fn name_of(&self, node: usize) -> String {
+        if self.has_two_nodes() {
+            format!("node {}", node.saturating_add(1))
+        } else {
+            "the platform".to_owned()
+        }
+    }
+}
+
+/// The machines of a world: one with all the files, or several at one database's server.
+fn nodes_of(
+    prepared: &Prepared,
+    directory: &Path,
+    seed: u64,
+    nodes: u8,
+) -> Result<Vec<Node>, SimulationError> {
+    let now = prepared.beginning;
+    if nodes < 2 {
+        return Ok(vec![Node::with_files(&prepared.home, directory, seed, now)?]);
+    }
+    let database = directory.join(disk::DATABASE);
+    std::fs::copy(prepared.home.join(disk::DATABASE), &database)?;
+    let server = SimulatedServer::over(&database)?;
+    let node = |number| Node::at_server(&prepared.home, directory, (seed, number), now, &server);
+    (0..2).map(node).collect()
 }

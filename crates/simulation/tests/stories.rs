@@ -49,7 +49,7 @@ fn two_hundred_seeds_leave_the_auditor_nothing_to_object_to() {
     let prepared = Prepared::new().unwrap();
     let (mut told, mut seen, mut approved) = (0, [false; SEEN.len()], 0);
     let threads = available_parallelism().map_or(2, usize::from);
-    run_many(&prepared, 1..=200, Length { steps: 150 }, threads, |story| {
+    run_many(&prepared, 1..=200, Length { steps: 150, nodes: 1 }, threads, |story| {
         let words = story.story.join("\n");
         assert_eq!(story.objection, None, "seed {}:\n{words}", story.seed);
         SEEN.iter().zip(&mut seen).for_each(|(what, seen)| *seen |= words.contains(what));
@@ -64,13 +64,56 @@ fn two_hundred_seeds_leave_the_auditor_nothing_to_object_to() {
     assert!(approved > 300, "{approved}");
 }
 
+/// What has to have happened somewhere at two nodes.
+const SEEN_AT_TWO: [&str; 17] = [
+    ": approved",
+    ": counter_stale",
+    ": card_blocked",
+    "approved, as before",
+    "503 database_down",
+    "503 unavailable",
+    "idempotency_in_progress",
+    "in the middle of it node",
+    "is sent again, to node",
+    "does not reach the database",
+    "does not start without its database",
+    "the database fails over",
+    "on another machine",
+    "node 1 dies",
+    "node 2 dies",
+    "in a transaction, before it was written",
+    "behind a transaction, before anybody was told",
+];
+
+#[test]
+fn two_hundred_seeds_of_two_nodes_at_one_database() {
+    let prepared = Prepared::new().unwrap();
+    let (mut told, mut seen, mut approved) = (0, [false; SEEN_AT_TWO.len()], 0);
+    let threads = available_parallelism().map_or(2, usize::from);
+    run_many(&prepared, 1..=200, Length { steps: 150, nodes: 2 }, threads, |story| {
+        let words = story.story.join("\n");
+        assert_eq!(story.objection, None, "seed {}:\n{words}", story.seed);
+        SEEN_AT_TWO.iter().zip(&mut seen).for_each(|(what, seen)| *seen |= words.contains(what));
+        told += 1;
+        approved += story.approved;
+        Go::On
+    })
+    .unwrap();
+    let unseen: Vec<_> = SEEN_AT_TWO.iter().zip(seen).filter(|(_, seen)| !seen).collect();
+    assert!(unseen.is_empty(), "in {told} stories nothing was seen of {unseen:?}");
+    assert_eq!(told, 200);
+    assert!(approved > 200, "{approved}");
+}
+
 /// Two worlds whose keys have nothing in common.
 #[test]
 fn a_seed_tells_its_story_again_word_for_word() {
     let (one, other) = (Prepared::new().unwrap(), Prepared::new().unwrap());
     for seed in 1..=4 {
-        let again = |prepared| run(prepared, seed, Length { steps: 250 }).unwrap().story;
-        assert_eq!(again(&one), again(&other), "seed {seed}");
+        for nodes in [1, 2] {
+            let again = |prepared| run(prepared, seed, Length { steps: 250, nodes }).unwrap().story;
+            assert_eq!(again(&one), again(&other), "seed {seed} at {nodes}");
+        }
     }
 }
 
@@ -79,7 +122,7 @@ fn a_seed_tells_its_story_again_word_for_word() {
 fn seeds_that_the_auditor_objected_to() {
     let prepared = Prepared::new().unwrap();
     for seed in [648, 1003] {
-        let told = run(&prepared, seed, Length { steps: 250 }).unwrap();
+        let told = run(&prepared, seed, Length { steps: 250, nodes: 1 }).unwrap();
         assert_eq!(told.objection, None, "seed {seed}:\n{}", told.story.join("\n"));
     }
 }

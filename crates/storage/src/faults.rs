@@ -9,6 +9,8 @@ use std::sync::Arc;
 /// A place between two steps of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
+    /// A server is asked for something that changes nothing. Of a file nobody says this.
+    Asked,
     /// Nothing is changed yet.
     Begins,
     /// Everything is changed, and nothing is on the disk for certain.
@@ -39,6 +41,8 @@ pub enum Moment {
 pub enum Fault {
     /// From the beginning of a transaction on: there is no room for more than there is.
     DiskFull,
+    /// Where a server is asked, or a transaction begins there: nobody is there.
+    Away,
     /// Once it is made: it is lost, and whoever waits hears that nobody knows. Once it is over: it stands, and they
     /// hear the same; for the tables that catch up, nobody waits.
     Lost,

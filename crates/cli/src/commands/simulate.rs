@@ -16,6 +16,7 @@ Examples:
   tapfer simulate --seed 17              tell the story of one seed
   tapfer simulate --seeds 1..10000       tell those to which the auditor objects
   tapfer simulate --seed 17 --steps 900  a longer one
+  tapfer simulate --seed 17 --nodes 2    two nodes at one database, which fails over
 
 Phones, tills, the platform, its database and its keys are the real ones; network, clocks, randomness and what a disk
 loses are simulated. A seed tells the same story again, word for word. Nothing outside of a temporary directory is
@@ -32,6 +33,9 @@ pub(crate) struct SimulateArguments {
     /// How many things happen before the faults end
     #[arg(long, value_name = "N", default_value_t = Length::default().steps)]
     steps: u64,
+    /// At one node with a database of its own, or at two that share one
+    #[arg(long, value_name = "1|2", default_value_t = Length::default().nodes, value_parser = clap::value_parser!(u8).range(1..=2))]
+    nodes: u8,
     /// Take this control away, to see the auditor object; only in a build with the feature planted-faults
     #[arg(long, value_name = "NAME")]
     planted: Option<String>,
@@ -52,7 +56,7 @@ pub(crate) fn run(context: &Context, arguments: &SimulateArguments) -> anyhow::R
     let one = arguments.seed.unwrap_or(1);
     let seeds = arguments.seeds.clone().unwrap_or(one..=one);
     let is_one = arguments.seeds.is_none();
-    let length = Length { steps: arguments.steps };
+    let length = Length { steps: arguments.steps, nodes: arguments.nodes };
     let prepared = Prepared::new()?;
     let threads = available_parallelism().map_or(1, usize::from);
     let mut sum = Sum::default();

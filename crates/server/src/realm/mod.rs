@@ -128,7 +128,7 @@ impl Realm {
     /// # Errors
     /// [`RealmError`].
     pub fn open(home: &Path, unlock: &Unlock) -> Result<Self, RealmError> {
-        Self::open_with(home, Some(unlock), Arc::new(NoFaults))
+        Self::open_with_faults(home, unlock, Arc::new(NoFaults))
     }
 
     /// As [`Realm::open`], for a simulation.
@@ -140,7 +140,21 @@ impl Realm {
         unlock: &Unlock,
         faults: SharedFaults,
     ) -> Result<Self, RealmError> {
-        Self::open_with(home, Some(unlock), faults)
+        Self::open_with(home, Some(unlock), |paths, id| database::open(paths, id, &faults))
+    }
+
+    /// As [`Realm::open`], for a simulation of several nodes: over a store of this realm that is there already.
+    ///
+    /// # Errors
+    /// [`RealmError`].
+    pub fn open_over(
+        home: &Path,
+        unlock: &Unlock,
+        storage: &Arc<dyn Storage>,
+    ) -> Result<Self, RealmError> {
+        Self::open_with(home, Some(unlock), |_, _| {
+            Ok(Opened { storage: Arc::clone(storage), partitions: None, alone: None })
+        })
     }
 
     /// As [`Realm::open`], over the HSMs of `hsm.toml`.
@@ -148,19 +162,20 @@ impl Realm {
     /// # Errors
     /// [`RealmError`].
     pub fn open_in_hsms(home: &Path) -> Result<Self, RealmError> {
-        Self::open_with(home, None, Arc::new(NoFaults))
+        let faults: SharedFaults = Arc::new(NoFaults);
+        Self::open_with(home, None, |paths, id| database::open(paths, id, &faults))
     }
 
     fn open_with(
         home: &Path,
         unlock: Option<&Unlock>,
-        faults: SharedFaults,
+        database: impl Fn(&RealmPaths, RealmId) -> Result<Opened, RealmError>,
     ) -> Result<Self, RealmError> {
         let paths = RealmPaths::new(home);
         let Description { kind, id, .. } = Description::read(&paths)?;
         private(home, private_file::close_directory(home))?;
         let lock = lock(home)?;
-        let database = || database::open(&paths, id, &faults);
+        let database = || database(&paths, id);
         let (hsm, opened): (Arc<dyn PaymentHsm>, _) = match place(&paths, unlock)? {
             Place::Hsms => {
                 let (config, opened) = (members::configuration(&paths)?, database()?);

@@ -81,7 +81,7 @@ impl PostgresStorage {
                         }),
                     )?;
                     let one = |commit: &Commit| {
-                        one_change(session, |session| decide_one(session, commit.clone()))
+                        one_change(session, |session| decided::commit(session, commit.clone()))
                     };
                     commits.iter().map(one).collect()
                 }
@@ -140,7 +140,7 @@ struct Lot {
 }
 
 impl Lot {
-    /// As [`decide_one`], but behind those that were decided before in this lot.
+    /// As [`decided::commit`], but behind those that were decided before in this lot.
     fn decide(&mut self, (commit, write): Commit) -> Result<Written<Authorization>> {
         let Write { caller, claim, answer, now } = write;
         if let Some(claim) = &claim
@@ -165,22 +165,6 @@ impl Lot {
         let before = before.filter(|_| !is_skipped(Control::Idempotency));
         before.map(|row| idempotency::answer(row, claim)).transpose()
     }
-}
-
-/// Writes one decision down, if what it rests on is still so; what was answered before is told again.
-fn decide_one(session: &Session, (commit, write): Commit) -> Result<Written<Authorization>> {
-    let Write { caller, claim, answer, now } = write;
-    if let Some(claim) = &claim
-        && let Some(stored) = idempotency::stored_answer(session, claim)?
-    {
-        return Ok(Written::Replayed(stored));
-    }
-    nothing_known().check(&Seen(session), &commit.facts)?;
-    let mut decided = Decided::new(&commit, authorizations::decided(&commit, now), caller)?;
-    let response = answer.to(&decided.authorization);
-    decided.answer = claim.map(|claim| GivenAnswer::new(claim, response.clone()));
-    decided::write(session, &decided)?;
-    Ok(Written::Done { value: decided.authorization, response })
 }
 
 /// Forgets some that were given before this time, if they were written that long ago by the database's clock too; says how many.

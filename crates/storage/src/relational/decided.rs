@@ -2,15 +2,39 @@
 
 use tapfer_payment_types::TokenId;
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
-use tapfer_payments::authorization::SpentCounter;
+use tapfer_payments::authorization::{Authorization, SpentCounter};
 use tapfer_payments::ledger::{self, Transfer};
 use tapfer_payments::tokens::{Actor, TokenAction, TokenChange};
 
 use super::ledger::book;
+use super::lookup::Seen;
 use super::rows::execute;
 use super::sql::{Connection, params};
 use super::{Result, authorizations, idempotency, intents, pins, tokens};
 use crate::decided::Decided;
+use crate::hot::Hot;
+use crate::idempotency::GivenAnswer;
+use crate::{CommitAuthorization, Write, Written};
+
+/// Writes one decision down, if what it rests on is still so; what was answered before is told again. Others write to the database as
+/// well, so nothing is known but what it says.
+pub(crate) fn commit(
+    connection: &Connection,
+    (commit, write): (CommitAuthorization, Write<Authorization>),
+) -> Result<Written<Authorization>> {
+    let Write { caller, claim, answer, now } = write;
+    if let Some(claim) = &claim
+        && let Some(stored) = idempotency::stored_answer(connection, claim)?
+    {
+        return Ok(Written::Replayed(stored));
+    }
+    Hot::new(0).check(&Seen(connection), &commit.facts)?;
+    let mut decided = Decided::new(&commit, authorizations::decided(&commit, now), caller)?;
+    let response = answer.to(&decided.authorization);
+    decided.answer = claim.map(|claim| GivenAnswer::new(claim, response.clone()));
+    self::write(connection, &decided)?;
+    Ok(Written::Done { value: decided.authorization, response })
+}
 
 /// Writes everything down: the authorization, what the tap used up, the booking, the intent, the line in the audit log,
 /// the answer.

@@ -18,6 +18,8 @@ mod migrations;
 mod readers;
 mod retention;
 mod schema;
+#[doc(hidden)]
+pub mod simulated;
 mod sql;
 mod touched;
 mod wal_file;

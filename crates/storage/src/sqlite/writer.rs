@@ -114,7 +114,7 @@ fn tell<T>(
 }
 
 /// One change, which leaves nothing if it fails.
-fn one_change<T>(
+pub(super) fn one_change<T>(
     connection: &Connection,
     job: impl FnOnce(&Connection) -> Result<T>,
 ) -> rusqlite::Result<Result<T>> {

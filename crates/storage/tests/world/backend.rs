@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use tapfer_payments::authorization::{DeclineReason, Outcome};
+use tapfer_storage::faults::NoFaults;
 use tapfer_storage::partitions::PartitionedStorage;
 use tapfer_storage::postgres::{
     PUBLICATION, Part, PostgresOptions, PostgresStorage, make, make_partition,
 };
+use tapfer_storage::sqlite::simulated::{SimulatedNode, SimulatedServer};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{IdempotencyClaim, Refusal, Storage, StorageError};
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
@@ -31,6 +33,18 @@ impl Backend for tempfile::TempDir {
         let path = directory.path().join("tapfer.db");
         let store = SqliteStorage::create(&path, realm(), &SqliteOptions::default());
         (Arc::new(store.unwrap()), directory)
+    }
+}
+
+/// What stands in a server's place in simulations.
+pub(crate) struct Simulated(tempfile::TempDir);
+
+impl Backend for Simulated {
+    fn open() -> (Arc<dyn Storage>, Self) {
+        let (made, directory) = <tempfile::TempDir as Backend>::open();
+        made.close();
+        let server = SimulatedServer::over(&directory.path().join("tapfer.db")).unwrap();
+        (Arc::new(SimulatedNode::at(&server, Arc::new(NoFaults))), Self(directory))
     }
 }
 
@@ -168,6 +182,9 @@ macro_rules! contract {
         }
         mod postgres {
             $(#[test] fn $case() { super::$case::<tapfer_test_postgres::TestPostgres>(); })+
+        }
+        mod simulated {
+            $(#[test] fn $case() { super::$case::<super::world::backend::Simulated>(); })+
         }
         mod partitions {
             $(#[test] fn $case() { super::$case::<super::world::backend::Partitions>(); })+

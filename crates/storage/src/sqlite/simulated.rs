@@ -1,0 +1,348 @@
+//! A database server for a simulation: several nodes at one database, in one process and without threads.
+//!
+//! It simulates the *server*, not the platform: PostgreSQL cannot run in one process on a clock that somebody turns. A SQLite file
+//! stands in its place. Above it everything is as at PostgreSQL: every node has a store of its own, keeps nothing in memory, makes
+//! each change in one transaction, and decides payments on facts that it looks at again under that transaction. The verbs are those of
+//! [`crate::relational`], which both engines share. No platform opens its database so.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+use tapfer_payment_types::{AuthorizationId, CatalogueMark, Timestamp};
+use tapfer_payments::authorization::{Authorization, Facts};
+use tapfer_payments::retention::{EndedKind, RetentionLimit};
+
+use super::Result;
+use super::writer::one_change;
+use crate::faults::{Fault, Moment, SharedFaults};
+use crate::hot::Hot;
+use crate::idempotency::RunningRequests;
+use crate::relational::known_keys::KnownKeys;
+use crate::relational::lookup::Seen;
+use crate::relational::{Engine, authorizations, decided, idempotency, of_each, retention, sql};
+use crate::{
+    AuthorizationFilter, AuthorizationStore, Begun, CatalogueStore as _, CommitAuthorization,
+    FactsQuery, IdempotencyClaim, IdempotencyStore, Load, Page, RetentionStore, Sharing, Slice,
+    Storage, StorageError, Write, Written,
+};
+
+/// So many old answers are forgotten in one transaction.
+const FORGOTTEN_AT_ONCE: u16 = 1_000;
+
+/// The server. It never dies; that a node does not reach it, or does not hear what became of a transaction, is for
+/// [`crate::faults::Faults`] to say.
+pub struct SimulatedServer {
+    database: Mutex<Database>,
+    /// Requests that run at some node.
+    running: RunningRequests,
+    /// The newest catalogue of keys, as its file is.
+    catalogue: Mutex<Option<Vec<u8>>>,
+}
+
+impl std::fmt::Debug for SimulatedServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimulatedServer").finish_non_exhaustive()
+    }
+}
+
+struct Database {
+    connection: Connection,
+    /// Whether there is no room for more pages.
+    is_full: bool,
+}
+
+impl SimulatedServer {
+    /// Over the database of a realm, which a platform has made and closed.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn over(file: &Path) -> Result<Arc<Self>> {
+        let connection = Connection::open(file)?;
+        // What its disk loses is not simulated: what it acknowledged stands, and what it lost never was.
+        connection.pragma_update(None, "synchronous", "OFF")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.set_prepared_statement_cache_capacity(super::STATEMENT_CACHE);
+        Ok(Arc::new(Self {
+            database: Mutex::new(Database { connection, is_full: false }),
+            running: RunningRequests::default(),
+            catalogue: Mutex::default(),
+        }))
+    }
+
+    fn database(&self) -> MutexGuard<'_, Database> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Database {
+    fn set_full(&mut self, is_full: bool) -> Result<()> {
+        if is_full != self.is_full {
+            // No fewer than there are; and as many as SQLite can count.
+            let most_pages = if is_full { 1_u32 } else { u32::MAX - 1 };
+            self.connection.pragma_update(None, "max_page_count", most_pages)?;
+            self.is_full = is_full;
+        }
+        Ok(())
+    }
+
+    /// One transaction, which is undone if it fails, or if somebody says behind it that it is lost.
+    fn transact<T>(
+        &self,
+        begin: &str,
+        job: impl FnOnce(&Connection) -> Result<T>,
+        is_lost: impl FnOnce() -> bool,
+    ) -> Result<T> {
+        self.connection.execute_batch(begin)?;
+        let made = job(&self.connection);
+        if made.is_ok() && !is_lost() {
+            let committed = self.connection.execute_batch("COMMIT");
+            if committed.is_ok() {
+                return made;
+            }
+            committed?;
+        }
+        // SQLite may have given it up by itself.
+        if !self.connection.is_autocommit() {
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        made.and_then(|_| Err(StorageError::NotSynced(Arc::new(AsWanted))))
+    }
+}
+
+/// What a node does not hear, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("as a simulation wanted it")]
+struct AsWanted;
+
+/// The store of one node at a [`SimulatedServer`].
+#[derive(Debug)]
+pub struct SimulatedNode {
+    server: Arc<SimulatedServer>,
+    faults: SharedFaults,
+    is_closed: AtomicBool,
+    commits: AtomicU64,
+}
+
+impl SimulatedNode {
+    /// A node that these things happen to.
+    #[must_use]
+    pub fn at(server: &Arc<SimulatedServer>, faults: SharedFaults) -> Self {
+        let (is_closed, commits) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { server: Arc::clone(server), faults, is_closed, commits }
+    }
+
+    fn demand_open(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::SeqCst) { Err(StorageError::Closed) } else { Ok(()) }
+    }
+
+    fn change_all<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.demand_open()?;
+        let mut database = self.server.database();
+        let begins = self.faults.at(Moment::Begins);
+        let made = match begins {
+            Some(Fault::Away) => Err(StorageError::Unreachable(Arc::new(AsWanted))),
+            begins => database.set_full(begins == Some(Fault::DiskFull)).and_then(|()| {
+                let is_lost = || self.faults.at(Moment::Made).is_some();
+                database.transact("BEGIN IMMEDIATE", job, is_lost)
+            }),
+        };
+        let over = self.faults.at(Moment::Over { synced: made.is_ok() });
+        let value = made?;
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        match over {
+            None => Ok(value),
+            Some(_) => Err(StorageError::NotSynced(Arc::new(AsWanted))),
+        }
+    }
+
+    fn snapshot<T>(&self, job: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.demand_open()?;
+        match self.faults.at(Moment::Asked) {
+            None => self.server.database().transact("BEGIN", job, || false),
+            Some(_) => Err(StorageError::Unreachable(Arc::new(AsWanted))),
+        }
+    }
+}
+
+impl Engine for SimulatedNode {
+    fn read<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T> + Clone) -> Result<T> {
+        self.snapshot(|connection| job(connection))
+    }
+
+    fn look_up<T>(&self, job: impl Fn(&sql::Connection) -> Result<T>) -> Result<T> {
+        self.snapshot(|connection| job(connection))
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&sql::Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.change_all(|connection| job(connection))
+    }
+
+    fn write_all<T: Send + 'static>(
+        &self,
+        jobs: Vec<impl FnOnce(&sql::Connection) -> Result<T> + Send + 'static>,
+    ) -> Vec<Result<T>> {
+        if jobs.is_empty() {
+            return Vec::new();
+        }
+        let count = jobs.len();
+        let made = self.change_all(|connection| {
+            let each = jobs.into_iter().map(|job| {
+                one_change(connection, |connection: &Connection| job(connection))
+                    .map_err(StorageError::from)
+            });
+            each.collect::<Result<Vec<_>>>()
+        });
+        made.unwrap_or_else(|error| of_each(count, &error))
+    }
+
+    /// Another node may take a key back at any moment.
+    fn known_keys(&self) -> Option<&KnownKeys> {
+        None
+    }
+
+    /// A line and its link are one transaction.
+    fn settle_audit(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl AuthorizationStore for SimulatedNode {
+    fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
+        let known = Hot::new(0);
+        let found = self.snapshot(|connection| {
+            Ok(queries.iter().map(|query| known.facts(&Seen(connection), query)).collect())
+        });
+        found.unwrap_or_else(|error| of_each(queries.len(), &error))
+    }
+
+    fn commit_authorizations(
+        &self,
+        commits: Vec<(CommitAuthorization, Write<Authorization>)>,
+    ) -> Vec<Result<Written<Authorization>>> {
+        let jobs = commits
+            .into_iter()
+            .map(|commit| move |connection: &sql::Connection| decided::commit(connection, commit));
+        self.write_all(jobs.collect())
+    }
+
+    fn repeat_authorizations(
+        &self,
+        repeated: Vec<(AuthorizationId, Write<Authorization>)>,
+    ) -> Vec<Result<Written<Authorization>>> {
+        self.answer_again(repeated, authorizations::get)
+    }
+
+    fn authorization(&self, id: AuthorizationId) -> Result<Option<Authorization>> {
+        self.read(|connection| authorizations::find(connection, id))
+    }
+
+    fn list_authorizations(
+        &self,
+        filter: AuthorizationFilter,
+        page: Page<AuthorizationId>,
+    ) -> Result<Slice<Authorization, AuthorizationId>> {
+        self.read(|connection| authorizations::list(connection, filter, page))
+    }
+}
+
+impl IdempotencyStore for SimulatedNode {
+    fn begin_all(&self, claims: &[&IdempotencyClaim]) -> Vec<Result<Begun>> {
+        // Marked first and looked up then, as everywhere.
+        let marked: Vec<_> = claims.iter().map(|claim| self.server.running.start(claim)).collect();
+        let begun = claims.iter().zip(marked).map(|(claim, running)| {
+            let running = running?;
+            let answer = self.read(|connection| idempotency::stored_answer(connection, claim))?;
+            Ok(answer.map_or(Begun::Run(running), Begun::Replay))
+        });
+        begun.collect()
+    }
+
+    fn forget_answers(&self, before: Timestamp) -> Result<usize> {
+        let before = self.read(|connection| idempotency::forgotten_before(connection, before))?;
+        let mut forgotten = 0_usize;
+        loop {
+            let part = self.write(move |connection| {
+                idempotency::forget_some(connection, before, FORGOTTEN_AT_ONCE)
+            })?;
+            if part == 0 {
+                return Ok(forgotten);
+            }
+            forgotten = forgotten.saturating_add(part);
+        }
+    }
+}
+
+impl RetentionStore for SimulatedNode {
+    fn retention_limit(&self) -> Result<RetentionLimit> {
+        self.read(retention::limit)
+    }
+
+    fn set_retention_limit(
+        &self,
+        limit: RetentionLimit,
+        reason: String,
+        write: Write<RetentionLimit>,
+    ) -> Result<Written<RetentionLimit>> {
+        retention::set_limit(self, limit, reason, write, |_, now| Ok(now))
+    }
+
+    fn erase_ended(&self, now: Timestamp) -> Result<usize> {
+        self.write(move |connection| retention::believe(connection, now))?;
+        let mut erased = 0_usize;
+        for kind in EndedKind::ALL {
+            let find = |kind, behind: &str| {
+                self.read(|connection| retention::past_limit(connection, kind, now, behind))
+            };
+            let erase = |kind, part: Vec<String>| {
+                self.write(move |connection| retention::erase(connection, kind, &part, now))
+            };
+            erased = erased.saturating_add(retention::in_parts(*kind, find, erase)?);
+        }
+        Ok(erased)
+    }
+}
+
+impl Sharing for SimulatedNode {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn catalogue_copy(&self) -> Result<Option<Vec<u8>>> {
+        self.snapshot(|_| Ok(()))?;
+        Ok(self.server.catalogue.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn note_catalogue_with_copy(
+        &self,
+        known: Option<CatalogueMark>,
+        newer: CatalogueMark,
+        copy: Vec<u8>,
+    ) -> Result<bool> {
+        let is_noted = self.note_catalogue(known, newer)?;
+        if is_noted {
+            let mut kept = self.server.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
+            *kept = Some(copy);
+        }
+        Ok(is_noted)
+    }
+}
+
+impl Storage for SimulatedNode {
+    fn check(&self) -> Result<()> {
+        self.snapshot(|_| Ok(()))
+    }
+
+    fn load(&self) -> Load {
+        let commits = self.commits.load(Ordering::Relaxed);
+        Load { waiting_changes: 0, commits, payments_ahead: 0, audit_waits: 0 }
+    }
+
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+    }
+}
