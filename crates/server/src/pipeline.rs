@@ -1,17 +1,17 @@
 //! The line in which payments wait to be decided, and the threads that decide them.
 //!
-//! A thread that is free takes all that wait at that moment, one or many: while one lot is on its way to the disk the
-//! next one gathers, and a payment that comes alone waits for nobody. There is no timer in it. Each is told its answer as
-//! soon as there is one, and nobody has more than a share of the line.
+//! A thread that is free takes all that wait at that moment, one or many, and a payment that comes alone waits for nobody. While
+//! another lot is on its way to the disk the next one gathers, for a moment: each lot costs a sync, and the disk is busy. Each is
+//! told its answer as soon as there is one, and nobody has more than a share of the line.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -19,6 +19,10 @@ use crate::metrics;
 
 /// So many are decided together at most: the first of them waits for the last.
 const MOST_TOGETHER: usize = 64;
+/// So many are worth a sync of their own while another is made.
+const WORTH_A_SYNC: usize = 24;
+/// For so many a lot gathers no longer than this: less than a disk needs for a sync.
+const GATHERS: Duration = Duration::from_micros(400);
 /// So many may wait; one more is refused.
 const MOST_WAITING: usize = 1_024;
 /// So many of them may be of one caller: honest ones have one or two.
@@ -55,9 +59,92 @@ struct Waiting<Q: Asked> {
     reply: oneshot::Sender<Q::Answer>,
 }
 
-struct Open<Q: Asked> {
-    line: SyncSender<Waiting<Q>>,
-    deciders: Vec<JoinHandle<()>>,
+/// Where questions wait, and deciders for them.
+struct Line<Q: Asked> {
+    state: Mutex<LineState<Q>>,
+    changed: Condvar,
+    /// How long a lot gathers at most.
+    gathers: Duration,
+}
+
+struct LineState<Q: Asked> {
+    waiting: VecDeque<Waiting<Q>>,
+    /// Lots that are being decided.
+    at_work: usize,
+    is_open: bool,
+}
+
+impl<Q: Asked> Line<Q> {
+    fn new(gathers: Duration) -> Arc<Self> {
+        let state = LineState { waiting: VecDeque::new(), at_work: 0, is_open: true };
+        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), gathers })
+    }
+
+    fn state(&self) -> MutexGuard<'_, LineState<Q>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, one: Waiting<Q>) -> Result<(), NotTaken> {
+        let mut state = self.state();
+        if !state.is_open {
+            return Err(NotTaken::Closed);
+        }
+        if state.waiting.len() >= MOST_WAITING {
+            return Err(NotTaken::Full);
+        }
+        state.waiting.push_back(one);
+        let is_news = matches!(state.waiting.len(), 1 | WORTH_A_SYNC);
+        drop(state);
+        if is_news {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits for a lot; it is at work until [`Line::done`]. `None` when the line is closed and empty.
+    fn next_lot(&self) -> Option<Vec<Waiting<Q>>> {
+        let mut state = self.state();
+        let mut has_gathered = false;
+        loop {
+            let count = state.waiting.len();
+            if count == 0 {
+                if !state.is_open {
+                    return None;
+                }
+                has_gathered = false;
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let is_next = state.at_work == 0 || !state.is_open;
+            if is_next || has_gathered || count >= WORTH_A_SYNC {
+                return Some(state.take());
+            }
+            let waited = self.changed.wait_timeout(state, self.gathers);
+            let (later, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            (state, has_gathered) = (later, waited.timed_out());
+        }
+    }
+
+    /// A lot is decided: who gathers gathers for nothing any more.
+    fn done(&self) {
+        let mut state = self.state();
+        state.at_work = state.at_work.saturating_sub(1);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn close(&self) {
+        self.state().is_open = false;
+        self.changed.notify_all();
+    }
+}
+
+impl<Q: Asked> LineState<Q> {
+    fn take(&mut self) -> Vec<Waiting<Q>> {
+        let count = self.waiting.len().min(MOST_TOGETHER);
+        self.at_work = self.at_work.saturating_add(1);
+        self.waiting.drain(..count).collect()
+    }
 }
 
 /// Questions without an answer, by who asks.
@@ -93,7 +180,8 @@ impl<C: Eq + Hash + Copy> Unanswered<C> {
 
 /// The line, open until [`Pipeline::close`].
 pub(crate) struct Pipeline<Q: Asked> {
-    open: Mutex<Option<Open<Q>>>,
+    line: Arc<Line<Q>>,
+    deciders: Mutex<Vec<JoinHandle<()>>>,
     unanswered: Arc<Unanswered<Q::Caller>>,
 }
 
@@ -105,37 +193,39 @@ impl<Q: Asked> Pipeline<Q> {
     pub(crate) fn start(
         decide: impl Fn(&[Q], Tell<'_, Q::Answer>) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let (line, waiting) = sync_channel(MOST_WAITING);
-        let waiting = Arc::new(Mutex::new(waiting));
+        let pipeline = Self::without_threads();
         let decide = Arc::new(decide);
-        let unanswered = Arc::new(Unanswered(Mutex::default()));
-        let deciders = (0..DECIDERS).map(|_| {
-            let (waiting, decide) = (Arc::clone(&waiting), Arc::clone(&decide));
-            let unanswered = Arc::clone(&unanswered);
+        for _ in 0..DECIDERS {
+            let (line, unanswered) = (Arc::clone(&pipeline.line), Arc::clone(&pipeline.unanswered));
+            let decide = Arc::clone(&decide);
             let name = "tapfer-decider".to_owned();
-            thread::Builder::new().name(name).spawn(move || {
-                while let Some(lot) = next_lot(&waiting) {
+            let decider = thread::Builder::new().name(name).spawn(move || {
+                while let Some(lot) = line.next_lot() {
                     Lot::of(lot, &unanswered).answer(&*decide);
+                    line.done();
                 }
-            })
-        });
-        let deciders = deciders.collect::<io::Result<_>>()?;
-        Ok(Self { open: Mutex::new(Some(Open { line, deciders })), unanswered })
+            })?;
+            pipeline.deciders().push(decider);
+        }
+        Ok(pipeline)
+    }
+
+    fn without_threads() -> Self {
+        let unanswered = Arc::new(Unanswered(Mutex::default()));
+        Self { line: Line::new(GATHERS), deciders: Mutex::default(), unanswered }
+    }
+
+    fn deciders(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.deciders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A line without threads: whoever has the other end decides when.
     pub(crate) fn by_hand(
         decide: impl Fn(&[Q], Tell<'_, Q::Answer>) + Send + 'static,
     ) -> (Self, ByHand<Q>) {
-        let (line, waiting) = sync_channel(MOST_WAITING);
-        let open = Open { line, deciders: Vec::new() };
-        let unanswered = Arc::new(Unanswered(Mutex::default()));
-        let by_hand = ByHand {
-            waiting: Mutex::new(waiting),
-            decide: Box::new(decide),
-            unanswered: Arc::clone(&unanswered),
-        };
-        (Self { open: Mutex::new(Some(open)), unanswered }, by_hand)
+        let pipeline = Self::without_threads();
+        let (line, unanswered) = (Arc::clone(&pipeline.line), Arc::clone(&pipeline.unanswered));
+        (pipeline, ByHand { line, decide: Box::new(decide), unanswered })
     }
 
     /// Puts a question into the line. Its answer comes, whether or not somebody still waits for it; that there will
@@ -146,17 +236,9 @@ impl<Q: Asked> Pipeline<Q> {
     pub(crate) fn ask(&self, question: Q) -> Result<oneshot::Receiver<Q::Answer>, NotTaken> {
         let (reply, answer) = oneshot::channel();
         let caller = question.caller();
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = open.as_ref().ok_or(NotTaken::Closed)?;
         self.unanswered.one_more(caller)?;
-        let taken = open.line.try_send(Waiting { question, reply });
-        taken.map(|()| answer).map_err(|error| {
-            self.unanswered.one_less(caller);
-            match error {
-                TrySendError::Full(_) => NotTaken::Full,
-                TrySendError::Disconnected(_) => NotTaken::Closed,
-            }
-        })
+        let taken = self.line.put(Waiting { question, reply });
+        taken.map(|()| answer).inspect_err(|_| self.unanswered.one_less(caller))
     }
 
     /// How many have no answer yet.
@@ -166,13 +248,11 @@ impl<Q: Asked> Pipeline<Q> {
 
     /// Takes no more questions, and returns when all that wait are answered.
     pub(crate) fn close(&self) {
-        let taken = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Open { line, deciders }) = taken {
-            drop(line);
-            for decider in deciders {
-                // One that panicked outside of a decision has nothing to hand over.
-                let _ended = decider.join();
-            }
+        self.line.close();
+        let deciders = std::mem::take(&mut *self.deciders());
+        for decider in deciders {
+            // One that panicked outside of a decision has nothing to hand over.
+            let _ended = decider.join();
         }
     }
 }
@@ -185,7 +265,7 @@ impl<Q: Asked> Drop for Pipeline<Q> {
 
 /// The other end of a line without threads.
 pub(crate) struct ByHand<Q: Asked> {
-    waiting: Mutex<Receiver<Waiting<Q>>>,
+    line: Arc<Line<Q>>,
     decide: Box<Decide<Q>>,
     unanswered: Arc<Unanswered<Q::Caller>>,
 }
@@ -195,23 +275,12 @@ type Decide<Q> = dyn Fn(&[Q], Tell<'_, <Q as Asked>::Answer>) + Send;
 impl<Q: Asked> ByHand<Q> {
     /// Decides all that wait at this moment, together.
     pub(crate) fn decide_what_waits(&self) {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let lot: Vec<_> = waiting.try_iter().take(MOST_TOGETHER).collect();
-        drop(waiting);
+        let lot = self.line.state().take();
         if !lot.is_empty() {
             Lot::of(lot, &self.unanswered).answer(&*self.decide);
         }
+        self.line.done();
     }
-}
-
-/// Waits for a question, and takes those that wait behind it. Threads that are about to ask go first, which takes no time
-/// where there are none. `None` when the line is closed and empty.
-fn next_lot<Q: Asked>(waiting: &Mutex<Receiver<Waiting<Q>>>) -> Option<Vec<Waiting<Q>>> {
-    let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut lot = vec![waiting.recv().ok()?];
-    thread::yield_now();
-    lot.extend(waiting.try_iter().take(MOST_TOGETHER.saturating_sub(1)));
-    Some(lot)
 }
 
 /// Questions that are decided together, and where their callers wait.
@@ -268,11 +337,16 @@ impl<'a, Q: Asked> Lot<'a, Q> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
     use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Arc, Mutex};
+    use std::thread;
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
 
     use super::{
-        Asked, DECIDERS, MOST_OF_ONE, MOST_TOGETHER, MOST_WAITING, NotTaken, Pipeline, Tell,
+        Asked, DECIDERS, Line, MOST_OF_ONE, MOST_TOGETHER, MOST_WAITING, NotTaken, Pipeline, Tell,
+        WORTH_A_SYNC, Waiting,
     };
 
     /// A number, and whose it is.
@@ -338,6 +412,41 @@ mod tests {
         let mut lots = [(); 2].map(|()| held.lots.recv().unwrap());
         lots.sort_unstable();
         assert_eq!(lots, [6, MOST_TOGETHER]);
+    }
+
+    /// So many more in a line.
+    fn put(line: &Line<Number>, count: usize) {
+        for _ in 0..count {
+            let (reply, _) = oneshot::channel();
+            line.put(Waiting { question: of_one(1), reply }).unwrap();
+        }
+    }
+
+    /// How large the next lot of a line is in which lots gather for as long as it takes, and a lot is at work; `then` happens when
+    /// somebody waits for it.
+    fn gathered(then: impl FnOnce(&Line<Number>)) -> usize {
+        let line = Line::new(Duration::MAX);
+        put(&line, 1);
+        assert_eq!(line.next_lot().unwrap().len(), 1, "who comes alone waits for nobody");
+        let decider = Arc::clone(&line);
+        let decider = thread::spawn(move || decider.next_lot().unwrap().len());
+        then(&line);
+        decider.join().unwrap()
+    }
+
+    #[test]
+    fn a_lot_gathers_while_another_is_at_work() {
+        assert_eq!(gathered(|line| put(line, WORTH_A_SYNC)), WORTH_A_SYNC, "until it is worth it");
+        let other_ends = |line: &Line<_>| {
+            put(line, 3);
+            line.done();
+        };
+        assert_eq!(gathered(other_ends), 3, "until nothing is in its way");
+        let closing = |line: &Line<_>| {
+            put(line, 2);
+            line.close();
+        };
+        assert_eq!(gathered(closing), 2, "until no more can come");
     }
 
     #[test]
