@@ -105,6 +105,22 @@ pub(crate) fn in_parts(
     }
 }
 
+/// Erases all that is past the limit at this time, where the store erases by itself; says how many.
+pub(crate) fn erase_ended(engine: &impl Engine, now: Timestamp) -> Result<usize> {
+    engine.write(move |connection| believe(connection, now))?;
+    let mut erased = 0_usize;
+    for kind in EndedKind::ALL {
+        let find = |kind, behind: &str| {
+            engine.read(|connection| past_limit(connection, kind, now, behind))
+        };
+        let erase = |kind, part: Vec<String>| {
+            engine.write(move |connection| erase(connection, kind, &part, now))
+        };
+        erased = erased.saturating_add(in_parts(*kind, find, erase)?);
+    }
+    Ok(erased)
+}
+
 /// What of a row is erased, and what stands with it. A hash that is none is as long as no hash is, and of each row another.
 const fn statements(kind: EndedKind) -> &'static [&'static str] {
     match kind {

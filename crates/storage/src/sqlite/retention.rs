@@ -9,12 +9,12 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use tapfer_payment_types::Timestamp;
-use tapfer_payments::retention::{EndedKind, RetentionLimit};
+use tapfer_payments::retention::RetentionLimit;
 
 use super::{Result, SqliteStorage, mark};
 use crate::relational::rows::{Columns, execute, first};
 use crate::relational::sql::params;
-use crate::relational::{Engine, retention};
+use crate::relational::{Engine as _, retention};
 use crate::{RetentionStore, Write, Written};
 
 impl RetentionStore for SqliteStorage {
@@ -32,17 +32,7 @@ impl RetentionStore for SqliteStorage {
     }
 
     fn erase_ended(&self, now: Timestamp) -> Result<usize> {
-        self.write(move |connection| retention::believe(connection, now))?;
-        let mut erased = 0_usize;
-        for kind in EndedKind::ALL {
-            let find = |kind, behind: &str| {
-                self.read(|connection| retention::past_limit(connection, kind, now, behind))
-            };
-            let erase = |kind, part: Vec<String>| {
-                self.write(move |connection| retention::erase(connection, kind, &part, now))
-            };
-            erased = erased.saturating_add(retention::in_parts(*kind, find, erase)?);
-        }
+        let erased = retention::erase_ended(self, now)?;
         if erased > 0 && !self.writer.wipe_log()? {
             tracing::warn!(
                 target: "tapfer::storage",

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 use tapfer_payment_types::{AuthorizationId, CatalogueMark, Timestamp};
 use tapfer_payments::authorization::{Authorization, Facts};
-use tapfer_payments::retention::{EndedKind, RetentionLimit};
+use tapfer_payments::retention::RetentionLimit;
 
 use super::Result;
 use super::writer::one_change;
@@ -95,13 +95,12 @@ impl Database {
         is_lost: impl FnOnce() -> bool,
     ) -> Result<T> {
         self.connection.execute_batch(begin)?;
-        let made = job(&self.connection);
+        let mut made = job(&self.connection);
         if made.is_ok() && !is_lost() {
-            let committed = self.connection.execute_batch("COMMIT");
-            if committed.is_ok() {
-                return made;
+            match self.connection.execute_batch("COMMIT") {
+                Ok(()) => return made,
+                Err(error) => made = Err(error.into()),
             }
-            committed?;
         }
         // SQLite may have given it up by itself.
         if !self.connection.is_autocommit() {
@@ -292,18 +291,7 @@ impl RetentionStore for SimulatedNode {
     }
 
     fn erase_ended(&self, now: Timestamp) -> Result<usize> {
-        self.write(move |connection| retention::believe(connection, now))?;
-        let mut erased = 0_usize;
-        for kind in EndedKind::ALL {
-            let find = |kind, behind: &str| {
-                self.read(|connection| retention::past_limit(connection, kind, now, behind))
-            };
-            let erase = |kind, part: Vec<String>| {
-                self.write(move |connection| retention::erase(connection, kind, &part, now))
-            };
-            erased = erased.saturating_add(retention::in_parts(*kind, find, erase)?);
-        }
-        Ok(erased)
+        retention::erase_ended(self, now)
     }
 }
 
