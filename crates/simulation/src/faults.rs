@@ -268,6 +268,12 @@ impl Faults for Machine {
             }
             // What lies there then is tried by the store's own tests, with a copy of each.
             Moment::LogBegun | Moment::Marked | Moment::Folded | Moment::Unmarked => None,
+            // No node stands in here.
+            Moment::NoteBegins
+            | Moment::NoteWritten
+            | Moment::NoteKept
+            | Moment::NotesBooked
+            | Moment::NotesGone => None,
             Moment::CatchUpOver => {
                 state.passes("when its tables had caught up with its journal");
                 state.synced = None;

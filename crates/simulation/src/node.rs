@@ -193,8 +193,8 @@ impl Node {
         let realm = match &self.server {
             None => Realm::open_with_faults(home, &unlock(), faults)?,
             Some(server) => {
-                let storage: Arc<dyn Storage> = Arc::new(SimulatedNode::at(server, faults));
-                Realm::open_over(home, &unlock(), &storage)?
+                let database = SimulatedNode::at(server, faults);
+                Realm::open_over(home, &unlock(), &database, None)?
             }
         };
         let clock: SharedClock = Arc::new(self.clock.clone());

@@ -34,16 +34,26 @@ pub enum Moment {
     Folded,
     /// Nothing says any more that it is open.
     Unmarked,
+    /// A node that is alone is to note what it has decided: nothing of it is in its journal.
+    NoteBegins,
+    /// It is written there, and not on the disk for certain.
+    NoteWritten,
+    /// It is on the disk. Nobody was told yet.
+    NoteKept,
+    /// Everything in that journal is booked, and it is there still.
+    NotesBooked,
+    /// It was taken away, and may be there again when the machine has lost its power.
+    NotesGone,
 }
 
 /// What happens there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// From the beginning of a transaction on: there is no room for more than there is.
+    /// From the beginning of a transaction, or of a note, on: there is no room for more than there is.
     DiskFull,
     /// Where a server is asked, or a transaction begins there: nobody is there.
     Away,
-    /// Once it is made: it is lost, and whoever waits hears that nobody knows. Once it is over: it stands, and they
+    /// Once it is made, or written: it is lost, and whoever waits hears that nobody knows. Once it is over: it stands, and they
     /// hear the same; for the tables that catch up, nobody waits.
     Lost,
 }

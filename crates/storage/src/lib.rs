@@ -47,8 +47,8 @@ pub use relational::key_uses::KeyUse;
 pub use relational::retention::{EndedRows, RetentionReport};
 pub use relational::soundness::{Checked, Soundness, Unsound};
 pub use stand_in::{
-    StandIn, StandInLimits, StandInLimitsError, StandInRefusal, StandInStatus, TellTime, Unbooked,
-    stand_in_reads_back, unbooked_in_journal,
+    SharedDatabase, StandIn, StandInLimits, StandInLimitsError, StandInRefusal, StandInStatus,
+    TellTime, Unbooked, stand_in_reads_back, unbooked_in_journal,
 };
 pub use store::{
     AccessStore, AuditStore, AuthorizationStore, CardStore, CatalogueStore, ConfigurationStore,

@@ -11,7 +11,7 @@ use tapfer_storage::faults::SharedFaults;
 use tapfer_storage::partitions::PartitionedStorage;
 use tapfer_storage::postgres::{self, Part, PostgresOptions, PostgresStorage};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
-use tapfer_storage::{DatabaseReader, StandInLimits, Storage, StorageError};
+use tapfer_storage::{DatabaseReader, SharedDatabase, StandInLimits, Storage, StorageError};
 
 use super::partitions::{self, Partitions};
 use super::{RealmError, RealmPaths, described};
@@ -169,15 +169,28 @@ pub(crate) struct Opened {
     pub(crate) alone: Option<Alone>,
 }
 
-/// A PostgreSQL database that may be away, and what this node may decide then.
+/// A database of several nodes that may be away, and what this node may decide then.
 pub(crate) struct Alone {
-    pub(crate) database: Arc<PostgresStorage>,
+    pub(crate) database: SharedDatabase,
     pub(crate) limits: Option<StandInLimits>,
 }
 
 impl Opened {
     fn embedded(storage: SqliteStorage) -> Self {
         Self { storage: Arc::new(storage), partitions: None, alone: None }
+    }
+
+    /// A database of several nodes, for which this one may stand in.
+    pub(super) fn replaceable<D: Storage + 'static>(
+        database: &Arc<D>,
+        limits: Option<StandInLimits>,
+    ) -> Self
+    where
+        Arc<D>: Into<SharedDatabase>,
+    {
+        let storage = Arc::<D>::clone(database);
+        let alone = Some(Alone { database: Arc::clone(database).into(), limits });
+        Self { storage, partitions: None, alone }
     }
 
     fn server(
@@ -191,9 +204,7 @@ impl Opened {
         if count < 2 {
             let database = Arc::new(PostgresStorage::open(&home, realm)?);
             let limits = stand_in_limits(paths)?;
-            let storage = Arc::<PostgresStorage>::clone(&database);
-            let alone = Some(Alone { database, limits });
-            return Ok(Self { storage, partitions: None, alone });
+            return Ok(Self::replaceable(&database, limits));
         }
         let home = Arc::new(partitions::open_home(home, realm, count)?);
         let partitions = Partitions::new(Arc::clone(&home), paths, realm, count);

@@ -37,8 +37,9 @@ use std::sync::Arc;
 use tapfer_hsm::pool::{HsmPool, NoneServes, PoolConfig};
 use tapfer_hsm::{HsmError, PaymentHsm, SoftwareHsm, Unlock};
 use tapfer_payment_types::{CatalogueMark, RealmId, Timestamp};
-use tapfer_storage::Storage;
 use tapfer_storage::faults::{NoFaults, SharedFaults};
+use tapfer_storage::sqlite::simulated::SimulatedNode;
+use tapfer_storage::{StandInLimits, Storage};
 
 use self::database::{Alone, Opened};
 use self::description::Description;
@@ -143,18 +144,18 @@ impl Realm {
         Self::open_with(home, Some(unlock), |paths, id| database::open(paths, id, &faults))
     }
 
-    /// As [`Realm::open`], for a simulation of several nodes: over a store of this realm that is there already.
+    /// As [`Realm::open`], for a simulation of several nodes: over a store of this realm that is there already, and what this node
+    /// may decide alone while that is away.
     ///
     /// # Errors
     /// [`RealmError`].
     pub fn open_over(
         home: &Path,
         unlock: &Unlock,
-        storage: &Arc<dyn Storage>,
+        database: &Arc<SimulatedNode>,
+        limits: Option<StandInLimits>,
     ) -> Result<Self, RealmError> {
-        Self::open_with(home, Some(unlock), |_, _| {
-            Ok(Opened { storage: Arc::clone(storage), partitions: None, alone: None })
-        })
+        Self::open_with(home, Some(unlock), |_, _| Ok(Opened::replaceable(database, limits)))
     }
 
     /// As [`Realm::open`], over the HSMs of `hsm.toml`.

@@ -100,7 +100,7 @@ pub(super) fn is_rolled_back(error: &Error) -> bool {
 
 /// Whether the server is there and has trouble that somebody will mend: no room or memory, a login or a right that is not there, a
 /// state that it is not to stay in.
-pub(crate) fn is_trouble(error: &StorageError) -> bool {
+pub(super) fn is_trouble(error: &StorageError) -> bool {
     let StorageError::Database(cause) = error else { return false };
     let first: &(dyn std::error::Error + 'static) = cause.as_ref();
     let mut causes = std::iter::successors(Some(first), |cause| cause.source());

@@ -50,8 +50,8 @@ use crate::relational::known_keys::{KnownKeys, WhichKey};
 use crate::relational::rows::{Columns, first};
 use crate::relational::sql::{Connection, params};
 use crate::relational::{Engine, Result, access, of_each};
+use crate::stand_in::database::MayBeAway;
 use crate::{Inconsistency, Load, Storage, StorageError};
-pub(crate) use errors::is_trouble;
 pub(crate) use joint::Joint;
 pub use locks::LockHolder;
 pub use look::{Look, look};
@@ -125,16 +125,6 @@ impl PostgresStorage {
             waiting: AtomicUsize::new(0),
             commits: AtomicU64::new(0),
         })
-    }
-
-    /// Whether nobody answers, as far as is known.
-    pub(crate) fn is_away(&self) -> bool {
-        self.watch.is_away()
-    }
-
-    /// Whom to tell which rows have lost trust that they had at another node.
-    pub(crate) fn tell_of_rows(&self, tell: Box<dyn Fn(Told<'_>) + Send + Sync>) {
-        self.watch.tell_of_rows(tell);
     }
 
     /// How often somebody waited for the server since the store was opened: several statements that were sent together
@@ -316,6 +306,20 @@ impl Storage for PostgresStorage {
         self.claims.close();
         self.lots.close();
         self.pool.close();
+    }
+}
+
+impl MayBeAway for PostgresStorage {
+    fn is_away(&self) -> bool {
+        self.watch.is_away()
+    }
+
+    fn tell_of_rows(&self, tell: Box<dyn Fn(Told<'_>) + Send + Sync>) {
+        self.watch.tell_of_rows(tell);
+    }
+
+    fn is_trouble(&self, error: &StorageError) -> bool {
+        errors::is_trouble(error)
     }
 }
 

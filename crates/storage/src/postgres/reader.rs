@@ -109,6 +109,10 @@ impl Sql for ServerReader {
         self.0.record(event)
     }
 
+    fn is_one_of(&self) -> &'static str {
+        self.0.is_one_of()
+    }
+
     fn replace_catalogue(&self, accepted: &CatalogueMark) -> Result<()> {
         self.0.replace_catalogue(accepted)
     }

@@ -86,6 +86,10 @@ impl Sql for Session {
         Ok(())
     }
 
+    fn is_one_of(&self) -> &'static str {
+        "= ANY (string_to_array(?1, ' '))"
+    }
+
     fn replace_catalogue(&self, accepted: &CatalogueMark) -> Result<()> {
         let version = i64::try_from(accepted.version).unwrap_or(i64::MAX);
         let (mac, key) = (accepted.mac.as_slice(), accepted.key.as_slice());

@@ -40,6 +40,8 @@ pub(crate) trait Sql {
     fn vouch(&self) -> Result<()> {
         Ok(())
     }
+    /// What stands behind a column that is to be one of the words of parameter 1, which has spaces between them.
+    fn is_one_of(&self) -> &'static str;
     /// Knows this version of the catalogue of keys, whichever was known before: what the table's rules refuse otherwise.
     fn replace_catalogue(&self, accepted: &CatalogueMark) -> Result<()>;
 }

@@ -243,10 +243,11 @@ pub(crate) fn keys_of_all(
     tokens: &[TokenId],
     now: Timestamp,
 ) -> Result<Vec<(TokenId, GrantedKey)>> {
-    let sql = "SELECT * FROM limited_use_keys
-               WHERE token_id = ANY (string_to_array(?1, ' ')) AND expires_at >= ?2";
+    let one_of = connection.is_one_of();
+    let sql =
+        format!("SELECT * FROM limited_use_keys WHERE token_id {one_of} AND expires_at >= ?2");
     let named: Vec<_> = tokens.iter().map(ToString::to_string).collect();
-    all(connection, sql, params![named.join(" "), now.unix_millis()], |row| {
+    all(connection, &sql, params![named.join(" "), now.unix_millis()], |row| {
         let token = Columns::keyed(row, "limited_use_keys", "token_id").parse("token_id")?;
         Ok((token, read_key(row)?))
     })

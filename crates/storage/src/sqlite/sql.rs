@@ -15,6 +15,9 @@ use crate::relational::known_keys::KnownKeys;
 use crate::relational::sql::{Cells, Guard, Sql, ToValue, Value};
 use crate::relational::{Engine, audit, rows, sql};
 
+/// [`Sql::is_one_of`]
+const ONE_OF: &str = r#"IN (SELECT value FROM json_each('["' || replace(?1, ' ', '","') || '"]'))"#;
+
 impl Engine for SqliteStorage {
     fn read<T>(&self, job: impl FnOnce(&sql::Connection) -> Result<T> + Clone) -> Result<T> {
         // The tables are to know all that was told to anybody.
@@ -85,6 +88,10 @@ impl Sql for Connection {
         audit::link(self, event)
     }
 
+    fn is_one_of(&self) -> &'static str {
+        ONE_OF
+    }
+
     /// A row that is replaced is neither updated nor deleted, which the table refuses.
     fn replace_catalogue(&self, accepted: &CatalogueMark) -> Result<()> {
         let accept = "INSERT OR REPLACE INTO key_catalogue (one, version, mac, key_hash)
@@ -124,6 +131,10 @@ impl Sql for Unexpected {
 
     fn record(&self, event: &AuditEvent) -> Result<()> {
         audit::link(self, event)
+    }
+
+    fn is_one_of(&self) -> &'static str {
+        ONE_OF
     }
 
     fn replace_catalogue(&self, accepted: &CatalogueMark) -> Result<()> {

@@ -2,8 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::Weak;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use tapfer_payment_types::{PaymentIntentId, Timestamp};
@@ -12,12 +10,13 @@ use super::journal::{Found, Journal};
 use super::limits::StandInRefusal;
 use super::record::Record;
 use super::{Kept, Phase, StandIn};
-use crate::relational::stand_in::{Booked, book_intent};
-use crate::relational::{Engine as _, Result};
-use crate::{AnswerKey, StorageError, postgres};
+use crate::faults::SharedFaults;
+use crate::relational::Result;
+use crate::relational::stand_in::Booked;
+use crate::{AnswerKey, StorageError};
 
 /// How often it is tried to book what waits.
-const BEAT: Duration = Duration::from_secs(1);
+pub(super) const BEAT: Duration = Duration::from_secs(1);
 /// How often it is tried to book what was set aside; any news of the database is an occasion too.
 const LATER: Duration = Duration::from_mins(5);
 /// What the database refuses, and would not refuse for being busy or away, is tried so often before it is set aside.
@@ -44,11 +43,11 @@ enum Failed {
 }
 
 impl Refusals {
-    fn of(&mut self, intent: PaymentIntentId, error: &StorageError) -> Failed {
+    fn of(&mut self, intent: PaymentIntentId, error: &StorageError, is_trouble: bool) -> Failed {
         if is_passing(error) {
             return Failed::Wait;
         }
-        if postgres::is_trouble(error) && self.for_trouble < TROUBLES {
+        if is_trouble && self.for_trouble < TROUBLES {
             self.for_trouble = self.for_trouble.saturating_add(1);
             return Failed::Wait;
         }
@@ -80,11 +79,11 @@ fn grouped(records: &[Record]) -> Vec<(PaymentIntentId, Vec<Record>)> {
 }
 
 impl StandIn {
-    /// At a start.
+    /// At a start. Between two attempts `waits` is asked, which may give up.
     ///
     /// # Errors
     /// [`StorageError::StandIn`]: the database went before all was booked.
-    pub(super) fn book_before_anything_else(&self, woken: &Receiver<()>) -> Result<()> {
+    pub(super) fn book_before_anything_else(&self, waits: impl Fn() -> Result<()>) -> Result<()> {
         let waiting = self.state().records.len();
         if waiting > 0 {
             tracing::warn!(target: "tapfer::stand_in", records = waiting, "what this node did alone before it ended is booked first");
@@ -93,13 +92,13 @@ impl StandIn {
             if self.database.is_away() {
                 return Err(StandInRefusal::Booking.into());
             }
-            let _time_or_news = woken.recv_timeout(BEAT);
+            waits()?;
         }
         Ok(())
     }
 
     /// Books what waits, if the database is back. After how long to try it again, if something waits still.
-    fn book(&self) -> Option<Duration> {
+    pub(super) fn book(&self) -> Option<Duration> {
         let mut kept = self.look();
         if kept.phase == Phase::There && kept.is_behind {
             drop(kept);
@@ -117,7 +116,7 @@ impl StandIn {
             Phase::Booking => {}
         }
         if kept.is_torn_off {
-            kept.read_again(read_journal(&self.path, &self.key));
+            kept.read_again(read_journal(&self.path, &self.key, self.database.faults()));
         }
         let groups = grouped(&kept.records);
         drop(kept);
@@ -158,7 +157,8 @@ impl StandIn {
                 round.booked.insert(intent);
                 continue;
             };
-            let failed = self.state().refusals.of(intent, &error);
+            let is_trouble = self.database.is_trouble(&error);
+            let failed = self.state().refusals.of(intent, &error, is_trouble);
             if failed == Failed::SetAside {
                 tracing::error!(
                     target: "tapfer::stand_in", %intent, %error,
@@ -180,9 +180,7 @@ impl StandIn {
 
     fn book_one(&self, intent: PaymentIntentId, records: Vec<Record>) -> Result<()> {
         let now = (self.clock)();
-        let booked: Booked = self
-            .database
-            .write(move |connection| book_intent(connection, intent, &records, now))?;
+        let booked: Booked = self.database.book_intent(intent, records, now)?;
         if booked.before {
             tracing::info!(target: "tapfer::stand_in", %intent, "what this node decided alone was booked before");
         }
@@ -251,9 +249,10 @@ impl Kept {
 pub(super) fn read_journal(
     path: &Path,
     key: &AnswerKey,
+    faults: SharedFaults,
 ) -> (Option<Journal>, Found, Option<String>) {
     let (journal, found) = match Journal::open(path, key.clone()) {
-        Ok(opened) => opened,
+        Ok((journal, found)) => (journal.with_faults(faults), found),
         Err(error) => return (None, Found::default(), Some(format!("it cannot be read: {error}"))),
     };
     if found.torn > 0 {
@@ -284,21 +283,4 @@ fn is_passing(error: &StorageError) -> bool {
             | StorageError::Conflict
             | StorageError::Moved(_)
     )
-}
-
-pub(super) fn book_whenever(node: &Weak<StandIn>, woken: &Receiver<()>) {
-    loop {
-        let Some(node) = node.upgrade() else { return };
-        let again = node.book();
-        node.learn_keys();
-        let again = again.or_else(|| node.limits.map(|_| BEAT));
-        drop(node);
-        let wakes = match again {
-            Some(after) => woken.recv_timeout(after.min(BEAT)),
-            None => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        if wakes == Err(RecvTimeoutError::Disconnected) {
-            return;
-        }
-    }
 }

@@ -7,34 +7,21 @@ use super::known::Known;
 use super::{Phase, StandIn};
 use crate::hot::Touched;
 use crate::postgres::Told;
+use crate::relational::Result;
 use crate::relational::rows::{Columns, all};
 use crate::relational::sql::{Connection, params};
-use crate::relational::{Engine as _, Result, tokens};
 
-/// What has an id of its own, and when it is in service no more.
-const OUT_OF_SERVICE: [(&str, &str); 5] = [
-    (
-        "tokens",
-        "SELECT id FROM tokens WHERE id = ANY (string_to_array(?1, ' ')) AND status <> 'ACTIVE'",
-    ),
-    (
-        "cards",
-        "SELECT id FROM cards WHERE id = ANY (string_to_array(?1, ' ')) AND status <> 'active'",
-    ),
-    (
-        "terminals",
-        "SELECT id FROM terminals WHERE id = ANY (string_to_array(?1, ' ')) AND revoked_at IS NOT NULL",
-    ),
-    (
-        "api_keys",
-        "SELECT id FROM api_keys WHERE id = ANY (string_to_array(?1, ' ')) AND revoked_at IS NOT NULL",
-    ),
-    (
-        "devices",
-        "SELECT device_id AS id FROM device_integrity
-         WHERE device_id = ANY (string_to_array(?1, ' ')) AND standing = 'failed'",
-    ),
+/// What has an id of its own, in which column, and when it is in service no more.
+const OUT_OF_SERVICE: [(&str, &str, &str); 5] = [
+    ("tokens", "id", "status <> 'ACTIVE'"),
+    ("cards", "id", "status <> 'active'"),
+    ("terminals", "id", "revoked_at IS NOT NULL"),
+    ("api_keys", "id", "revoked_at IS NOT NULL"),
+    ("devices", "device_id", "standing = 'failed'"),
 ];
+
+/// Ids of rows of a table.
+pub(crate) type OfTable = (&'static str, Vec<String>);
 
 /// What one row of the database is about.
 enum Elsewhere {
@@ -73,17 +60,14 @@ impl StandIn {
 
     /// Asks what was taken out of service while nobody listened. Until the database has said it, what was seen is good as before.
     pub(super) fn catch_up(&self) {
-        let asked: Vec<_> = {
+        let asked: Vec<OfTable> = {
             let mut kept = self.state();
             if !std::mem::take(&mut kept.is_behind) {
                 return;
             }
-            OUT_OF_SERVICE
-                .iter()
-                .map(|(table, sql)| (*table, *sql, kept.known.ids(table)))
-                .collect()
+            OUT_OF_SERVICE.iter().map(|(table, ..)| (*table, kept.known.ids(table))).collect()
         };
-        let found = self.database.read(|connection| out_of_service(connection, &asked));
+        let found = self.database.out_of_service(&asked);
         let mut kept = self.state();
         match found {
             Ok(found) => {
@@ -113,7 +97,7 @@ impl StandIn {
             return;
         }
         let now = (self.clock)();
-        match self.database.read(|connection| tokens::keys_of_all(connection, &tokens, now)) {
+        match self.database.keys_of_all(&tokens, now) {
             Ok(keys) => {
                 tracing::debug!(target: "tapfer::stand_in", tokens = tokens.len(), keys = keys.len(), "keys of phones were looked up");
                 let known = &mut self.state().known;
@@ -126,16 +110,22 @@ impl StandIn {
     }
 }
 
-fn out_of_service(
+/// Which of these are out of service.
+pub(super) fn out_of_service(
     connection: &Connection,
-    asked: &[(&'static str, &'static str, Vec<String>)],
+    asked: &[OfTable],
 ) -> Result<Vec<(&'static str, String)>> {
     let mut found = Vec::new();
-    for (table, sql, ids) in asked {
-        let ids = all(connection, sql, params![ids.join(" ")], |row| {
+    for (table, column, ended) in OUT_OF_SERVICE {
+        let known = asked.iter().find(|(of, _)| *of == table);
+        let ids = known.map(|(_, ids)| ids.join(" ")).unwrap_or_default();
+        let rows = if table == "devices" { "device_integrity" } else { table };
+        let one_of = connection.is_one_of();
+        let sql = format!("SELECT {column} AS id FROM {rows} WHERE {column} {one_of} AND {ended}");
+        let ids = all(connection, &sql, params![ids], |row| {
             Columns::new(row, "what is out of service").get::<String>("id")
         })?;
-        found.extend(ids.into_iter().map(|id| (*table, id)));
+        found.extend(ids.into_iter().map(|id| (table, id)));
     }
     Ok(found)
 }

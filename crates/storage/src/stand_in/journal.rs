@@ -13,9 +13,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::record::Record;
 use crate::AnswerKey;
+use crate::faults::{Moment, NoFaults, SharedFaults};
 use crate::journal::JournalFault;
 use crate::journal::bytes::{NoRecord, Put, Take};
 
@@ -154,6 +156,7 @@ pub(super) fn records_of_anybody(bytes: &[u8]) -> Vec<Record> {
 pub(super) struct Journal {
     path: PathBuf,
     key: AnswerKey,
+    faults: SharedFaults,
     file: Option<File>,
     end: End,
 }
@@ -170,7 +173,13 @@ impl Journal {
         };
         let found = read(&bytes, |before, entry, records| tag_of(&key, before, entry, records));
         let end = found.end;
-        Ok((Self { path: path.to_owned(), key, file: None, end }, found))
+        let faults = Arc::new(NoFaults);
+        Ok((Self { path: path.to_owned(), key, faults, file: None, end }, found))
+    }
+
+    /// With what a simulation does to it.
+    pub(super) fn with_faults(self, faults: SharedFaults) -> Self {
+        Self { faults, ..self }
     }
 
     /// Adds an entry, which is on the disk when this returns.
@@ -178,6 +187,9 @@ impl Journal {
     /// # Errors
     /// Nobody knows whether it is.
     pub(super) fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        if self.faults.at(Moment::NoteBegins).is_some() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let records = put_all(records);
         let entry = self.end.entry.saturating_add(1);
         let tag = tag_of(&self.key, &self.end.tag, entry, &records);
@@ -196,10 +208,14 @@ impl Journal {
             None => self.begin()?,
         };
         file.write_all(&bytes)?;
+        if self.faults.at(Moment::NoteWritten).is_some() {
+            return Err(io::Error::other("as a simulation wanted it"));
+        }
         file.sync_data()?;
         if is_new {
             self.sync_directory()?;
         }
+        self.faults.at(Moment::NoteKept);
         self.file = Some(file);
         let length = self.end.length.saturating_add(bytes.len());
         self.end = End { entry, tag, length };
@@ -224,10 +240,13 @@ impl Journal {
     /// It is still there; what is booked is booked once.
     pub(super) fn clear(&mut self) -> io::Result<()> {
         (self.file, self.end) = (None, End::default());
+        self.faults.at(Moment::NotesBooked);
         match fs::remove_file(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.and_then(|()| self.sync_directory()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            removed => removed?,
         }
+        self.faults.at(Moment::NotesGone);
+        self.sync_directory()
     }
 }
 

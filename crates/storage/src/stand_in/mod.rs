@@ -1,17 +1,19 @@
 //! A node that decides small payments alone while its PostgreSQL database is away, and books them when it is back (ADR 26).
 //!
-//! It is a store above [`PostgresStorage`], of the same verbs. While the database is there it hands them on, and remembers what
+//! It is a store above [`PostgresStorage`](crate::postgres::PostgresStorage), of the same verbs. While the database is there it hands them on, and remembers what
 //! payments rest on. While it is away it makes, arms and decides intents of its own and nothing else, within limits and on what it
 //! has seen; all of it stands in a journal before it is answered. When the database is there again, everything is booked before it
 //! is asked for anything else.
 
 mod alone;
 mod booking;
+pub(crate) mod database;
 mod elsewhere;
 mod journal;
 mod known;
 mod limits;
 pub(crate) mod record;
+pub(crate) mod rounds;
 #[cfg(test)]
 mod tests;
 mod verbs;
@@ -22,7 +24,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::Builder;
 
 use tapfer_payment_types::{
     AuthorizationId, MerchantId, Money, PaymentIntentId, TerminalId, Timestamp,
@@ -31,18 +32,20 @@ use tapfer_payments::access::ApiKey;
 use tapfer_payments::authorization::{Authorization, Facts};
 
 use self::alone::Answers;
-use self::booking::{Refusals, book_whenever, read_journal};
+use self::booking::{Refusals, read_journal};
+pub use self::database::SharedDatabase;
+use self::database::StoodInFor;
 use self::journal::Journal;
 use self::known::Known;
 use self::limits::{Promised, is_within};
 pub use self::limits::{StandInLimits, StandInLimitsError, StandInRefusal};
 use self::record::Record;
+use self::rounds::Rounds;
 use crate::decided::Decided;
 use crate::hot::Touched;
 use crate::idempotency::RunningRequests;
-use crate::postgres::PostgresStorage;
 use crate::relational::{Result, authorizations};
-use crate::store::{AuthorizationStore as _, IdempotencyStore as _, Sharing as _, Storage};
+use crate::store::Storage;
 use crate::{
     AnswerKey, Begun, CommitAuthorization, FactsQuery, IdempotencyClaim, Load, StorageError,
     StoredResponse, Write, Written,
@@ -224,7 +227,7 @@ impl News {
 
 /// The store in a PostgreSQL database, for which its node may stand in.
 pub struct StandIn {
-    database: Arc<PostgresStorage>,
+    database: Arc<dyn StoodInFor>,
     limits: Option<StandInLimits>,
     clock: TellTime,
     path: PathBuf,
@@ -282,13 +285,13 @@ impl StandIn {
     /// # Errors
     /// [`StorageError::StandIn`]: the database went before all was booked. [`StorageError::Closed`]: there are no more threads.
     pub fn over(
-        database: Arc<PostgresStorage>,
+        SharedDatabase(database): SharedDatabase,
         limits: Option<StandInLimits>,
         path: &Path,
         key: AnswerKey,
         clock: TellTime,
     ) -> Result<Arc<Self>> {
-        let (journal, found, fault) = read_journal(path, &key);
+        let (journal, found, fault) = read_journal(path, &key, database.faults());
         let (wake, woken) = channel();
         let mut kept = Kept::new(clock(), (journal, fault), found.records);
         kept.index();
@@ -315,11 +318,7 @@ impl StandIn {
                 node.is_told(told);
             }
         }));
-        node.book_before_anything_else(&woken)?;
-        let of_thread = Arc::downgrade(&node);
-        let thread = Builder::new().name("tapfer-stand-in".to_owned());
-        let started = thread.spawn(move || book_whenever(&of_thread, &woken));
-        started.map_err(|_| StorageError::Closed)?;
+        node.database.starts(Rounds::of(&node, woken))?;
         Ok(node)
     }
 
@@ -356,9 +355,9 @@ impl StandIn {
     }
 
     /// The database, unless this node stands in for it.
-    fn there(&self) -> Result<&PostgresStorage> {
+    fn there(&self) -> Result<&dyn StoodInFor> {
         match self.look().phase {
-            Phase::There => Ok(&self.database),
+            Phase::There => Ok(&*self.database),
             Phase::Alone => Err(StandInRefusal::NotOffered.into()),
             Phase::Booking => Err(StandInRefusal::Booking.into()),
         }
@@ -378,7 +377,7 @@ impl StandIn {
     fn seen_api_key(
         &self,
         seen: impl FnOnce(&Known) -> Option<&(ApiKey, Timestamp)>,
-        find: impl FnOnce(&PostgresStorage) -> Result<Option<ApiKey>>,
+        find: impl FnOnce(&dyn StoodInFor) -> Result<Option<ApiKey>>,
     ) -> Result<Option<ApiKey>> {
         let forgotten = match self.alone()? {
             None => self.state().known.forgotten(),
@@ -394,7 +393,7 @@ impl StandIn {
             }
         };
         let asked_at = (self.clock)();
-        let found = find(&self.database)?;
+        let found = find(&*self.database)?;
         let known = &mut self.state().known;
         if let Some(key) = found.as_ref().filter(|_| known.forgotten() == forgotten) {
             known.api_key(key, asked_at);

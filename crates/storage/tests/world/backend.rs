@@ -44,7 +44,7 @@ impl Backend for Simulated {
         let (made, directory) = <tempfile::TempDir as Backend>::open();
         made.close();
         let server = SimulatedServer::over(&directory.path().join("tapfer.db")).unwrap();
-        (Arc::new(SimulatedNode::at(&server, Arc::new(NoFaults))), Self(directory))
+        (SimulatedNode::at(&server, Arc::new(NoFaults)), Self(directory))
     }
 }
 

@@ -4,24 +4,34 @@
 //! stands in its place. Above it everything is as at PostgreSQL: every node has a store of its own, keeps nothing in memory, makes
 //! each change in one transaction, and decides payments on facts that it looks at again under that transaction. The verbs are those of
 //! [`crate::relational`], which both engines share. No platform opens its database so.
+//!
+//! A node may stand in for it ([`crate::StandIn`]). Whether it is there a node learns when somebody lets it look, and so it does its
+//! rounds; of what others take out of service it hears with the commit, as at PostgreSQL.
 
+mod watch;
+
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rusqlite::Connection;
 use tapfer_payment_types::{AuthorizationId, CatalogueMark, Timestamp};
 use tapfer_payments::authorization::{Authorization, Facts};
 use tapfer_payments::retention::RetentionLimit;
 
+use self::watch::Watch;
 use super::Result;
 use super::writer::one_change;
 use crate::faults::{Fault, Moment, SharedFaults};
 use crate::hot::Hot;
 use crate::idempotency::RunningRequests;
+use crate::postgres::Told;
 use crate::relational::known_keys::KnownKeys;
 use crate::relational::lookup::Seen;
 use crate::relational::{Engine, authorizations, decided, idempotency, of_each, retention, sql};
+use crate::stand_in::database::MayBeAway;
+use crate::stand_in::rounds::Rounds;
 use crate::{
     AuthorizationFilter, AuthorizationStore, Begun, CatalogueStore as _, CommitAuthorization,
     FactsQuery, IdempotencyClaim, IdempotencyStore, Load, Page, RetentionStore, Sharing, Slice,
@@ -31,6 +41,16 @@ use crate::{
 /// So many old answers are forgotten in one transaction.
 const FORGOTTEN_AT_ONCE: u16 = 1_000;
 
+/// What PostgreSQL's tables allow beyond those of a file, because nodes stand in (V7): an issuer's losses, and a counter under two
+/// payments. <https://www.sqlite.org/lang_altertable.html#otheralter> changes constraints so.
+const LOSSES: &str = "
+    PRAGMA writable_schema = ON;
+    UPDATE sqlite_schema SET sql = replace(replace(sql, '''merchant_payable''', '''merchant_payable'', ''issuer_loss'''),
+        'kind = ''issuer_funding''', 'kind IN (''issuer_funding'', ''issuer_loss'')') WHERE name = 'accounts';
+    UPDATE sqlite_schema SET sql = replace(sql, '''reversal''', '''reversal'', ''loss''') WHERE name = 'ledger_transfers';
+    PRAGMA writable_schema = RESET;
+    DROP INDEX authorizations_by_counter;";
+
 /// The server. It never dies; that a node does not reach it, or does not hear what became of a transaction, is for
 /// [`crate::faults::Faults`] to say.
 pub struct SimulatedServer {
@@ -39,10 +59,12 @@ pub struct SimulatedServer {
     running: RunningRequests,
     /// The newest catalogue of keys, as its file is.
     catalogue: Mutex<Option<Vec<u8>>>,
+    /// Whoever listens.
+    nodes: Mutex<Vec<Weak<SimulatedNode>>>,
 }
 
-impl std::fmt::Debug for SimulatedServer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for SimulatedServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SimulatedServer").finish_non_exhaustive()
     }
 }
@@ -64,11 +86,31 @@ impl SimulatedServer {
         connection.pragma_update(None, "synchronous", "OFF")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.set_prepared_statement_cache_capacity(super::STATEMENT_CACHE);
+        connection.execute_batch(LOSSES)?;
+        watch::note(&connection)?;
         Ok(Arc::new(Self {
             database: Mutex::new(Database { connection, is_full: false }),
             running: RunningRequests::default(),
             catalogue: Mutex::default(),
+            nodes: Mutex::default(),
         }))
+    }
+
+    /// Tells nodes of rows. One that cannot be reached has lost its connection with it.
+    fn tell(&self, rows: &[watch::Row]) {
+        if rows.is_empty() {
+            return;
+        }
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.retain(|node| node.strong_count() > 0);
+        let nodes: Vec<_> = nodes.iter().filter_map(Weak::upgrade).collect();
+        for node in nodes.iter().filter(|node| node.listens()) {
+            if !node.reaches_server() {
+                node.is_cut_off();
+                continue;
+            }
+            rows.iter().for_each(|(table, id)| node.watch.hears(Told::Row(table, id)));
+        }
     }
 
     fn database(&self) -> MutexGuard<'_, Database> {
@@ -116,20 +158,63 @@ impl Database {
 struct AsWanted;
 
 /// The store of one node at a [`SimulatedServer`].
-#[derive(Debug)]
 pub struct SimulatedNode {
     server: Arc<SimulatedServer>,
     faults: SharedFaults,
     is_closed: AtomicBool,
     commits: AtomicU64,
+    watch: Watch,
+    rounds: Mutex<Option<Rounds>>,
+}
+
+impl fmt::Debug for SimulatedNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimulatedNode").finish_non_exhaustive()
+    }
 }
 
 impl SimulatedNode {
     /// A node that these things happen to.
     #[must_use]
-    pub fn at(server: &Arc<SimulatedServer>, faults: SharedFaults) -> Self {
-        let (is_closed, commits) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self { server: Arc::clone(server), faults, is_closed, commits }
+    pub fn at(server: &Arc<SimulatedServer>, faults: SharedFaults) -> Arc<Self> {
+        let node = Arc::new(Self {
+            server: Arc::clone(server),
+            faults,
+            is_closed: AtomicBool::new(false),
+            commits: AtomicU64::new(0),
+            watch: Watch::default(),
+            rounds: Mutex::default(),
+        });
+        let mut nodes = server.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.push(Arc::downgrade(&node));
+        node
+    }
+
+    /// Whether it hears what others take out of service.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.watch.listens()
+    }
+
+    /// The connection on which it listens is gone; it notices when it looks.
+    pub fn is_cut_off(&self) {
+        self.watch.breaks();
+    }
+
+    /// Looks whether the server is there, and listens again if it is: what it missed it is to ask.
+    pub fn looks_for_server(&self) {
+        self.watch.attempts(self.reaches_server());
+    }
+
+    /// What stands in for it does its next round, if something does.
+    pub fn goes_round(&self) {
+        if let Some(rounds) = &*self.rounds.lock().unwrap_or_else(PoisonError::into_inner) {
+            rounds.next();
+        }
+    }
+
+    fn reaches_server(&self) -> bool {
+        self.faults.at(Moment::Asked).is_none()
     }
 
     fn demand_open(&self) -> Result<()> {
@@ -147,7 +232,10 @@ impl SimulatedNode {
                 database.transact("BEGIN IMMEDIATE", job, is_lost)
             }),
         };
+        let told = made.as_ref().map_or(Ok(Vec::new()), |_| watch::take(&database.connection))?;
         let over = self.faults.at(Moment::Over { synced: made.is_ok() });
+        drop(database);
+        self.server.tell(&told);
         let value = made?;
         self.commits.fetch_add(1, Ordering::Relaxed);
         match over {
@@ -317,6 +405,32 @@ impl Sharing for SimulatedNode {
             *kept = Some(copy);
         }
         Ok(is_noted)
+    }
+}
+
+impl MayBeAway for SimulatedNode {
+    fn is_away(&self) -> bool {
+        self.watch.is_away()
+    }
+
+    fn tell_of_rows(&self, tell: Box<dyn Fn(Told<'_>) + Send + Sync>) {
+        self.watch.tell_of_rows(tell);
+    }
+
+    /// It has no room, if anything.
+    fn is_trouble(&self, _: &StorageError) -> bool {
+        self.server.database().is_full
+    }
+
+    /// When somebody says so ([`SimulatedNode::goes_round`]).
+    fn starts(&self, rounds: Rounds) -> Result<()> {
+        rounds.by_hand()?;
+        *self.rounds.lock().unwrap_or_else(PoisonError::into_inner) = Some(rounds);
+        Ok(())
+    }
+
+    fn faults(&self) -> SharedFaults {
+        Arc::clone(&self.faults)
     }
 }
 
