@@ -2,6 +2,7 @@
 //! revocation list of Kernel 8 (Book E annex B.2).
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use tapfer_emv::certificate::{IssuerCertificate, Rid};
 use tapfer_payment_types::{IssuerId, Timestamp};
@@ -17,6 +18,9 @@ pub struct RevokedIssuerCertificate {
     pub ca_index: u8,
     /// Serial number under that authority.
     pub serial: [u8; 3],
+    /// The certificate itself: whoever tells of this entry sees by it whether an authority has signed what is revoked. None in
+    /// entries from before they had one.
+    pub certificate: Option<Vec<u8>>,
     /// Why, for the record.
     pub reason: String,
     /// Since when.
@@ -26,13 +30,14 @@ pub struct RevokedIssuerCertificate {
 impl RevokedIssuerCertificate {
     /// The entry that takes this certificate out of use.
     #[must_use]
-    pub const fn of(
+    pub fn of(
         issuer: IssuerId,
         certificate: &IssuerCertificate,
         reason: String,
         now: Timestamp,
     ) -> Self {
         let IssuerCertificate { rid, ca_index, serial, .. } = *certificate;
-        Self { issuer, rid, ca_index, serial, reason, revoked_at: now }
+        let certificate = Some(certificate.encode());
+        Self { issuer, rid, ca_index, serial, certificate, reason, revoked_at: now }
     }
 }

@@ -148,6 +148,13 @@ pub enum StorageError {
     /// Too many changes wait for the disk.
     #[error("too many changes wait for the disk; try again in a moment")]
     Busy,
+    /// The database's server has no connection left.
+    #[error(
+        "the database has no connection left for this login: {0}; nothing of this was written. Who has them: SELECT usename, count(*) FROM \
+         pg_stat_activity GROUP BY 1. Logins of people get a CONNECTION LIMIT, and max_connections is as high as the nodes need \
+         (docs/postgresql.md)"
+    )]
+    NoConnection(#[source] Fault),
     /// The store is being closed, or its writer is gone.
     #[error("the store is closed; nothing of this was written")]
     Closed,

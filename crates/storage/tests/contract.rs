@@ -33,7 +33,7 @@ use tapfer_storage::{
     TokenFilter, Write, Written,
 };
 use world::backend::{Backend, contract, contract_of_one_log, declined, refusal, world};
-use world::{caller, done, granted_key, issuer, merchant, noon, presented, write};
+use world::{caller, certificate, done, granted_key, issuer, merchant, noon, presented, write};
 
 fn what_is_put_in_comes_out<B: Backend>() {
     let (world, _backend) = world::<B>();
@@ -333,15 +333,24 @@ fn a_revoked_issuer_certificate_stays_revoked<B: Backend>() {
         rid: [0xF0, 0x54, 0x41, 0x50, 0x46],
         ca_index: 1,
         serial: [0, 0, serial],
+        certificate: Some(certificate(serial)),
         reason: reason.into(),
         revoked_at: noon(),
     };
-    let revoke = |entry| done(world.store.revoke_issuer_certificate(entry, write()));
+    let renew = |serial| {
+        done(world.store.renew_issuer_keys(world.issuer.id, 1, certificate(serial), write()));
+    };
+    let revoke = |entry| world.store.revoke_issuer_certificate(entry, write());
     assert!(world.store.revoked_issuer_certificates().unwrap().is_empty());
-    assert_eq!(revoke(revoked(2, "copied")), revoked(2, "copied"));
-    assert_eq!(revoke(revoked(1, "lost")), revoked(1, "lost"));
+    renew(2);
+    assert_eq!(done(revoke(revoked(2, "copied"))), revoked(2, "copied"));
+    // Only the one that the issuer has.
+    assert!(matches!(revoke(revoked(1, "lost")), Err(StorageError::Conflict)));
+    renew(1);
+    assert_eq!(done(revoke(revoked(1, "lost"))), revoked(1, "lost"));
     // Once is for good: the first reason stays.
-    assert_eq!(revoke(revoked(2, "again")), revoked(2, "copied"));
+    renew(2);
+    assert_eq!(done(revoke(revoked(2, "again"))), revoked(2, "copied"));
     let listed = world.store.revoked_issuer_certificates().unwrap();
     assert_eq!(listed, [revoked(1, "lost"), revoked(2, "copied")]);
 }

@@ -37,7 +37,7 @@ use tapfer_storage::{
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 use world::backend::{Backend as _, Partitions, claim, options, refusal};
 use world::standby::{Held, find_the_standby, lose_the_standby, nobody_links, until_it_waits};
-use world::{World, noon, presented, realm, write};
+use world::{World, done, noon, presented, realm, write};
 
 /// A world whose own card is in partition 1, and a customer whose card is in the home.
 fn two_customers(partitions: &Partitions) -> (World, World) {
@@ -94,6 +94,7 @@ const OF_THE_HOME: &[&str] = &[
     "key_catalogue",
     "key_catalogue_copy",
     "partition_maps",
+    "phones_in_use",
     "revoked_issuer_certificates",
     "terminal_certificates",
     "untold_answers",
@@ -766,6 +767,62 @@ fn a_phone_that_is_just_erased_gets_no_token_in_any_partition() {
     let refused = store.create_token(token, there.token_number(id), write());
     assert_eq!(refusal(refused), Refusal::Device(DeviceError::Erased));
     assert_eq!(store.token(id).unwrap().unwrap().state, TokenState::Deactivated);
+}
+
+/// Attack: the login of a platform to the home, which sees no token of a phone that is used with a card of another partition, takes it
+/// for ended. It is older than any limit.
+#[test]
+fn attack_phones_in_use_erased_from_the_home() {
+    let partitions = Partitions::start(2);
+    let (there, _) = two_customers(&partitions);
+    let home = &partitions.0[0];
+    let steal = "UPDATE retention SET days = 180; SELECT erase_ended('device', ARRAY(SELECT id FROM devices), 0)";
+    let phones = "SELECT count(*) FROM devices WHERE label = 'erased'";
+    // Each hour a platform asks, long before the phone is as old as the least limit.
+    partitions.0.iter().for_each(|server| server.age_ended(61));
+    assert_eq!(there.store.erase_ended(noon()).unwrap(), 0);
+    for _ in 0..3 {
+        // He finds it older than the limit, and lately asked about.
+        partitions.0.iter().for_each(|server| server.age_ended(119));
+        assert_eq!(home.try_as(PLATFORM, steal).unwrap(), "");
+        assert_eq!(there.store.erase_ended(noon()).unwrap(), 0);
+    }
+    home.try_as(PLATFORM, "UPDATE phones_in_use SET seen_at = 0").unwrap();
+    assert_eq!(home.try_as(PLATFORM, steal).unwrap(), "", "the database says when");
+    home.try_as(PLATFORM, "DELETE FROM phones_in_use").unwrap_err();
+    assert_eq!(home.ask(phones), "0");
+    assert!(there.pay_new(1, 100, CaptureMethod::Automatic).outcome.is_approved());
+}
+
+/// Attack: the number that changes are told by is set to the last one, so that none can be told any more, and one who only reads keeps a
+/// transaction open, so that none is heard.
+#[test]
+fn attack_changes_that_nobody_is_told() {
+    let partitions = Partitions::start(2);
+    let (there, _) = two_customers(&partitions);
+    let home = &partitions.0[0];
+    for number in ["9223372036854775807", "number + 2", "0"] {
+        let refused = home.try_as(PLATFORM, &format!("UPDATE told SET number = {number}"));
+        assert!(refused.unwrap_err().contains("counted one by one"), "{number}");
+    }
+    there.store.revoke_terminal(there.terminal, "stolen".into(), write()).unwrap();
+    let falls = home.try_as(PLATFORM, "UPDATE told SET heard = 0").unwrap_err();
+    assert!(falls.contains("counted one by one"), "{falls}");
+
+    let other = &partitions.0[1];
+    other.say("CREATE ROLE anna LOGIN IN ROLE tapfer_auditor");
+    let mut anna = other.program("psql");
+    anna.env("PGUSER", "anna").args(["-X", "-q", "-t", "-A"]);
+    let mut anna = anna.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut says = anna.stdin.take().unwrap();
+    says.write_all(b"BEGIN; SELECT pg_current_xact_id() IS NOT NULL;\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(anna.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "t\n");
+    let by = tapfer_payments::store_shares::Locker::Issuer;
+    done(there.store.lock_device(there.device, by, "lost".into(), write()));
+    drop(says);
+    anna.wait().unwrap();
 }
 
 /// A database is one partition, whatever an address says.

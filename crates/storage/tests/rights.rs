@@ -9,14 +9,16 @@
 
 mod world;
 
+use tapfer_payment_types::Currency;
+use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payments::intents::CaptureMethod;
-use tapfer_storage::StorageError;
 use tapfer_storage::postgres::{
     Part, PostgresStorage, Slot, close_partition, look, make_partition, migrate,
 };
+use tapfer_storage::{Page, StorageError};
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 use world::backend::{migrated, options, platform};
-use world::{World, realm};
+use world::{World, certificate, done, issuer, realm, write};
 
 /// A server that is as PostgreSQL makes it, where everybody may make temporary tables.
 fn everybody_makes_temporary_tables(server: &TestPostgres) {
@@ -221,7 +223,7 @@ fn attack_line_that_no_platform_can_read() {
     // One that is taken for a restoration, and says nothing of which.
     server.try_as(PLATFORM, &line("platform.restored", "'x'")).unwrap();
     assert!(matches!(world.store.audit_end(), Err(StorageError::Inconsistent(_))));
-    let restored = world::done(world.store.restore("looked into it".into(), world::write()));
+    let restored = done(world.store.restore("looked into it".into(), write()));
     let later = world.store.audit_end().unwrap();
     assert_eq!(later.restoration, restored);
     assert!(world.store.audit_leads(Some(end), later).unwrap());
@@ -254,8 +256,86 @@ fn links_are_followed_from_a_head_or_from_the_last_restoration() {
     ));
     assert!(!store.audit_leads(Some(head), end).unwrap());
     assert!(!store.audit_leads(None, end).unwrap());
-    world::done(store.restore("looked into it".into(), world::write()));
+    done(store.restore("looked into it".into(), write()));
     let end = store.audit_end().unwrap();
     assert!(store.audit_leads(None, end).unwrap());
     assert!(!store.audit_leads(Some(head), end).unwrap());
+}
+
+/// Attack: the platform's login adds rows that stand when he is gone: versions of a policy up to the last, revocations of what an
+/// issuer does not have, issuers that cannot be read or have the numbers of others. Payments, or what tills are told, are to stop.
+#[test]
+fn attack_rows_added_to_stop_a_platform() {
+    let server = migrated();
+    let world = World::new(platform(&server));
+    let issuer_id = world.issuer.id;
+    done(world.store.renew_issuer_keys(issuer_id, 1, certificate(1), write()));
+    let policy = |version: &str, document: &str| {
+        format!(
+            "INSERT INTO issuer_policies (issuer_id, version, document, created_at) VALUES ('{issuer_id}', {version}, '{document}', 1)"
+        )
+    };
+    let stranger = |id: &str, prefix: &str, currency: &str, payments: &str| {
+        format!(
+            "INSERT INTO issuers SELECT '{id}', name, country, NULL, '{prefix}', '{currency}', aid, unverified_limit, policy_version, {payments},
+                 key_maximum_total, key_lifetime_seconds, keys_per_replenishment, derivation_key_index, certificate FROM issuers LIMIT 1"
+        )
+        .replace("certificate FROM", "certificate, created_at, single_use, verified_payments FROM")
+    };
+    let revoked = |serial: &str| {
+        format!(
+            "INSERT INTO revoked_issuer_certificates (rid, ca_index, serial, issuer_id, reason, revoked_at)
+             SELECT '\\xf054415046', 1, substring(int4send(n) FROM 2), '{issuer_id}', 'x', 1 FROM generate_series({serial}) AS n"
+        )
+    };
+    let one = format!("iss_{}", "1".repeat(26));
+    for (sql, said) in [
+        (policy("16777215", "{\"version\":16777215}"), "the version behind its issuer's newest"),
+        (policy("3", "{\"version\":3}"), "the version behind its issuer's newest"),
+        (policy("2", "{\"version\":3}"), "the version behind its issuer's newest"),
+        ("UPDATE issuers SET policy_version = 16777215".to_owned(), "one that is there"),
+        ("UPDATE issuers SET policy_version = 0".to_owned(), "one that is there"),
+        (revoked("2, 20000"), "present certificate"),
+        (stranger("iss_bad", "45670000", "EUR", "1"), "issuers_are_readable"),
+        (stranger(&one.replace('1', "u"), "45670000", "EUR", "1"), "issuers_are_readable"),
+        (stranger(&one, "4567ABCD", "EUR", "1"), "issuers_are_readable"),
+        (stranger(&one, "45670000", "eur", "1"), "issuers_are_readable"),
+        (stranger(&one, "45670000", "EUR", "70000"), "issuers_are_readable"),
+        (stranger(&one, &world.issuer.token_prefix.as_str()[..6], "EUR", "1"), "has these numbers"),
+    ] {
+        let refused = server.try_as(PLATFORM, &sql).unwrap_err();
+        assert!(refused.contains(said), "{sql}: {refused}");
+    }
+
+    // A version that waits is stepped over, and so is one that was made the present one; no payment is judged by it for long.
+    let set = |limit| {
+        let policy = VerificationPolicy::by_limit(0, Currency::EUR, limit);
+        done(world.store.set_policy(issuer_id, policy, write())).policy.version
+    };
+    server.try_as(PLATFORM, &policy("2", "{\"version\":2}")).unwrap();
+    assert_eq!(set(3_000), 3);
+    let nothing = "SELECT count(*) FROM issuer_policies WHERE replaced_at IS NULL";
+    assert_eq!(server.ask(nothing), "1");
+    let present = policy("4", "{\"version\":4}") + "; UPDATE issuers SET policy_version = 4";
+    server.try_as(PLATFORM, &present).unwrap();
+    assert!(matches!(world.store.policy(issuer_id), Err(StorageError::Inconsistent(_))));
+    assert_eq!(set(2_500), 5);
+    assert_eq!(world.store.policy(issuer_id).unwrap().unwrap().policy.version, 5);
+    assert!(world.pay_new(1, 100, CaptureMethod::Automatic).outcome.is_approved());
+
+    // What cannot be read and stands there from before keeps nobody from the others, nor from new ones.
+    server.say("ALTER TABLE issuers DROP CONSTRAINT issuers_are_readable");
+    let unreadable = (800_000..800_150)
+        .map(|number| stranger(&format!("iss_{number}"), &number.to_string(), "XXX", "1"));
+    server.say(&unreadable.collect::<Vec<_>>().join(";"));
+    let listed = world.store.list_issuers(Page::first(1)).unwrap();
+    assert_eq!(listed.items.iter().map(|found| found.id).collect::<Vec<_>>(), [issuer_id]);
+    assert_eq!(listed.next, None);
+    done(world.store.create_issuer(issuer(9, "46000000"), write()));
+    let mut page = Page::first(1);
+    page.cursor = world.store.list_issuers(page).unwrap().next;
+    assert_eq!(world.store.list_issuers(page).unwrap().items[0].id, issuer_id);
+    let taken = world.store.create_issuer(issuer(8, "80014900"), write());
+    assert!(matches!(taken, Err(StorageError::Refused(_))), "it has its numbers");
+    assert!(world.pay_new(2, 100, CaptureMethod::Automatic).outcome.is_approved());
 }

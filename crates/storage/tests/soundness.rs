@@ -58,7 +58,9 @@ trait Damaged: Backend {
 }
 
 /// The tables that are damaged here.
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 10] = [
+    "issuers",
+    "issuer_policies",
     "accounts",
     "ledger_transfers",
     "payment_intents",
@@ -134,7 +136,7 @@ fn tamper(path: &Path, statements: &str) {
 }
 
 /// A statement, the table that is named, and what is said.
-const DAMAGES: [(&str, &str, &str); 16] = [
+const DAMAGES: [(&str, &str, &str); 19] = [
     ("UPDATE accounts SET balance = balance + 1 WHERE kind = 'merchant_payable'", "accounts", "sum of what was booked"),
     ("UPDATE ledger_transfers SET amount = amount + 1 WHERE kind = 'top_up'", "accounts", "sum of what was booked"),
     ("UPDATE ledger_transfers SET to_kind = 'held' WHERE kind = 'top_up'", "ledger_transfers", "no booking of this kind"),
@@ -160,6 +162,9 @@ const DAMAGES: [(&str, &str, &str); 16] = [
         "not above that of the approval before",
     ),
     ("DELETE FROM audit_events WHERE action = 'authorization.decided'", "authorizations", "audit log does not tell"),
+    ("UPDATE issuers SET policy_version = 9", "issuers", "is not there"),
+    ("UPDATE issuers SET policy_version = 0", "issuer_policies", "no platform has set it"),
+    ("UPDATE issuer_policies SET document = '{}'", "issuer_policies", "column document makes no sense"),
 ];
 
 fn every_kind_of_damage_is_named<B: Damaged>() {

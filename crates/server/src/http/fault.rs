@@ -43,7 +43,10 @@ fn of_storage(error: StorageError) -> Problem {
         StorageError::StillRunning => {
             Problem::new(ProblemKind::IdempotencyInProgress, error.to_string())
         }
-        StorageError::Conflict | StorageError::Busy | StorageError::Closed => {
+        StorageError::Conflict
+        | StorageError::Busy
+        | StorageError::NoConnection(_)
+        | StorageError::Closed => {
             tracing::warn!(target: "tapfer::fault", cause = %error, "the store cannot answer");
             Problem::unavailable("the store cannot take this at the moment; ask again")
         }

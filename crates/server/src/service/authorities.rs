@@ -1,5 +1,8 @@
 //! Certification authorities: one a RID, all in the security module.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use tapfer_emv::certificate::{CaPublicKey, Rid};
 use tapfer_hsm::HsmError;
 use tapfer_hsm::catalogue::{KeyOwner, KeyPurpose};
@@ -17,6 +20,8 @@ use crate::service::{Service, ServiceError};
 pub(crate) const PLATFORM_RID: Rid = [0xF0, 0x54, 0x41, 0x50, 0x46];
 /// Application identifier of issuers that bring none.
 pub(super) const DEMO_AID: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01];
+/// So many unknown issuers are named.
+const MOST_NAMED: usize = 100;
 /// Every authority's first key. Their rotation needs a second index.
 pub(super) const CA_INDEX: u8 = 0x01;
 
@@ -50,7 +55,7 @@ impl Service {
         }
     }
 
-    fn authority(&self, rid: Rid) -> Result<CaPublicKey, ServiceError> {
+    pub(super) fn authority(&self, rid: Rid) -> Result<CaPublicKey, ServiceError> {
         self.ask_hsm("ca_public_key", |hsm| hsm.ca_public_key(rid, CA_INDEX))
     }
 
@@ -60,26 +65,38 @@ impl Service {
     /// # Errors
     /// [`ServiceError`] of store or security module.
     pub(crate) fn trust(&self, caller: &Caller) -> Result<Trust, ServiceError> {
-        self.trust_of(self.only_issuer(caller)?)
+        self.trust_of(self.only_issuer(caller)?, self.now())
     }
 
-    /// Whom to trust, with all issuers or one of them.
+    /// Whom to trust, with all issuers or one of them. One that the security module does not know is passed over: no card of it could
+    /// pay, and it keeps nobody from hearing of the others.
     ///
     /// # Errors
     /// [`ServiceError`] of store or security module.
-    pub(super) fn trust_of(&self, only: Option<IssuerId>) -> Result<Trust, ServiceError> {
+    pub(super) fn trust_of(
+        &self,
+        only: Option<IssuerId>,
+        now: Timestamp,
+    ) -> Result<Trust, ServiceError> {
         let platform = describe(&self.authority(PLATFORM_RID)?);
         let mut issuers = Vec::new();
         let mut other_authorities: Vec<Authority> = Vec::new();
         let is_seen = |issuer: &Issuer| only.is_none_or(|own| own == issuer.id);
         for issuer in self.all_issuers()?.into_iter().filter(is_seen) {
+            let asked =
+                self.ask_hsm("person_key_recipient", |hsm| hsm.person_key_recipient(issuer.id));
+            let pin_key = match asked {
+                Err(ServiceError::Hsm(HsmError::UnknownIssuer(id))) => {
+                    self.strangers.name(id);
+                    continue;
+                }
+                pin_key => pin_key?,
+            };
             let rid = rid_of(issuer.aid.as_bytes()).unwrap_or(PLATFORM_RID);
             let is_listed = |authority: &Authority| authority.rid.0 == rid;
             if rid != PLATFORM_RID && !other_authorities.iter().any(is_listed) {
                 other_authorities.push(describe(&self.authority(rid)?));
             }
-            let pin_key =
-                self.ask_hsm("person_key_recipient", |hsm| hsm.person_key_recipient(issuer.id))?;
             issuers.push(TrustedIssuer {
                 pin_key: HexBytes(pin_key.0.to_vec()),
                 id: issuer.id,
@@ -88,7 +105,7 @@ impl Service {
                 certificate: HexBytes(issuer.certificate),
             });
         }
-        let mut revoked = self.storage.revoked_issuer_certificates()?;
+        let mut revoked = self.told_revocations(now)?;
         revoked.retain(|entry| only.is_none_or(|own| own == entry.issuer));
         Ok(Trust {
             rid: platform.rid,
@@ -124,6 +141,23 @@ impl Service {
                 Some(next) => page.cursor = Some(next),
                 None => return Ok(all),
             }
+        }
+    }
+}
+
+/// Issuers that the security module does not know, each named once in the log, as far as there is room.
+#[derive(Debug, Default)]
+pub(super) struct Strangers(Mutex<BTreeSet<IssuerId>>);
+
+impl Strangers {
+    fn name(&self, issuer: IssuerId) {
+        let mut named = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.len() < MOST_NAMED && named.insert(issuer) {
+            tracing::error!(
+                target: "tapfer::security", event = "issuer_passed_over", %issuer,
+                "the security module has no keys of an issuer that is in the database, and nobody is told of it: find out who added it \
+                 (docs/disaster-recovery.md, rows that stop a platform)"
+            );
         }
     }
 }

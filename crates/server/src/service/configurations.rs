@@ -225,7 +225,7 @@ impl Service {
                     merchant_trust: self.merchant_trust(now)?,
                 })
             }
-            Audience::Terminals => Content::Terminals(for_terminals(self.trust_of(None)?)),
+            Audience::Terminals => Content::Terminals(for_terminals(self.trust_of(None, now)?)),
         })
     }
 }

@@ -1,7 +1,6 @@
 //! Issuers' records follow their keys: what the people who keep the keys change, cards made from here on
 //! are made under.
 
-use tapfer_emv::certificate::IssuerCertificate;
 use tapfer_hsm::catalogue::{KeyName, KeyOwner, KeyPurpose};
 use tapfer_payment_types::{IssuerId, Timestamp};
 use tapfer_payments::audit::{self, AuditAction, AuditEvent};
@@ -83,14 +82,17 @@ impl Service {
 
     fn follow_keys_of_one(&self, issuer: Issuer) -> Result<(), ServiceError> {
         let keys = self.ask_hsm("issuer_keys", |hsm| hsm.issuer_keys(issuer.id))?;
-        let certified = IssuerCertificate::parse(&issuer.certificate)
-            .map_err(|_| ServiceError::Damaged("an issuer's certificate"))?;
-        let same_signer = certified.public_key == keys.public_key;
-        if same_signer && issuer.derivation_key_index == keys.derivation_key_index {
+        let certified = self.signed_certificate(&issuer.certificate)?;
+        if certified.is_none() {
+            tracing::error!(target: "tapfer::security", event = "certificate_replaced", issuer = %issuer.id,
+                "the certificate of an issuer in the database is none that an authority has signed: it is certified anew");
+        }
+        let is_of_keys = certified.is_some_and(|certified| certified.public_key == keys.public_key);
+        if is_of_keys && issuer.derivation_key_index == keys.derivation_key_index {
             return Ok(());
         }
         let now = self.now();
-        let certificate = match same_signer {
+        let certificate = match is_of_keys {
             true => issuer.certificate.clone(),
             false => self.certify(&issuer, &keys, now)?,
         };

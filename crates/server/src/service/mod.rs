@@ -64,12 +64,14 @@ pub(crate) use decisions::{Decided, Question};
 pub(crate) use error::ServiceError;
 pub use own_api_keys::ApiKeysTaken;
 
+use self::authorities::Strangers;
 use self::caller::Caller;
 use self::client_certificates::access_keys;
 use self::document_keys::KnownDocumentKeys;
 use self::issuer_directory::IssuerDirectory;
 use self::own_api_keys::OwnApiKeys;
 use self::repetition::{Repetition, RepetitionSecret};
+use self::revocations::LookedAt;
 use self::rounds::Rounds;
 use self::signed_api_keys::GoodApiKeys;
 use crate::api::hsm::HsmState;
@@ -105,6 +107,10 @@ pub(crate) struct Service {
     /// Whose certificates handshakes take.
     trusted_clients: Arc<TrustedClients>,
     client_certificates: ClientCertificates,
+    /// Certificates that revocations hold.
+    revoked_certificates: LookedAt,
+    /// Issuers that the security module does not know.
+    strangers: Strangers,
     /// How far this node has followed the audit chain.
     followed_chain: Mutex<Option<KnownHead>>,
     /// Where the catalogue of keys lies.
@@ -155,6 +161,8 @@ impl Service {
             repetition_secret,
             trusted_clients: Arc::new(trusted_clients),
             client_certificates,
+            revoked_certificates: LookedAt::default(),
+            strangers: Strangers::default(),
             followed_chain: Mutex::default(),
             paths,
             partitions,

@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod added_rows;
 mod api_keys;
 mod attacks;
 mod card_data;

@@ -29,7 +29,7 @@ const LIMITS: &str = "
 
 /// Asks until there is something.
 #[allow(clippy::disallowed_methods, reason = "tests wait for real servers")]
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = ask() {

@@ -222,11 +222,12 @@ impl RetentionStore for PartitionedStorage {
         if let Some(error) = failed {
             return Err(error);
         }
-        let without_tokens = |devices| {
+        let without_tokens = |devices: Vec<String>| {
             (1..self.count()).try_fold(devices, |left, partition| {
                 self.ask(partition, |store| store.without_tokens(left))
             })
         };
+        self.home.note_phones_in_use(without_tokens)?;
         let devices = self.home.erase_ended_of(EndedKind::Device, now, without_tokens)?;
         Ok(erased.saturating_add(devices))
     }

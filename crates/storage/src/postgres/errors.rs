@@ -23,6 +23,9 @@ impl From<Error> for StorageError {
         if is_gone || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
             return Self::Unreachable(Arc::new(error));
         }
+        if *code == SqlState::TOO_MANY_CONNECTIONS {
+            return Self::NoConnection(Arc::new(error));
+        }
         if code.code() == CLOSED {
             return Self::Moved(database.message().to_owned());
         }
@@ -38,7 +41,6 @@ impl From<Error> for StorageError {
             SqlState::T_R_SERIALIZATION_FAILURE,
             SqlState::LOCK_NOT_AVAILABLE,
             SqlState::QUERY_CANCELED,
-            SqlState::TOO_MANY_CONNECTIONS,
         ];
         if waits.contains(code) { Self::Busy } else { Self::Database(Arc::new(error)) }
     }

@@ -24,6 +24,10 @@ pub struct Look {
     pub lock_holders: Vec<LockHolder>,
     /// Logins that may make temporary tables.
     pub makers_of_temporary_tables: Vec<String>,
+    /// Logins of people that may take all connections.
+    pub logins_without_limit: Vec<String>,
+    /// Whether anybody who may connect may fill the disk with large objects.
+    pub large_objects_are_open: bool,
     /// Replication slots that are no partition's, or that nobody reads.
     pub strange_slots: Vec<Slot>,
 }
@@ -44,6 +48,8 @@ pub fn look(options: &PostgresOptions, realm: RealmId) -> Result<Look> {
         locks_are_open: locks::are_open(&session)?,
         lock_holders: locks::holders(&session)?,
         makers_of_temporary_tables: rights::makers_of_temporary_tables(&session)?,
+        logins_without_limit: rights::logins_without_limit(&session)?,
+        large_objects_are_open: rights::large_objects_are_open(&session)?,
         strange_slots: slots::strange(&session)?,
     };
     session.end()?;

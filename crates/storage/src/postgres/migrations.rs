@@ -35,6 +35,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V11__place_names", include_str!("../../migrations/postgres/V11__place_names.sql")),
     ("V12__believed_clocks", include_str!("../../migrations/postgres/V12__believed_clocks.sql")),
     ("V13__told_blocks", include_str!("../../migrations/postgres/V13__told_blocks.sql")),
+    ("V14__added_to_stop", include_str!("../../migrations/postgres/V14__added_to_stop.sql")),
 ];
 
 /// Whoever migrates at the same time waits for the first, and finds nothing left to do. "tpfr".
@@ -94,6 +95,7 @@ fn bring_forward(options: &PostgresOptions, realm: RealmId, is_new: bool) -> Res
     claim(&session, realm)?;
     locks::close_to_others(&session)?;
     rights::take_temporary(&session)?;
+    rights::take_large_objects(&session)?;
     session.commit()?;
     Ok((before, newest()?))
 }

@@ -196,6 +196,7 @@ pub fn open_partition(options: &PostgresOptions, part: Part) -> Result<()> {
     execute(&session, open, params![i64::from(part.place)])?;
     // A database that was restored into has PostgreSQL's own rights.
     rights::take_temporary(&session)?;
+    rights::take_large_objects(&session)?;
     session.commit()
 }
 

@@ -1,16 +1,22 @@
 //! Erasing on a server. The platform's login may delete nothing: a function with the owner's rights does it, by the database's own
 //! clock, one caller at a time, and writes the line of the audit log itself (migration V12).
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use tapfer_payment_types::Timestamp;
 use tapfer_payments::retention::{EndedKind, RetentionLimit};
 
 use super::PostgresStorage;
-use crate::relational::rows::{each, first, lock};
+use crate::relational::rows::{Columns, all, each, execute, lock};
 use crate::relational::sql::{Connection, Guard, params};
 use crate::relational::{Engine, Result, retention};
 use crate::{RetentionStore, Write, Written};
+
+/// A phone that was in use is asked about again behind this, and the home takes it for ended behind twice as long (migration V14).
+const ASKED_AGAIN_SECONDS: i64 = 60 * 86_400;
+/// Partitions are asked about so many phones at once.
+const ASKED_TOGETHER: u16 = 500;
 
 impl PostgresStorage {
     /// Takes note of the server's time, by which something is to be erased.
@@ -62,16 +68,49 @@ impl PostgresStorage {
 
     /// Those phones that have no token here which is not erased.
     pub(crate) fn without_tokens(&self, devices: Vec<String>) -> Result<Vec<String>> {
+        let named = devices.join(" ");
+        let sql = "SELECT named.id AS id FROM unnest(string_to_array(?1, ' ')) AS named (id)
+            WHERE NOT EXISTS (SELECT 1 FROM tokens WHERE device_id = named.id AND erased_at IS NULL)";
         self.read(|connection| {
-            let sql = "SELECT id FROM tokens WHERE device_id = ?1 AND erased_at IS NULL LIMIT 1";
-            let mut without = Vec::with_capacity(devices.len());
-            for device in devices.clone() {
-                if first(connection, sql, [&device], |_| Ok(()))?.is_none() {
-                    without.push(device);
-                }
-            }
-            Ok(without)
+            all(connection, sql, [named], |row| Columns::new(row, "tokens").get("id"))
         })
+    }
+
+    /// Takes note, in the home, of phones that have tokens elsewhere, which `without_tokens` says of all others. All that may be erased
+    /// within the least limit were asked about long before, so that nobody there can take one for ended.
+    pub(crate) fn note_phones_in_use(
+        &self,
+        without_tokens: impl Fn(Vec<String>) -> Result<Vec<String>>,
+    ) -> Result<()> {
+        let mut behind = String::new();
+        loop {
+            let sql = "SELECT d.id AS id FROM devices AS d LEFT JOIN phones_in_use AS p ON p.device_id = d.id
+                WHERE greatest(d.created_at, p.seen_at) < ?1 AND d.id > ?2
+                    AND substr(d.public_key, 2) <> decode(repeat('00', 64), 'hex')
+                    AND NOT EXISTS (SELECT 1 FROM tokens AS t WHERE t.device_id = d.id AND t.erased_at IS NULL)
+                ORDER BY d.id LIMIT ?3";
+            let asked = self.read(|home| {
+                let before = retention::clock(home)?.plus_seconds(-ASKED_AGAIN_SECONDS);
+                let before = before.unix_millis();
+                all(home, sql, params![before, behind, ASKED_TOGETHER], |row| {
+                    Columns::new(row, "ended_data").get::<String>("id")
+                })
+            })?;
+            let Some(last) = asked.last().cloned() else { return Ok(()) };
+            behind = last;
+            let without: HashSet<_> = without_tokens(asked.clone())?.into_iter().collect();
+            let in_use = asked.into_iter().filter(|device| !without.contains(device));
+            let in_use = in_use.collect::<Vec<_>>().join(" ");
+            if in_use.is_empty() {
+                continue;
+            }
+            self.write(move |home| {
+                let note = "INSERT INTO phones_in_use (device_id, seen_at)
+                    SELECT id, 0 FROM unnest(string_to_array(?1, ' ')) AS noted (id) ORDER BY id
+                    ON CONFLICT (device_id) DO UPDATE SET seen_at = excluded.seen_at";
+                execute(home, note, [in_use]).map(drop)
+            })?;
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use tapfer_payments::issuers::{
     ApplicationIdentifier, CountryCode, Issuer, KeyPolicy, NumberPrefix,
 };
 
-use super::rows::{Columns, Listing, all, execute, first, found, lock};
+use super::rows::{Columns, Listing, all_readable, execute, first, found, lock};
 use super::sql::{Connection, Guard, Row, params};
 use super::{Changed, Engine, Result, policies};
 use crate::{IssuerStore, Page, Refusal, Slice, Write, Written};
@@ -81,10 +81,19 @@ fn insert(connection: &Connection, issuer: &Issuer) -> Result<()> {
 
 /// No number may belong to two ranges: not a card's and a token's of one issuer, nor of two issuers.
 fn refuse_overlap(connection: &Connection, issuer: &Issuer) -> Result<()> {
-    let mut taken: Vec<NumberPrefix> = all(connection, "SELECT * FROM issuers", params![], read)?
-        .into_iter()
-        .flat_map(|other| other.pan_prefix.into_iter().chain([other.token_prefix]))
-        .collect();
+    // Of these columns alone: a row that makes no sense otherwise has its ranges.
+    let mut taken: Vec<NumberPrefix> = all_readable(
+        connection,
+        "SELECT id, pan_prefix, token_prefix FROM issuers",
+        params![],
+        |row| {
+            let columns = Columns::new(row, "issuers");
+            Ok((columns.parse_optional("pan_prefix")?, columns.parse("token_prefix")?))
+        },
+    )?
+    .into_iter()
+    .flat_map(|(pan, token): (Option<NumberPrefix>, _)| pan.into_iter().chain([token]))
+    .collect();
     for prefix in issuer.pan_prefix.iter().chain([&issuer.token_prefix]) {
         if taken.iter().any(|other| other.overlaps(prefix)) {
             return Err(Refusal::Exists("number prefix").into());

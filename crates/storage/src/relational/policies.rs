@@ -66,6 +66,19 @@ pub(crate) fn insert(
     Ok(())
 }
 
+/// The newest version that is there, whether or not it ever was the present one.
+fn newest(connection: &Connection, issuer: IssuerId) -> Result<Option<u32>> {
+    let newest = "SELECT max(version) AS version FROM issuer_policies WHERE issuer_id = ?1";
+    let version = first(connection, newest, [issuer.to_string()], |row| {
+        let version =
+            Columns::keyed(row, "issuer_policies", "version").get::<Option<i64>>("version")?;
+        Ok(version.and_then(|version| u32::try_from(version).ok()))
+    })?;
+    Ok(version.flatten())
+}
+
+/// Sets the version behind the newest. One that nobody has set, and that waits to be the next, is stepped over, and no payment may
+/// name it for longer than the one before.
 fn replace(
     connection: &Connection,
     issuer: IssuerId,
@@ -74,11 +87,12 @@ fn replace(
 ) -> Result<IssuedPolicy> {
     lock(connection, Guard::Issuer, issuer)?;
     let known = issuers::get(connection, issuer)?;
-    let policy = next_version(known.policy_version, known.currency, policy)?;
+    let newest = newest(connection, issuer)?.unwrap_or(known.policy_version);
+    let policy = next_version(newest, known.currency, policy)?;
     execute(
         connection,
-        "UPDATE issuer_policies SET replaced_at = ?3 WHERE issuer_id = ?1 AND version = ?2",
-        params![issuer.to_string(), known.policy_version, now.unix_millis()],
+        "UPDATE issuer_policies SET replaced_at = ?2 WHERE issuer_id = ?1 AND replaced_at IS NULL",
+        params![issuer.to_string(), now.unix_millis()],
     )?;
     insert(connection, issuer, &policy, now)?;
     execute(

@@ -3,10 +3,10 @@
 use tapfer_payments::audit::AuditAction;
 use tapfer_payments::revocations::RevokedIssuerCertificate;
 
-use super::rows::{Columns, all, execute, first, found};
-use super::sql::{Connection, Row, params};
-use super::{Changed, Engine, Result};
-use crate::{RevocationStore, Write, Written};
+use super::rows::{Columns, all_readable, execute, first, found, lock};
+use super::sql::{Connection, Guard, Row, params};
+use super::{Changed, Engine, Result, issuers};
+use crate::{RevocationStore, StorageError, Write, Written};
 
 fn read(row: &Row<'_>) -> Result<RevokedIssuerCertificate> {
     let columns = Columns::keyed(row, "revoked_issuer_certificates", "serial");
@@ -15,21 +15,29 @@ fn read(row: &Row<'_>) -> Result<RevokedIssuerCertificate> {
         rid: columns.bytes("rid")?,
         ca_index: columns.number("ca_index")?,
         serial: columns.bytes("serial")?,
+        certificate: columns.get("certificate")?,
         reason: columns.get("reason")?,
         revoked_at: columns.time("revoked_at")?,
     })
 }
 
-/// Once is for good: a second time changes nothing, not even the reason.
+/// Once is for good: a second time changes nothing, not even the reason. What is revoked is the certificate that the issuer has.
 fn insert(
     connection: &Connection,
     revoked: &RevokedIssuerCertificate,
 ) -> Result<RevokedIssuerCertificate> {
+    lock(connection, Guard::Issuer, revoked.issuer)?;
+    if revoked.certificate != Some(issuers::get(connection, revoked.issuer)?.certificate) {
+        return Err(StorageError::Conflict);
+    }
+    if let Some(before) = find(connection, revoked)? {
+        return Ok(before);
+    }
     execute(
         connection,
         "INSERT INTO revoked_issuer_certificates
-             (rid, ca_index, serial, issuer_id, reason, revoked_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             (rid, ca_index, serial, issuer_id, reason, revoked_at, certificate)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT DO NOTHING",
         params![
             revoked.rid.as_slice(),
@@ -38,16 +46,30 @@ fn insert(
             revoked.issuer.to_string(),
             revoked.reason,
             revoked.revoked_at.unix_millis(),
+            revoked.certificate,
         ],
     )?;
-    let kept = first(
+    found(find(connection, revoked)?, "revoked certificate", revoked.issuer)
+}
+
+/// The entry of this very certificate, or one with its number from before entries had one.
+fn find(
+    connection: &Connection,
+    revoked: &RevokedIssuerCertificate,
+) -> Result<Option<RevokedIssuerCertificate>> {
+    first(
         connection,
         "SELECT * FROM revoked_issuer_certificates
-         WHERE rid = ?1 AND ca_index = ?2 AND serial = ?3",
-        params![revoked.rid.as_slice(), revoked.ca_index, revoked.serial.as_slice()],
+         WHERE rid = ?1 AND ca_index = ?2 AND serial = ?3 AND (certificate = ?4 OR certificate IS NULL)
+         ORDER BY revoked_at LIMIT 1",
+        params![
+            revoked.rid.as_slice(),
+            revoked.ca_index,
+            revoked.serial.as_slice(),
+            revoked.certificate,
+        ],
         read,
-    )?;
-    found(kept, "revoked certificate", revoked.issuer)
+    )
 }
 
 impl<E: Engine> RevocationStore for E {
@@ -65,7 +87,7 @@ impl<E: Engine> RevocationStore for E {
 
     fn revoked_issuer_certificates(&self) -> Result<Vec<RevokedIssuerCertificate>> {
         self.read_apart(|connection| {
-            all(
+            all_readable(
                 connection,
                 "SELECT * FROM revoked_issuer_certificates ORDER BY revoked_at, rid, ca_index, serial",
                 params![],

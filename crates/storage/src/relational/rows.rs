@@ -1,7 +1,9 @@
 //! From rows to values. A row that makes no sense is an [`Inconsistency`] that names it.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use tapfer_emv::keys::KeyIndex;
 use tapfer_payment_types::{Money, PanSequenceNumber, Timestamp};
@@ -41,6 +43,53 @@ pub(crate) fn all<T>(
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(found)
+}
+
+/// All rows that a statement finds and that make sense: of a list that many need, one that makes none is passed over, and named.
+pub(crate) fn all_readable<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Parameters,
+    read: Read<T>,
+) -> Result<Vec<T>> {
+    Ok(readable(connection, sql, parameters, read)?.0)
+}
+
+/// The same, and how many were passed over.
+fn readable<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Parameters,
+    read: Read<T>,
+) -> Result<(Vec<T>, i64)> {
+    let (mut found, mut passed_over) = (Vec::new(), 0_i64);
+    each(connection, sql, parameters, |row| {
+        match read(row) {
+            Ok(row) => found.push(row),
+            Err(StorageError::Inconsistent(broken)) => {
+                passed_over = passed_over.saturating_add(1);
+                name(&broken);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok((found, passed_over))
+}
+
+/// So many rows that make no sense are named in the log, each once.
+const MOST_NAMED: usize = 100;
+
+fn name(broken: &Inconsistency) {
+    static NAMED: Mutex<BTreeSet<(&str, String)>> = Mutex::new(BTreeSet::new());
+    let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+    if named.len() < MOST_NAMED && named.insert((broken.table, broken.id.clone())) {
+        tracing::error!(
+            target: "tapfer::security", event = "row_passed_over",
+            table = broken.table, row = broken.id, column = broken.column,
+            "a row makes no sense and is left out of lists: find out who wrote it (docs/disaster-recovery.md, rows that stop a platform)"
+        );
+    }
 }
 
 /// Row by row, until there is no more or enough was seen.
@@ -105,11 +154,21 @@ impl Listing<'_> {
             values.push(value);
             sql.push_str(&format!(" {word} {column} {is} ?{}", values.len()));
         }
+        let last = values.len().saturating_add(1);
+        sql.push_str(&format!(" ORDER BY {} DESC LIMIT ?{last}", self.key));
         let overfull = i64::from(limit).saturating_add(1);
-        values.push(&overfull);
-        sql.push_str(&format!(" ORDER BY {} DESC LIMIT ?{}", self.key, values.len()));
-        let items = all(connection, &sql, values.as_slice(), read)?;
-        Ok(Slice::from_overfull(items, limit, cursor))
+        let mut rows = overfull;
+        loop {
+            let mut values = values.clone();
+            values.push(&rows);
+            let (items, passed_over) = readable(connection, &sql, values.as_slice(), read)?;
+            let readable = i64::try_from(items.len()).unwrap_or(i64::MAX);
+            // In the place of rows that make no sense come those behind them, or they would end the list.
+            if readable >= overfull || readable.saturating_add(passed_over) < rows {
+                return Ok(Slice::from_overfull(items, limit, cursor));
+            }
+            rows = overfull.saturating_add(passed_over.saturating_mul(2));
+        }
     }
 }
 

@@ -8,9 +8,9 @@ use std::ops::ControlFlow;
 use tapfer_payment_types::Money;
 use tapfer_payments::authorization::Outcome;
 
-use super::rows::{Columns, all, each, first};
+use super::rows::{Columns, Read, all, each, first};
 use super::sql::{Connection, Row, params};
-use super::{Result, audit_chain};
+use super::{Result, audit_chain, issuers, policies};
 use crate::StorageError;
 
 /// So many rows are named of each kind of damage.
@@ -59,6 +59,9 @@ pub(crate) const CUT_LOG: &str = "change nothing by hand: keep a copy, and look 
 const COMPARE: &str = "change nothing by hand: keep a copy, compare this payment with the till's receipt and the audit log, and find out \
                        who had access";
 
+const ADDED: &str = "find out who had the platform's login to the database, and take away what he added, as its owner \
+                     (docs/disaster-recovery.md, rows that stop a platform); PUT /v1/issuers/{issuer}/policy sets the next policy";
+
 impl Soundness {
     pub(crate) fn checked(&mut self, what: &'static str, count: u64) {
         self.checked.push(Checked { what, count });
@@ -105,7 +108,7 @@ macro_rules! by_intent {
     };
 }
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 18] = [
     Rule {
         what: "balances against the sum of bookings",
         table: "accounts",
@@ -276,6 +279,23 @@ const RULES: [Rule; 16] = [
         to_do: COMPARE,
     },
     Rule {
+        what: "issuers with the policy that they name",
+        table: "issuers",
+        broken: "SELECT i.id AS id FROM issuers AS i
+                 LEFT JOIN issuer_policies AS p ON p.issuer_id = i.id AND p.version = i.policy_version
+                 WHERE p.version IS NULL",
+        fault: "the version of its policy is not there: its payments cannot be decided",
+        to_do: ADDED,
+    },
+    Rule {
+        what: "policies up to the one that their issuer names",
+        table: "issuer_policies",
+        broken: "SELECT p.issuer_id || ' ' || p.version AS id FROM issuer_policies AS p
+                 JOIN issuers AS i ON i.id = p.issuer_id WHERE p.version > i.policy_version",
+        fault: "no platform has set it; the next policy steps over it",
+        to_do: ADDED,
+    },
+    Rule {
         what: "lines about decisions with the decision",
         table: "audit_events",
         broken: "SELECT told.object AS id FROM ({LINES}) AS told LEFT JOIN authorizations AS a ON a.id = told.object
@@ -291,6 +311,8 @@ pub(crate) fn check(connection: &Connection, lines: &str, found: &mut Soundness)
         let rows = rule.check(connection, lines, found);
         found.unless_readable(rule.table, rows);
     }
+    let parties = parties(connection, found);
+    found.unless_readable("issuers", parties);
     let answers = answers(connection, found);
     found.unless_readable("idempotency_answers", answers);
     let chain = chain(connection, found);
@@ -320,6 +342,33 @@ pub(crate) fn number(connection: &Connection, sql: &str) -> Result<u64> {
         Columns::keyed(row, "", "number").number("number")
     })?;
     Ok(counted.unwrap_or(0))
+}
+
+/// Rows of which one that makes no sense would stop all.
+fn parties(connection: &Connection, found: &mut Soundness) -> Result<()> {
+    let readers: [(&str, Read<()>); 2] = [
+        ("SELECT * FROM issuers ORDER BY id", |row| issuers::read(row).map(drop)),
+        ("SELECT * FROM issuer_policies ORDER BY issuer_id, version", |row| {
+            policies::read(row).map(drop)
+        }),
+    ];
+    let mut count = 0_u64;
+    for (sql, read) in readers {
+        each(connection, sql, params![], |row| {
+            count = count.saturating_add(1);
+            match read(row) {
+                Err(StorageError::Inconsistent(broken)) => {
+                    let place = broken.table.to_owned();
+                    let what = format!("column {} makes no sense", broken.column);
+                    found.faults.push(Unsound { place, row: broken.id, what, to_do: ADDED });
+                }
+                read => read?,
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+    }
+    found.checked("issuers and policies that can be read", count);
+    Ok(())
 }
 
 /// Answers that are kept in clear and tell of a decision name one that is there, and tell what was decided; and each is vouched for,

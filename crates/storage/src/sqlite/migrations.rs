@@ -53,6 +53,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V25__stand_in", include_str!("../../migrations/V25__stand_in.sql")),
     ("V26__retention", include_str!("../../migrations/V26__retention.sql")),
     ("V27__believed_clocks", include_str!("../../migrations/V27__believed_clocks.sql")),
+    ("V28__added_to_stop", include_str!("../../migrations/V28__added_to_stop.sql")),
 ];
 
 /// The version since which API keys have signatures.

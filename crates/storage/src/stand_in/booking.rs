@@ -278,6 +278,7 @@ fn is_passing(error: &StorageError) -> bool {
         StorageError::Unreachable(_)
             | StorageError::NotSynced(_)
             | StorageError::Busy
+            | StorageError::NoConnection(_)
             | StorageError::Closed
             | StorageError::StillRunning
             | StorageError::Conflict

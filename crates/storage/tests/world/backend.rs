@@ -25,6 +25,11 @@ pub(crate) trait Backend {
 
     /// As if what has ended had done so so many days before, where somebody looks at his own clock.
     fn age_ended(&self, _days: i64) {}
+
+    /// Whether a phone that was in use lately is kept for a while, since its tokens are not where it is.
+    fn keeps_phones(&self) -> bool {
+        false
+    }
 }
 
 impl Backend for tempfile::TempDir {
@@ -67,6 +72,7 @@ impl Backend for TestPostgres {
             "SET session_replication_role = replica;
              UPDATE cards SET closed_seen_at = closed_seen_at - {days} * CAST(86400000 AS BIGINT);
              UPDATE tokens SET ended_seen_at = ended_seen_at - {days} * CAST(86400000 AS BIGINT);
+             UPDATE phones_in_use SET seen_at = seen_at - {days} * CAST(86400000 AS BIGINT);
              UPDATE devices SET created_at = created_at - {days} * CAST(86400000 AS BIGINT)"
         ));
     }
@@ -87,6 +93,10 @@ impl Backend for Partitions {
 
     fn age_ended(&self, days: i64) {
         self.0.iter().for_each(|server| server.age_ended(days));
+    }
+
+    fn keeps_phones(&self) -> bool {
+        true
     }
 }
 

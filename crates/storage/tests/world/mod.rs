@@ -455,6 +455,13 @@ pub(crate) fn issuer(number: u8, token_prefix: &str) -> Issuer {
     }
 }
 
+/// As long as an issuer's certificate is, with its serial number and its authority's name and key where they stand in one.
+pub(crate) fn certificate(serial: u8) -> Vec<u8> {
+    let mut bytes = vec![0x12; 117];
+    bytes[12..21].copy_from_slice(&[0, 0, serial, 0xF0, 0x54, 0x41, 0x50, 0x46, 1]);
+    bytes
+}
+
 pub(crate) fn merchant(id: MerchantId) -> Merchant {
     Merchant {
         id,

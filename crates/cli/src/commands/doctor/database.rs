@@ -99,6 +99,19 @@ fn server(look: Look, number: usize, count: usize) -> Vec<Check> {
         let cure = format!("REVOKE TEMPORARY ON DATABASE ... FROM PUBLIC, as its owner: {SET_UP}");
         checks.push(Check::optional("database's rights", what, cure));
     }
+    if !look.logins_without_limit.is_empty() {
+        let logins = look.logins_without_limit.join(", ");
+        let what = format!(
+            "{logins} may take all connections of the database, and platforms get none then"
+        );
+        let cure = format!("ALTER ROLE ... CONNECTION LIMIT 3, as who made them: {SET_UP}");
+        checks.push(Check::optional("database's connections", what, cure));
+    }
+    if look.large_objects_are_open {
+        let what = "anybody who may connect to the database may fill its disk with large objects";
+        let cure = format!("take the functions away, as the database's superuser: {SET_UP}");
+        checks.push(Check::optional("database's disk", what, cure));
+    }
     for slot in look.strange_slots {
         let reader = if slot.is_read { "somebody reads" } else { "nobody reads" };
         let what = format!(
