@@ -27,7 +27,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Measures how long something takes. Durations go to logs and metrics only, never into a decision.
+/// Measures how long something takes. Durations go to logs and metrics, and say how long lots gather; never into an answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stopwatch(Instant);
 

@@ -1,7 +1,7 @@
 //! The line in which payments wait to be decided, and the threads that decide them.
 //!
-//! A thread that is free takes all that wait at that moment, one or many, and a payment that comes alone waits for nobody. While
-//! another lot is on its way to the disk the next one gathers, for a moment: each lot costs a sync, and the disk is busy. Each is
+//! A thread that is free takes all that wait at that moment, one or many, and a payment that comes alone waits for nobody. Where
+//! many come, the next lot gathers for a moment until it has as many as the ones before: each lot costs a sync. Each is
 //! told its answer as soon as there is one, and nobody has more than a share of the line.
 
 use std::collections::{HashMap, VecDeque};
@@ -15,14 +15,15 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::clock::Stopwatch;
 use crate::metrics;
 
 /// So many are decided together at most: the first of them waits for the last.
 const MOST_TOGETHER: usize = 64;
-/// So many are worth a sync of their own while another is made.
-const WORTH_A_SYNC: usize = 24;
-/// For so many a lot gathers no longer than this: less than a disk needs for a sync.
-const GATHERS: Duration = Duration::from_micros(400);
+/// So many are worth a sync of their own, however many more are likely to come.
+const WORTH_A_SYNC: usize = 32;
+/// A lot gathers for as long as the one before took, and no longer than this, however slow the disk is.
+const GATHERS_AT_MOST: Duration = Duration::from_millis(5);
 /// So many may wait; one more is refused.
 const MOST_WAITING: usize = 1_024;
 /// So many of them may be of one caller: honest ones have one or two.
@@ -63,21 +64,22 @@ struct Waiting<Q: Asked> {
 struct Line<Q: Asked> {
     state: Mutex<LineState<Q>>,
     changed: Condvar,
-    /// How long a lot gathers at most.
-    gathers: Duration,
 }
 
 struct LineState<Q: Asked> {
     waiting: VecDeque<Waiting<Q>>,
-    /// Lots that are being decided.
-    at_work: usize,
+    /// How many the next lot is likely to have: as many as the ones before. One, where nobody has come for a while.
+    expected: usize,
+    /// For how long it waits for them.
+    gathers: Duration,
     is_open: bool,
 }
 
 impl<Q: Asked> Line<Q> {
-    fn new(gathers: Duration) -> Arc<Self> {
-        let state = LineState { waiting: VecDeque::new(), at_work: 0, is_open: true };
-        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), gathers })
+    fn new() -> Arc<Self> {
+        let (waiting, gathers) = (VecDeque::new(), Duration::ZERO);
+        let state = LineState { waiting, expected: 1, gathers, is_open: true };
+        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, LineState<Q>> {
@@ -93,7 +95,8 @@ impl<Q: Asked> Line<Q> {
             return Err(NotTaken::Full);
         }
         state.waiting.push_back(one);
-        let is_news = matches!(state.waiting.len(), 1 | WORTH_A_SYNC);
+        let count = state.waiting.len();
+        let is_news = count == 1 || count == state.worth();
         drop(state);
         if is_news {
             self.changed.notify_one();
@@ -101,36 +104,38 @@ impl<Q: Asked> Line<Q> {
         Ok(())
     }
 
-    /// Waits for a lot; it is at work until [`Line::done`]. `None` when the line is closed and empty.
+    /// Waits for a lot. `None` when the line is closed and empty.
     fn next_lot(&self) -> Option<Vec<Waiting<Q>>> {
         let mut state = self.state();
-        let mut has_gathered = false;
         loop {
             let count = state.waiting.len();
-            if count == 0 {
-                if !state.is_open {
-                    return None;
-                }
-                has_gathered = false;
+            if count >= state.worth() || (count > 0 && !state.is_open) {
+                return Some(state.take());
+            }
+            if !state.is_open {
+                return None;
+            }
+            if state.expected == 1 {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let is_next = state.at_work == 0 || !state.is_open;
-            if is_next || has_gathered || count >= WORTH_A_SYNC {
-                return Some(state.take());
-            }
-            let waited = self.changed.wait_timeout(state, self.gathers);
+            let gathers = state.gathers;
+            let waited = self.changed.wait_timeout(state, gathers);
             let (later, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-            (state, has_gathered) = (later, waited.timed_out());
+            state = later;
+            if waited.timed_out() {
+                if !state.waiting.is_empty() {
+                    return Some(state.take());
+                }
+                // Nobody comes any more: who is the next waits for nobody.
+                state.expected = 1;
+            }
         }
     }
 
-    /// A lot is decided: who gathers gathers for nothing any more.
-    fn done(&self) {
-        let mut state = self.state();
-        state.at_work = state.at_work.saturating_sub(1);
-        drop(state);
-        self.changed.notify_all();
+    /// A lot has taken so long.
+    fn took(&self, time: Duration) {
+        self.state().gathers = time.min(GATHERS_AT_MOST);
     }
 
     fn close(&self) {
@@ -142,8 +147,13 @@ impl<Q: Asked> Line<Q> {
 impl<Q: Asked> LineState<Q> {
     fn take(&mut self) -> Vec<Waiting<Q>> {
         let count = self.waiting.len().min(MOST_TOGETHER);
-        self.at_work = self.at_work.saturating_add(1);
+        self.expected = count.max(self.expected.midpoint(count)).max(1);
         self.waiting.drain(..count).collect()
+    }
+
+    /// How many are decided without waiting for more.
+    fn worth(&self) -> usize {
+        self.expected.min(WORTH_A_SYNC)
     }
 }
 
@@ -201,8 +211,9 @@ impl<Q: Asked> Pipeline<Q> {
             let name = "tapfer-decider".to_owned();
             let decider = thread::Builder::new().name(name).spawn(move || {
                 while let Some(lot) = line.next_lot() {
+                    let watch = Stopwatch::start();
                     Lot::of(lot, &unanswered).answer(&*decide);
-                    line.done();
+                    line.took(watch.elapsed());
                 }
             })?;
             pipeline.deciders().push(decider);
@@ -212,7 +223,7 @@ impl<Q: Asked> Pipeline<Q> {
 
     fn without_threads() -> Self {
         let unanswered = Arc::new(Unanswered(Mutex::default()));
-        Self { line: Line::new(GATHERS), deciders: Mutex::default(), unanswered }
+        Self { line: Line::new(), deciders: Mutex::default(), unanswered }
     }
 
     fn deciders(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
@@ -279,7 +290,6 @@ impl<Q: Asked> ByHand<Q> {
         if !lot.is_empty() {
             Lot::of(lot, &self.unanswered).answer(&*self.decide);
         }
-        self.line.done();
     }
 }
 
@@ -422,31 +432,64 @@ mod tests {
         }
     }
 
-    /// How large the next lot of a line is in which lots gather for as long as it takes, and a lot is at work; `then` happens when
-    /// somebody waits for it.
-    fn gathered(then: impl FnOnce(&Line<Number>)) -> usize {
-        let line = Line::new(Duration::MAX);
-        put(&line, 1);
-        assert_eq!(line.next_lot().unwrap().len(), 1, "who comes alone waits for nobody");
-        let decider = Arc::clone(&line);
+    /// A line in which a lot of so many was decided before, and lots gather for so long.
+    fn line_behind(count: usize, gathers: Duration) -> Arc<Line<Number>> {
+        let line = Line::new();
+        put(&line, count);
+        assert_eq!(line.next_lot().unwrap().len(), count, "nobody is waited for at first");
+        line.state().gathers = gathers;
+        line
+    }
+
+    /// How large the next lot of a line is in which lots gather for as long as it takes; `then` happens when somebody waits for it.
+    fn gathered(line: &Arc<Line<Number>>, then: impl FnOnce(&Line<Number>)) -> usize {
+        let decider = Arc::clone(line);
         let decider = thread::spawn(move || decider.next_lot().unwrap().len());
-        then(&line);
+        then(line);
         decider.join().unwrap()
     }
 
     #[test]
-    fn a_lot_gathers_while_another_is_at_work() {
-        assert_eq!(gathered(|line| put(line, WORTH_A_SYNC)), WORTH_A_SYNC, "until it is worth it");
-        let other_ends = |line: &Line<_>| {
-            put(line, 3);
-            line.done();
-        };
-        assert_eq!(gathered(other_ends), 3, "until nothing is in its way");
+    fn who_comes_alone_waits_for_nobody() {
+        let line = line_behind(1, Duration::MAX);
+        for _ in 0..3 {
+            put(&line, 1);
+            assert_eq!(line.next_lot().unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_lot_gathers_as_many_as_the_one_before_had() {
+        let line = line_behind(3, Duration::MAX);
+        assert_eq!(gathered(&line, |line| put(line, 3)), 3);
+        let line = line_behind(MOST_TOGETHER, Duration::MAX);
+        assert_eq!(gathered(&line, |line| put(line, WORTH_A_SYNC)), WORTH_A_SYNC, "worth it");
         let closing = |line: &Line<_>| {
             put(line, 2);
             line.close();
         };
-        assert_eq!(gathered(closing), 2, "until no more can come");
+        assert_eq!(gathered(&line, closing), 2, "no more can come");
+    }
+
+    #[test]
+    fn a_lot_does_not_wait_for_those_who_do_not_come() {
+        let line = line_behind(9, Duration::from_millis(1));
+        put(&line, 3);
+        assert_eq!(line.next_lot().unwrap().len(), 3);
+        assert_eq!(line.state().expected, 6, "fewer, but not at once so few");
+    }
+
+    #[test]
+    fn where_nobody_comes_for_a_while_the_next_waits_for_nobody() {
+        let line = line_behind(9, Duration::from_millis(1));
+        let nobody = |line: &Line<_>| {
+            while line.state().expected > 1 {
+                thread::yield_now();
+            }
+            line.state().gathers = Duration::MAX;
+            put(line, 1);
+        };
+        assert_eq!(gathered(&line, nobody), 1);
     }
 
     #[test]

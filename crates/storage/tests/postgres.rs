@@ -27,6 +27,7 @@ use tapfer_storage::{
 };
 use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 use world::backend::{claim, migrated, options, platform};
+use world::standby::{SYNC, find_the_standby};
 use world::{World, noon, presented, realm, write};
 
 #[test]
@@ -295,6 +296,41 @@ fn a_commit_of_which_nobody_knows_is_asked_again_and_has_one_effect() {
         assert!(matches!(again, Ok(Written::Replayed(_))), "{end}: {again:?}");
     }
     assert_eq!(world.money(), (99_800, 99_800));
+}
+
+#[test]
+fn nobody_waits_for_a_commit_on_a_server_that_says_nothing() {
+    let server = migrated();
+    let world = World::new(platform(&server));
+    let key = claim(&world, "order");
+    let intent = world.armed(100, CaptureMethod::Automatic).id;
+    let decision = world.decide(intent, world.terminal, presented(1, 100));
+    // From here on there is no other commit than this one.
+    world.store.audit_end().unwrap();
+    server.say("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    server.say("SELECT pg_reload_conf()");
+    let made = thread::scope(|scope| {
+        let committing = scope.spawn(|| world.commit(&decision, Some(key.clone())));
+        while server.ask(&format!("SELECT count(*) FROM ({SYNC}) AS waiting")) == "0" {
+            thread::yield_now();
+        }
+        server.stand_still(true);
+        let made = committing.join().unwrap();
+        server.stand_still(false);
+        made
+    });
+    // Known from the node's ear, which asks each second: without it the commit itself is given up much later, for another cause.
+    let Err(StorageError::NotSynced(cause)) = made else { panic!("{made:?}") };
+    assert_eq!(cause.to_string(), "it has not answered for some seconds");
+    find_the_standby(&server);
+    let again = loop {
+        match world.commit(&decision, Some(key.clone())) {
+            Err(StorageError::Unreachable(_)) => thread::yield_now(),
+            known => break known,
+        }
+    };
+    assert!(matches!(again, Ok(Written::Replayed(_))), "{again:?}");
+    assert_eq!(world.money(), (99_900, 99_900));
 }
 
 #[test]

@@ -64,6 +64,7 @@ pub(super) fn away() -> StorageError {
     StorageError::Unreachable(Arc::new(Away))
 }
 
+/// Nobody is there, as far as is known.
 #[derive(Debug, thiserror::Error)]
 #[error("it has not answered for some seconds")]
-struct Away;
+pub(super) struct Away;

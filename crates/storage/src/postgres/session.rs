@@ -17,7 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::options::{PATIENCE, PostgresOptions};
 use super::partition;
-use super::presence::{Presence, away};
+use super::presence::{Away, Presence, away};
 use crate::StorageError;
 use crate::relational::Result;
 
@@ -221,7 +221,13 @@ impl Session {
         let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
         // Of a transaction in which a statement failed the server takes COMMIT for ROLLBACK, and says so in a word that is not read.
         let commit = self.client.batch_execute("SELECT 1; COMMIT");
-        let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, commit).await });
+        let commit = async { tokio::time::timeout(PATIENCE, commit).await };
+        let (commit, gone) = (pin!(commit), pin!(self.presence.gone()));
+        let answer = match runtime.block_on(select(commit, gone)) {
+            Either::Left((answer, _)) => answer,
+            // It may stand when the server is there again; whoever asks then hears it.
+            Either::Right(_) => return Err(StorageError::NotSynced(Arc::new(Away))),
+        };
         match answer {
             Ok(Ok(())) if !self.heard.warned.load(Ordering::Acquire) => {
                 self.unfinished.set(false);

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tapfer_terminal::{TapEnd, TerminalConfiguration};
 use tapfer_wallet::Card;
@@ -239,12 +240,18 @@ fn rendezvous(threads: usize) -> Barrier {
     Barrier::new(threads.saturating_add(1))
 }
 
+/// Of an authorization, what a till looks at first.
+#[derive(Deserialize)]
+struct Told<'a> {
+    outcome: &'a str,
+}
+
 /// Asks for one payment, which has to be approved.
 fn pay(line: &mut Line, request: &[u8]) -> anyhow::Result<()> {
     let answer = line.ask(request)?;
-    let told: Value = serde_json::from_slice(&answer.body)?;
-    let outcome = told.get("outcome").and_then(Value::as_str);
-    ensure!(answer.status == 201 && outcome == Some("approved"), "declined: {told}");
+    ensure!(answer.status == 201, "refused: {}", String::from_utf8_lossy(&answer.body));
+    let told: Told<'_> = serde_json::from_slice(&answer.body)?;
+    ensure!(told.outcome == "approved", "not approved: {}", String::from_utf8_lossy(&answer.body));
     Ok(())
 }
 
