@@ -292,12 +292,10 @@ fn check_named<'a>(checks: &'a Value, what: &str) -> Option<&'a Value> {
     checks["checks"].as_array().unwrap().iter().find(|check| check["what"] == what)
 }
 
-/// The lines of docs/postgresql.md and of the way back in docs/disaster-recovery.md, on real servers.
-#[test]
-fn a_database_made_by_hand_comes_back_with_its_owner_and_rights() {
-    let (server, place) = (TestPostgres::start(), tempfile::tempdir().unwrap());
+/// What docs/postgresql.md says to do once.
+fn create_database(server: &TestPostgres, place: &Path) {
     for login in ["tapfer", "tapfer_owner"] {
-        fs::write(place.path().join(format!("{login}.password")), "geheim").unwrap();
+        fs::write(place.join(format!("{login}.password")), "geheim").unwrap();
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../deploy/high-availability/create-database");
@@ -306,10 +304,56 @@ fn a_database_made_by_hand_comes_back_with_its_owner_and_rights() {
     let socket = server.address(OWNER);
     let socket = socket.split('@').nth(1).unwrap().split('/').next().unwrap().replace("%2F", "/");
     let connection = format!("dbname=postgres host={socket} user={OWNER}");
-    let made = Command::new(script).arg(place.path()).arg(connection).env("PATH", path).output();
+    let made = Command::new(script).arg(place).arg(connection).env("PATH", path).output();
     let made = made.unwrap();
     assert!(made.status.success(), "{made:?}");
+}
 
+/// Attack: a login that only reads fills the disk with large objects, which PostgreSQL lets everybody make. In a database that came back
+/// from a dump as well.
+#[test]
+fn attack_disk_filled_by_a_login_that_only_reads() {
+    let (server, place) = (TestPostgres::start(), tempfile::tempdir().unwrap());
+    create_database(&server, place.path());
+    let anna = "CREATE ROLE anna LOGIN CONNECTION LIMIT 3 IN ROLE tapfer_auditor";
+    ask(&server, OWNER, anna).unwrap();
+    let refuses_all = |server: &TestPostgres| {
+        for login in ["anna", "tapfer"] {
+            for fills in [
+                "lo_creat(-1)",
+                "lo_create(0)",
+                "lo_from_bytea(0, 'x')",
+                "lo_put(1, 0, 'x')",
+                "lowrite(0, 'x')",
+            ] {
+                let refused = ask(server, login, &format!("SELECT {fills}")).unwrap_err();
+                assert!(
+                    refused.contains("permission denied for function lo"),
+                    "{fills}: {refused}"
+                );
+            }
+        }
+    };
+    refuses_all(&server);
+    let [roles, dump] = ["roles.sql", "tapfer.dump"].map(|file| place.path().join(file));
+    let run = |server: &TestPostgres, program: &str, arguments: &[&str], last: &Path| {
+        let said = server.program(program).args(arguments).arg(last).output().unwrap();
+        assert!(said.status.success(), "{program}: {said:?}");
+    };
+    run(&server, "pg_dumpall", &["--roles-only", "--file"], &roles);
+    let to = dump.to_str().unwrap();
+    run(&server, "pg_dump", &["--format=custom", "--file", to], Path::new("tapfer"));
+    let back = TestPostgres::start();
+    run(&back, "psql", &["--quiet", "--file"], &roles);
+    run(&back, "pg_restore", &["--exit-on-error", "--create", "--dbname", "postgres"], &dump);
+    refuses_all(&back);
+}
+
+/// The lines of docs/postgresql.md and of the way back in docs/disaster-recovery.md, on real servers.
+#[test]
+fn a_database_made_by_hand_comes_back_with_its_owner_and_rights() {
+    let (server, place) = (TestPostgres::start(), tempfile::tempdir().unwrap());
+    create_database(&server, place.path());
     let home = place.path().join("home");
     fs::create_dir(&home).unwrap();
     // A database that is not to be had leaves nothing behind.
@@ -355,6 +399,16 @@ fn a_database_made_by_hand_comes_back_with_its_owner_and_rights() {
     assert!(
         ask(&server, "eve", "SELECT 1").unwrap_err().contains("permission denied for database")
     );
+    let named = || {
+        let checks = tapfer(&home, &["doctor"]);
+        let checks: Value = serde_json::from_slice(&checks.stdout).unwrap();
+        assert_eq!(check_named(&checks, "database's disk"), None, "{checks}");
+        check_named(&checks, "database's connections").map(|check| check["found"].to_string())
+    };
+    assert!(named().unwrap().contains("anna, bert may take all connections"), "{:?}", named());
+    ask(&server, OWNER, "ALTER ROLE anna CONNECTION LIMIT 3; ALTER ROLE bert CONNECTION LIMIT 3")
+        .unwrap();
+    assert_eq!(named(), None);
     let head = platform.tapfer(&["audit", "head"]);
     let (key, anna) = (head["head"]["key"].as_str().unwrap(), in_tapfer(&server, "anna"));
     done(&home, &["audit", "verify", "--address", &anna, "--audit-key", key]);

@@ -289,6 +289,7 @@ fn attack_rows_added_to_stop_a_platform() {
         )
     };
     let one = format!("iss_{}", "1".repeat(26));
+    let longer = format!("{}00", &world.issuer.token_prefix.as_str()[..6]);
     for (sql, said) in [
         (policy("16777215", "{\"version\":16777215}"), "the version behind its issuer's newest"),
         (policy("3", "{\"version\":3}"), "the version behind its issuer's newest"),
@@ -301,7 +302,7 @@ fn attack_rows_added_to_stop_a_platform() {
         (stranger(&one, "4567ABCD", "EUR", "1"), "issuers_are_readable"),
         (stranger(&one, "45670000", "eur", "1"), "issuers_are_readable"),
         (stranger(&one, "45670000", "EUR", "70000"), "issuers_are_readable"),
-        (stranger(&one, &world.issuer.token_prefix.as_str()[..6], "EUR", "1"), "has these numbers"),
+        (stranger(&one, &longer, "EUR", "1"), "has these numbers"),
     ] {
         let refused = server.try_as(PLATFORM, &sql).unwrap_err();
         assert!(refused.contains(said), "{sql}: {refused}");
@@ -338,4 +339,28 @@ fn attack_rows_added_to_stop_a_platform() {
     let taken = world.store.create_issuer(issuer(8, "80014900"), write());
     assert!(matches!(taken, Err(StorageError::Refused(_))), "it has its numbers");
     assert!(world.pay_new(2, 100, CaptureMethod::Automatic).outcome.is_approved());
+}
+
+/// Attack: a login that only reads takes all connections there are, and a platform that starts gets none. Who looks hears of it before,
+/// and who gets none hears why.
+#[test]
+fn attack_connections_taken_by_a_login_that_only_reads() {
+    let server = migrated();
+    server.say(
+        "CREATE ROLE anna LOGIN IN ROLE tapfer_auditor; CREATE ROLE bert LOGIN CONNECTION LIMIT 3 IN ROLE tapfer_issuer;
+         GRANT EXECUTE ON FUNCTION lo_create TO PUBLIC",
+    );
+    let found = look(&options(&server, PLATFORM), realm()).unwrap();
+    assert_eq!(found.logins_without_limit, ["anna"]);
+    assert!(found.large_objects_are_open);
+    migrate(&options(&server, OWNER), realm()).unwrap();
+    server.say("ALTER ROLE anna CONNECTION LIMIT 3");
+    let found = look(&options(&server, PLATFORM), realm()).unwrap();
+    assert_eq!((found.logins_without_limit, found.large_objects_are_open), (vec![], false));
+
+    server.say(&format!("ALTER ROLE {PLATFORM} CONNECTION LIMIT 0"));
+    let refused = PostgresStorage::open(&options(&server, PLATFORM), realm()).unwrap_err();
+    assert!(matches!(refused, StorageError::NoConnection(_)), "{refused}");
+    let said = refused.to_string();
+    assert!(said.contains("no connection left") && said.contains("CONNECTION LIMIT"), "{said}");
 }

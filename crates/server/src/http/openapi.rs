@@ -6,13 +6,15 @@
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa::ToSchema;
 
 use crate::http::App;
-use crate::http::problem::{PROBLEM_JSON, ProblemBody, ProblemKind};
+use crate::http::authentication;
+use crate::http::problem::{PROBLEM_JSON, Problem, ProblemBody, ProblemKind};
 use crate::http::scope;
 
 /// The head of the document.
@@ -229,6 +231,8 @@ struct Shape {
     has_store: bool,
     /// It repeats the name by which the server was asked for, if it is one of its own.
     says_name: bool,
+    /// It is long, and everybody may have it.
+    is_description: bool,
 }
 
 impl Shape {
@@ -251,6 +255,7 @@ impl Shape {
             is_repeatable: has("header", Some(IDEMPOTENCY_KEY)),
             has_store: path.contains("/store-share"),
             says_name: path == "/.well-known/oauth-authorization-server",
+            is_description: path == "/v1/openapi.json",
         }
     }
 
@@ -269,6 +274,7 @@ impl Shape {
         add(self.is_repeatable, &[400, 409, 422]);
         add(self.has_store, &[409]);
         add(self.says_name, &[400]);
+        add(self.is_description, &[429]);
         statuses
     }
 }
@@ -278,7 +284,10 @@ impl Shape {
     get, path = "/v1/openapi.json", tag = "operation", operation_id = "get_openapi",
     responses((status = 200, description = "This document", content_type = "application/json", body = Object))
 )]
-pub(crate) async fn get_openapi(State(app): State<App>) -> Response {
+pub(crate) async fn get_openapi(State(app): State<App>, parts: Parts) -> Result<Response, Problem> {
+    let from = authentication::address(&parts);
+    let may_have = from.map_or(Ok(()), |from| app.gate().may_be_described_to(from));
+    may_have.map_err(Problem::too_soon)?;
     let body: Bytes = app.document().clone();
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }

@@ -127,6 +127,10 @@ impl Problem {
                 "this API key asks too often; nothing was done. Wait as retry-after says, and ask again with the same \
                  idempotency key"
             }
+            ReachedLimit::Description(_) => {
+                "the interface's description was asked for from this address again and again; it does not change while the \
+                 server runs"
+            }
             ReachedLimit::Quota(_) => {
                 "this API key has used up its requests of today; nothing was done. They begin anew at midnight UTC; the \
                  operator sets how many there are"
@@ -317,7 +321,7 @@ fn say_when(headers: &mut HeaderMap, TooSoon { limit, after }: TooSoon) {
     let whole = |time: Duration| time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
     let (name, wait) = (limit.name(), whole(after).max(1));
     let policy = match limit {
-        ReachedLimit::Rate(rate) => {
+        ReachedLimit::Rate(rate) | ReachedLimit::Description(rate) => {
             format!("\"{name}\";q={};w={}", rate.burst, whole(rate.window()).max(1))
         }
         ReachedLimit::Quota(a_day) => format!("\"{name}\";q={a_day};w=86400"),

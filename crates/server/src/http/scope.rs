@@ -1,5 +1,6 @@
 //! Scopes: what an access token may be used for. One for reading and one for writing of each resource, by the first part
-//! of its path, so that no route is without; and one for seeing card numbers, so that a hotline's server can stop tokens and see none.
+//! of its path, so that no route is without; one for seeing card numbers, and one for the money on cards, so that a hotline's server can
+//! block cards and stop tokens, see no number and put no money on a card.
 
 use axum::http::Method;
 use serde_json::Value;
@@ -12,6 +13,9 @@ pub(crate) fn needed(route: &str, method: &Method) -> Vec<String> {
     let resource = resource_of(route);
     if method.is_safe() {
         return vec![format!("{resource}:read")];
+    }
+    if MOVES_MONEY.contains(&route) {
+        return vec![CARD_MONEY.to_owned()];
     }
     let mut scopes = vec![format!("{resource}:write")];
     if method == Method::POST && ANSWERS_WITH_API_KEYS.contains(&route) {
@@ -43,6 +47,10 @@ pub(crate) const DETOKENIZE: &str = "/v1/tokens/{token}/detokenize";
 pub(crate) const LOOKUP: &str = "/v1/cards/lookup";
 /// The scope of whoever may see card numbers, and name them.
 pub(crate) const CARD_NUMBERS: &str = "card-numbers:read";
+
+/// What puts money on a card by hand, or pays it out for good.
+const MOVES_MONEY: [&str; 2] = ["/v1/cards/{card}/top-ups", "/v1/cards/{card}/close"];
+const CARD_MONEY: &str = "card-money:write";
 
 /// To be named by whoever wants them: what is made with the first outlives the token, and what is shown for the second is out.
 const NEVER_IMPLIED: [&str; 2] = [API_KEYS, CARD_NUMBERS];
@@ -96,6 +104,9 @@ mod tests {
             ("/v1/tokens/{token}/detokenize", Method::POST, &["card-numbers:read"]),
             ("/v1/cards/lookup", Method::POST, &["card-numbers:read"]),
             ("/v1/cards", Method::POST, &["cards:write"]),
+            ("/v1/cards/{card}/block", Method::POST, &["cards:write"]),
+            ("/v1/cards/{card}/top-ups", Method::POST, &["card-money:write"]),
+            ("/v1/cards/{card}/close", Method::POST, &["card-money:write"]),
         ];
         for (route, method, scopes) in rows {
             assert_eq!(needed(route, &method), scopes);

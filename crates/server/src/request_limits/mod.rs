@@ -53,6 +53,9 @@ impl Default for RequestLimits {
     }
 }
 
+/// What anybody may have who says nobody who he is: the interface's description, which is long.
+const DESCRIPTIONS: Rate = Rate { a_second: 2, burst: 40 };
+
 /// A request that comes too soon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooSoon {
@@ -71,6 +74,8 @@ pub(crate) enum ReachedLimit {
     Quota(u64),
     /// Wrong credentials from one address.
     WrongCredentials,
+    /// Descriptions of the interface for one address.
+    Description(Rate),
 }
 
 impl ReachedLimit {
@@ -80,6 +85,7 @@ impl ReachedLimit {
             Self::Rate(_) => "rate",
             Self::Quota(_) => "quota",
             Self::WrongCredentials => "wrong-credentials",
+            Self::Description(_) => "description",
         }
     }
 }
@@ -100,6 +106,7 @@ pub(crate) struct RequestGate {
     limits: RequestLimits,
     start: Stopwatch,
     rates: Mutex<Buckets<ApiKeyId>>,
+    descriptions: Mutex<Buckets<IpAddr>>,
     quota: Mutex<Quota>,
     lockout: Mutex<Lockout>,
     access_lines: Mutex<Lines>,
@@ -119,6 +126,7 @@ impl RequestGate {
             limits,
             start: Stopwatch::start(),
             rates: Mutex::default(),
+            descriptions: Mutex::default(),
             quota: Mutex::default(),
             lockout: Mutex::new(Lockout::new(limits.wrong_credentials)),
             access_lines: Mutex::default(),
@@ -145,6 +153,16 @@ impl RequestGate {
         };
         metrics::request_limited(too_soon.limit.name());
         Err(too_soon)
+    }
+
+    /// Whether an address may have the interface's description once more.
+    pub(crate) fn may_be_described_to(&self, from: IpAddr) -> Result<(), TooSoon> {
+        let taken = lock(&self.descriptions).take(from, DESCRIPTIONS, self.start.elapsed());
+        taken.map_err(|after| {
+            let limit = ReachedLimit::Description(DESCRIPTIONS);
+            metrics::request_limited(limit.name());
+            TooSoon { limit, after }
+        })
     }
 
     /// Whether credentials from an address may be looked up. `credential` is a hash of them.

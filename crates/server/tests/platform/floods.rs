@@ -52,6 +52,20 @@ fn cramped(change: impl FnOnce(&mut Limits)) -> Platform {
     })
 }
 
+/// Attack: who is nobody has the longest answer that there is sent to him, as often as he asks.
+#[test]
+fn attack_descriptions_for_strangers() {
+    let platform = cramped(|_| {});
+    let ask = || platform.operator.send_bare("GET", "/v1/openapi.json", &[], b"");
+    let given = (0..400).take_while(|_| ask().status == 200).count();
+    assert!((10..200).contains(&given), "{given}");
+    let refused = ask();
+    if refused.status == 429 {
+        assert_eq!(refused.problem(429), "too_many_requests");
+    }
+    platform.operator.get("/v1/merchants").expect(200);
+}
+
 /// Attack: who is nobody sends bodies, and keeps their memory as long as he can.
 #[test]
 fn attack_bodies_of_strangers() {

@@ -89,6 +89,25 @@ fn attack_token_that_makes_api_keys_by_another_way() {
     assert!(server.post("/v1/terminals", &terminal).expect(201)["api_key"].is_string());
 }
 
+/// A hotline's token, which may block cards, puts money on one and closes another, which pays it out.
+#[test]
+fn attack_money_moved_with_a_hotlines_token() {
+    let shop = Shop::open();
+    let client = OAuthClient::of(&shop.platform.operator, &shop.issuer_id);
+    let hotline =
+        client.token(&shop.platform, "cards%3Aread+cards%3Awrite+tokens%3Aread+tokens%3Awrite");
+    let top_up = json!({ "amount": 999_999, "currency": "EUR", "reference": "for me" });
+    let close = json!({ "reason": "left", "pay_out": true });
+    for (verb, body) in [("top-ups", &top_up), ("close", &close)] {
+        let refused = hotline.post(&format!("/v1/cards/{}/{verb}", shop.card), body);
+        assert_eq!(refused.problem(403), "insufficient_scope", "{verb}");
+    }
+    assert_eq!(shop.account(), (10_000, 10_000));
+    hotline.post(&format!("/v1/cards/{}/block", shop.card), &reason("lost")).expect(200);
+    let desk = client.token(&shop.platform, "card-money%3Awrite");
+    desk.post(&format!("/v1/cards/{}/top-ups", shop.card), &top_up).expect(201);
+}
+
 /// A hotline's token tries for card numbers: it is refused, and the audit log and the log of requests say whose it is.
 #[test]
 fn attack_look_for_numbers_that_nobody_hears_of() {

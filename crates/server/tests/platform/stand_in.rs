@@ -245,6 +245,24 @@ fn attack_more_than_a_stand_in_may_promise() {
     town.assert_sound();
 }
 
+/// Whoever saw a tap names any counter with a wrong cryptogram: the phone that has the right ones pays at a node that is alone all the
+/// same.
+#[test]
+fn attack_highest_counter_with_a_wrong_cryptogram() {
+    let mut town = Town::open();
+    let intent = town.shop.armed_intent(100);
+    let tapped = town.shop.tap(&intent, 100);
+    let place = tapped.to_lowercase().find("9f3602").unwrap() + 6;
+    let mut last = tapped;
+    last.replace_range(place..place + 4, "ffff");
+    let declined = town.shop.authorize(&intent, &last).expect(201);
+    assert_eq!(declined["reason"], "cryptogram_invalid", "{declined}");
+    town.lose_the_database();
+    approved(&town.shop.pay(200));
+    town.find_the_database();
+    town.assert_sound();
+}
+
 /// Whoever can make the database go and come gets no new limits with it.
 #[test]
 fn attack_limits_anew_with_each_short_break() {
@@ -356,6 +374,7 @@ fn a_node_that_dies_loses_and_doubles_nothing() {
         assert_eq!(town.shop.merchant.get(&path).expect(200), *decision);
     }
     assert!(log().contains("ends in a torn entry"));
+    assert!(town.journal().with_extension("journal.torn-0").exists(), "nobody knows who was told");
     town.assert_sound();
 }
 

@@ -256,9 +256,14 @@ pub(super) fn read_journal(
         Err(error) => return (None, Found::default(), Some(format!("it cannot be read: {error}"))),
     };
     if found.torn > 0 {
+        let kept = journal.keep_torn().map_or_else(
+            |error| format!("it could not be kept: {error}"),
+            |path| format!("kept as {}", path.display()),
+        );
         tracing::warn!(
-            target: "tapfer::stand_in", bytes = found.torn,
-            "the journal of what this node decided alone ends in a torn entry, of which nobody was told: it is left out"
+            target: "tapfer::stand_in", bytes = found.torn, kept,
+            "the journal of what this node decided alone ends in a torn entry, which is left out: after a loss of power nobody was told of \
+             it. Without one, compare what tills were told since with the books, and look who had the file"
         );
     }
     let Some(fault) = &found.fault else { return (Some(journal), found, None) };

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Each tag is an HMAC, by a secret of the security module, over the one before, the number of the entry and its records: nothing is
-//! booked that this platform has not written. The last entry may be torn: nobody was told of it. What is damaged anywhere else was
-//! whole once.
+//! booked that this platform has not written. The last entry may be torn: nobody was told of it, unless somebody has cut it. What is
+//! damaged anywhere else was whole once.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -24,6 +24,8 @@ use crate::journal::bytes::{NoRecord, Put, Take};
 const MAGIC: &[u8; 5] = b"TPSJ\x01";
 /// Length, complement, tag.
 const HEAD: usize = 40;
+/// So many torn files are kept.
+const MOST_TORN: u8 = 10;
 /// What ends in so many zeros was never written: no record does.
 const UNWRITTEN: [u8; 16] = [0; 16];
 
@@ -34,7 +36,7 @@ pub(super) struct Found {
     pub(super) records: Vec<Record>,
     /// Where it ends.
     end: End,
-    /// Bytes behind that, of an entry nobody was told of.
+    /// Bytes behind that, of an entry that was not written to its end, or was cut.
     pub(super) torn: usize,
     /// Why nothing behind the end can be believed.
     pub(super) fault: Option<JournalFault>,
@@ -175,6 +177,24 @@ impl Journal {
         let end = found.end;
         let faults = Arc::new(NoFaults);
         Ok((Self { path: path.to_owned(), key, faults, file: None, end }, found))
+    }
+
+    /// Keeps the file as it is under another name, before what is torn is cut off: somebody may have been told of it all the same.
+    ///
+    /// # Errors
+    /// It cannot be copied.
+    pub(super) fn keep_torn(&self) -> io::Result<PathBuf> {
+        for number in 0..MOST_TORN {
+            let kept = self.path.with_extension(format!("journal.torn-{number}"));
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&kept) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => {
+                    made?.write_all(&fs::read(&self.path)?)?;
+                    return Ok(kept);
+                }
+            }
+        }
+        Err(io::Error::other("as many as are kept are there already"))
     }
 
     /// With what a simulation does to it.

@@ -27,7 +27,7 @@ pub(super) struct Known {
     hashes: Generations<TokenId, Vec<u8>>,
     /// Keys that tokens were given here.
     granted: Generations<TokenId, Vec<GrantedKey>>,
-    /// The highest counter that was put to the database, whatever came of it.
+    /// The highest counter that was put to the database with a right cryptogram, whatever came of it.
     tried: Generations<TokenId, u16>,
     api_keys: Generations<ApiKeyId, (ApiKey, Timestamp)>,
     api_keys_by_hash: Generations<[u8; 32], ApiKeyId>,
@@ -72,20 +72,24 @@ impl Known {
         keep(&mut self.hashes, token, number_hash.to_vec());
     }
 
-    /// A payment with this counter is put to the database.
+    /// A payment with this counter is put to the database, and its cryptogram was right: a wrong one names any counter.
     pub(super) fn tries(&mut self, token: TokenId, counter: u16) {
         let highest = self.tried.get(&token).map_or(counter, |before| counter.max(*before));
         keep(&mut self.tried, token, highest);
         self.hot.spend_up_to(token, counter);
     }
 
-    /// The database has decided a payment on these facts.
-    pub(super) fn decided(&mut self, facts: &Facts, decided: &Decided) {
+    /// The database has decided a payment on these facts, which used its counter or did not.
+    pub(super) fn decided(&mut self, facts: &Facts, uses_counter: bool, decided: &Decided) {
         let Some(token) = facts.token.as_ref().map(|known| known.token.id) else { return };
         let Some(hash) = self.hashes.get(&token).cloned() else { return };
         let counter = facts.presented.application_transaction_counter();
         // What spent the counter of this payment is known, if something did.
-        let of_this = if decided.spent.is_some() { counter.checked_sub(1) } else { Some(counter) };
+        let of_this = match uses_counter {
+            true if decided.spent.is_some() => counter.checked_sub(1),
+            true => Some(counter),
+            false => None,
+        };
         let tried = self.tried.get(&token).copied().filter(|tried| *tried > counter).max(of_this);
         let keys = self.granted.get(&token).cloned().unwrap_or_default();
         if let Some(key) = facts.token.as_ref().and_then(|known| known.key)

@@ -437,7 +437,7 @@ impl StandIn {
         let mut kept = self.state();
         let forgotten = kept.known.forgotten();
         for (commit, _) in &commits {
-            if let Some(token) = &commit.facts.token {
+            if let Some(token) = commit.facts.token.as_ref().filter(|_| commit.uses_counter) {
                 let counter = commit.facts.presented.application_transaction_counter();
                 kept.known.tries(token.token.id, counter);
             }
@@ -455,7 +455,7 @@ impl StandIn {
                 if let Ok(Written::Done { .. }) = written
                     && let Ok(decided) = Decided::new(&commit, authorization, caller)
                 {
-                    kept.known.decided(&commit.facts, &decided);
+                    kept.known.decided(&commit.facts, commit.uses_counter, &decided);
                 }
             }
         }

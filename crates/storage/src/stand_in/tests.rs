@@ -2,17 +2,21 @@
 #![allow(clippy::arithmetic_side_effects)]
 
 use std::fs;
+use std::sync::Arc;
 
 use proptest::option;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 use tapfer_payment_types::{Secret, Timestamp};
 use tapfer_payments::access::Role;
 use tapfer_payments::audit::{AuditAction, Caller};
 
+use super::booking::read_journal;
 use super::journal::{Found, Journal};
 use super::record::{Changed, Promise, Record};
 use super::{Kept, stand_in_reads_back, unbooked_in_journal};
 use crate::AnswerKey;
+use crate::faults::NoFaults;
 use crate::journal::JournalFault;
 use crate::journal::tests::{answer, decided, intent, time};
 
@@ -196,4 +200,22 @@ fn a_journal_that_was_read_again_replaces_nothing_that_is_known() {
             Ok(())
         })
         .unwrap();
+}
+
+/// Attack: somebody cuts the journal in its last entry, of which a till was told. What is left of it does not go with the file.
+#[test]
+fn attack_journal_cut_in_its_last_entry() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let one = record().new_tree(&mut runner).unwrap().current();
+    let (directory, path, ends) = written(&vec![vec![one.clone()], vec![one.clone()]]);
+    let whole = fs::read(&path).unwrap();
+    for (number, at) in [ends[1] - 5, ends[0] + 3].into_iter().enumerate() {
+        fs::write(&path, &whole[..at]).unwrap();
+        let (journal, found, fault) = read_journal(&path, &key(1), Arc::new(NoFaults));
+        assert_eq!((found.torn, fault), (at - ends[0], None));
+        // The next entry takes its place, or all is booked and the file goes.
+        journal.unwrap().append(std::slice::from_ref(&one)).unwrap();
+        let kept = directory.path().join(format!("stand-in.journal.torn-{number}"));
+        assert_eq!(fs::read(kept).unwrap(), &whole[..at]);
+    }
 }

@@ -121,7 +121,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
 pub(crate) fn document() -> Result<(Value, Bytes), serde_json::Error> {
     let (_, api) = all().split_for_parts();
     let document = openapi::complete(&api)?;
-    let bytes = serde_json::to_vec_pretty(&document)?;
+    let bytes = serde_json::to_vec(&document)?;
     Ok((document, Bytes::from(bytes)))
 }
 
