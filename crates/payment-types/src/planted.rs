@@ -52,6 +52,14 @@ controls! {
     LostCommitTold = "lost-commit-told",
     /// A phone keeps its counter before it answers.
     PersistBeforeReply = "persist-before-reply",
+    /// A node that is alone keeps to its limits.
+    StandInLimits = "stand-in-limits",
+    /// It does not go by what it was told is blocked.
+    StandInBlocks = "stand-in-blocks",
+    /// It notes what it decides before it answers.
+    StandInNotes = "stand-in-notes",
+    /// What it has noted is booked once.
+    StandInBookedOnce = "stand-in-booked-once",
 }
 
 #[cfg(feature = "planted-faults")]

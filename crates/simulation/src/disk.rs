@@ -16,6 +16,8 @@ const SECTOR: usize = 512;
 const HEAD: usize = 32;
 pub(crate) const DATABASE: &str = "tapfer.db";
 const LOG: &str = "tapfer.db-wal";
+/// What a node notes that is alone. It is only added to, or taken away.
+const NOTES: &str = "stand-in.journal";
 /// Shared memory of the processes that have the database open: nothing of it outlives the machine.
 const SHARED_MEMORY: &str = "tapfer.db-shm";
 
@@ -31,11 +33,12 @@ pub(crate) enum Tail {
 }
 
 /// The log as it was when it was synced last, and the database beside it: what is folded into the database was synced
-/// before.
+/// before. And what a node that is alone has noted.
 #[derive(Debug, Default)]
 pub(crate) struct SyncedLog {
     log: Vec<u8>,
     database: Vec<u8>,
+    notes: Vec<u8>,
 }
 
 impl SyncedLog {
@@ -43,7 +46,7 @@ impl SyncedLog {
     /// It cannot be read.
     pub(crate) fn of(home: &Path) -> io::Result<Self> {
         let read = |name| read_or_nothing(&home.join(name));
-        Ok(Self { log: read(LOG)?, database: read(DATABASE)? })
+        Ok(Self { log: read(LOG)?, database: read(DATABASE)?, notes: read(NOTES)? })
     }
 }
 
@@ -60,6 +63,11 @@ pub(crate) fn after_power_loss(
 ) -> io::Result<bool> {
     copy(home, next)?;
     let Some(synced) = synced.filter(|_| tail != Tail::Whole) else { return Ok(false) };
+    let noted = read_or_nothing(&home.join(NOTES))?;
+    if noted != synced.notes {
+        let left = left_of_notes(&synced.notes, &noted, tail);
+        return fs::write(next.join(NOTES), left).map(|()| true);
+    }
     // SQLite syncs the log before it folds it into the database.
     if read_or_nothing(&home.join(DATABASE))? != synced.database {
         return Ok(false);
@@ -88,6 +96,31 @@ pub(crate) fn copy(home: &Path, next: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Notes with a part of what was added behind their last sync; those that were taken away are there again. Where their length
+/// reached the disk before they did, zeros stand in the place of sectors.
+fn left_of_notes(synced: &[u8], written: &[u8], tail: Tail) -> Vec<u8> {
+    let added = written.len().saturating_sub(synced.len());
+    if added == 0 {
+        return synced.to_vec();
+    }
+    match tail {
+        Tail::Whole => written.to_vec(),
+        Tail::Cut(of_thousand) => {
+            let kept = added.saturating_mul(usize::from(of_thousand.min(999))).div_euclid(1_000);
+            written.iter().take(synced.len().saturating_add(kept)).copied().collect()
+        }
+        Tail::Sectors(seed) => {
+            let first = synced.len().div_euclid(SECTOR);
+            let last = written.len().saturating_sub(1).div_euclid(SECTOR);
+            let among = last.saturating_sub(first).saturating_add(1);
+            let missing = first.saturating_add(Chance::new(seed, 0).index(among));
+            let from = missing.saturating_mul(SECTOR).max(synced.len());
+            let byte = |(place, byte): (usize, &u8)| if place < from { *byte } else { 0 };
+            written.iter().enumerate().map(byte).collect()
+        }
+    }
 }
 
 /// The log with a part of what was written behind its last sync; nothing if nothing was written.
@@ -133,7 +166,7 @@ fn read_or_nothing(path: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SECTOR, Tail, torn};
+    use super::{SECTOR, Tail, left_of_notes, torn};
 
     #[test]
     fn what_was_synced_stays_and_what_was_not_is_never_whole() {
@@ -149,5 +182,16 @@ mod tests {
             assert!(torn.iter().enumerate().all(is_of_either), "{tail:?}");
         }
         assert_eq!(torn(&synced, &synced, Tail::Cut(500)), None, "nothing was written");
+    }
+
+    #[test]
+    fn notes_lose_their_end_and_never_what_was_synced() {
+        let synced = vec![1_u8; 700];
+        let written: Vec<u8> = [synced.clone(), vec![2; 1_500]].concat();
+        for tail in (0..1_000).map(Tail::Cut).chain((0..50).map(Tail::Sectors)) {
+            let left = left_of_notes(&synced, &written, tail);
+            assert!(left.starts_with(&synced) && left != written, "{tail:?}");
+        }
+        assert_eq!(left_of_notes(&synced, &[], Tail::Cut(500)), synced, "taken away");
     }
 }

@@ -268,12 +268,30 @@ impl Faults for Machine {
             }
             // What lies there then is tried by the store's own tests, with a copy of each.
             Moment::LogBegun | Moment::Marked | Moment::Folded | Moment::Unmarked => None,
-            // No node stands in here.
-            Moment::NoteBegins
-            | Moment::NoteWritten
-            | Moment::NoteKept
-            | Moment::NotesBooked
-            | Moment::NotesGone => None,
+            Moment::NoteBegins => {
+                state.passes("before it noted what it decides alone");
+                state.writes();
+                state.disk_is_full.then_some(Fault::DiskFull)
+            }
+            Moment::NoteWritten => {
+                state.passes("while it noted what it decides alone");
+                state.loss.take_if(|loss| *loss != Loss::CatchUp).map(|_| Fault::Lost)
+            }
+            Moment::NoteKept => {
+                state.passes("when it had noted what it decides alone");
+                state.synced = None;
+                None
+            }
+            Moment::NotesBooked => {
+                state.passes("when all was booked, with its notes still there");
+                state.writes();
+                None
+            }
+            Moment::NotesGone => {
+                state.passes("when all was booked, and its notes were taken away");
+                state.synced = None;
+                None
+            }
             Moment::CatchUpOver => {
                 state.passes("when its tables had caught up with its journal");
                 state.synced = None;

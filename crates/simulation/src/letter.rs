@@ -102,6 +102,11 @@ impl Order {
         matches!(self, Self::Authorize { .. })
     }
 
+    /// Whether it makes a payment that others are about.
+    pub(crate) const fn is_intent(&self) -> bool {
+        matches!(self, Self::Intent { .. })
+    }
+
     /// What is wanted, in words.
     pub(crate) fn words(&self) -> String {
         match self {
@@ -168,7 +173,10 @@ pub(crate) fn text(answer: &Answer, field: &str) -> Option<String> {
 pub(crate) fn words(answer: &Answer) -> String {
     let decision = text(answer, "outcome").and(text(answer, "reason"));
     let said = match (problem(answer), decision) {
-        (Some(kind), _) => format!("{} {kind}", answer.status),
+        (Some(kind), _) => match text(answer, "reason") {
+            Some(reason) => format!("{} {kind}, {reason}", answer.status),
+            None => format!("{} {kind}", answer.status),
+        },
         (None, Some(reason)) => reason,
         (None, None) => format!("yes ({})", answer.status),
     };

@@ -85,6 +85,8 @@ pub struct Told {
     pub objection: Option<String>,
     /// How many payments were approved.
     pub approved: usize,
+    /// How many of them tills were told by a node alone.
+    pub alone: usize,
     /// How often the machine died.
     pub deaths: u32,
     /// How many letters reached the platform.

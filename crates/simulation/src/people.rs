@@ -45,6 +45,20 @@ impl World<'_> {
         Ok(())
     }
 
+    /// The issuer stops a phone that nodes have seen, or its card.
+    pub(crate) fn issuer_stops_a_regular(&mut self) {
+        let phone = self.regular();
+        let Some(set_up) = self.prepared.phones.get(phone) else { return };
+        let (card, token) = (set_up.card, set_up.token.to_string());
+        let Some(id) = self.prepared.cards.get(card).map(ToString::to_string) else { return };
+        let order = match self.chance.percent(50) {
+            true => Order::Block { card, id },
+            false => Order::Suspend { phone, token },
+        };
+        let key = self.prepared.issuer_key.clone();
+        self.write("the issuer".to_owned(), &key, order, None);
+    }
+
     /// The last order about a card: whether it has no answer yet, and whether it stops the card.
     fn last_of_card(&self, of: usize) -> (bool, bool) {
         self.last(|order| match order {

@@ -3,17 +3,18 @@
 use tapfer_server::in_process::{Answer, Call};
 
 use crate::SimulationError;
-use crate::auditor::Objection;
+use crate::auditor::{Objection, Voice};
 use crate::disk::Tail;
 use crate::faults::{Death, Loss};
-use crate::letter::{Letter, LetterNumber, Order, is_passing, words};
-use crate::node::{Asked, Node};
+use crate::letter::{Letter, LetterNumber, Order, is_passing, text, words};
+use crate::node::{Asked, Node, Started};
 use crate::sale::SaleNumber;
 use crate::world::{Ending, Event, Goes, World};
 use std::sync::mpsc::channel;
 
 /// A sender that hears nothing asks again after so many milliseconds.
 const PATIENCE: (i64, i64) = (2_000, 6_000);
+const LONG_PATIENCE: (i64, i64) = (6_000, 20_000);
 /// Of a hundred messages so many are lost, and so many come twice.
 const LOST: u64 = 5;
 const REPEATED: u64 = 8;
@@ -21,6 +22,7 @@ const REPEATED: u64 = 8;
 const LATE: u64 = 12;
 /// Of a hundred times that the platform works, it dies so often, and a transaction is lost so often.
 const DIES: u64 = 3;
+const DIES_WITH_NOTES: u64 = 12;
 const LOSES: u64 = 4;
 /// A machine that dies survives at most so many moments.
 const MOMENTS: u64 = 12;
@@ -41,8 +43,10 @@ impl World<'_> {
         self.tell(format!("{sender} wants {} (letter {number})", order.words()));
         // A till, and what is behind it, keeps to a node as long as that answers.
         let of_sale = sale.map(|sale| self.till_of(sale));
+        let alone_at = sale.and_then(|sale| self.known_alone_at(sale));
         let node = match of_sale {
             _ if !self.has_two_nodes() => 0,
+            _ if alone_at.is_some() => alone_at.unwrap_or(0),
             Some(till) => till.checked_rem(self.nodes.len()).unwrap_or(0),
             None => self.chance.index(self.nodes.len()),
         };
@@ -58,8 +62,18 @@ impl World<'_> {
             let (first, last) = self.delay();
             self.after(first, last, Event::Arrives(number, node));
         }
-        let (first, last) = PATIENCE;
+        let (first, last) = self.patience(number);
         self.after(first, last, Event::AsksAgain(number));
+    }
+
+    /// Who is told that a node is alone, and cannot do this, does not ask it all the time.
+    fn patience(&self, number: LetterNumber) -> (i64, i64) {
+        let Some(letter) = self.letters.get(number) else { return PATIENCE };
+        let is_known = letter.order.is_intent()
+            || letter.sale.is_some_and(|sale| self.known_alone_at(sale).is_some());
+        let is_in_vain =
+            !is_known && !self.is_calm && self.nodes.get(letter.node).is_some_and(Node::is_alone);
+        if is_in_vain { LONG_PATIENCE } else { PATIENCE }
     }
 
     /// How many copies of a message come to its end.
@@ -79,7 +93,8 @@ impl World<'_> {
     pub(crate) fn asks_again(&mut self, number: LetterNumber) -> Goes {
         let Some(letter) = self.letters.get(number) else { return Ok(()) };
         if letter.heard.is_none() && !letter.is_forgotten {
-            let goes_to_another = self.has_two_nodes() && self.chance.percent(50);
+            let is_bound = letter.sale.is_some_and(|sale| self.known_alone_at(sale).is_some());
+            let goes_to_another = self.has_two_nodes() && self.chance.percent(50) && !is_bound;
             match goes_to_another {
                 true => self.goes_to_another(number),
                 false => self.tell(format!("letter {number} is sent again")),
@@ -124,7 +139,11 @@ impl World<'_> {
         waiting.push(number);
         if waiting.len() == 1 {
             // Mostly at once; sometimes the platform is busy, and they gather. At two nodes that is more of interest.
-            let busy = if self.has_two_nodes() { 80 } else { 25 };
+            let busy = match self.has_two_nodes() {
+                true if self.nodes.get(at).is_some_and(Node::is_alone) => 10,
+                true => 80,
+                false => 25,
+            };
             let last = if self.chance.percent(busy) { 4_000 } else { 40 };
             self.after(0, last, Event::Decides(at));
         }
@@ -165,6 +184,10 @@ impl World<'_> {
         let calls = self.calls(at, numbers);
         let Some(node) = self.nodes.get_mut(at) else { return Ok(()) };
         let asked = node.ask(calls)?;
+        if node.was_alone() {
+            // What it decided with the database is looked at before what it decides alone.
+            self.compare()?;
+        }
         self.has_worked(at, numbers, asked)?;
         self.is_the_database_gone(at);
         Ok(())
@@ -218,30 +241,125 @@ impl World<'_> {
     }
 
     fn has_worked(&mut self, at: usize, numbers: &[LetterNumber], asked: Asked) -> Goes {
+        let Some(by) = self.voice_of(at) else { return Ok(()) };
         let letters: Vec<_> = numbers
             .iter()
             .filter_map(|number| Some((*number, self.letters.get(*number)?)))
             .collect();
         match asked {
             Asked::Died(when) => {
-                self.auditor.at_the_door(&letters, None)?;
+                self.auditor.at_the_door(&letters, None, by)?;
                 self.dies(at, &format!("while it worked on {}", list(numbers)), &when);
             }
             Asked::Answered(answers) => {
                 let name = self.name_of(at);
+                let name = if by.is_alone { format!("{name}, alone,") } else { name };
                 for (number, answer) in numbers.iter().zip(&answers) {
                     self.story.tell(
                         self.now,
                         format!("{name} answers letter {number}: {}", words(answer)),
                     );
                 }
-                self.auditor.at_the_door(&letters, Some(&answers))?;
+                self.auditor.at_the_door(&letters, Some(&answers), by)?;
+                let Self { nodes, auditor, letters: all, born_alone, .. } = &mut *self;
+                if let (true, Some(node)) = (by.is_alone, nodes.get(at)) {
+                    let told = || {
+                        let letters = numbers.iter().filter_map(|number| all.get(*number));
+                        letters.zip(&answers)
+                    };
+                    node.look(|store| auditor.promised(by, told(), store)).transpose()?;
+                    let born = told().filter(|(letter, _)| letter.order.is_intent());
+                    born_alone
+                        .extend(born.filter_map(|(_, answer)| Some((text(answer, "id")?, at))));
+                }
                 for (number, answer) in numbers.iter().zip(answers) {
                     self.sends_back(*number, &answer);
                 }
             }
         }
+        self.stands(at);
         Ok(())
+    }
+
+    /// How a node stands that has done something.
+    fn voice_of(&self, at: usize) -> Option<Voice> {
+        let node = self.nodes.get(at)?;
+        Some(Voice { node: at, life: node.life(), is_alone: node.was_alone(), time: node.time() })
+    }
+
+    /// The auditor sees how nodes stand.
+    fn stands(&mut self, at: usize) {
+        if !self.has_two_nodes() {
+            return;
+        }
+        if let Some(by) = self.voice_of(at) {
+            self.auditor.stands(by);
+        }
+        if self.nodes.get(at).is_some_and(Node::has_booked) {
+            self.born_alone.retain(|_, node| *node != at);
+            self.auditor.has_booked(at);
+        }
+        for (node, _) in self.nodes.iter().enumerate().filter(|(_, node)| node.is_told()) {
+            self.auditor.is_told(node);
+        }
+    }
+
+    /// A node looks whether its database is there.
+    pub(crate) fn looks(&mut self, at: usize) -> Goes {
+        let name = self.name_of(at);
+        let Some(node) = self.nodes.get_mut(at) else { return Ok(()) };
+        let is_there_again = node.looks_for_database();
+        self.tell(match is_there_again {
+            true => format!("{name} finds the database again"),
+            false => format!("{name} looks for the database"),
+        });
+        self.after(0, 1_000, Event::GoesRound(at));
+        Ok(())
+    }
+
+    /// A node books what it has decided alone, and asks what it has not heard; and may die of it.
+    pub(crate) fn goes_round(&mut self, at: usize) -> Goes {
+        let name = self.name_of(at);
+        let up = self.nodes.get(at).filter(|node| node.is_up());
+        let Some(is_to_book) = up.map(Node::has_notes) else {
+            return Ok(());
+        };
+        self.compare()?;
+        if is_to_book && !self.is_calm {
+            self.booking_may_fail(at);
+        }
+        let Some(node) = self.nodes.get_mut(at) else { return Ok(()) };
+        let died = node.goes_round()?;
+        let (has_booked, is_done) = (node.has_booked(), node.has_booked() && node.is_told());
+        let is_away = node.is_away();
+        if let Some(when) = died {
+            self.dies(at, "beside its work", &when);
+        } else if is_to_book && has_booked {
+            self.tell(format!("{name} has booked what it decided alone"));
+        }
+        self.is_the_database_gone(at);
+        self.stands(at);
+        if !is_done && !is_away {
+            self.after(200, 1_000, Event::GoesRound(at));
+        }
+        self.compare()
+    }
+
+    /// It fails over in the midst of it, the node dies, or an answer is lost.
+    fn booking_may_fail(&mut self, at: usize) {
+        let (fate, loss) = (self.chance.below(100), self.loss());
+        let death = self.death();
+        let Some(node) = self.nodes.get(at) else { return };
+        match fate {
+            0..10 => node.fails_over(loss),
+            10..25 => node.lose(loss),
+            25..45 => node.will_die(death),
+            _ => {}
+        }
+    }
+
+    const fn loss(&mut self) -> Loss {
+        if self.chance.percent(50) { Loss::Transaction } else { Loss::Answer }
     }
 
     /// A node that has lost a transaction with its server was the first to notice.
@@ -262,7 +380,9 @@ impl World<'_> {
             let is_all = self.chance.percent(50);
             self.lose(at, if is_all { Loss::Transaction } else { Loss::Answer });
         }
-        let dies = self.chance.percent(DIES);
+        // What it decided alone it alone has.
+        let has_notes = self.nodes.get(at).is_some_and(Node::has_notes);
+        let dies = self.chance.percent(if has_notes { DIES_WITH_NOTES } else { DIES });
         // More often where that is one more place to die at.
         let (catches_up, is_lost) = match self.chance.below(if dies { 40 } else { 100 }) {
             0..4 => (ALL_AHEAD, true),
@@ -323,6 +443,9 @@ impl World<'_> {
     pub(crate) fn answered(&mut self, number: LetterNumber, answer: Answer) -> Goes {
         let Some(letter) = self.letters.get_mut(number) else { return Ok(()) };
         if letter.heard.is_some() || letter.is_forgotten || is_passing(&answer) {
+            if text(&answer, "reason").is_some() {
+                self.begins_another(number);
+            }
             return Ok(());
         }
         letter.heard = Some(answer.clone());
@@ -343,12 +466,19 @@ impl World<'_> {
         }
         let death =
             (!self.is_calm && self.deaths > 0 && self.chance.percent(15)).then(|| self.death());
+        let is_lost = self.has_two_nodes() && !self.is_calm && self.chance.percent(10);
+        let loss = is_lost.then(|| self.loss());
         let Some(node) = self.nodes.get_mut(at) else { return Ok(()) };
-        if let Some(when) = node.start(death).map_err(does_not_start)? {
-            self.dies(at, "while it started", &when);
-            return Ok(());
+        match node.start(death, loss).map_err(does_not_start)? {
+            Started::Serves => self.tell(format!("{name} serves")),
+            Started::Died(when) => self.dies(at, "while it started", &when),
+            Started::Waits => {
+                self.tell(format!("{name} does not start: its database went meanwhile"));
+                self.after(1_000, 3_000, Event::Starts(at));
+            }
         }
-        self.tell(format!("{name} serves"));
+        self.is_the_database_gone(at);
+        self.stands(at);
         self.inspect()
     }
 

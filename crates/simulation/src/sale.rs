@@ -3,6 +3,7 @@
 use tapfer_server::in_process::Answer;
 
 use crate::letter::{LetterNumber, Order, text};
+use crate::node::Node;
 use crate::story::euros;
 use crate::till::{self, Tapped, signed};
 use crate::world::{Event, Goes, World};
@@ -21,6 +22,20 @@ enum Trick {
     Recorded,
     /// The same, with a counter that the phone has not used yet.
     Forged,
+}
+
+/// Phones that come often.
+const REGULARS: [usize; 2] = [0, 2];
+
+/// A sale that begins.
+struct Wanted {
+    till: usize,
+    phone: usize,
+    amount: i64,
+    manual: bool,
+    trick: Trick,
+    /// What a thief has recorded.
+    stolen: Option<Vec<u8>>,
 }
 
 /// One sale.
@@ -44,7 +59,7 @@ impl World<'_> {
         if self.is_calm {
             return Ok(());
         }
-        let phone = self.chance.index(self.phones.len());
+        let phone = self.customer(till);
         let trick = match self.chance.below(100) {
             fate if fate < 5 => Trick::SmallerAmount,
             fate if fate < 11 && !self.recorded.is_empty() => Trick::Recorded,
@@ -55,9 +70,18 @@ impl World<'_> {
         let stolen = stolen.filter(|_| matches!(trick, Trick::Recorded | Trick::Forged));
         let amount = match stolen.as_deref().and_then(signed) {
             Some(signed) => signed.amount,
+            None if self.is_at_node_alone(till) && self.chance.percent(85) => {
+                self.chance.between(100, 800)
+            }
             None => self.chance.between(100, 2_400),
         };
         let manual = self.chance.percent(25);
+        self.begin_sale(Wanted { till, phone, amount, manual, trick, stolen });
+        Ok(())
+    }
+
+    fn begin_sale(&mut self, wanted: Wanted) {
+        let Wanted { till, phone, amount, manual, trick, stolen } = wanted;
         let number = self.sales.len();
         let asked = stolen.map(|chip_data| (0, chip_data));
         let (intent, approved) = (None, None);
@@ -76,7 +100,55 @@ impl World<'_> {
         self.sales.push(sale);
         let merchant = self.prepared.tills.get(till).map_or(0, |till| till.merchant);
         self.of_merchant(number, Order::Intent { merchant, amount, manual });
+    }
+
+    /// The day begins at several nodes: each sees those pay who come often, and nothing goes wrong.
+    pub(crate) fn regulars_pay(&mut self) -> Goes {
+        self.is_calm = true;
+        for phone in REGULARS {
+            for till in 0..self.prepared.tills.len() {
+                let amount = self.chance.between(100, 300);
+                let (manual, trick, stolen) = (false, Trick::None, None);
+                self.begin_sale(Wanted { till, phone, amount, manual, trick, stolen });
+            }
+            while self.has_more() {
+                self.next()?;
+            }
+        }
+        if self.chance.percent(35) {
+            self.issuer_stops_a_regular();
+        }
+        while self.has_more() {
+            self.next()?;
+        }
+        self.is_calm = false;
         Ok(())
+    }
+
+    /// Whose phone. At several nodes two of them come often, so that nodes know them when they are alone.
+    fn customer(&mut self, till: usize) -> usize {
+        let of_hundred = if self.is_at_node_alone(till) { 90 } else { 60 };
+        match self.has_two_nodes() && self.chance.percent(of_hundred) {
+            true => self.regular(),
+            false => self.chance.index(self.phones.len()),
+        }
+    }
+
+    /// One who comes often.
+    pub(crate) fn regular(&mut self) -> usize {
+        REGULARS.get(self.chance.index(REGULARS.len())).copied().unwrap_or(0)
+    }
+
+    fn is_at_node_alone(&self, till: usize) -> bool {
+        let node = till.checked_rem(self.nodes.len()).unwrap_or(0);
+        self.nodes.get(node).is_some_and(Node::is_alone)
+    }
+
+    /// A node that is alone does not do this. The till begins another sale, and asks about this one until it hears.
+    pub(crate) fn begins_another(&mut self, letter: LetterNumber) {
+        if let Some(sale) = self.letters.get(letter).and_then(|letter| letter.sale) {
+            self.ends(sale);
+        }
     }
 
     /// The next customer at this till.
@@ -126,6 +198,12 @@ impl World<'_> {
         if let Some(intent) = sale.intent.clone() {
             self.of_merchant(number, Order::Arm { intent, terminal: till.id });
         }
+    }
+
+    /// Which node alone knows its payment, if one does.
+    pub(crate) fn known_alone_at(&self, number: SaleNumber) -> Option<usize> {
+        let intent = self.sales.get(number)?.intent.as_ref()?;
+        self.born_alone.get(intent).copied()
     }
 
     /// At which till.

@@ -1,7 +1,6 @@
 //! What goes wrong for a while: security modules, the disk, clocks, tills.
 
 use crate::faults::Loss;
-use crate::node::Node;
 use crate::world::{Event, Goes, World};
 
 /// Something that is wrong for a while.
@@ -72,10 +71,17 @@ impl World<'_> {
         let at = self.chance.index(self.nodes.len());
         let name = self.name_of(at);
         self.tell(format!("{name} does not reach the database"));
-        if let Some(node) = self.nodes.get_mut(at) {
-            node.set_away(true);
+        self.reaches_database(at, false);
+        self.outage(Trouble::Link(at));
+    }
+
+    /// Often the day begins without it.
+    pub(crate) fn may_lose_database(&mut self) {
+        match self.chance.below(100) {
+            0..40 => self.a_link_breaks(),
+            40..70 => self.database_is_gone(),
+            _ => {}
         }
-        self.after(500, 12_000, Event::TroubleEnds(Trouble::Link(at)));
     }
 
     /// Between two transactions, or in one: then it is lost, or nobody hears that it stands.
@@ -89,8 +95,23 @@ impl World<'_> {
 
     pub(crate) fn database_is_gone(&mut self) {
         self.tell("the database fails over");
-        self.nodes.iter_mut().for_each(|node| node.set_away(true));
-        self.after(2_000, 12_000, Event::TroubleEnds(Trouble::Failover));
+        (0..self.nodes.len()).for_each(|node| self.reaches_database(node, false));
+        self.outage(Trouble::Failover);
+    }
+
+    /// It lasts for a moment, or so long that people go on without the database.
+    fn outage(&mut self, trouble: Trouble) {
+        let (first, last) = if self.chance.percent(60) { (12_000, 30_000) } else { (500, 12_000) };
+        self.after(first, last, Event::TroubleEnds(trouble));
+    }
+
+    /// Whether a node reaches the database, which it notices a while later.
+    fn reaches_database(&mut self, at: usize, is_there: bool) {
+        let Some(node) = self.nodes.get_mut(at) else { return };
+        node.set_away(!is_there);
+        if self.has_two_nodes() {
+            self.after(0, if is_there { 1_500 } else { 4_000 }, Event::Looks(at));
+        }
     }
 
     pub(crate) fn trouble_ends(&mut self, trouble: Trouble) {
@@ -106,13 +127,11 @@ impl World<'_> {
             Trouble::Link(at) => {
                 let name = self.name_of(at);
                 self.tell(format!("{name} reaches the database again"));
-                if let Some(node) = self.nodes.get_mut(at) {
-                    node.set_away(false);
-                }
+                self.reaches_database(at, true);
             }
             Trouble::Failover => {
                 self.tell("the database is there again, on another machine");
-                self.nodes.iter_mut().for_each(|node| node.set_away(false));
+                (0..self.nodes.len()).for_each(|node| self.reaches_database(node, true));
             }
             Trouble::Clock(whose) => {
                 if let Some(ahead) = self.ahead.get_mut(whose) {
@@ -128,7 +147,7 @@ impl World<'_> {
     pub(crate) fn troubles_are_over(&mut self) {
         self.nodes.iter_mut().for_each(|node| node.set_hsm_down(false));
         self.nodes.iter_mut().for_each(|node| node.set_disk_full(false));
-        self.nodes.iter_mut().for_each(|node: &mut Node| node.set_away(false));
+        (0..self.nodes.len()).for_each(|node| self.reaches_database(node, true));
         self.fails_over = None;
         self.ahead = [0; 4];
     }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use tapfer_payment_types::Timestamp;
 use tapfer_server::in_process::Answer;
-use tapfer_storage::sqlite::simulated::SimulatedServer;
+use tapfer_storage::Storage;
+use tapfer_storage::faults::NoFaults;
+use tapfer_storage::sqlite::simulated::{SimulatedNode, SimulatedServer};
 use tempfile::TempDir;
 
 use crate::auditor::{Auditor, Objection};
@@ -46,6 +49,10 @@ pub(crate) enum Event {
     Decides(usize),
     /// A node's machine is switched on.
     Starts(usize),
+    /// A node looks whether its database is there.
+    Looks(usize),
+    /// A node does what it does beside its work.
+    GoesRound(usize),
     /// Somebody wants to buy something at a till.
     SaleBegins(usize),
     /// A phone is held to a till.
@@ -92,6 +99,10 @@ pub(crate) struct World<'p> {
     pub(crate) story: Story,
     pub(crate) auditor: Auditor,
     pub(crate) nodes: Vec<Node>,
+    /// The database that nodes share, for the auditor.
+    shared: Option<Arc<SimulatedNode>>,
+    /// Payments that a node has begun alone, which nobody else knows of before they are booked.
+    pub(crate) born_alone: BTreeMap<String, usize>,
     pub(crate) letters: Vec<Letter>,
     /// Payments that have reached each node and wait.
     pub(crate) waiting: Vec<Vec<LetterNumber>>,
@@ -124,7 +135,7 @@ impl<'p> World<'p> {
     ) -> Result<Self, SimulationError> {
         let directory = scratch()?;
         let now = prepared.beginning;
-        let nodes = nodes_of(prepared, directory.path(), seed, nodes)?;
+        let (nodes, shared) = nodes_of(prepared, directory.path(), seed, nodes)?;
         let phones = prepared
             .phones
             .iter()
@@ -136,9 +147,11 @@ impl<'p> World<'p> {
             now,
             chance: Chance::new(seed, 0),
             story: Story::beginning(now),
-            auditor: Auditor::new(prepared),
+            auditor: Auditor::new(prepared, nodes.len()),
             waiting: nodes.iter().map(|_| Vec::new()).collect(),
             nodes,
+            shared,
+            born_alone: BTreeMap::new(),
             fails_over: None,
             letters: Vec::new(),
             sales: Vec::new(),
@@ -173,6 +186,7 @@ impl<'p> World<'p> {
             seed,
             objection,
             approved: self.auditor.approved(),
+            alone: self.auditor.approved_alone(),
             deaths: self.deaths,
             letters: self.delivered,
             story: self.story.into_lines(),
@@ -181,6 +195,10 @@ impl<'p> World<'p> {
 
     fn story_of(&mut self, length: Length) -> Goes {
         self.all_start()?;
+        if self.has_two_nodes() {
+            self.regulars_pay()?;
+            self.may_lose_database();
+        }
         for till in 0..self.prepared.tills.len() {
             self.after(200, 3_000, Event::SaleBegins(till));
         }
@@ -209,6 +227,7 @@ impl<'p> World<'p> {
         self.all_start()?;
         self.auditor.everybody_was_answered(&self.letters)?;
         self.inspect()?;
+        self.auditor.everything_is_booked()?;
         self.nodes.iter_mut().for_each(Node::stop);
         self.all_start()?;
         self.tell("the platform has started again");
@@ -217,7 +236,12 @@ impl<'p> World<'p> {
         self.inspect()
     }
 
-    fn next(&mut self) -> Goes {
+    /// Whether anything is to come to pass.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    pub(crate) fn next(&mut self) -> Goes {
         let Some(((at, _), event)) = self.queue.pop_first() else { return Ok(()) };
         self.now = Timestamp::from_unix_millis(at);
         self.set_clocks();
@@ -228,6 +252,8 @@ impl<'p> World<'p> {
             Event::AsksAgain(letter) => self.asks_again(letter),
             Event::Decides(node) => self.decides(node),
             Event::Starts(node) => self.starts(node),
+            Event::Looks(node) => self.looks(node),
+            Event::GoesRound(node) => self.goes_round(node),
             Event::SaleBegins(till) => self.sale_begins(till),
             Event::Tap(sale) => self.tap(sale),
             Event::AfterSale(sale) => self.after_sale(sale),
@@ -254,17 +280,27 @@ impl<'p> World<'p> {
 
     /// The auditor looks at what is new.
     pub(crate) fn compare(&mut self) -> Goes {
-        let Self { nodes, auditor, letters, .. } = self;
-        let up = nodes.iter().find(|node| node.is_up());
-        up.and_then(|node| node.look(|store| auditor.compare(letters, store))).transpose()?;
-        Ok(())
+        self.look(|auditor, letters, store| auditor.compare(letters, store))
     }
 
     /// The auditor looks at everything.
     pub(crate) fn inspect(&mut self) -> Goes {
-        let Self { nodes, auditor, letters, .. } = self;
-        let up = nodes.iter().find(|node| node.is_up());
-        up.and_then(|node| node.look(|store| auditor.inspect(letters, store))).transpose()?;
+        self.look(|auditor, letters, store| auditor.inspect(letters, store))
+    }
+
+    /// Into the database that nodes share, which is there for whoever only looks; or into that of the machine, if it is up.
+    fn look(
+        &mut self,
+        look: impl FnOnce(&mut Auditor, &[Letter], &dyn Storage) -> Result<(), Objection>,
+    ) -> Goes {
+        let Self { nodes, shared, auditor, letters, .. } = self;
+        match (shared, nodes.iter().find(|node| node.is_up())) {
+            (Some(shared), _) => look(auditor, letters, &**shared)?,
+            (None, Some(node)) => {
+                node.look(|store| look(auditor, letters, store)).transpose()?;
+            }
+            (None, None) => {}
+        }
         Ok(())
     }
 
@@ -294,20 +330,21 @@ impl<'p> World<'p> {
     }
 }
 
-/// The machines of a world: one with all the files, or several at one database's server.
+/// The machines of a world: one with all the files, or several at one database's server; and the way to that.
 fn nodes_of(
     prepared: &Prepared,
     directory: &Path,
     seed: u64,
     nodes: u8,
-) -> Result<Vec<Node>, SimulationError> {
+) -> Result<(Vec<Node>, Option<Arc<SimulatedNode>>), SimulationError> {
     let now = prepared.beginning;
     if nodes < 2 {
-        return Ok(vec![Node::with_files(&prepared.home, directory, seed, now)?]);
+        return Ok((vec![Node::with_files(&prepared.home, directory, seed, now)?], None));
     }
     let database = directory.join(disk::DATABASE);
     std::fs::copy(prepared.home.join(disk::DATABASE), &database)?;
     let server = SimulatedServer::over(&database)?;
     let node = |number| Node::at_server(&prepared.home, directory, (seed, number), now, &server);
-    (0..2).map(node).collect()
+    let nodes = (0..2).map(node).collect::<Result<_, _>>()?;
+    Ok((nodes, Some(SimulatedNode::at(&server, Arc::new(NoFaults)))))
 }

@@ -16,7 +16,7 @@ Examples:
   tapfer simulate --seed 17              tell the story of one seed
   tapfer simulate --seeds 1..10000       tell those to which the auditor objects
   tapfer simulate --seed 17 --steps 900  a longer one
-  tapfer simulate --seed 17 --nodes 2    two nodes at one database, which fails over
+  tapfer simulate --seed 17 --nodes 2    two nodes at one database, which fails over; they stand in for it
 
 Phones, tills, the platform, its database and its keys are the real ones; network, clocks, randomness and what a disk
 loses are simulated. A seed tells the same story again, word for word. Nothing outside of a temporary directory is
@@ -84,6 +84,7 @@ struct Sum {
     stories: u64,
     objections: u64,
     approved: usize,
+    alone: usize,
     deaths: u32,
     letters: u64,
 }
@@ -92,6 +93,7 @@ impl Sum {
     fn hears(&mut self, context: &Context, told: &Told, is_one: bool) -> anyhow::Result<()> {
         self.stories = self.stories.saturating_add(1);
         self.approved = self.approved.saturating_add(told.approved);
+        self.alone = self.alone.saturating_add(told.alone);
         self.deaths = self.deaths.saturating_add(told.deaths);
         self.letters = self.letters.saturating_add(told.letters);
         self.objections = self.objections.saturating_add(u64::from(told.objection.is_some()));
@@ -100,6 +102,7 @@ impl Sum {
             return context.output.json_line(&json!({
                 "seed": told.seed,
                 "approved": told.approved,
+                "alone": told.alone,
                 "deaths": told.deaths,
                 "letters": told.letters,
                 "objection": told.objection,
@@ -114,10 +117,10 @@ impl Sum {
     }
 
     fn tell(&self, context: &Context) {
-        let Self { stories, objections, approved, deaths, letters } = self;
+        let Self { stories, objections, approved, alone, deaths, letters } = self;
         context.output.line(format!(
-            "stories: {stories}; letters that reached the platform: {letters}; payments approved: {approved}; deaths of its \
-             machine: {deaths}"
+            "stories: {stories}; letters that reached the platform: {letters}; payments approved: {approved}, by nodes alone: \
+             {alone}; deaths of its machine: {deaths}"
         ));
         context.output.line(match objections {
             0 => "the auditor has nothing to object to".to_owned(),

