@@ -443,6 +443,23 @@ fn what_was_set_aside_is_told_and_booked_later() {
     town.assert_sound();
 }
 
+/// What was answered alone is the database's to tell as soon as it is booked: in the next outage nobody does it again.
+#[test]
+fn a_request_that_was_booked_is_not_done_again_in_the_next_outage() {
+    let town = Town::open();
+    town.lose_the_database();
+    let wanted = json!({ "amount": 300, "currency": "EUR", "capture_method": "automatic" });
+    let merchant = town.shop.merchant.clone();
+    let ask = || merchant.post_as("one", "/v1/payment-intents", &wanted);
+    let first = ask().expect(201);
+    town.find_the_database();
+    town.lose_the_database();
+    refused(&ask(), "database_request");
+    town.find_the_database();
+    assert_eq!(ask().expect(201), first);
+    town.assert_sound();
+}
+
 /// A database that is back before its rights, its room or its logins are is waited for.
 #[test]
 fn trouble_of_the_database_sets_no_promise_aside() {

@@ -123,8 +123,7 @@ impl StandIn {
         let round = self.book_each(groups);
         self.catch_up();
         let mut kept = self.state();
-        let is_over = |record: &Record| round.booked.contains(&record.intent());
-        kept.records.retain(|record| !is_over(record));
+        kept.are_booked(&round.booked);
         let aside = |record: &mut Record| round.set_aside.contains(&record.intent());
         let aside: Vec<_> = kept.records.extract_if(.., aside).collect();
         kept.set_aside.extend(aside);
@@ -199,6 +198,16 @@ impl StandIn {
 }
 
 impl Kept {
+    /// What was answered for these is the database's to tell from now on.
+    fn are_booked(&mut self, booked: &HashSet<PaymentIntentId>) {
+        let is_over = |record: &mut Record| booked.contains(&record.intent());
+        for record in self.records.extract_if(.., is_over) {
+            if let Some(given) = record.answer() {
+                self.known.has_answered(given);
+            }
+        }
+    }
+
     /// The journal could not be written, and is read again: it has all that is known here, and perhaps what nobody was told of.
     pub(super) fn read_again(
         &mut self,

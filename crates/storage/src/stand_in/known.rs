@@ -12,6 +12,7 @@ use tapfer_payments::keys::GrantedKey;
 
 use crate::decided::Decided;
 use crate::hot::{Generations, Hot, HotTerminal, Touched};
+use crate::idempotency::GivenAnswer;
 use crate::{IdempotencyClaim, IdempotencyKey};
 
 /// So many things of each kind are remembered, those that were seen last, or twice as many.
@@ -190,6 +191,11 @@ impl Known {
     /// A request is begun in the database.
     pub(super) fn begins(&mut self, claim: &IdempotencyClaim) {
         keep(&mut self.begun, (claim.api_key, claim.key.clone()), ());
+    }
+
+    /// What was answered alone is booked, and so its request is the database's.
+    pub(super) fn has_answered(&mut self, given: &GivenAnswer) {
+        keep(&mut self.begun, (given.api_key, given.key.clone()), ());
     }
 
     /// Whether a request was begun in the database.

@@ -174,15 +174,19 @@ pub(super) fn allows_amount(limits: &StandInLimits, amount: Money) -> Result<(),
 
 /// Whether something seen at one time is still good at another. A clock that was set back makes nothing good.
 pub(super) fn is_within(minutes: u32, seen: Timestamp, now: Timestamp) -> bool {
-    let most = i64::from(minutes).saturating_mul(60_000);
-    (0..=most).contains(&now.millis_since(seen))
+    now.millis_since(seen) >= 0 && !is_past(minutes, seen, now)
+}
+
+/// Whether so many minutes have passed. A clock that was set back lets none pass.
+pub(super) fn is_past(minutes: u32, since: Timestamp, now: Timestamp) -> bool {
+    now.millis_since(since) > i64::from(minutes).saturating_mul(60_000)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Promised, StandInLimits, StandInRefusal, is_within};
+    use super::{Promised, StandInLimits, StandInRefusal, is_past, is_within};
     use tapfer_payment_types::{Currency, Money, Timestamp, TokenId};
 
     const LIMITS: StandInLimits = StandInLimits {
@@ -248,6 +252,8 @@ mod tests {
         assert!(is_within(5, at(0), at(300)));
         assert!(!is_within(5, at(0), at(301)));
         assert!(!is_within(5, at(1), at(0)));
+        assert!(is_past(5, at(0), at(301)));
+        assert!(!is_past(5, at(0), at(300)) && !is_past(5, at(1), at(0)));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub use self::database::SharedDatabase;
 use self::database::StoodInFor;
 use self::journal::Journal;
 use self::known::Known;
-use self::limits::{Promised, is_within};
+use self::limits::{Promised, is_past, is_within};
 pub use self::limits::{StandInLimits, StandInLimitsError, StandInRefusal};
 use self::record::Record;
 use self::rounds::Rounds;
@@ -182,7 +182,7 @@ impl Kept {
     /// What was promised while it was away last counts, unless it was there for as long since as it may be away: whoever can make
     /// it go and come would have the limits anew each time.
     fn forget_promises(&mut self, limits: Option<StandInLimits>, now: Timestamp) {
-        let counts = |minutes| self.back_at.is_some_and(|back| is_within(minutes, back, now));
+        let counts = |minutes| self.back_at.is_some_and(|back| !is_past(minutes, back, now));
         if !limits.is_some_and(|limits| counts(limits.minutes)) {
             self.promised = Promised::default();
             self.wishes.clear();
@@ -342,6 +342,7 @@ impl StandIn {
             }
             (Phase::Alone, false) if kept.records.is_empty() && !kept.is_torn_off => {
                 kept.phase = Phase::There;
+                kept.back_at = Some((self.clock)());
                 tracing::info!(target: "tapfer::stand_in", "the database is back, and nothing waits to be booked");
             }
             (Phase::Alone, false) => {
