@@ -415,6 +415,8 @@ pub trait AccessStore {
     ) -> Result<Written<ClientCertificate>>;
     /// One key, revoked or not.
     fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>>;
+    /// Several keys, revoked or not, each for itself and in this order: no more round trips than for one.
+    fn api_keys(&self, ids: &[ApiKeyId]) -> Vec<Result<Option<ApiKey>>>;
     /// All keys, or those that speak for one principal.
     fn list_api_keys(
         &self,

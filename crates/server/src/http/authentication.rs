@@ -5,7 +5,8 @@ use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath};
 use axum::http::header;
 use axum::http::request::Parts;
 use core::net::{IpAddr, SocketAddr};
-use tapfer_payments::access::{ApiKey, Role};
+use tapfer_payment_types::ApiKeyId;
+use tapfer_payments::access::{ApiKey, Principal, Role};
 
 use crate::api_key::{self, PresentedKey};
 use crate::client_certificate::{ClientIdentity, Introduced};
@@ -17,7 +18,7 @@ use crate::http::request_id::RequestId;
 use crate::http::scope;
 use crate::request_limits::StrangersLine;
 use crate::service::access_tokens::{self, Token};
-use crate::service::caller::Caller;
+use crate::service::caller::{Asker, Caller};
 
 /// The one route that takes the API key of a terminal or phone where certificates are required.
 const CERTIFICATES: &str = "/v1/client-certificates";
@@ -36,66 +37,107 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let from = address(parts);
-        let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
-        let refused = |cause| refuse(app, parts, cause);
-        let mut of_token = None;
-        let key = match shown(parts).map_err(refused)? {
-            Shown::Certificate(client) => {
-                let found = match app.service().known_api_key_of(&client) {
-                    Some(key) => Some(key),
-                    None => app.run(move |service| service.find_api_key_of(&client)).await?,
-                };
-                found.ok_or_else(|| refused("an ended certificate, or one of a revoked API key"))?
-            }
-            Shown::Key(presented) => {
-                let hash = presented.secret_hash();
-                look_up(app, from, &hash)?;
-                let found = match app.service().known_api_key(&hash) {
-                    Some(key) => Some(key),
-                    None => app.run(move |service| service.find_api_key(&hash)).await?,
-                };
-                // The role stands in the key for people to see; it must not lie.
-                let found = found.filter(|key| key.principal.role() == presented.role());
-                looked_up(app, from, &hash, found.is_some());
-                let key = found.ok_or_else(|| refused("unknown or revoked API key"))?;
-                require_certificate(parts, app, &key)?;
-                key
-            }
-            Shown::Token(token) => {
-                let hash = token_hash(&token);
-                match app.run(move |service| service.find_token(&token)).await? {
-                    Token::Good(key, scope) => {
-                        of_token = Some(scope);
-                        key
-                    }
-                    // Clients renew them when they hear this. Nobody guesses a signature: who shows one of ours neither
-                    // waits for the guesses of others, nor makes one.
-                    Token::Over => return Err(refused("an access token that is over")),
-                    Token::Foreign => {
-                        look_up(app, from, &hash)?;
-                        looked_up(app, from, &hash, false);
-                        return Err(refused("an access token of another platform"));
-                    }
+        let proven = prove(parts, app, |_| false).await?;
+        caller(parts, app, proven).await
+    }
+}
+
+impl FromRequestParts<App> for Asker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let proven = prove(parts, app, |client| !client.has_ended(app.service().now())).await?;
+        let is_looked_up = proven.is_looked_up;
+        let caller = caller(parts, app, proven).await?;
+        Ok(if is_looked_up { Self::looked_up(caller) } else { Self::to_look_up(caller) })
+    }
+}
+
+/// For whom a request speaks.
+struct Proven {
+    key: ApiKeyId,
+    principal: Principal,
+    /// What an access token is good for, if it was one: nothing named is everything.
+    of_token: Option<Option<String>>,
+    /// Whether the API key was found: else a certificate says all of this.
+    is_looked_up: bool,
+}
+
+impl Proven {
+    fn by(key: &ApiKey) -> Self {
+        Self { key: key.id, principal: key.principal, of_token: None, is_looked_up: true }
+    }
+}
+
+/// What a caller shows, and whether it is good. Whose API key is not in memory may be looked up later.
+async fn prove(
+    parts: &Parts,
+    app: &App,
+    is_looked_up_later: impl Fn(&ClientIdentity) -> bool,
+) -> Result<Proven, Problem> {
+    let from = address(parts);
+    let refused = |cause| refuse(app, parts, cause);
+    match shown(parts).map_err(refused)? {
+        Shown::Certificate(client) => {
+            let found = match app.service().known_api_key_of(&client) {
+                Some(key) => Some(key),
+                None if is_looked_up_later(&client) => {
+                    let (key, principal) = (client.api_key, client.principal);
+                    return Ok(Proven { key, principal, of_token: None, is_looked_up: false });
+                }
+                None => app.run(move |service| service.find_api_key_of(&client)).await?,
+            };
+            let refused = || refused("an ended certificate, or one of a revoked API key");
+            found.as_ref().map(Proven::by).ok_or_else(refused)
+        }
+        Shown::Key(presented) => {
+            let hash = presented.secret_hash();
+            look_up(app, from, &hash)?;
+            let found = match app.service().known_api_key(&hash) {
+                Some(key) => Some(key),
+                None => app.run(move |service| service.find_api_key(&hash)).await?,
+            };
+            // The role stands in the key for people to see; it must not lie.
+            let found = found.filter(|key| key.principal.role() == presented.role());
+            looked_up(app, from, &hash, found.is_some());
+            let key = found.ok_or_else(|| refused("unknown or revoked API key"))?;
+            require_certificate(parts, app, &key)?;
+            Ok(Proven::by(&key))
+        }
+        Shown::Token(token) => {
+            let hash = token_hash(&token);
+            match app.run(move |service| service.find_token(&token)).await? {
+                Token::Good(key, scope) => Ok(Proven { of_token: Some(scope), ..Proven::by(&key) }),
+                // Clients renew them when they hear this. Nobody guesses a signature: who shows one of ours neither
+                // waits for the guesses of others, nor makes one.
+                Token::Over => Err(refused("an access token that is over")),
+                Token::Foreign => {
+                    look_up(app, from, &hash)?;
+                    looked_up(app, from, &hash, false);
+                    Err(refused("an access token of another platform"))
                 }
             }
-        };
-        if let Some(slot) = parts.extensions.get::<CallerSlot>() {
-            slot.set(key.id);
         }
-        let role = key.principal.role();
-        app.gate().pass(key.id, role, app.service().now()).map_err(Problem::too_soon)?;
-        let request_id = request_id.as_str().to_owned();
-        let names_card_numbers = of_token
-            .as_ref()
-            .is_none_or(|scope| scope::allows(scope.as_deref(), scope::CARD_NUMBERS));
-        let (key, principal, origin) = (key.id, key.principal, origin(from));
-        let caller = Self { key, principal, origin, request_id, names_card_numbers };
-        if let Some(scope) = of_token {
-            require_scope(parts, app, &caller, scope.as_deref()).await?;
-        }
-        Ok(caller)
     }
+}
+
+/// Who that is for everything behind it, if it does not ask for too much.
+async fn caller(parts: &mut Parts, app: &App, proven: Proven) -> Result<Caller, Problem> {
+    let Proven { key, principal, of_token, .. } = proven;
+    if let Some(slot) = parts.extensions.get::<CallerSlot>() {
+        slot.set(key);
+    }
+    app.gate().pass(key, principal.role(), app.service().now()).map_err(Problem::too_soon)?;
+    let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
+    let request_id = request_id.as_str().to_owned();
+    let names_card_numbers =
+        of_token.as_ref().is_none_or(|scope| scope::allows(scope.as_deref(), scope::CARD_NUMBERS));
+    let origin = origin(address(parts));
+    let caller = Caller { key, principal, origin, request_id, names_card_numbers };
+    if let Some(scope) = of_token {
+        require_scope(parts, app, &caller, scope.as_deref()).await?;
+    }
+    Ok(caller)
 }
 
 /// What is asked about one card number tells whether there is a card: who may not see numbers may not guess at them.
@@ -229,6 +271,11 @@ pub(super) fn refuse(app: &App, parts: &Parts, cause: &'static str) -> Problem {
              twice. Send one proof",
         );
     }
+    unauthenticated()
+}
+
+/// Whoever calls is nobody here.
+pub(super) fn unauthenticated() -> Problem {
     Problem::new(
         ProblemKind::Unauthenticated,
         "send the header authorization: Bearer tapfer_<role>_<secret> with a key that is known here, or connect with a \

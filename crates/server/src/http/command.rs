@@ -13,7 +13,7 @@ use crate::http::openapi::IDEMPOTENCY_KEY;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::{App, body};
 use crate::service::Answered;
-use crate::service::caller::Caller;
+use crate::service::caller::{Caller, Keyed};
 use crate::service::repetition::{Repetition, RequestContent};
 
 /// Says that an answer is the stored one.
@@ -32,27 +32,30 @@ pub(crate) struct IdempotencyHeader {
 }
 
 /// A request that changes something.
-pub(crate) struct Command<T> {
+pub(crate) struct Command<T, C = Caller> {
     /// Who asks.
-    pub(crate) caller: Caller,
+    pub(crate) caller: C,
     /// Under which idempotency key.
     pub(crate) repetition: Repetition,
     /// For what.
     pub(crate) body: T,
 }
 
-impl<T: DeserializeOwned> FromRequest<App> for Command<T> {
+impl<T: DeserializeOwned, C> FromRequest<App> for Command<T, C>
+where
+    C: FromRequestParts<App, Rejection = Problem> + Keyed + Send,
+{
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let (mut parts, _) = request.into_parts();
-        let caller = Caller::from_request_parts(&mut parts, app).await?;
+        let caller = C::from_request_parts(&mut parts, app).await?;
         let key = idempotency_key(&parts.headers)?;
         let bytes = body::read(&parts, app).await?;
         let content =
             RequestContent { method: parts.method.as_str(), path: parts.uri.path(), body: &bytes };
         let secret = app.service().repetition_secret();
-        let repetition = Repetition::new(caller.key, secret, key, &content)?;
+        let repetition = Repetition::new(caller.api_key(), secret, key, &content)?;
         let body = parse_json(&parts.headers, &bytes)?;
         Ok(Self { caller, repetition, body })
     }

@@ -8,6 +8,7 @@ use tapfer_payments::refunds::RefundError;
 use tapfer_payments::store_shares::DeviceError;
 use tapfer_storage::{Refusal, StorageError};
 
+use crate::http::authentication::unauthenticated;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::metrics;
 use crate::service::ServiceError;
@@ -15,6 +16,7 @@ use crate::service::ServiceError;
 impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
         match error {
+            ServiceError::Unauthenticated => unauthenticated(),
             ServiceError::NotFound(what) => Self::not_found(what),
             ServiceError::Forbidden(why) => Self::forbidden(why),
             ServiceError::Invalid(detail) => Self::invalid(detail),

@@ -39,6 +39,15 @@ impl Service {
         self.in_force(self.storage.api_key(id))
     }
 
+    /// The keys of these ids, each for itself and in this order.
+    pub(super) fn those_in_force(
+        &self,
+        ids: &[ApiKeyId],
+    ) -> Vec<Result<Option<ApiKey>, ServiceError>> {
+        let found = self.storage.api_keys(ids).into_iter();
+        found.map(|found| self.in_force(found)).collect()
+    }
+
     fn in_force(
         &self,
         found: Result<Option<ApiKey>, StorageError>,

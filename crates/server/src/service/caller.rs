@@ -24,6 +24,44 @@ pub(crate) struct Caller {
     pub(crate) names_card_numbers: bool,
 }
 
+/// A terminal that asks to pay. What its certificate says of it is looked up with its payment, together with that of others, unless
+/// it was looked up before.
+pub(crate) struct Asker {
+    /// Who that is, if it is looked up; until then nothing may be done for it but that.
+    pub(super) caller: Caller,
+    pub(super) is_looked_up: bool,
+}
+
+/// Whoever has an API key, under which its idempotency keys are its own.
+pub(crate) trait Keyed {
+    /// The API key's id.
+    fn api_key(&self) -> ApiKeyId;
+}
+
+impl Keyed for Caller {
+    fn api_key(&self) -> ApiKeyId {
+        self.key
+    }
+}
+
+impl Keyed for Asker {
+    fn api_key(&self) -> ApiKeyId {
+        self.caller.key
+    }
+}
+
+impl Asker {
+    /// A caller whose API key was found.
+    pub(crate) const fn looked_up(caller: Caller) -> Self {
+        Self { caller, is_looked_up: true }
+    }
+
+    /// A caller as its certificate says.
+    pub(crate) const fn to_look_up(caller: Caller) -> Self {
+        Self { caller, is_looked_up: false }
+    }
+}
+
 impl Caller {
     /// As the audit log names it.
     pub(crate) fn for_audit(&self) -> audit::Caller {
@@ -149,6 +187,19 @@ impl Caller {
     pub(crate) fn refuse(&self, why: &'static str) -> ServiceError {
         self.note("role", why);
         ServiceError::Forbidden(why)
+    }
+
+    /// Its API key was taken back. A failed attempt to get in is a security event (ASVS v5.0.0-16.3.1).
+    pub(crate) fn turn_away(&self) -> ServiceError {
+        tracing::warn!(
+            target: "tapfer::security",
+            event = "authentication_failed",
+            origin = self.origin,
+            request_id = self.request_id,
+            cause = "a certificate of a revoked API key",
+            "authentication failed"
+        );
+        ServiceError::Unauthenticated
     }
 
     /// The access token was not given for it.

@@ -26,7 +26,7 @@ use crate::clock::Stopwatch;
 use crate::metrics;
 use crate::pipeline::{Asked, Tell};
 use crate::service::answer::{Answered, created};
-use crate::service::caller::Caller;
+use crate::service::caller::{Asker, Caller};
 use crate::service::chip_data::ChipData;
 use crate::service::repetition::Repetition;
 use crate::service::{Service, ServiceError, hsm_down};
@@ -42,6 +42,8 @@ pub(crate) type Decided = Result<Answered, ServiceError>;
 /// A card at a terminal asks to pay.
 pub(crate) struct Question {
     caller: Caller,
+    /// Whether the caller was looked up.
+    is_looked_up: bool,
     repetition: Repetition,
     terminal: TerminalId,
     payment_intent: PaymentIntentId,
@@ -57,7 +59,7 @@ impl Question {
     /// [`ServiceError::Forbidden`] unless a terminal asks; [`ServiceError::ChipData`] if the chip data cannot be
     /// read.
     pub(crate) fn new(
-        caller: Caller,
+        Asker { caller, is_looked_up }: Asker,
         repetition: Repetition,
         request: api::authorizations::CreateAuthorization,
         language: Language,
@@ -65,7 +67,16 @@ impl Question {
         let terminal = caller.as_terminal()?;
         let chip_data = ChipData::parse(&request.chip_data.0)?;
         let (payment_intent, online_pin) = (request.payment_intent, request.online_pin);
-        Ok(Self { caller, repetition, terminal, payment_intent, chip_data, online_pin, language })
+        Ok(Self {
+            caller,
+            is_looked_up,
+            repetition,
+            terminal,
+            payment_intent,
+            chip_data,
+            online_pin,
+            language,
+        })
     }
 }
 
@@ -138,7 +149,8 @@ impl Service {
     /// In each answer: [`ServiceError::NotFound`] if there is no such payment; faults of the system.
     pub(crate) fn decide_together(&self, questions: &[Question], tell: Tell<'_, Decided>) {
         let mut answers = Answers(tell);
-        let begun = self.begin_payments(&mut answers, questions);
+        let open = self.look_callers_up(&mut answers, questions);
+        let begun = self.begin_payments(&mut answers, open);
         let known = self.load_facts(&mut answers, begun);
         let mut open = self.verify_together(&mut answers, known);
         for _ in 0..ATTEMPTS {
@@ -154,17 +166,41 @@ impl Service {
         }
     }
 
+    /// Sends away whose API key was taken back: those that were not looked up before.
+    fn look_callers_up<'a>(
+        &self,
+        answers: &mut Answers<'_>,
+        questions: &'a [Question],
+    ) -> Vec<Open<'a, ()>> {
+        let to_look_up = questions.iter().filter(|question| !question.is_looked_up);
+        let keys: Vec<_> = to_look_up.map(|question| question.caller.key).collect();
+        let mut found = self.those_in_force(&keys).into_iter();
+        let known = questions.iter().map(|question| {
+            if question.is_looked_up {
+                return Ok(());
+            }
+            let found = found.next().ok_or(StorageError::Abandoned)??;
+            let is_callers = found.is_some_and(|key| key.principal == question.caller.principal);
+            if is_callers { Ok(()) } else { Err(question.caller.turn_away()) }
+        });
+        let known: Vec<Result<(), ServiceError>> = known.collect();
+        let open = questions.iter().enumerate();
+        let open = open.map(|(place, question)| Open { place, question, known: () }).collect();
+        let open = answers.go_on(open, known).into_iter();
+        open.map(|Open { place, question, .. }| Open { place, question, known: () }).collect()
+    }
+
     /// Answers those that were answered before, whatever else does not serve.
     fn begin_payments<'a>(
         &self,
         answers: &mut Answers<'_>,
-        questions: &'a [Question],
+        open: Vec<Open<'a, ()>>,
     ) -> Vec<Open<'a, Running>> {
-        let claims: Vec<_> = questions.iter().map(|question| question.repetition.claim()).collect();
+        let claims: Vec<_> = open.iter().map(|open| open.question.repetition.claim()).collect();
         let begun = self.storage.begin_all(&claims);
-        let begun = questions.iter().enumerate().zip(begun);
+        let begun = open.into_iter().zip(begun);
         begun
-            .filter_map(|((place, question), begun)| {
+            .filter_map(|(Open { place, question, .. }, begun)| {
                 let answer = match begun {
                     Ok(Begun::Run(running)) => {
                         return Some(Open { place, question, known: running });

@@ -10,9 +10,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use tapfer_server::{ClientCertificates, Limits};
+use tapfer_test_postgres::TestPostgres;
 
 use crate::running::{Client, Platform, Reply};
-use crate::shop::{Shop, issuer_request, reason};
+use crate::shop::{Shop, id, issuer_request, reason};
 
 const DAY: i64 = 86_400;
 
@@ -168,6 +169,35 @@ fn attack_revoked_terminal_on_an_open_connection() {
     assert_eq!(refused.problem(401), "unauthenticated");
     let mut another = Connection::open(&shop.platform, &credential);
     assert_eq!(another.get(&terminal_path(&shop)).unwrap().problem(401), "unauthenticated");
+}
+
+/// What a terminal hears of a payment of 10.00 EUR over its connection, and what is on the account behind it.
+fn pay_over(shop: &mut Shop, connection: &mut Connection, key: &str) -> (Reply, (i64, i64)) {
+    let intent = shop.armed_intent(1_000);
+    let chip_data = shop.tap(&intent, 1_000);
+    let question = json!({ "payment_intent": intent, "chip_data": chip_data });
+    let answer = connection.post(key, "/v1/authorizations", &question).unwrap();
+    (answer, shop.account())
+}
+
+/// What a certificate says is looked up with the payment, at the same moment as the payments beside it.
+#[test]
+fn attack_payment_with_a_revoked_key_on_an_open_connection() {
+    let database = TestPostgres::start();
+    for platform in [Platform::start(), Platform::start_on(&database, "")] {
+        let mut shop = Shop::open_at(platform, &issuer_request());
+        let mut connection = Connection::open(&shop.platform, &enrol(&shop.terminal));
+        let (paid, behind) = pay_over(&mut shop, &mut connection, "pay-1");
+        assert_eq!(paid.expect(201)["outcome"], "approved");
+        let owner = format!("/v1/api-keys?owner={}", shop.terminal_id);
+        let keys = shop.merchant.get(&owner).expect(200);
+        let [key] = keys["data"].as_array().unwrap().as_slice() else { panic!("{keys}") };
+        let revoke = format!("/v1/api-keys/{}/revoke", id(key));
+        shop.merchant.post(&revoke, &reason("leaked")).expect(200);
+        let (refused, account) = pay_over(&mut shop, &mut connection, "pay-2");
+        assert_eq!(refused.problem(401), "unauthenticated");
+        assert_eq!(account, behind, "nothing was booked");
+    }
 }
 
 #[test]

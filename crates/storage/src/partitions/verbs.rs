@@ -543,6 +543,10 @@ impl AccessStore for PartitionedStorage {
         self.home.api_key_by_hash(secret_hash)
     }
 
+    fn api_keys(&self, ids: &[ApiKeyId]) -> Vec<Result<Option<ApiKey>>> {
+        self.home.api_keys(ids)
+    }
+
     fn known_api_key(&self, secret_hash: &[u8; 32]) -> Option<ApiKey> {
         self.home.known_api_key(secret_hash)
     }

@@ -36,7 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use tapfer_payment_types::RealmId;
+use tapfer_payment_types::{ApiKeyId, RealmId};
 use tapfer_payments::access::ApiKey;
 
 use self::chain::Linker;
@@ -253,6 +253,19 @@ impl Engine for PostgresStorage {
             self.lots.ask(|session| attempt(session, |session| api_keys(session, asked)))
         })?;
         Ok(found.transpose()?)
+    }
+
+    fn look_up_api_keys(&self, ids: &[ApiKeyId]) -> Vec<Result<Option<ApiKey>>> {
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let asked: Vec<_> = ids.iter().copied().map(WhichKey::Id).collect();
+        match self.lots.ask(|session| attempt(session, |session| api_keys(session, &asked))) {
+            Ok(found) => {
+                asked.iter().map(|which| Ok(found.get(which).cloned().transpose()?)).collect()
+            }
+            Err(error) => of_each(ids.len(), &error),
+        }
     }
 
     /// Another platform may take a key back at any moment, and it ends with the answer to that.

@@ -161,6 +161,13 @@ impl<E: Engine> AccessStore for E {
         known_or_looked_up(self, WhichKey::Id(id))
     }
 
+    fn api_keys(&self, ids: &[ApiKeyId]) -> Vec<Result<Option<ApiKey>>> {
+        match self.known_keys() {
+            Some(_) => ids.iter().map(|id| self.api_key(*id)).collect(),
+            None => self.look_up_api_keys(ids),
+        }
+    }
+
     fn list_api_keys(
         &self,
         owner: Option<Principal>,

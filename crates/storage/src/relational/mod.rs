@@ -38,7 +38,7 @@ mod terminal_certificates;
 pub(crate) mod terminals;
 pub(crate) mod tokens;
 
-use tapfer_payment_types::{PaymentIntentId, Timestamp};
+use tapfer_payment_types::{ApiKeyId, PaymentIntentId, Timestamp};
 use tapfer_payments::access::ApiKey;
 use tapfer_payments::audit::{AuditAction, AuditEvent, AuditResult};
 use tapfer_payments::intents::PaymentIntent;
@@ -82,6 +82,10 @@ pub(crate) trait Engine {
     /// An API key as it stands now.
     fn look_up_api_key(&self, which: WhichKey) -> Result<Option<ApiKey>> {
         self.look_up(|connection| access::look_up(connection, which))
+    }
+    /// Several by their ids, each for itself and in this order.
+    fn look_up_api_keys(&self, ids: &[ApiKeyId]) -> Vec<Result<Option<ApiKey>>> {
+        ids.iter().map(|id| self.look_up_api_key(WhichKey::Id(*id))).collect()
     }
     /// API keys that were looked up before, where nobody else changes them. Whoever changes one makes all forgotten before
     /// he hears that it is done.

@@ -26,7 +26,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tapfer_payment_types::{
-    AuthorizationId, MerchantId, Money, PaymentIntentId, TerminalId, Timestamp,
+    ApiKeyId, AuthorizationId, MerchantId, Money, PaymentIntentId, TerminalId, Timestamp,
 };
 use tapfer_payments::access::ApiKey;
 use tapfer_payments::authorization::{Authorization, Facts};
@@ -400,6 +400,19 @@ impl StandIn {
             known.api_key(key, asked_at);
         }
         Ok(found)
+    }
+
+    /// API keys as the database has them; they are seen so.
+    fn api_keys_in_database(&self, ids: &[ApiKeyId]) -> Vec<Result<Option<ApiKey>>> {
+        let forgotten = self.state().known.forgotten();
+        let asked_at = (self.clock)();
+        let found = self.database.api_keys(ids);
+        let known = &mut self.state().known;
+        if known.forgotten() == forgotten {
+            let there = found.iter().filter_map(|found| found.as_ref().ok()?.as_ref());
+            there.for_each(|key| known.api_key(key, asked_at));
+        }
+        found
     }
 
     fn begin_in_database(&self, claims: &[&IdempotencyClaim]) -> Vec<Result<Begun>> {

@@ -349,6 +349,17 @@ through! { AccessStore {
         self.seen_api_key(|known| known.api_key_of(id), |database| database.api_key(id))
     }
 
+    fn api_keys(&self, ids: &[ApiKeyId]) -> Vec<Result<Option<ApiKey>>> {
+        match self.alone() {
+            Ok(None) => self.api_keys_in_database(ids),
+            Ok(Some(state)) => {
+                drop(state);
+                ids.iter().map(|id| self.api_key(*id)).collect()
+            }
+            Err(error) => of_each(ids.len(), &error),
+        }
+    }
+
     fn api_key_by_hash(&self, secret_hash: [u8; 32]) -> Result<Option<ApiKey>> {
         self.seen_api_key(
             |known| known.api_key_by_hash(&secret_hash),

@@ -19,7 +19,7 @@ use crate::http::extract::{Filter, PathId};
 use crate::http::problem::Problem;
 use crate::http::routes::{listed, page};
 use crate::service::Question;
-use crate::service::caller::Caller;
+use crate::service::caller::{Asker, Caller};
 
 /// The header, for the interface's description.
 #[derive(utoipa::IntoParams)]
@@ -69,7 +69,7 @@ fn language(accepted: &str) -> Language {
 pub(super) async fn create(
     State(app): State<App>,
     Reader(language): Reader,
-    Command { caller, repetition, body }: Command<CreateAuthorization>,
+    Command { caller, repetition, body }: Command<CreateAuthorization, Asker>,
 ) -> Result<impl IntoResponse, Problem> {
     app.decide(Question::new(caller, repetition, body, language)?).await
 }
