@@ -1,7 +1,7 @@
 //! What a node that may stand in does again and again, beside what it is asked: it books what waits, asks what it has not heard, and
 //! looks up keys.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::thread::Builder;
 use std::time::Duration;
@@ -16,15 +16,6 @@ use crate::relational::Result;
 pub(crate) struct Rounds {
     node: Weak<StandIn>,
     woken: Receiver<()>,
-}
-
-impl StandIn {
-    /// One round. After how long the next one is due, if it is.
-    fn round(&self) -> Option<Duration> {
-        let again = self.book();
-        self.learn_keys();
-        again.or_else(|| self.limits.map(|_| BEAT))
-    }
 }
 
 impl Rounds {
@@ -46,19 +37,31 @@ impl Rounds {
             Ok(())
         })?;
         let thread = Builder::new().name("tapfer-stand-in".to_owned());
-        let started = thread.spawn(move || while self.goes_on() {});
+        let started = thread.spawn(move || self.go_on());
         started.map(drop).map_err(|_| StorageError::Closed)
     }
 
-    fn goes_on(&self) -> bool {
-        let Some(node) = self.node.upgrade() else { return false };
-        let again = node.round();
-        drop(node);
-        let wakes = match again {
-            Some(after) => self.woken.recv_timeout(after.min(BEAT)),
-            None => self.woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        wakes != Err(RecvTimeoutError::Disconnected)
+    /// Keys are looked up at each beat; what was set aside is not tried that often, unless there is news.
+    fn go_on(&self) {
+        let mut left = Duration::ZERO;
+        while let Some(node) = self.node.upgrade() {
+            let again = if left.is_zero() { node.book() } else { Some(left) };
+            node.learn_keys();
+            let due = again.or_else(|| node.limits.map(|_| BEAT));
+            drop(node);
+            let Some(due) = due else {
+                match self.woken.recv() {
+                    Ok(()) => continue,
+                    Err(RecvError) => return,
+                }
+            };
+            let waits = due.min(BEAT);
+            left = match self.woken.recv_timeout(waits) {
+                Ok(()) => Duration::ZERO,
+                Err(RecvTimeoutError::Timeout) => due.saturating_sub(waits),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+        }
     }
 
     /// When somebody says so ([`Rounds::next`]): what is not booked at once is not waited for.
@@ -73,7 +76,8 @@ impl Rounds {
     pub(crate) fn next(&self) {
         while self.woken.try_recv().is_ok() {}
         if let Some(node) = self.node.upgrade() {
-            node.round();
+            node.book();
+            node.learn_keys();
         }
     }
 }
