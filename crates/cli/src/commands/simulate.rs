@@ -16,7 +16,7 @@ Examples:
   tapfer simulate --seed 17              tell the story of one seed
   tapfer simulate --seeds 1..10000       tell those to which the auditor objects
   tapfer simulate --seed 17 --steps 900  a longer one
-  tapfer simulate --seed 17 --nodes 2    two nodes at one database, which fails over; they stand in for it
+  tapfer simulate --seed 17 --nodes 2    two nodes at one database, for which they stand in
 
 Phones, tills, the platform, its database and its keys are the real ones; network, clocks, randomness and what a disk
 loses are simulated. A seed tells the same story again, word for word. Nothing outside of a temporary directory is
