@@ -72,13 +72,15 @@ struct LineState<Q: Asked> {
     expected: usize,
     /// For how long it waits for them.
     gathers: Duration,
+    /// Lots that are being decided.
+    at_work: usize,
     is_open: bool,
 }
 
 impl<Q: Asked> Line<Q> {
     fn new() -> Arc<Self> {
         let (waiting, gathers) = (VecDeque::new(), Duration::ZERO);
-        let state = LineState { waiting, expected: 1, gathers, is_open: true };
+        let state = LineState { waiting, expected: 1, gathers, at_work: 0, is_open: true };
         Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() })
     }
 
@@ -96,7 +98,7 @@ impl<Q: Asked> Line<Q> {
         }
         state.waiting.push_back(one);
         let count = state.waiting.len();
-        let is_news = count == 1 || count == state.worth();
+        let is_news = count == 1 || count >= state.worth();
         drop(state);
         if is_news {
             self.changed.notify_one();
@@ -104,13 +106,13 @@ impl<Q: Asked> Line<Q> {
         Ok(())
     }
 
-    /// Waits for a lot. `None` when the line is closed and empty.
+    /// Waits for a lot; it is at work until [`Line::took`]. `None` when the line is closed and empty.
     fn next_lot(&self) -> Option<Vec<Waiting<Q>>> {
         let mut state = self.state();
         loop {
             let count = state.waiting.len();
             if count >= state.worth() || (count > 0 && !state.is_open) {
-                return Some(state.take());
+                return Some(self.take(state));
             }
             if !state.is_open {
                 return None;
@@ -125,17 +127,32 @@ impl<Q: Asked> Line<Q> {
             state = later;
             if waited.timed_out() {
                 if !state.waiting.is_empty() {
-                    return Some(state.take());
+                    return Some(self.take(state));
                 }
-                // Nobody comes any more: who is the next waits for nobody.
-                state.expected = 1;
+                // Nobody comes any more, and nobody is in a lot who may come again: who is the next waits for nobody.
+                if state.at_work == 0 {
+                    state.expected = 1;
+                }
             }
         }
     }
 
-    /// A lot has taken so long.
+    /// Takes a lot; what it leaves is the next decider's, who may sleep.
+    fn take(&self, mut state: MutexGuard<'_, LineState<Q>>) -> Vec<Waiting<Q>> {
+        let lot = state.take();
+        let leaves_some = !state.waiting.is_empty();
+        drop(state);
+        if leaves_some {
+            self.changed.notify_one();
+        }
+        lot
+    }
+
+    /// A lot is decided, and has taken so long.
     fn took(&self, time: Duration) {
-        self.state().gathers = time.min(GATHERS_AT_MOST);
+        let mut state = self.state();
+        state.at_work = state.at_work.saturating_sub(1);
+        state.gathers = time.min(GATHERS_AT_MOST);
     }
 
     fn close(&self) {
@@ -148,6 +165,7 @@ impl<Q: Asked> LineState<Q> {
     fn take(&mut self) -> Vec<Waiting<Q>> {
         let count = self.waiting.len().min(MOST_TOGETHER);
         self.expected = count.max(self.expected.midpoint(count)).max(1);
+        self.at_work = self.at_work.saturating_add(1);
         self.waiting.drain(..count).collect()
     }
 
@@ -290,6 +308,7 @@ impl<Q: Asked> ByHand<Q> {
         if !lot.is_empty() {
             Lot::of(lot, &self.unanswered).answer(&*self.decide);
         }
+        self.line.took(Duration::ZERO);
     }
 }
 
@@ -437,11 +456,12 @@ mod tests {
         let line = Line::new();
         put(&line, count);
         assert_eq!(line.next_lot().unwrap().len(), count, "nobody is waited for at first");
+        line.took(Duration::ZERO);
         line.state().gathers = gathers;
         line
     }
 
-    /// How large the next lot of a line is in which lots gather for as long as it takes; `then` happens when somebody waits for it.
+    /// How large the next lot of a line is for a decider of its own; `then` happens meanwhile.
     fn gathered(line: &Arc<Line<Number>>, then: impl FnOnce(&Line<Number>)) -> usize {
         let decider = Arc::clone(line);
         let decider = thread::spawn(move || decider.next_lot().unwrap().len());
@@ -469,6 +489,38 @@ mod tests {
             line.close();
         };
         assert_eq!(gathered(&line, closing), 2, "no more can come");
+    }
+
+    /// So many more at the same moment, of whom nobody is told.
+    fn put_at_once(line: &Line<Number>, count: usize, gathers: Duration) {
+        let waiting = || Waiting { question: of_one(1), reply: oneshot::channel().0 };
+        let mut state = line.state();
+        state.gathers = gathers;
+        state.waiting.extend(std::iter::repeat_with(waiting).take(count));
+    }
+
+    #[test]
+    fn what_a_lot_leaves_wakes_the_next_decider() {
+        let (line, mut first) = (Line::new(), 0);
+        let second = gathered(&line, |line| {
+            put_at_once(line, MOST_TOGETHER + 9, Duration::ZERO);
+            first = line.next_lot().unwrap().len();
+        });
+        let mut lots = [first, second];
+        lots.sort_unstable();
+        assert_eq!(lots, [9, MOST_TOGETHER]);
+    }
+
+    #[test]
+    fn who_is_in_a_lot_may_come_again() {
+        let line = line_behind(9, Duration::ZERO);
+        put(&line, 9);
+        assert_eq!(line.next_lot().unwrap().len(), 9);
+        let again = gathered(&line, |line| {
+            thread::yield_now();
+            put_at_once(line, 9, Duration::MAX);
+        });
+        assert_eq!((again, line.state().expected), (9, 9));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What is written down about every request, and the headers every answer carries.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tapfer_payment_types::ApiKeyId;
@@ -67,22 +70,34 @@ impl AccessLine {
 
 /// Where the authentication, deep inside, leaves word for the access line, outside.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct CallerSlot(std::sync::Arc<std::sync::OnceLock<ApiKeyId>>);
+pub(crate) struct CallerSlot(Arc<Word>);
+
+#[derive(Debug, Default)]
+struct Word {
+    key: OnceLock<ApiKeyId>,
+    /// Somebody has a certificate, whose API key is looked up later.
+    is_certified: AtomicBool,
+}
 
 impl CallerSlot {
     /// Leaves word of who calls.
     pub(crate) fn set(&self, key: ApiKeyId) {
         // The first one counts: one request, one caller.
-        let _already_set = self.0.set(key);
+        let _already_set = self.0.key.set(key);
     }
 
-    /// Whether it is known who calls.
+    /// Leaves word that the caller has a certificate, and that its API key is looked up later.
+    pub(crate) fn set_certified(&self) {
+        self.0.is_certified.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is known who calls, or will be when the body is read.
     pub(crate) fn is_set(&self) -> bool {
-        self.0.get().is_some()
+        self.get().is_some() || self.0.is_certified.load(Ordering::Relaxed)
     }
 
     fn get(&self) -> Option<ApiKeyId> {
-        self.0.get().copied()
+        self.0.key.get().copied()
     }
 }
 

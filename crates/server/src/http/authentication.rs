@@ -46,7 +46,11 @@ impl FromRequestParts<App> for Asker {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let proven = prove(parts, app, |client| !client.has_ended(app.service().now())).await?;
+        let is_terminals = |client: &ClientIdentity| {
+            matches!(client.principal, Principal::Terminal(_))
+                && !client.has_ended(app.service().now())
+        };
+        let proven = prove(parts, app, is_terminals).await?;
         let is_looked_up = proven.is_looked_up;
         let caller = caller(parts, app, proven).await?;
         Ok(if is_looked_up { Self::looked_up(caller) } else { Self::to_look_up(caller) })
@@ -123,9 +127,9 @@ async fn prove(
 
 /// Who that is for everything behind it, if it does not ask for too much.
 async fn caller(parts: &mut Parts, app: &App, proven: Proven) -> Result<Caller, Problem> {
-    let Proven { key, principal, of_token, .. } = proven;
+    let Proven { key, principal, of_token, is_looked_up } = proven;
     if let Some(slot) = parts.extensions.get::<CallerSlot>() {
-        slot.set(key);
+        if is_looked_up { slot.set(key) } else { slot.set_certified() }
     }
     app.gate().pass(key, principal.role(), app.service().now()).map_err(Problem::too_soon)?;
     let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
@@ -252,18 +256,8 @@ fn token_hash(text: &str) -> [u8; 32] {
 
 /// A failed attempt to get in is a security event (ASVS v5.0.0-16.3.1). Not each of a flood has a line: they are counted.
 pub(super) fn refuse(app: &App, parts: &Parts, cause: &'static str) -> Problem {
-    if let Some(left_out) = app.gate().may_write(StrangersLine::Refusal) {
-        let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
-        tracing::warn!(
-            target: "tapfer::security",
-            event = "authentication_failed",
-            origin = origin(address(parts)),
-            request_id = request_id.as_str(),
-            cause,
-            left_out = Some(left_out).filter(|count| *count > 0),
-            "authentication failed"
-        );
-    }
+    let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
+    note_refused(app, &origin(address(parts)), request_id.as_str(), cause);
     if cause == TWO_PROOFS {
         return Problem::new(
             ProblemKind::Unauthenticated,
@@ -272,6 +266,26 @@ pub(super) fn refuse(app: &App, parts: &Parts, cause: &'static str) -> Problem {
         );
     }
     unauthenticated()
+}
+
+/// Refuses a terminal whose API key turned out not to be in force when its payment was to be decided.
+pub(super) fn turn_away(app: &App, origin: &str, request_id: &str) -> Problem {
+    note_refused(app, origin, request_id, "a certificate whose API key is not in force");
+    unauthenticated()
+}
+
+fn note_refused(app: &App, origin: &str, request_id: &str, cause: &'static str) {
+    if let Some(left_out) = app.gate().may_write(StrangersLine::Refusal) {
+        tracing::warn!(
+            target: "tapfer::security",
+            event = "authentication_failed",
+            origin,
+            request_id,
+            cause,
+            left_out = Some(left_out).filter(|count| *count > 0),
+            "authentication failed"
+        );
+    }
 }
 
 /// Whoever calls is nobody here.

@@ -16,7 +16,7 @@ use crate::service::ServiceError;
 impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
         match error {
-            ServiceError::Unauthenticated => unauthenticated(),
+            ServiceError::Unauthenticated { .. } => unauthenticated(),
             ServiceError::NotFound(what) => Self::not_found(what),
             ServiceError::Forbidden(why) => Self::forbidden(why),
             ServiceError::Invalid(detail) => Self::invalid(detail),

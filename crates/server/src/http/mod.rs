@@ -204,6 +204,9 @@ impl App {
             NotTaken::Closed => stopping(),
         })?;
         match tokio::time::timeout(self.0.limits.answer, answer).await {
+            Ok(Ok(Err(ServiceError::Unauthenticated { origin, request_id }))) => {
+                Err(authentication::turn_away(self, &origin, &request_id))
+            }
             Ok(Ok(decided)) => decided.map_err(Problem::from),
             Ok(Err(_)) => Err(panicked()),
             Err(_) => Err(too_late()),

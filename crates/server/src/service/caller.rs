@@ -189,17 +189,10 @@ impl Caller {
         ServiceError::Forbidden(why)
     }
 
-    /// Its API key was taken back. A failed attempt to get in is a security event (ASVS v5.0.0-16.3.1).
+    /// Its API key is not in force.
     pub(crate) fn turn_away(&self) -> ServiceError {
-        tracing::warn!(
-            target: "tapfer::security",
-            event = "authentication_failed",
-            origin = self.origin,
-            request_id = self.request_id,
-            cause = "a certificate of a revoked API key",
-            "authentication failed"
-        );
-        ServiceError::Unauthenticated
+        let (origin, request_id) = (self.origin.clone(), self.request_id.clone());
+        ServiceError::Unauthenticated { origin, request_id }
     }
 
     /// The access token was not given for it.

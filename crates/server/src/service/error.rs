@@ -13,9 +13,9 @@ use crate::service::chip_data::ChipDataError;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServiceError {
     // The caller.
-    /// The API key behind its certificate was taken back.
-    #[error("the API key of this certificate was taken back")]
-    Unauthenticated,
+    /// The API key behind its certificate is not in force: whence it called, and the id of its request.
+    #[error("the API key of this certificate is not in force")]
+    Unauthenticated { origin: String, request_id: String },
     /// Nothing of that id that the caller may see.
     #[error("there is no {0} of that id that this API key may see")]
     NotFound(&'static str),

@@ -141,7 +141,7 @@ impl StandIn {
     fn book_set_aside(&self, groups: Vec<(PaymentIntentId, Vec<Record>)>) -> Option<Duration> {
         let round = self.book_each(groups);
         let mut kept = self.state();
-        kept.set_aside.retain(|record| !round.booked.contains(&record.intent()));
+        kept.are_booked(&round.booked);
         if !kept.set_aside.is_empty() {
             return Some(LATER);
         }
@@ -200,10 +200,12 @@ impl StandIn {
 impl Kept {
     /// What was answered for these is the database's to tell from now on.
     fn are_booked(&mut self, booked: &HashSet<PaymentIntentId>) {
+        let Self { records, set_aside, known, .. } = self;
         let is_over = |record: &mut Record| booked.contains(&record.intent());
-        for record in self.records.extract_if(.., is_over) {
+        let over = records.extract_if(.., is_over).chain(set_aside.extract_if(.., is_over));
+        for record in over {
             if let Some(given) = record.answer() {
-                self.known.has_answered(given);
+                known.has_answered(given);
             }
         }
     }

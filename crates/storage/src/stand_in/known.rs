@@ -92,7 +92,9 @@ impl Known {
             true => Some(counter),
             false => None,
         };
-        let tried = self.tried.get(&token).copied().filter(|tried| *tried > counter).max(of_this);
+        let tried =
+            self.tried.get(&token).copied().filter(|tried| !uses_counter || *tried > counter);
+        let tried = tried.max(of_this);
         let keys = self.granted.get(&token).cloned().unwrap_or_default();
         if let Some(key) = facts.token.as_ref().and_then(|known| known.key)
             && !self.hot.knows_key(token, &key)

@@ -1,10 +1,10 @@
 //! Authorizations: the platform's answer to a card at a terminal.
 
-use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use core::convert::Infallible;
 use tapfer_payment_types::AuthorizationId;
 use tapfer_payments::authorization::Language;
@@ -14,12 +14,13 @@ use crate::api::authorizations::{
     Authorization, AuthorizationQuery, CreateAuthorization, CreateReversal, Reversal,
 };
 use crate::http::App;
+use crate::http::access::CallerSlot;
 use crate::http::command::{Command, IdempotencyHeader};
 use crate::http::extract::{Filter, PathId};
 use crate::http::problem::Problem;
 use crate::http::routes::{listed, page};
 use crate::service::Question;
-use crate::service::caller::{Asker, Caller};
+use crate::service::caller::{Asker, Caller, Keyed as _};
 
 /// The header, for the interface's description.
 #[derive(utoipa::IntoParams)]
@@ -68,10 +69,15 @@ fn language(accepted: &str) -> Language {
 )]
 pub(super) async fn create(
     State(app): State<App>,
+    Extension(slot): Extension<CallerSlot>,
     Reader(language): Reader,
     Command { caller, repetition, body }: Command<CreateAuthorization, Asker>,
 ) -> Result<impl IntoResponse, Problem> {
-    app.decide(Question::new(caller, repetition, body, language)?).await
+    let key = caller.api_key();
+    let answered = app.decide(Question::new(caller, repetition, body, language)?).await?;
+    // Who was decided about was looked up.
+    slot.set(key);
+    Ok::<_, Problem>(answered)
 }
 
 /// List authorizations
