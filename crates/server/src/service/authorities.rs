@@ -1,8 +1,5 @@
 //! Certification authorities: one a RID, all in the security module.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
-
 use tapfer_emv::certificate::{CaPublicKey, Rid};
 use tapfer_hsm::HsmError;
 use tapfer_hsm::catalogue::{KeyOwner, KeyPurpose};
@@ -20,8 +17,6 @@ use crate::service::{Service, ServiceError};
 pub(crate) const PLATFORM_RID: Rid = [0xF0, 0x54, 0x41, 0x50, 0x46];
 /// Application identifier of issuers that bring none.
 pub(super) const DEMO_AID: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01];
-/// So many unknown issuers are named.
-const MOST_NAMED: usize = 100;
 /// Every authority's first key. Their rotation needs a second index.
 pub(super) const CA_INDEX: u8 = 0x01;
 
@@ -83,11 +78,12 @@ impl Service {
         let mut other_authorities: Vec<Authority> = Vec::new();
         let is_seen = |issuer: &Issuer| only.is_none_or(|own| own == issuer.id);
         for issuer in self.all_issuers()?.into_iter().filter(is_seen) {
+            let Some(asked_under) = self.strangers.may_be_known(issuer.id) else { continue };
             let asked =
                 self.ask_hsm("person_key_recipient", |hsm| hsm.person_key_recipient(issuer.id));
             let pin_key = match asked {
                 Err(ServiceError::Hsm(HsmError::UnknownIssuer(id))) => {
-                    self.strangers.name(id);
+                    self.strangers.note(id, asked_under);
                     continue;
                 }
                 pin_key => pin_key?,
@@ -141,23 +137,6 @@ impl Service {
                 Some(next) => page.cursor = Some(next),
                 None => return Ok(all),
             }
-        }
-    }
-}
-
-/// Issuers that the security module does not know, each named once in the log, as far as there is room.
-#[derive(Debug, Default)]
-pub(super) struct Strangers(Mutex<BTreeSet<IssuerId>>);
-
-impl Strangers {
-    fn name(&self, issuer: IssuerId) {
-        let mut named = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if named.len() < MOST_NAMED && named.insert(issuer) {
-            tracing::error!(
-                target: "tapfer::security", event = "issuer_passed_over", %issuer,
-                "the security module has no keys of an issuer that is in the database, and nobody is told of it: find out who added it \
-                 (docs/disaster-recovery.md, rows that stop a platform)"
-            );
         }
     }
 }

@@ -40,6 +40,7 @@ mod rounds;
 mod signed_api_keys;
 mod stand_in;
 pub(crate) mod store_shares;
+mod strangers;
 mod successions;
 mod terminal_certificates;
 mod terminals;
@@ -64,7 +65,6 @@ pub(crate) use decisions::{Decided, Question};
 pub(crate) use error::ServiceError;
 pub use own_api_keys::ApiKeysTaken;
 
-use self::authorities::Strangers;
 use self::caller::Caller;
 use self::client_certificates::access_keys;
 use self::document_keys::KnownDocumentKeys;
@@ -74,6 +74,7 @@ use self::repetition::{Repetition, RepetitionSecret};
 use self::revocations::LookedAt;
 use self::rounds::Rounds;
 use self::signed_api_keys::GoodApiKeys;
+use self::strangers::Strangers;
 use crate::api::hsm::HsmState;
 use crate::client_certificate::{ClientCertificates, TrustedClients};
 use crate::clock::{SharedClock, Stopwatch};
@@ -237,7 +238,9 @@ impl Service {
     /// [`ServiceError`] of store or security module, which says what is wrong with the catalogue.
     pub(crate) fn follow_catalogue(&self) -> Result<(), ServiceError> {
         newest_catalogue::follow(&*self.storage, &self.paths, |known| {
-            self.ask_hsm("follow_catalogue", |hsm| hsm.follow_catalogue(known))
+            let newest = self.ask_hsm("follow_catalogue", |hsm| hsm.follow_catalogue(known))?;
+            self.strangers.follow(newest);
+            Ok(newest)
         })
     }
 
