@@ -9,6 +9,8 @@
 
 mod world;
 
+use std::thread;
+
 use tapfer_payment_types::Currency;
 use tapfer_payment_types::policy::VerificationPolicy;
 use tapfer_payments::intents::CaptureMethod;
@@ -339,6 +341,58 @@ fn attack_rows_added_to_stop_a_platform() {
     let taken = world.store.create_issuer(issuer(8, "80014900"), write());
     assert!(matches!(taken, Err(StorageError::Refused(_))), "it has its numbers");
     assert!(world.pay_new(2, 100, CaptureMethod::Automatic).outcome.is_approved());
+}
+
+/// Attack: an issuer with numbers that another one is just being given, or with one number for its own cards and tokens: payments
+/// would find either.
+#[test]
+fn attack_issuers_with_the_same_numbers_at_once() {
+    let server = migrated();
+    let world = World::new(platform(&server));
+    let [one, other] = ["1", "2"].map(|digit| format!("iss_{}", digit.repeat(26)));
+    let add = |id: &str, pan: &str, token: &str| {
+        format!(
+            "INSERT INTO issuers SELECT '{id}', name, country, {pan}, '{token}', currency, aid, unverified_limit, policy_version,
+                 key_maximum_payments, key_maximum_total, key_lifetime_seconds, keys_per_replenishment, derivation_key_index, certificate,
+                 created_at, single_use, verified_payments FROM issuers WHERE id = '{}'",
+            world.issuer.id
+        )
+    };
+    for (pan, token) in [("'456000'", "45600000"), ("'45600000'", "456000"), ("'456000'", "456000")]
+    {
+        let refused = server.try_as(PLATFORM, &add(&one, pan, token)).unwrap_err();
+        assert!(refused.contains("different numbers"), "{refused}");
+    }
+    // Who looked before another was there sees it never.
+    for level in ["REPEATABLE READ", "SERIALIZABLE"] {
+        let late =
+            format!("BEGIN ISOLATION LEVEL {level}; {}; COMMIT", add(&other, "NULL", "456000"));
+        let refused = server.try_as(PLATFORM, &late).unwrap_err();
+        assert!(refused.contains("READ COMMITTED"), "{refused}");
+    }
+
+    // One commits once the other waits for it, or did not.
+    let first = format!(
+        "BEGIN; {}; SELECT pg_advisory_xact_lock(77);
+         DO $$ BEGIN LOOP EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted)
+             OR EXISTS (SELECT FROM issuers WHERE id = '{other}'); END LOOP; END $$;
+         COMMIT",
+        add(&one, "NULL", "456000")
+    );
+    thread::scope(|scope| {
+        let first = scope.spawn(|| server.try_as(PLATFORM, &first));
+        let holds = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77";
+        while server.ask(holds) == "0" && !first.is_finished() {
+            thread::yield_now();
+        }
+        let second = server.try_as(PLATFORM, &add(&other, "'45600011'", "46000000"));
+        first.join().unwrap().unwrap();
+        let refused = second.unwrap_err();
+        assert!(refused.contains("another issuer has these numbers"), "{refused}");
+    });
+    let taken = world.store.create_issuer(issuer(9, "45600022"), write());
+    assert!(matches!(taken, Err(StorageError::Refused(_))), "it has its numbers");
+    done(world.store.create_issuer(issuer(9, "46000000"), write()));
 }
 
 /// Attack: a login that only reads takes all connections there are, and a platform that starts gets none. Who looks hears of it before,

@@ -36,6 +36,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V12__believed_clocks", include_str!("../../migrations/postgres/V12__believed_clocks.sql")),
     ("V13__told_blocks", include_str!("../../migrations/postgres/V13__told_blocks.sql")),
     ("V14__added_to_stop", include_str!("../../migrations/postgres/V14__added_to_stop.sql")),
+    (
+        "V15__numbers_one_by_one",
+        include_str!("../../migrations/postgres/V15__numbers_one_by_one.sql"),
+    ),
 ];
 
 /// Whoever migrates at the same time waits for the first, and finds nothing left to do. "tpfr".
