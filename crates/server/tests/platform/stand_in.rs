@@ -288,6 +288,60 @@ fn attack_limits_anew_with_each_short_break() {
     town.assert_sound();
 }
 
+/// A break in which nothing was decided is one all the same: what was promised before it counts on behind it.
+#[test]
+fn attack_limits_anew_behind_a_break_without_a_decision() {
+    let mut town = Town::open();
+    town.lose_the_database();
+    (0..3).for_each(|_| drop(approved(&town.shop.pay(10))));
+    town.find_the_database();
+    // Each break begins less than ten minutes behind the one before, and the last one more than that behind the first.
+    town.shop.platform.clock.advance_seconds(400);
+    town.lose_the_database();
+    assert!(!town.journal().exists(), "nothing is decided");
+    town.find_the_database();
+    approved(&town.shop.pay(10));
+    town.shop.platform.clock.advance_seconds(400);
+    town.lose_the_database();
+    let intent = town.shop.armed_intent(10);
+    let tapped = town.shop.tap(&intent, 10);
+    refused(&town.shop.authorize(&intent, &tapped), "token_payments");
+    town.find_the_database();
+    town.assert_sound();
+}
+
+/// Behind a tap that was put to the database, of which nothing came, somebody names a higher counter with a wrong cryptogram, and the
+/// database declines it. That is no reason to forget the tap.
+#[test]
+fn attack_tried_counter_forgotten_behind_a_wrong_cryptogram() {
+    let mut town = Town::open();
+    let rule =
+        "ALTER TABLE authorizations ADD CONSTRAINT none_of_these CHECK (amount <> 500) NOT VALID";
+    town.database.say(rule);
+    let of_database = town.shop.armed_intent(500);
+    let tapped = town.shop.tap(&of_database, 500);
+    assert_eq!(town.shop.authorize(&of_database, &tapped).status, 500);
+    let cancel = format!("/v1/payment-intents/{of_database}/cancel");
+    town.shop.merchant.post(&cancel, &json!({})).expect(200);
+    let intent = town.shop.armed_intent(100);
+    let mut last = tapped.clone();
+    let place = last.to_lowercase().find("9f3602").unwrap() + 6;
+    last.replace_range(place..place + 4, "ffff");
+    let declined = town.shop.authorize(&intent, &last).expect(201);
+    assert_eq!(declined["reason"], "cryptogram_invalid", "{declined}");
+
+    town.lose_the_database();
+    let own = town.shop.armed_intent(500);
+    refused(&town.shop.authorize(&own, &tapped), "counter");
+    let new = town.shop.tap(&own, 500);
+    approved(&town.shop.authorize(&own, &new).expect(201));
+    town.database.stand_still(false);
+    town.database.say("ALTER TABLE authorizations DROP CONSTRAINT none_of_these");
+    town.find_the_database();
+    assert_eq!(town.shop.account(), (10_000 - 600, 10_000 - 600));
+    town.assert_sound();
+}
+
 #[test]
 fn who_was_not_seen_is_refused() {
     let mut town = Town::open();

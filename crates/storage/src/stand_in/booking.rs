@@ -18,7 +18,7 @@ use crate::{AnswerKey, StorageError};
 /// How often it is tried to book what waits.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
 /// How often it is tried to book what was set aside; any news of the database is an occasion too.
-const LATER: Duration = Duration::from_mins(5);
+pub(super) const LATER: Duration = Duration::from_mins(5);
 /// What the database refuses, and would not refuse for being busy or away, is tried so often before it is set aside.
 const ATTEMPTS: u32 = 5;
 /// A database that is back and has trouble of its own (no room, no login) is waited for so often before what it refuses counts.
@@ -116,7 +116,7 @@ impl StandIn {
             Phase::Booking => {}
         }
         if kept.is_torn_off {
-            kept.read_again(read_journal(&self.path, &self.key, self.database.faults()));
+            kept.read_again(read_as_it_is(&self.path, &self.key, self.database.faults()));
         }
         let groups = grouped(&kept.records);
         drop(kept);
@@ -256,8 +256,40 @@ impl Kept {
     }
 }
 
-/// The journal, what it holds, and why nothing may be added to it.
+/// The journal that a node has left, what it holds, and why nothing may be added to it. Of a torn one a copy is kept before anything
+/// else: while there is none, the file stays as it is.
 pub(super) fn read_journal(
+    path: &Path,
+    key: &AnswerKey,
+    faults: SharedFaults,
+) -> (Option<Journal>, Found, Option<String>) {
+    let (journal, found, fault) = read_as_it_is(path, key, faults);
+    let Some(torn) = journal.as_ref().filter(|_| found.torn > 0) else {
+        return (journal, found, fault);
+    };
+    match torn.keep_torn() {
+        Ok(kept) => {
+            tracing::warn!(
+                target: "tapfer::stand_in", bytes = found.torn, kept = %kept.display(),
+                "the journal of what this node decided alone ends in a torn entry, which is left out: after a loss of power nobody was told \
+                 of it. Without one, compare what tills were told since with the books, and look who had the file"
+            );
+            (journal, found, fault)
+        }
+        Err(error) => {
+            tracing::error!(
+                target: "tapfer::stand_in", bytes = found.torn, path = %path.display(), %error,
+                "the journal of what this node decided alone ends in a torn entry, of which no copy can be kept: what stands in front of it \
+                 is booked, the file stays as it is, and the node does not stand in. Look at the copies beside it (.torn-0 and so on), move \
+                 them away or make room, and start the node anew"
+            );
+            (None, found, Some(format!("no copy of its torn end can be kept: {error}")))
+        }
+    }
+}
+
+/// The same of the journal of a node that runs, which knows what it has told: nobody was told of a torn end.
+fn read_as_it_is(
     path: &Path,
     key: &AnswerKey,
     faults: SharedFaults,
@@ -266,17 +298,6 @@ pub(super) fn read_journal(
         Ok((journal, found)) => (journal.with_faults(faults), found),
         Err(error) => return (None, Found::default(), Some(format!("it cannot be read: {error}"))),
     };
-    if found.torn > 0 {
-        let kept = journal.keep_torn().map_or_else(
-            |error| format!("it could not be kept: {error}"),
-            |path| format!("kept as {}", path.display()),
-        );
-        tracing::warn!(
-            target: "tapfer::stand_in", bytes = found.torn, kept,
-            "the journal of what this node decided alone ends in a torn entry, which is left out: after a loss of power nobody was told of \
-             it. Without one, compare what tills were told since with the books, and look who had the file"
-        );
-    }
     let Some(fault) = &found.fault else { return (Some(journal), found, None) };
     tracing::error!(
         target: "tapfer::stand_in", path = %path.display(), %fault,

@@ -28,8 +28,11 @@ const MAGIC: &[u8; 5] = b"TPSJ\x01";
 const HEAD: usize = 40;
 /// So many torn files are kept.
 const MOST_TORN: u8 = 10;
-/// What ends in so many zeros was never written: no record does.
-const UNWRITTEN: [u8; 16] = [0; 16];
+/// What ends in so many zeros was never written: no record ends in one.
+const UNWRITTEN: usize = 16;
+/// Disks write so many bytes at once, or none of them: a last sector that is nothing but zeros was not written either, however little
+/// of the file is in it.
+const SECTOR: usize = 512;
 
 /// What a journal holds.
 #[derive(Debug, Default)]
@@ -56,7 +59,7 @@ struct End {
 pub(super) fn read(bytes: &[u8], tag_of: impl Fn(&[u8; 32], u64, &[u8]) -> [u8; 32]) -> Found {
     let mut found = Found::default();
     let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
-        match MAGIC.starts_with(bytes) || bytes.iter().all(|byte| *byte == 0) {
+        match MAGIC.starts_with(bytes) || is_unwritten(bytes) {
             true => found.torn = bytes.len(),
             false => found.fault = Some(JournalFault::Altered(0)),
         }
@@ -70,16 +73,14 @@ pub(super) fn read(bytes: &[u8], tag_of: impl Fn(&[u8; 32], u64, &[u8]) -> [u8; 
                 found.torn = rest.len();
                 return found;
             }
-            Next::Damaged => {
-                found.fault = Some(JournalFault::Altered(entry));
+            // What is not written of a head is followed by nothing that is.
+            Next::Damaged { behind } => {
+                found.ends_in(rest, entry, is_unwritten(behind) && has_lost_its_end(bytes));
                 return found;
             }
             Next::Entry { tag, records, behind } => {
                 if tag_of(&found.end.tag, entry, records) != *tag {
-                    match behind.is_empty() && records.ends_with(&UNWRITTEN) {
-                        true => found.torn = rest.len(),
-                        false => found.fault = Some(JournalFault::Altered(entry)),
-                    }
+                    found.ends_in(rest, entry, behind.is_empty() && has_lost_its_end(bytes));
                     return found;
                 }
                 match all(records) {
@@ -98,22 +99,43 @@ pub(super) fn read(bytes: &[u8], tag_of: impl Fn(&[u8; 32], u64, &[u8]) -> [u8; 
     found
 }
 
+impl Found {
+    /// What is left of the file is an entry that was not written to its end, or one that was whole once.
+    fn ends_in(&mut self, rest: &[u8], entry: u64, is_torn: bool) {
+        match is_torn {
+            true => self.torn = rest.len(),
+            false => self.fault = Some(JournalFault::Altered(entry)),
+        }
+    }
+}
+
+fn is_unwritten(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
+/// Whether the end of a file was never written, though the file is as long as if it was.
+fn has_lost_its_end(file: &[u8]) -> bool {
+    let last_sector = file.chunks(SECTOR).last().unwrap_or_default();
+    let unwritten = file.iter().rev().take_while(|byte| **byte == 0).count();
+    unwritten >= last_sector.len().min(UNWRITTEN)
+}
+
 /// What stands at the front.
 enum Next<'a> {
     Entry { tag: &'a [u8; 32], records: &'a [u8], behind: &'a [u8] },
     Torn,
-    Damaged,
+    Damaged { behind: &'a [u8] },
 }
 
 fn next(rest: &[u8]) -> Next<'_> {
-    if rest.iter().all(|byte| *byte == 0) {
+    if is_unwritten(rest) {
         return Next::Torn;
     }
     let Some((length, behind)) = rest.split_first_chunk::<4>() else { return Next::Torn };
     let Some((complement, behind)) = behind.split_first_chunk::<4>() else { return Next::Torn };
     let length = u32::from_be_bytes(*length);
     if length != !u32::from_be_bytes(*complement) {
-        return Next::Damaged;
+        return Next::Damaged { behind };
     }
     let Some((tag, behind)) = behind.split_first_chunk::<32>() else { return Next::Torn };
     let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -181,22 +203,32 @@ impl Journal {
         Ok((Self { path: path.to_owned(), key, faults, file: None, end }, found))
     }
 
-    /// Keeps the file as it is under another name, before what is torn is cut off: somebody may have been told of it all the same.
+    /// Keeps the file as it is under another name, before what is torn is cut off: somebody may have been told of it all the same. The
+    /// copy is on the disk when this returns. There is one of the same file, however often a node starts with it.
     ///
     /// # Errors
-    /// It cannot be copied.
+    /// It cannot be copied, or there are as many copies as are kept: they are evidence, and none of them goes for another.
     pub(super) fn keep_torn(&self) -> io::Result<PathBuf> {
+        let torn = fs::read(&self.path)?;
         for number in 0..MOST_TORN {
             let kept = self.path.with_extension(format!("journal.torn-{number}"));
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&kept) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                made => {
-                    made?.write_all(&fs::read(&self.path)?)?;
-                    return Ok(kept);
+            let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&kept)
+            {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if fs::read(&kept).ok().as_ref() != Some(&torn) {
+                        continue;
+                    }
+                    File::open(&kept)?
                 }
-            }
+                made => written(made?, &torn).inspect_err(|_| {
+                    let _is_gone = fs::remove_file(&kept);
+                })?,
+            };
+            file.sync_all()?;
+            self.sync_directory()?;
+            return Ok(kept);
         }
-        Err(io::Error::other("as many as are kept are there already"))
+        Err(io::Error::other(format!("{MOST_TORN} copies of others are there already")))
     }
 
     /// With what a simulation does to it.
@@ -273,6 +305,11 @@ impl Journal {
         self.faults.at(Moment::NotesGone);
         self.sync_directory()
     }
+}
+
+fn written(mut file: File, bytes: &[u8]) -> io::Result<File> {
+    file.write_all(bytes)?;
+    Ok(file)
 }
 
 fn tag_of(key: &AnswerKey, before: &[u8; 32], entry: u64, records: &[u8]) -> [u8; 32] {

@@ -41,26 +41,24 @@ impl Rounds {
         started.map(drop).map_err(|_| StorageError::Closed)
     }
 
-    /// Keys are looked up at each beat; what was set aside is not tried that often, unless there is news.
     fn go_on(&self) {
-        let mut left = Duration::ZERO;
+        let mut pace = Pace::default();
         while let Some(node) = self.node.upgrade() {
-            let again = if left.is_zero() { node.book() } else { Some(left) };
+            pace.round(|| node.book());
             node.learn_keys();
-            let due = again.or_else(|| node.limits.map(|_| BEAT));
+            let waits = pace.waits(node.limits.is_some());
             drop(node);
-            let Some(due) = due else {
+            let Some(waits) = waits else {
                 match self.woken.recv() {
                     Ok(()) => continue,
                     Err(RecvError) => return,
                 }
             };
-            let waits = due.min(BEAT);
-            left = match self.woken.recv_timeout(waits) {
-                Ok(()) => Duration::ZERO,
-                Err(RecvTimeoutError::Timeout) => due.saturating_sub(waits),
+            match self.woken.recv_timeout(waits) {
+                Ok(()) => pace.hears_news(),
+                Err(RecvTimeoutError::Timeout) => pace.has_waited(waits),
                 Err(RecvTimeoutError::Disconnected) => return,
-            };
+            }
         }
     }
 
@@ -79,5 +77,88 @@ impl Rounds {
             node.book();
             node.learn_keys();
         }
+    }
+}
+
+/// When it is tried again to book what waits. There is a round at each beat, since keys are looked up then; what was set aside is not
+/// tried that often, unless there is news.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Until it is tried again; `None` if nothing waits.
+    left: Option<Duration>,
+}
+
+impl Pace {
+    /// Books what waits, if it is time, with what says after how long to try it again.
+    fn round(&mut self, book: impl FnOnce() -> Option<Duration>) {
+        if self.left.is_none_or(|left| left.is_zero()) {
+            self.left = book();
+        }
+    }
+
+    /// How long until the next round; `None`: until there is news.
+    fn waits(&self, looks_keys_up: bool) -> Option<Duration> {
+        let left = self.left.map(|left| left.min(BEAT));
+        left.or_else(|| looks_keys_up.then_some(BEAT))
+    }
+
+    fn has_waited(&mut self, waited: Duration) {
+        self.left = self.left.map(|left| left.saturating_sub(waited));
+    }
+
+    fn hears_news(&mut self) {
+        self.left = None;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Pace;
+    use crate::stand_in::booking::{BEAT, LATER};
+
+    /// Rounds until so many seconds have passed; in each of these seconds there is news. Gives the seconds at which it was tried to book,
+    /// and how many rounds there were.
+    fn tried(until: u64, news: &[u64], answer: Option<Duration>) -> (Vec<u64>, usize) {
+        let (mut pace, mut now, mut tried, mut rounds) = (Pace::default(), 0, Vec::new(), 0);
+        while now < until {
+            rounds += 1;
+            pace.round(|| {
+                tried.push(now);
+                answer
+            });
+            let waits = pace.waits(true).unwrap();
+            now += waits.as_secs();
+            match news.contains(&now) {
+                true => pace.hears_news(),
+                false => pace.has_waited(waits),
+            }
+        }
+        (tried, rounds)
+    }
+
+    #[test]
+    fn what_was_set_aside_is_tried_every_five_minutes_and_keys_are_looked_up_each_second() {
+        assert_eq!(LATER, Duration::from_mins(5));
+        assert_eq!(tried(901, &[], Some(LATER)), (vec![0, 300, 600, 900], 901));
+        assert_eq!(tried(700, &[10, 100], Some(LATER)), (vec![0, 10, 100, 400], 700));
+    }
+
+    #[test]
+    fn what_waits_for_the_database_is_tried_at_each_beat() {
+        assert_eq!(tried(4, &[], Some(BEAT)).0, [0, 1, 2, 3]);
+        // Where nothing waits somebody looks all the same.
+        assert_eq!(tried(4, &[], None).0, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn who_has_nothing_to_do_waits_for_news() {
+        let mut pace = Pace::default();
+        pace.round(|| None);
+        assert_eq!(pace.waits(false), None);
+        pace.round(|| Some(LATER));
+        assert_eq!(pace.waits(false), Some(BEAT));
     }
 }
