@@ -8,8 +8,8 @@
 //! - a tap is approved for the amount that a phone has signed and a merchant has asked for, at a till that waits for it;
 //! - the counters of approvals rise, and so do those that a phone signs with;
 //! - nothing is approved on a blocked card or with a suspended token, from the answer to the block on;
-//! - what a node has approved alone, while its database was away, is as much as it may; on nothing that it was told is blocked; and
-//!   booked, once, as it was told;
+//! - what a node has approved alone, while its database was away, is as much as it may; of phones that the database has let pay through
+//!   it lately; on nothing that it was told is blocked; and booked, once, as it was told;
 //! - every booking has an order behind it, one for each, and balances are the sum of the bookings.
 
 mod alone;
@@ -19,7 +19,7 @@ mod door;
 
 use std::collections::BTreeMap;
 
-use tapfer_payment_types::{Currency, IssuerId, MerchantId, Timestamp, TokenId};
+use tapfer_payment_types::{AuthorizationId, Currency, IssuerId, MerchantId, Timestamp, TokenId};
 use tapfer_payments::ledger::{Account, TransferKind};
 use tapfer_server::in_process::Answer;
 use tapfer_storage::{Storage, StorageError};
@@ -28,7 +28,7 @@ use self::alone::Alone;
 use self::approvals::{Approvals, Approved};
 use self::books::CardBook;
 use self::door::{Door, Effect};
-use crate::letter::{Letter, LetterNumber};
+use crate::letter::{Letter, LetterNumber, text};
 use crate::prepared::{Prepared, opening};
 use crate::till::Signed;
 
@@ -105,6 +105,12 @@ pub(crate) struct Voice {
     pub(crate) time: Timestamp,
 }
 
+/// Which decision an answer tells, if it does.
+fn decision(letter: &Letter, answer: Option<&Answer>) -> Option<AuthorizationId> {
+    let answer = answer.filter(|_| letter.order.is_payment())?;
+    text(answer, "outcome").and_then(|_| text(answer, "id"))?.parse().ok()
+}
+
 /// The auditor of one world.
 pub(crate) struct Auditor {
     step: Step,
@@ -115,6 +121,8 @@ pub(crate) struct Auditor {
     merchants: Vec<MerchantId>,
     standings: Standings,
     nodes: Vec<Alone>,
+    /// What the database has decided for nodes, whose tokens are not looked up yet.
+    decided: Vec<(Voice, AuthorizationId)>,
     /// The phone with each token, and its card.
     tokens: BTreeMap<TokenId, (usize, usize)>,
     highest_signed: Vec<Option<u16>>,
@@ -139,6 +147,7 @@ impl Auditor {
             merchants: world.merchants.iter().map(|merchant| merchant.id).collect(),
             nodes: (0..nodes).map(|_| Alone::knowing(standings.clone())).collect(),
             standings,
+            decided: Vec::new(),
             tokens,
             highest_signed: vec![None; world.phones.len()],
         }
@@ -176,6 +185,7 @@ impl Auditor {
         answers: Option<&[Answer]>,
         by: Voice,
     ) -> Sound {
+        let has_others = self.nodes.len() > 1;
         let Some(node) = self.nodes.get_mut(by.node) else { return Ok(()) };
         for (place, (number, letter)) in letters.iter().enumerate() {
             let answer = answers.and_then(|answers| answers.get(place));
@@ -183,6 +193,9 @@ impl Auditor {
             self.standings.takes_note(letter, effect);
             // What goes through a node it knows, whether it hears of others or not.
             node.told.takes_note(letter, effect);
+            if let (true, false, Some(id)) = (has_others, by.is_alone, decision(letter, answer)) {
+                self.decided.push((by, id));
+            }
             let alone = by.is_alone.then_some(&node.told);
             self.approvals.at_the_door(self.step, letter, answer, (effect, by.node), alone);
         }
@@ -242,6 +255,14 @@ impl Auditor {
     /// # Errors
     /// [`Objection`].
     pub(crate) fn compare(&mut self, letters: &[Letter], store: &dyn Storage) -> Sound {
+        for (by, id) in core::mem::take(&mut self.decided) {
+            let decided = store.authorization(id)?;
+            if let (Some(node), Some(token)) =
+                (self.nodes.get_mut(by.node), decided.and_then(|decided| decided.token))
+            {
+                node.sees(by, token);
+            }
+        }
         for card in 0..self.books.len() {
             self.read_bookings(card, letters, store)?;
         }
