@@ -142,6 +142,9 @@ pub enum StorageError {
     /// The first request with this idempotency key has no answer yet.
     #[error("a request with this idempotency key is still running; ask again in a moment")]
     StillRunning,
+    /// The payment is another merchant's than the terminal at which it was asked for.
+    #[error("the payment intent is another merchant's than the terminal")]
+    OfAnotherMerchant,
     /// What a decision rests on has changed since it was loaded. Load it again and decide again.
     #[error("the facts of this decision have changed; load them again and decide again")]
     Conflict,

@@ -28,6 +28,7 @@ mod relational;
 pub mod sqlite;
 mod stand_in;
 mod store;
+mod undecided;
 mod write;
 
 pub use error::{Inconsistency, Refusal, StorageError};
@@ -56,4 +57,5 @@ pub use store::{
     MerchantStore, PinStore, PolicyStore, RefundStore, RetentionStore, ReversalStore,
     RevocationStore, Sharing, Storage, TerminalStore, TokenStore, Turn,
 };
+pub use undecided::{Evidence, Made, PresentedToken, Undecided};
 pub use write::{Answer, StoredResponse, Write, Written};

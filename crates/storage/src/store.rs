@@ -43,10 +43,10 @@ use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenChange};
 use crate::relational::key_uses::KeyUse;
 use crate::{
     AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, ChainReport, Challenge,
-    Closing, CommitAuthorization, FactsQuery, IdempotencyClaim, Inconsistency, LedgerEntry,
-    NewRefund, NewReversal, Page, PersonKeyChange, PublishedConfiguration, RefundFilter,
-    SealedNumber, Slice, StandInStatus, StorageError, TokenFilter, TokenPerson, TopUp, Write,
-    Written,
+    Closing, CommitAuthorization, FactsQuery, IdempotencyClaim, Inconsistency, LedgerEntry, Made,
+    NewRefund, NewReversal, Page, PersonKeyChange, PresentedToken, PublishedConfiguration,
+    RefundFilter, SealedNumber, Slice, StandInStatus, StorageError, TokenFilter, TokenPerson,
+    TopUp, Undecided, Write, Written,
 };
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -478,15 +478,33 @@ pub trait IntentStore {
 
 /// Authorizations.
 pub trait AuthorizationStore {
+    /// The tokens with the presented numbers, `None` for those that nobody has; if `with_pins`, with the PINs of their cards. It is
+    /// what the security module has to be asked about, and nothing is decided on it; in the order of the queries.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] if there is no such intent; [`StorageError::OfAnotherMerchant`]: nobody is asked about those.
+    fn presented_tokens(
+        &self,
+        queries: &[FactsQuery],
+        with_pins: bool,
+    ) -> Vec<Result<Option<PresentedToken>>>;
+    /// Decides payments on what is so when they are written down, each behind those that stand before it here, with everything
+    /// that follows from each: the authorization, the spent counter and key use, the booking, the intent. What was decided before
+    /// is told again. One that fails leaves nothing, and the others stand. What came of each, in their order.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] if there is no such intent; [`StorageError::OfAnotherMerchant`];
+    /// [`StorageError::Conflict`] if the security module was asked about something that has changed since, or facts have
+    /// changed before they were written down: look up, ask and decide again.
+    fn decide_authorizations(&self, undecided: Vec<Undecided>) -> Vec<Result<Made>>;
     /// Every fact that each of these decisions needs, in one snapshot; in the order of the queries.
     ///
     /// # Errors
     /// [`StorageError::NotFound`] if there is no such intent. An unknown token is not an error: it
     /// is a fact.
     fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>>;
-    /// Writes decisions down together, and everything that follows from each, if the facts it rests on still
-    /// hold: the authorization, the spent counter and key use, the booking, the intent. One that is refused
-    /// leaves nothing, and the others stand. What came of each, in their order.
+    /// Writes decisions down together that were made on facts loaded before, if these still hold; else as
+    /// [`AuthorizationStore::decide_authorizations`].
     ///
     /// # Errors
     /// [`StorageError::Conflict`] if a fact has changed, perhaps by one that stands before it here; load, decide

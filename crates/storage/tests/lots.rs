@@ -69,12 +69,54 @@ fn a_lot_of_many_costs_the_round_trips_of_one() {
     pay(2);
     let (one, many) = (pay(1), pay(64));
     assert_eq!(one, many);
-    // Begin; lock and read; write; commit.
-    assert!(one <= 4, "{one}");
+    // Begin; lock and read; write and commit.
+    assert!(one <= 3, "{one}");
     for customer in &customers {
         let paid = customer.money().0;
         assert!(paid < 100_000, "{paid}");
     }
+    let owed = "SELECT balance FROM accounts WHERE kind = 'merchant_payable'";
+    assert_eq!(server.ask(owed), "6700");
+}
+
+#[test]
+fn what_is_decided_together_costs_the_round_trips_of_one() {
+    let server = migrated();
+    let store = platform(&server);
+    let world = World::new(store.clone());
+    let customers = customers(&world, 64);
+    let mut counter = 0;
+    let mut pay = |count: usize| {
+        counter += 1;
+        let armed: Vec<_> = customers[..count]
+            .iter()
+            .map(|customer| (customer, customer.armed(100, CaptureMethod::Automatic).id))
+            .collect();
+        let queries = armed.iter().map(|(customer, intent)| {
+            customer.query(*intent, customer.terminal, presented(counter, 100))
+        });
+        let queries: Vec<_> = queries.collect();
+        let before = store.round_trips();
+        let found = world.store.presented_tokens(&queries, true);
+        let looked_up = store.round_trips() - before;
+        assert!(found.iter().all(|found| matches!(found, Ok(Some(_)))), "{found:?}");
+        let taps = armed.iter().map(|(customer, intent)| {
+            let key = Some(claim(&world, &format!("order-{intent}")));
+            customer.undecided(*intent, customer.terminal, presented(counter, 100), key)
+        });
+        let taps = taps.collect();
+        let before = store.round_trips();
+        let made = world.decide_all(taps);
+        let decided = store.round_trips() - before;
+        assert!(made.iter().all(is_done), "{made:?}");
+        (looked_up, decided)
+    };
+    // Each connection prepares a statement once.
+    pay(2);
+    let (one, many) = (pay(1), pay(64));
+    assert_eq!(one, many);
+    // Begin; lock and read; write and commit.
+    assert_eq!(one, (1, 3));
     let owed = "SELECT balance FROM accounts WHERE kind = 'merchant_payable'";
     assert_eq!(server.ask(owed), "6700");
 }
@@ -207,6 +249,24 @@ impl Town {
         made.iter().map(|made| format!("{made:?}")).collect()
     }
 
+    /// As [`Self::pay`], decided in the store: all at once, or one after another.
+    fn decide(&self, lot: &[Tap], at_once: bool) -> Vec<String> {
+        let tap = |tap: &Tap| {
+            let customer = &self.customers[tap.customer];
+            let mut presented = presented(tap.counter, tap.minor);
+            presented.cryptogram = [tap.cryptogram; 8];
+            let key = tap.key.map(|key| claim(&self.world, &format!("order-{key}")));
+            let intent = self.intents[tap.customer][tap.intent];
+            customer.undecided(intent, customer.terminal, presented, key)
+        };
+        let taps: Vec<_> = lot.iter().map(tap).collect();
+        let made: Vec<_> = match at_once {
+            true => self.world.decide_all(taps),
+            false => taps.into_iter().flat_map(|tap| self.world.decide_all(vec![tap])).collect(),
+        };
+        made.iter().map(|made| format!("{made:?}")).collect()
+    }
+
     /// All that can be read of it.
     fn told(&self) -> String {
         let store = &self.world.store;
@@ -249,6 +309,43 @@ proptest! {
             towns.iter_mut().for_each(Town::open);
             let [embedded, one_by_one, together] = towns.each_ref().map(|town| town.pay(lot));
             prop_assert_eq!(&embedded, &together);
+            prop_assert_eq!(&one_by_one, &together);
+            let [embedded, one_by_one, together] = towns.each_ref().map(Town::told);
+            prop_assert_eq!(embedded, together.clone());
+            prop_assert_eq!(one_by_one, together);
+        }
+        let owed = "SELECT * FROM accounts WHERE balance <> 0 ORDER BY kind, owner";
+        prop_assert_eq!(planted.ask(owed), server.ask(owed));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2, max_shrink_iters: 8, ..ProptestConfig::default() })]
+
+    /// Decided behind the locks: together, where what is written together fails, and one after another in the embedded store.
+    #[test]
+    fn a_lot_is_decided_as_one_after_another(
+        lots in prop::collection::vec(prop::collection::vec(tap(), 1..12), 1..5),
+    ) {
+        let (server, planted) = (migrated(), migrated());
+        fail_what_is_written_together(&planted);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tapfer.db");
+        let embedded = SqliteStorage::create(&path, realm(), &SqliteOptions::default()).unwrap();
+        let mut towns = [
+            Town::new(Arc::new(embedded)),
+            Town::new(platform(&planted)),
+            Town::new(platform(&server)),
+        ];
+        for lot in &lots {
+            towns.iter_mut().for_each(Town::open);
+            let [after_another, one_by_one, together] = &towns;
+            let (after_another, one_by_one, together) = (
+                after_another.decide(lot, false),
+                one_by_one.decide(lot, true),
+                together.decide(lot, true),
+            );
+            prop_assert_eq!(&after_another, &together);
             prop_assert_eq!(&one_by_one, &together);
             let [embedded, one_by_one, together] = towns.each_ref().map(Town::told);
             prop_assert_eq!(embedded, together.clone());

@@ -10,8 +10,11 @@
 
 mod world;
 
+use std::sync::Arc;
+
 use tapfer_payment_types::{
-    Currency, Money, PaymentIntentId, RefundId, ReversalId, TerminalId, TokenId,
+    Currency, MerchantId, Money, PanSequenceNumber, PaymentIntentId, RefundId, ReversalId,
+    TerminalId, TokenId,
 };
 use tapfer_payments::access::{Principal, Role};
 use tapfer_payments::audit::{AuditAction, Caller};
@@ -19,17 +22,18 @@ use tapfer_payments::authorization::{
     Authorization, Decision, DeclineReason, Outcome, SpentCounter,
 };
 use tapfer_payments::cards::{CardError, CardStatus};
-use tapfer_payments::intents::{CaptureMethod, IntentStatus};
+use tapfer_payments::intents::{CaptureMethod, IntentStatus, PaymentIntent};
 use tapfer_payments::ledger::{Account, TransferKind};
+use tapfer_payments::pins::TerminalPin;
 use tapfer_payments::reversals::ReversalError;
 use tapfer_payments::tokens::{Actor, SuspendedBy, TokenAction, TokenState};
 use tapfer_storage::{
-    Answer, AuthorizationFilter, Begun, CardChange, Closing, IdempotencyClaim, LedgerEntry,
-    NewRefund, NewReversal, Page, RefundFilter, Refusal, StorageError, StoredResponse, TopUp,
-    Write, Written,
+    Answer, AuthorizationFilter, Begun, CardChange, Closing, Evidence, FactsQuery,
+    IdempotencyClaim, LedgerEntry, NewRefund, NewReversal, Page, RefundFilter, Refusal,
+    StorageError, StoredResponse, TopUp, Undecided, Write, Written,
 };
 use world::backend::{Backend, contract, contract_of_one_log, declined, refusal, world};
-use world::{World, caller, done, euro, noon, presented, write};
+use world::{World, caller, done, euro, merchant, noon, presented, proof, write};
 
 /// Whoever asks for the same tap under another key, or at the same moment, is answered with what the first
 /// one got.
@@ -210,7 +214,7 @@ fn a_payment_moves_money_once<B: Backend>() {
     let key = world.keys_that_count().unwrap()[0];
     assert_eq!((key.used_payments, key.used_total_minor), (1, 1_234));
     // The same tap again: without arming, and with a terminal that waits.
-    let again = world.pay(intent.id, 7, 1_234);
+    let again = world.pay_on_facts(intent.id, world.terminal, 7, 1_234);
     assert_eq!(again.outcome, declined(DeclineReason::Replay));
     let next = world.armed(1_234, CaptureMethod::Automatic);
     assert_eq!(world.pay(next.id, 7, 1_234).outcome, declined(DeclineReason::Replay));
@@ -231,7 +235,8 @@ fn a_decline_spends_the_counter_but_no_money<B: Backend>() {
     assert_eq!(status, IntentStatus::RequiresPaymentMethod);
     assert_eq!(world.pay(intent.id, 2, 2_501).outcome, declined(DeclineReason::TerminalNotArmed));
     world.arm(intent.id, world.terminal);
-    assert_eq!(world.pay(intent.id, 1, 2_501).outcome, declined(DeclineReason::Replay));
+    let again = world.pay_on_facts(intent.id, world.terminal, 1, 2_501);
+    assert_eq!(again.outcome, declined(DeclineReason::Replay));
     assert_eq!(world.money(), (100_000, 100_000));
     assert_eq!(world.keys_that_count().unwrap()[0].used_payments, 2);
 }
@@ -269,6 +274,101 @@ fn facts_that_changed_are_a_conflict<B: Backend>() {
     assert!(matches!(world.commit(&second, None), Err(StorageError::Conflict)));
     let list = world.store.list_authorizations(AuthorizationFilter::default(), Page::first(9));
     assert_eq!(list.unwrap().items.len(), 1, "a conflict leaves nothing");
+    assert_eq!(world.money(), (99_900, 99_900));
+}
+
+/// What was found out about a payment before is no ground to decide it on.
+fn a_payment_is_decided_on_what_is_so_then<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let intent = world.armed(100, CaptureMethod::Automatic);
+    let tap = |counter| world.undecided(intent.id, world.terminal, presented(counter, 100), None);
+    let (first, second) = (tap(1), tap(2));
+    let of_nobody = {
+        let mut query = second.query.clone();
+        query.token_number_hash = vec![0; 32];
+        world.store.presented_tokens(&[query], true).pop().unwrap()
+    };
+    assert_eq!(of_nobody.unwrap(), None);
+    done(world.store.change_card(world.card, CardChange::Block, "stolen".into(), write()));
+    let decided = done(world.decide_all(vec![first]).pop().unwrap());
+    assert_eq!(decided.outcome, declined(DeclineReason::CardBlocked));
+    done(world.store.change_card(world.card, CardChange::Unblock, "found".into(), write()));
+    // That tap was the terminal's one.
+    world.arm(intent.id, world.terminal);
+    let decided = done(world.decide_all(vec![second]).pop().unwrap());
+    assert_eq!(decided.outcome, Outcome::Approved);
+    assert_eq!(world.money(), (99_900, 99_900));
+}
+
+/// Nothing is decided on what the security module said of something else.
+fn evidence_of_something_else_is_a_conflict<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let intent = world.armed(100, CaptureMethod::Automatic);
+    done(world.store.set_card_pin(world.card, [1; 32], write()));
+    let tap = || world.undecided(intent.id, world.terminal, presented(1, 100), None);
+    let with = |of: &Undecided, token, terminal_pin| {
+        let cryptogram = Ok(proof(world.token, &presented(1, 100)));
+        let evidence = Arc::new(Evidence { token, cryptogram, terminal_pin });
+        Undecided { evidence, ..of.clone() }
+    };
+    let found = tap();
+    let token = found.evidence.token.clone();
+    assert_eq!(token.as_ref().unwrap().card_pin.unwrap().value, [1; 32]);
+    let of_nobody = with(&found, None, None);
+    let of_another = {
+        let mut another = token.clone().unwrap();
+        Arc::make_mut(&mut another.token).sequence_number = PanSequenceNumber::new(7).unwrap();
+        with(&found, Some(another), None)
+    };
+    let with_pin = with(&found, token.clone(), Some(TerminalPin::Right));
+    done(world.store.set_card_pin(world.card, [2; 32], write()));
+    for (name, one) in [("another's", of_another), ("an old PIN's", with_pin)] {
+        let made = world.decide_all(vec![one]).pop().unwrap();
+        assert!(matches!(made, Err(StorageError::Conflict)), "{name}: {made:?}");
+    }
+    let list = world.store.list_authorizations(AuthorizationFilter::default(), Page::first(9));
+    assert_eq!(list.unwrap().items, [], "a conflict leaves nothing");
+    // Nobody was asked about the PIN.
+    done(world.decide_all(vec![found]).pop().unwrap());
+    // Of a token that came after it was looked for, a database need not know.
+    match world.decide_all(vec![of_nobody]).pop().unwrap() {
+        Err(StorageError::Conflict) => {}
+        made => assert_eq!(done(made).outcome, declined(DeclineReason::UnknownToken)),
+    }
+}
+
+/// Whoever asks for the same tap again hears what the first one heard, and another merchant's payment is not there for a terminal.
+fn what_was_decided_is_told_again<B: Backend>() {
+    let (world, _backend) = world::<B>();
+    let intent = world.armed(100, CaptureMethod::Automatic);
+    let tap = |key| {
+        let claim = Some(claim(&world, key, 1));
+        world.undecided(intent.id, world.terminal, presented(1, 100), claim)
+    };
+    let asked = [tap("order-1"), tap("order-2"), tap("order-1")];
+    let first = asked[0].id.to_string().into_bytes();
+    done(world.decide_all(vec![asked[0].clone()]).pop().unwrap());
+    for asked in asked {
+        let made = world.decide_all(vec![asked]).pop().unwrap().unwrap();
+        let (response, replayed) = made.response();
+        assert_eq!((&response.body, replayed), (&first, true));
+    }
+    let other = MerchantId::new(noon(), world.next());
+    let key = world.new_api_key(Principal::Merchant(other));
+    done(world.store.create_merchant(merchant(other), key, write()));
+    let id = PaymentIntentId::new(noon(), world.next());
+    let intent = PaymentIntent::new(id, other, euro(100), CaptureMethod::Automatic, None, noon());
+    done(world.store.create_intent(intent.unwrap(), write()));
+    let query = world.query(id, world.terminal, presented(2, 100));
+    let looked_up = world.store.presented_tokens(std::slice::from_ref(&query), true).pop().unwrap();
+    assert!(matches!(looked_up, Err(StorageError::OfAnotherMerchant)), "{looked_up:?}");
+    let nowhere = PaymentIntentId::new(noon(), world.next());
+    let nowhere = FactsQuery { payment_intent: nowhere, ..query.clone() };
+    let looked_up = world.store.presented_tokens(&[nowhere], true).pop().unwrap();
+    assert!(matches!(looked_up, Err(StorageError::NotFound { .. })), "{looked_up:?}");
+    let elsewhere = Undecided { query, ..tap("order-3") };
+    let made = world.decide_all(vec![elsewhere]).pop().unwrap();
+    assert!(matches!(made, Err(StorageError::OfAnotherMerchant)), "{made:?}");
     assert_eq!(world.money(), (99_900, 99_900));
 }
 
@@ -581,6 +681,9 @@ contract! {
     a_payment_moves_money_once
     a_decline_spends_the_counter_but_no_money
     facts_that_changed_are_a_conflict
+    a_payment_is_decided_on_what_is_so_then
+    evidence_of_something_else_is_a_conflict
+    what_was_decided_is_told_again
     held_money_is_captured_or_released
     money_goes_back_in_parts_and_no_more
     an_authorization_is_undone_once

@@ -53,7 +53,7 @@ fn of_racers_at_two_platforms_with_one_counter_one_is_approved() {
             let (intent, terminal) = lanes[number % LANES];
             thread::spawn(move || {
                 start.wait();
-                worlds[number % 2].pay_at(intent, terminal, 1, 100).outcome
+                worlds[number % 2].pay_on_facts(intent, terminal, 1, 100).outcome
             })
         })
         .collect();

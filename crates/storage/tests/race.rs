@@ -48,7 +48,7 @@ fn of_a_thousand_racers_with_one_counter_one_is_approved() {
             let (intent, terminal) = lanes[number % TERMINALS];
             std::thread::spawn(move || {
                 start.wait();
-                world.pay_at(intent, terminal, 1, 100).outcome
+                world.pay_on_facts(intent, terminal, 1, 100).outcome
             })
         })
         .collect();

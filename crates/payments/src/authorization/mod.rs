@@ -51,7 +51,6 @@ pub struct Decision {
     suspended: Option<TokenState>,
     consumes_arming: bool,
     merchant_proven: bool,
-    cryptogram: Result<CryptogramVerified, CryptogramFailure>,
 }
 
 impl Decision {
@@ -125,39 +124,21 @@ impl Decision {
     pub const fn merchant_proven(&self) -> bool {
         self.merchant_proven
     }
-
-    /// The proof, to open the card's record with.
-    ///
-    /// # Errors
-    /// The failure that was given to [`decide`].
-    pub const fn cryptogram(&self) -> Result<&CryptogramVerified, CryptogramFailure> {
-        match &self.cryptogram {
-            Ok(proof) => Ok(proof),
-            Err(failure) => Err(*failure),
-        }
-    }
-
-    /// Gives the proof back, to decide again on fresh facts.
-    ///
-    /// # Errors
-    /// The failure that was given to [`decide`].
-    pub fn into_cryptogram(self) -> Result<CryptogramVerified, CryptogramFailure> {
-        self.cryptogram
-    }
 }
 
 /// Decides one payment. `cryptogram` and `terminal_pin` are what the HSM said about the presented
-/// cryptogram, and about the PIN that came with it.
+/// cryptogram, and about the PIN that came with it. The proof stays with who holds it: a payment whose
+/// decision could not be kept is decided again.
 #[must_use]
 pub fn decide(
     facts: Facts,
-    cryptogram: Result<CryptogramVerified, CryptogramFailure>,
+    cryptogram: Result<&CryptogramVerified, CryptogramFailure>,
     terminal_pin: TerminalPin,
     now: Timestamp,
 ) -> Decision {
     let person_key_use = person_key_use(&facts, now);
     let counts = matches!(person_key_use, PersonKeyUse::AsCompared | PersonKeyUse::Attempt);
-    let proven = counts && cryptogram.as_ref().is_ok_and(|proof| proves(proof, &facts));
+    let proven = counts && cryptogram.is_ok_and(|proof| proves(proof, &facts));
     let evidence = Evidence { proven, person_key_use, terminal_pin };
     let outcome = rules::outcome(&facts, &evidence, now);
 
@@ -192,7 +173,6 @@ pub fn decide(
         consumes_arming: facts.intent.is_armed_at(facts.terminal.id(), now)
             && !is_skipped(Control::ArmingOnce),
         facts,
-        cryptogram,
     }
 }
 
@@ -210,9 +190,9 @@ struct Evidence {
 #[must_use]
 pub fn decided_before(
     facts: &Facts,
-    cryptogram: &Result<CryptogramVerified, CryptogramFailure>,
+    cryptogram: Result<&CryptogramVerified, CryptogramFailure>,
 ) -> Option<AuthorizationId> {
-    let proven = cryptogram.as_ref().is_ok_and(|proof| proves(proof, facts));
+    let proven = cryptogram.is_ok_and(|proof| proves(proof, facts));
     let spent = facts.token.as_ref()?.counter_spent?;
     // Behind a wrong PIN there is no proof, and nothing to win: it was declined.
     let is_same = (proven || !spent.verified)

@@ -38,6 +38,7 @@ impl From<ServiceError> for Problem {
 fn of_storage(error: StorageError) -> Problem {
     match error {
         StorageError::NotFound { kind, .. } => Problem::not_found(kind),
+        StorageError::OfAnotherMerchant => Problem::not_found("payment intent"),
         StorageError::Refused(refusal) => of_refusal(&refusal),
         StorageError::DifferentContent(_) => {
             Problem::new(ProblemKind::IdempotencyKeyReused, error.to_string())

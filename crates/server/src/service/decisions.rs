@@ -1,6 +1,6 @@
-//! Payments that come at the same moment are decided together: what is known of all of them is loaded at once, the
-//! security module is asked at once, and the decisions are written down at once, each for itself; on a conflict, load
-//! and decide again (docs/ARCHITECTURE.md, the way of one payment).
+//! Payments that come at the same moment are decided together: their tokens are looked up at once, the security module is
+//! asked at once, and the store decides all of them at once, each for itself, on what is so at that moment; on a conflict,
+//! look up and decide again (docs/ARCHITECTURE.md, the way of one payment).
 //!
 //! What ends one of them, an error or an answer from before, ends no other, and is told at once.
 
@@ -12,13 +12,12 @@ use tapfer_payment_types::messages::SealedPayload;
 use tapfer_payment_types::{ApiKeyId, AuthorizationId, PaymentIntentId, TerminalId};
 use tapfer_payments::audit;
 use tapfer_payments::authorization::{
-    Authorization, CryptogramFailure, Decision, DeclineReason, Facts, Language, Outcome, decide,
-    decided_before,
+    Authorization, CryptogramFailure, DeclineReason, Language, Outcome,
 };
-use tapfer_payments::pins::{CardPin, TerminalPin};
+use tapfer_payments::pins::TerminalPin;
 use tapfer_storage::{
-    Answer, Begun, CommitAuthorization, FactsQuery, Running, StorageError, StoredResponse, Write,
-    Written,
+    Answer, Begun, Evidence, FactsQuery, Made, PresentedToken, Running, StorageError,
+    StoredResponse, Undecided, Written,
 };
 
 use crate::api;
@@ -87,24 +86,13 @@ struct Open<'a, T> {
     known: T,
 }
 
-/// What a payment has to be decided on. The guard marks it as running.
+/// A payment that goes on. The guard marks it as running.
 struct Case {
     running: Running,
     query: FactsQuery,
-    facts: Facts,
-    proof: Proof,
-    pin: Option<ComparedPin>,
+    /// What was found out before, if it could not be decided on it.
+    before: Option<Arc<Evidence>>,
 }
-
-/// What a PIN was compared with, and what came of it: whoever decides again need not ask again.
-#[derive(Clone, Copy)]
-struct ComparedPin {
-    with: Option<CardPin>,
-    verdict: TerminalPin,
-}
-
-/// A payment whose decision was not written down: a fact has changed meanwhile.
-type Conflicting<'a> = (Open<'a, (Running, FactsQuery)>, Proof, ComparedPin);
 
 impl Asked for Question {
     type Caller = ApiKeyId;
@@ -151,11 +139,11 @@ impl Service {
         let mut answers = Answers(tell);
         let open = self.look_callers_up(&mut answers, questions);
         let begun = self.begin_payments(&mut answers, open);
-        let known = self.load_facts(&mut answers, begun);
-        let mut open = self.verify_together(&mut answers, known);
+        let mut open = self.number_hashes(&mut answers, begun);
         for _ in 0..ATTEMPTS {
-            let conflicting = self.decide_and_commit(&mut answers, open);
-            open = self.load_again(&mut answers, conflicting);
+            let looked_up = self.look_tokens_up(&mut answers, open);
+            let proven = self.gather_evidence(&mut answers, looked_up);
+            open = self.decide_all(&mut answers, proven);
             if open.is_empty() {
                 return;
             }
@@ -214,11 +202,12 @@ impl Service {
             .collect()
     }
 
-    fn load_facts<'a>(
+    /// What each is about.
+    fn number_hashes<'a>(
         &self,
         answers: &mut Answers<'_>,
         begun: Vec<Open<'a, Running>>,
-    ) -> Vec<Open<'a, (Running, FactsQuery, Facts)>> {
+    ) -> Vec<Open<'a, Case>> {
         let numbers: Vec<_> =
             begun.iter().map(|open| open.question.chip_data.token_pan.as_ref()).collect();
         let hashes = self.presented_number_hashes(&numbers);
@@ -233,166 +222,150 @@ impl Service {
             })
         });
         let queries: Vec<_> = queries.collect();
-        let asked = answers.go_on(begun, queries);
-        let queries: Vec<_> = asked.iter().map(|open| open.known.1.clone()).collect();
-        let facts = self.storage.facts_of_authorizations(&queries);
-        let facts = asked.iter().zip(facts).map(|(open, facts)| {
-            let facts = facts?;
-            require_same_merchant(&open.question.caller, &facts)?;
-            Ok(facts)
-        });
-        let facts: Vec<_> = facts.collect();
-        let known = answers.go_on(asked, facts).into_iter();
-        known
-            .map(|Open { place, question, known: ((running, query), facts) }| Open {
+        let asked = answers.go_on(begun, queries).into_iter();
+        asked
+            .map(|Open { place, question, known: (running, query) }| Open {
                 place,
                 question,
-                known: (running, query, facts),
+                known: Case { running, query, before: None },
             })
             .collect()
     }
 
-    /// Asks the security module whether the cards made these cryptograms.
-    fn verify_together<'a>(
-        &self,
-        answers: &mut Answers<'_>,
-        known: Vec<Open<'a, (Running, FactsQuery, Facts)>>,
-    ) -> Vec<Open<'a, Case>> {
-        let requests: Vec<_> = known
-            .iter()
-            .map(|open| cryptogram_request(&open.known.2, &open.question.chip_data))
-            .collect();
-        let mut good = Vec::new();
-        let failures: Vec<_> =
-            requests.into_iter().map(|request| request.map(|request| good.push(request))).collect();
-        let mut verdicts = self
-            .ask_hsm_for_all("verify_cryptogram", good.len(), |hsm| hsm.verify_cryptograms(&good))
-            .into_iter();
-        let proofs: Vec<_> = failures
-            .into_iter()
-            .map(|failure| match failure {
-                Err(failure) => Ok(Err(failure)),
-                Ok(()) => {
-                    verdicts.next().unwrap_or(Err(NOT_ANSWERED)).map(proof).map_err(Into::into)
-                }
-            })
-            .collect();
-        let proven = answers.go_on(known, proofs).into_iter();
-        proven
-            .map(|Open { place, question, known: ((running, query, facts), proof) }| Open {
-                place,
-                question,
-                known: Case { running, query, facts, proof, pin: None },
-            })
-            .collect()
-    }
-
-    /// Those that were not written down, because a fact has changed meanwhile.
-    fn decide_and_commit<'a>(
+    fn look_tokens_up<'a>(
         &self,
         answers: &mut Answers<'_>,
         open: Vec<Open<'a, Case>>,
-    ) -> Vec<Conflicting<'a>> {
-        let (mut repeated, mut repeats) = (Vec::new(), Vec::new());
-        let (mut decided, mut commits) = (Vec::new(), Vec::new());
-        for Open { place, question, known } in open {
-            let Case { running, query, facts, proof, pin } = known;
-            match self.decide_one(question, facts, proof, pin) {
-                Ok(Step::Commit(new)) => {
-                    commits.push((new.commit, new.write));
-                    let open = Open { place, question, known: (running, query) };
-                    decided.push((open, new.decision, new.pin));
-                }
-                Ok(Step::Repeat(id, write)) => {
-                    repeats.push((id, *write));
-                    repeated.push(Open { place, question, known: running });
-                }
-                Err(error) => {
-                    drop(running);
-                    answers.put(place, Err(error));
-                }
-            }
-        }
-        let told_again = self.storage.repeat_authorizations(repeats);
-        for (open, told) in repeated.into_iter().zip(told_again) {
-            // Who is told may ask again at once, and is no longer running then.
-            drop(open.known);
-            answers.put(open.place, told.map(Answered::from).map_err(Into::into));
-        }
-        let written = self.storage.commit_authorizations(commits);
-        let mut conflicting = Vec::new();
-        for ((open, decision, pin), written) in decided.into_iter().zip(written) {
-            match written {
-                Err(StorageError::Conflict) => {
-                    metrics::decision_retry();
-                    conflicting.push((open, decision.into_cryptogram(), pin));
-                }
-                written => {
-                    let caller = open.question.caller.for_audit();
-                    let answer = written.map(|written| counted(written, &caller).into());
-                    drop(open.known);
-                    answers.put(open.place, answer.map_err(Into::into));
-                }
-            }
-        }
-        conflicting
+    ) -> Vec<Open<'a, (Case, Option<PresentedToken>)>> {
+        let queries: Vec<_> = open.iter().map(|open| open.known.query.clone()).collect();
+        let with_pins = open.iter().any(|open| open.question.online_pin.is_some());
+        let tokens = self.storage.presented_tokens(&queries, with_pins).into_iter();
+        let tokens = open
+            .iter()
+            .zip(tokens)
+            .map(|(open, found)| found.map_err(|error| refused(error, &open.question.caller)));
+        let tokens: Vec<_> = tokens.collect();
+        answers.go_on(open, tokens)
     }
 
-    fn load_again<'a>(
+    /// What speaks for each, in the order in which they came. What the security module said of the same token before it is not
+    /// asked again.
+    fn gather_evidence<'a>(
         &self,
         answers: &mut Answers<'_>,
-        conflicting: Vec<Conflicting<'a>>,
-    ) -> Vec<Open<'a, Case>> {
-        let queries: Vec<_> = conflicting.iter().map(|(open, ..)| open.known.1.clone()).collect();
-        if queries.is_empty() {
-            return Vec::new();
+        open: Vec<Open<'a, (Case, Option<PresentedToken>)>>,
+    ) -> Vec<Open<'a, (Case, Arc<Evidence>)>> {
+        let (mut proven, mut unproven) = (Vec::new(), Vec::new());
+        for Open { place, question, known: (case, token) } in open {
+            match case.before.clone().filter(|before| before.is_about(token.as_ref())) {
+                Some(before) => proven.push(Open { place, question, known: (case, before) }),
+                None => unproven.push(Open { place, question, known: (case, token) }),
+            }
         }
-        let facts = self.storage.facts_of_authorizations(&queries);
-        let mut open = Vec::new();
-        for ((again, proof, pin), facts) in conflicting.into_iter().zip(facts) {
-            let Open { place, question, known: (running, query) } = again;
-            match facts {
-                Ok(facts) => {
-                    let known = Case { running, query, facts, proof, pin: Some(pin) };
-                    open.push(Open { place, question, known });
+        proven.extend(self.ask_for_evidence(answers, unproven));
+        proven.sort_by_key(|open| open.place);
+        proven
+    }
+
+    /// Asks the security module whether the cards made these cryptograms, and about the PINs.
+    fn ask_for_evidence<'a>(
+        &self,
+        answers: &mut Answers<'_>,
+        open: Vec<Open<'a, (Case, Option<PresentedToken>)>>,
+    ) -> Vec<Open<'a, (Case, Arc<Evidence>)>> {
+        let proofs = self.verify_all(&open);
+        let evidence = open.iter().zip(proofs).map(|(open, proof)| {
+            // Who had no answer of the security module is not to wait for another one.
+            let (cryptogram, token) = (proof?, open.known.1.clone());
+            // Opened whatever the cryptogram is worth: an answer that depended on it would tell a right
+            // cryptogram from a wrong one, and so a PIN, where neither counts.
+            let terminal_pin = self.compare_pin(open.question, token.as_ref())?;
+            Ok(Arc::new(Evidence { token, cryptogram, terminal_pin }))
+        });
+        let evidence: Vec<_> = evidence.collect();
+        let proven = answers.go_on(open, evidence).into_iter();
+        proven
+            .map(|Open { place, question, known: ((case, _), evidence) }| Open {
+                place,
+                question,
+                known: (case, evidence),
+            })
+            .collect()
+    }
+
+    /// What the security module says of each cryptogram, in their order.
+    fn verify_all(
+        &self,
+        open: &[Open<'_, (Case, Option<PresentedToken>)>],
+    ) -> Vec<Result<Proof, ServiceError>> {
+        let mut good = Vec::new();
+        let requests = open.iter().map(|open| {
+            cryptogram_request(open.known.1.as_ref(), &open.question.chip_data)
+                .map(|request| good.push(request))
+        });
+        let requests: Vec<Result<(), CryptogramFailure>> = requests.collect();
+        let mut verdicts = self
+            .ask_hsm_for_all("verify_cryptogram", good.len(), |hsm| hsm.verify_cryptograms(&good))
+            .into_iter();
+        let proofs = requests.into_iter().map(|request| match request {
+            Err(failure) => Ok(Err(failure)),
+            Ok(()) => verdicts.next().unwrap_or(Err(NOT_ANSWERED)).map(proof).map_err(Into::into),
+        });
+        proofs.collect()
+    }
+
+    fn compare_pin(
+        &self,
+        question: &Question,
+        token: Option<&PresentedToken>,
+    ) -> Result<Option<TerminalPin>, ServiceError> {
+        let Some(sealed) = &question.online_pin else { return Ok(None) };
+        let bound_to = (question.payment_intent, question.terminal);
+        self.compare_online_pin(token, sealed, bound_to).map(Some)
+    }
+
+    /// Lets the store decide. Left are those of which something has changed meanwhile.
+    fn decide_all<'a>(
+        &self,
+        answers: &mut Answers<'_>,
+        open: Vec<Open<'a, (Case, Arc<Evidence>)>>,
+    ) -> Vec<Open<'a, Case>> {
+        let undecided: Vec<_> = open.iter().map(|open| self.undecided(open)).collect();
+        let ready = answers.go_on(open, undecided).into_iter();
+        let (asked, payments): (Vec<_>, Vec<_>) = ready
+            .map(|Open { place, question, known: (known, payment) }| {
+                (Open { place, question, known }, payment)
+            })
+            .unzip();
+        let made = self.storage.decide_authorizations(payments);
+        let mut left = Vec::new();
+        for (open, made) in asked.into_iter().zip(made) {
+            let Open { place, question, known: (case, evidence) } = open;
+            match made {
+                Err(StorageError::Conflict) => {
+                    metrics::decision_retry();
+                    let known = Case { before: Some(evidence), ..case };
+                    left.push(Open { place, question, known });
                 }
-                Err(error) => {
-                    drop(running);
-                    answers.put(place, Err(error.into()));
+                made => {
+                    // Who is told may ask again at once, and is no longer running then.
+                    drop(case.running);
+                    answers.put(place, told(made, &question.caller));
                 }
             }
         }
-        open
+        left
     }
 
-    fn decide_one(
+    fn undecided(
         &self,
-        question: &Question,
-        facts: Facts,
-        proof: Proof,
-        pin: Option<ComparedPin>,
-    ) -> Result<Step, ServiceError> {
+        Open { question, known: (case, evidence), .. }: &Open<'_, (Case, Arc<Evidence>)>,
+    ) -> Result<Undecided, ServiceError> {
         let answer = Answer::Of(answer_in(question.language));
         let write = self.write(&question.caller, &question.repetition, answer);
-        if let Some(id) = decided_before(&facts, &proof) {
-            return Ok(Step::Repeat(id, Box::new(write)));
-        }
-        // Opened whatever the cryptogram is worth: an answer that depended on it would tell a right
-        // cryptogram from a wrong one, and so a PIN, where neither counts.
-        let pin = match pin.filter(|pin| pin.is_with(&facts)) {
-            Some(pin) => pin,
-            None => self.compare_pin(question, &facts)?,
-        };
-        let decision = decide(facts, proof, pin.verdict, write.now);
         let id = AuthorizationId::new(write.now, self.random()?);
-        let commit = CommitAuthorization::new(id, &decision);
-        Ok(Step::Commit(Box::new(New { decision, commit, write, pin })))
-    }
-
-    fn compare_pin(&self, question: &Question, facts: &Facts) -> Result<ComparedPin, ServiceError> {
-        let bound_to = (question.payment_intent, question.terminal);
-        let verdict = self.compare_online_pin(facts, question.online_pin.as_ref(), bound_to)?;
-        Ok(ComparedPin { with: card_pin(facts), verdict })
+        let (query, evidence) = (case.query.clone(), Arc::clone(evidence));
+        Ok(Undecided { id, query, evidence, write })
     }
 
     /// Asks the security module about things that are at hand together, and counts and times each.
@@ -414,33 +387,6 @@ impl Service {
     }
 }
 
-/// What is to be done about one payment.
-enum Step {
-    Commit(Box<New>),
-    /// Tell again what was decided about this very tap.
-    Repeat(AuthorizationId, Box<Write<Authorization>>),
-}
-
-/// A decision that is to be written down.
-struct New {
-    decision: Decision,
-    commit: CommitAuthorization,
-    write: Write<Authorization>,
-    pin: ComparedPin,
-}
-
-impl ComparedPin {
-    /// Whether the card's PIN is still the one that was compared with; its tries may be others.
-    fn is_with(&self, facts: &Facts) -> bool {
-        let value = |pin: Option<CardPin>| pin.map(|pin| pin.value);
-        value(self.with) == value(card_pin(facts))
-    }
-}
-
-fn card_pin(facts: &Facts) -> Option<CardPin> {
-    facts.token.as_ref().and_then(|token| token.card_pin)
-}
-
 const CONTENTION: ServiceError = ServiceError::Contention(
     "too many payments of the same card or at the same terminal at this moment; nothing was \
      decided. Ask again with the same idempotency key",
@@ -457,19 +403,27 @@ fn answer_in(language: Language) -> fn(&Authorization) -> StoredResponse {
     }
 }
 
-/// A terminal takes payments for its own merchant only; others' payments do not exist for it.
-fn require_same_merchant(caller: &Caller, facts: &Facts) -> Result<(), ServiceError> {
-    if facts.intent.merchant == facts.terminal.merchant.id {
-        return Ok(());
+/// What a caller hears of what the store has made.
+fn told(made: Result<Made, StorageError>, caller: &Caller) -> Decided {
+    match made {
+        Ok(made) => Ok(counted(made.written, &caller.for_audit()).into()),
+        Err(error) => Err(refused(error, caller)),
     }
-    Err(caller.hide("payment intent"))
+}
+
+/// A terminal takes payments for its own merchant only; others' payments do not exist for it.
+fn refused(error: StorageError, caller: &Caller) -> ServiceError {
+    match error {
+        StorageError::OfAnotherMerchant => caller.hide("payment intent"),
+        error => error.into(),
+    }
 }
 
 fn cryptogram_request<'a>(
-    facts: &'a Facts,
+    presented: Option<&'a PresentedToken>,
     chip_data: &'a ChipData,
 ) -> Result<CryptogramRequest<'a>, CryptogramFailure> {
-    let (Some(known), Some(token_pan)) = (&facts.token, &chip_data.token_pan) else {
+    let (Some(known), Some(token_pan)) = (presented, &chip_data.token_pan) else {
         return Err(CryptogramFailure::NotChecked);
     };
     let Some(data) = chip_data.presented.input.application_data() else {

@@ -1,5 +1,5 @@
-//! What the platform does for its callers: check rights, load facts, ask the security module, apply the
-//! rules of `payments`, commit in one transaction. No rules of its own.
+//! What the platform does for its callers: check rights, look up what the security module has to know, ask
+//! it, have the store apply the rules of `payments` and commit in one transaction. No rules of its own.
 //!
 //! Everything here blocks and runs off the network threads. No method holds a database transaction
 //! while the security module works: the store does not even offer a way to.

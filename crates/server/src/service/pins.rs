@@ -10,10 +10,11 @@ use tapfer_payment_types::messages::{PinStatus, SealedPayload, SetPersonKeyReque
 use tapfer_payment_types::policy::PinRules;
 use tapfer_payment_types::{CardId, IssuerId, PaymentIntentId, TerminalId, Timestamp, TokenId};
 use tapfer_payments::access::Principal;
-use tapfer_payments::authorization::Facts;
 use tapfer_payments::pins::{self, CardPin, PersonKeyState, ProofDemand, TerminalPin};
 use tapfer_payments::tokens::Token;
-use tapfer_storage::{PersonKeyChange, StorageError, StoredPersonKey, StoredResponse, Written};
+use tapfer_storage::{
+    PersonKeyChange, PresentedToken, StorageError, StoredPersonKey, StoredResponse, Written,
+};
 
 use crate::api;
 use crate::service::answer::{Answered, done};
@@ -186,15 +187,14 @@ impl Service {
     /// What the security module says of the PIN that came with a payment.
     pub(super) fn compare_online_pin(
         &self,
-        facts: &Facts,
-        sealed: Option<&SealedPayload>,
+        presented: Option<&PresentedToken>,
+        sealed: &SealedPayload,
         bound_to: (PaymentIntentId, TerminalId),
     ) -> Result<TerminalPin, ServiceError> {
-        let (Some(token), Some(sealed)) = (&facts.token, sealed) else {
+        let Some(PresentedToken { token, card_pin: Some(pin) }) = presented else {
             return Ok(TerminalPin::Absent);
         };
-        let Some(pin) = token.card_pin else { return Ok(TerminalPin::Absent) };
-        let subject = CardPinSubject { issuer: token.token.issuer, card: token.card.id };
+        let subject = CardPinSubject { issuer: token.issuer, card: token.card };
         let associated = format!("{}{}", bound_to.0, bound_to.1);
         let is_right = self.ask_hsm("verify_card_pin", |hsm| {
             hsm.verify_card_pin(subject, &CardPinValue(pin.value), sealed, associated.as_bytes())

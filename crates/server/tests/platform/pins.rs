@@ -14,7 +14,7 @@ use crate::phone::{hex, random, unhex};
 use crate::shop::{Shop, reason};
 
 /// Screen on up to 25.00; above, and after three payments or 60.00 without it, the wallet's PIN.
-fn app_pin_policy() -> Value {
+pub(crate) fn app_pin_policy() -> Value {
     json!({
         "name": "app pin", "currency": "EUR", "limit": 2_500,
         "up_to_limit": "screen_on", "above_limit": "app_pin",
@@ -30,7 +30,7 @@ fn terminal_pin_policy() -> Value {
     })
 }
 
-fn set_policy(shop: &Shop, policy: &Value) -> Value {
+pub(crate) fn set_policy(shop: &Shop, policy: &Value) -> Value {
     shop.issuer.put(&format!("/v1/issuers/{}/policy", shop.issuer_id), policy).expect(200)
 }
 

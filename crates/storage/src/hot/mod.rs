@@ -30,7 +30,7 @@ use tapfer_payments::policies::IssuedPolicy;
 
 use crate::decided::Decided;
 use crate::idempotency::GivenAnswer;
-use crate::{CommitAuthorization, FactsQuery, Inconsistency, StorageError};
+use crate::{CommitAuthorization, FactsQuery, Inconsistency, PresentedToken, StorageError};
 
 pub(crate) use self::aggregates::{
     COUNTERS, HotCard, HotIssuer, HotTerminal, HotToken, SpentCounters,
@@ -141,6 +141,43 @@ impl Hot {
         };
         let terminal = (query.terminal, query.acquirer);
         self.facts_about(tables, token, query.payment_intent, terminal, &query.presented)
+    }
+
+    /// The presented token, and the PIN of its card.
+    ///
+    /// # Errors
+    /// There is no such intent, it is another merchant's than the terminal, or the tables cannot be read.
+    pub(crate) fn presented<T: Tables>(
+        &self,
+        tables: &T,
+        query: &FactsQuery,
+    ) -> Result<Option<PresentedToken>, T::Error> {
+        let paid = match self.intents.get(&query.payment_intent) {
+            Some(intent) => intent.merchant,
+            None => tables.intent(query.payment_intent)?.merchant,
+        };
+        let asks = match self.terminals.get(&query.terminal) {
+            Some(known) => known.merchant.id,
+            None => tables.terminal(query.terminal)?.merchant.id,
+        };
+        if paid != asks {
+            return Err(StorageError::OfAnotherMerchant.into());
+        }
+        let id = match self.numbers.get(query.token_number_hash.as_slice()) {
+            Some(id) => Some(*id),
+            None => tables.token_with_number(&query.token_number_hash)?,
+        };
+        let Some(id) = id else { return Ok(None) };
+        let token = match self.tokens.get(&id) {
+            Some(known) => Some(Arc::clone(&known.token)),
+            None => tables.token(id)?.map(|found| found.token),
+        };
+        let Some(token) = token else { return Ok(None) };
+        let card_pin = match self.cards.get(&token.card) {
+            Some(card) => card.pin,
+            None => tables.card(token.card)?.and_then(|found| found.pin),
+        };
+        Ok(Some(PresentedToken { token, card_pin }))
     }
 
     /// Whether these facts still hold: all of them, compared whole, so that no fact can be forgotten here.
@@ -345,6 +382,32 @@ impl Hot {
     ) -> Result<Decided, StorageError> {
         self.keep(tables, &commit.facts)?;
         self.check(tables, &commit.facts)?;
+        self.take_in(commit, authorization, caller, answer)
+    }
+
+    /// Takes one decision in that was made on what is known here and in the tables at this moment.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub(crate) fn take<T: Tables<Error = StorageError>>(
+        &mut self,
+        tables: &T,
+        commit: &CommitAuthorization,
+        authorization: Authorization,
+        caller: Caller,
+        answer: Option<GivenAnswer>,
+    ) -> Result<Decided, StorageError> {
+        self.keep(tables, &commit.facts)?;
+        self.take_in(commit, authorization, caller, answer)
+    }
+
+    fn take_in(
+        &mut self,
+        commit: &CommitAuthorization,
+        authorization: Authorization,
+        caller: Caller,
+        answer: Option<GivenAnswer>,
+    ) -> Result<Decided, StorageError> {
         let decided = Decided { answer, ..Decided::new(commit, authorization, caller)? };
         let available = self.available_behind(&decided)?;
         self.follow(&decided, available);

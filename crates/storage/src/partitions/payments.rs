@@ -16,8 +16,9 @@ use crate::store::{
     AuthorizationStore, IdempotencyStore, RefundStore, RetentionStore, ReversalStore,
 };
 use crate::{
-    AuthorizationFilter, Begun, CommitAuthorization, FactsQuery, IdempotencyClaim, NewRefund,
-    NewReversal, Page, RefundFilter, Slice, StorageError, Write, Written,
+    AuthorizationFilter, Begun, CommitAuthorization, FactsQuery, IdempotencyClaim, Made, NewRefund,
+    NewReversal, Page, PresentedToken, RefundFilter, Slice, StorageError, Undecided, Write,
+    Written,
 };
 
 impl PartitionedStorage {
@@ -55,6 +56,52 @@ impl PartitionedStorage {
         answers.into_iter().map(|answer| answer.unwrap_or(Err(StorageError::Abandoned))).collect()
     }
 
+    /// As [`Self::each_at`], of payments at their cards: behind this their intents are there.
+    fn each_at_its_card<Q: Clone + Send + 'static, A: Send + 'static>(
+        &self,
+        asked: &[Q],
+        about: fn(&Q) -> &FactsQuery,
+        ask: impl Fn(&PostgresStorage, Vec<Q>) -> Vec<Result<A>> + Clone + Send + 'static,
+    ) -> Vec<Result<A>> {
+        // Of one that is handed over all the time: nobody is to try that once more at once.
+        let mut answers = of_each(asked.len(), &StorageError::Busy);
+        let mut open: Vec<(usize, &Q)> = asked.iter().enumerate().collect();
+        for _ in 0..ATTEMPTS {
+            if open.is_empty() {
+                break;
+            }
+            let wanted: Vec<Wanted> = open
+                .iter()
+                .map(|(_, asked)| {
+                    let query = about(asked);
+                    let hash = query.token_number_hash.as_slice();
+                    // A number of no range is no token's: it is decided where the intent is.
+                    let to = (!hash.is_empty()).then(|| self.of_hash(hash));
+                    Wanted { id: query.payment_intent, to, terminal: query.terminal }
+                })
+                .collect();
+            let brought = self.bring(&wanted);
+            let is_brought: Vec<_> = brought.iter().map(Result::is_ok).collect();
+            let there = brought.into_iter().zip(&open);
+            let there = there.map(|(at, (_, asked))| at.map(|at| (at, (*asked).clone())));
+            let said = self.each_at(there.collect(), ask.clone());
+            let mut again = Vec::new();
+            for (((place, asked), is_brought), said) in open.into_iter().zip(is_brought).zip(said) {
+                match said {
+                    // It went on before it was read.
+                    Err(error) if is_brought && is_gone(&error) => again.push((place, asked)),
+                    said => {
+                        if let Some(answer) = answers.get_mut(place) {
+                            *answer = said;
+                        }
+                    }
+                }
+            }
+            open = again;
+        }
+        answers
+    }
+
     /// Answers of the home that not all partitions have heard of are told when they have.
     fn tell_before(&self, begun: &mut [Result<Begun>], claims: &[&IdempotencyClaim]) {
         for (begun, claim) in begun.iter_mut().zip(claims) {
@@ -68,46 +115,32 @@ impl PartitionedStorage {
 }
 
 impl AuthorizationStore for PartitionedStorage {
-    /// Behind this the intents are where the cards are.
+    fn presented_tokens(
+        &self,
+        queries: &[FactsQuery],
+        with_pins: bool,
+    ) -> Vec<Result<Option<PresentedToken>>> {
+        self.each_at_its_card(
+            queries,
+            |query| query,
+            move |store, queries| store.presented_tokens(&queries, with_pins),
+        )
+    }
+
+    fn decide_authorizations(&self, undecided: Vec<Undecided>) -> Vec<Result<Made>> {
+        self.each_at_its_card(
+            &undecided,
+            |one| &one.query,
+            |store, undecided| store.decide_authorizations(undecided),
+        )
+    }
+
     fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
-        // Of one that is handed over all the time.
-        let mut facts = of_each(queries.len(), &StorageError::Conflict);
-        let mut open: Vec<(usize, &FactsQuery)> = queries.iter().enumerate().collect();
-        for _ in 0..ATTEMPTS {
-            if open.is_empty() {
-                break;
-            }
-            let wanted: Vec<Wanted> = open
-                .iter()
-                .map(|(_, query)| {
-                    let hash = query.token_number_hash.as_slice();
-                    // A number of no range is no token's: it is decided where the intent is.
-                    let to = (!hash.is_empty()).then(|| self.of_hash(hash));
-                    Wanted { id: query.payment_intent, to, terminal: query.terminal }
-                })
-                .collect();
-            let brought = self.bring(&wanted);
-            let is_brought: Vec<_> = brought.iter().map(Result::is_ok).collect();
-            let asked = brought.into_iter().zip(&open);
-            let asked = asked.map(|(at, (_, query))| at.map(|at| (at, (*query).clone())));
-            let said = self.each_at(asked.collect(), |store, queries: Vec<_>| {
-                store.facts_of_authorizations(&queries)
-            });
-            let mut again = Vec::new();
-            for (((place, query), is_brought), said) in open.into_iter().zip(is_brought).zip(said) {
-                match said {
-                    // It went on before it was read.
-                    Err(error) if is_brought && is_gone(&error) => again.push((place, query)),
-                    said => {
-                        if let Some(answer) = facts.get_mut(place) {
-                            *answer = said;
-                        }
-                    }
-                }
-            }
-            open = again;
-        }
-        facts
+        self.each_at_its_card(
+            queries,
+            |query| query,
+            |store, queries| store.facts_of_authorizations(&queries),
+        )
     }
 
     fn commit_authorizations(

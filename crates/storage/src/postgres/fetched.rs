@@ -27,7 +27,7 @@ use crate::relational::{
     Result, cards, integrity, intents, issuers, lookup, merchants, pins, policies, sql, terminals,
     tokens,
 };
-use crate::{CardAccount, FactsQuery, StorageError};
+use crate::{FactsQuery, PresentedToken, StorageError};
 
 static SPENT: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -38,6 +38,14 @@ static SPENT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 const TOKENS_WITH_NUMBERS: &str = "SELECT * FROM tokens WHERE number_hash = ANY (?1::bytea[])";
+/// Which of these payments are there, and whether they are the merchants' of the terminals that ask.
+const OWNERS: &str = "SELECT asked.place,
+        CASE WHEN intent.merchant_id = terminal.merchant_id THEN 1 ELSE 0 END AS is_theirs
+    FROM unnest(?1::text[], ?2::text[]) WITH ORDINALITY AS asked (intent, terminal, place)
+    JOIN payment_intents AS intent ON intent.id = asked.intent AND intent.handed_to IS NULL
+    JOIN terminals AS terminal ON terminal.id = asked.terminal";
+const PINS_WITH_NUMBERS: &str = "SELECT * FROM card_pins
+    WHERE card_id = ANY (ARRAY(SELECT card_id FROM tokens WHERE number_hash = ANY (?1::bytea[])))";
 const TOKENS: &str = "SELECT * FROM tokens WHERE id = ANY (?1::text[])";
 const HISTORIES: &str = "SELECT * FROM token_histories WHERE token_id = ANY (?1::text[])";
 const PERSON_KEYS: &str = "SELECT * FROM person_keys WHERE token_id = ANY (?1::text[])";
@@ -50,8 +58,13 @@ const HIGHEST: &str = "SELECT wanted.id AS token_id, highest.number
 const KEYS: &str = "SELECT key.* FROM unnest(?1::text[], ?2::bigint[], ?3::bytea[]) AS wanted (token, class, index)
     JOIN limited_use_keys AS key
         ON key.token_id = wanted.token AND key.key_class = wanted.class AND key.key_index = wanted.index";
-static CARDS: LazyLock<String> =
-    LazyLock::new(|| format!("{} WHERE id = ANY (?1::text[])", cards::SELECT));
+/// Cards with what they can spend.
+const CARDS: &str =
+    "SELECT cards.*, issuers.currency AS currency, coalesce(spendable.balance, 0) AS available
+    FROM cards JOIN issuers ON issuers.id = cards.issuer_id
+    LEFT JOIN accounts AS spendable ON spendable.kind = 'cardholder'
+        AND spendable.owner = cards.id AND spendable.currency = issuers.currency
+    WHERE cards.id = ANY (?1::text[])";
 const CARD_PINS: &str = "SELECT * FROM card_pins WHERE card_id = ANY (?1::text[])";
 const ISSUERS: &str = "SELECT * FROM issuers WHERE id = ANY (?1::text[])";
 /// The newest of each issuer, and those that are named.
@@ -156,7 +169,7 @@ impl Wanted {
             (PERSON_KEYS, vec![tokens]),
             (HIGHEST, vec![tokens]),
             (KEYS, vec![keys_of, classes, indices]),
-            (&CARDS, vec![cards]),
+            (CARDS, vec![cards]),
             (CARD_PINS, vec![cards]),
             (ISSUERS, vec![issuers]),
             (POLICIES, vec![issuers, policies_of, versions]),
@@ -187,9 +200,8 @@ impl Fetched {
             let token = numbered.get(&query.token_number_hash);
             (query.terminal, query.payment_intent, &*query.presented, token)
         }));
-        let numbers = numbered.iter().map(|(hash, token)| (hash.clone(), token.id)).collect();
         let answers = session.ask_all(&wanted.asked())?;
-        Ok(Self { numbers, ..Self::read(&mut answers.into_iter())? })
+        Self::read(&mut answers.into_iter())
     }
 
     /// Reads what the server answered to [`Wanted::asked`].
@@ -213,7 +225,8 @@ impl Fetched {
         let verdicts = by_id(&next(), "device_integrity", "device_id", integrity::read_verdict)?;
         let terminals = read_terminals(&mut next)?;
         let intents = by_id(&next(), "payment_intents", "id", intents::read)?;
-        let numbers = HashMap::new();
+        let number = |token: &HotToken| (token.number_hash.clone(), token.token.id);
+        let numbers = tokens.values().map(number).collect();
         Ok(Self {
             numbers,
             tokens,
@@ -227,6 +240,69 @@ impl Fetched {
             intents,
         })
     }
+}
+
+/// The presented tokens, in the order of the queries. A row that makes no sense is the matter of whoever presents it.
+///
+/// # Errors
+/// The database failed.
+pub(super) fn presented(
+    session: &Session,
+    queries: &[FactsQuery],
+    with_pins: bool,
+) -> Result<Vec<Result<Option<PresentedToken>>>> {
+    let hashes = queries.iter().map(|query| query.token_number_hash.as_slice());
+    let hashes: Vec<_> = hashes.collect();
+    let (intents, terminals): (Vec<_>, Vec<_>) = queries
+        .iter()
+        .map(|query| (query.payment_intent.to_string(), query.terminal.to_string()))
+        .unzip();
+    let mut asked: Vec<Asked<'_>> =
+        vec![(OWNERS, vec![&intents, &terminals]), (TOKENS_WITH_NUMBERS, vec![&hashes])];
+    if with_pins {
+        asked.push((PINS_WITH_NUMBERS, vec![&hashes]));
+    }
+    let mut answers = session.ask_all(&asked)?.into_iter();
+    let mut next = || answers.next().unwrap_or_default();
+    let owners = owners(&next())?;
+    let tokens: HashMap<Vec<u8>, _> = each_for_itself(&next(), |row| {
+        let hash = Columns::new(row, "tokens").get("number_hash").ok()?;
+        Some((hash, tokens::read(row).map(Arc::new)))
+    });
+    let pins: HashMap<CardId, _> = each_for_itself(&next(), |row| {
+        let card = Columns::keyed(row, "card_pins", "card_id").parse("card_id").ok()?;
+        Some((card, pins::read_card_pin(row)))
+    });
+    let found = queries.iter().enumerate().map(|(place, query)| {
+        match owners.get(&place) {
+            Some(true) => {}
+            Some(false) => return Err(StorageError::OfAnotherMerchant),
+            None => return found(None, "payment intent", query.payment_intent),
+        }
+        let token = tokens.get(&query.token_number_hash).cloned().transpose()?;
+        let Some(token) = token else { return Ok(None) };
+        let card_pin = pins.get(&token.card).cloned().transpose()?;
+        Ok(Some(PresentedToken { token, card_pin }))
+    });
+    Ok(found.collect())
+}
+
+/// By place, from nought: whether the payment is the terminal's merchant's.
+fn owners(rows: &[Row]) -> Result<HashMap<usize, bool>> {
+    let read = |row: &Row| {
+        let columns = Columns::keyed(row, "payment_intents", "place");
+        let place: usize = columns.number("place")?;
+        Ok((place.saturating_sub(1), columns.get("is_theirs")?))
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Rows by what they are found by, each with what is wrong with it. One that cannot be found is nobody's.
+fn each_for_itself<K: Eq + Hash, V>(
+    rows: &[Row],
+    read: impl Fn(&Row) -> Option<(K, Result<V>)>,
+) -> HashMap<K, Result<V>> {
+    rows.iter().filter_map(read).collect()
 }
 
 /// Rows by what they are found by.
@@ -286,10 +362,11 @@ fn read_tokens(
 }
 
 fn read_cards(next: &mut impl FnMut() -> Vec<Row>) -> Result<HashMap<CardId, HotCard>> {
-    let accounts: HashMap<CardId, _> = by_id(&next(), "cards", "id", cards::read)?;
+    let accounts: HashMap<CardId, _> = by_id(&next(), "cards", "id", |row| {
+        Ok((cards::read_card(row)?, Columns::new(row, "cards").money("available")?))
+    })?;
     let pins: HashMap<CardId, _> = by_id(&next(), "card_pins", "card_id", pins::read_card_pin)?;
-    let cards = accounts.into_iter().map(|(id, account)| {
-        let CardAccount { card, available, .. } = account;
+    let cards = accounts.into_iter().map(|(id, (card, available))| {
         (id, HotCard { card: Arc::new(card), available, pin: pins.get(&id).copied() })
     });
     Ok(cards.collect())

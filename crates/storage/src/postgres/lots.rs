@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 
 use tapfer_payment_types::planted::{Control, is_skipped};
-use tapfer_payment_types::{ApiKeyId, AuthorizationId, Timestamp};
-use tapfer_payments::authorization::{Authorization, Facts};
+use tapfer_payment_types::{ApiKeyId, AuthorizationId, PaymentIntentId, TerminalId, Timestamp};
+use tapfer_payments::authorization::{Authorization, Facts, PresentedPayment};
+use tapfer_payments::tokens::Token;
 use tokio_postgres::Row;
 
 use super::claims::ANSWERED;
 use super::fetched::{Fetched, Wanted};
 use super::locks;
 use super::session::{Asked, Session};
-use super::{PostgresStorage, Result, attempt, one_change, snapshot, together};
+use super::{Ended, PostgresStorage, Result, attempt, fetched, one_change, snapshot, together};
 use crate::decided::Decided;
 use crate::hot::Hot;
 use crate::idempotency::GivenAnswer;
@@ -19,9 +20,11 @@ use crate::relational::lookup::Seen;
 use crate::relational::rows::{Columns, first};
 use crate::relational::sql::params;
 use crate::relational::{Engine, authorizations, decided, idempotency, of_each};
+use crate::undecided::{Settled, Step, tell_again};
 use crate::{
     AuthorizationFilter, AuthorizationStore, Begun, CommitAuthorization, FactsQuery,
-    IdempotencyClaim, IdempotencyStore, Page, Slice, StorageError, StoredResponse, Write, Written,
+    IdempotencyClaim, IdempotencyStore, Made, Page, PresentedToken, Slice, StorageError,
+    StoredResponse, Undecided, Write, Written,
 };
 
 /// All that a lot of decisions rests on, locked in the order of [`crate::relational::sql::Guard`], and each kind in the order
@@ -58,52 +61,88 @@ const FORGET: &str =
     "SELECT CASE WHEN pg_try_advisory_xact_lock(1718579815) THEN 1 ELSE 0 END AS id";
 const FORGOTTEN_TOGETHER: u16 = 1_000;
 
+/// A payment of a lot.
+#[expect(clippy::large_enum_variant, reason = "all of a lot are of the same kind")]
+enum InLot {
+    /// It was decided on facts that are compared with those behind the locks.
+    Decided(Commit),
+    /// It is decided on those behind the locks.
+    Undecided(Undecided),
+}
+
+impl InLot {
+    const fn write(&self) -> &Write<Authorization> {
+        match self {
+            Self::Decided((_, write)) | Self::Undecided(Undecided { write, .. }) => write,
+        }
+    }
+
+    /// What it is about: terminal, intent, what was presented, and whose token it is.
+    fn about(&self) -> (TerminalId, PaymentIntentId, &PresentedPayment, Option<&Token>) {
+        match self {
+            Self::Decided((CommitAuthorization { facts, .. }, _)) => {
+                let token = facts.token.as_ref().map(|token| &*token.token);
+                (facts.terminal.id(), facts.intent.id, &facts.presented, token)
+            }
+            Self::Undecided(one) => {
+                let query = &one.query;
+                (query.terminal, query.payment_intent, &query.presented, one.token())
+            }
+        }
+    }
+
+    /// Alone, whatever becomes of the others.
+    fn settle(&self, session: &Session) -> Result<Settled> {
+        match self {
+            Self::Decided(commit) => {
+                let written = decided::commit(session, commit.clone())?;
+                Ok(Settled::Made(Made { written, commit: None }))
+            }
+            Self::Undecided(one) => decided::decide(session, one),
+        }
+    }
+}
+
 impl PostgresStorage {
-    fn commit_lot(&self, commits: &[Commit]) -> Vec<Result<Written<Authorization>>> {
-        let wanted = Wanted::by(commits.iter().map(|(commit, _)| {
-            let facts = &commit.facts;
-            let token = facts.token.as_ref().map(|token| &*token.token);
-            (facts.terminal.id(), facts.intent.id, &*facts.presented, token)
-        }));
-        let made = self.transact(&self.lots, |session| {
-            let together = attempt(session, |session| decide_together(session, commits, &wanted));
+    fn settle_lot(&self, lot: &[InLot]) -> Vec<Result<Settled>> {
+        let wanted = Wanted::by(lot.iter().map(InLot::about));
+        let made = self.transact_whole(&self.lots, |session| {
+            let together = attempt(session, |session| settle_together(session, lot, &wanted));
             match together {
-                // Who did not get a lock has not got as far as the savepoint behind it, and would wait again.
-                Err(error) if !session.is_overtaken() && !matches!(error, StorageError::Busy) => {
+                // Who did not get a lock has not got as far as the savepoint behind it, and would wait again; of what may be
+                // committed nothing is made again.
+                Err(error)
+                    if !session.is_overtaken()
+                        && session.is_in_transaction()
+                        && !matches!(error, StorageError::Busy | StorageError::NotSynced(_)) =>
+                {
                     // One row that makes no sense, or cannot be written because another platform was faster with the same
                     // key, must not fail its neighbours.
                     tracing::warn!(%error, "a lot of payments is decided one by one");
                     session.execute_batch(BACK_TO_LOCKED)?;
-                    together::lock_merchants(
-                        session,
-                        commits.iter().map(|(commit, _)| {
-                            (commit.facts.intent.merchant, commit.facts.intent.amount.currency)
-                        }),
-                    )?;
-                    let one = |commit: &Commit| {
-                        one_change(session, |session| decided::commit(session, commit.clone()))
-                    };
-                    commits.iter().map(one).collect()
+                    together::lock_merchants(session, &wanted.intents)?;
+                    let one = |one: &InLot| one_change(session, |session| one.settle(session));
+                    lot.iter().map(one).collect::<Result<_>>().map(Ended::Open)
                 }
-                made => made,
+                made => made.map(Ended::Committed),
             }
         });
         if let Err(StorageError::Busy) = &made {
             locks::say_who_holds(&self.lots);
         }
-        made.unwrap_or_else(|error| of_each(commits.len(), &error))
+        made.unwrap_or_else(|error| of_each(lot.len(), &error))
     }
 }
 
 /// Locks what a lot rests on, reads it, decides each payment on it and on what those before it have changed, and writes what
-/// was decided: as many round trips for many payments as for one.
-fn decide_together(
+/// was decided, and commits: as many round trips for many payments as for one.
+fn settle_together(
     session: &Session,
-    commits: &[Commit],
+    payments: &[InLot],
     wanted: &Wanted,
-) -> Result<Vec<Result<Written<Authorization>>>> {
+) -> Result<Vec<Result<Settled>>> {
     let Wanted { issuers, terminals, devices, cards, intents, .. } = wanted;
-    let claims = commits.iter().filter_map(|(_, write)| write.claim.as_ref());
+    let claims = payments.iter().filter_map(|one| one.write().claim.as_ref());
     let (api_keys, keys): (Vec<_>, Vec<_>) =
         claims.map(|claim| (claim.api_key.to_string(), claim.key.as_str())).unzip();
     let mut asked: Vec<Asked<'_>> = vec![
@@ -116,8 +155,8 @@ fn decide_together(
     let answered = answers.next().unwrap_or_default();
     let fetched = Fetched::read(&mut answers)?;
     let mut lot = Lot { fetched, answered: by_claim(answered)?, hot: Hot::new(0), decided: vec![] };
-    let made = commits.iter().map(|commit| lot.decide(commit.clone())).collect();
-    together::write(session, &lot.decided)?;
+    let made = payments.iter().map(|one| lot.settle(one)).collect();
+    together::write_and_commit(session, &lot.decided)?;
     Ok(made)
 }
 
@@ -140,18 +179,42 @@ struct Lot {
 }
 
 impl Lot {
-    /// As [`decided::commit`], but behind those that were decided before in this lot.
-    fn decide(&mut self, (commit, write): Commit) -> Result<Written<Authorization>> {
-        let Write { caller, claim, answer, now } = write;
-        if let Some(claim) = &claim
+    /// As [`InLot::settle`], but behind those that were settled before in this lot.
+    fn settle(&mut self, one: &InLot) -> Result<Settled> {
+        let write = one.write();
+        if let Some(claim) = &write.claim
             && let Some(stored) = self.stored_answer(claim)?
         {
-            return Ok(Written::Replayed(stored));
+            let written = Written::Replayed(stored);
+            return Ok(Settled::Made(Made { written, commit: None }));
         }
-        let authorization = authorizations::decided(&commit, now);
+        match one {
+            InLot::Decided((commit, write)) => {
+                self.hot.check(&self.fetched, &commit.facts)?;
+                let written = self.take(commit, write.clone())?;
+                Ok(Settled::Made(Made { written, commit: None }))
+            }
+            InLot::Undecided(one) => {
+                match one.decide(self.hot.facts(&self.fetched, &one.query)?)? {
+                    Step::Again(id) => Ok(Settled::Again(id)),
+                    Step::Commit(commit) => {
+                        let written = self.take(&commit, write.clone())?;
+                        Ok(Settled::Made(Made { written, commit: Some(commit) }))
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        commit: &CommitAuthorization,
+        Write { caller, claim, answer, now }: Write<Authorization>,
+    ) -> Result<Written<Authorization>> {
+        let authorization = authorizations::decided(commit, now);
         let response = answer.to(&authorization);
         let answer = claim.map(|claim| GivenAnswer::new(claim, response.clone()));
-        let decided = self.hot.decide(&self.fetched, &commit, authorization, caller, answer)?;
+        let decided = self.hot.take(&self.fetched, commit, authorization, caller, answer)?;
         let value = decided.authorization.clone();
         self.decided.push(decided);
         Ok(Written::Done { value, response })
@@ -183,6 +246,27 @@ fn nothing_known() -> Hot {
 }
 
 impl AuthorizationStore for PostgresStorage {
+    /// Nothing is decided on it, so one statement after another sees what is there, without a transaction around them.
+    fn presented_tokens(
+        &self,
+        queries: &[FactsQuery],
+        with_pins: bool,
+    ) -> Vec<Result<Option<PresentedToken>>> {
+        let look = |session: &Session| {
+            attempt(session, |session| fetched::presented(session, queries, with_pins))
+        };
+        self.lots.ask(look).unwrap_or_else(|error| of_each(queries.len(), &error))
+    }
+
+    fn decide_authorizations(&self, undecided: Vec<Undecided>) -> Vec<Result<Made>> {
+        let lot: Vec<_> = undecided.iter().cloned().map(InLot::Undecided).collect();
+        if lot.is_empty() {
+            return Vec::new();
+        }
+        let settled = self.settle_lot(&lot);
+        tell_again(self, undecided, settled)
+    }
+
     fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
         let known = nothing_known();
         let together = snapshot(&self.lots, |session| {
@@ -202,7 +286,15 @@ impl AuthorizationStore for PostgresStorage {
     }
 
     fn commit_authorizations(&self, commits: Vec<Commit>) -> Vec<Result<Written<Authorization>>> {
-        if commits.is_empty() { Vec::new() } else { self.commit_lot(&commits) }
+        let lot: Vec<_> = commits.into_iter().map(InLot::Decided).collect();
+        if lot.is_empty() {
+            return Vec::new();
+        }
+        let settled = self.settle_lot(&lot).into_iter().map(|settled| match settled? {
+            Settled::Made(made) => Ok(made.written),
+            Settled::Again(_) => Err(StorageError::Abandoned),
+        });
+        settled.collect()
     }
 
     fn repeat_authorizations(

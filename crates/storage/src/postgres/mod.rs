@@ -138,19 +138,47 @@ impl PostgresStorage {
     /// One transaction, which is undone if it fails. If the server undid it for the sake of something else there is nothing
     /// left of it, and it is made again.
     fn transact<T>(&self, pool: &Pool, job: impl Fn(&Session) -> Result<T>) -> Result<T> {
+        self.transact_whole(pool, |session| job(session).map(Ended::Open))
+    }
+
+    /// As [`Self::transact`]. The job may commit by itself.
+    fn transact_whole<T>(
+        &self,
+        pool: &Pool,
+        job: impl Fn(&Session) -> Result<Ended<T>>,
+    ) -> Result<T> {
         let _waiting = Waiting::one_more(&self.waiting);
         let made = pool.repeat(CHANGE, |session, is_last| match attempt(session, &job) {
+            Ok(Ended::Committed(made)) => Ok(made),
             // Something of it may be missing, where its parts stand or fall each for itself.
-            Ok(made) if is_last || !session.is_overtaken() => session.commit().map(|()| made),
-            undone => {
+            Ok(Ended::Open(made)) if is_last || !session.is_overtaken() => {
+                session.commit().map(|()| made)
+            }
+            // Nobody knows how it has ended: there is nothing to be undone by this connection.
+            Err(unknown @ StorageError::NotSynced(_)) => Err(unknown),
+            Ok(Ended::Open(undone)) => {
                 session.roll_back();
-                undone
+                Ok(undone)
+            }
+            Err(error) => {
+                if session.is_in_transaction() {
+                    session.roll_back();
+                }
+                Err(error)
             }
         });
         made.inspect(|_| {
             self.commits.fetch_add(1, Ordering::Relaxed);
         })
     }
+}
+
+/// How the job of a transaction leaves it.
+enum Ended<T> {
+    /// It is to be committed.
+    Open(T),
+    /// It is committed.
+    Committed(T),
 }
 
 /// Reads; all statements see the same snapshot.

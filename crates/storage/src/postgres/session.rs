@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use futures_util::future::{Either, select, try_join_all};
+use futures_util::future::{Either, join, maybe_done, poll_immediate, select, try_join_all};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::error::Severity;
@@ -180,13 +180,16 @@ impl Session {
 
     /// Asks several statements, one after another on the server, in one round trip.
     pub(super) fn ask_all(&self, asked: &[Asked<'_>]) -> Result<Vec<Vec<Row>>> {
-        let statements: Vec<Statement> =
-            asked.iter().map(|(sql, _)| self.prepared(sql)).collect::<Result<_>>()?;
+        let statements = self.all_prepared(asked)?;
         let answers = statements
             .iter()
             .zip(asked)
             .map(|(statement, (_, parameters))| self.client.query(statement, parameters));
         self.wait(try_join_all(answers))
+    }
+
+    fn all_prepared(&self, asked: &[Asked<'_>]) -> Result<Vec<Statement>> {
+        asked.iter().map(|(sql, _)| self.prepared(sql)).collect()
     }
 
     /// Statements without parameters and without answers.
@@ -216,38 +219,79 @@ impl Session {
     /// connection was lost, or the server gave up waiting for its standby. It is never asked to give up: that would
     /// leave the commit standing.
     pub(super) fn commit(&self) -> Result<()> {
-        self.heard.warned.store(false, Ordering::Release);
-        self.round_trips.fetch_add(1, Ordering::Relaxed);
-        let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
-        // Of a transaction in which a statement failed the server takes COMMIT for ROLLBACK, and says so in a word that is not read.
-        let commit = self.client.batch_execute("SELECT 1; COMMIT");
-        let commit = async { tokio::time::timeout(PATIENCE, commit).await };
-        let (commit, gone) = (pin!(commit), pin!(self.presence.gone()));
-        let answer = match runtime.block_on(select(commit, gone)) {
-            Either::Left((answer, _)) => answer,
-            // It may stand when the server is there again; whoever asks then hears it.
-            Either::Right(_) => return Err(StorageError::NotSynced(Arc::new(Away))),
-        };
-        match answer {
-            Ok(Ok(())) if !self.heard.warned.load(Ordering::Acquire) => {
-                self.unfinished.set(false);
-                Ok(())
-            }
-            Ok(Ok(())) => Err(StorageError::NotSynced(Arc::new(NotReplicated))),
-            Ok(Err(error)) if super::errors::has_failed_before(&error) => {
+        self.commit_behind(&[]).inspect_err(|error| {
+            if matches!(error, StorageError::Abandoned) {
                 tracing::error!(
                     "a change went on behind a statement that failed, and was rolled back"
                 );
                 self.roll_back();
-                Err(StorageError::Abandoned)
             }
-            Ok(Err(error)) if super::errors::is_rolled_back(&error) => {
+        })
+    }
+
+    /// Asks the last statements of a change, and commits it behind them: all in one round trip, so that what they lock is kept for
+    /// no longer than the server takes. A warning of any of them is taken for one of the commit.
+    ///
+    /// # Errors
+    /// Of the first statement that failed: then the transaction is still open ([`Session::is_in_transaction`]), and nothing of it
+    /// is committed. [`StorageError::Abandoned`] if none of these did, but one before them. Else as [`Session::commit`].
+    pub(super) fn commit_behind(&self, asked: &[Asked<'_>]) -> Result<()> {
+        let statements = self.all_prepared(asked)?;
+        self.presence.demand()?;
+        self.heard.warned.store(false, Ordering::Release);
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
+        let runtime = self.runtime.as_ref().ok_or(StorageError::Closed)?;
+        let last = statements.iter().zip(asked);
+        let last = try_join_all(
+            last.map(|(statement, (_, parameters))| self.client.query(statement, parameters)),
+        );
+        let mut last = pin!(maybe_done(last));
+        // Sends them. One that cannot be sent has failed here, and of the others nothing is committed.
+        runtime.block_on(poll_immediate(last.as_mut()));
+        if matches!(last.as_mut().output_mut(), Some(Err(_)))
+            && let Some(Err(unsent)) = last.as_mut().take_output()
+        {
+            return Err(unsent.into());
+        }
+        let answer = {
+            // Of a transaction in which a statement failed the server takes COMMIT for ROLLBACK, and says so in a word that is not
+            // read.
+            let commit = join(last.as_mut(), self.client.batch_execute("SELECT 1; COMMIT"));
+            let commit = async { tokio::time::timeout(PATIENCE, commit).await };
+            let (commit, gone) = (pin!(commit), pin!(self.presence.gone()));
+            match runtime.block_on(select(commit, gone)) {
+                Either::Left((answer, _)) => answer,
+                // It may stand when the server is there again; whoever asks then hears it.
+                Either::Right(_) => return Err(StorageError::NotSynced(Arc::new(Away))),
+            }
+        };
+        let answer = match answer {
+            Ok(((), answer)) => answer,
+            Err(elapsed) => return Err(StorageError::NotSynced(Arc::new(elapsed))),
+        };
+        let failed = last.as_mut().take_output().and_then(std::result::Result::err);
+        match answer {
+            Ok(()) if self.heard.warned.load(Ordering::Acquire) => {
+                Err(StorageError::NotSynced(Arc::new(NotReplicated)))
+            }
+            Ok(()) => match failed {
+                None => {
+                    self.unfinished.set(false);
+                    Ok(())
+                }
+                // Not what a server does.
+                Some(failed) => Err(StorageError::NotSynced(Arc::new(failed))),
+            },
+            Err(error) if super::errors::has_failed_before(&error) => {
+                let failed = failed.inspect(|error| self.look_at(error));
+                Err(failed.map_or(StorageError::Abandoned, StorageError::from))
+            }
+            Err(error) if super::errors::is_rolled_back(&error) => {
                 self.look_at(&error);
                 self.unfinished.set(false);
                 Err(error.into())
             }
-            Ok(Err(error)) => Err(StorageError::NotSynced(Arc::new(error))),
-            Err(elapsed) => Err(StorageError::NotSynced(Arc::new(elapsed))),
+            Err(error) => Err(StorageError::NotSynced(Arc::new(error))),
         }
     }
 
@@ -263,6 +307,11 @@ impl Session {
     /// may succeed.
     pub(super) const fn is_overtaken(&self) -> bool {
         self.overtaken.get()
+    }
+
+    /// Whether a transaction was begun and has not ended, as far as is known.
+    pub(super) const fn is_in_transaction(&self) -> bool {
+        self.unfinished.get()
     }
 
     /// Whether it can be used again.

@@ -10,14 +10,14 @@ use tapfer_payment_types::planted::{Control, is_skipped};
 use tapfer_payment_types::{Currency, MerchantId};
 use tapfer_payments::authorization::Authorization;
 use tapfer_payments::ledger::{Account, LedgerError, Transfer};
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::session::Session;
+use crate::Refusal;
 use crate::decided::Decided;
 use crate::relational::ledger::owner;
+use crate::relational::rows::Columns;
 use crate::relational::{Result, decided as one_by_one, pins, tokens};
-use crate::{Inconsistency, Refusal};
 
 const AUTHORIZATIONS: &str = "INSERT INTO authorizations (id, payment_intent_id, merchant_id, terminal_id, token_id,
         card_id, outcome, amount, currency, application_transaction_counter, key_index, merchant_proven, created_at)
@@ -72,14 +72,21 @@ const AUDIT: &str = "INSERT INTO audit_inbox
     SELECT * FROM unnest(?1::bigint[], ?2::text[], ?3::text[], ?4::text[], ?5::text[], ?6::text[], ?7::text[],
         ?8::text[], ?9::text[])";
 /// What is taken of cards: a card has an account if it could pay, and it is guarded by its card.
-const TAKEN: &str = "UPDATE accounts SET balance = accounts.balance + taken.change
-    FROM unnest(?1::text[], ?2::text[], ?3::text[], ?4::bigint[]) AS taken (kind, owner, currency, change)
-    WHERE accounts.kind = taken.kind AND accounts.owner = taken.owner AND accounts.currency = taken.currency
-    RETURNING 1";
+/// One without it is a failure of the transaction: nobody looks at an answer before the commit behind it.
+const TAKEN: &str = "WITH took AS (
+        UPDATE accounts SET balance = accounts.balance + taken.change
+        FROM unnest(?1::text[], ?2::text[], ?3::text[], ?4::bigint[]) AS taken (kind, owner, currency, change)
+        WHERE accounts.kind = taken.kind AND accounts.owner = taken.owner AND accounts.currency = taken.currency
+        RETURNING 1)
+    SELECT 1 / CASE WHEN (SELECT count(*) FROM took) = cardinality(?1::text[]) THEN 1 ELSE 0 END AS all_of_them";
 /// What is given: what a merchant is owed changes beside this, and so the change is added to what is there by then.
 const GIVEN: &str = "INSERT INTO accounts (kind, owner, currency, balance)
     SELECT * FROM unnest(?1::text[], ?2::text[], ?3::text[], ?4::bigint[])
     ON CONFLICT (kind, owner, currency) DO UPDATE SET balance = accounts.balance + excluded.balance";
+
+/// Whom these intents are to be paid.
+const MERCHANTS: &str =
+    "SELECT DISTINCT merchant_id, currency FROM payment_intents WHERE id = ANY (?1::text[])";
 
 /// A statement and its columns: the values of all rows for one parameter.
 type Asked<'a> = (&'static str, Vec<Box<dyn ToSql + Sync + 'a>>);
@@ -100,15 +107,12 @@ macro_rules! ask {
     };
 }
 
-/// Writes everything down: the authorizations, what the taps used up, the intents, the bookings, the answers, the lines in
-/// the audit log. All of it or nothing: one row that cannot be written fails the transaction.
+/// Writes everything down, and commits: the authorizations, what the taps used up, the intents, the bookings, the answers, the
+/// lines in the audit log. All of it or nothing: one row that cannot be written fails the transaction.
 ///
 /// # Errors
-/// What the database says of the first statement that failed.
-pub(super) fn write(session: &Session, decided: &[Decided]) -> Result<()> {
-    if decided.is_empty() {
-        return Ok(());
-    }
+/// As [`Session::commit_behind`].
+pub(super) fn write_and_commit(session: &Session, decided: &[Decided]) -> Result<()> {
     let (bookings, moved) = booked(decided)?;
     let (taken, given): (Vec<_>, Vec<_>) = moved.into_iter().partition(|(_, change)| *change < 0);
     let events: Vec<_> = decided.iter().flat_map(one_by_one::events).collect();
@@ -142,37 +146,32 @@ pub(super) fn write(session: &Session, decided: &[Decided]) -> Result<()> {
     // Last: merchants that many payments share are kept for a short time.
     ask_balances(&mut asked, TAKEN, &taken);
     ask_balances(&mut asked, GIVEN, &given);
-    let answers = ask_all(session, &asked)?;
-    let took = asked.iter().zip(&answers).find(|((sql, _), _)| *sql == TAKEN);
-    match took.map_or(0, |(_, rows)| rows.len()) == taken.len() {
-        true => Ok(()),
-        false => {
-            let (table, id) = ("accounts", format!("of {} cards", taken.len()));
-            Err(Inconsistency { table, id, column: "owner" }.into())
-        }
-    }
+    session.commit_behind(&statements(&asked))
 }
 
-/// Locks what merchants are owed, in the order in which it is given together: whoever writes decisions one by one comes to
-/// them in any order.
-pub(super) fn lock_merchants(
-    session: &Session,
-    paid: impl Iterator<Item = (MerchantId, Currency)>,
-) -> Result<()> {
-    let accounts = paid.map(|(merchant, currency)| {
+/// Locks what the merchants of these intents are owed, in the order in which it is given together: whoever writes decisions one
+/// by one comes to them in any order.
+pub(super) fn lock_merchants(session: &Session, intents: &Vec<String>) -> Result<()> {
+    let found = session.ask_all(&[(MERCHANTS, vec![intents])])?;
+    let paid = found.iter().flatten().filter_map(|row| {
+        let columns = Columns::keyed(row, "payment_intents", "merchant_id");
+        // One that makes no sense is nobody's who is paid.
+        Some((columns.parse("merchant_id").ok()?, columns.parse("currency").ok()?))
+    });
+    let accounts = paid.map(|(merchant, currency): (MerchantId, Currency)| {
         let account = Account::MerchantPayable(merchant);
         ((account.kind().as_str(), owner(account), currency.code().to_owned()), 0)
     });
     let accounts: Vec<Moved> = accounts.collect::<BTreeSet<_>>().into_iter().collect();
     let mut asked = Vec::new();
     ask_balances(&mut asked, GIVEN, &accounts);
-    ask_all(session, &asked).map(drop)
+    session.ask_all(&statements(&asked)).map(drop)
 }
 
-fn ask_all(session: &Session, asked: &[Asked<'_>]) -> Result<Vec<Vec<Row>>> {
+fn statements<'a>(asked: &'a [Asked<'_>]) -> Vec<super::session::Asked<'a>> {
     let statements =
         asked.iter().map(|(sql, columns)| (*sql, columns.iter().map(Box::as_ref).collect()));
-    session.ask_all(&statements.collect::<Vec<_>>())
+    statements.collect()
 }
 
 /// An account as its table is ordered, and by how much it changes.

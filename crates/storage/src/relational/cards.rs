@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A card with its issuer's currency and its two balances.
-pub(crate) const SELECT: &str = "SELECT * FROM (
+const SELECT: &str = "SELECT * FROM (
     SELECT cards.*, issuers.currency AS currency,
            coalesce(spendable.balance, 0) AS available, coalesce(held.balance, 0) AS held
     FROM cards
@@ -44,23 +44,26 @@ pub(crate) fn read(row: &Row<'_>) -> Result<CardAccount> {
     let columns = Columns::new(row, "cards");
     let available = columns.money("available")?;
     let held = columns.money("held")?;
-    Ok(CardAccount {
-        card: Card {
-            id: columns.parse("id")?,
-            issuer: columns.parse("issuer_id")?,
-            last_four: columns.get("last_four")?,
-            sequence_number: columns.sequence_number("sequence_number")?,
-            expiry: columns.parse("expiry")?,
-            status: match columns.time_optional("closed_at")? {
-                Some(_) => CardStatus::Closed,
-                None => columns.parse("status")?,
-            },
-            status_reason: columns.get("status_reason")?,
-            holder_reference: columns.get("holder_reference")?,
-            created_at: columns.time("created_at")?,
+    let balance = columns.checked("balance", available.checked_add(held))?;
+    Ok(CardAccount { card: read_card(row)?, balance, available })
+}
+
+/// A card without its money.
+pub(crate) fn read_card(row: &Row<'_>) -> Result<Card> {
+    let columns = Columns::new(row, "cards");
+    Ok(Card {
+        id: columns.parse("id")?,
+        issuer: columns.parse("issuer_id")?,
+        last_four: columns.get("last_four")?,
+        sequence_number: columns.sequence_number("sequence_number")?,
+        expiry: columns.parse("expiry")?,
+        status: match columns.time_optional("closed_at")? {
+            Some(_) => CardStatus::Closed,
+            None => columns.parse("status")?,
         },
-        balance: columns.checked("balance", available.checked_add(held))?,
-        available,
+        status_reason: columns.get("status_reason")?,
+        holder_reference: columns.get("holder_reference")?,
+        created_at: columns.time("created_at")?,
     })
 }
 

@@ -14,6 +14,7 @@ use super::{Result, authorizations, idempotency, intents, pins, tokens};
 use crate::decided::Decided;
 use crate::hot::Hot;
 use crate::idempotency::GivenAnswer;
+use crate::undecided::{Made, Settled, Step, Undecided};
 use crate::{CommitAuthorization, Write, Written};
 
 /// Writes one decision down, if what it rests on is still so; what was answered before is told again. Others write to the database as
@@ -22,14 +23,42 @@ pub(crate) fn commit(
     connection: &Connection,
     (commit, write): (CommitAuthorization, Write<Authorization>),
 ) -> Result<Written<Authorization>> {
-    let Write { caller, claim, answer, now } = write;
-    if let Some(claim) = &claim
+    if let Some(claim) = &write.claim
         && let Some(stored) = idempotency::stored_answer(connection, claim)?
     {
         return Ok(Written::Replayed(stored));
     }
     Hot::new(0).check(&Seen(connection), &commit.facts)?;
-    let mut decided = Decided::new(&commit, authorizations::decided(&commit, now), caller)?;
+    keep(connection, &commit, write)
+}
+
+/// Decides one payment on what the tables say, and writes it down; what was answered before is told again. Nobody else changes
+/// meanwhile what it rests on.
+pub(crate) fn decide(connection: &Connection, undecided: &Undecided) -> Result<Settled> {
+    if let Some(claim) = &undecided.write.claim
+        && let Some(stored) = idempotency::stored_answer(connection, claim)?
+    {
+        let written = Written::Replayed(stored);
+        return Ok(Settled::Made(Made { written, commit: None }));
+    }
+    let facts = Hot::new(0).facts(&Seen(connection), &undecided.query)?;
+    match undecided.decide(facts)? {
+        Step::Again(id) => Ok(Settled::Again(id)),
+        Step::Commit(commit) => {
+            let written = keep(connection, &commit, undecided.write.clone())?;
+            Ok(Settled::Made(Made { written, commit: Some(commit) }))
+        }
+    }
+}
+
+/// Writes a decision down whose facts hold.
+fn keep(
+    connection: &Connection,
+    commit: &CommitAuthorization,
+    write: Write<Authorization>,
+) -> Result<Written<Authorization>> {
+    let Write { caller, claim, answer, now } = write;
+    let mut decided = Decided::new(commit, authorizations::decided(commit, now), caller)?;
     let response = answer.to(&decided.authorization);
     decided.answer = claim.map(|claim| GivenAnswer::new(claim, response.clone()));
     self::write(connection, &decided)?;

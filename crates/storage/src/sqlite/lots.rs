@@ -10,15 +10,45 @@ use super::{Result, SqliteStorage};
 use crate::hot::{MemoryOnly, NotInMemory};
 use crate::relational::lookup::Seen;
 use crate::relational::{Engine, authorizations, idempotency, of_each};
+use crate::undecided::decide_and_compare;
 use crate::{
     AuthorizationFilter, AuthorizationStore, Begun, CommitAuthorization, FactsQuery,
-    IdempotencyClaim, IdempotencyStore, Page, Slice, Write, Written,
+    IdempotencyClaim, IdempotencyStore, Made, Page, PresentedToken, Slice, Undecided, Write,
+    Written,
 };
 
 /// So many old answers are forgotten in one transaction: whatever comes meanwhile waits for them.
 const FORGOTTEN_AT_ONCE: u16 = 1_000;
 
 impl AuthorizationStore for SqliteStorage {
+    fn presented_tokens(
+        &self,
+        queries: &[FactsQuery],
+        _: bool,
+    ) -> Vec<Result<Option<PresentedToken>>> {
+        let in_memory: Vec<_> = {
+            let hot = self.shared.hot.read().unwrap_or_else(PoisonError::into_inner);
+            queries.iter().map(|query| hot.presented(&MemoryOnly, query)).collect()
+        };
+        if in_memory.iter().all(std::result::Result::is_ok) {
+            return in_memory.into_iter().flatten().map(Ok).collect();
+        }
+        let looked_up = self.read_apart(|connection| {
+            let all = queries.iter().zip(in_memory).map(|(query, found)| {
+                found.or_else(|NotInMemory| {
+                    let hot = self.shared.hot.read().unwrap_or_else(PoisonError::into_inner);
+                    hot.presented(&Seen(connection), query)
+                })
+            });
+            Ok(all.collect())
+        });
+        looked_up.unwrap_or_else(|error| of_each(queries.len(), &error))
+    }
+
+    fn decide_authorizations(&self, undecided: Vec<Undecided>) -> Vec<Result<Made>> {
+        decide_and_compare(self, undecided)
+    }
+
     fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
         let in_memory: Vec<_> = {
             let hot = self.shared.hot.read().unwrap_or_else(PoisonError::into_inner);

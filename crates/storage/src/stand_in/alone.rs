@@ -23,8 +23,8 @@ use crate::hot::{HotCard, HotIssuer, HotTerminal, HotToken, Tables};
 use crate::idempotency::GivenAnswer;
 use crate::relational::{Result, authorizations};
 use crate::{
-    Begun, CommitAuthorization, FactsQuery, IdempotencyClaim, IdempotencyKey, Refusal,
-    StorageError, Write, Written,
+    Begun, CommitAuthorization, FactsQuery, IdempotencyClaim, IdempotencyKey, PresentedToken,
+    Refusal, StorageError, Write, Written,
 };
 
 /// So many things are kept, intents and decisions: the node of a shop makes three for each payment.
@@ -177,6 +177,15 @@ impl State<'_> {
             return Err(StandInRefusal::Pin.into());
         }
         self.kept.known.hot.facts(&Nothing, query)
+    }
+
+    /// The token of a payment that this node may decide alone.
+    pub(super) fn presented(&self, query: &FactsQuery) -> Result<Option<PresentedToken>> {
+        let facts = self.facts(query)?;
+        if facts.intent.merchant != facts.terminal.merchant.id {
+            return Err(StorageError::OfAnotherMerchant);
+        }
+        Ok(facts.token.map(|found| PresentedToken { token: found.token, card_pin: found.card_pin }))
     }
 
     fn demand_seen(&self, number_hash: &[u8], now: Timestamp) -> Result<()> {

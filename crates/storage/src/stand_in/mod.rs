@@ -29,7 +29,8 @@ use tapfer_payment_types::{
     ApiKeyId, AuthorizationId, MerchantId, Money, PaymentIntentId, TerminalId, Timestamp,
 };
 use tapfer_payments::access::ApiKey;
-use tapfer_payments::authorization::{Authorization, Facts};
+use tapfer_payments::audit::Caller;
+use tapfer_payments::authorization::Authorization;
 
 use self::alone::Answers;
 use self::booking::{Refusals, read_journal};
@@ -47,8 +48,8 @@ use crate::idempotency::RunningRequests;
 use crate::relational::{Result, authorizations};
 use crate::store::Storage;
 use crate::{
-    AnswerKey, Begun, CommitAuthorization, FactsQuery, IdempotencyClaim, Load, StorageError,
-    StoredResponse, Write, Written,
+    AnswerKey, Begun, CommitAuthorization, IdempotencyClaim, Load, Made, StorageError,
+    StoredResponse, Undecided, Written,
 };
 
 /// Tells the time.
@@ -109,6 +110,14 @@ struct Kept {
 }
 
 impl Kept {
+    /// What the database has decided is what this node knows.
+    fn goes_by(&mut self, commit: &CommitAuthorization, caller: Caller, now: Timestamp) {
+        let authorization = authorizations::decided(commit, now);
+        if let Ok(decided) = Decided::new(commit, authorization, caller) {
+            self.known.decided(&commit.facts, commit.uses_counter, &decided);
+        }
+    }
+
     /// At a start: what stands in a journal is booked before anything else, and why nothing may be added to it, if so.
     fn new(
         now: Timestamp,
@@ -432,44 +441,27 @@ impl StandIn {
         promised.collect()
     }
 
-    fn facts_in_database(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
-        let found = self.database.facts_of_authorizations(queries);
-        let mut kept = self.state();
-        for (query, facts) in queries.iter().zip(&found) {
-            if let Ok(Facts { token: Some(token), .. }) = facts {
-                kept.known.has_number(token.token.id, &query.token_number_hash);
-            }
-        }
-        found
-    }
-
     /// What the database decides this node may go by, unless somebody has changed something meanwhile, or it is alone by now.
-    fn commit_in_database(
-        &self,
-        commits: Vec<(CommitAuthorization, Write<Authorization>)>,
-    ) -> Vec<Result<Written<Authorization>>> {
+    fn decide_in_database(&self, undecided: Vec<Undecided>) -> Vec<Result<Made>> {
         let mut kept = self.state();
         let forgotten = kept.known.forgotten();
-        for (commit, _) in &commits {
-            if let Some(token) = commit.facts.token.as_ref().filter(|_| commit.uses_counter) {
-                let counter = commit.facts.presented.application_transaction_counter();
-                kept.known.tries(token.token.id, counter);
+        for one in &undecided {
+            if let Some(token) = one.token() {
+                kept.known.has_number(token.id, &one.query.token_number_hash);
+            }
+            if let Some((token, counter)) = one.may_spend() {
+                kept.known.tries(token, counter);
             }
         }
         drop(kept);
-        let tried: Vec<_> = commits
-            .iter()
-            .map(|(commit, write)| (commit.clone(), write.caller.clone(), write.now))
-            .collect();
-        let made = self.database.commit_authorizations(commits);
+        let asked: Vec<_> =
+            undecided.iter().map(|one| (one.write.caller.clone(), one.write.now)).collect();
+        let made = self.database.decide_authorizations(undecided);
         let mut kept = self.state();
         if kept.phase == Phase::There && kept.known.forgotten() == forgotten {
-            for ((commit, caller, now), written) in tried.into_iter().zip(&made) {
-                let authorization = authorizations::decided(&commit, now);
-                if let Ok(Written::Done { .. }) = written
-                    && let Ok(decided) = Decided::new(&commit, authorization, caller)
-                {
-                    kept.known.decided(&commit.facts, commit.uses_counter, &decided);
+            for ((caller, now), made) in asked.into_iter().zip(&made) {
+                if let Ok(Made { written: Written::Done { .. }, commit: Some(commit) }) = made {
+                    kept.goes_by(commit, caller, now);
                 }
             }
         }

@@ -45,11 +45,12 @@ use crate::store::{
     MerchantStore, PinStore, PolicyStore, RefundStore, RetentionStore, ReversalStore,
     RevocationStore, Sharing, TerminalStore, TokenStore, Turn,
 };
+use crate::undecided::decide_and_compare;
 use crate::{
     AuditRecord, AuthorizationFilter, Begun, CardAccount, CardChange, ChainReport, Challenge,
-    Closing, CommitAuthorization, FactsQuery, IdempotencyClaim, Inconsistency, LedgerEntry,
-    NewRefund, NewReversal, Page, PersonKeyChange, PublishedConfiguration, RefundFilter,
-    SealedNumber, Slice, TokenFilter, TokenPerson, TopUp, Write, Written,
+    Closing, CommitAuthorization, FactsQuery, IdempotencyClaim, Inconsistency, LedgerEntry, Made,
+    NewRefund, NewReversal, Page, PersonKeyChange, PresentedToken, PublishedConfiguration,
+    RefundFilter, SealedNumber, Slice, TokenFilter, TokenPerson, TopUp, Undecided, Write, Written,
 };
 
 type List<T, C> = Result<Slice<T, C>>;
@@ -436,9 +437,30 @@ through! { AuthorizationStore {
         page: Page<AuthorizationId>,
     ) -> List<Authorization, AuthorizationId>;
 } own {
+    fn presented_tokens(
+        &self,
+        queries: &[FactsQuery],
+        with_pins: bool,
+    ) -> Vec<Result<Option<PresentedToken>>> {
+        match self.alone() {
+            Ok(None) => self.database.presented_tokens(queries, with_pins),
+            Ok(Some(state)) => queries.iter().map(|query| state.presented(query)).collect(),
+            Err(error) => of_each(queries.len(), &error),
+        }
+    }
+
+    fn decide_authorizations(&self, undecided: Vec<Undecided>) -> Vec<Result<Made>> {
+        let is_alone = self.alone().map(|state| state.is_some());
+        match is_alone {
+            Ok(false) => self.decide_in_database(undecided),
+            Ok(true) => decide_and_compare(self, undecided),
+            Err(error) => of_each(undecided.len(), &error),
+        }
+    }
+
     fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
         match self.alone() {
-            Ok(None) => self.facts_in_database(queries),
+            Ok(None) => self.database.facts_of_authorizations(queries),
             Ok(Some(state)) => queries.iter().map(|query| state.facts(query)).collect(),
             Err(error) => of_each(queries.len(), &error),
         }
@@ -449,7 +471,7 @@ through! { AuthorizationStore {
         commits: Vec<(CommitAuthorization, Write<Authorization>)>,
     ) -> Vec<Result<Written<Authorization>>> {
         match self.alone() {
-            Ok(None) => self.commit_in_database(commits),
+            Ok(None) => self.database.commit_authorizations(commits),
             Ok(Some(mut state)) => state.decide(commits),
             Err(error) => of_each(commits.len(), &error),
         }

@@ -32,8 +32,8 @@ use tapfer_payments::store_shares::StoreState;
 use tapfer_payments::terminals::{Terminal, TerminalIdentification};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenState};
 use tapfer_storage::{
-    Answer, AnswerKey, CommitAuthorization, FactsQuery, IdempotencyClaim, SealedNumber, Storage,
-    StorageError, StoredResponse, TopUp, Write, Written,
+    Answer, AnswerKey, CommitAuthorization, Evidence, FactsQuery, IdempotencyClaim, SealedNumber,
+    Storage, StorageError, StoredResponse, TopUp, Undecided, Write, Written,
 };
 
 pub(crate) const AID: [u8; 8] = [0xF0, 0x54, 0x41, 0x50, 0x46, 0x45, 0x52, 0x01];
@@ -355,12 +355,12 @@ impl World {
         let proof = proof(self.token, &presented);
         let query = self.query(intent, terminal, presented);
         let facts = self.store.authorization_facts(query).unwrap();
-        decide(facts, Ok(proof), TerminalPin::Absent, noon())
+        decide(facts, Ok(&proof), TerminalPin::Absent, noon())
     }
 
     /// Decides on facts that were loaded before.
     pub(crate) fn decide_on(&self, facts: Facts, presented: PresentedPayment) -> Decision {
-        decide(facts, Ok(proof(self.token, &presented)), TerminalPin::Absent, noon())
+        decide(facts, Ok(&proof(self.token, &presented)), TerminalPin::Absent, noon())
     }
 
     /// What a decision has to be loaded for.
@@ -400,6 +400,36 @@ impl World {
         self.store.commit_authorizations(commits.collect())
     }
 
+    /// A payment that is to be decided, and what speaks for it at this moment.
+    pub(crate) fn undecided(
+        &self,
+        intent: PaymentIntentId,
+        terminal: TerminalId,
+        presented: PresentedPayment,
+        claim: Option<IdempotencyClaim>,
+    ) -> Undecided {
+        let cryptogram = Ok(proof(self.token, &presented));
+        let query = self.query(intent, terminal, presented);
+        let looked_up = self.store.presented_tokens(std::slice::from_ref(&query), true);
+        let token = looked_up.into_iter().next().unwrap().unwrap();
+        let evidence = Arc::new(Evidence { token, cryptogram, terminal_pin: None });
+        let answer = Answer::Of(|authorization: &Authorization| StoredResponse {
+            status: 201,
+            body: authorization.id.to_string().into_bytes(),
+        });
+        let id = AuthorizationId::new(noon(), self.next());
+        let write = Write { caller: caller(), claim, answer, now: noon() };
+        Undecided { id, query, evidence, write }
+    }
+
+    pub(crate) fn decide_all(
+        &self,
+        undecided: Vec<Undecided>,
+    ) -> Vec<Result<Written<Authorization>, StorageError>> {
+        let made = self.store.decide_authorizations(undecided).into_iter();
+        made.map(|made| made.map(|made| made.written)).collect()
+    }
+
     /// One tap at the first terminal: decide, commit, and again if the facts changed meanwhile.
     pub(crate) fn pay(&self, intent: PaymentIntentId, counter: u16, minor: i64) -> Authorization {
         self.pay_at(intent, self.terminal, counter, minor)
@@ -413,6 +443,24 @@ impl World {
         minor: i64,
     ) -> Authorization {
         // Every conflict means that somebody else got on, so the number of racers bounds it.
+        for _ in 0..10_000 {
+            let tap = self.undecided(intent, terminal, presented(counter, minor), None);
+            match self.decide_all(vec![tap]).pop().unwrap() {
+                Err(StorageError::Conflict | StorageError::Busy) => std::thread::yield_now(),
+                written => return done(written),
+            }
+        }
+        panic!("conflict without end");
+    }
+
+    /// As [`Self::pay_at`], decided here on facts that were loaded before; also a tap that was decided before.
+    pub(crate) fn pay_on_facts(
+        &self,
+        intent: PaymentIntentId,
+        terminal: TerminalId,
+        counter: u16,
+        minor: i64,
+    ) -> Authorization {
         for _ in 0..10_000 {
             let decision = self.decide(intent, terminal, presented(counter, minor));
             match self.commit(&decision, None) {

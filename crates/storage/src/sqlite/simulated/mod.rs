@@ -2,7 +2,7 @@
 //!
 //! It simulates the *server*, not the platform: PostgreSQL cannot run in one process on a clock that somebody turns. A SQLite file
 //! stands in its place. Above it everything is as at PostgreSQL: every node has a store of its own, keeps nothing in memory, makes
-//! each change in one transaction, and decides payments on facts that it looks at again under that transaction. The verbs are those of
+//! each change in one transaction, and decides payments on what it reads in that transaction. The verbs are those of
 //! [`crate::relational`], which both engines share. No platform opens its database so.
 //!
 //! A node may stand in for it ([`crate::StandIn`]). Whether it is there a node learns when somebody lets it look, and so it does its
@@ -10,13 +10,15 @@
 
 mod watch;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rusqlite::Connection;
-use tapfer_payment_types::{AuthorizationId, CatalogueMark, Timestamp};
+use tapfer_payment_types::planted::{Control, is_skipped};
+use tapfer_payment_types::{AuthorizationId, CatalogueMark, PaymentIntentId, Timestamp};
 use tapfer_payments::authorization::{Authorization, Facts};
 use tapfer_payments::retention::RetentionLimit;
 
@@ -32,10 +34,11 @@ use crate::relational::lookup::Seen;
 use crate::relational::{Engine, authorizations, decided, idempotency, of_each, retention, sql};
 use crate::stand_in::database::MayBeAway;
 use crate::stand_in::rounds::Rounds;
+use crate::undecided::{decide_on, tell_again};
 use crate::{
     AuthorizationFilter, AuthorizationStore, Begun, CatalogueStore as _, CommitAuthorization,
-    FactsQuery, IdempotencyClaim, IdempotencyStore, Load, Page, RetentionStore, Sharing, Slice,
-    Storage, StorageError, Write, Written,
+    FactsQuery, IdempotencyClaim, IdempotencyStore, Load, Made, Page, PresentedToken,
+    RetentionStore, Sharing, Slice, Storage, StorageError, Undecided, Write, Written,
 };
 
 /// So many old answers are forgotten in one transaction.
@@ -165,6 +168,8 @@ pub struct SimulatedNode {
     commits: AtomicU64,
     watch: Watch,
     rounds: Mutex<Option<Rounds>>,
+    /// What was so before the security module was asked: nobody decides on it, unless that control is taken away.
+    before: Mutex<HashMap<PaymentIntentId, Result<Facts>>>,
 }
 
 impl fmt::Debug for SimulatedNode {
@@ -184,6 +189,7 @@ impl SimulatedNode {
             commits: AtomicU64::new(0),
             watch: Watch::default(),
             rounds: Mutex::default(),
+            before: Mutex::default(),
         });
         let mut nodes = server.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.push(Arc::downgrade(&node));
@@ -298,7 +304,53 @@ impl Engine for SimulatedNode {
     }
 }
 
+impl SimulatedNode {
+    fn before(&self) -> MutexGuard<'_, HashMap<PaymentIntentId, Result<Facts>>> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The fault that is planted where decisions are to rest on what is so when they are written down.
+    fn decide_on_what_was(&self, undecided: Vec<Undecided>) -> Vec<Result<Made>> {
+        let facts = undecided.iter().map(|one| {
+            let before = self.before().remove(&one.query.payment_intent);
+            before.unwrap_or_else(|| self.authorization_facts(one.query.clone()))
+        });
+        let facts = facts.collect();
+        decide_on(self, undecided, facts)
+    }
+}
+
 impl AuthorizationStore for SimulatedNode {
+    fn presented_tokens(
+        &self,
+        queries: &[FactsQuery],
+        _: bool,
+    ) -> Vec<Result<Option<PresentedToken>>> {
+        if is_skipped(Control::RecheckAtCommit) {
+            let facts = self.facts_of_authorizations(queries);
+            let of = queries.iter().map(|query| query.payment_intent);
+            self.before().extend(of.zip(facts));
+        }
+        let known = Hot::new(0);
+        let found = self.snapshot(|connection| {
+            let of = |query: &FactsQuery| known.presented(&Seen(connection), query);
+            Ok(queries.iter().map(of).collect())
+        });
+        found.unwrap_or_else(|error| of_each(queries.len(), &error))
+    }
+
+    fn decide_authorizations(&self, undecided: Vec<Undecided>) -> Vec<Result<Made>> {
+        if is_skipped(Control::RecheckAtCommit) {
+            return self.decide_on_what_was(undecided);
+        }
+        let jobs = undecided
+            .clone()
+            .into_iter()
+            .map(|one| move |connection: &sql::Connection| decided::decide(connection, &one));
+        let settled = self.write_all(jobs.collect());
+        tell_again(self, undecided, settled)
+    }
+
     fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
         let known = Hot::new(0);
         let found = self.snapshot(|connection| {

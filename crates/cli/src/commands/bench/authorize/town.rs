@@ -16,7 +16,7 @@ use tapfer_payment_types::{
 };
 use tapfer_payments::access::{ApiKey, Principal, Role};
 use tapfer_payments::audit::Caller;
-use tapfer_payments::authorization::{Authorization, Outcome, PresentedPayment, decide};
+use tapfer_payments::authorization::{Authorization, Outcome, PresentedPayment};
 use tapfer_payments::cards::{Card, CardStatus};
 use tapfer_payments::devices::{Device, DevicePublicKey};
 use tapfer_payments::intents::{CaptureMethod, PaymentIntent};
@@ -24,16 +24,15 @@ use tapfer_payments::issuers::{ApplicationIdentifier, CountryCode, Issuer, KeyPo
 use tapfer_payments::keys::GrantedKey;
 use tapfer_payments::ledger::Account;
 use tapfer_payments::merchants::{Merchant, acquirer_of};
-use tapfer_payments::pins::TerminalPin;
 use tapfer_payments::store_shares::StoreState;
 use tapfer_payments::terminals::{Terminal, TerminalIdentification};
 use tapfer_payments::tokens::{Actor, Token, TokenAction, TokenState};
 use tapfer_storage::sqlite::SqliteStorage;
 use tapfer_storage::{
-    Answer, AnswerKey, AuthorizationStore as _, CardStore as _, CommitAuthorization,
-    DeviceStore as _, FactsQuery, IdempotencyClaim, IntentStore as _, IssuerStore as _,
-    LedgerStore as _, MerchantStore as _, SealedNumber, StoredResponse, TerminalStore as _,
-    TokenStore as _, TopUp, Write,
+    Answer, AnswerKey, AuthorizationStore as _, CardStore as _, DeviceStore as _, Evidence,
+    FactsQuery, IdempotencyClaim, IntentStore as _, IssuerStore as _, LedgerStore as _,
+    MerchantStore as _, SealedNumber, StoredResponse, TerminalStore as _, TokenStore as _, TopUp,
+    Undecided, Write,
 };
 
 use crate::clock;
@@ -160,14 +159,13 @@ impl Town {
                 presented: Arc::clone(&presented),
             })
             .collect();
-        let facts = self.store.facts_of_authorizations(&queries);
-        let (mut commits, answers) = (Vec::new(), AnswerKey::new(&Secret::new([7; 32])));
-        for (customer, facts) in self.customers.iter().zip(facts) {
-            let facts = facts?;
-            let intent = facts.intent.id;
+        let tokens = self.store.presented_tokens(&queries, false);
+        let (mut undecided, answers) = (Vec::new(), AnswerKey::new(&Secret::new([7; 32])));
+        for ((customer, query), token) in self.customers.iter().zip(queries).zip(tokens) {
+            let intent = query.payment_intent;
             let PresentedPayment { input, cryptogram, .. } = &*presented;
-            let proof = verify(customer.token, input, cryptogram, |_| *cryptogram)?;
-            let decision = decide(facts, Ok(proof), TerminalPin::Absent, self.since);
+            let cryptogram = Ok(verify(customer.token, input, cryptogram, |_| *cryptogram)?);
+            let evidence = Arc::new(Evidence { token: token?, cryptogram, terminal_pin: None });
             let id = AuthorizationId::new(self.since, self.next());
             let claim = IdempotencyClaim {
                 api_key: self.caller,
@@ -177,10 +175,10 @@ impl Town {
             };
             let answer = Answer::Of(|made| StoredResponse { status: 201, body: body(made) });
             let write = Write { claim: Some(claim), answer, ..self.write() };
-            commits.push((CommitAuthorization::new(id, &decision), write));
+            undecided.push(Undecided { id, query, evidence, write });
         }
-        let made = self.store.commit_authorizations(commits).into_iter().map(|made| {
-            let made = made?.value().context("made now")?;
+        let made = self.store.decide_authorizations(undecided).into_iter().map(|made| {
+            let made = made?.written.value().context("made now")?;
             ensure!(made.outcome == Outcome::Approved, "declined: {}", made.outcome.slug());
             Ok(made)
         });
