@@ -14,7 +14,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use rusqlite::Connection;
-use tapfer_payment_types::TerminalId;
+use tapfer_payment_types::{PaymentIntentId, TerminalId};
 use tapfer_payments::audit::{AuditAction, AuditEvent};
 use tapfer_payments::audit_chain::ChainFault;
 use tapfer_payments::authorization::{DeclineReason, Outcome};
@@ -30,22 +30,64 @@ use world::backend::{claim, migrated, options, platform};
 use world::standby::{SYNC, find_the_standby};
 use world::{World, noon, presented, realm, write};
 
+const RACERS: usize = 120;
+const LANES: usize = 12;
+
+/// Two platforms, and terminals that each wait for a payment of the same phone.
+fn two_platforms_and_lanes(
+    server: &TestPostgres,
+) -> (Arc<[World; 2]>, Vec<(PaymentIntentId, TerminalId)>) {
+    let first = World::new(platform(server));
+    let lanes = (0..LANES).map(|_| {
+        let terminal = TerminalId::new(noon(), first.next());
+        first.create_terminal(terminal);
+        let intent = first.intent(100, CaptureMethod::Automatic).id;
+        first.arm(intent, terminal);
+        (intent, terminal)
+    });
+    let lanes = lanes.collect();
+    (Arc::new([first, World::reopened(platform(server), 1_000_000)]), lanes)
+}
+
+/// Whoever presents the tap that was approved once more, at the same terminal, is told so; everybody else is declined.
 #[test]
-fn of_racers_at_two_platforms_with_one_counter_one_is_approved() {
-    const RACERS: usize = 120;
-    const LANES: usize = 12;
+fn of_racers_that_are_decided_behind_the_locks_one_is_approved() {
     let server = migrated();
-    let first = World::new(platform(&server));
-    let lanes: Vec<_> = (0..LANES)
-        .map(|_| {
-            let terminal = TerminalId::new(noon(), first.next());
-            first.create_terminal(terminal);
-            let intent = first.intent(100, CaptureMethod::Automatic).id;
-            first.arm(intent, terminal);
-            (intent, terminal)
+    let (worlds, lanes) = two_platforms_and_lanes(&server);
+    let start = Arc::new(Barrier::new(RACERS));
+    let racers: Vec<_> = (0..RACERS)
+        .map(|number| {
+            let (worlds, start) = (Arc::clone(&worlds), Arc::clone(&start));
+            let (intent, terminal) = lanes[number % LANES];
+            thread::spawn(move || {
+                let world = &worlds[number % 2];
+                start.wait();
+                let tap = world.undecided(intent, terminal, presented(1, 100), None);
+                world.decide_all(vec![tap]).pop().unwrap().unwrap()
+            })
         })
         .collect();
-    let worlds = Arc::new([first, World::reopened(platform(&server), 1_000_000)]);
+    let (mut outcomes, mut told_again) = (BTreeMap::new(), 0);
+    for racer in racers {
+        match racer.join().unwrap() {
+            Written::Done { value, .. } => {
+                *outcomes.entry(value.outcome.number()).or_insert(0) += 1;
+            }
+            Written::Replayed(_) => told_again += 1,
+        }
+    }
+    let replay = Outcome::Declined(DeclineReason::Replay).number();
+    let of_one = RACERS / LANES;
+    assert_eq!(outcomes, BTreeMap::from([(0, 1), (replay, RACERS - of_one)]));
+    assert_eq!(told_again, of_one - 1);
+    assert_eq!(worlds[1].money(), (99_900, 99_900));
+    assert_eq!(worlds[0].store.verify_audit().unwrap().fault, None);
+}
+
+#[test]
+fn of_racers_at_two_platforms_with_one_counter_one_is_approved() {
+    let server = migrated();
+    let (worlds, lanes) = two_platforms_and_lanes(&server);
     let start = Arc::new(Barrier::new(RACERS));
     let racers: Vec<_> = (0..RACERS)
         .map(|number| {
