@@ -287,6 +287,51 @@ impl Town {
     }
 }
 
+/// How a town pays a lot: what comes of it, in words.
+type Pay = fn(&Town, &[Tap]) -> Vec<String>;
+
+/// The same town in the embedded store, where what is written together fails, and where it does not.
+struct Towns {
+    planted: TestPostgres,
+    server: TestPostgres,
+    _directory: tempfile::TempDir,
+    towns: [Town; 3],
+}
+
+impl Towns {
+    fn new() -> Self {
+        let (server, planted) = (migrated(), migrated());
+        fail_what_is_written_together(&planted);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tapfer.db");
+        let embedded = SqliteStorage::create(&path, realm(), &SqliteOptions::default()).unwrap();
+        let towns = [
+            Town::new(Arc::new(embedded)),
+            Town::new(platform(&planted)),
+            Town::new(platform(&server)),
+        ];
+        Self { planted, server, _directory: directory, towns }
+    }
+
+    /// What comes of the same lots, paid as is said for each town, and all that can be read behind each.
+    fn all_pay(mut self, lots: &[Vec<Tap>], pay: [Pay; 3]) -> Result<(), TestCaseError> {
+        for lot in lots {
+            self.towns.iter_mut().for_each(Town::open);
+            let [embedded, one_by_one, together] = &self.towns;
+            let [pay_embedded, pay_one_by_one, pay_together] = pay;
+            let paid = pay_together(together, lot);
+            prop_assert_eq!(pay_embedded(embedded, lot), paid.clone());
+            prop_assert_eq!(pay_one_by_one(one_by_one, lot), paid);
+            let [embedded, one_by_one, together] = self.towns.each_ref().map(Town::told);
+            prop_assert_eq!(embedded, together.clone());
+            prop_assert_eq!(one_by_one, together);
+        }
+        let owed = "SELECT * FROM accounts WHERE balance <> 0 ORDER BY kind, owner";
+        prop_assert_eq!(self.planted.ask(owed), self.server.ask(owed));
+        Ok(())
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2, max_shrink_iters: 8, ..ProptestConfig::default() })]
 
@@ -295,64 +340,17 @@ proptest! {
     fn a_lot_is_decided_as_one_by_one(
         lots in prop::collection::vec(prop::collection::vec(tap(), 1..12), 1..5),
     ) {
-        let (server, planted) = (migrated(), migrated());
-        fail_what_is_written_together(&planted);
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("tapfer.db");
-        let embedded = SqliteStorage::create(&path, realm(), &SqliteOptions::default()).unwrap();
-        let mut towns = [
-            Town::new(Arc::new(embedded)),
-            Town::new(platform(&planted)),
-            Town::new(platform(&server)),
-        ];
-        for lot in &lots {
-            towns.iter_mut().for_each(Town::open);
-            let [embedded, one_by_one, together] = towns.each_ref().map(|town| town.pay(lot));
-            prop_assert_eq!(&embedded, &together);
-            prop_assert_eq!(&one_by_one, &together);
-            let [embedded, one_by_one, together] = towns.each_ref().map(Town::told);
-            prop_assert_eq!(embedded, together.clone());
-            prop_assert_eq!(one_by_one, together);
-        }
-        let owed = "SELECT * FROM accounts WHERE balance <> 0 ORDER BY kind, owner";
-        prop_assert_eq!(planted.ask(owed), server.ask(owed));
+        Towns::new().all_pay(&lots, [Town::pay; 3])?;
     }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2, max_shrink_iters: 8, ..ProptestConfig::default() })]
 
     /// Decided behind the locks: together, where what is written together fails, and one after another in the embedded store.
     #[test]
     fn a_lot_is_decided_as_one_after_another(
         lots in prop::collection::vec(prop::collection::vec(tap(), 1..12), 1..5),
     ) {
-        let (server, planted) = (migrated(), migrated());
-        fail_what_is_written_together(&planted);
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("tapfer.db");
-        let embedded = SqliteStorage::create(&path, realm(), &SqliteOptions::default()).unwrap();
-        let mut towns = [
-            Town::new(Arc::new(embedded)),
-            Town::new(platform(&planted)),
-            Town::new(platform(&server)),
-        ];
-        for lot in &lots {
-            towns.iter_mut().for_each(Town::open);
-            let [after_another, one_by_one, together] = &towns;
-            let (after_another, one_by_one, together) = (
-                after_another.decide(lot, false),
-                one_by_one.decide(lot, true),
-                together.decide(lot, true),
-            );
-            prop_assert_eq!(&after_another, &together);
-            prop_assert_eq!(&one_by_one, &together);
-            let [embedded, one_by_one, together] = towns.each_ref().map(Town::told);
-            prop_assert_eq!(embedded, together.clone());
-            prop_assert_eq!(one_by_one, together);
-        }
-        let owed = "SELECT * FROM accounts WHERE balance <> 0 ORDER BY kind, owner";
-        prop_assert_eq!(planted.ask(owed), server.ask(owed));
+        let at_once = |town: &Town, lot: &[Tap]| town.decide(lot, true);
+        let after_another = |town: &Town, lot: &[Tap]| town.decide(lot, false);
+        Towns::new().all_pay(&lots, [after_another, at_once, at_once])?;
     }
 }
 

@@ -101,6 +101,20 @@ pub(crate) fn done<T>(written: Result<Written<T>, StorageError>) -> T {
     written.unwrap().value().expect("made now")
 }
 
+/// Pays, and again if the facts have changed meanwhile.
+fn until_it_stands(
+    pay: impl Fn() -> Result<Written<Authorization>, StorageError>,
+) -> Authorization {
+    // Every conflict means that somebody else got on, so the number of racers bounds it.
+    for _ in 0..10_000 {
+        match pay() {
+            Err(StorageError::Conflict | StorageError::Busy) => std::thread::yield_now(),
+            written => return done(written),
+        }
+    }
+    panic!("conflict without end");
+}
+
 pub(crate) fn granted_key() -> GrantedKey {
     GrantedKey {
         index: key_index(),
@@ -442,15 +456,10 @@ impl World {
         counter: u16,
         minor: i64,
     ) -> Authorization {
-        // Every conflict means that somebody else got on, so the number of racers bounds it.
-        for _ in 0..10_000 {
+        until_it_stands(|| {
             let tap = self.undecided(intent, terminal, presented(counter, minor), None);
-            match self.decide_all(vec![tap]).pop().unwrap() {
-                Err(StorageError::Conflict | StorageError::Busy) => std::thread::yield_now(),
-                written => return done(written),
-            }
-        }
-        panic!("conflict without end");
+            self.decide_all(vec![tap]).pop().unwrap()
+        })
     }
 
     /// As [`Self::pay_at`], decided here on facts that were loaded before; also a tap that was decided before.
@@ -461,14 +470,9 @@ impl World {
         counter: u16,
         minor: i64,
     ) -> Authorization {
-        for _ in 0..10_000 {
-            let decision = self.decide(intent, terminal, presented(counter, minor));
-            match self.commit(&decision, None) {
-                Err(StorageError::Conflict | StorageError::Busy) => std::thread::yield_now(),
-                written => return done(written),
-            }
-        }
-        panic!("conflict without end");
+        until_it_stands(|| {
+            self.commit(&self.decide(intent, terminal, presented(counter, minor)), None)
+        })
     }
 
     /// A new intent of `minor` cents, armed, and paid with this counter.
