@@ -7,7 +7,7 @@ use tapfer_payments::authorization::{Authorization, Facts};
 
 use super::desk::Given;
 use super::{Result, SqliteStorage};
-use crate::hot::{MemoryOnly, NotInMemory};
+use crate::hot::{Hot, MemoryOnly, NotInMemory};
 use crate::relational::lookup::Seen;
 use crate::relational::{Engine, authorizations, idempotency, of_each};
 use crate::undecided::decide_and_compare;
@@ -20,29 +20,47 @@ use crate::{
 /// So many old answers are forgotten in one transaction: whatever comes meanwhile waits for them.
 const FORGOTTEN_AT_ONCE: u16 = 1_000;
 
+impl SqliteStorage {
+    /// What memory knows of each, and the tables beside it of what is not there.
+    fn known<T: Clone>(
+        &self,
+        queries: &[FactsQuery],
+        in_memory: impl Fn(&Hot, &FactsQuery) -> std::result::Result<T, NotInMemory>,
+        in_both: impl Fn(&Hot, &Seen<'_>, &FactsQuery) -> Result<T>,
+    ) -> Vec<Result<T>> {
+        let found: Vec<_> = {
+            let hot = self.shared.hot.read().unwrap_or_else(PoisonError::into_inner);
+            queries.iter().map(|query| in_memory(&hot, query)).collect()
+        };
+        if found.iter().all(std::result::Result::is_ok) {
+            return found.into_iter().flatten().map(Ok).collect();
+        }
+        // Memory and tables together know it, at any moment; a mix of two moments is found out when it is committed.
+        let in_both = &in_both;
+        let looked_up = self.read_apart(|connection| {
+            let all = queries.iter().zip(found).map(|(query, found)| {
+                found.or_else(|NotInMemory| {
+                    let hot = self.shared.hot.read().unwrap_or_else(PoisonError::into_inner);
+                    in_both(&hot, &Seen(connection), query)
+                })
+            });
+            Ok(all.collect())
+        });
+        looked_up.unwrap_or_else(|error| of_each(queries.len(), &error))
+    }
+}
+
 impl AuthorizationStore for SqliteStorage {
     fn presented_tokens(
         &self,
         queries: &[FactsQuery],
         _: bool,
     ) -> Vec<Result<Option<PresentedToken>>> {
-        let in_memory: Vec<_> = {
-            let hot = self.shared.hot.read().unwrap_or_else(PoisonError::into_inner);
-            queries.iter().map(|query| hot.presented(&MemoryOnly, query)).collect()
-        };
-        if in_memory.iter().all(std::result::Result::is_ok) {
-            return in_memory.into_iter().flatten().map(Ok).collect();
-        }
-        let looked_up = self.read_apart(|connection| {
-            let all = queries.iter().zip(in_memory).map(|(query, found)| {
-                found.or_else(|NotInMemory| {
-                    let hot = self.shared.hot.read().unwrap_or_else(PoisonError::into_inner);
-                    hot.presented(&Seen(connection), query)
-                })
-            });
-            Ok(all.collect())
-        });
-        looked_up.unwrap_or_else(|error| of_each(queries.len(), &error))
+        self.known(
+            queries,
+            |hot, query| hot.presented(&MemoryOnly, query),
+            |hot, tables, query| hot.presented(tables, query),
+        )
     }
 
     fn decide_authorizations(&self, undecided: Vec<Undecided>) -> Vec<Result<Made>> {
@@ -50,24 +68,11 @@ impl AuthorizationStore for SqliteStorage {
     }
 
     fn facts_of_authorizations(&self, queries: &[FactsQuery]) -> Vec<Result<Facts>> {
-        let in_memory: Vec<_> = {
-            let hot = self.shared.hot.read().unwrap_or_else(PoisonError::into_inner);
-            queries.iter().map(|query| hot.facts(&MemoryOnly, query)).collect()
-        };
-        if in_memory.iter().all(std::result::Result::is_ok) {
-            return in_memory.into_iter().flatten().map(Ok).collect();
-        }
-        // Memory and tables together know it, at any moment; a mix of two moments is found out when it is committed.
-        let looked_up = self.read_apart(|connection| {
-            let all = queries.iter().zip(in_memory).map(|(query, facts)| {
-                facts.or_else(|NotInMemory| {
-                    let hot = self.shared.hot.read().unwrap_or_else(PoisonError::into_inner);
-                    hot.facts(&Seen(connection), query)
-                })
-            });
-            Ok(all.collect())
-        });
-        looked_up.unwrap_or_else(|error| of_each(queries.len(), &error))
+        self.known(
+            queries,
+            |hot, query| hot.facts(&MemoryOnly, query),
+            |hot, tables, query| hot.facts(tables, query),
+        )
     }
 
     fn commit_authorizations(
