@@ -54,6 +54,8 @@ controls! {
     PersistBeforeReply = "persist-before-reply",
     /// A node that is alone keeps to its limits.
     StandInLimits = "stand-in-limits",
+    /// It decides for phones alone that it has seen pay lately.
+    StandInKnown = "stand-in-known",
     /// It does not go by what it was told is blocked.
     StandInBlocks = "stand-in-blocks",
     /// It notes what it decides before it answers.

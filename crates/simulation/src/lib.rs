@@ -5,9 +5,10 @@
 //! clocks, the randomness, and what a machine finds on its disk when it has died. One seed gives one story: [`run`] tells it
 //! again, byte for byte.
 //!
-//! Rooms: `world` what happens next; `people`, `sale` and `trouble` what they want and what befalls them; `post` letters
+//! Rooms: `world` what happens next; `people`, `sale`, `another_day` and `trouble` what they want and what befalls them; `post` letters
 //! and the network; `node`, `faults` and `disk` the machine that runs the platform; `phone` and `till`; `auditor`.
 
+mod another_day;
 mod auditor;
 mod chance;
 mod clock;

@@ -60,7 +60,7 @@ impl World<'_> {
     }
 
     /// The last order about a card: whether it has no answer yet, and whether it stops the card.
-    fn last_of_card(&self, of: usize) -> (bool, bool) {
+    pub(crate) fn last_of_card(&self, of: usize) -> (bool, bool) {
         self.last(|order| match order {
             Order::Block { card, .. } if *card == of => Some(true),
             Order::Unblock { card, .. } if *card == of => Some(false),
@@ -69,7 +69,7 @@ impl World<'_> {
     }
 
     /// The same about a phone.
-    fn last_of_phone(&self, of: usize) -> (bool, bool) {
+    pub(crate) fn last_of_phone(&self, of: usize) -> (bool, bool) {
         self.last(|order| match order {
             Order::Suspend { phone, .. } if *phone == of => Some(true),
             Order::Resume { phone, .. } if *phone == of => Some(false),

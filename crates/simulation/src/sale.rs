@@ -25,7 +25,7 @@ enum Trick {
 }
 
 /// Phones that come often.
-const REGULARS: [usize; 2] = [0, 2];
+pub(crate) const REGULARS: [usize; 2] = [0, 2];
 
 /// A sale that begins.
 struct Wanted {
@@ -106,22 +106,30 @@ impl World<'_> {
     pub(crate) fn regulars_pay(&mut self) -> Goes {
         self.is_calm = true;
         for phone in REGULARS {
-            for till in 0..self.prepared.tills.len() {
-                let amount = self.chance.between(100, 300);
-                let (manual, trick, stolen) = (false, Trick::None, None);
-                self.begin_sale(Wanted { till, phone, amount, manual, trick, stolen });
-            }
-            while self.has_more() {
-                self.next()?;
-            }
+            self.pays_everywhere(phone)?;
         }
         if self.chance.percent(35) {
             self.issuer_stops_a_regular();
         }
+        self.all_comes_to_pass()?;
+        self.is_calm = false;
+        Ok(())
+    }
+
+    /// At every till, and nothing goes wrong.
+    pub(crate) fn pays_everywhere(&mut self, phone: usize) -> Goes {
+        for till in 0..self.prepared.tills.len() {
+            let amount = self.chance.between(100, 300);
+            let (manual, trick, stolen) = (false, Trick::None, None);
+            self.begin_sale(Wanted { till, phone, amount, manual, trick, stolen });
+        }
+        self.all_comes_to_pass()
+    }
+
+    pub(crate) fn all_comes_to_pass(&mut self) -> Goes {
         while self.has_more() {
             self.next()?;
         }
-        self.is_calm = false;
         Ok(())
     }
 

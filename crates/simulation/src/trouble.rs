@@ -94,9 +94,13 @@ impl World<'_> {
     }
 
     pub(crate) fn database_is_gone(&mut self) {
+        self.nobody_reaches_database();
+        self.outage(Trouble::Failover);
+    }
+
+    pub(crate) fn nobody_reaches_database(&mut self) {
         self.tell("the database fails over");
         (0..self.nodes.len()).for_each(|node| self.reaches_database(node, false));
-        self.outage(Trouble::Failover);
     }
 
     /// It lasts for a moment, or so long that people go on without the database.

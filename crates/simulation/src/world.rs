@@ -119,7 +119,7 @@ pub(crate) struct World<'p> {
     pub(crate) delivered: u64,
     queue: BTreeMap<(i64, u64), Event>,
     queued: u64,
-    seed: u64,
+    pub(crate) seed: u64,
     _directory: TempDir,
 }
 
@@ -207,11 +207,14 @@ impl<'p> World<'p> {
         for _ in 0..length.steps {
             self.next()?;
         }
+        if self.has_another_day() {
+            self.another_day()?;
+        }
         self.calm_down()
     }
 
-    /// The faults end; everybody is answered; and everything is still there when the platform has started again.
-    fn calm_down(&mut self) -> Goes {
+    /// The faults end, and everybody is answered.
+    pub(crate) fn comes_to_rest(&mut self) -> Goes {
         self.tell("all faults end");
         self.is_calm = true;
         self.troubles_are_over();
@@ -224,7 +227,12 @@ impl<'p> World<'p> {
             )
             .into());
         }
-        self.all_start()?;
+        self.all_start()
+    }
+
+    /// It comes to rest, and everything is still there when the platform has started again.
+    fn calm_down(&mut self) -> Goes {
+        self.comes_to_rest()?;
         self.auditor.everybody_was_answered(&self.letters)?;
         self.inspect()?;
         self.auditor.everything_is_booked()?;

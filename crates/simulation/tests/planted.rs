@@ -16,8 +16,9 @@ use tapfer_payment_types::planted::{Control, skip};
 use tapfer_simulation::{Go, Length, Prepared, run_many};
 
 /// Those of a node that stands in for its database, which one with a database of its own does not.
-const OF_STAND_IN: [Control; 4] = [
+const OF_STAND_IN: [Control; 5] = [
     Control::StandInLimits,
+    Control::StandInKnown,
     Control::StandInBlocks,
     Control::StandInNotes,
     Control::StandInBookedOnce,

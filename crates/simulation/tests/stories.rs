@@ -65,7 +65,7 @@ fn two_hundred_seeds_leave_the_auditor_nothing_to_object_to() {
 }
 
 /// What has to have happened somewhere at two nodes.
-const SEEN_AT_TWO: [&str; 27] = [
+const SEEN_AT_TWO: [&str; 29] = [
     ": approved",
     ": counter_stale",
     ": card_blocked",
@@ -77,6 +77,8 @@ const SEEN_AT_TWO: [&str; 27] = [
     "is sent again, to node",
     "does not reach the database",
     "does not start without its database",
+    "who come often stay away",
+    "503 database_down, unknown_token",
     "the database fails over",
     "on another machine",
     "node 1 dies",
