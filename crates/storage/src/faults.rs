@@ -40,6 +40,12 @@ pub enum Moment {
     NoteWritten,
     /// It is on the disk. Nobody was told yet.
     NoteKept,
+    /// Of a torn journal of this kind a copy is written, and not on the disk for certain.
+    TornCopied,
+    /// A file is on the disk: that journal, or a copy of it.
+    FileSynced,
+    /// The names of the files in its folder are.
+    FolderSynced,
     /// Everything in that journal is booked, and it is there still.
     NotesBooked,
     /// It was taken away, and may be there again when the machine has lost its power.

@@ -224,8 +224,9 @@ impl Journal {
                     let _is_gone = fs::remove_file(&kept);
                 })?,
             };
-            file.sync_all()?;
-            self.sync_directory()?;
+            self.faults.at(Moment::TornCopied);
+            self.sync(&file)?;
+            self.sync_folder()?;
             return Ok(kept);
         }
         Err(io::Error::other(format!("{MOST_TORN} copies of others are there already")))
@@ -268,9 +269,9 @@ impl Journal {
         if self.faults.at(Moment::NoteWritten).is_some() {
             return Err(io::Error::other("as a simulation wanted it"));
         }
-        file.sync_data()?;
+        self.sync(&file)?;
         if is_new {
-            self.sync_directory()?;
+            self.sync_folder()?;
         }
         self.faults.at(Moment::NoteKept);
         self.file = Some(file);
@@ -287,8 +288,19 @@ impl Journal {
         Ok(file)
     }
 
-    fn sync_directory(&self) -> io::Result<()> {
-        self.path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    /// Has a file on the disk. Whoever looks in is told here, and so of nothing that was not done.
+    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()?;
+        self.faults.at(Moment::FileSynced);
+        Ok(())
+    }
+
+    /// The same of the names in its folder.
+    fn sync_folder(&self) -> io::Result<()> {
+        let Some(folder) = self.path.parent() else { return Ok(()) };
+        File::open(folder)?.sync_all()?;
+        self.faults.at(Moment::FolderSynced);
+        Ok(())
     }
 
     /// Takes the file away: everything in it is booked.
@@ -303,7 +315,7 @@ impl Journal {
             removed => removed?,
         }
         self.faults.at(Moment::NotesGone);
-        self.sync_directory()
+        self.sync_folder()
     }
 }
 

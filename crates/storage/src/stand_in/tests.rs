@@ -2,7 +2,7 @@
 #![allow(clippy::arithmetic_side_effects)]
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use proptest::option;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ use super::journal::{Found, Journal};
 use super::record::{Changed, Promise, Record};
 use super::{Kept, stand_in_reads_back, unbooked_in_journal};
 use crate::AnswerKey;
-use crate::faults::NoFaults;
+use crate::faults::{Fault, Faults, Moment, NoFaults};
 use crate::journal::JournalFault;
 use crate::journal::tests::{answer, decided, intent, time};
 
@@ -274,4 +274,57 @@ fn attack_journal_cut_in_its_last_entry() {
     let (journal, _, fault) = read_journal(&path, &key(1), Arc::new(NoFaults));
     assert!(journal.is_some() && fault.is_none());
     assert_eq!(fs::read(kept(4)).unwrap(), more);
+}
+
+/// What was done to the disk, in its order.
+#[derive(Debug, Default)]
+struct Seen(Mutex<Vec<Moment>>);
+
+impl Faults for Seen {
+    fn at(&self, moment: Moment) -> Option<Fault> {
+        self.0.lock().unwrap().push(moment);
+        None
+    }
+}
+
+impl Seen {
+    fn take(&self) -> Vec<Moment> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+/// The copy of a torn journal is on the disk, and its name with it, before the end is cut off; also that of a start that came to an
+/// end before it was.
+#[test]
+fn what_is_kept_of_a_torn_journal_is_on_the_disk_before_it_is_cut() {
+    use Moment::{FileSynced, FolderSynced, NoteBegins, NoteKept, NoteWritten, TornCopied};
+    let one = one(record());
+    let (directory, path, ends) = written(&vec![vec![one.clone()], vec![one.clone()]]);
+    let torn = &fs::read(&path).unwrap()[..ends[1] - 1];
+    fs::write(&path, torn).unwrap();
+    for _ in 0..2 {
+        let seen = Arc::new(Seen::default());
+        let (journal, ..) = read_journal(&path, &key(1), seen.clone());
+        assert_eq!(seen.take(), [TornCopied, FileSynced, FolderSynced]);
+        assert_eq!(fs::read(directory.path().join("stand-in.journal.torn-0")).unwrap(), torn);
+        assert_eq!(fs::read(&path).unwrap(), torn);
+        // Cut with the first entry that takes its place.
+        journal.unwrap().append(std::slice::from_ref(&one)).unwrap();
+        let noted = [NoteBegins, NoteWritten, FileSynced, FolderSynced, NoteKept];
+        assert_eq!(seen.take(), noted);
+        fs::write(&path, torn).unwrap();
+    }
+}
+
+/// A file is said to be on the disk when the system says so: it does not say it of a pipe.
+#[test]
+fn nothing_is_said_to_be_synced_that_cannot_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(&directory.path().join("stand-in.journal"), key(1)).unwrap();
+    let seen = Arc::new(Seen::default());
+    let journal = journal.with_faults(seen.clone());
+    let (_reads, writes) = std::io::pipe().unwrap();
+    let pipe = fs::File::from(std::os::fd::OwnedFd::from(writes));
+    assert!(journal.sync(&pipe).is_err());
+    assert_eq!(seen.take(), []);
 }
