@@ -105,7 +105,8 @@ impl Evidence {
 }
 
 impl Undecided {
-    /// Decides it on these facts, by [`decide`].
+    /// Decides it on these facts, by [`decide`]. A token that came after it was looked for is unknown to this payment: nobody was
+    /// asked about it.
     ///
     /// # Errors
     /// [`StorageError::OfAnotherMerchant`]; [`StorageError::Conflict`] if the security module was asked about something that has
@@ -114,6 +115,8 @@ impl Undecided {
         if facts.intent.merchant != facts.terminal.merchant.id {
             return Err(StorageError::OfAnotherMerchant);
         }
+        let known = facts.token.filter(|_| self.evidence.token.is_some());
+        let facts = Facts { token: known, ..facts };
         let found = facts.token.as_ref();
         if !self.evidence.is_of(found.map(|found| (&*found.token, found.card_pin))) {
             return Err(StorageError::Conflict);

@@ -13,8 +13,8 @@ mod world;
 use std::sync::Arc;
 
 use tapfer_payment_types::{
-    Currency, MerchantId, Money, PanSequenceNumber, PaymentIntentId, RefundId, ReversalId,
-    TerminalId, TokenId,
+    AuthorizationId, Currency, MerchantId, Money, PanSequenceNumber, PaymentIntentId, RefundId,
+    ReversalId, TerminalId, TokenId,
 };
 use tapfer_payments::access::{Principal, Role};
 use tapfer_payments::audit::{AuditAction, Caller};
@@ -309,7 +309,8 @@ fn evidence_of_something_else_is_a_conflict<B: Backend>() {
     let with = |of: &Undecided, token, terminal_pin| {
         let cryptogram = Ok(proof(world.token, &presented(1, 100)));
         let evidence = Arc::new(Evidence { token, cryptogram, terminal_pin });
-        Undecided { evidence, ..of.clone() }
+        let id = AuthorizationId::new(noon(), world.next());
+        Undecided { id, evidence, ..of.clone() }
     };
     let found = tap();
     let token = found.evidence.token.clone();
@@ -330,11 +331,66 @@ fn evidence_of_something_else_is_a_conflict<B: Backend>() {
     assert_eq!(list.unwrap().items, [], "a conflict leaves nothing");
     // Nobody was asked about the PIN.
     done(world.decide_all(vec![found]).pop().unwrap());
-    // Of a token that came after it was looked for, a database need not know.
-    match world.decide_all(vec![of_nobody]).pop().unwrap() {
-        Err(StorageError::Conflict) => {}
-        made => assert_eq!(done(made).outcome, declined(DeclineReason::UnknownToken)),
+    // A token that came after it was looked for is unknown to that payment, wherever it is decided.
+    let made = done(world.decide_all(vec![of_nobody]).pop().unwrap());
+    assert_eq!(made.outcome, declined(DeclineReason::UnknownToken));
+}
+
+/// Of one card with a right PIN and a wrong one, or with two wrong ones, which come in one lot: they count as if they had come one after
+/// another.
+fn pins_of_a_lot_count_one_after_another<B: Backend>() {
+    use TerminalPin::{Right, Wrong};
+    let (world, _backend) = world::<B>();
+    let terminals = [world.terminal, TerminalId::new(noon(), world.next())];
+    world.create_terminal(terminals[1]);
+    let set_pin = || done(world.store.set_card_pin(world.card, [1; 32], write()));
+    let mut counter = 0;
+    let mut pay = |pins: [TerminalPin; 2]| {
+        let lot = pins.into_iter().zip(terminals).map(|(pin, terminal)| {
+            counter += 1;
+            let intent = world.intent(100, CaptureMethod::Automatic).id;
+            world.arm(intent, terminal);
+            let found = world.undecided(intent, terminal, presented(counter, 100), None);
+            let token = found.evidence.token.clone();
+            let cryptogram = Ok(proof(world.token, &presented(counter, 100)));
+            let evidence = Evidence { token, cryptogram, terminal_pin: Some(pin) };
+            Undecided { evidence: Arc::new(evidence), ..found }
+        });
+        let outcomes = each_in_the_end(&world, lot.collect());
+        (outcomes, world.store.card_pin(world.card).unwrap().unwrap().failed)
+    };
+    let [approved, wrong] = [Outcome::Approved, declined(DeclineReason::PinWrong)];
+    let blocked = declined(DeclineReason::PinBlocked);
+    set_pin();
+    assert_eq!(pay([Wrong, Right]), (vec![wrong, approved], 0));
+    assert_eq!(pay([Right, Wrong]), (vec![approved, wrong], 1));
+    assert_eq!(pay([Right, Right]), (vec![approved, approved], 0));
+    assert_eq!(pay([Wrong, Wrong]), (vec![wrong, wrong], 2));
+    // The third one in a row is the last that is looked at.
+    assert_eq!(pay([Wrong, Right]), (vec![wrong, blocked], 3));
+    assert_eq!(pay([Right, Wrong]), (vec![blocked, blocked], 3));
+    set_pin();
+    assert_eq!(pay([Wrong, Wrong]), (vec![wrong, wrong], 2));
+    assert_eq!(pay([Right, Wrong]), (vec![approved, wrong], 1));
+    assert_eq!(world.money(), (99_500, 99_500));
+}
+
+/// What comes of each of a lot. Of whom a fact has changed meanwhile is decided again on what the security module has said, as the service
+/// does it: those behind him have not overtaken him.
+fn each_in_the_end(world: &World, lot: Vec<Undecided>) -> Vec<Outcome> {
+    let mut outcomes = vec![None; lot.len()];
+    while outcomes.contains(&None) {
+        let open: Vec<_> = (0..lot.len()).filter(|place| outcomes[*place].is_none()).collect();
+        let made = world.decide_all(open.iter().map(|place| lot[*place].clone()).collect());
+        assert!(made.iter().any(Result::is_ok), "{made:?}");
+        for (place, made) in open.into_iter().zip(made) {
+            match made {
+                Err(StorageError::Conflict) => {}
+                made => outcomes[place] = Some(done(made).outcome),
+            }
+        }
     }
+    outcomes.into_iter().flatten().collect()
 }
 
 /// Whoever asks for the same tap again hears what the first one heard, and another merchant's payment is not there for a terminal.
@@ -683,6 +739,7 @@ contract! {
     facts_that_changed_are_a_conflict
     a_payment_is_decided_on_what_is_so_then
     evidence_of_something_else_is_a_conflict
+    pins_of_a_lot_count_one_after_another
     what_was_decided_is_told_again
     held_money_is_captured_or_released
     money_goes_back_in_parts_and_no_more
