@@ -39,5 +39,6 @@ mod same_bytes;
 mod shop;
 mod slow_clients;
 mod stand_in;
+mod stand_in_attacks;
 mod stores;
 mod tokens;
