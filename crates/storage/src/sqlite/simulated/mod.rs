@@ -8,17 +8,17 @@
 //! A node may stand in for it ([`crate::StandIn`]). Whether it is there a node learns when somebody lets it look, and so it does its
 //! rounds; of what others take out of service it hears with the commit, as at PostgreSQL.
 
+#[cfg(feature = "planted-faults")]
+mod planted;
 mod watch;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rusqlite::Connection;
-use tapfer_payment_types::planted::{Control, is_skipped};
-use tapfer_payment_types::{AuthorizationId, CatalogueMark, PaymentIntentId, Timestamp};
+use tapfer_payment_types::{AuthorizationId, CatalogueMark, Timestamp};
 use tapfer_payments::authorization::{Authorization, Facts};
 use tapfer_payments::retention::RetentionLimit;
 
@@ -34,7 +34,7 @@ use crate::relational::lookup::Seen;
 use crate::relational::{Engine, authorizations, decided, idempotency, of_each, retention, sql};
 use crate::stand_in::database::MayBeAway;
 use crate::stand_in::rounds::Rounds;
-use crate::undecided::{decide_on, tell_again};
+use crate::undecided::tell_again;
 use crate::{
     AuthorizationFilter, AuthorizationStore, Begun, CatalogueStore as _, CommitAuthorization,
     FactsQuery, IdempotencyClaim, IdempotencyStore, Load, Made, Page, PresentedToken,
@@ -168,8 +168,8 @@ pub struct SimulatedNode {
     commits: AtomicU64,
     watch: Watch,
     rounds: Mutex<Option<Rounds>>,
-    /// What was so before the security module was asked: nobody decides on it, unless that control is taken away.
-    before: Mutex<HashMap<PaymentIntentId, Result<Facts>>>,
+    #[cfg(feature = "planted-faults")]
+    before: planted::Before,
 }
 
 impl fmt::Debug for SimulatedNode {
@@ -189,7 +189,8 @@ impl SimulatedNode {
             commits: AtomicU64::new(0),
             watch: Watch::default(),
             rounds: Mutex::default(),
-            before: Mutex::default(),
+            #[cfg(feature = "planted-faults")]
+            before: planted::Before::default(),
         });
         let mut nodes = server.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.push(Arc::downgrade(&node));
@@ -304,33 +305,14 @@ impl Engine for SimulatedNode {
     }
 }
 
-impl SimulatedNode {
-    fn before(&self) -> MutexGuard<'_, HashMap<PaymentIntentId, Result<Facts>>> {
-        self.before.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The fault that is planted where decisions are to rest on what is so when they are written down.
-    fn decide_on_what_was(&self, undecided: Vec<Undecided>) -> Vec<Result<Made>> {
-        let facts = undecided.iter().map(|one| {
-            let before = self.before().remove(&one.query.payment_intent);
-            before.unwrap_or_else(|| self.authorization_facts(one.query.clone()))
-        });
-        let facts = facts.collect();
-        decide_on(self, undecided, facts)
-    }
-}
-
 impl AuthorizationStore for SimulatedNode {
     fn presented_tokens(
         &self,
         queries: &[FactsQuery],
         _: bool,
     ) -> Vec<Result<Option<PresentedToken>>> {
-        if is_skipped(Control::RecheckAtCommit) {
-            let facts = self.facts_of_authorizations(queries);
-            let of = queries.iter().map(|query| query.payment_intent);
-            self.before().extend(of.zip(facts));
-        }
+        #[cfg(feature = "planted-faults")]
+        self.remember(queries);
         let known = Hot::new(0);
         let found = self.snapshot(|connection| {
             let of = |query: &FactsQuery| known.presented(&Seen(connection), query);
@@ -340,7 +322,8 @@ impl AuthorizationStore for SimulatedNode {
     }
 
     fn decide_authorizations(&self, undecided: Vec<Undecided>) -> Vec<Result<Made>> {
-        if is_skipped(Control::RecheckAtCommit) {
+        #[cfg(feature = "planted-faults")]
+        if planted::decides_on_what_was() {
             return self.decide_on_what_was(undecided);
         }
         let jobs = undecided
