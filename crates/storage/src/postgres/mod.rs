@@ -376,10 +376,10 @@ mod tests {
     use tapfer_payments::access::{ApiKey, Principal};
     use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 
-    use super::{PostgresOptions, PostgresStorage, WhichKey, api_keys, attempt, make};
+    use super::{PostgresOptions, PostgresStorage, WhichKey, api_keys, attempt, fetched, make};
     use crate::StorageError;
-    use crate::relational::access;
     use crate::relational::rows::execute;
+    use crate::relational::{access, cards};
 
     fn begun() -> (TestPostgres, PostgresStorage) {
         let server = TestPostgres::start();
@@ -408,6 +408,31 @@ mod tests {
         assert_eq!(server.ask("SELECT days FROM retention"), "540");
         set(300, false).unwrap();
         assert_eq!(server.ask("SELECT days FROM retention"), "300");
+    }
+
+    /// Whose money it is, is part of what the index is asked for, also while nobody has counted the table's rows.
+    #[test]
+    fn an_account_is_looked_up_by_its_whole_key_in_a_young_database() {
+        let (server, _store) = begun();
+        server.say(
+            "INSERT INTO accounts (kind, owner, currency, balance)
+             SELECT 'cardholder', 'card_' || number, 'EUR', 1 FROM generate_series(1, 200) AS number",
+        );
+        for (query, accounts) in [
+            (fetched::CARDS.to_owned(), 1),
+            (format!("{} WHERE id = ANY (?1::text[])", cards::SELECT), 2),
+        ] {
+            let plan = server.ask(&format!(
+                "SET plan_cache_mode = force_generic_plan;
+                 PREPARE cards (text[]) AS {};
+                 EXPLAIN (COSTS OFF) EXECUTE cards ('{{}}')",
+                query.replace("?1", "$1")
+            ));
+            let by_owner = plan
+                .lines()
+                .filter(|line| line.contains("Index Cond") && line.contains("owner = cards.id"));
+            assert_eq!(by_owner.count(), accounts, "{plan}");
+        }
     }
 
     /// A row that makes no sense, of somebody who asks all the time, keeps nobody out who asks at the same moment.

@@ -15,16 +15,15 @@ use crate::{
     Slice, TopUp, Write, Written,
 };
 
-/// A card with its issuer's currency and its two balances.
-const SELECT: &str = "SELECT * FROM (
+/// A card with its issuer's currency and its two balances, each looked up by its key whatever the database knows of the
+/// table's size.
+pub(crate) const SELECT: &str = "SELECT * FROM (
     SELECT cards.*, issuers.currency AS currency,
-           coalesce(spendable.balance, 0) AS available, coalesce(held.balance, 0) AS held
-    FROM cards
-    JOIN issuers ON issuers.id = cards.issuer_id
-    LEFT JOIN accounts AS spendable ON spendable.kind = 'cardholder'
-        AND spendable.owner = cards.id AND spendable.currency = issuers.currency
-    LEFT JOIN accounts AS held ON held.kind = 'held'
-        AND held.owner = cards.id AND held.currency = issuers.currency) AS accounts_of_cards";
+           coalesce((SELECT balance FROM accounts WHERE kind = 'cardholder'
+               AND owner = cards.id AND currency = issuers.currency), 0) AS available,
+           coalesce((SELECT balance FROM accounts WHERE kind = 'held'
+               AND owner = cards.id AND currency = issuers.currency), 0) AS held
+    FROM cards JOIN issuers ON issuers.id = cards.issuer_id) AS accounts_of_cards";
 
 pub(crate) fn find(connection: &Connection, id: CardId) -> Result<Option<CardAccount>> {
     first(connection, &format!("{SELECT} WHERE id = ?1"), [id.to_string()], read)
