@@ -27,7 +27,6 @@ use crate::pipeline::{Asked, Tell};
 use crate::service::answer::{Answered, created};
 use crate::service::caller::{Asker, Caller};
 use crate::service::chip_data::ChipData;
-use crate::service::one_deadline::OneDeadline;
 use crate::service::repetition::Repetition;
 use crate::service::{Service, ServiceError, hsm_down};
 
@@ -275,13 +274,12 @@ impl Service {
         open: Vec<Open<'a, (Case, Option<PresentedToken>)>>,
     ) -> Vec<Open<'a, (Case, Arc<Evidence>)>> {
         let proofs = self.verify_all(&open);
-        let mut pins = OneDeadline::default();
         let evidence = open.iter().zip(proofs).map(|(open, proof)| {
             // Who had no answer of the security module is not to wait for another one.
             let (cryptogram, token) = (proof?, open.known.1.clone());
             // Opened whatever the cryptogram is worth: an answer that depended on it would tell a right
             // cryptogram from a wrong one, and so a PIN, where neither counts.
-            let terminal_pin = self.compare_pin(&mut pins, open.question, token.as_ref())?;
+            let terminal_pin = self.compare_pin(open.question, token.as_ref())?;
             Ok(Arc::new(Evidence { token, cryptogram, terminal_pin }))
         });
         let evidence: Vec<_> = evidence.collect();
@@ -318,13 +316,12 @@ impl Service {
 
     fn compare_pin(
         &self,
-        pins: &mut OneDeadline,
         question: &Question,
         token: Option<&PresentedToken>,
     ) -> Result<Option<TerminalPin>, ServiceError> {
         let Some(sealed) = &question.online_pin else { return Ok(None) };
         let bound_to = (question.payment_intent, question.terminal);
-        pins.ask(|| self.compare_online_pin(token, sealed, bound_to)).map(Some)
+        self.compare_online_pin(token, sealed, bound_to).map(Some)
     }
 
     /// Lets the store decide. Left are those of which something has changed meanwhile.

@@ -26,7 +26,6 @@ mod issuer_keys;
 mod issuers;
 mod merchants;
 mod numbers;
-mod one_deadline;
 mod own_api_keys;
 mod payment_intents;
 mod pins;
