@@ -268,6 +268,7 @@ impl Faults for Machine {
             }
             // What lies there then is tried by the store's own tests, with a copy of each.
             Moment::LogBegun | Moment::Marked | Moment::Folded | Moment::Unmarked => None,
+            // In what order they come is tried there as well.
             Moment::TornCopied | Moment::FileSynced | Moment::FolderSynced => None,
             Moment::NoteBegins => {
                 state.passes("before it noted what it decides alone");

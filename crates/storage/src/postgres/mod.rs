@@ -376,6 +376,7 @@ mod tests {
     use tapfer_payments::access::{ApiKey, Principal};
     use tapfer_test_postgres::{OWNER, PLATFORM, TestPostgres};
 
+    use super::options::BY_INDEX;
     use super::{PostgresOptions, PostgresStorage, WhichKey, api_keys, attempt, fetched, make};
     use crate::StorageError;
     use crate::relational::rows::execute;
@@ -423,9 +424,10 @@ mod tests {
             (format!("{} WHERE id = ANY (?1::text[])", cards::SELECT), 2),
         ] {
             let plan = server.ask(&format!(
-                "SET plan_cache_mode = force_generic_plan;
+                "{};
                  PREPARE cards (text[]) AS {};
                  EXPLAIN (COSTS OFF) EXECUTE cards ('{{}}')",
+                BY_INDEX.replace(" -c ", "; SET ").trim_start_matches("; "),
                 query.replace("?1", "$1")
             ));
             let by_owner = plan

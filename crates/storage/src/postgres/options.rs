@@ -26,8 +26,9 @@ const SETTINGS: &str = "-c search_path=tapfer -c lock_timeout=8s -c statement_ti
                         -c synchronous_commit=on -c client_min_messages=warning -c jit=off \
                         -c default_transaction_read_only=off -c idle_session_timeout=0";
 /// Whatever payments ask they find by an index: a plan that was made while tables were small must be right when they are large.
-const BY_INDEX: &str = " -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
-                        -c plan_cache_mode=force_generic_plan";
+pub(super) const BY_INDEX: &str = " -c enable_seqscan=off -c enable_bitmapscan=off \
+                                   -c enable_hashjoin=off -c enable_mergejoin=off \
+                                   -c plan_cache_mode=force_generic_plan";
 /// A peer that vanished without a word is asked after so long a silence, again so often, and is gone after so long.
 const SILENCE: Duration = Duration::from_secs(3);
 const ASKED_EVERY: Duration = Duration::from_secs(1);

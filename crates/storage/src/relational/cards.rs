@@ -15,8 +15,7 @@ use crate::{
     Slice, TopUp, Write, Written,
 };
 
-/// A card with its issuer's currency and its two balances, each looked up by its key whatever the database knows of the
-/// table's size.
+/// A card with its issuer's currency and its two balances, each of which the database can look up by its whole key alone.
 pub(crate) const SELECT: &str = "SELECT * FROM (
     SELECT cards.*, issuers.currency AS currency,
            coalesce((SELECT balance FROM accounts WHERE kind = 'cardholder'

@@ -212,22 +212,26 @@ impl Journal {
         let torn = fs::read(&self.path)?;
         for number in 0..MOST_TORN {
             let kept = self.path.with_extension(format!("journal.torn-{number}"));
-            let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&kept)
-            {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    if fs::read(&kept).ok().as_ref() != Some(&torn) {
-                        continue;
+            let (file, is_new) =
+                match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&kept) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        if fs::read(&kept).ok().as_ref() != Some(&torn) {
+                            continue;
+                        }
+                        (File::open(&kept), false)
                     }
-                    File::open(&kept)?
-                }
-                made => written(made?, &torn).inspect_err(|_| {
-                    let _is_gone = fs::remove_file(&kept);
-                })?,
-            };
-            self.faults.at(Moment::TornCopied);
-            self.sync(&file)?;
-            self.sync_folder()?;
-            return Ok(kept);
+                    made => (written(made?, &torn), true),
+                };
+            let on_disk = file.and_then(|file| {
+                self.faults.at(Moment::TornCopied);
+                self.sync(&file)?;
+                self.sync_folder()
+            });
+            if on_disk.is_err() && is_new {
+                // The system says once that bytes are lost: a copy that was not synced must not be taken for one that was.
+                let _is_gone = fs::remove_file(&kept);
+            }
+            return on_disk.map(|()| kept);
         }
         Err(io::Error::other(format!("{MOST_TORN} copies of others are there already")))
     }

@@ -68,9 +68,9 @@ pub(crate) struct AuthorizeArguments {
 pub(crate) fn run(context: &Context, arguments: &AuthorizeArguments) -> anyhow::Result<Ending> {
     let AuthorizeArguments { connections, each, rounds } = *arguments;
     // A phone's keys are good for so many payments.
-    if !(1..=128).contains(&connections) || !(1..=32).contains(&each) || !(1..=25).contains(&rounds)
+    if !(1..=96).contains(&connections) || !(1..=32).contains(&each) || !(1..=25).contains(&rounds)
     {
-        bail!(UsageError("--connections is 1 to 128, --each 1 to 32, --rounds 1 to 25".to_owned()));
+        bail!(UsageError("--connections is 1 to 96, --each 1 to 32, --rounds 1 to 25".to_owned()));
     }
     if cfg!(debug_assertions) {
         context
@@ -126,7 +126,7 @@ fn demand_open_files(connections: u32) -> anyhow::Result<()> {
     ensure!(
         most >= needed,
         "{connections} connections need {needed} open files, and this process may have {most}: raise the limit (ulimit \
-         -n), or take less with --each"
+         -n), or take less with --connections or --each"
     );
     Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: limit.maximum })?)
 }
