@@ -126,13 +126,6 @@ impl World<'_> {
         self.all_comes_to_pass()
     }
 
-    pub(crate) fn all_comes_to_pass(&mut self) -> Goes {
-        while self.has_more() {
-            self.next()?;
-        }
-        Ok(())
-    }
-
     /// Whose phone. At several nodes two of them come often, so that nodes know them when they are alone.
     fn customer(&mut self, till: usize) -> usize {
         let of_hundred = if self.is_at_node_alone(till) { 90 } else { 60 };

@@ -218,6 +218,12 @@ impl<'p> World<'p> {
         self.tell("all faults end");
         self.is_calm = true;
         self.troubles_are_over();
+        self.all_comes_to_pass()?;
+        self.all_start()
+    }
+
+    /// Nothing is in the way, and so there is an end.
+    pub(crate) fn all_comes_to_pass(&mut self) -> Goes {
         for _ in 0..LONGEST_CALM {
             self.next()?;
         }
@@ -227,7 +233,7 @@ impl<'p> World<'p> {
             )
             .into());
         }
-        self.all_start()
+        Ok(())
     }
 
     /// It comes to rest, and everything is still there when the platform has started again.
@@ -242,11 +248,6 @@ impl<'p> World<'p> {
         self.auditor.nothing_is_in_the_way();
         self.everybody_asks_once_more()?;
         self.inspect()
-    }
-
-    /// Whether anything is to come to pass.
-    pub(crate) fn has_more(&self) -> bool {
-        !self.queue.is_empty()
     }
 
     pub(crate) fn next(&mut self) -> Goes {

@@ -356,8 +356,12 @@ impl Towns {
     /// not alike, the next ones pay in towns of their own.
     fn are_alike_after_any_lots(pay: [Pay; 3]) {
         let lots = prop::collection::vec(prop::collection::vec(tap(), 1..12), 1..5);
-        let config =
-            ProptestConfig { cases: CASES, max_shrink_iters: 8, ..ProptestConfig::default() };
+        let config = ProptestConfig {
+            cases: CASES,
+            max_shrink_iters: 8,
+            source_file: Some(file!()),
+            ..ProptestConfig::default()
+        };
         let towns = Cell::new(None);
         let outcome = TestRunner::new(config).run(&lots, |lots| {
             let mut these = towns.take().unwrap_or_else(Self::new);
