@@ -20,14 +20,14 @@ pub struct IdError {
     prefix: &'static str,
 }
 
-fn encode_body(bits: u128, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for position in (0..BODY_LENGTH).rev() {
-        let shift = u32::try_from(position.saturating_mul(5)).unwrap_or(0);
-        let index = usize::try_from(bits.checked_shr(shift).unwrap_or(0) & 31).unwrap_or(0);
-        let letter = ALPHABET.get(index).copied().unwrap_or(b'0');
-        fmt::Write::write_char(out, char::from(letter))?;
+/// The last letter has the lowest five bits.
+fn encode_body(bits: u128, body: &mut [u8]) {
+    let mut left = bits;
+    for letter in body.iter_mut().rev() {
+        let [lowest, ..] = left.to_le_bytes();
+        *letter = ALPHABET.get(usize::from(lowest & 31)).copied().unwrap_or(b'0');
+        left >>= 5;
     }
-    Ok(())
 }
 
 fn decode_body(text: &str) -> Option<u128> {
@@ -78,8 +78,12 @@ macro_rules! typed_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(concat!($prefix, "_"))?;
-                encode_body(self.0, f)
+                const PREFIX: &[u8] = concat!($prefix, "_").as_bytes();
+                let mut text = [0; PREFIX.len() + BODY_LENGTH];
+                let (prefix, body) = text.split_at_mut(PREFIX.len());
+                prefix.copy_from_slice(PREFIX);
+                encode_body(self.0, body);
+                f.write_str(core::str::from_utf8(&text).unwrap_or_default())
             }
         }
 

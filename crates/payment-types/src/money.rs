@@ -100,7 +100,7 @@ impl FromStr for Currency {
     type Err = MoneyError;
 
     fn from_str(text: &str) -> Result<Self, MoneyError> {
-        Self::find(|candidate| candidate.code() == text)
+        Self::find(|candidate| candidate.alphabetic == *text.as_bytes())
     }
 }
 
