@@ -69,10 +69,10 @@ pub(crate) fn read(row: &Row<'_>) -> Result<ApiKey> {
     Ok(ApiKey {
         id: columns.parse("id")?,
         principal,
-        secret_hash: columns.bytes("secret_hash")?,
+        secret_hash: columns.get("secret_hash")?,
         created_at: columns.time("created_at")?,
         revoked_at: columns.time_optional("revoked_at")?,
-        signature: columns.bytes_optional("signature")?,
+        signature: columns.get("signature")?,
     })
 }
 

@@ -28,8 +28,8 @@ fn read_link(row: &Row<'_>) -> Result<Link> {
     let columns = Columns::keyed(row, "audit_links", "sequence");
     Ok(Link {
         sequence: columns.number("sequence")?,
-        event: columns.bytes("event_hash")?,
-        hash: columns.bytes("hash")?,
+        event: columns.get("event_hash")?,
+        hash: columns.get("hash")?,
     })
 }
 
@@ -281,8 +281,8 @@ fn read_step(row: &Row<'_>) -> Result<Step> {
     let columns = Columns::keyed(row, "audit_links", "place");
     let link = Link {
         sequence: columns.number("place")?,
-        event: columns.bytes("event_hash")?,
-        hash: columns.bytes("hash")?,
+        event: columns.get("event_hash")?,
+        hash: columns.get("hash")?,
     };
     let is_there = columns.get::<Option<i64>>("sequence")?.is_some();
     let event = is_there.then(|| audit::hash(row));

@@ -16,7 +16,7 @@ pub(crate) fn answer(row: &Row<'_>, claim: &IdempotencyClaim) -> Result<StoredRe
     let columns = Columns::keyed(row, "idempotency_answers", "key");
     let response = StoredResponse { status: columns.number("status")?, body: columns.get("body")? };
     claim.believe(KeptAnswer {
-        fingerprint: columns.bytes("fingerprint")?,
+        fingerprint: columns.get("fingerprint")?,
         response,
         mac: columns.get("mac")?,
         is_from_before: columns.get("from_before")?,

@@ -33,9 +33,7 @@ pub(crate) fn read_verdict(row: &Row<'_>) -> Result<Option<Verdict>> {
 
 fn read_challenge(row: &Row<'_>) -> Result<Option<Challenge>> {
     let columns = Columns::keyed(row, "device_integrity", "device_id");
-    let challenge: Option<Vec<u8>> = columns.get("challenge")?;
-    let Some(_) = challenge else { return Ok(None) };
-    let challenge = columns.bytes("challenge")?;
+    let Some(challenge) = columns.get("challenge")? else { return Ok(None) };
     Ok(Some(Challenge { challenge, expires_at: columns.time("challenge_expires_at")? }))
 }
 

@@ -17,8 +17,8 @@ pub(crate) fn newest(connection: &Connection) -> Result<Option<CatalogueMark>> {
         let columns = Columns::keyed(row, TABLE, "version");
         Ok(CatalogueMark {
             version: columns.number("version")?,
-            mac: columns.bytes("mac")?,
-            key: columns.bytes("key_hash")?,
+            mac: columns.get("mac")?,
+            key: columns.get("key_hash")?,
         })
     })
 }

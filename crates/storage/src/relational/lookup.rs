@@ -111,7 +111,7 @@ pub(crate) fn read_spent(row: &Row<'_>) -> Result<SpentCounter> {
         authorization: columns.parse("id")?,
         payment_intent: columns.parse("payment_intent_id")?,
         terminal: columns.parse("terminal_id")?,
-        cryptogram: columns.bytes_optional("cryptogram")?,
+        cryptogram: columns.get("cryptogram")?,
         verified: columns.get("verified")?,
     })
 }

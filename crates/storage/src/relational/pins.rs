@@ -33,11 +33,8 @@ pub(crate) fn read_person_key(row: &Row<'_>) -> Result<StoredPersonKey> {
             reset_granted: columns.get("reset_granted")?,
         },
         key_sealed: columns.get("key_sealed")?,
-        request_hash: columns.bytes("request_hash")?,
-        refused_hash: match columns.get::<Option<Vec<u8>>>("refused_hash")? {
-            None => None,
-            Some(_) => Some(columns.bytes("refused_hash")?),
-        },
+        request_hash: columns.get("request_hash")?,
+        refused_hash: columns.get("refused_hash")?,
     })
 }
 
@@ -87,7 +84,7 @@ pub(crate) fn card_pin(connection: &Connection, card: CardId) -> Result<Option<C
 
 pub(crate) fn read_card_pin(row: &Row<'_>) -> Result<CardPin> {
     let columns = Columns::keyed(row, "card_pins", "card_id");
-    Ok(CardPin { value: columns.bytes("value")?, failed: columns.number("failed")? })
+    Ok(CardPin { value: columns.get("value")?, failed: columns.number("failed")? })
 }
 
 /// Writes a card's PIN down.

@@ -12,9 +12,9 @@ fn read(row: &Row<'_>) -> Result<RevokedIssuerCertificate> {
     let columns = Columns::keyed(row, "revoked_issuer_certificates", "serial");
     Ok(RevokedIssuerCertificate {
         issuer: columns.parse("issuer_id")?,
-        rid: columns.bytes("rid")?,
+        rid: columns.get("rid")?,
         ca_index: columns.number("ca_index")?,
-        serial: columns.bytes("serial")?,
+        serial: columns.get("serial")?,
         certificate: columns.get("certificate")?,
         reason: columns.get("reason")?,
         revoked_at: columns.time("revoked_at")?,

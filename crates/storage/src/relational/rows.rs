@@ -251,13 +251,18 @@ impl<'r> Columns<'r> {
 
     /// A word, an id, a code: anything that is read from text.
     pub(crate) fn parse<T: FromStr>(&self, column: &'static str) -> Result<T> {
-        self.checked(column, self.get::<String>(column)?.parse())
+        match self.row.value(column) {
+            Some(Value::Text(text)) => self.checked(column, text.parse()),
+            _ => Err(self.broken(column)),
+        }
     }
 
     /// The same, where there may be none.
     pub(crate) fn parse_optional<T: FromStr>(&self, column: &'static str) -> Result<Option<T>> {
-        let text: Option<String> = self.get(column)?;
-        text.map(|text| self.checked(column, text.parse())).transpose()
+        match self.row.value(column) {
+            Some(Value::Null) => Ok(None),
+            _ => self.parse(column).map(Some),
+        }
     }
 
     /// A small number.
@@ -275,20 +280,6 @@ impl<'r> Columns<'r> {
         Ok(self.get::<Option<i64>>(column)?.map(Timestamp::from_unix_millis))
     }
 
-    /// So many bytes.
-    pub(crate) fn bytes<const N: usize>(&self, column: &'static str) -> Result<[u8; N]> {
-        self.checked(column, <[u8; N]>::try_from(self.get::<Vec<u8>>(column)?))
-    }
-
-    /// The same, where there may be none.
-    pub(crate) fn bytes_optional<const N: usize>(
-        &self,
-        column: &'static str,
-    ) -> Result<Option<[u8; N]>> {
-        let bytes: Option<Vec<u8>> = self.get(column)?;
-        bytes.map(|bytes| self.checked(column, <[u8; N]>::try_from(bytes))).transpose()
-    }
-
     /// Minor units in this column, of the currency in column `currency`.
     pub(crate) fn money(&self, column: &'static str) -> Result<Money> {
         Ok(Money::new(self.get(column)?, self.parse("currency")?))
@@ -301,6 +292,6 @@ impl<'r> Columns<'r> {
 
     /// An index of a limited-use key.
     pub(crate) fn key_index(&self, column: &'static str) -> Result<KeyIndex> {
-        self.checked(column, KeyIndex::from_bytes(self.bytes(column)?))
+        self.checked(column, KeyIndex::from_bytes(self.get(column)?))
     }
 }

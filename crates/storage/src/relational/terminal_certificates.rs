@@ -12,7 +12,7 @@ pub(crate) fn read(row: &Row<'_>) -> Result<TerminalCertificate> {
     Ok(TerminalCertificate {
         id: columns.parse("id")?,
         terminal: columns.parse("terminal_id")?,
-        serial: columns.bytes("serial")?,
+        serial: columns.get("serial")?,
         certificate: columns.get("certificate")?,
         created_at: columns.time("created_at")?,
         expires_at: columns.time("expires_at")?,

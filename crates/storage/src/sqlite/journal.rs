@@ -51,14 +51,14 @@ fn written(connection: &Connection) -> Result<JournalEnd> {
     let lost = Inconsistency { table: "journal_written", id: "1".to_owned(), column: "entry" };
     let end = first(connection, "SELECT * FROM journal_written", params![], |row| {
         let columns = Columns::keyed(row, "journal_written", "one");
-        Ok(JournalEnd { entry: columns.number("entry")?, hash: columns.bytes("hash")? })
+        Ok(JournalEnd { entry: columns.number("entry")?, hash: columns.get("hash")? })
     })?;
     end.ok_or_else(|| lost.into())
 }
 
 fn read_entry(row: &Row<'_>) -> Result<Entry> {
     let columns = Columns::keyed(row, "journal", "entry");
-    let end = JournalEnd { entry: columns.number("entry")?, hash: columns.bytes("hash")? };
+    let end = JournalEnd { entry: columns.number("entry")?, hash: columns.get("hash")? };
     Ok(Entry { end, records: columns.get("records")? })
 }
 
