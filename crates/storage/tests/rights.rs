@@ -218,7 +218,7 @@ fn line(action: &str, object: &str) -> String {
 fn attack_line_that_no_platform_can_read() {
     let server = migrated();
     let world = World::new(platform(&server));
-    server.try_as(PLATFORM, &line("x", "'x'")).unwrap();
+    server.try_as(PLATFORM, &line("", "'Grüße, 3 €'")).unwrap();
     world.pay_new(1, 100, CaptureMethod::Automatic);
     let end = world.store.audit_end().unwrap();
     assert_eq!(server.ask("SELECT count(*) FROM audit_inbox"), "0");

@@ -40,6 +40,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "V15__numbers_one_by_one",
         include_str!("../../migrations/postgres/V15__numbers_one_by_one.sql"),
     ),
+    ("V16__straight_links", include_str!("../../migrations/postgres/V16__straight_links.sql")),
 ];
 
 /// Whoever migrates at the same time waits for the first, and finds nothing left to do. "tpfr".

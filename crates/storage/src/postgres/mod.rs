@@ -95,12 +95,11 @@ impl PostgresStorage {
     /// [`StorageError::Unreachable`], [`StorageError::Empty`], [`StorageError::OtherRealm`],
     /// [`StorageError::OlderDatabase`], [`StorageError::TooManyRights`], [`StorageError::Forgetful`]
     pub fn open(options: &PostgresOptions, realm: RealmId) -> Result<Self> {
-        let pool = |connections| Arc::new(Pool::new(options.clone(), connections));
         // What holds marks and what links have connections of their own: they keep no payment waiting for one.
-        let linking = pool(1);
-        let pool = pool(options.connections());
         let by_index = |connections| Pool::new(options.clone().by_index(), connections);
-        let (lots, holder) = (by_index(LOTS), Arc::new(by_index(1)));
+        let (lots, holder, linking) =
+            (by_index(LOTS), Arc::new(by_index(1)), Arc::new(by_index(1)));
+        let pool = Arc::new(Pool::new(options.clone(), options.connections()));
         pool.begin(SNAPSHOT, |session| {
             migrations::check(session, options, realm)?;
             partition::check(options.part(), options.place_name(), partition::found(session)?)?;
@@ -216,7 +215,7 @@ fn api_keys(session: &Session, asked: &[WhichKey]) -> Result<HashMap<WhichKey, R
         let key = access::read_or_name(row)?;
         let columns = Columns::new(row, "api_keys");
         let names = [
-            columns.bytes("secret_hash").map(WhichKey::Secret),
+            columns.get("secret_hash").map(WhichKey::Secret),
             columns.parse("id").map(WhichKey::Id),
         ];
         found.extend(names.into_iter().flatten().map(|name| (name, key.clone())));

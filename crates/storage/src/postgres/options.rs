@@ -25,7 +25,7 @@ const SETTINGS: &str = "-c search_path=tapfer -c lock_timeout=8s -c statement_ti
                         -c idle_in_transaction_session_timeout=30s -c default_transaction_isolation=read\\ committed \
                         -c synchronous_commit=on -c client_min_messages=warning -c jit=off \
                         -c default_transaction_read_only=off -c idle_session_timeout=0";
-/// Whatever payments ask they find by an index: a plan that was made while tables were small must be right when they are large.
+/// Whatever payments ask, and what is done for each of them, is found by an index: a plan that was made while tables were small must be right when they are large.
 pub(super) const BY_INDEX: &str = " -c enable_seqscan=off -c enable_bitmapscan=off \
                                    -c enable_hashjoin=off -c enable_mergejoin=off \
                                    -c plan_cache_mode=force_generic_plan";
@@ -142,7 +142,7 @@ impl PostgresOptions {
         self.place
     }
 
-    /// The same database, for what is asked for each payment.
+    /// The same database, for what is asked and done for each payment.
     pub(super) fn by_index(mut self) -> Self {
         self.config.options(format!("{SETTINGS}{BY_INDEX}"));
         self
