@@ -20,7 +20,8 @@ use crate::metrics;
 
 /// So many are decided together at most: the first of them waits for the last.
 const MOST_TOGETHER: usize = 64;
-/// So many are worth a sync of their own, however many more are likely to come.
+/// So many are worth a sync of their own, however many more are likely to come; or a decider's share of all who are there, if
+/// that is more.
 const WORTH_A_SYNC: usize = 32;
 /// A lot gathers for as long as the one before took, and no longer than this, however slow the disk is.
 const GATHERS_AT_MOST: Duration = Duration::from_millis(5);
@@ -72,7 +73,7 @@ struct LineState<Q: Asked> {
     expected: usize,
     /// For how long it waits for them.
     gathers: Duration,
-    /// Lots that are being decided.
+    /// Those in lots that are being decided, also who has been told before his lot has ended.
     at_work: usize,
     is_open: bool,
 }
@@ -148,10 +149,10 @@ impl<Q: Asked> Line<Q> {
         lot
     }
 
-    /// A lot is decided, and has taken so long.
-    fn took(&self, time: Duration) {
+    /// A lot of so many is decided, and has taken so long.
+    fn took(&self, count: usize, time: Duration) {
         let mut state = self.state();
-        state.at_work = state.at_work.saturating_sub(1);
+        state.at_work = state.at_work.saturating_sub(count);
         state.gathers = time.min(GATHERS_AT_MOST);
     }
 
@@ -165,13 +166,14 @@ impl<Q: Asked> LineState<Q> {
     fn take(&mut self) -> Vec<Waiting<Q>> {
         let count = self.waiting.len().min(MOST_TOGETHER);
         self.expected = count.max(self.expected.midpoint(count)).max(1);
-        self.at_work = self.at_work.saturating_add(1);
+        self.at_work = self.at_work.saturating_add(count);
         self.waiting.drain(..count).collect()
     }
 
     /// How many are decided without waiting for more.
     fn worth(&self) -> usize {
-        self.expected.min(WORTH_A_SYNC)
+        let all = self.waiting.len().saturating_add(self.at_work);
+        self.expected.min(all.div_ceil(DECIDERS).max(WORTH_A_SYNC))
     }
 }
 
@@ -229,9 +231,9 @@ impl<Q: Asked> Pipeline<Q> {
             let name = "tapfer-decider".to_owned();
             let decider = thread::Builder::new().name(name).spawn(move || {
                 while let Some(lot) = line.next_lot() {
-                    let watch = Stopwatch::start();
+                    let (watch, count) = (Stopwatch::start(), lot.len());
                     Lot::of(lot, &unanswered).answer(&*decide);
-                    line.took(watch.elapsed());
+                    line.took(count, watch.elapsed());
                 }
             })?;
             pipeline.deciders().push(decider);
@@ -305,10 +307,11 @@ impl<Q: Asked> ByHand<Q> {
     /// Decides all that wait at this moment, together.
     pub(crate) fn decide_what_waits(&self) {
         let lot = self.line.state().take();
-        if !lot.is_empty() {
+        let count = lot.len();
+        if count > 0 {
             Lot::of(lot, &self.unanswered).answer(&*self.decide);
         }
-        self.line.took(Duration::ZERO);
+        self.line.took(count, Duration::ZERO);
     }
 }
 
@@ -456,7 +459,7 @@ mod tests {
         let line = Line::new();
         put(&line, count);
         assert_eq!(line.next_lot().unwrap().len(), count, "nobody is waited for at first");
-        line.took(Duration::ZERO);
+        line.took(count, Duration::ZERO);
         line.state().gathers = gathers;
         line
     }
@@ -489,6 +492,23 @@ mod tests {
             line.close();
         };
         assert_eq!(gathered(&line, closing), 2, "no more can come");
+    }
+
+    #[test]
+    fn where_many_come_each_decider_has_its_share() {
+        let line = line_behind(MOST_TOGETHER, Duration::MAX);
+        put(&line, MOST_TOGETHER);
+        assert_eq!(line.next_lot().unwrap().len(), MOST_TOGETHER);
+        put(&line, MOST_TOGETHER - 1);
+        let is_worth_it = || {
+            let state = line.state();
+            state.waiting.len() >= state.worth()
+        };
+        assert!(!is_worth_it(), "the other one has one more");
+        put(&line, 1);
+        assert!(is_worth_it());
+        line.took(MOST_TOGETHER, Duration::ZERO);
+        assert_eq!(line.state().worth(), WORTH_A_SYNC, "there is no other one");
     }
 
     /// So many more at the same moment, of whom nobody is told.
