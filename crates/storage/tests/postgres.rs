@@ -19,7 +19,7 @@ use tapfer_payments::audit::{AuditAction, AuditEvent};
 use tapfer_payments::audit_chain::ChainFault;
 use tapfer_payments::authorization::{DeclineReason, Outcome};
 use tapfer_payments::intents::CaptureMethod;
-use tapfer_storage::postgres::{PostgresStorage, make, migrate};
+use tapfer_storage::postgres::{PostgresOptions, PostgresStorage, make, migrate};
 use tapfer_storage::sqlite::{SqliteOptions, SqliteStorage};
 use tapfer_storage::{
     AuditStore as _, Begun, CardChange, CardStore as _, DatabaseReader, IdempotencyStore as _,
@@ -384,6 +384,27 @@ fn connections_that_were_lost_are_made_anew() {
         world.pay_new(counter, 100, CaptureMethod::Automatic);
     }
     assert_eq!(world.store.verify_audit().unwrap().fault, None);
+}
+
+/// What is hashed for the audit log is a text's octets in UTF-8, as they stand in the database.
+#[test]
+fn a_database_in_another_encoding_is_refused_with_what_to_do() {
+    let server = TestPostgres::start();
+    let make_in = |encoding: &str| {
+        let database = encoding.to_lowercase();
+        server.say(&format!(
+            "CREATE DATABASE {database} TEMPLATE template0 ENCODING '{encoding}' \
+             LOCALE_PROVIDER libc LOCALE 'C'"
+        ));
+        let address = server.address(OWNER);
+        let (server, _) = address.rsplit_once('/').unwrap();
+        make(&PostgresOptions::new(&format!("{server}/{database}"), None, None).unwrap(), realm())
+    };
+    let refused = make_in("LATIN1").unwrap_err().to_string();
+    assert!(refused.contains("this database is in LATIN1"), "{refused}");
+    assert!(refused.contains("make a database with ENCODING 'UTF8'"), "{refused}");
+    make_in("UTF8").unwrap();
+    make_in("SQL_ASCII").unwrap();
 }
 
 #[test]

@@ -170,16 +170,22 @@ fn newest() -> Result<i64> {
     Ok(all()?.iter().map(|migration| i64::from(migration.version())).max().unwrap_or(0))
 }
 
+/// What the server said, if it is the server that failed.
+fn of_server(error: &refinery::Error) -> Option<&tokio_postgres::Error> {
+    let first: &(dyn Error + 'static) = error;
+    let mut causes = std::iter::successors(Some(first), |cause| (**cause).source());
+    causes.find_map(|cause| cause.downcast_ref())
+}
+
 /// Whether somebody else has had a table for too long; nothing is left of the attempt.
 fn is_kept_waiting(error: &refinery::Error) -> bool {
-    let first: &(dyn Error + 'static) = error;
-    let causes = std::iter::successors(Some(first), |cause| (**cause).source());
-    let mut causes = causes.filter_map(|cause| cause.downcast_ref::<tokio_postgres::Error>());
-    causes.any(|cause| cause.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    of_server(error).and_then(tokio_postgres::Error::code) == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
 fn failed(error: refinery::Error) -> StorageError {
-    StorageError::Migration(error.to_string())
+    let said = of_server(&error).and_then(tokio_postgres::Error::as_db_error);
+    let why = said.map(|said| said.message().to_owned());
+    StorageError::Migration(why.unwrap_or_else(|| error.to_string()))
 }
 
 fn all() -> Result<Vec<Migration>> {
